@@ -1,0 +1,36 @@
+/* dtype.h: the element types of model files: names, block sizes, bytes.
+ * Source: the GGUF specification (ggml type numbers). Not here: arithmetic (engine/kernels). */
+#ifndef ENGINE_FILE_DTYPE_H
+#define ENGINE_FILE_DTYPE_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+/*   name   ggml  values per block, bytes per block */
+#define DTYPE_MAP(X)                                                                               \
+    X(F32,   0,   1,   4)                                                                          \
+    X(F16,   1,   1,   2)                                                                          \
+    X(Q4_0,  2,  32,  18)                                                                          \
+    X(Q8_0,  8,  32,  34)                                                                          \
+    X(Q4_K, 12, 256, 144)                                                                          \
+    X(Q5_K, 13, 256, 176)                                                                          \
+    X(Q6_K, 14, 256, 210)                                                                          \
+    X(BF16, 30,   1,   2)
+
+enum dtype {
+#define X(name, ggml, n, bytes) DTYPE_##name,
+    DTYPE_MAP(X)
+#undef X
+    DTYPE_COUNT
+};
+
+const char *dtype_name(enum dtype t);          /* "Q4_K" */
+int32_t dtype_block(enum dtype t);             /* values per block */
+int32_t dtype_block_bytes(enum dtype t);
+/* Bytes of n consecutive values; n must be a multiple of dtype_block. */
+int64_t dtype_bytes(enum dtype t, int64_t n);
+/* ggml's number -> dtype. Err UNSUPPORTED naming the number (and its ggml name where known). */
+MUST_USE enum err dtype_of_ggml(uint32_t ggml, enum dtype *out);
+
+#endif

@@ -1,0 +1,89 @@
+/* model_file.h: a model on disk: key-value metadata and named tensors, whatever the format.
+ *
+ * Opening reads headers only and checks every count, offset and string against the file's size; no tensor
+ * byte is touched. Formats are an ops table (GGUF v2/v3 incl. split files now; safetensors later).
+ * A model file is read-only after open. Thr: any. */
+#ifndef ENGINE_FILE_MODEL_FILE_H
+#define ENGINE_FILE_MODEL_FILE_H
+
+#include "base/err.h"
+#include "engine/file/dtype.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { MODEL_MAX_DIMS = 4 };
+
+/* A tensor's place. Shape as the mathematics sees it: dims[0] is the fastest-varying (row length K),
+ * dims[1] the number of rows N; unused dims are 1. */
+struct model_tensor {
+    const char *name;      /* Own: the file */
+    enum dtype type;
+    int32_t n_dims;
+    int64_t dims[MODEL_MAX_DIMS];
+    int32_t part;          /* which split file */
+    int64_t offset;        /* absolute, in that part */
+    int64_t bytes;
+};
+
+enum model_kv_kind { KV_INT, KV_FLOAT, KV_BOOL, KV_STRING, KV_ARRAY };
+
+struct model_str { const char *p; uint64_t n; }; /* not NUL-terminated; Own: the file */
+
+/* A metadata value. Integers of all widths arrive as int64 (u64 above INT64_MAX: BAD_FILE). */
+struct model_kv {
+    struct model_str key;
+    enum model_kv_kind kind;
+    union {
+        int64_t i;
+        double f;
+        bool b;
+        struct model_str s;
+        struct {
+            enum model_kv_kind kind; /* of the elements; never KV_ARRAY (nested arrays: BAD_FILE) */
+            uint64_t n;
+            const void *at;          /* private: use eng_model_file_array_* */
+            uint32_t elem;           /* private: the file's element type */
+        } a;
+    };
+};
+
+struct eng_model_file;
+
+/* Open PATH: a GGUF file, or the first part of a split one (all parts are opened).
+ * Err IO (no such file, unreadable), BAD_FILE (one sentence with the byte offset and the value seen),
+ *     UNSUPPORTED (format or version named with what is supported). Own: caller closes. */
+MUST_USE enum err eng_model_file_open(struct eng_model_file **out, const char *path);
+void eng_model_file_close(struct eng_model_file *f);
+
+const char *eng_model_file_format(const struct eng_model_file *f);  /* "GGUF v3" */
+const char *eng_model_file_path(const struct eng_model_file *f);
+int32_t eng_model_file_parts(const struct eng_model_file *f);
+int64_t eng_model_file_bytes(const struct eng_model_file *f);       /* all parts */
+
+int64_t eng_model_file_n_kv(const struct eng_model_file *f);
+const struct model_kv *eng_model_file_kv(const struct eng_model_file *f, int64_t i);
+const struct model_kv *eng_model_file_find(const struct eng_model_file *f, const char *key); /* or NULL */
+/* Typed look-ups. When the key is absent they write `def` and return OK; a wrong type or a value outside
+ * [min,max] is BAD_FILE naming the key. */
+MUST_USE enum err eng_model_file_int(const struct eng_model_file *f, const char *key, int64_t def, int64_t min,
+                                     int64_t max, int64_t *out);
+MUST_USE enum err eng_model_file_float(const struct eng_model_file *f, const char *key, double def, double *out);
+MUST_USE enum err eng_model_file_bool(const struct eng_model_file *f, const char *key, bool def, bool *out);
+/* The string as a NUL-terminated copy (embedded NULs: BAD_FILE), or NULL when absent. Own: caller, free(). */
+MUST_USE enum err eng_model_file_string(const struct eng_model_file *f, const char *key, char **out);
+/* Element i of an array value; the caller has checked kind and i < n. */
+struct model_str eng_model_file_array_str(const struct model_kv *kv, uint64_t i); /* O(1) */
+int64_t eng_model_file_array_int(const struct model_kv *kv, uint64_t i);
+double eng_model_file_array_float(const struct model_kv *kv, uint64_t i);
+
+int64_t eng_model_file_n_tensors(const struct eng_model_file *f);
+const struct model_tensor *eng_model_file_tensor(const struct eng_model_file *f, int64_t i);
+const struct model_tensor *eng_model_file_tensor_find(const struct eng_model_file *f, const char *name); /* or NULL; O(1) */
+
+/* Read `bytes` of tensor t from `offset` inside it with pread. Err IO naming file, tensor and offset;
+ * asserts that the range is inside the tensor. */
+MUST_USE enum err eng_model_file_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset,
+                                      int64_t bytes, void *dst);
+
+#endif
