@@ -1,0 +1,178 @@
+/* table.h: the operations of one forward pass as a table of kernels, one table per instruction set.
+ *
+ * Every table passes one suite (tests/kernels) by memcmp against `ref`: the ORDER OF OPERATIONS below is the
+ * contract (docs/exactness.md), not a tolerance. All kernels are pure functions of their arguments, work on a
+ * sub-range of the output so that threads can share one call, allocate nothing and use no libm.
+ * Types come from engine/file/dtype.h, half conversions from engine/file/half.h.
+ *
+ * Float environment: -ffp-contract=off, round to nearest, no FTZ/DAZ. fma(a,b,c) below is one rounding (fmaf). */
+#ifndef ENGINE_KERNELS_TABLE_H
+#define ENGINE_KERNELS_TABLE_H
+
+#include "base/tree.h"
+#include "engine/file/dtype.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    KRN_TILE = 16,   /* output rows interleaved in a packed tile: SIMD lanes are rows */
+    KRN_UNIT = 32,   /* values of K: the unit of quantisation, of leaves and of cutting */
+    KRN_KV_BLOCK = 16,    /* positions per KV block */
+    KRN_ATTN_SPLIT = 256, /* key positions per softmax split, at absolute positions */
+    KRN_LSE_TILE = 1024,  /* vocabulary ids per tile of a log-sum-exp */
+};
+
+/* ---- packed matrices ------------------------------------------------------------------------------------- */
+
+/* A weight matrix W[rows][cols], packed in tiles of KRN_TILE rows (missing rows of the last tile are zero).
+ * cols is this rank's slice of K. data: 64-byte aligned. */
+struct krn_mat {
+    enum dtype type;
+    int32_t rows, cols;
+    int64_t tile_bytes;   /* bytes from one tile to the next */
+    const uint8_t *data;
+};
+
+int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols);
+/* Pack one tile: src[i], i < n_rows <= KRN_TILE, points at the file's encoding of row i, starting at the block that
+ * contains column k0; the tile receives columns [k0, k0+cols) of the full row. For quantised types k0 and cols are
+ * multiples of KRN_UNIT (so a 256-wide super-block may be cut inside; its scales are expanded per unit). */
+void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32_t n_rows, int32_t k0, int32_t cols);
+/* Row r of a packed matrix as f32, exactly the file's values (embedding look-up from the tiles). dst[cols]. */
+void krn_unpack_row(const struct krn_mat *m, int32_t row, float *dst);
+
+/* ---- activations ----------------------------------------------------------------------------------------- */
+
+/* n_tok rows of K values. For a quantised matrix in the default mode q,d,s are used, else x.
+ * Quantisation per unit of 32: amax = max|x|; d = amax / 127; inv = amax > 0 ? 127 / amax : 0;
+ * q = round-half-even(x * inv) in [-127,127]; s = sum of q (exact, int32). */
+struct krn_act {
+    int32_t n_tok, cols;
+    const float *x;   /* [n_tok][cols] */
+    int8_t *q;        /* [n_tok][cols], or NULL: oracle mode or an unquantised matrix */
+    float *d;         /* [n_tok][cols/32] */
+    int32_t *s;       /* [n_tok][cols/32] */
+};
+
+/* How this rank's slice of K falls into leaves, and which subtrees of the reduction tree it can finish alone.
+ * An unsplit K is one leaf: n_leaf 1, lo 0, hi 1, one node. */
+struct krn_leaves {
+    int32_t n_leaf, lo, hi;            /* of the whole tensor; this rank's range */
+    int32_t cols[TREE_MAX_LEAF + 1];   /* cols[i-lo]: first local column of leaf i; cols[hi-lo] = all */
+    int32_t n_nodes;
+    struct tree_node nodes[TREE_MAX_NODES]; /* tree_maximal(n_leaf, lo, hi) */
+};
+
+/* y[t * y_stride + node * node_stride + r] = sum over the node's leaves of W[r][k] x[t][k].
+ *   A leaf is one chain per (t, r), acc starting at +0, units in order:
+ *     F32 F16 BF16 (and every type when x->q is NULL): for k in order: acc = fma(w[k], x[k], acc), w widened to f32
+ *     Q8_0: acc = fma(dw * dx, (float)isum, acc)                      isum = sum of wq * xq over the unit (int32)
+ *     Q4_0: acc = fma(dw * dx, (float)isum, acc)                      isum = sum of (wq - 8) * xq
+ *     Q4_K, Q5_K: acc = fma((d*sc) * dx, (float)isum, acc); then acc = fma(-((dmin*m) * dx), (float)s, acc)
+ *     Q6_K: for each half unit h = 0, 1: acc = fma((d*sc_h) * dx, (float)isum_h, acc)   isum_h over (wq - 32) * xq
+ *   where d, dmin, dw are the file's f16 widened, sc, m the integers widened, and each product in () rounds to f32.
+ *   Oracle mode (x->q NULL) on a quantised matrix: w[k] is the dequantised f32 value (engine/file/dequant.h).
+ *   A node of several leaves is the sum in the order of tree(n_leaf): node(a,b) = node(a,m) + node(m,b).
+ * Rows [row0,row1) only; row0 is a multiple of KRN_TILE, and so is row1 or it equals w->rows. */
+struct krn_matmul {
+    const struct krn_mat *w;
+    const struct krn_act *x;
+    const struct krn_leaves *leaves;
+    float *y;
+    int64_t y_stride, node_stride;
+    int32_t row0, row1;
+};
+
+/* ---- attention ------------------------------------------------------------------------------------------- */
+
+/* One layer's paged KV of this rank. Block b of kv head h: K at k + ((b * n_kv + h) * head_dim * 16) elements, laid out
+ * [head_dim][16 positions]; V at the same offset of v, laid out [16 positions][head_dim]. Element f16 or f32. */
+struct krn_kv {
+    void *k, *v;
+    bool f16;
+    int32_t n_kv, head_dim;
+};
+
+/* Append: token t's K,V rows (k, v: [n_tok][n_kv][head_dim] f32) go to position pos[t] of the sequence whose block table
+ * is table[t]; f16 by round-to-nearest-even. Tokens [t0,t1) only. */
+struct krn_kv_append {
+    const struct krn_kv *kv;
+    const float *k, *v;
+    const int32_t *pos;
+    const int32_t *const *table;
+    int32_t t0, t1;
+};
+
+/* Causal attention of query token t at position pos[t] over keys 0..pos[t] of its own sequence.
+ *   qs = q * scale, elementwise. score_j = chain over d in order of fma(qs[d], K_j[d], .), from +0.
+ *   Keys are walked in splits [i*256, (i+1)*256) of absolute positions, cut at pos[t]. In a split:
+ *     m = max score; p_j = krn_exp(score_j - m); l: 16 lanes, lane j%16 adds its p_j in order, then lanes added as
+ *     (0+8,1+9,..7+15), then (0+4,..), (0+2,..), (0+1); o[d] = chain over j in order of fma(p_j, V_j[d], .), from +0.
+ *   Splits are merged in order: (M,L,O) = first split; then M' = max(M,m), a = krn_exp(M-M'), b = krn_exp(m-M'),
+ *     L = fma(L, a, l*b), O = fma(O, a, o*b). Result: O[d] * (1/L).
+ * Query head h reads kv head h / (n_head / n_kv). Items are (token, kv head) pairs, item = t * n_kv + kvh; a call does
+ * items [i0,i1). out, q: [n_tok][n_head][head_dim]. scratch: KRN_ATTN_SPLIT * (n_head/n_kv) + 2 * head_dim *
+ * (n_head/n_kv) floats per thread. */
+struct krn_attention {
+    const struct krn_kv *kv;
+    const float *q;
+    float *out;
+    const int32_t *pos;
+    const int32_t *const *table;   /* [n_tok] block ids of each token's sequence */
+    int32_t n_tok, n_head;
+    float scale;
+    float *scratch;
+    int32_t i0, i1;
+};
+static inline int64_t krn_attention_scratch(int32_t n_head, int32_t n_kv, int32_t head_dim)
+{
+    return (int64_t)(n_head / n_kv) * (KRN_ATTN_SPLIT + 2 * head_dim) + 64;
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------- */
+
+struct krn_table {
+    const char *name;   /* "ref", "avx2", "avx512" */
+
+    void (*matmul)(const struct krn_matmul *a);
+    /* Quantise rows [t0,t1) of x into a->q, d, s. */
+    void (*quantize)(const struct krn_act *a, int32_t t0, int32_t t1);
+    void (*kv_append)(const struct krn_kv_append *a);
+    void (*attention)(const struct krn_attention *a);
+
+    /* y = x * (1/sqrt(mean(x^2) + eps)) * w per row of d values; y may be x. Rows [t0,t1).
+     *   Sum of squares: 64 lanes, lane j = chain over i of fma(x[64i+j], x[64i+j], .); lanes added pairwise j + (j+32),
+     *   j + (j+16), ... j + (j+1). scale = 1 / sqrtf(sum / d + eps); y = (x * scale) * w. */
+    void (*rmsnorm)(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0, int32_t t1);
+
+    /* Rotate pairs of each head in place: x [n_tok][n_head][head_dim], cs [n_tok][rot/2][2] = (cos, sin) of each token.
+     * interleaved: pairs (2i, 2i+1), else (i, i + rot/2). y0 = fma(x0, c, -(x1*s)), y1 = fma(x0, s, x1*c). Tokens [t0,t1). */
+    void (*rope)(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved, const float *const *cs,
+                 int32_t t0, int32_t t1);
+
+    void (*add)(float *x, const float *y, int64_t n);                 /* x += y */
+    /* y = g / (1 + krn_exp(-g)) * u: e = krn_exp(-g); y = (g / (1 + e)) * u. y may be g. */
+    void (*silu_mul)(float *y, const float *g, const float *u, int64_t n);
+
+    /* Index of the largest of x[n] (ties: the lowest index); n >= 1. NaN never wins. */
+    int32_t (*argmax)(const float *x, int32_t n);
+    /* sum of krn_exp(x[i] - m) over [0,n): tiles of KRN_LSE_TILE, each 16 lanes then the lane tree as in attention's l;
+     * tiles added in tree(n_tiles). */
+    float (*sum_exp)(const float *x, int32_t n, float m);
+};
+
+/* e^x for finite x: 0 below -87.3, saturates above 88.7; the exact sequence of fma steps is in math.h, the same for
+ * scalars and vectors. */
+float krn_exp(float x);
+/* Natural logarithm of a positive normal float, same conditions. */
+float krn_log(float x);
+
+extern const struct krn_table krn_ref;
+/* The best table this CPU runs; `want` names one ("ref", "avx2", "avx512") or is NULL/"auto".
+ * Err BAD_CONFIG naming what this CPU lacks. */
+MUST_USE enum err krn_table_pick(const char *want, const struct krn_table **out);
+/* All tables this CPU runs, ref first; returns how many (<= max). */
+int32_t krn_table_all(const struct krn_table *out[], int32_t max);
+
+#endif

@@ -1,0 +1,71 @@
+/* coll.h: collectives and point-to-point between the ranks of one group, as a table of operations.
+ *
+ * Implementations: self (one rank), local (threads of one process: tests), shm (ranks of one host), mpi (anything).
+ * Every blocking call has a deadline in microseconds from now and returns DEADLINE naming operation, sequence number and
+ * the rank waited for, or PEER_LOST; afterwards the communicator is unusable. Waits spin for microseconds, then sleep.
+ * Every rank calls the same collectives in the same order; messages between two ranks arrive in order.
+ * Thr: one thread per communicator (for mpi: the one thread that does all MPI). */
+#ifndef TRANSPORT_COLL_H
+#define TRANSPORT_COLL_H
+
+#include "base/err.h"
+#include "base/tree.h"
+
+#include <stdint.h>
+
+enum { COLL_MAX_RANKS = 64 };
+
+/* Who holds which leaves of a reduction: rank r holds [bounds[r], bounds[r+1]) of tree(n_leaf). */
+struct coll_cut {
+    int32_t n_leaf;
+    int32_t bounds[COLL_MAX_RANKS + 1];
+};
+
+/* What a group did, for metrics: counted by the wrapper functions below. */
+struct coll_stats { uint64_t n_ops, bytes_sent, wait_us; };
+
+struct trn_coll;
+
+struct trn_coll_ops {
+    const char *name; /* "self" | "local" | "shm" | "mpi" */
+    /* all required */
+    enum err (*all_gather)(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us);
+    enum err (*broadcast)(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);
+    enum err (*send)(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us);
+    enum err (*recv)(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us);
+    enum err (*barrier)(struct trn_coll *c, int64_t timeout_us);
+    void (*close)(struct trn_coll *c);
+    /* optional; NULL: built from all_gather by coll.c */
+    enum err (*all_reduce)(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out, int64_t n,
+                           int64_t timeout_us);
+};
+
+struct trn_coll {
+    const struct trn_coll_ops *ops;
+    int32_t rank, size;
+    uint64_t seq;             /* collectives entered so far */
+    struct coll_stats stats;
+    void *scratch;            /* Own: coll.c, for the generic all_reduce */
+    int64_t scratch_bytes;
+};
+
+/* Sum in the fixed tree: mine = this rank's maximal subtrees (tree_maximal(n_leaf, bounds[rank], bounds[rank+1])), n floats
+ * each, left to right; out[n] = the root, the same bits on every rank whatever the cut. out may be mine when the rank has one
+ * subtree. A rank without leaves contributes nothing. */
+MUST_USE enum err trn_coll_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out,
+                                      int64_t n, int64_t timeout_us);
+/* bytes[r] from each rank, concatenated in rank order into all; bytes known to all. */
+MUST_USE enum err trn_coll_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all,
+                                      int64_t timeout_us);
+MUST_USE enum err trn_coll_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);
+/* Buffered: returns once `data` may be reused; may wait while the peer's buffer is full. */
+MUST_USE enum err trn_coll_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us);
+/* Exactly `bytes` of the next message from that rank; another length is LINK_PROTOCOL. */
+MUST_USE enum err trn_coll_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us);
+MUST_USE enum err trn_coll_barrier(struct trn_coll *c, int64_t timeout_us);
+void trn_coll_close(struct trn_coll *c); /* NULL-safe */
+
+/* The tree of all_reduce over parts already gathered: parts[] = every rank's subtrees in leaf order, n floats each. */
+void trn_coll_reduce_parts(const struct coll_cut *cut, int32_t size, const float *parts, float *out, int64_t n);
+
+#endif
