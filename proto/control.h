@@ -1,0 +1,94 @@
+/* control.h: the messages of the control plane as our own structs; wire.c alone sees generated protobuf.
+ *
+ * worker -> coordinator: Hello, LoadProgress, Ready, StepResult, Telemetry, Fault.
+ * coordinator -> worker: LoadPlan, StepPlan (lead only), Wake, Drain, Shutdown.
+ * A decoded message owns its strings and bytes through its arena; control_msg_free releases it. */
+#ifndef PROTO_CONTROL_H
+#define PROTO_CONTROL_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "proto/limits.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { CONTROL_VERSION = 1 };
+
+enum control_type {
+    MSG_HELLO = 1, MSG_LOAD_PROGRESS, MSG_READY, MSG_STEP_RESULT, MSG_TELEMETRY, MSG_FAULT,
+    MSG_LOAD_PLAN = 64, MSG_STEP_PLAN, MSG_WAKE, MSG_DRAIN, MSG_SHUTDOWN,
+};
+
+struct msg_hello {
+    const char *version;      /* of the program */
+    const char *job;          /* same for all ranks of one MPI job */
+    const char *host;
+    int32_t rank, size;       /* in the MPI job */
+    int32_t host_rank, host_size;
+    int32_t pid;
+    int32_t n_cpus;           /* usable by this rank */
+    int64_t mem_total, mem_available; /* bytes, of the host */
+    const char *device;       /* "cpu avx512, 1 thread" */
+};
+
+struct msg_load_progress { int64_t bytes_done, bytes_total; double mb_per_s; };
+
+struct msg_ready { int64_t weight_bytes, kv_bytes; int32_t n_blocks; double seconds; };
+
+struct msg_telemetry {        /* every second while awake, and at each change of state */
+    uint64_t step; int32_t layer;
+    const char *op;           /* collective being waited in, or "" */
+    uint64_t op_seq; int64_t op_waited_us; int32_t op_rank;
+    int64_t rss_bytes;
+    uint64_t comm_bytes, comm_us, comm_ops;
+};
+
+struct msg_fault { int32_t code; const char *text; };  /* enum err; the sentence */
+
+/* One rank's slice of the plan; enough for it to open its shard and its groups. */
+struct msg_load_plan {
+    uint32_t epoch;
+    uint16_t replica, model;
+    const char *model_path;
+    int32_t n_stages;                            /* pipeline stages */
+    int32_t stage_layers[LIMIT_RANKS + 1];       /* stage i holds layers [l[i], l[i+1]) */
+    int32_t stage_width[LIMIT_RANKS];            /* tensor ranks of stage i; ranks are numbered stage by stage */
+    int32_t n_threads;
+    int32_t context;                             /* longest sequence */
+    int32_t n_blocks;                            /* KV blocks, the same on every rank */
+    int32_t n_slots;
+    int32_t max_step_tokens;
+    bool kv_f16;
+    bool oracle;                                 /* --activations f32 */
+    const char *isa;                             /* "auto" or a table's name */
+    const char *wire;                            /* "auto" | "shm" | "mpi" */
+    int64_t comm_timeout_us;
+    int64_t telemetry_us;
+};
+
+struct msg_shutdown { const char *reason; };
+
+struct control_msg {
+    enum control_type type;
+    struct arena arena;
+    union {
+        struct msg_hello hello;
+        struct msg_load_progress progress;
+        struct msg_ready ready;
+        struct msg_telemetry telemetry;
+        struct msg_fault fault;
+        struct msg_load_plan load_plan;
+        struct msg_shutdown shutdown;
+        struct { const void *data; size_t n; } bytes;   /* STEP_PLAN, STEP_RESULT: packed */
+    };
+};
+
+/* Append the encoding (type byte, then protobuf or packed bytes). */
+void control_encode(const struct control_msg *m, struct buf *out);
+/* Err LINK_PROTOCOL naming what was wrong. *out is allocated; Own: caller, control_msg_free. */
+MUST_USE enum err control_decode(const void *data, size_t n, struct control_msg **out);
+void control_msg_free(struct control_msg *m); /* NULL-safe */
+
+#endif

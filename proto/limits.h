@@ -1,0 +1,22 @@
+/* limits.h: every bound that two processes must agree on. */
+#ifndef PROTO_LIMITS_H
+#define PROTO_LIMITS_H
+
+enum {
+    LIMIT_BLOCK_TOKENS = 16,      /* positions per KV block */
+    LIMIT_GROUPS = 4,             /* kv_groups of a model */
+    LIMIT_SLOTS = 1024,           /* sequences in state on the ranks at once */
+    LIMIT_STEP_TOKENS = 8192,     /* input tokens of one step */
+    LIMIT_STEP_ITEMS = 1024,      /* sequences in one step */
+    LIMIT_STEP_BYTES = 16 << 20,  /* one packed step plan */
+    LIMIT_STOP_IDS = 64,
+    LIMIT_LOGIT_BIAS = 1024,
+    LIMIT_LOGPROBS = 20,
+    LIMIT_CONTEXT = 1 << 20,
+    LIMIT_RANKS = 64,
+    LIMIT_LAYERS = 256,
+    LIMIT_FRAME_BYTES = 32 << 20, /* one control frame */
+    LIMIT_RESULT_TOKENS = 8,      /* tokens a slot may gain in one step */
+};
+
+#endif

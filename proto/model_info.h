@@ -1,0 +1,30 @@
+/* model_info.h: all that the scheduler and the planner may know of a model. Plain numbers from its header. */
+#ifndef PROTO_MODEL_INFO_H
+#define PROTO_MODEL_INFO_H
+
+#include "proto/limits.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum kv_kind { KV_FULL, KV_WINDOW, KV_LATENT };
+
+/* Layers whose KV lives in one pool and is addressed by one block table per sequence. */
+struct kv_group {
+    enum kv_kind kind;
+    int32_t n_layers;
+    int32_t n_kv_heads, head_dim;
+    int32_t window;            /* positions; 0: all */
+};
+
+struct model_info {
+    char name[128];            /* what the API calls it */
+    char arch[32];
+    int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
+    int32_t context;           /* trained context */
+    int64_t n_params, weight_bytes;
+    int32_t n_groups;
+    struct kv_group groups[LIMIT_GROUPS];
+};
+
+#endif
