@@ -1,0 +1,57 @@
+/* gateway.h: the HTTP face: one listener, one event-loop thread, connections that sleep until there is something to send.
+ *
+ * Only gateway/ sees the HTTP library (libmicrohttpd). Handlers are a table given by the caller; the gateway knows nothing of models.
+ * Refuses duplicate Content-Length, Content-Length with Transfer-Encoding, bodies over the limit (413), headers over the limit (431), slow
+ * headers and bodies (own deadline); sends an SSE comment while a stream is silent; notices a closed client. */
+#ifndef COORDINATOR_GATEWAY_GATEWAY_H
+#define COORDINATOR_GATEWAY_GATEWAY_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct gw_conf {
+    const char *host;              /* "127.0.0.1" */
+    int32_t port;                  /* 0: choose */
+    int64_t max_body;              /* bytes */
+    int32_t header_timeout_s, idle_timeout_s;
+    int32_t ping_ms;               /* SSE comment while nothing is said */
+    int32_t max_connections;
+};
+
+/* A request being answered. Handlers fill it on the net thread. */
+struct gw_exchange;
+struct gw_request { const char *method, *path, *query; const char *body; size_t n_body; const char *request_id; const char *authorization; };
+
+/* One-shot answer. extra_headers: "Name: value\n" lines or NULL. */
+void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, const void *body, size_t n, const char *extra_headers);
+
+/* A long answer: run() is called on the net thread whenever wake was called (and first at once); it appends bytes and says done. *status is set
+ * before the first byte leaves; while it is 0 nothing is sent. closed() is called exactly once at the end, also when the client left first. */
+struct gw_stream_ops {
+    bool (*run)(void *self, struct buf *out, int32_t *status, const char **content_type, const char **extra_headers);
+    void (*closed)(void *self, bool client_left);
+};
+void gw_stream(struct gw_exchange *x, const struct gw_stream_ops *ops, void *self);
+/* From any thread; safe after the exchange has ended (a handle, not the exchange itself). */
+struct gw_waker;
+struct gw_waker *gw_exchange_waker(struct gw_exchange *x);   /* Own: caller; one per call */
+void gw_wake(struct gw_waker *w);
+void gw_waker_free(struct gw_waker *w);
+
+typedef void (*gw_handler)(void *user, struct gw_exchange *x, const struct gw_request *r);
+struct gw_route { const char *method, *path; gw_handler handler; };  /* exact paths; 404/405 are answered by `fallback` */
+
+struct gw;
+/* Err SYSTEM: address in use, naming it and --port. */
+MUST_USE enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[], int32_t n_routes, gw_handler fallback,
+                          void *user);
+int32_t gw_port(const struct gw *g);
+/* Stop accepting; running exchanges go on. */
+void gw_quiesce(struct gw *g);
+int32_t gw_active(const struct gw *g);   /* exchanges not finished */
+void gw_close(struct gw *g);
+
+#endif
