@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*   name   ggml  values per block, bytes per block */
@@ -25,12 +26,16 @@ enum dtype {
     DTYPE_COUNT
 };
 
-const char *dtype_name(enum dtype t);          /* "Q4_K" */
+const char *dtype_name(enum dtype t);          /* "Q4_K"; "unsupported" for DTYPE_COUNT */
 int32_t dtype_block(enum dtype t);             /* values per block */
 int32_t dtype_block_bytes(enum dtype t);
 /* Bytes of n consecutive values; n must be a multiple of dtype_block. */
 int64_t dtype_bytes(enum dtype t, int64_t n);
 /* ggml's number -> dtype. Err UNSUPPORTED naming the number (and its ggml name where known). */
 MUST_USE enum err dtype_of_ggml(uint32_t ggml, enum dtype *out);
+uint32_t dtype_ggml(enum dtype t);             /* ggml's number */
+const char *dtype_ggml_name(uint32_t ggml);    /* of ours and of foreign types; "unknown" if nobody's */
+/* Block and bytes per block of any ggml type, ours or not; false (nothing written) when the number is unknown. */
+bool dtype_ggml_layout(uint32_t ggml, int32_t *block, int32_t *bytes);
 
 #endif

@@ -18,12 +18,13 @@ enum { MODEL_MAX_DIMS = 4 };
  * dims[1] the number of rows N; unused dims are 1. */
 struct model_tensor {
     const char *name;      /* Own: the file */
-    enum dtype type;
+    enum dtype type;       /* DTYPE_COUNT: a type we do not compute with; listed, but reading it is refused */
+    uint32_t ggml_type;    /* ggml's number, also of foreign types (dtype_ggml_name) */
     int32_t n_dims;
     int64_t dims[MODEL_MAX_DIMS];
     int32_t part;          /* which split file */
     int64_t offset;        /* absolute, in that part */
-    int64_t bytes;
+    int64_t bytes;         /* 0 when the size of the type is unknown */
 };
 
 enum model_kv_kind { KV_INT, KV_FLOAT, KV_BOOL, KV_STRING, KV_ARRAY };
@@ -81,8 +82,8 @@ int64_t eng_model_file_n_tensors(const struct eng_model_file *f);
 const struct model_tensor *eng_model_file_tensor(const struct eng_model_file *f, int64_t i);
 const struct model_tensor *eng_model_file_tensor_find(const struct eng_model_file *f, const char *name); /* or NULL; O(1) */
 
-/* Read `bytes` of tensor t from `offset` inside it with pread. Err IO naming file, tensor and offset;
- * asserts that the range is inside the tensor. */
+/* Read `bytes` of tensor t from `offset` inside it with pread. Err IO naming file, tensor and offset,
+ * UNSUPPORTED when the tensor's type is foreign; asserts that the range is inside the tensor. */
 MUST_USE enum err eng_model_file_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset,
                                       int64_t bytes, void *dst);
 

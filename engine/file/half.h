@@ -1,0 +1,62 @@
+/* half.h: f16 and bf16 to f32 and back, exact, rounding to nearest even, in integers only, so that the bits do
+ * not depend on the machine. NaNs keep their sign and become quiet. Thr: any. */
+#ifndef ENGINE_FILE_HALF_H
+#define ENGINE_FILE_HALF_H
+
+#include <stdint.h>
+#include <string.h>
+
+static inline float half_from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t half_to_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static inline float half_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, man = h & 0x3ff;
+    if (exp == 31) return half_from_bits(sign | 0x7f800000 | man << 13 | (man ? 0x400000 : 0));
+    if (exp) return half_from_bits(sign | (exp + 112) << 23 | man << 13);
+    /* subnormal: man * 2^-24 is exact in f32 */
+    float f = (float)man * 0x1p-24f;
+    return half_from_bits(half_to_bits(f) | sign);
+}
+
+static inline uint16_t half_f32_to_f16(float f)
+{
+    uint32_t u = half_to_bits(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
+    if (a > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x3ff));
+    if (a >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* 65520 and above round to infinity */
+    if (a >= 0x38800000) {                                 /* 2^-14: a normal f16 */
+        uint32_t v = a - (112u << 23);
+        return (uint16_t)(sign | ((v + 0xfff + (v >> 13 & 1)) >> 13));
+    }
+    if (a < 0x33000000) return (uint16_t)sign; /* below 2^-25 */
+    uint32_t shift = 126 - (a >> 23), man = (a & 0x7fffff) | 0x800000; /* 14..24 */
+    uint32_t half = 1u << (shift - 1), q = man >> shift, rest = man & ((1u << shift) - 1);
+    return (uint16_t)(sign | (q + (rest > half || (rest == half && (q & 1)))));
+}
+
+static inline float half_bf16_to_f32(uint16_t b)
+{
+    uint32_t u = (uint32_t)b << 16;
+    if ((u & 0x7fffffff) > 0x7f800000) u |= 0x400000;
+    return half_from_bits(u);
+}
+
+static inline uint16_t half_f32_to_bf16(float f)
+{
+    uint32_t u = half_to_bits(f);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+#endif
