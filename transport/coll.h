@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/tree.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 enum { COLL_MAX_RANKS = 64 };
@@ -21,8 +22,18 @@ struct coll_cut {
     int32_t bounds[COLL_MAX_RANKS + 1];
 };
 
-/* What a group did, for metrics: counted by the wrapper functions below. */
+/* What a group did, for metrics: counted by the wrapper functions below. bytes_sent: what this rank offered to the
+ * others, each byte once; wait_us: time inside operations. */
 struct coll_stats { uint64_t n_ops, bytes_sent, wait_us; };
+
+/* The operation a communicator is in, for heartbeats and stall reports. op NULL: none. seq: the collective's number, or
+ * for send and recv the count of operations; waiting_for -1: nobody. */
+struct trn_coll_now {
+    const char *op;
+    uint64_t seq;
+    int64_t since_us; /* clock_us() at entry */
+    int32_t waiting_for;
+};
 
 struct trn_coll;
 
@@ -47,6 +58,13 @@ struct trn_coll {
     struct coll_stats stats;
     void *scratch;            /* Own: coll.c, for the generic all_reduce */
     int64_t scratch_bytes;
+    enum err broken;          /* set by the first failed operation, with its sentence: all later ones are refused */
+    char why[256];
+    /* [any] relaxed, read by trn_coll_now: a report, orders nothing */
+    _Atomic(const char *) now_op;
+    _Atomic uint64_t now_seq;
+    _Atomic int64_t now_since_us;
+    _Atomic int32_t now_rank;
 };
 
 /* Sum in the fixed tree: mine = this rank's maximal subtrees (tree_maximal(n_leaf, bounds[rank], bounds[rank+1])), n floats
@@ -64,6 +82,9 @@ MUST_USE enum err trn_coll_send(struct trn_coll *c, int32_t to, const void *data
 MUST_USE enum err trn_coll_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us);
 MUST_USE enum err trn_coll_barrier(struct trn_coll *c, int64_t timeout_us);
 void trn_coll_close(struct trn_coll *c); /* NULL-safe */
+
+/* What c is doing at this moment; fields may stem from neighbouring operations. Thr: any, while c is open. */
+struct trn_coll_now trn_coll_now(struct trn_coll *c);
 
 /* The tree of all_reduce over parts already gathered: parts[] = every rank's subtrees in leaf order, n floats each. */
 void trn_coll_reduce_parts(const struct coll_cut *cut, int32_t size, const float *parts, float *out, int64_t n);
