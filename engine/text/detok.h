@@ -11,13 +11,18 @@
 struct eng_detok;
 
 /* stops[n_stops]: copied; each non-empty. `special`: control tokens are shown as text.
- * `first_space`: false drops SentencePiece's leading dummy space at the start of an answer that begins a text. */
+ * Own: caller, eng_detok_close. The tokenizer must outlive it. A stop string that is not UTF-8 never occurs. */
 struct eng_detok *eng_detok_open(const struct eng_tokenizer *t, const char *const *stops, int32_t n_stops,
                                  bool include_stop, bool special);
 void eng_detok_close(struct eng_detok *d);
 
+/* Before the first push, for an answer that begins a text (chat): drop SentencePiece's leading dummy space, so that
+ * the whole equals eng_tokenizer_decode. Without it (completions) every piece stands as in the middle of a text. */
+void eng_detok_drop_first_space(struct eng_detok *d);
+
 /* Feed one id; append what may leave to *out. Returns the index of the stop string that was completed (nothing
- * after it is fed; with include_stop the stop string itself leaves too), else -1. */
+ * after it is fed; with include_stop the stop string itself leaves too), else -1. Of several completed by the same
+ * byte the longest counts; after one was completed, pushes give its index and no text. */
 int32_t eng_detok_push(struct eng_detok *d, int32_t id, struct buf *out);
 /* No more tokens: append all that was held back (an incomplete sequence as U+FFFD). */
 void eng_detok_finish(struct eng_detok *d, struct buf *out);

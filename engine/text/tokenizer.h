@@ -47,7 +47,8 @@ enum {
     TOKENIZE_PARSE_SPECIAL = 2, /* "<|im_start|>" in the text becomes its control token (templates); else plain text */
 };
 /* Append the ids of text[n] (any bytes; invalid UTF-8 is encoded through byte tokens). Linear or n log n in n:
- * a megabyte of one repeated letter is no attack. */
+ * a megabyte of one repeated letter is no attack. User-defined tokens are found in the text whatever the flags;
+ * control tokens only with PARSE_SPECIAL. No Unicode normalization: the bytes are the model's to see. */
 void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_t n, unsigned flags,
                           struct eng_tokens *out);
 
@@ -65,6 +66,8 @@ bool eng_tokenizer_is_eog(const struct eng_tokenizer *t, int32_t id);
 int32_t eng_tokenizer_eog(const struct eng_tokenizer *t, int32_t ids[], int32_t max);
 int32_t eng_tokenizer_bos(const struct eng_tokenizer *t); /* -1: none */
 int32_t eng_tokenizer_eos(const struct eng_tokenizer *t);
+/* SentencePiece models that put a dummy space before a text (its decoding drops it again). */
+bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t);
 /* The token whose stored text is exactly s (control tokens too); -1 if none. */
 int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s);
 const char *eng_tokenizer_kind(const struct eng_tokenizer *t); /* "byte-level BPE (qwen2)" for people */

@@ -1,0 +1,184 @@
+/* bpe.c: merges in order of rank, the leftmost first, by a heap: n log n in the length of the word.
+ *
+ * Works on ids, not texts: a merge is (left id, right id) -> id. An item of the heap is stale when the pair it
+ * names no longer stands at its position. */
+#include "engine/text/bpe.h"
+#include "engine/text/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* GPT-2's table: printable Latin-1 bytes stand for themselves, the others follow from U+0100 on. */
+static bool is_printable(uint32_t b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD); }
+
+static uint32_t cp_of_byte(uint32_t b)
+{
+    uint32_t n = 0;
+    if (is_printable(b)) return b;
+    for (uint32_t i = 0; i < b; i++) n += !is_printable(i);
+    return 0x100 + n;
+}
+
+static int32_t byte_of_cp(uint32_t cp)
+{
+    static const uint8_t other[68] = { /* the unprintable bytes in order */
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
+        29, 30, 31, 32, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144,
+        145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 173};
+    if (cp < 0x100) return is_printable(cp) ? (int32_t)cp : -1;
+    return cp < 0x100 + COUNT_OF(other) ? other[cp - 0x100] : -1;
+}
+
+static uint32_t hash_pair(uint64_t pair) { return (uint32_t)((pair * 0x9E3779B97F4A7C15u) >> 32); }
+
+static const struct bpe_merge *find_merge(const struct bpe *b, int32_t left, int32_t right)
+{
+    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    for (uint32_t at = hash_pair(pair) & b->mask; b->merge[at].rank >= 0; at = (at + 1) & b->mask)
+        if (b->merge[at].pair == pair) return &b->merge[at];
+    return NULL;
+}
+
+static void add_merge(struct bpe *b, int32_t left, int32_t right, int32_t rank, int32_t id)
+{
+    uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    uint32_t at = hash_pair(pair) & b->mask;
+    while (b->merge[at].rank >= 0) {
+        if (b->merge[at].pair == pair) return; /* named twice: the first rank counts */
+        at = (at + 1) & b->mask;
+    }
+    b->merge[at] = (struct bpe_merge){pair, rank, id};
+}
+
+static enum err read_merge(struct bpe *b, struct text_span m, int32_t rank, struct buf *both)
+{
+    const char *space = m.n > 2 ? memchr(m.p + 1, ' ', m.n - 2) : NULL;
+    if (!space)
+        return err_raise(ERR_BAD_FILE, "merge %d of the vocabulary (\"%.*s\") is not two texts with a space "
+                         "between: convert the model again", rank, (int)MIN(m.n, 40), m.p ? m.p : "");
+    size_t nl = (size_t)(space - m.p), nr = m.n - nl - 1;
+    buf_clear(both);
+    buf_put(both, m.p, nl);
+    buf_put(both, space + 1, nr);
+    int32_t left = vocab_find_plain(b->v, m.p, nl), right = vocab_find_plain(b->v, space + 1, nr);
+    int32_t id = vocab_find_plain(b->v, (const char *)both->data, both->len);
+    if (left >= 0 && right >= 0 && id >= 0) add_merge(b, left, right, rank, id);
+    return OK;
+}
+
+enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_src *src, bool whole_words)
+{
+    enum err rc = OK;
+    struct buf both = {0};
+    uint32_t cap = 16;
+    *b = (struct bpe){.v = v, .whole_words = whole_words};
+    if (src->n_merges < 0 || src->n_merges > 1 << 28 || (src->n_merges && !src->merges))
+        return err_raise(ERR_BAD_FILE, "a vocabulary with %lld merges", (long long)src->n_merges);
+    while (cap < (uint64_t)src->n_merges * 2) cap *= 2;
+    b->mask = cap - 1;
+    b->merge = xmalloc(sizeof *b->merge * cap);
+    for (uint32_t i = 0; i < cap; i++) b->merge[i].rank = -1;
+    for (uint32_t i = 0; i < 256; i++) {
+        uint8_t u[4];
+        b->byte_id[i] = vocab_find_plain(v, (const char *)u, utf8_put(u, cp_of_byte(i)));
+    }
+    for (int64_t i = 0; i < src->n_merges; i++) TRY(read_merge(b, src->merges[i], (int32_t)i, &both));
+out:
+    buf_free(&both);
+    if (rc) bpe_close(b);
+    return rc;
+}
+
+void bpe_close(struct bpe *b)
+{
+    free(b->merge);
+    *b = (struct bpe){0};
+}
+
+void bpe_work_free(struct bpe_work *w)
+{
+    free(w->sym);
+    free(w->heap.at);
+    buf_free(&w->word);
+    *w = (struct bpe_work){0};
+}
+
+static int32_t whole_word(const struct bpe *b, struct bpe_work *w, const char *p, size_t n)
+{
+    if (n > b->v->max_len) return -1;
+    buf_clear(&w->word);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t u[4];
+        buf_put(&w->word, u, utf8_put(u, cp_of_byte((uint8_t)p[i])));
+    }
+    return vocab_find_plain(b->v, (const char *)w->word.data, w->word.len);
+}
+
+/* Bytes into symbols; the vocabulary's missing bytes become the unknown token, or are left out. */
+static int32_t symbols(const struct bpe *b, struct bpe_work *w, const char *p, size_t n)
+{
+    int32_t unk = b->v->unk >= 0 && b->v->type[b->v->unk] == TOKEN_UNKNOWN ? b->v->unk : -1, m = 0;
+    if (w->cap < n) {
+        w->cap = MAX(n, w->cap * 2);
+        w->sym = xrealloc(w->sym, sizeof *w->sym * w->cap);
+    }
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = b->byte_id[(uint8_t)p[i]];
+        if (id < 0) id = unk;
+        if (id < 0) continue;
+        w->sym[m] = (struct bpe_sym){id, m - 1, m + 1};
+        m++;
+    }
+    if (m) w->sym[m - 1].next = -1;
+    return m;
+}
+
+static void offer(const struct bpe *b, struct bpe_work *w, int32_t left, int32_t right)
+{
+    if (left < 0 || right < 0) return;
+    const struct bpe_merge *m = find_merge(b, w->sym[left].id, w->sym[right].id);
+    if (!m) return;
+    uint64_t key = (uint64_t)(uint32_t)m->rank << 32 | (uint32_t)left;
+    heap_push(&w->heap, (struct heap_item){key, 0, (uint32_t)(m - b->merge)});
+}
+
+static void merge_at(const struct bpe *b, struct bpe_work *w, int32_t left, const struct bpe_merge *m)
+{
+    struct bpe_sym *l = &w->sym[left];
+    if (l->id < 0 || l->next < 0) return; /* stale: already swallowed, or now the last */
+    struct bpe_sym *r = &w->sym[l->next];
+    if (((uint64_t)(uint32_t)l->id << 32 | (uint32_t)r->id) != m->pair) return;
+    l->id = m->id;
+    r->id = -1;
+    l->next = r->next;
+    if (l->next >= 0) w->sym[l->next].prev = left;
+    offer(b, w, l->prev, left);
+    offer(b, w, left, l->next);
+}
+
+void bpe_encode_word(const struct bpe *b, struct bpe_work *w, const char *p, size_t n, struct eng_tokens *out)
+{
+    int32_t whole = b->whole_words ? whole_word(b, w, p, n) : -1;
+    if (whole >= 0) {
+        eng_tokens_push(out, whole);
+        return;
+    }
+    int32_t m = symbols(b, w, p, n);
+    w->heap.n = 0;
+    for (int32_t i = 1; i < m; i++) offer(b, w, i - 1, i);
+    while (w->heap.n) {
+        struct heap_item it = heap_pop(&w->heap);
+        merge_at(b, w, (int32_t)(uint32_t)it.key, &b->merge[it.b]);
+    }
+    for (int32_t i = m ? 0 : -1; i >= 0; i = w->sym[i].next) eng_tokens_push(out, w->sym[i].id);
+}
+
+void bpe_decode_text(struct text_span s, struct buf *out)
+{
+    const uint8_t *p = (const uint8_t *)s.p;
+    for (size_t i = 0, len; i < s.n; i += len) {
+        int32_t byte = utf8_step(p + i, s.n - i, &len) == UTF8_OK ? byte_of_cp(utf8_cp(p + i, len)) : -1;
+        if (byte >= 0) buf_u8(out, (uint8_t)byte);
+        else buf_put(out, p + i, len); /* not of the table: an added token's own text */
+    }
+}

@@ -1,0 +1,108 @@
+/* pretoken.c: runs the expressions of a rule.
+ *
+ * Bytes that are not UTF-8 never reach PCRE2: they become pieces of their own, so the valid text between them can
+ * be matched without checks. A match that fails for want of resources (limits, JIT stack) is tried again without
+ * JIT; should that fail too, the rest stays one piece: a coarser cut, never a failure. */
+#include "engine/text/pretoken.h"
+#include "engine/text/utf8.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <stdlib.h>
+
+struct pretoken {
+    pcre2_code *code[PRETOKEN_STAGES];
+    int32_t n;
+};
+
+enum err pretoken_open(struct pretoken **out, const struct pretoken_rule *rule)
+{
+    struct pretoken *p = xcalloc(1, sizeof *p);
+    for (; rule->stages[p->n]; p->n++) {
+        int error;
+        PCRE2_SIZE at;
+        ASSERT(p->n < PRETOKEN_STAGES);
+        p->code[p->n] = pcre2_compile((PCRE2_SPTR)rule->stages[p->n], PCRE2_ZERO_TERMINATED,
+                                      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &at, NULL);
+        if (!p->code[p->n]) {
+            char why[128] = "";
+            pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
+            pretoken_close(p);
+            return err_raise(ERR_UNSUPPORTED, "this PCRE2 does not compile the rule %s at %zu: %s (10.40 or later "
+                             "with Unicode is needed)", rule->name, (size_t)at, why);
+        }
+        (void)pcre2_jit_compile(p->code[p->n], PCRE2_JIT_COMPLETE); /* without it matching is only slower */
+    }
+    *out = p;
+    return OK;
+}
+
+void pretoken_close(struct pretoken *p)
+{
+    if (!p) return;
+    for (int32_t i = 0; i < PRETOKEN_STAGES; i++) pcre2_code_free(p->code[i]);
+    free(p);
+}
+
+static void add(struct pieces *out, const char *p, size_t n)
+{
+    if (!n) return;
+    if (out->n == out->cap) {
+        out->cap = out->cap ? out->cap * 2 : 64;
+        out->at = xrealloc(out->at, sizeof *out->at * out->cap);
+    }
+    out->at[out->n++] = (struct text_span){p, n};
+}
+
+/* Valid stretches, and the invalid ones between them. */
+static void split_valid(const char *text, size_t n, struct pieces *out)
+{
+    size_t start = 0;
+    bool bad = false;
+    for (size_t i = 0, len; i < n; i += len) {
+        bool now_bad = utf8_step((const uint8_t *)text + i, n - i, &len) != UTF8_OK;
+        if (now_bad != bad) {
+            add(out, text + start, i - start);
+            start = i, bad = now_bad;
+        }
+    }
+    add(out, text + start, n - start);
+}
+
+static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_span s, struct pieces *out)
+{
+    const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
+    size_t done = 0;
+    while (done < s.n) {
+        int rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK, md, NULL);
+        if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
+            rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);
+        if (rc < 0 || ov[1] <= ov[0]) break;
+        add(out, s.p + done, ov[0] - done);
+        add(out, s.p + ov[0], ov[1] - ov[0]);
+        done = ov[1];
+    }
+    add(out, s.p + done, s.n - done);
+}
+
+void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out, struct pieces *tmp)
+{
+    size_t len;
+    pcre2_match_data *md = pcre2_match_data_create(1, NULL);
+    ASSERT(md);
+    out->n = 0;
+    split_valid(text, n, out);
+    for (int32_t stage = 0; stage < p->n; stage++) {
+        struct pieces in = *out;
+        *out = *tmp;
+        *tmp = in;
+        out->n = 0;
+        for (size_t i = 0; i < tmp->n; i++) {
+            struct text_span s = tmp->at[i];
+            bool bad = utf8_step((const uint8_t *)s.p, s.n, &len) != UTF8_OK;
+            if (bad) add(out, s.p, s.n);
+            else split_one(p->code[stage], md, s, out);
+        }
+    }
+    pcre2_match_data_free(md);
+}

@@ -1,0 +1,213 @@
+/* tokenizer.c: special tokens cut out, the rest handed to the kind of tokenizer the model has. */
+#include "engine/text/tokenizer.h"
+#include "engine/text/bpe.h"
+#include "engine/text/pretoken.h"
+#include "engine/text/spm.h"
+#include "engine/text/vocab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct eng_tokenizer {
+    struct vocab v;
+    bool is_spm, add_bos, add_eos, space_prefix;
+    struct bpe bpe;
+    struct pretoken *pre;
+    struct spm spm;
+    char *kind;
+};
+
+/* What one call of encode carries. */
+struct job {
+    const struct eng_tokenizer *t;
+    struct eng_tokens *out;
+    struct bpe_work bpe;
+    struct pieces pieces, tmp;
+};
+
+static enum err open_bpe(struct eng_tokenizer *t, const struct eng_vocab_src *src)
+{
+    enum err rc = OK;
+    const struct pretoken_rule *rule = pretoken_rule_find(src->pre);
+    if (!rule) {
+        struct buf names = {0};
+        pretoken_rule_names(&names);
+        rc = err_raise(ERR_UNSUPPORTED, "the tokenizer's pre-tokenizer \"%.60s\" is not known; known are: %s",
+                       src->pre, buf_str(&names));
+        buf_free(&names);
+        return rc;
+    }
+    TRY(vocab_open(&t->v, src, false));
+    TRY(bpe_open(&t->bpe, &t->v, src, rule->whole_words));
+    TRY(pretoken_open(&t->pre, rule));
+    t->kind = xasprintf("byte-level BPE (%s)", rule->name);
+out:
+    return rc;
+}
+
+static enum err open_spm(struct eng_tokenizer *t, const struct eng_vocab_src *src)
+{
+    enum err rc = OK;
+    TRY(vocab_open(&t->v, src, true));
+    spm_open(&t->spm, &t->v);
+    t->is_spm = true;
+    t->space_prefix = src->add_space_prefix;
+    t->kind = xstrdup("SentencePiece");
+out:
+    return rc;
+}
+
+enum err eng_tokenizer_open(struct eng_tokenizer **out, const struct eng_vocab_src *src)
+{
+    enum err rc = OK;
+    struct eng_tokenizer *t = xcalloc(1, sizeof *t);
+    if (src->model && !strcmp(src->model, "gpt2")) TRY(open_bpe(t, src));
+    else if (src->model && !strcmp(src->model, "llama")) TRY(open_spm(t, src));
+    else
+        TRY(err_raise(ERR_UNSUPPORTED, "the tokenizer model \"%.60s\" is not known; known are: gpt2 (byte-level BPE), "
+                      "llama (SentencePiece)", src->model ? src->model : "(none)"));
+    t->add_bos = src->add_bos;
+    t->add_eos = src->add_eos;
+    *out = t;
+    t = NULL;
+out:
+    eng_tokenizer_close(t);
+    return rc;
+}
+
+void eng_tokenizer_close(struct eng_tokenizer *t)
+{
+    if (!t) return;
+    if (!t->is_spm) bpe_close(&t->bpe);
+    pretoken_close(t->pre);
+    vocab_close(&t->v);
+    free(t->kind);
+    free(t);
+}
+
+void eng_tokens_free(struct eng_tokens *t)
+{
+    if (!t) return;
+    free(t->ids);
+    *t = (struct eng_tokens){0};
+}
+
+void eng_tokens_push(struct eng_tokens *t, int32_t id)
+{
+    if (t->n == t->cap) {
+        t->cap = t->cap ? t->cap * 2 : 64;
+        t->ids = xrealloc(t->ids, sizeof *t->ids * t->cap);
+    }
+    t->ids[t->n++] = id;
+}
+
+static void encode_bounded(struct job *j, const char *p, size_t n, bool prefix)
+{
+    if (j->t->is_spm) {
+        spm_encode(&j->t->spm, p, n, prefix && j->t->space_prefix, j->out);
+        return;
+    }
+    pretoken_split(j->t->pre, p, n, &j->pieces, &j->tmp);
+    for (size_t i = 0; i < j->pieces.n; i++)
+        bpe_encode_word(&j->t->bpe, &j->bpe, j->pieces.at[i].p, j->pieces.at[i].n, j->out);
+}
+
+/* Symbols are counted in 32 bits: a text of more than 256 MiB is cut (between characters). */
+static void encode_text(struct job *j, const char *p, size_t n, bool prefix)
+{
+    const size_t most = (size_t)1 << 28;
+    while (n > most) {
+        size_t cut = most;
+        while (cut > most - 4 && ((uint8_t)p[cut] & 0xC0) == 0x80) cut--;
+        encode_bounded(j, p, cut, prefix);
+        p += cut, n -= cut, prefix = false;
+    }
+    if (n) encode_bounded(j, p, n, prefix);
+}
+
+void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_t n, unsigned flags,
+                          struct eng_tokens *out)
+{
+    struct job j = {.t = t, .out = out};
+    bool add = flags & TOKENIZE_ADD_SPECIAL, control = flags & TOKENIZE_PARSE_SPECIAL, prefix = true;
+    size_t start = 0, len = 0;
+    if (add && t->add_bos && t->v.bos >= 0) eng_tokens_push(out, t->v.bos);
+    for (size_t at = 0; at < n;) {
+        int32_t id = vocab_special_at(&t->v, text + at, n - at, control, &len);
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        encode_text(&j, text + start, at - start, prefix);
+        eng_tokens_push(out, id);
+        start = at += len;
+        prefix = true; /* SentencePiece: the dummy space stands before every stretch of plain text */
+    }
+    if (n > start) encode_text(&j, text + start, n - start, prefix);
+    if (add && t->add_eos && t->v.eos >= 0) eng_tokens_push(out, t->v.eos);
+    bpe_work_free(&j.bpe);
+    free(j.pieces.at);
+    free(j.tmp.at);
+}
+
+void eng_tokenizer_piece(const struct eng_tokenizer *t, int32_t id, bool special, struct buf *out)
+{
+    if (id < 0 || id >= t->v.n) return;
+    struct text_span s = vocab_text(&t->v, id);
+    switch (eng_tokenizer_type(t, id)) {
+    case TOKEN_CONTROL:
+    case TOKEN_UNKNOWN:
+    case TOKEN_UNUSED:
+        if (special) buf_put(out, s.p, s.n);
+        return;
+    case TOKEN_USER:
+    case TOKEN_NORMAL:
+    case TOKEN_BYTE:
+        break;
+    }
+    if (t->is_spm) spm_decode(&t->spm, id, out);
+    else if (t->v.type[id] == TOKEN_USER) buf_put(out, s.p, s.n);
+    else bpe_decode_text(s, out);
+}
+
+void eng_tokenizer_decode(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special, struct buf *out)
+{
+    struct buf piece = {0};
+    bool first = eng_tokenizer_space_prefix(t);
+    for (size_t i = 0; i < n; i++) {
+        buf_clear(&piece);
+        eng_tokenizer_piece(t, ids[i], special, &piece);
+        if (!piece.len) continue;
+        size_t skip = first && piece.data[0] == ' ';
+        buf_put(out, piece.data + skip, piece.len - skip);
+        first = false;
+    }
+    buf_free(&piece);
+}
+
+int32_t eng_tokenizer_size(const struct eng_tokenizer *t) { return t->v.n; }
+
+enum token_type eng_tokenizer_type(const struct eng_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->v.n ? (enum token_type)t->v.type[id] : TOKEN_UNUSED;
+}
+
+bool eng_tokenizer_is_eog(const struct eng_tokenizer *t, int32_t id)
+{
+    for (int32_t i = 0; i < t->v.n_eog; i++)
+        if (t->v.eog[i] == id) return true;
+    return false;
+}
+
+int32_t eng_tokenizer_eog(const struct eng_tokenizer *t, int32_t ids[], int32_t max)
+{
+    int32_t n = MIN(max, t->v.n_eog);
+    if (n > 0) memcpy(ids, t->v.eog, sizeof *ids * (size_t)n);
+    return MAX(n, 0);
+}
+
+int32_t eng_tokenizer_bos(const struct eng_tokenizer *t) { return t->v.bos; }
+int32_t eng_tokenizer_eos(const struct eng_tokenizer *t) { return t->v.eos; }
+bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t) { return t->is_spm && t->space_prefix; }
+int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s) { return vocab_find(&t->v, s, strlen(s)); }
+const char *eng_tokenizer_kind(const struct eng_tokenizer *t) { return t->kind; }
