@@ -85,6 +85,8 @@ struct control_msg {
     };
 };
 
+const char *control_type_name(enum control_type t);  /* "StepPlan"; "unknown" */
+
 /* Append the encoding (type byte, then protobuf or packed bytes). */
 void control_encode(const struct control_msg *m, struct buf *out);
 /* Err LINK_PROTOCOL naming what was wrong. *out is allocated; Own: caller, control_msg_free. */
