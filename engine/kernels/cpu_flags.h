@@ -1,0 +1,28 @@
+/* cpu_flags.h: which of the instruction sets we have kernels for this processor (and its system) runs.
+ * Internal to engine/kernels. Thr: any. */
+#ifndef ENGINE_KERNELS_CPU_FLAGS_H
+#define ENGINE_KERNELS_CPU_FLAGS_H
+
+#include <stdint.h>
+
+enum krn_cpu_flag {
+    KRN_CPU_AVX2 = 1 << 0,
+    KRN_CPU_FMA = 1 << 1,
+    KRN_CPU_F16C = 1 << 2,
+    KRN_CPU_AVX512F = 1 << 3,
+    KRN_CPU_AVX512BW = 1 << 4,
+    KRN_CPU_AVX512DQ = 1 << 5,
+    KRN_CPU_AVX512VL = 1 << 6,
+    KRN_CPU_AVX512VNNI = 1 << 7,
+    /* what the flags of engine/kernels/CMakeLists.txt let the compiler use in each folder */
+    KRN_CPU_NEED_AVX2 = KRN_CPU_AVX2 | KRN_CPU_FMA | KRN_CPU_F16C,
+    KRN_CPU_NEED_AVX512 = KRN_CPU_NEED_AVX2 | KRN_CPU_AVX512F | KRN_CPU_AVX512BW | KRN_CPU_AVX512DQ |
+                          KRN_CPU_AVX512VL | KRN_CPU_AVX512VNNI,
+};
+
+/* The flags present, registers saved by the system included; 0 on other architectures. */
+uint32_t krn_cpu_flags(void);
+/* "avx512bw", ... of one flag. */
+const char *krn_cpu_flag_name(enum krn_cpu_flag flag);
+
+#endif

@@ -1,0 +1,88 @@
+/* math.h: e^x and log x as fixed sequences of single-rounded steps, in f32 only.
+ *
+ * The scalar functions here are the specification; avx2/vmath.h and avx512/vmath.h repeat them lane by lane, step by
+ * step, so the bits are equal on every instruction set. No libm: its last bit differs between versions and machines.
+ * Errors (tests/kernels/test_math.c measures them): below 1 ulp for both. The polynomials are minimax fits of our own:
+ * exp on |r| <= ln2/2, log(1+f) on sqrt(1/2)-1 <= f <= sqrt(2)-1. */
+#ifndef ENGINE_KERNELS_MATH_H
+#define ENGINE_KERNELS_MATH_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define KRN_EXP_MIN (-87.3f)   /* below: 0, so that no result is a denormal */
+#define KRN_EXP_MAX 88.7f      /* above: e^88.7 = 3.33e38, still finite */
+#define KRN_LOG2E   0x1.715476p+0f
+#define KRN_ROUND   0x1.8p+23f /* adding it leaves the nearest integer in the low bits of the sum */
+#define KRN_LN2_HI  0x1.62e4p-1f
+#define KRN_LN2_LO  0x1.7f7d1cp-20f
+
+/* e^r = 1 + r (1 + r (E2 + r (E3 + ...))) */
+#define KRN_E2 0x1.fffffcp-2f
+#define KRN_E3 0x1.55549p-3f
+#define KRN_E4 0x1.5558fap-5f
+#define KRN_E5 0x1.123b6ap-7f
+#define KRN_E6 0x1.6a21aep-10f
+
+/* log(1+f) = f + f^2 (-1/2 + f (L3 + f (L4 + ...))) */
+#define KRN_L3  0x1.555554p-2f
+#define KRN_L4  -0x1.000226p-2f
+#define KRN_L5  0x1.99a008p-3f
+#define KRN_L6  -0x1.547244p-3f
+#define KRN_L7  0x1.22da1ep-3f
+#define KRN_L8  -0x1.0d8542p-3f
+#define KRN_L9  0x1.055b6ap-3f
+#define KRN_L10 -0x1.38b57ep-4f
+#define KRN_SQRT_HALF_BITS 0x3f3504f3u
+
+static inline uint32_t krn_math_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float krn_math_float(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static inline float krn_math_exp(float x)
+{
+    if (x < KRN_EXP_MIN) return 0.0f;
+    x = x > KRN_EXP_MAX ? KRN_EXP_MAX : x;
+    float t = fmaf(x, KRN_LOG2E, KRN_ROUND);
+    float n = t - KRN_ROUND;
+    float r = fmaf(n, -KRN_LN2_HI, x);
+    r = fmaf(n, -KRN_LN2_LO, r);
+    float p = fmaf(KRN_E6, r, KRN_E5);
+    p = fmaf(p, r, KRN_E4);
+    p = fmaf(p, r, KRN_E3);
+    p = fmaf(p, r, KRN_E2);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    /* times 2^n: the low bits of t are n, moved into the exponent (the rest of t shifts out) */
+    return krn_math_float(krn_math_bits(p) + (krn_math_bits(t) << 23));
+}
+
+static inline float krn_math_log(float x)
+{
+    uint32_t u = krn_math_bits(x) - KRN_SQRT_HALF_BITS;
+    float e = (float)((int32_t)u >> 23);
+    float f = krn_math_float((u & 0x7fffff) + KRN_SQRT_HALF_BITS) - 1.0f;
+    float p = fmaf(KRN_L10, f, KRN_L9);
+    p = fmaf(p, f, KRN_L8);
+    p = fmaf(p, f, KRN_L7);
+    p = fmaf(p, f, KRN_L6);
+    p = fmaf(p, f, KRN_L5);
+    p = fmaf(p, f, KRN_L4);
+    p = fmaf(p, f, KRN_L3);
+    p = fmaf(p, f, -0.5f);
+    float low = fmaf(e, KRN_LN2_LO, (f * f) * p);
+    return fmaf(e, KRN_LN2_HI, f + low);
+}
+
+#endif

@@ -1,0 +1,91 @@
+/* attention.c: causal attention over paged keys and values, one query head at a time: the order of table.h, literally. */
+#include "base/base.h"
+#include "engine/file/half.h"
+#include "engine/kernels/math.h"
+#include "engine/kernels/ref/ref.h"
+
+/* One query head of one token. */
+struct query {
+    const struct krn_kv *kv;
+    const int32_t *table;
+    int32_t kv_head;
+    const float *qs; /* the query times scale */
+};
+
+static float get(const void *plane, bool f16, int64_t i)
+{
+    return f16 ? half_f16_to_f32(((const uint16_t *)plane)[i]) : ((const float *)plane)[i];
+}
+
+static int64_t block_base(const struct query *c, int32_t j)
+{
+    const struct krn_kv *kv = c->kv;
+    return ((int64_t)c->table[j / KRN_KV_BLOCK] * kv->n_kv + c->kv_head) * kv->head_dim * KRN_KV_BLOCK;
+}
+
+static float score(const struct query *c, int32_t j)
+{
+    int64_t base = block_base(c, j) + j % KRN_KV_BLOCK;
+    float s = 0.0f;
+    for (int32_t d = 0; d < c->kv->head_dim; d++)
+        s = fmaf(c->qs[d], get(c->kv->k, c->kv->f16, base + d * KRN_KV_BLOCK), s);
+    return s;
+}
+
+/* Keys [j0, j1) of one split: its maximum, its sum of p, its weighted values o[head_dim]. p[j1-j0] is scratch. */
+static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float *m, float *l, float *o)
+{
+    int32_t dim = c->kv->head_dim;
+    float lane[KRN_KV_BLOCK] = {0};
+
+    for (int32_t j = j0; j < j1; j++) p[j - j0] = score(c, j);
+    *m = p[0];
+    for (int32_t j = j0; j < j1; j++) *m = p[j - j0] > *m ? p[j - j0] : *m;
+    for (int32_t j = j0; j < j1; j++) {
+        p[j - j0] = krn_math_exp(p[j - j0] - *m);
+        lane[j % KRN_KV_BLOCK] += p[j - j0];
+    }
+    for (int32_t half = KRN_KV_BLOCK / 2; half; half /= 2)
+        for (int32_t i = 0; i < half; i++) lane[i] += lane[i + half];
+    *l = lane[0];
+
+    for (int32_t d = 0; d < dim; d++) o[d] = 0.0f;
+    for (int32_t j = j0; j < j1; j++) {
+        int64_t base = block_base(c, j) + (int64_t)(j % KRN_KV_BLOCK) * dim;
+        for (int32_t d = 0; d < dim; d++) o[d] = fmaf(p[j - j0], get(c->kv->v, c->kv->f16, base + d), o[d]);
+    }
+}
+
+static void one_head(const struct query *c, int32_t pos, float *out, float *p, float *o)
+{
+    int32_t dim = c->kv->head_dim;
+    float big_m, big_l;
+    split(c, 0, MIN(pos + 1, KRN_ATTN_SPLIT), p, &big_m, &big_l, out);
+    for (int32_t j0 = KRN_ATTN_SPLIT; j0 <= pos; j0 += KRN_ATTN_SPLIT) {
+        float m, l;
+        split(c, j0, MIN(pos + 1, j0 + KRN_ATTN_SPLIT), p, &m, &l, o);
+        float next = m > big_m ? m : big_m;
+        float a = krn_math_exp(big_m - next), b = krn_math_exp(m - next);
+        big_m = next;
+        big_l = fmaf(big_l, a, l * b);
+        for (int32_t d = 0; d < dim; d++) out[d] = fmaf(out[d], a, o[d] * b);
+    }
+    float inv = 1.0f / big_l;
+    for (int32_t d = 0; d < dim; d++) out[d] = out[d] * inv;
+}
+
+void krn_ref_attention(const struct krn_attention *a)
+{
+    const struct krn_kv *kv = a->kv;
+    int32_t group = a->n_head / kv->n_kv, dim = kv->head_dim;
+    float *p = a->scratch, *o = p + KRN_ATTN_SPLIT, *qs = o + dim;
+    for (int32_t i = a->i0; i < a->i1; i++) {
+        int32_t t = i / kv->n_kv, kv_head = i % kv->n_kv;
+        struct query c = {.kv = kv, .table = a->table[t], .kv_head = kv_head, .qs = qs};
+        for (int32_t g = 0; g < group; g++) {
+            int64_t row = ((int64_t)t * a->n_head + kv_head * group + g) * dim;
+            for (int32_t d = 0; d < dim; d++) qs[d] = a->q[row + d] * a->scale;
+            one_head(&c, a->pos[t], a->out + row, p, o);
+        }
+    }
+}

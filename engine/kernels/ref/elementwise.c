@@ -1,0 +1,19 @@
+/* elementwise.c: operations of one element with one element; and the scalar e^x and log x of table.h. */
+#include "engine/kernels/math.h"
+#include "engine/kernels/ref/ref.h"
+
+float krn_exp(float x) { return krn_math_exp(x); }
+float krn_log(float x) { return krn_math_log(x); }
+
+void krn_ref_add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] += y[i];
+}
+
+void krn_ref_silu_mul(float *y, const float *g, const float *u, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float e = krn_math_exp(-g[i]);
+        y[i] = (g[i] / (1.0f + e)) * u[i];
+    }
+}

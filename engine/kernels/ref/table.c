@@ -1,0 +1,16 @@
+/* table.c: the reference kernels as a table. */
+#include "engine/kernels/ref/ref.h"
+
+const struct krn_table krn_ref = {
+    .name = "ref",
+    .matmul = krn_ref_matmul,
+    .quantize = krn_ref_quantize,
+    .kv_append = krn_ref_kv_append,
+    .attention = krn_ref_attention,
+    .rmsnorm = krn_ref_rmsnorm,
+    .rope = krn_ref_rope,
+    .add = krn_ref_add,
+    .silu_mul = krn_ref_silu_mul,
+    .argmax = krn_ref_argmax,
+    .sum_exp = krn_ref_sum_exp,
+};
