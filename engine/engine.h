@@ -1,0 +1,61 @@
+/* engine.h: one rank's engine: open a shard, step a batch, close. The only engine header a worker needs.
+ *
+ * The engine executes step plans: it keeps the state of sequences in numbered slots, runs its stage's layers, exchanges hidden states and
+ * tokens with the other stages, samples on the last stage. It knows nothing of MPI, gRPC or HTTP: communicators come in as tables.
+ * Lifetime: load. After open nothing grows with traffic. Thr: one thread calls; eng_engine_layer from any. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include "base/arena.h"
+#include "engine/model/weights.h"
+#include "proto/step_plan.h"
+#include "proto/step_result.h"
+#include "transport/coll.h"
+
+struct eng_engine_conf {
+    const char *model_path;
+    struct eng_grid grid;
+    int32_t rank;
+    struct trn_coll *tp;       /* the ranks of this rank's stage, in order; borrowed */
+    struct trn_coll *world;    /* all ranks of the replica; point-to-point between stages; borrowed */
+    int32_t n_threads;
+    const int32_t *cpus;       /* [n_threads] to bind to, or NULL */
+    int32_t context, n_blocks, n_slots, max_step_tokens;
+    bool kv_f16, oracle;
+    const char *isa;           /* "auto" or a kernel table's name */
+    int64_t timeout_us;        /* of every collective */
+    eng_progress_fn progress;  /* while loading; may be NULL */
+    void *user;
+};
+
+struct eng_engine_info { int64_t weight_bytes, kv_bytes; int32_t n_blocks; const char *isa; double load_seconds; };
+
+struct eng_engine;
+/* Err as eng_weights_open, eng_shard_of, eng_kv_pool_open. Own: caller closes. */
+MUST_USE enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf);
+void eng_engine_close(struct eng_engine *e);
+void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out);
+
+/* What a plan for this engine may refer to. */
+struct step_bounds eng_engine_bounds(const struct eng_engine *e);
+
+/* Execute one plan. *result is filled on the last stage's first rank (eng_engine_answers), from `a`; elsewhere it is empty.
+ * Err: anything from a collective (the engine is then unusable), LINK_PROTOCOL (the plan contradicts the state: slot, table, reference). */
+MUST_USE enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct arena *a, struct step_result *result);
+/* Does this rank send the results? */
+bool eng_engine_answers(const struct eng_engine *e);
+
+/* The layer being computed, -1 between steps. */
+int32_t eng_engine_layer(const struct eng_engine *e);
+
+/* The model at a path as the scheduler and planner see it: headers only. */
+MUST_USE enum err eng_engine_model_info(const char *model_path, struct model_info *out);
+
+/* Memory of one rank before anything is loaded: packed weights, one KV block, step buffers, in bytes. */
+struct eng_engine_need { int64_t weight_bytes, block_bytes, buffer_bytes; };
+MUST_USE enum err eng_engine_need(const char *model_path, const struct eng_grid *g, int32_t rank, bool kv_f16, int32_t max_step_tokens,
+                                  int32_t context, struct eng_engine_need *out);
+/* An even grid of tp x pp ranks for the model. Err as eng_grid_even, eng_shard_of (each rank is checked). */
+MUST_USE enum err eng_engine_grid(const char *model_path, int32_t tp, int32_t pp, struct eng_grid *out);
+
+#endif

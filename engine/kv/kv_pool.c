@@ -1,0 +1,44 @@
+/* kv_pool.c: see kv_pool.h. */
+#include "engine/kv/kv_pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum err eng_kv_pool_open(struct eng_kv_pool **out, int32_t n_layers, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
+                          bool f16)
+{
+    int64_t block = (int64_t)n_kv * head_dim * KRN_KV_BLOCK * (f16 ? 2 : 4);
+    int64_t bytes = block * n_blocks * n_layers * 2;
+    /* mmap: zeroed, and pages that no sequence has reached cost nothing */
+    void *mem = mmap(NULL, (size_t)MAX(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mem == MAP_FAILED)
+        return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of KV cache (%d blocks): lower --kv-tokens or --context",
+                         (double)bytes / 1e6, n_blocks);
+    struct eng_kv_pool *p = xcalloc(1, sizeof *p);
+    *p = (struct eng_kv_pool){.n_layers = n_layers, .n_blocks = n_blocks, .block_bytes = block, .mem = mem, .bytes = bytes};
+    p->layers = xcalloc((size_t)n_layers, sizeof *p->layers);
+    for (int32_t i = 0; i < n_layers; i++) {
+        uint8_t *k = p->mem + block * n_blocks * 2 * i;
+        p->layers[i] = (struct krn_kv){.k = k, .v = k + block * n_blocks, .f16 = f16, .n_kv = n_kv, .head_dim = head_dim};
+    }
+    *out = p;
+    return OK;
+}
+
+void eng_kv_pool_close(struct eng_kv_pool *p)
+{
+    if (!p) return;
+    munmap(p->mem, (size_t)MAX(p->bytes, 1));
+    free(p->layers);
+    free(p);
+}
+
+void eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst)
+{
+    for (int32_t i = 0; i < p->n_layers; i++) {
+        uint8_t *k = p->layers[i].k, *v = p->layers[i].v;
+        memcpy(k + dst * p->block_bytes, k + src * p->block_bytes, (size_t)p->block_bytes);
+        memcpy(v + dst * p->block_bytes, v + src * p->block_bytes, (size_t)p->block_bytes);
+    }
+}

@@ -1,0 +1,25 @@
+/* kv_pool.h: the paged KV cache of one rank: blocks of 16 positions, the same block id in every layer.
+ *
+ * Layout per layer: krn_kv (engine/kernels/table.h). All memory is taken at load and zeroed, so a block never shows bytes that are not
+ * numbers. Not here: who owns a block (the coordinator's scheduler). */
+#ifndef ENGINE_KV_KV_POOL_H
+#define ENGINE_KV_KV_POOL_H
+
+#include "engine/kernels/table.h"
+
+struct eng_kv_pool {
+    int32_t n_layers, n_blocks;
+    int64_t block_bytes;      /* of K (or V) of one layer */
+    struct krn_kv *layers;    /* [n_layers] */
+    uint8_t *mem;
+    int64_t bytes;
+};
+
+/* Err NO_MEMORY naming the bytes and the flag that helps. */
+MUST_USE enum err eng_kv_pool_open(struct eng_kv_pool **out, int32_t n_layers, int32_t n_blocks, int32_t n_kv,
+                                   int32_t head_dim, bool f16);
+void eng_kv_pool_close(struct eng_kv_pool *p);
+/* Copy whole blocks in every layer. */
+void eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst);
+
+#endif

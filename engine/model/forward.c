@@ -1,0 +1,292 @@
+/* forward.c: see forward.h.
+ *
+ * The team runs one function per sublayer; inside it the threads share rows or tokens and meet at barriers. Only the calling thread
+ * speaks to other ranks, between those functions. */
+#include "engine/model/forward.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- pieces shared by the sublayers, run by every thread of the team ---- */
+
+static struct krn_act act_of(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols, enum dtype type)
+{
+    struct krn_act a = {.n_tok = n_tok, .cols = cols, .x = x};
+    if (!m->oracle && dtype_block(type) > 1) a.q = m->act_q, a.d = m->act_d, a.s = m->act_s;
+    return a;
+}
+
+static void quantize_if(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols, bool quantised, int64_t t0,
+                        int64_t t1)
+{
+    if (!quantised || m->oracle) return;
+    struct krn_act a = act_of(m, x, n_tok, cols, DTYPE_Q8_0);
+    m->krn->quantize(&a, (int32_t)t0, (int32_t)t1);
+}
+
+static void matmul(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok,
+                   const struct krn_leaves *leaves, float *y, int64_t y_stride, int64_t node_stride, int32_t i, int32_t n)
+{
+    int64_t r0, r1;
+    eng_team_range(w->rows, KRN_TILE, i, n, &r0, &r1);
+    if (r0 >= r1) return;
+    struct krn_act a = act_of(m, x, n_tok, w->cols, w->type);
+    m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y, .y_stride = y_stride,
+                                        .node_stride = node_stride, .row0 = (int32_t)r0, .row1 = (int32_t)r1});
+}
+
+/* y = W x with K whole. */
+static void matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, float *y,
+                         int32_t i, int32_t n)
+{
+    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
+    matmul(m, w, x, n_tok, &one, y, w->rows, 0, i, n);
+}
+
+static bool quantised(const struct krn_mat *w) { return dtype_block(w->type) > 1; }
+
+/* The residual receives the last all-reduce just before it is read. */
+static void add_pending(const struct eng_model *m, int64_t t0, int64_t t1)
+{
+    int64_t d = m->spec.d_model;
+    if (m->pending && t0 < t1) m->krn->add(m->x + t0 * d, m->pending + t0 * d, (t1 - t0) * d);
+}
+
+/* ---- attention ---- */
+
+struct sublayer { struct eng_model *m; const struct eng_batch *b; int32_t layer; };
+
+static void add_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols, int64_t t0, int64_t t1)
+{
+    for (int64_t t = t0; bias && t < t1; t++) m->krn->add(y + t * cols, bias, cols);
+}
+
+static void attention(void *arg, int32_t i, int32_t n)
+{
+    const struct sublayer *a = arg;
+    struct eng_model *m = a->m;
+    const struct eng_spec *s = &m->spec;
+    const struct eng_layer *l = &m->weights->layers[a->layer];
+    const struct krn_kv *kv = &m->kv->layers[a->layer];
+    const struct krn_table *krn = m->krn;
+    int32_t T = a->b->n_tok, d = s->d_model, hd = s->head_dim;
+    int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
+    int64_t t0, t1, i0, i1;
+    eng_team_range(T, 1, i, n, &t0, &t1);
+    int32_t a0 = (int32_t)t0, a1 = (int32_t)t1;
+
+    add_pending(m, t0, t1);
+    krn->rmsnorm(m->h, m->x, l->attn_norm, d, s->norm_eps, a0, a1);
+    quantize_if(m, m->h, T, d, quantised(&l->q) || quantised(&l->k) || quantised(&l->v), t0, t1);
+    eng_team_barrier(m->team, i);
+
+    matmul_whole(m, &l->q, m->h, T, m->q, i, n);
+    matmul_whole(m, &l->k, m->h, T, m->k, i, n);
+    matmul_whole(m, &l->v, m->h, T, m->v, i, n);
+    eng_team_barrier(m->team, i);
+
+    add_bias(m, m->q, l->bq, nq * hd, t0, t1);
+    add_bias(m, m->k, l->bk, nkv * hd, t0, t1);
+    add_bias(m, m->v, l->bv, nkv * hd, t0, t1);
+    if (s->qk_norm) {
+        krn->rmsnorm(m->q, m->q, l->q_norm, hd, s->norm_eps, a0 * nq, a1 * nq);
+        krn->rmsnorm(m->k, m->k, l->k_norm, hd, s->norm_eps, a0 * nkv, a1 * nkv);
+    }
+    krn->rope(m->q, nq, hd, s->rope_dim, s->rope_interleaved, m->cs, a0, a1);
+    krn->rope(m->k, nkv, hd, s->rope_dim, s->rope_interleaved, m->cs, a0, a1);
+    krn->kv_append(&(struct krn_kv_append){.kv = kv, .k = m->k, .v = m->v, .pos = a->b->pos, .table = a->b->table,
+                                           .t0 = a0, .t1 = a1});
+    eng_team_barrier(m->team, i);
+
+    eng_team_range((int64_t)T * nkv, 1, i, n, &i0, &i1);
+    krn->attention(&(struct krn_attention){.kv = kv, .q = m->q, .out = m->att, .pos = a->b->pos, .table = a->b->table,
+                                           .n_tok = T, .n_head = nq, .scale = 1.0f / __builtin_sqrtf((float)hd),
+                                           .scratch = m->scratch + i * m->scratch_each, .i0 = (int32_t)i0, .i1 = (int32_t)i1});
+    eng_team_barrier(m->team, i);
+
+    quantize_if(m, m->att, T, nq * hd, quantised(&l->o), t0, t1);
+    eng_team_barrier(m->team, i);
+    matmul(m, &l->o, m->att, T, &m->shard.attn, m->parts, d, (int64_t)T * d, i, n);
+}
+
+/* ---- feed-forward ---- */
+
+static void mlp(void *arg, int32_t i, int32_t n)
+{
+    const struct sublayer *a = arg;
+    struct eng_model *m = a->m;
+    const struct eng_spec *s = &m->spec;
+    const struct eng_layer *l = &m->weights->layers[a->layer];
+    int32_t T = a->b->n_tok, d = s->d_model, f = l->gate.rows;
+    int64_t t0, t1, e0, e1;
+    eng_team_range(T, 1, i, n, &t0, &t1);
+
+    add_pending(m, t0, t1);
+    m->krn->rmsnorm(m->h, m->x, l->ffn_norm, d, s->norm_eps, (int32_t)t0, (int32_t)t1);
+    quantize_if(m, m->h, T, d, quantised(&l->gate) || quantised(&l->up), t0, t1);
+    eng_team_barrier(m->team, i);
+
+    matmul_whole(m, &l->gate, m->h, T, m->gate, i, n);
+    matmul_whole(m, &l->up, m->h, T, m->up, i, n);
+    eng_team_barrier(m->team, i);
+
+    eng_team_range((int64_t)T * f, KRN_UNIT, i, n, &e0, &e1);
+    m->krn->silu_mul(m->gate + e0, m->gate + e0, m->up + e0, e1 - e0);
+    eng_team_barrier(m->team, i);
+
+    quantize_if(m, m->gate, T, f, quantised(&l->down), t0, t1);
+    eng_team_barrier(m->team, i);
+    matmul(m, &l->down, m->gate, T, &m->shard.ffn, m->parts, d, (int64_t)T * d, i, n);
+}
+
+/* ---- the pass ---- */
+
+/* parts -> the sum over all ranks, to be added to the residual by the next sublayer. */
+static enum err reduce(struct eng_model *m, const struct coll_cut *cut, int64_t n)
+{
+    if (m->shard.tp_width == 1) {
+        /* the whole tree is one node: swap buffers, so that the next sublayer's parts do not overwrite it */
+        float *parts = m->parts;
+        m->parts = m->red;
+        m->red = parts;
+        m->pending = parts;
+        return OK;
+    }
+    enum err e = trn_coll_all_reduce(m->tp, cut, m->parts, m->red, n, m->timeout_us);
+    m->pending = m->red;
+    return e;
+}
+
+static void settle(void *arg, int32_t i, int32_t n)
+{
+    const struct sublayer *a = arg;
+    int64_t t0, t1;
+    eng_team_range(a->b->n_tok, 1, i, n, &t0, &t1);
+    add_pending(a->m, t0, t1);
+}
+
+enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
+{
+    enum err rc = OK;
+    int64_t n = (int64_t)b->n_tok * m->spec.d_model;
+    int32_t half = m->spec.rope_dim / 2;
+    for (int32_t t = 0; t < b->n_tok; t++) m->cs[t] = m->rope + (int64_t)b->pos[t] * half * 2;
+    m->pending = NULL;
+    for (int32_t l = 0; l < m->weights->n_layers; l++) {
+        struct sublayer a = {m, b, l};
+        atomic_store_explicit(&m->layer, m->shard.layer0 + l, memory_order_relaxed);
+        eng_team_run(m->team, attention, &a);
+        TRY(reduce(m, &m->shard.attn_cut, n));
+        eng_team_run(m->team, mlp, &a);
+        TRY(reduce(m, &m->shard.ffn_cut, n));
+    }
+    eng_team_run(m->team, settle, &(struct sublayer){m, b, 0});
+out:
+    m->pending = NULL;
+    atomic_store_explicit(&m->layer, -1, memory_order_relaxed);
+    return rc;
+}
+
+/* Each rank unpacks the rows it holds; the others receive them. */
+enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
+{
+    enum err rc;
+    int32_t d = m->spec.d_model, w = m->shard.tp_width, mine = 0;
+    const int32_t *bounds = m->shard.vocab_bounds;
+    int64_t bytes[COLL_MAX_RANKS] = {0}, at[COLL_MAX_RANKS] = {0};
+    if (w == 1) {
+        for (int32_t t = 0; t < b->n_tok; t++) krn_unpack_row(&m->weights->embd, b->ids[t], m->x + (int64_t)t * d);
+        return OK;
+    }
+    for (int32_t t = 0; t < b->n_tok; t++)
+        for (int32_t r = 0; r < w; r++)
+            if (b->ids[t] >= bounds[r] && b->ids[t] < bounds[r + 1]) {
+                bytes[r] += d * (int64_t)sizeof(float);
+                if (r == m->shard.tp_rank)
+                    krn_unpack_row(&m->weights->embd, b->ids[t] - bounds[r], m->h + (int64_t)mine++ * d);
+            }
+    for (int32_t r = 1; r < w; r++) at[r] = at[r - 1] + bytes[r - 1] / (int64_t)sizeof(float);
+    TRY(trn_coll_all_gather(m->tp, m->h, bytes, m->red, m->timeout_us));
+    for (int32_t t = 0; t < b->n_tok; t++)
+        for (int32_t r = 0; r < w; r++)
+            if (b->ids[t] >= bounds[r] && b->ids[t] < bounds[r + 1]) {
+                memcpy(m->x + (int64_t)t * d, m->red + at[r], (size_t)d * sizeof(float));
+                at[r] += d;
+            }
+out:
+    return rc;
+}
+
+struct head { struct eng_model *m; const int32_t *rows; int32_t n; float *out; };
+
+static void head(void *arg, int32_t i, int32_t n)
+{
+    const struct head *a = arg;
+    struct eng_model *m = a->m;
+    int32_t d = m->spec.d_model;
+    int64_t t0, t1;
+    eng_team_range(a->n, 1, i, n, &t0, &t1);
+    for (int64_t t = t0; t < t1; t++)
+        memcpy(m->h + t * d, m->x + (int64_t)a->rows[t] * d, (size_t)d * sizeof(float));
+    m->krn->rmsnorm(m->h, m->h, m->weights->out_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
+    quantize_if(m, m->h, a->n, d, quantised(&m->weights->head), t0, t1);
+    eng_team_barrier(m->team, i);
+    matmul_whole(m, &m->weights->head, m->h, a->n, a->out, i, n);
+}
+
+void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out)
+{
+    ASSERT(n <= m->max_tok);
+    if (n) eng_team_run(m->team, head, &(struct head){m, rows, n, out});
+}
+
+/* ---- buffers ---- */
+
+static enum err take(float **p, int64_t n)
+{
+    if (posix_memalign((void **)p, 64, (size_t)MAX(n, 1) * sizeof(float))) {
+        *p = NULL;
+        return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of step buffers: lower --max-batch-tokens",
+                         (double)n * 4 / 1e6);
+    }
+    return OK;
+}
+
+enum err eng_forward_open(struct eng_model *m, int32_t context)
+{
+    enum err rc;
+    const struct eng_spec *s = &m->spec;
+    const struct eng_shard *h = &m->shard;
+    int64_t T = m->max_tok, d = s->d_model, q = (int64_t)(h->q1 - h->q0) * s->head_dim;
+    int64_t kv = (int64_t)(h->kv1 - h->kv0) * s->head_dim, f = h->ffn1 - h->ffn0;
+    int64_t wide = MAX(MAX(d, q), f), nodes = MAX(h->attn.n_nodes, h->ffn.n_nodes);
+    atomic_store(&m->layer, -1);
+    TRY(eng_rope_table(&m->rope, s, m->weights->rope_freqs, context));
+    TRY(take(&m->x, T * d));
+    TRY(take(&m->h, T * d));
+    TRY(take(&m->q, T * q));
+    TRY(take(&m->att, T * q));
+    TRY(take(&m->k, T * kv));
+    TRY(take(&m->v, T * kv));
+    TRY(take(&m->gate, T * f));
+    TRY(take(&m->up, T * f));
+    TRY(take(&m->parts, T * d * nodes));
+    TRY(take(&m->red, T * d));
+    TRY(take(&m->act_d, T * DIV_UP(wide, KRN_UNIT)));
+    TRY(take((float **)&m->act_s, T * DIV_UP(wide, KRN_UNIT)));
+    TRY(take((float **)&m->act_q, DIV_UP(T * wide, 4)));
+    m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, s->head_dim), 16);
+    TRY(take(&m->scratch, m->scratch_each * eng_team_size(m->team)));
+    m->cs = xcalloc((size_t)T, sizeof *m->cs);
+out:
+    return rc;
+}
+
+void eng_forward_close(struct eng_model *m)
+{
+    float *all[] = {m->rope, m->x, m->h, m->q, m->att, m->k, m->v, m->gate, m->up, m->parts, m->red, m->act_d, m->scratch};
+    for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
+    free(m->act_s);
+    free(m->act_q);
+    free((void *)m->cs);
+}

@@ -1,0 +1,61 @@
+/* forward.h: spine 4: one forward pass of this rank's shard: embed -> layers -> head.
+ *
+ * Reads like the mathematics; everything that differs between families is in eng_spec, everything that differs between machines in
+ * the kernel table, everything that differs between cuts in eng_shard and the reduction tree. */
+#ifndef ENGINE_MODEL_FORWARD_H
+#define ENGINE_MODEL_FORWARD_H
+
+#include "engine/kv/kv_pool.h"
+#include "engine/model/rope.h"
+#include "engine/model/weights.h"
+#include "transport/coll.h"
+
+#include <stdatomic.h>
+
+/* The tokens of one step, flat: n_tok rows, each its own position and its own sequence's block table. */
+struct eng_batch {
+    int32_t n_tok;
+    int32_t *ids;                 /* first stage */
+    int32_t *pos;
+    const int32_t **table;        /* block ids of the row's sequence */
+};
+
+/* One rank's model: everything a step needs. Lifetime: load; buffers are sized for max_tok. */
+struct eng_model {
+    struct eng_spec spec;
+    struct eng_shard shard;
+    struct eng_weights *weights;
+    struct eng_kv_pool *kv;
+    const struct krn_table *krn;
+    struct eng_team *team;
+    struct trn_coll *tp;          /* this stage's ranks */
+    int64_t timeout_us;
+    bool oracle;                  /* activations stay f32 */
+    int32_t max_tok;
+    float *rope;                  /* [context][rope_dim/2][2] */
+    /* step buffers, [max_tok] rows unless said otherwise */
+    float *x;                     /* residual, d_model */
+    float *h;                     /* normed input of a matmul */
+    float *q, *k, *v, *att;       /* this rank's heads */
+    float *gate, *up;             /* this rank's FFN slice */
+    float *parts;                 /* [n_nodes][n_tok][d_model] subtrees before the all-reduce */
+    float *red;                   /* after it */
+    const float *pending;         /* sum to add to x before its next use, or NULL */
+    int8_t *act_q; float *act_d; int32_t *act_s;
+    const float **cs;             /* rope row of each token */
+    float *scratch; int64_t scratch_each; /* attention, per thread */
+    _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
+};
+
+/* Buffers and rope table; spec, shard, weights, kv, krn, team, tp, max_tok are set by the caller. */
+MUST_USE enum err eng_forward_open(struct eng_model *m, int32_t context);
+void eng_forward_close(struct eng_model *m);
+
+/* x = embedding of b->ids (first stage; collective over the stage's ranks: the table is cut by rows). */
+MUST_USE enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b);
+/* x through this stage's layers; KV of every row is appended. */
+MUST_USE enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b);
+/* out[n][rows of this rank's head] = logits of rows[n] of x (last stage). */
+void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out);
+
+#endif

@@ -1,0 +1,43 @@
+/* shard.h: what one rank holds: all sharding arithmetic of the project in one place. Pure.
+ *
+ * Ranks are numbered stage by stage. A stage holds consecutive layers; its tensor ranks hold consecutive KV-head groups (and the query heads
+ * that read them), consecutive FFN leaves and consecutive vocabulary rows. Leaves (docs/exactness.md) depend on the tensor's shape alone:
+ *   attention output: one query head each; two where head_dim is no multiple of 32;
+ *   FFN down: n = clamp(K/256, 16, 128), at most one per unit, over units of 32 values: leaf i = units [i*U/n, (i+1)*U/n). */
+#ifndef ENGINE_MODEL_SHARD_H
+#define ENGINE_MODEL_SHARD_H
+
+#include "engine/kernels/table.h"
+#include "engine/model/spec.h"
+#include "transport/coll.h"
+
+/* The cut of a whole replica. */
+struct eng_grid {
+    int32_t n_stages;
+    int32_t layers[LIMIT_RANKS + 1];    /* stage i: layers [layers[i], layers[i+1]) */
+    int32_t width[LIMIT_RANKS];
+};
+
+struct eng_shard {
+    int32_t rank, n_ranks;
+    int32_t stage, n_stages, tp_rank, tp_width, stage_first_rank;
+    bool first, last;                   /* stage */
+    int32_t layer0, layer1;
+    int32_t kv0, kv1, q0, q1;           /* heads */
+    int32_t ffn0, ffn1;                 /* columns of FFN down, rows of gate and up */
+    int32_t embd0, embd1;               /* vocabulary rows of the embedding (first stage) and of the head (last) */
+    struct krn_leaves attn, ffn;        /* this rank's leaves of attention output and FFN down */
+    struct coll_cut attn_cut, ffn_cut;
+    int32_t vocab_bounds[LIMIT_RANKS + 1]; /* of this stage's ranks */
+};
+
+/* An even grid: n_stages stages of tp ranks each. Err BAD_CONFIG when layers < stages. */
+MUST_USE enum err eng_grid_even(struct eng_grid *out, const struct eng_spec *s, int32_t tp, int32_t n_stages);
+int32_t eng_grid_ranks(const struct eng_grid *g);
+/* Err UNSUPPORTED naming heads, leaves and the widths this model admits. */
+MUST_USE enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct eng_grid *g, int32_t rank);
+
+/* Bytes of KV per block of 16 positions on this rank, all its layers. */
+int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, bool f16);
+
+#endif

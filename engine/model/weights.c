@@ -1,0 +1,268 @@
+/* weights.c: see weights.h. One description of a layer's tensors (for_each_tensor) drives both the count of bytes and the load, so they
+ * cannot disagree. */
+#include "engine/model/weights.h"
+
+#include "engine/file/dequant.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CACHE_LINE = 64 };
+
+struct loader {
+    const struct eng_model_file *file;
+    const struct eng_spec *spec;
+    const struct eng_shard *shard;
+    struct eng_team *team;      /* NULL: only count bytes */
+    struct eng_weights *w;
+    eng_progress_fn progress;
+    void *user;
+    int64_t done, total;
+};
+
+static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, CACHE_LINE, (size_t)ROUND_UP(bytes, (int64_t)CACHE_LINE)))
+        return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of weights after %.1f MB: use more ranks or a smaller quantisation",
+                         (double)bytes / 1e6, (double)w->bytes / 1e6);
+    if (w->n_blocks == w->cap_blocks) {
+        w->cap_blocks = MAX(64, 2 * w->cap_blocks);
+        w->blocks = xrealloc(w->blocks, (size_t)w->cap_blocks * sizeof *w->blocks);
+    }
+    w->blocks[w->n_blocks++] = p;
+    w->bytes += bytes;
+    *out = p;
+    return OK;
+}
+
+static enum err find(const struct loader *l, const char *name, int64_t d0, int64_t d1, const struct model_tensor **out)
+{
+    const struct model_tensor *t = eng_model_file_tensor_find(l->file, name);
+    if (!t) return err_raise(ERR_BAD_FILE, "%s: tensor %s is missing", eng_model_file_path(l->file), name);
+    if (t->type >= DTYPE_COUNT)
+        return err_raise(ERR_UNSUPPORTED, "tensor %s has a type this build does not compute with (F32, F16, BF16, Q8_0, Q4_0, "
+                         "Q4_K, Q5_K, Q6_K are known)", name);
+    if (t->dims[0] != d0 || t->dims[1] != d1 || t->dims[2] != 1 || t->dims[3] != 1)
+        return err_raise(ERR_BAD_FILE, "tensor %s is [%lld, %lld, %lld, %lld], needed [%lld, %lld]", name,
+                         (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2], (long long)t->dims[3],
+                         (long long)d0, (long long)d1);
+    *out = t;
+    return OK;
+}
+
+/* Values [i0,i1) of a one-dimensional tensor as f32. */
+static enum err load_vector(struct loader *l, float **out, const char *name, int64_t n, int64_t i0, int64_t i1)
+{
+    enum err rc;
+    const struct model_tensor *t;
+    void *raw = NULL, *p;
+    TRY(find(l, name, n, 1, &t));
+    int64_t per = dtype_block(t->type), lo = i0 / per * per, hi = ROUND_UP(i1, per);
+    int64_t bytes = dtype_bytes(t->type, hi - lo);
+    if (!l->team) {
+        l->total += bytes;
+        goto out;
+    }
+    raw = xmalloc((size_t)bytes);
+    TRY(eng_model_file_read(l->file, t, dtype_bytes(t->type, lo), bytes, raw));
+    TRY(keep(l->w, &p, (i1 - i0) * (int64_t)sizeof(float)));
+    float *wide = xmalloc((size_t)(hi - lo) * sizeof *wide);
+    eng_dequant_row(t->type, raw, wide, hi - lo);
+    memcpy(p, wide + (i0 - lo), (size_t)(i1 - i0) * sizeof *wide);
+    free(wide);
+    *out = p;
+    l->done += bytes;
+out:
+    free(raw);
+    return rc;
+}
+
+struct pack_job {
+    const struct eng_model_file *file;
+    const struct model_tensor *t;
+    struct krn_mat m;
+    uint8_t *dst;
+    int64_t row0, k0;
+    int64_t run_off, run_bytes;  /* of one row: where this rank's columns lie */
+    _Atomic int failed;
+    char text[512];              /* written by the thread that set failed */
+    enum err err;
+};
+
+static void fail(struct pack_job *j, enum err e)
+{
+    if (atomic_exchange(&j->failed, 1)) return;
+    j->err = e;
+    snprintf(j->text, sizeof j->text, "%s", err_text());
+}
+
+static void pack_rows(void *arg, int32_t thread, int32_t n_threads)
+{
+    struct pack_job *j = arg;
+    int64_t lo, hi, row_bytes = dtype_bytes(j->t->type, j->t->dims[0]);
+    bool whole = j->run_bytes == row_bytes;
+    uint8_t *raw = malloc((size_t)j->run_bytes * KRN_TILE);
+    if (!raw) {
+        fail(j, err_raise(ERR_NO_MEMORY, "no memory to read %s", j->t->name));
+        return;
+    }
+    eng_team_range(j->m.rows, KRN_TILE, thread, n_threads, &lo, &hi);
+    for (int64_t r = lo; r < hi && !atomic_load(&j->failed); r += KRN_TILE) {
+        const uint8_t *src[KRN_TILE];
+        int32_t n = (int32_t)MIN((int64_t)KRN_TILE, hi - r);
+        enum err e = OK;
+        if (whole) e = eng_model_file_read(j->file, j->t, (j->row0 + r) * row_bytes, n * row_bytes, raw);
+        for (int32_t i = 0; i < n && !e; i++) {
+            src[i] = raw + i * j->run_bytes;
+            if (!whole)
+                e = eng_model_file_read(j->file, j->t, (j->row0 + r + i) * row_bytes + j->run_off, j->run_bytes,
+                                        raw + i * j->run_bytes);
+        }
+        if (e) fail(j, e);
+        else
+            krn_pack_tile(j->m.type, j->dst + r / KRN_TILE * j->m.tile_bytes, src, n,
+                          (int32_t)(j->k0 % dtype_block(j->t->type)), j->m.cols);
+    }
+    free(raw);
+}
+
+/* Rows [r0,r1), columns [k0,k1) of the matrix `name` of n rows and k columns. */
+static enum err load_matrix(struct loader *l, struct krn_mat *out, const char *name, int64_t n, int64_t k, int64_t r0,
+                            int64_t r1, int64_t k0, int64_t k1)
+{
+    enum err rc;
+    const struct model_tensor *t;
+    void *p;
+    TRY(find(l, name, k, n, &t));
+    int64_t per = dtype_block(t->type), b0 = k0 / per, b1 = DIV_UP(k1, per);
+    if (per > 1 && (k0 % KRN_UNIT || k1 % KRN_UNIT)) {
+        rc = err_raise(ERR_UNSUPPORTED, "tensor %s (%s) would be cut at column %lld, not a multiple of %d: use another width",
+                       name, dtype_name(t->type), (long long)(k0 % KRN_UNIT ? k0 : k1), KRN_UNIT);
+        goto out;
+    }
+    int64_t run_bytes = (b1 - b0) * dtype_block_bytes(t->type);
+    if (!l->team) {
+        l->total += run_bytes * (r1 - r0);
+        goto out;
+    }
+    struct pack_job j = {.file = l->file, .t = t, .row0 = r0, .k0 = k0, .run_bytes = run_bytes,
+                         .run_off = b0 * dtype_block_bytes(t->type)};
+    j.m = (struct krn_mat){.type = t->type, .rows = (int32_t)(r1 - r0), .cols = (int32_t)(k1 - k0),
+                           .tile_bytes = krn_pack_tile_bytes(t->type, (int32_t)(k1 - k0))};
+    TRY(keep(l->w, &p, j.m.tile_bytes * DIV_UP(r1 - r0, KRN_TILE)));
+    j.m.data = j.dst = p;
+    eng_team_run(l->team, pack_rows, &j);
+    if (j.failed) {
+        rc = err_raise(j.err, "%s", j.text);
+        goto out;
+    }
+    *out = j.m;
+    l->done += run_bytes * (r1 - r0);
+    if (l->progress) l->progress(l->user, l->done, l->total);
+out:
+    return rc;
+}
+
+static enum err load_layer(struct loader *l, int32_t layer, struct eng_layer *y)
+{
+    enum err rc;
+    const struct eng_spec *s = l->spec;
+    const struct eng_shard *h = l->shard;
+    char name[96];
+    int64_t d = s->d_model, hd = s->head_dim, nq = s->n_heads * hd, nkv = s->n_kv_heads * hd, ffn = s->d_ffn;
+    int64_t q0 = h->q0 * hd, q1 = h->q1 * hd, kv0 = h->kv0 * hd, kv1 = h->kv1 * hd, f0 = h->ffn0, f1 = h->ffn1;
+#define NAME(what) (snprintf(name, sizeof name, "blk.%d.%s", layer, what), name)
+    TRY(load_vector(l, &y->attn_norm, NAME("attn_norm.weight"), d, 0, d));
+    TRY(load_matrix(l, &y->q, NAME("attn_q.weight"), nq, d, q0, q1, 0, d));
+    TRY(load_matrix(l, &y->k, NAME("attn_k.weight"), nkv, d, kv0, kv1, 0, d));
+    TRY(load_matrix(l, &y->v, NAME("attn_v.weight"), nkv, d, kv0, kv1, 0, d));
+    if (s->qkv_bias) {
+        TRY(load_vector(l, &y->bq, NAME("attn_q.bias"), nq, q0, q1));
+        TRY(load_vector(l, &y->bk, NAME("attn_k.bias"), nkv, kv0, kv1));
+        TRY(load_vector(l, &y->bv, NAME("attn_v.bias"), nkv, kv0, kv1));
+    }
+    if (s->qk_norm) {
+        TRY(load_vector(l, &y->q_norm, NAME("attn_q_norm.weight"), hd, 0, hd));
+        TRY(load_vector(l, &y->k_norm, NAME("attn_k_norm.weight"), hd, 0, hd));
+    }
+    TRY(load_matrix(l, &y->o, NAME("attn_output.weight"), d, nq, 0, d, q0, q1));
+    TRY(load_vector(l, &y->ffn_norm, NAME("ffn_norm.weight"), d, 0, d));
+    TRY(load_matrix(l, &y->gate, NAME("ffn_gate.weight"), ffn, d, f0, f1, 0, d));
+    TRY(load_matrix(l, &y->up, NAME("ffn_up.weight"), ffn, d, f0, f1, 0, d));
+    TRY(load_matrix(l, &y->down, NAME("ffn_down.weight"), d, ffn, 0, d, f0, f1));
+#undef NAME
+    if (l->team && dtype_block(y->o.type) > 1 && l->spec->head_dim * 2 % KRN_UNIT)
+        rc = err_raise(ERR_UNSUPPORTED, "%s attention output with heads of %d values is not supported: use an F16 file",
+                       dtype_name(y->o.type), l->spec->head_dim);
+out:
+    return rc;
+}
+
+static enum err load_ends(struct loader *l)
+{
+    enum err rc = OK;
+    const struct eng_spec *s = l->spec;
+    const struct eng_shard *h = l->shard;
+    struct eng_weights *w = l->w;
+    if (h->first || (h->last && s->tied))
+        TRY(load_matrix(l, &w->embd, "token_embd.weight", s->n_vocab, s->d_model, h->embd0, h->embd1, 0, s->d_model));
+    if (h->last) {
+        if (s->tied) w->head = w->embd;
+        else
+            TRY(load_matrix(l, &w->head, "output.weight", s->n_vocab, s->d_model, h->embd0, h->embd1, 0, s->d_model));
+        TRY(load_vector(l, &w->out_norm, "output_norm.weight", s->d_model, 0, s->d_model));
+    }
+    if (s->rope_freqs) TRY(load_vector(l, &w->rope_freqs, "rope_freqs.weight", s->rope_dim / 2, 0, s->rope_dim / 2));
+out:
+    return rc;
+}
+
+static enum err load_all(struct loader *l)
+{
+    enum err rc;
+    struct eng_layer none;
+    TRY(load_ends(l));
+    for (int32_t i = l->shard->layer0; i < l->shard->layer1; i++)
+        TRY(load_layer(l, i, l->team ? &l->w->layers[i - l->shard->layer0] : &none));
+out:
+    return rc;
+}
+
+enum err eng_weights_file_bytes(const struct eng_model_file *f, const struct eng_spec *s, const struct eng_shard *h,
+                                int64_t *out)
+{
+    struct eng_weights w = {0};
+    struct loader l = {.file = f, .spec = s, .shard = h, .w = &w};
+    enum err e = load_all(&l);
+    if (!e) *out = l.total;
+    return e;
+}
+
+enum err eng_weights_open(struct eng_weights **out, const struct eng_model_file *f, const struct eng_spec *s,
+                          const struct eng_shard *h, struct eng_team *team, eng_progress_fn progress, void *user)
+{
+    enum err rc;
+    struct eng_weights *w = xcalloc(1, sizeof *w);
+    struct loader l = {.file = f, .spec = s, .shard = h, .w = w, .progress = progress, .user = user};
+    w->n_layers = h->layer1 - h->layer0;
+    w->layers = xcalloc((size_t)w->n_layers, sizeof *w->layers);
+    TRY(load_all(&l)); /* counts, and checks every tensor before the first byte is read */
+    l.team = team;
+    TRY(load_all(&l));
+    *out = w, w = NULL;
+out:
+    eng_weights_close(w);
+    return rc;
+}
+
+void eng_weights_close(struct eng_weights *w)
+{
+    if (!w) return;
+    for (int32_t i = 0; i < w->n_blocks; i++) free(w->blocks[i]);
+    free(w->blocks);
+    free(w->layers);
+    free(w);
+}

@@ -1,0 +1,140 @@
+/* slots.c: see slots.h. */
+#include "engine/slots.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context)
+{
+    s->n_slots = n_slots;
+    s->max_blocks = DIV_UP(context, LIMIT_BLOCK_TOKENS);
+    s->slots = xcalloc((size_t)n_slots, sizeof *s->slots);
+    s->tables = xcalloc((size_t)n_slots * (size_t)s->max_blocks, sizeof *s->tables);
+    for (int32_t i = 0; i < n_slots; i++) s->slots[i].table = s->tables + (size_t)i * (size_t)s->max_blocks;
+}
+
+static void clear(struct eng_slot *s)
+{
+    int32_t *table = s->table;
+    free(s->sampling.bias);
+    free(s->history);
+    *s = (struct eng_slot){.table = table, .last_token = -1};
+}
+
+void eng_slots_close(struct eng_slots *s)
+{
+    for (int32_t i = 0; s->slots && i < s->n_slots; i++) clear(&s->slots[i]);
+    free(s->slots);
+    free(s->tables);
+    *s = (struct eng_slots){0};
+}
+
+static void remember(struct eng_slot *s, const int32_t *tokens, int32_t n)
+{
+    if (s->n_history + n > s->cap_history) {
+        s->cap_history = MAX(s->n_history + n + 256, 2 * s->cap_history);
+        s->history = xrealloc(s->history, (size_t)s->cap_history * sizeof *s->history);
+    }
+    if (n) memcpy(s->history + s->n_history, tokens, (size_t)n * sizeof *tokens);
+    s->n_history += n;
+}
+
+static struct logit_bias *copy_bias(const struct sampling *p)
+{
+    if (!p->n_bias) return NULL;
+    struct logit_bias *b = xmalloc((size_t)p->n_bias * sizeof *b);
+    memcpy(b, p->bias, (size_t)p->n_bias * sizeof *b);
+    return b;
+}
+
+static enum err start(struct eng_slots *s, const struct step_start *r)
+{
+    struct eng_slot *slot = &s->slots[r->slot];
+    if (slot->used)
+        return err_raise(ERR_LINK_PROTOCOL, "start of sequence %llu in slot %d, which holds sequence %llu",
+                         (unsigned long long)r->seq_id, r->slot, (unsigned long long)slot->seq_id);
+    clear(slot);
+    slot->used = true;
+    slot->seq_id = r->seq_id;
+    slot->sampling = r->sampling;
+    slot->sampling.bias = copy_bias(&r->sampling);
+    slot->n_prompt = r->n_prompt;
+    slot->n_generated = r->n_generated;
+    remember(slot, r->history, r->n_history);
+    return OK;
+}
+
+static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
+{
+    struct eng_slot *src = &s->slots[r->src], *dst = &s->slots[r->dst];
+    if (!src->used || dst->used)
+        return err_raise(ERR_LINK_PROTOCOL, "fork of slot %d into slot %d: the first must be used and the second free", r->src,
+                         r->dst);
+    clear(dst);
+    int32_t *table = dst->table;
+    *dst = *src;
+    dst->table = table;
+    dst->n_table = 0; /* its blocks come by table deltas */
+    dst->seq_id = r->seq_id;
+    dst->sampling.choice = r->choice;
+    dst->sampling.bias = copy_bias(&src->sampling);
+    dst->history = NULL;
+    dst->n_history = dst->cap_history = 0;
+    remember(dst, src->history, src->n_history);
+    return OK;
+}
+
+static enum err extend(struct eng_slots *s, const struct step_table *r)
+{
+    struct eng_slot *slot = &s->slots[r->slot];
+    if (!slot->used || r->first != slot->n_table || r->n > s->max_blocks - r->first)
+        return err_raise(ERR_LINK_PROTOCOL, "table of slot %d: %d blocks at %d, where %d stand and %d fit", r->slot, r->n, r->first,
+                         slot->n_table, s->max_blocks);
+    memcpy(slot->table + r->first, r->ids, (size_t)r->n * sizeof *r->ids);
+    slot->n_table += r->n;
+    return OK;
+}
+
+enum err eng_slots_apply(struct eng_slots *s, const struct step_plan *p)
+{
+    enum err rc = OK;
+    for (int32_t i = 0; i < p->n_ends; i++) {
+        struct eng_slot *slot = &s->slots[p->ends[i].slot];
+        if (!slot->used) return err_raise(ERR_LINK_PROTOCOL, "end of slot %d, which holds no sequence", p->ends[i].slot);
+        clear(slot);
+    }
+    for (int32_t i = 0; i < p->n_starts; i++) TRY(start(s, &p->starts[i]));
+    for (int32_t i = 0; i < p->n_forks; i++) TRY(fork_slot(s, &p->forks[i]));
+    for (int32_t i = 0; i < p->n_tables; i++) TRY(extend(s, &p->tables[i]));
+out:
+    return rc;
+}
+
+enum err eng_slots_of_item(struct eng_slots *s, const struct step_item *it, struct eng_slot **out)
+{
+    struct eng_slot *slot = &s->slots[it->slot];
+    if (!slot->used) return err_raise(ERR_LINK_PROTOCOL, "an item names slot %d, which holds no sequence", it->slot);
+    if (it->pos + it->n_in > slot->n_table * LIMIT_BLOCK_TOKENS)
+        return err_raise(ERR_LINK_PROTOCOL, "slot %d: positions up to %d but only %d blocks", it->slot, it->pos + it->n_in,
+                         slot->n_table);
+    *out = slot;
+    return OK;
+}
+
+enum seq_finish eng_slots_sampled(struct eng_slot *s, uint64_t step, int32_t token)
+{
+    s->last_token = token;
+    s->last_step = step;
+    s->n_generated++;
+    if (sampling_needs_history(&s->sampling)) remember(s, &token, 1);
+    for (int32_t i = 0; i < s->sampling.n_stop_ids; i++)
+        if (s->sampling.stop_ids[i] == token) {
+            s->stopped = true;
+            return FINISH_STOP;
+        }
+    if (s->n_generated >= s->sampling.max_tokens) {
+        s->stopped = true;
+        return FINISH_LENGTH;
+    }
+    return FINISH_NONE;
+}

@@ -1,0 +1,36 @@
+/* slots.h: the state of sequences on one rank: what a plan's records change. Private to engine/. */
+#ifndef ENGINE_SLOTS_H
+#define ENGINE_SLOTS_H
+
+#include "proto/step_plan.h"
+#include "proto/step_result.h"
+
+struct eng_slot {
+    bool used, stopped;        /* stopped: a stop id or max_tokens was reached; later items give nothing */
+    uint64_t seq_id;
+    struct sampling sampling;  /* Own: bias array */
+    int32_t n_prompt, n_generated;
+    int32_t *table;            /* [max_blocks] block ids, group 0 */
+    int32_t n_table;
+    int32_t *history;          /* tokens so far, only when the penalties need them; Own */
+    int32_t n_history, cap_history;
+    int32_t last_token;        /* sampled by last_step; -1: none */
+    uint64_t last_step;
+};
+
+struct eng_slots {
+    struct eng_slot *slots;    /* [n_slots] */
+    int32_t n_slots, max_blocks;
+    int32_t *tables;           /* memory of all tables */
+};
+
+void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context);
+void eng_slots_close(struct eng_slots *s);
+/* Ends, starts, forks, tables of a plan, in that order. Err LINK_PROTOCOL naming slot and contradiction. */
+MUST_USE enum err eng_slots_apply(struct eng_slots *s, const struct step_plan *p);
+/* The slot of an item, with its table long enough for the item's positions. */
+MUST_USE enum err eng_slots_of_item(struct eng_slots *s, const struct step_item *it, struct eng_slot **out);
+/* A token was chosen for the slot in `step`: history, count, stop. Returns why it stopped, if it did. */
+enum seq_finish eng_slots_sampled(struct eng_slot *s, uint64_t step, int32_t token);
+
+#endif

@@ -1,0 +1,294 @@
+/* worker.c: see worker.h. */
+#include "worker/worker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "proto/version.h"
+#include "transport/coll_open.h"
+#include "worker/bind.h"
+#include "worker/step_loop.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define C "worker"
+
+enum { MAX_CPUS = 512, FLUSH_US = 200000, GRACE_US = 3000000 };
+
+struct worker {
+    const struct wrk_conf *conf;
+    int32_t rank, size, host_rank, host_size, host_first;
+    char host[64], job[64], join[128];
+    struct auth_key key;
+    int32_t cpus[MAX_CPUS], n_cpus;
+    struct rpc_client *client;
+    struct mailbox *events;        /* from rpc: struct rpc_event */
+    struct wrk_step_loop loop;
+    struct trn_coll *tp, *world;
+    int64_t last_progress_us;
+    struct control_msg *plan;      /* LOAD_PLAN; Own */
+    /* [control] */
+    pthread_t control;
+    int64_t telemetry_us;
+    _Atomic bool leaving;          /* Shutdown was seen, or the step thread is done */
+};
+
+/* ---- telling the coordinator ---- */
+
+static void say_hello(struct worker *w, struct rpc_peer *to)
+{
+    char device[64];
+    const struct krn_table *krn;
+    struct control_msg m = {.type = MSG_HELLO};
+    int64_t total, available;
+    wrk_bind_memory(&total, &available);
+    if (krn_table_pick("auto", &krn)) krn = &krn_ref;
+    snprintf(device, sizeof device, "cpu %s", krn->name);
+    m.hello = (struct msg_hello){
+        .version = TESSERA_VERSION, .job = w->job, .host = w->host, .rank = w->rank, .size = w->size, .host_rank = w->host_rank,
+        .host_size = w->host_size, .pid = getpid(), .n_cpus = w->n_cpus, .mem_total = total, .mem_available = available,
+        .device = device};
+    rpc_peer_send(to, &m);
+}
+
+static void say_fault(struct worker *w, enum err e)
+{
+    log_error(C, "%s", err_text());
+    if (!w->loop.coordinator) return;
+    struct control_msg m = {.type = MSG_FAULT, .fault = {.code = (int32_t)e, .text = err_text()}};
+    rpc_peer_send(w->loop.coordinator, &m);
+    clock_sleep_us(FLUSH_US);
+}
+
+static void say_progress(void *user, int64_t done, int64_t total)
+{
+    struct worker *w = user;
+    int64_t now = clock_us();
+    if (done < total && now - w->last_progress_us < 100000) return;
+    struct control_msg m = {.type = MSG_LOAD_PROGRESS, .progress = {.bytes_done = done, .bytes_total = total}};
+    w->last_progress_us = now;
+    rpc_peer_send(w->loop.coordinator, &m);
+}
+
+static void say_telemetry(struct worker *w)
+{
+    struct control_msg m = {.type = MSG_TELEMETRY};
+    struct coll_stats s = w->tp->stats; /* counters: a torn read is a wrong sample, nothing more */
+    m.telemetry = (struct msg_telemetry){
+        .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = "", .comm_bytes = s.bytes_sent,
+        .comm_us = s.wait_us, .comm_ops = s.n_ops};
+    rpc_peer_send(w->loop.coordinator, &m);
+}
+
+/* ---- control thread ---- */
+
+/* The stream is gone: without it no step may finish. The step thread may sit in a collective, so the process ends here. */
+static void stream_lost(struct worker *w, const struct rpc_event *e)
+{
+    if (!atomic_load(&w->leaving)) log_error(C, "the coordinator's stream ended (%s): leaving", e->text);
+    mailbox_put(w->loop.in, NULL);
+    clock_sleep_us(atomic_load(&w->leaving) ? GRACE_US : 0);
+    _exit(atomic_load(&w->leaving) ? 0 : 3);
+}
+
+static void *control_main(void *arg)
+{
+    struct worker *w = arg;
+    while (!atomic_load(&w->leaving)) {
+        bool awake = atomic_load(&w->loop.awake);
+        struct rpc_event *e = mailbox_get(w->events, awake ? w->telemetry_us : -1);
+        if (!e) {
+            if (awake) say_telemetry(w);
+            continue;
+        }
+        if (e->kind == RPC_CLOSED) stream_lost(w, e);
+        if (e->kind == RPC_MESSAGE) {
+            bool last = e->msg->type == MSG_SHUTDOWN;
+            mailbox_put(w->loop.in, e->msg);
+            e->msg = NULL;
+            rpc_event_free(e);
+            if (!last) continue;
+            atomic_store(&w->leaving, true);
+            clock_sleep_us(GRACE_US); /* ended early by the step thread's exit */
+            _exit(0);
+        }
+        rpc_event_free(e);
+    }
+    return NULL;
+}
+
+/* ---- joining and loading ---- */
+
+static void name_job(struct worker *w)
+{
+    const char *id = getenv("PMIX_NAMESPACE");
+    if (!id) id = getenv("OMPI_MCA_ess_base_jobid");
+    uint64_t h = 0;
+    for (const char *p = id ? id : "single"; *p; p++) h = rng_mix(h ^ (uint8_t)*p);
+    if (!id) h = rng_mix(h ^ (uint64_t)getpid());
+    snprintf(w->job, sizeof w->job, "%016llx", (unsigned long long)h);
+}
+
+static enum err share_join(struct worker *w)
+{
+    enum err rc;
+    int32_t members[COLL_MAX_RANKS];
+    struct trn_coll *c = NULL;
+    struct { char join[128]; struct auth_key key; } s = {0};
+    for (int32_t i = 0; i < w->size; i++) members[i] = i;
+    snprintf(s.join, sizeof s.join, "%s", w->join);
+    s.key = w->key;
+    TRY(trn_coll_mpi_open(&c, members, w->size, 7));
+    TRY(trn_coll_broadcast(c, &s, sizeof s, 0, 30000000));
+    snprintf(w->join, sizeof w->join, "%s", s.join);
+    w->key = s.key;
+out:
+    trn_coll_close(c);
+    return rc;
+}
+
+static enum err join(struct worker *w)
+{
+    enum err rc;
+    char who[64];
+    snprintf(who, sizeof who, "rank %d@%.40s", w->rank, w->host);
+    struct rpc_conf rc_conf = {.address = w->join, .key = &w->key, .identity = who, .keepalive_ms = 5000,
+                               .keepalive_timeout_ms = 5000, .tls_cert = w->conf->tls_cert, .tls_key = w->conf->tls_key,
+                               .tls_ca = w->conf->tls_ca};
+    TRY(rpc_client_open(&w->client, &rc_conf, w->conf->join_timeout_ms, w->events));
+    struct rpc_event *e = NULL;
+    while (!e) e = mailbox_get(w->events, -1);
+    if (e->kind == RPC_CONNECTED) {
+        w->loop.coordinator = e->peer;
+        say_hello(w, e->peer);
+        if (w->conf->on_joined) w->conf->on_joined(w->conf->user);
+    } else {
+        rc = err_raise(e->err ? e->err : ERR_LINK_CLOSED, "cannot join the coordinator at %s: %s", w->join, e->text);
+    }
+    rpc_event_free(e);
+out:
+    return rc;
+}
+
+/* Wait for the plan on the step thread's mailbox; NULL after Shutdown. */
+static struct control_msg *await_plan(struct worker *w)
+{
+    for (;;) {
+        struct control_msg *m = mailbox_get(w->loop.in, -1);
+        if (!m) continue;
+        if (m->type == MSG_LOAD_PLAN) return m;
+        bool leave = m->type == MSG_SHUTDOWN;
+        control_msg_free(m);
+        if (leave) return NULL;
+    }
+}
+
+static enum err open_groups(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first)
+{
+    enum err rc;
+    int32_t members[COLL_MAX_RANKS];
+    char name[96];
+    bool one_host = w->host_size == w->size;
+    for (int32_t i = 0; i < w->size; i++) members[i] = i;
+    snprintf(name, sizeof name, "%s-%u-world", w->job, p->epoch);
+    if (w->size == 1) TRY(trn_coll_self_open(&w->world));
+    else if (one_host && strcmp(p->wire, "mpi")) TRY(trn_coll_shm_open(&w->world, name, w->rank, w->size, p->comm_timeout_us));
+    else TRY(trn_coll_mpi_open(&w->world, members, w->size, 1));
+    snprintf(name, sizeof name, "%s-%u-s%d", w->job, p->epoch, stage);
+    int32_t width = p->stage_width[stage];
+    if (width == 1) TRY(trn_coll_self_open(&w->tp));
+    else if (!strcmp(p->wire, "shm")) TRY(trn_coll_shm_open(&w->tp, name, w->rank - first, width, p->comm_timeout_us));
+    else TRY(trn_coll_mpi_open(&w->tp, members + first, width, 2 + stage));
+out:
+    return rc;
+}
+
+static enum err load(struct worker *w, const struct msg_load_plan *p)
+{
+    enum err rc;
+    struct eng_grid g = {.n_stages = p->n_stages};
+    int32_t stage = 0, first = 0;
+    memcpy(g.layers, p->stage_layers, sizeof g.layers);
+    memcpy(g.width, p->stage_width, sizeof g.width);
+    if (eng_grid_ranks(&g) != w->size)
+        return err_raise(ERR_BAD_CONFIG, "the plan is for %d ranks, this job has %d", eng_grid_ranks(&g), w->size);
+    while (w->rank >= first + g.width[stage]) first += g.width[stage++];
+    TRY(open_groups(w, p, stage, first));
+    int32_t n = w->conf->n_threads ? w->conf->n_threads : p->n_threads;
+    if (!n) n = MAX(1, w->n_cpus / w->host_size);
+    bool bind = w->conf->bind && n * w->host_size <= w->n_cpus;
+    struct eng_engine_conf c = {
+        .model_path = p->model_path, .grid = g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
+        .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
+        .max_step_tokens = p->max_step_tokens, .kv_f16 = p->kv_f16, .oracle = p->oracle, .isa = p->isa,
+        .timeout_us = p->comm_timeout_us, .progress = say_progress, .user = w};
+    TRY(eng_engine_open(&w->loop.engine, &c));
+    TRY(trn_coll_barrier(w->world, p->comm_timeout_us));
+    w->loop.world = w->world;
+    w->loop.timeout_us = p->comm_timeout_us;
+    w->telemetry_us = MAX(p->telemetry_us, 10000);
+    struct eng_engine_info info;
+    eng_engine_info(w->loop.engine, &info);
+    struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
+                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds}};
+    rpc_peer_send(w->loop.coordinator, &m);
+    log_debug(C, "holding %.1f MB of weights, kernels %s, %d thread(s)", (double)info.weight_bytes / 1e6, info.isa, n);
+out:
+    return rc;
+}
+
+static enum err run(struct worker *w)
+{
+    enum err rc;
+    char who[96];
+    if (gethostname(w->host, sizeof w->host)) snprintf(w->host, sizeof w->host, "localhost");
+    w->host[sizeof w->host - 1] = 0;
+    TRY(trn_mpi_env_init(&w->rank, &w->size));
+    TRY(trn_mpi_env_host(&w->host_rank, &w->host_size, &w->host_first));
+    snprintf(who, sizeof who, "rank %d", w->rank);
+    log_set_who(who);
+    name_job(w);
+    if (w->conf->share_join) TRY(share_join(w));
+    w->n_cpus = wrk_bind_cpus(w->cpus, MAX_CPUS);
+    if (!w->n_cpus) w->n_cpus = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    TRY(join(w));
+    w->loop.in = mailbox_open();
+    if (pthread_create(&w->control, NULL, control_main, w)) {
+        rc = err_raise(ERR_SYSTEM, "cannot start the control thread");
+        goto out;
+    }
+    w->plan = await_plan(w);
+    if (!w->plan) goto out;
+    TRY(load(w, &w->plan->load_plan));
+    TRY(wrk_step_loop_run(&w->loop));
+out:
+    return rc;
+}
+
+int wrk_worker_run(const struct wrk_conf *conf)
+{
+    struct worker *w = xcalloc(1, sizeof *w);
+    w->conf = conf;
+    w->key = conf->key;
+    snprintf(w->join, sizeof w->join, "%s", conf->join ? conf->join : "");
+    w->events = mailbox_open();
+    enum err e = run(w);
+    if (e) {
+        /* peers may hang in a collective with us: no finalize, mpirun ends them when this rank is gone */
+        say_fault(w, e);
+        _exit(1);
+    }
+    atomic_store(&w->leaving, true);
+    eng_engine_close(w->loop.engine);
+    trn_coll_close(w->tp);
+    trn_coll_close(w->world);
+    trn_mpi_env_finalize();
+    control_msg_free(w->plan);
+    clock_sleep_us(0);
+    fflush(NULL);
+    _exit(0); /* the control thread and gRPC's hold nothing that outlives the process */
+}
