@@ -99,6 +99,7 @@ static bool feed_byte(struct eng_detok *d, char c, int32_t *longest)
 static void release(struct eng_detok *d, size_t keep, struct buf *out)
 {
     size_t n = d->held.len - keep;
+    if (!n) return;
     buf_put(out, d->held.data, n);
     memmove(d->held.data, d->held.data + n, keep);
     d->held.len = keep;
