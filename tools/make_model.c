@@ -1,8 +1,9 @@
 /* make_model.c: write a model with random weights of true shapes, to try and to measure with.
  *
  *   make_model --shape 1b --type q4_0 --out /tmp/1b.gguf
- *   make_model --arch qwen3 --layers 2 --width 256 --heads 8 --kv-heads 2 --head-dim 32 --ffn 512 --vocab 512 --out F
- * A shape names a known model's numbers; every option given after it (or without one) changes one of them. */
+ *   make_model --arch qwen3 --layers 4 --width 256 --heads 8 --kv-heads 2 --out small.gguf
+ * A shape names a known model's numbers; every option given after it (or without one) changes one
+ * of them. */
 #include "base/clock.h"
 #include "base/conf.h"
 #include "tests/support/random_model.h"
@@ -16,21 +17,27 @@ static const struct shape {
     const char *name;
     struct random_model m;
 } shapes[] = {
-    {"tiny", {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 512,
-              .vocab = 512}},
-    {"0.5b", {.arch = "qwen2", .n_layer = 24, .d_model = 896, .n_head = 14, .n_kv_head = 2, .head_dim = 64,
-              .d_ffn = 4864, .vocab = 151936, .context = 32768, .tied = true, .rope_theta = 1e6}},
-    {"0.6b", {.arch = "qwen3", .n_layer = 28, .d_model = 1024, .n_head = 16, .n_kv_head = 8, .head_dim = 128,
-              .d_ffn = 3072, .vocab = 151936, .context = 40960, .tied = true, .rope_theta = 1e6}},
-    {"1b", {.arch = "llama", .n_layer = 16, .d_model = 2048, .n_head = 32, .n_kv_head = 8, .head_dim = 64,
-            .d_ffn = 8192, .vocab = 128256, .context = 131072, .tied = true, .rope_theta = 5e5,
-            .rope = RANDOM_ROPE_LLAMA3, .rope_factor = 32, .rope_original_context = 8192}},
-    {"8b", {.arch = "llama", .n_layer = 32, .d_model = 4096, .n_head = 32, .n_kv_head = 8, .head_dim = 128,
-            .d_ffn = 14336, .vocab = 128256, .context = 131072, .rope_theta = 5e5, .rope = RANDOM_ROPE_LLAMA3,
-            .rope_factor = 8, .rope_original_context = 8192}},
-    {"70b", {.arch = "llama", .n_layer = 80, .d_model = 8192, .n_head = 64, .n_kv_head = 8, .head_dim = 128,
-             .d_ffn = 28672, .vocab = 128256, .context = 131072, .rope_theta = 5e5, .rope = RANDOM_ROPE_LLAMA3,
-             .rope_factor = 8, .rope_original_context = 8192}},
+    {"tiny",
+     {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 4, .head_dim = 32,
+      .d_ffn = 512, .vocab = 512}},
+    {"0.5b",
+     {.arch = "qwen2", .n_layer = 24, .d_model = 896, .n_head = 14, .n_kv_head = 2, .head_dim = 64,
+      .d_ffn = 4864, .vocab = 151936, .context = 32768, .tied = true, .rope_theta = 1e6}},
+    {"0.6b",
+     {.arch = "qwen3", .n_layer = 28, .d_model = 1024, .n_head = 16, .n_kv_head = 8, .head_dim = 128,
+      .d_ffn = 3072, .vocab = 151936, .context = 40960, .tied = true, .rope_theta = 1e6}},
+    {"1b",
+     {.arch = "llama", .n_layer = 16, .d_model = 2048, .n_head = 32, .n_kv_head = 8, .head_dim = 64,
+      .d_ffn = 8192, .vocab = 128256, .context = 131072, .tied = true, .rope_theta = 5e5,
+      .rope = RANDOM_ROPE_LLAMA3, .rope_factor = 32, .rope_original_context = 8192}},
+    {"8b",
+     {.arch = "llama", .n_layer = 32, .d_model = 4096, .n_head = 32, .n_kv_head = 8, .head_dim = 128,
+      .d_ffn = 14336, .vocab = 128256, .context = 131072, .rope_theta = 5e5,
+      .rope = RANDOM_ROPE_LLAMA3, .rope_factor = 8, .rope_original_context = 8192}},
+    {"70b",
+     {.arch = "llama", .n_layer = 80, .d_model = 8192, .n_head = 64, .n_kv_head = 8, .head_dim = 128,
+      .d_ffn = 28672, .vocab = 128256, .context = 131072, .rope_theta = 5e5,
+      .rope = RANDOM_ROPE_LLAMA3, .rope_factor = 8, .rope_original_context = 8192}},
 };
 
 /* What the command line says; 0, NULL and -1 mean: as the shape has it. */
@@ -45,8 +52,10 @@ struct opts {
 static const struct conf_opt table[] = {
     {"out", CONF_STR, O(out), NULL, 0, 0, "FILE", "where to write the model (needed)"},
     {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME", "tiny, 0.5b, 0.6b, 1b, 8b or 70b"},
-    {"type", CONF_STR, O(type), "f32", 0, 0, "T", "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, of the layers"},
-    {"embd-type", CONF_STR, O(embd_type), NULL, 0, 0, "T", "of embedding and output; else as --type"},
+    {"type", CONF_STR, O(type), "f32", 0, 0, "T",
+     "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, of the layers"},
+    {"embd-type", CONF_STR, O(embd_type), NULL, 0, 0, "T",
+     "of embedding and output; else as --type"},
     {"arch", CONF_STR, O(arch), NULL, 0, 0, "NAME", "llama, qwen2 or qwen3"},
     {"layers", CONF_INT, O(layers), NULL, 0, 1e4, "N", "layers"},
     {"width", CONF_INT, O(width), NULL, 0, 1e6, "N", "width of the model"},
@@ -56,7 +65,8 @@ static const struct conf_opt table[] = {
     {"ffn", CONF_INT, O(ffn), NULL, 0, 1e7, "N", "width of the feed-forward layer"},
     {"vocab", CONF_INT, O(vocab), NULL, 0, 1e7, "N", "size of the vocabulary"},
     {"context", CONF_INT, O(context), NULL, 0, 1e8, "N", "context length the file states"},
-    {"tied", CONF_ENUM, O(tied), "shape", 0, 0, "shape|on|off", "does the output share the embedding's matrix"},
+    {"tied", CONF_ENUM, O(tied), "shape", 0, 0, "shape|on|off",
+     "does the output share the embedding's matrix"},
     {"vocab-kind", CONF_ENUM, O(vocab_kind), "bpe", 0, 0, "bpe|spm", "kind of vocabulary"},
     {"rope", CONF_ENUM, O(rope), "shape", 0, 0, "shape|plain|linear|llama3|yarn", "rope scaling"},
     {"rope-theta", CONF_FLOAT, O(rope_theta), NULL, 0, 1e12, "X", "rope frequency base"},
@@ -67,8 +77,12 @@ static const struct conf_opt table[] = {
 
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table command = {
-    "make_model", "make_model --out FILE [options]",
-    "Write a GGUF model with random weights of true shapes, for trying and measuring.", groups, 0, 0,
+    "make_model",
+    "make_model --out FILE [options]",
+    "Write a GGUF model with random weights of true shapes, for trying and measuring.",
+    groups,
+    0,
+    0,
 };
 
 static enum err parse_type(const char *s, enum dtype *out)
@@ -78,7 +92,8 @@ static enum err parse_type(const char *s, enum dtype *out)
             *out = (enum dtype)t;
             return OK;
         }
-    return err_raise(ERR_BAD_CONFIG, "'%s' is not a type (try f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k)", s);
+    return err_raise(ERR_BAD_CONFIG,
+                     "'%s' is not a type (try f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k)", s);
 }
 
 static enum err resolve(const struct opts *o, struct random_model *m)
@@ -88,7 +103,9 @@ static enum err resolve(const struct opts *o, struct random_model *m)
     if (!o->out) return err_raise(ERR_BAD_CONFIG, "--out FILE is needed");
     for (size_t i = 0; i < COUNT_OF(shapes); i++)
         if (!strcmp(shapes[i].name, o->shape)) s = &shapes[i];
-    if (!s) return err_raise(ERR_BAD_CONFIG, "--shape: '%s' is not one of tiny, 0.5b, 0.6b, 1b, 8b, 70b", o->shape);
+    if (!s)
+        return err_raise(ERR_BAD_CONFIG,
+                         "--shape: '%s' is not one of tiny, 0.5b, 0.6b, 1b, 8b, 70b", o->shape);
     *m = s->m;
     TRY(parse_type(o->type, &m->type));
     TRY(parse_type(o->embd_type ? o->embd_type : o->type, &m->embd_type));
@@ -128,9 +145,10 @@ int main(int argc, char **argv)
     TRY(resolve(&o, &m));
     int64_t start = clock_us();
     TRY(random_model_write(&m, o.out));
-    double s = (double)(clock_us() - start) * 1e-6, mb = stat(o.out, &st) ? 0 : (double)st.st_size * 1e-6;
-    printf("%s: %s, %d layers, width %d, %s, %.1f MB in %.1f s\n", o.out, m.arch, m.n_layer, m.d_model,
-           dtype_name(m.type), mb, s);
+    double s = (double)(clock_us() - start) * 1e-6,
+           mb = stat(o.out, &st) ? 0 : (double)st.st_size * 1e-6;
+    printf("%s: %s, %d layers, width %d, %s, %.1f MB in %.1f s\n", o.out, m.arch, m.n_layer,
+           m.d_model, dtype_name(m.type), mb, s);
 out:
     if (rc) fprintf(stderr, "make_model: %s\n", err_text());
     return rc ? 1 : 0;

@@ -1,8 +1,8 @@
 /* format.h: what model_file.c and the formats share; private to engine/file.
  *
- * A format reads headers and fills in metadata and tensors; model_file.c owns files and memory, and then makes
- * the checks that hold for every format (the seal): no duplicate tensor, every one inside its file, none over
- * another. */
+ * A format reads headers and fills in metadata and tensors; model_file.c owns files and memory, and
+ * then makes the checks that hold for every format (the seal): no duplicate tensor, every one
+ * inside its file, none over another. */
 #ifndef ENGINE_FILE_FORMAT_H
 #define ENGINE_FILE_FORMAT_H
 
@@ -12,9 +12,11 @@
 
 struct eng_format {
     const char *name; /* "GGUF" */
-    /* Does a file beginning with these n bytes (n may be small) claim to be of this format? Required. */
+    /* Does a file beginning with these n bytes (n may be small) claim to be of this format?
+     * Required. */
     bool (*claims)(const uint8_t *head, size_t n);
-    /* Part 0 is open: read its header, open and read further parts, fill everything under [format]. Required. */
+    /* Part 0 is open: read its header, open and read further parts, fill everything under [format].
+     * Required. */
     enum err (*read)(struct eng_model_file *f);
 };
 
@@ -47,7 +49,8 @@ struct eng_model_file {
 
 /* Open one more part read-only. Err IO naming the path. On success it is parts[n_parts - 1]. */
 MUST_USE enum err eng_model_file_add_part(struct eng_model_file *f, const char *path);
-/* Read bytes [offset, offset + n) of a part; the caller has checked them against its size. Err IO. */
+/* Read bytes [offset, offset + n) of a part; the caller has checked them against its size. Err
+ * IO. */
 MUST_USE enum err eng_part_read(const struct eng_part *p, int64_t offset, int64_t n, void *dst);
 
 /* Text from a file made fit for a sentence: at most 63 characters, anything odd as '?'. */

@@ -1,12 +1,15 @@
 /* gguf.c: headers of GGUF files, versions 2 and 3, little-endian, whole or split.
  *
- * The header is parsed from memory. Nobody knows its length beforehand, so a window from the start of the file
- * is parsed; when the header turns out to go on, the window grows and parsing starts again.
- * I1  every count and length is checked against the bytes of the file that are left, and anything allocated for
- *     it against the bytes in the window: a lie costs a sentence, never memory.
+ * The header is parsed from memory. Nobody knows its length beforehand, so a window from the start
+ * of the file is parsed; when the header turns out to go on, the window grows and parsing starts
+ * again.
+ * I1  every count and length is checked against the bytes of the file that are left, and anything
+ *     allocated for it against the bytes in the window: a lie costs a sentence, never memory.
  * I2  nothing but the header is read.
- * Source: the GGUF specification. Not here: whether the tensors overlap or reach outside (model_file.c). */
+ * Source: the GGUF specification. Not here: values (gguf_value.c); whether tensors overlap or reach
+ * outside their file (model_file.c). */
 #include "engine/file/format.h"
+#include "engine/file/gguf_value.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,27 +29,6 @@ enum {
     LEAST_TENSOR = 8 + 1 + 4 + 4 + 8, /* name length, one letter, no dimension, type, offset */
 };
 
-enum { T_U8, T_I8, T_U16, T_I16, T_U32, T_I32, T_F32, T_BOOL, T_STRING, T_ARRAY, T_U64, T_I64, T_F64, T_COUNT };
-
-/* Bytes in the file; for strings and arrays the least possible. */
-static const struct value_type {
-    uint8_t size;
-    enum model_kv_kind kind;
-} types[T_COUNT] = {
-    [T_U8] = {1, KV_INT},  [T_I8] = {1, KV_INT},   [T_U16] = {2, KV_INT},    [T_I16] = {2, KV_INT},
-    [T_U32] = {4, KV_INT}, [T_I32] = {4, KV_INT},  [T_F32] = {4, KV_FLOAT},  [T_BOOL] = {1, KV_BOOL},
-    [T_U64] = {8, KV_INT}, [T_I64] = {8, KV_INT},  [T_F64] = {8, KV_FLOAT},  [T_STRING] = {8, KV_STRING},
-    [T_ARRAY] = {12, KV_ARRAY},
-};
-
-/* Where parsing stands in the window. */
-struct cur {
-    const uint8_t *p;
-    int64_t at, have, size; /* position, bytes in the window, bytes in the file */
-    int64_t need;           /* > have: the window is too small, try again with this many */
-    char what[112];         /* what is being read, for sentences */
-};
-
 struct header {
     uint32_t version;
     int64_t n_kv, n_tensors;
@@ -55,181 +37,7 @@ struct header {
     struct eng_name_table keys;
 };
 
-static enum err ask_for_more(struct cur *c, int64_t need)
-{
-    c->need = need;
-    return ERR_BAD_FILE; /* without a sentence: only read_header sees it */
-}
-
-static enum err take(struct cur *c, uint64_t n, const void **p)
-{
-    if (n > (uint64_t)(c->size - c->at))
-        return err_raise(ERR_BAD_FILE, "%s needs %" PRIu64 " bytes at offset %" PRId64 ", but the file ends at %" PRId64
-                         ": it is truncated or damaged, fetch it again", c->what, n, c->at, c->size);
-    if (n > (uint64_t)(c->have - c->at)) return ask_for_more(c, c->at + (int64_t)n);
-    *p = c->p + c->at;
-    c->at += (int64_t)n;
-    return OK;
-}
-
-/* May n things of at least `least` bytes each follow? */
-static enum err room_for(struct cur *c, uint64_t n, int64_t least, const char *things)
-{
-    if (n > (uint64_t)((c->size - c->at) / least))
-        return err_raise(ERR_BAD_FILE, "%s claims %" PRIu64 " %s of at least %" PRId64 " bytes each at offset %" PRId64
-                         ", but only %" PRId64 " bytes of the file are left", c->what, n, things, least, c->at,
-                         c->size - c->at);
-    if (n > (uint64_t)((c->have - c->at) / least)) return ask_for_more(c, c->at + (int64_t)n * least);
-    return OK;
-}
-
-static uint64_t load_le(const uint8_t *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++) v |= (uint64_t)p[i] << (8 * i);
-    return v;
-}
-
-static enum err take_uint(struct cur *c, size_t n, uint64_t *v)
-{
-    const void *p;
-    enum err rc = take(c, n, &p);
-    if (!rc) *v = load_le(p, n);
-    return rc;
-}
-
-static enum err take_str(struct cur *c, struct model_str *s)
-{
-    const void *p;
-    enum err rc = OK;
-    uint64_t n;
-    TRY(take_uint(c, 8, &n));
-    TRY(take(c, n, &p));
-    *s = (struct model_str){p, n};
-out:
-    return rc;
-}
-
-/* A key or a tensor's name: some bytes, none of them NUL. */
-static enum err take_name(struct cur *c, uint64_t longest, struct model_str *s)
-{
-    enum err rc = OK;
-    uint64_t n;
-    int64_t at = c->at;
-    const void *p;
-    TRY(take_uint(c, 8, &n));
-    if (n < 1 || n > longest)
-        return err_raise(ERR_BAD_FILE, "%s has a name of %" PRIu64 " bytes at offset %" PRId64 ", it must have 1 to %"
-                         PRIu64, c->what, n, at, longest);
-    TRY(take(c, n, &p));
-    if (memchr(p, 0, n))
-        return err_raise(ERR_BAD_FILE, "%s has a NUL byte in its name '%s' at offset %" PRId64, c->what,
-                         eng_show(p, n).s, at);
-    *s = (struct model_str){p, n};
-out:
-    return rc;
-}
-
-static int64_t load_int(uint32_t type, const uint8_t *p)
-{
-    uint64_t v = load_le(p, types[type].size);
-    switch (type) {
-    case T_I8: return (int8_t)v;
-    case T_I16: return (int16_t)v;
-    case T_I32: return (int32_t)v;
-    default: return (int64_t)v;
-    }
-}
-
-static double load_float(uint32_t type, const uint8_t *p)
-{
-    uint64_t v = load_le(p, types[type].size);
-    if (type == T_F64) {
-        double d;
-        memcpy(&d, &v, sizeof d);
-        return d;
-    }
-    uint32_t u = (uint32_t)v;
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
-/* The two kinds of number whose bytes can be wrong. */
-static enum err check_number(const struct cur *c, uint32_t type, const uint8_t *p)
-{
-    if (type == T_BOOL && *p > 1)
-        return err_raise(ERR_BAD_FILE, "%s is a boolean with value %d at offset %td, it must be 0 or 1", c->what, *p,
-                         p - c->p);
-    if (type == T_U64 && load_le(p, 8) > INT64_MAX)
-        return err_raise(ERR_BAD_FILE, "%s is %" PRIu64 " at offset %td, the largest integer accepted is %" PRId64,
-                         c->what, load_le(p, 8), p - c->p, INT64_MAX);
-    return OK;
-}
-
-static enum err take_type(struct cur *c, uint32_t *type)
-{
-    uint64_t v;
-    int64_t at = c->at;
-    enum err rc = take_uint(c, 4, &v);
-    if (rc) return rc;
-    if (v >= T_COUNT)
-        return err_raise(ERR_BAD_FILE, "%s has value type %" PRIu64 " at offset %" PRId64 ", GGUF knows 0 to %d", c->what,
-                         v, at, T_COUNT - 1);
-    *type = (uint32_t)v;
-    return OK;
-}
-
-static enum err take_strings(struct cur *c, struct arena *a, uint64_t n, const void **at)
-{
-    struct model_str *s = arena_alloc(a, n * sizeof *s);
-    for (uint64_t i = 0; i < n; i++) {
-        enum err rc = take_str(c, &s[i]);
-        if (rc) return rc;
-    }
-    *at = s;
-    return OK;
-}
-
-static enum err take_array(struct cur *c, struct arena *a, struct model_kv *kv)
-{
-    enum err rc = OK;
-    int64_t at = c->at;
-    TRY(take_type(c, &kv->a.elem));
-    if (kv->a.elem == T_ARRAY)
-        return err_raise(ERR_BAD_FILE, "%s is an array of arrays at offset %" PRId64 ", only flat arrays are supported",
-                         c->what, at);
-    TRY(take_uint(c, 8, &kv->a.n));
-    const struct value_type *t = &types[kv->a.elem];
-    kv->a.kind = t->kind;
-    TRY(room_for(c, kv->a.n, t->size, "elements"));
-    if (kv->a.elem == T_STRING) return take_strings(c, a, kv->a.n, &kv->a.at);
-    TRY(take(c, kv->a.n * t->size, &kv->a.at));
-    for (uint64_t i = 0; i < kv->a.n && (kv->a.elem == T_BOOL || kv->a.elem == T_U64); i++)
-        TRY(check_number(c, kv->a.elem, (const uint8_t *)kv->a.at + i * t->size));
-out:
-    return rc;
-}
-
-static enum err take_value(struct cur *c, struct arena *a, struct model_kv *kv)
-{
-    enum err rc = OK;
-    uint32_t type;
-    const void *p;
-    TRY(take_type(c, &type));
-    kv->kind = types[type].kind;
-    if (type == T_STRING) return take_str(c, &kv->s);
-    if (type == T_ARRAY) return take_array(c, a, kv);
-    TRY(take(c, types[type].size, &p));
-    TRY(check_number(c, type, p));
-    if (type == T_BOOL) kv->b = *(const uint8_t *)p;
-    else if (kv->kind == KV_FLOAT) kv->f = load_float(type, p);
-    else kv->i = load_int(type, p);
-out:
-    return rc;
-}
-
-static enum err take_kvs(struct cur *c, struct arena *a, struct header *h)
+static enum err take_kvs(struct eng_gguf_cur *c, struct arena *a, struct header *h)
 {
     enum err rc = OK;
     h->kv = arena_alloc(a, (size_t)h->n_kv * sizeof *h->kv);
@@ -238,38 +46,44 @@ static enum err take_kvs(struct cur *c, struct arena *a, struct header *h)
         struct model_kv *kv = &h->kv[i];
         int64_t at = c->at;
         snprintf(c->what, sizeof c->what, "metadata entry %" PRId64, i);
-        TRY(take_name(c, LONGEST_KEY, &kv->key));
+        TRY(eng_gguf_take_name(c, LONGEST_KEY, &kv->key));
         struct eng_shown key = eng_show(kv->key.p, kv->key.n);
         if (eng_name_table_put(&h->keys, kv->key.p, kv->key.n, i) >= 0)
-            return err_raise(ERR_BAD_FILE, "key '%s' is there twice, again at offset %" PRId64, key.s, at);
+            return err_raise(ERR_BAD_FILE, "key '%s' is there twice, again at offset %" PRId64,
+                             key.s, at);
         snprintf(c->what, sizeof c->what, "key '%s'", key.s);
-        TRY(take_value(c, a, kv));
+        TRY(eng_gguf_take_value(c, a, kv));
     }
 out:
     return rc;
 }
 
 /* An integer of this header that must be inside [min,max]; absent: def. */
-static enum err header_int(const struct header *h, const char *key, int64_t def, int64_t min, int64_t max, int64_t *out)
+static enum err header_int(const struct header *h, const char *key, int64_t def, int64_t min,
+                           int64_t max, int64_t *out)
 {
     int64_t i = eng_name_table_get(&h->keys, key, strlen(key));
-    if (i >= 0 && h->kv[i].kind != KV_INT) return err_raise(ERR_BAD_FILE, "key '%s' is not an integer", key);
+    if (i >= 0 && h->kv[i].kind != KV_INT)
+        return err_raise(ERR_BAD_FILE, "key '%s' is not an integer", key);
     int64_t v = i < 0 ? def : h->kv[i].i;
     if (v < min || v > max)
-        return err_raise(ERR_BAD_FILE, "key '%s' is %" PRId64 ", it must be between %" PRId64 " and %" PRId64, key, v, min,
-                         max);
+        return err_raise(ERR_BAD_FILE,
+                         "key '%s' is %" PRId64 ", it must be between %" PRId64 " and %" PRId64,
+                         key, v, min, max);
     *out = v;
     return OK;
 }
 
-static enum err take_shape(struct cur *c, struct model_tensor *t, int64_t *n_values)
+static enum err take_shape(struct eng_gguf_cur *c, struct model_tensor *t, int64_t *n_values)
 {
     enum err rc = OK;
     uint64_t n, d;
     int64_t at = c->at;
-    TRY(take_uint(c, 4, &n));
+    TRY(eng_gguf_take_uint(c, 4, &n));
     if (n > MODEL_MAX_DIMS)
-        return err_raise(ERR_BAD_FILE, "%s has %" PRIu64 " dimensions at offset %" PRId64 ", at most %d are possible",
+        return err_raise(ERR_BAD_FILE,
+                         "%s has %" PRIu64 " dimensions at offset %" PRId64
+                         ", at most %d are possible",
                          c->what, n, at, MODEL_MAX_DIMS);
     t->n_dims = (int32_t)n;
     *n_values = 1;
@@ -277,17 +91,19 @@ static enum err take_shape(struct cur *c, struct model_tensor *t, int64_t *n_val
         t->dims[i] = 1;
         if (i >= t->n_dims) continue;
         at = c->at;
-        TRY(take_uint(c, 8, &d));
+        TRY(eng_gguf_take_uint(c, 8, &d));
         t->dims[i] = (int64_t)d;
         if (d < 1 || d > INT64_MAX || __builtin_mul_overflow(*n_values, t->dims[i], n_values))
-            return err_raise(ERR_BAD_FILE, "%s has dimension %d = %" PRIu64 " at offset %" PRId64
-                             ", each must be at least 1 and their product below 2^63", c->what, i, d, at);
+            return err_raise(ERR_BAD_FILE,
+                             "%s has dimension %d = %" PRIu64 " at offset %" PRId64
+                             ", each must be at least 1 and their product below 2^63",
+                             c->what, i, d, at);
     }
 out:
     return rc;
 }
 
-static enum err set_type(const struct cur *c, struct model_tensor *t, int64_t n_values)
+static enum err set_type(const struct eng_gguf_cur *c, struct model_tensor *t, int64_t n_values)
 {
     int32_t block, bytes;
     t->type = DTYPE_COUNT;
@@ -295,48 +111,56 @@ static enum err set_type(const struct cur *c, struct model_tensor *t, int64_t n_
         if (dtype_ggml((enum dtype)i) == t->ggml_type) t->type = (enum dtype)i;
     if (!dtype_ggml_layout(t->ggml_type, &block, &bytes)) return OK;
     if (t->dims[0] % block)
-        return err_raise(ERR_BAD_FILE, "%s has rows of %" PRId64 " values, type %s needs a multiple of %d", c->what,
-                         t->dims[0], dtype_ggml_name(t->ggml_type), block);
+        return err_raise(ERR_BAD_FILE,
+                         "%s has rows of %" PRId64 " values, type %s needs a multiple of %d",
+                         c->what, t->dims[0], dtype_ggml_name(t->ggml_type), block);
     if (__builtin_mul_overflow(n_values / block, (int64_t)bytes, &t->bytes))
-        return err_raise(ERR_BAD_FILE, "%s of type %s has %" PRId64 " values: more bytes than 2^63", c->what,
-                         dtype_ggml_name(t->ggml_type), n_values);
+        return err_raise(ERR_BAD_FILE, "%s of type %s has %" PRId64 " values: more bytes than 2^63",
+                         c->what, dtype_ggml_name(t->ggml_type), n_values);
     return OK;
 }
 
 /* Offsets stay relative to the data until its beginning is known. */
-static enum err take_tensor(struct cur *c, struct arena *a, struct model_tensor *t, int64_t alignment)
+static enum err take_tensor(struct eng_gguf_cur *c, struct arena *a, struct model_tensor *t,
+                            int64_t alignment)
 {
     enum err rc = OK;
     struct model_str name;
     int64_t n_values;
     uint64_t type, offset;
-    TRY(take_name(c, LONGEST_TENSOR_NAME, &name));
+    TRY(eng_gguf_take_name(c, LONGEST_TENSOR_NAME, &name));
     t->name = arena_strndup(a, name.p, name.n);
     snprintf(c->what, sizeof c->what, "tensor '%s'", eng_show(name.p, name.n).s);
     TRY(take_shape(c, t, &n_values));
-    TRY(take_uint(c, 4, &type));
+    TRY(eng_gguf_take_uint(c, 4, &type));
     t->ggml_type = (uint32_t)type;
     TRY(set_type(c, t, n_values));
-    TRY(take_uint(c, 8, &offset));
+    TRY(eng_gguf_take_uint(c, 8, &offset));
     if (offset > (uint64_t)c->size)
-        return err_raise(ERR_BAD_FILE, "%s begins %" PRIu64 " bytes into the data (value at offset %" PRId64
-                         "), but the file ends at %" PRId64 ": it is truncated or damaged, fetch it again", c->what,
-                         offset, c->at - 8, c->size);
+        return err_raise(ERR_BAD_FILE,
+                         "%s begins %" PRIu64 " bytes into the data (value at offset %" PRId64
+                         "), but the file ends at %" PRId64
+                         ": it is truncated or damaged, fetch it again",
+                         c->what, offset, c->at - 8, c->size);
     if (offset % (uint64_t)alignment)
-        return err_raise(ERR_BAD_FILE, "%s begins %" PRIu64 " bytes into the data (value at offset %" PRId64
-                         "), it must be a multiple of the alignment %" PRId64, c->what, offset, c->at - 8, alignment);
+        return err_raise(ERR_BAD_FILE,
+                         "%s begins %" PRIu64 " bytes into the data (value at offset %" PRId64
+                         "), it must be a multiple of the alignment %" PRId64,
+                         c->what, offset, c->at - 8, alignment);
     t->offset = (int64_t)offset;
 out:
     return rc;
 }
 
-static enum err take_tensors(struct cur *c, struct arena *a, struct header *h)
+static enum err take_tensors(struct eng_gguf_cur *c, struct arena *a, struct header *h)
 {
     enum err rc = OK;
     int64_t alignment;
     TRY(header_int(h, "general.alignment", 32, 1, LARGEST_ALIGNMENT, &alignment));
     if (alignment & (alignment - 1))
-        return err_raise(ERR_BAD_FILE, "key 'general.alignment' is %" PRId64 ", it must be a power of two", alignment);
+        return err_raise(ERR_BAD_FILE,
+                         "key 'general.alignment' is %" PRId64 ", it must be a power of two",
+                         alignment);
     h->tensors = arena_alloc(a, (size_t)h->n_tensors * sizeof *h->tensors);
     for (int64_t i = 0; i < h->n_tensors; i++) {
         snprintf(c->what, sizeof c->what, "tensor %" PRId64, i);
@@ -351,33 +175,41 @@ static enum err check_version(uint32_t v)
 {
     if (v == 2 || v == 3) return OK;
     if (v == 2u << 24 || v == 3u << 24)
-        return err_raise(ERR_UNSUPPORTED, "a big-endian GGUF file (version field 0x%08x at offset 4); only "
-                         "little-endian files are supported", v);
-    return err_raise(ERR_UNSUPPORTED, "GGUF version %u at offset 4; versions 2 and 3 are supported, convert the model "
-                     "again", v);
+        return err_raise(ERR_UNSUPPORTED,
+                         "a big-endian GGUF file (version field 0x%08x at offset 4); only "
+                         "little-endian files are supported",
+                         v);
+    return err_raise(
+        ERR_UNSUPPORTED,
+        "GGUF version %u at offset 4; versions 2 and 3 are supported, convert the model "
+        "again",
+        v);
 }
 
-static enum err parse(struct cur *c, struct arena *a, struct header *h)
+static enum err parse(struct eng_gguf_cur *c, struct arena *a, struct header *h)
 {
     enum err rc = OK;
     const void *magic;
     uint64_t version, n_tensors, n_kv;
     snprintf(c->what, sizeof c->what, "the GGUF header");
-    TRY(take(c, 4, &magic));
+    TRY(eng_gguf_take(c, 4, &magic));
     if (memcmp(magic, "GGUF", 4)) return err_raise(ERR_BAD_FILE, "does not begin with 'GGUF'");
-    TRY(take_uint(c, 4, &version));
+    TRY(eng_gguf_take_uint(c, 4, &version));
     TRY(check_version((uint32_t)version));
-    TRY(take_uint(c, 8, &n_tensors));
-    TRY(take_uint(c, 8, &n_kv));
+    TRY(eng_gguf_take_uint(c, 8, &n_tensors));
+    TRY(eng_gguf_take_uint(c, 8, &n_kv));
     if (n_tensors > MOST_TENSORS || n_kv > MOST_KEYS)
-        return err_raise(ERR_BAD_FILE, "claims %" PRIu64 " tensors (value at offset 8) and %" PRIu64 " metadata entries "
-                         "(value at offset 16); at most %d and %d are accepted", n_tensors, n_kv, MOST_TENSORS,
-                         MOST_KEYS);
-    *h = (struct header){.version = (uint32_t)version, .n_kv = (int64_t)n_kv, .n_tensors = (int64_t)n_tensors};
-    TRY(room_for(c, n_tensors, LEAST_TENSOR, "tensors"));
-    TRY(room_for(c, n_kv, LEAST_KV, "metadata entries"));
+        return err_raise(ERR_BAD_FILE,
+                         "claims %" PRIu64 " tensors (value at offset 8) and %" PRIu64
+                         " metadata entries "
+                         "(value at offset 16); at most %d and %d are accepted",
+                         n_tensors, n_kv, MOST_TENSORS, MOST_KEYS);
+    *h = (struct header){
+        .version = (uint32_t)version, .n_kv = (int64_t)n_kv, .n_tensors = (int64_t)n_tensors};
+    TRY(eng_gguf_room_for(c, n_tensors, LEAST_TENSOR, "tensors"));
+    TRY(eng_gguf_room_for(c, n_kv, LEAST_KV, "metadata entries"));
     TRY(take_kvs(c, a, h));
-    TRY(room_for(c, n_tensors, LEAST_TENSOR, "tensors"));
+    TRY(eng_gguf_room_for(c, n_tensors, LEAST_TENSOR, "tensors"));
     TRY(take_tensors(c, a, h));
 out:
     return rc;
@@ -392,12 +224,14 @@ static enum err read_header(struct eng_model_file *f, int32_t part, struct heade
         p->header = xrealloc(p->header, (size_t)MAX(have, 1));
         enum err rc = eng_part_read(p, had, have - had, p->header + had);
         if (rc) return rc;
-        struct cur c = {.p = p->header, .have = have, .size = p->bytes};
+        struct eng_gguf_cur c = {.p = p->header, .have = have, .size = p->bytes};
         rc = parse(&c, &p->arena, h);
         if (!rc) break;
         if (!c.need) return err_prefix(rc, "%s", p->path);
         if (c.need > LARGEST_HEADER)
-            return err_raise(ERR_BAD_FILE, "%s: %s reaches to offset %" PRId64 ", the largest header accepted has %d bytes",
+            return err_raise(ERR_BAD_FILE,
+                             "%s: %s reaches to offset %" PRId64
+                             ", the largest header accepted has %d bytes",
                              p->path, c.what, c.need, LARGEST_HEADER);
         arena_free(&p->arena);
         had = have;
@@ -413,7 +247,8 @@ static enum err read_header(struct eng_model_file *f, int32_t part, struct heade
     return OK;
 }
 
-/* STEM-00001-of-00003.gguf: the length of STEM, or -1 if the path does not end like that for this part. */
+/* STEM-00001-of-00003.gguf: the length of STEM, or -1 if the path does not end like that for this
+ * part. */
 static int stem_of(const char *path, int64_t no, int64_t count)
 {
     char tail[64];
@@ -427,14 +262,18 @@ static enum err read_part(struct eng_model_file *f, int64_t no, int64_t count, i
     enum err rc = OK;
     struct header h;
     int64_t part_no, part_count;
-    char *path = xasprintf("%.*s-%05" PRId64 "-of-%05" PRId64 ".gguf", stem, f->parts[0].path, no + 1, count);
+    char *path = xasprintf("%.*s-%05" PRId64 "-of-%05" PRId64 ".gguf", stem, f->parts[0].path,
+                           no + 1, count);
     TRY(eng_model_file_add_part(f, path));
     TRY(read_header(f, (int32_t)no, &h));
     TRY(header_int(&h, "split.no", -1, -1, MOST_PARTS, &part_no));
     TRY(header_int(&h, "split.count", -1, -1, MOST_PARTS, &part_count));
     if (part_no != no || part_count != count)
-        rc = err_raise(ERR_BAD_FILE, "%s: says split.no %" PRId64 " and split.count %" PRId64 ", its place in the model "
-                       "needs %" PRId64 " and %" PRId64, path, part_no, part_count, no, count);
+        rc = err_raise(ERR_BAD_FILE,
+                       "%s: says split.no %" PRId64 " and split.count %" PRId64
+                       ", its place in the model "
+                       "needs %" PRId64 " and %" PRId64,
+                       path, part_no, part_count, no, count);
 out:
     free(path);
     return rc ? err_prefix(rc, "part %" PRId64 " of %" PRId64, no + 1, count) : OK;
@@ -451,15 +290,22 @@ static enum err read_other_parts(struct eng_model_file *f, const struct header *
     TRY(header_int(h, "split.tensors.count", -1, -1, INT64_MAX, &n_tensors));
     int stem = stem_of(path, no, count);
     if (stem < 0)
-        return err_raise(ERR_BAD_FILE, "%s: says it is part %" PRId64 " of %" PRId64 ", so its name must end in -%05" PRId64
-                         "-of-%05" PRId64 ".gguf, or the other parts cannot be found", path, no + 1, count, no + 1, count);
+        return err_raise(ERR_BAD_FILE,
+                         "%s: says it is part %" PRId64 " of %" PRId64
+                         ", so its name must end in -%05" PRId64 "-of-%05" PRId64
+                         ".gguf, or the other parts cannot be found",
+                         path, no + 1, count, no + 1, count);
     if (no)
-        return err_raise(ERR_BAD_FILE, "%s: is part %" PRId64 " of %" PRId64 "; give the first one, %.*s-00001-of-%05"
-                         PRId64 ".gguf", path, no + 1, count, stem, path, count);
+        return err_raise(ERR_BAD_FILE,
+                         "%s: is part %" PRId64 " of %" PRId64
+                         "; give the first one, %.*s-00001-of-%05" PRId64 ".gguf",
+                         path, no + 1, count, stem, path, count);
     for (int64_t i = 1; i < count; i++) TRY(read_part(f, i, count, stem));
     if (n_tensors >= 0 && f->n_tensors != n_tensors)
-        return err_raise(ERR_BAD_FILE, "%s: key 'split.tensors.count' is %" PRId64 ", but the %" PRId64 " parts have %"
-                         PRId64 " tensors", f->parts[0].path, n_tensors, count, f->n_tensors);
+        return err_raise(ERR_BAD_FILE,
+                         "%s: key 'split.tensors.count' is %" PRId64 ", but the %" PRId64
+                         " parts have %" PRId64 " tensors",
+                         f->parts[0].path, n_tensors, count, f->n_tensors);
 out:
     return rc;
 }
@@ -476,24 +322,9 @@ static enum err gguf_read(struct eng_model_file *f)
     return read_other_parts(f, &h);
 }
 
-static bool gguf_claims(const uint8_t *head, size_t n) { return n >= 4 && !memcmp(head, "GGUF", 4); }
+static bool gguf_claims(const uint8_t *head, size_t n)
+{
+    return n >= 4 && !memcmp(head, "GGUF", 4);
+}
 
 const struct eng_format eng_format_gguf = {"GGUF", gguf_claims, gguf_read};
-
-struct model_str eng_model_file_array_str(const struct model_kv *kv, uint64_t i)
-{
-    ASSERT(kv->kind == KV_ARRAY && kv->a.kind == KV_STRING && i < kv->a.n);
-    return ((const struct model_str *)kv->a.at)[i];
-}
-
-int64_t eng_model_file_array_int(const struct model_kv *kv, uint64_t i)
-{
-    ASSERT(kv->kind == KV_ARRAY && (kv->a.kind == KV_INT || kv->a.kind == KV_BOOL) && i < kv->a.n);
-    return load_int(kv->a.elem, (const uint8_t *)kv->a.at + i * types[kv->a.elem].size);
-}
-
-double eng_model_file_array_float(const struct model_kv *kv, uint64_t i)
-{
-    ASSERT(kv->kind == KV_ARRAY && kv->a.kind == KV_FLOAT && i < kv->a.n);
-    return load_float(kv->a.elem, (const uint8_t *)kv->a.at + i * types[kv->a.elem].size);
-}

@@ -1,5 +1,5 @@
-/* half.h: f16 and bf16 to f32 and back, exact, rounding to nearest even, in integers only, so that the bits do
- * not depend on the machine. NaNs keep their sign and become quiet. Thr: any. */
+/* half.h: f16 and bf16 to f32 and back, exact, rounding to nearest even, in integers only, so that
+ * the bits do not depend on the machine. NaNs keep their sign and become quiet. Thr: any. */
 #ifndef ENGINE_FILE_HALF_H
 #define ENGINE_FILE_HALF_H
 

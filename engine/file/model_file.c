@@ -1,6 +1,7 @@
 /* model_file.c: opening, look-ups and reading, for every format.
  *
- * I1  after a successful open every tensor lies inside its part, and no two of known size share a byte.
+ * I1  after a successful open every tensor lies inside its part, and no two of known size share a
+ *     byte.
  * I2  nothing is written after open, so any thread may look up and read. */
 #include "engine/file/model_file.h"
 
@@ -33,11 +34,14 @@ enum err eng_part_read(const struct eng_part *p, int64_t offset, int64_t n, void
         ssize_t got = pread(p->fd, d, (size_t)MIN(n, 1 << 30), offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0)
-            return err_raise(ERR_IO, "%s: reading %" PRId64 " bytes at offset %" PRId64 ": %s", p->path, n, offset,
-                             strerror(errno));
+            return err_raise(ERR_IO, "%s: reading %" PRId64 " bytes at offset %" PRId64 ": %s",
+                             p->path, n, offset, strerror(errno));
         if (got == 0)
-            return err_raise(ERR_IO, "%s: the file ends at offset %" PRId64 ", it had %" PRId64 " bytes when it was "
-                             "opened: somebody is writing to it", p->path, offset, p->bytes);
+            return err_raise(ERR_IO,
+                             "%s: the file ends at offset %" PRId64 ", it had %" PRId64
+                             " bytes when it was "
+                             "opened: somebody is writing to it",
+                             p->path, offset, p->bytes);
         d += got;
         offset += got;
         n -= got;
@@ -50,13 +54,15 @@ enum err eng_model_file_add_part(struct eng_model_file *f, const char *path)
     struct stat st;
     /* O_NONBLOCK: a FIFO must be refused, not waited for */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return err_raise(ERR_IO, "%s: cannot open the model file: %s", path, strerror(errno));
+    if (fd < 0)
+        return err_raise(ERR_IO, "%s: cannot open the model file: %s", path, strerror(errno));
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
         close(fd);
         return err_raise(ERR_IO, "%s: not a regular file; give the path of a .gguf file", path);
     }
     f->parts = xrealloc(f->parts, (size_t)(f->n_parts + 1) * sizeof *f->parts);
-    f->parts[f->n_parts++] = (struct eng_part){.fd = fd, .bytes = st.st_size, .path = xstrdup(path)};
+    f->parts[f->n_parts++] =
+        (struct eng_part){.fd = fd, .bytes = st.st_size, .path = xstrdup(path)};
     return OK;
 }
 
@@ -71,10 +77,15 @@ static enum err pick_format(struct eng_model_file *f)
         if (formats[i]->claims(head, (size_t)n)) f->format = formats[i];
     if (f->format) return OK;
     if (n < 4)
-        return err_raise(ERR_BAD_FILE, "%s: only %" PRId64 " bytes long; a GGUF file begins with 'GGUF' and has at "
-                         "least 24", p->path, p->bytes);
-    return err_raise(ERR_UNSUPPORTED, "%s: not a model file: it begins with bytes %02x %02x %02x %02x at offset 0; "
-                     "supported: GGUF v2 and v3 ('GGUF', 47 47 55 46)", p->path, head[0], head[1], head[2], head[3]);
+        return err_raise(ERR_BAD_FILE,
+                         "%s: only %" PRId64
+                         " bytes long; a GGUF file begins with 'GGUF' and has at "
+                         "least 24",
+                         p->path, p->bytes);
+    return err_raise(ERR_UNSUPPORTED,
+                     "%s: not a model file: it begins with bytes %02x %02x %02x %02x at offset 0; "
+                     "supported: GGUF v2 and v3 ('GGUF', 47 47 55 46)",
+                     p->path, head[0], head[1], head[2], head[3]);
 }
 
 static enum err check_names(struct eng_model_file *f)
@@ -84,8 +95,10 @@ static enum err check_names(struct eng_model_file *f)
         const char *name = f->tensors[i].name;
         int64_t first = eng_name_table_put(&f->tensor_names, name, strlen(name), i);
         if (first >= 0)
-            return err_raise(ERR_BAD_FILE, "%s: tensor '%s' is there twice (tensors %" PRId64 " and %" PRId64 ")",
-                             f->parts[f->tensors[i].part].path, eng_show(name, strlen(name)).s, first, i);
+            return err_raise(ERR_BAD_FILE,
+                             "%s: tensor '%s' is there twice (tensors %" PRId64 " and %" PRId64 ")",
+                             f->parts[f->tensors[i].part].path, eng_show(name, strlen(name)).s,
+                             first, i);
     }
     return OK;
 }
@@ -109,13 +122,19 @@ static enum err check_places(const struct eng_model_file *f)
         const struct model_tensor *t = at[i];
         const struct eng_part *p = &f->parts[t->part];
         if (t->offset > p->bytes || t->bytes > p->bytes - t->offset)
-            rc = err_raise(ERR_BAD_FILE, "%s: tensor '%s' needs %" PRId64 " bytes at offset %" PRId64 ", but the file "
-                           "ends at %" PRId64 ": it is truncated, fetch it again", p->path,
-                           eng_show(t->name, strlen(t->name)).s, t->bytes, t->offset, p->bytes);
-        else if (i && at[i - 1]->part == t->part && t->offset - at[i - 1]->offset < at[i - 1]->bytes)
-            rc = err_raise(ERR_BAD_FILE, "%s: tensor '%s' at offset %" PRId64 " overlaps tensor '%s', %" PRId64
-                           " bytes at offset %" PRId64, p->path, eng_show(t->name, strlen(t->name)).s, t->offset,
-                           eng_show(at[i - 1]->name, strlen(at[i - 1]->name)).s, at[i - 1]->bytes, at[i - 1]->offset);
+            rc = err_raise(
+                ERR_BAD_FILE,
+                "%s: tensor '%s' needs %" PRId64 " bytes at offset %" PRId64 ", but the file "
+                "ends at %" PRId64 ": it is truncated, fetch it again",
+                p->path, eng_show(t->name, strlen(t->name)).s, t->bytes, t->offset, p->bytes);
+        else if (i && at[i - 1]->part == t->part &&
+                 t->offset - at[i - 1]->offset < at[i - 1]->bytes)
+            rc = err_raise(ERR_BAD_FILE,
+                           "%s: tensor '%s' at offset %" PRId64 " overlaps tensor '%s', %" PRId64
+                           " bytes at offset %" PRId64,
+                           p->path, eng_show(t->name, strlen(t->name)).s, t->offset,
+                           eng_show(at[i - 1]->name, strlen(at[i - 1]->name)).s, at[i - 1]->bytes,
+                           at[i - 1]->offset);
     }
     free(at);
     return rc;
@@ -179,7 +198,8 @@ const struct model_kv *eng_model_file_find(const struct eng_model_file *f, const
 
 static const char *kind_name(enum model_kv_kind k)
 {
-    static const char *const names[] = {"an integer", "a float", "a boolean", "a string", "an array"};
+    static const char *const names[] = {"an integer", "a float", "a boolean", "a string",
+                                        "an array"};
     return names[k];
 }
 
@@ -193,27 +213,29 @@ static enum err typed(const struct eng_model_file *f, const char *key, enum mode
                      kind_name((*kv)->kind), kind_name(kind));
 }
 
-enum err eng_model_file_int(const struct eng_model_file *f, const char *key, int64_t def, int64_t min, int64_t max,
-                            int64_t *out)
+enum err eng_model_file_int(const struct eng_model_file *f, const char *key, int64_t def,
+                            int64_t min, int64_t max, int64_t *out)
 {
     const struct model_kv *kv;
     enum err rc = typed(f, key, KV_INT, &kv);
     if (rc) return rc;
     if (kv && (kv->i < min || kv->i > max))
-        return err_raise(ERR_BAD_FILE, "%s: key '%s' is %" PRId64 ", it must be between %" PRId64 " and %" PRId64,
+        return err_raise(ERR_BAD_FILE,
+                         "%s: key '%s' is %" PRId64 ", it must be between %" PRId64 " and %" PRId64,
                          eng_model_file_path(f), key, kv->i, min, max);
     *out = kv ? kv->i : def;
     return OK;
 }
 
-enum err eng_model_file_float(const struct eng_model_file *f, const char *key, double def, double *out)
+enum err eng_model_file_float(const struct eng_model_file *f, const char *key, double def,
+                              double *out)
 {
     const struct model_kv *kv;
     enum err rc = typed(f, key, KV_FLOAT, &kv);
     if (rc) return rc;
     if (kv && !isfinite(kv->f))
-        return err_raise(ERR_BAD_FILE, "%s: key '%s' is %g, it must be a finite number", eng_model_file_path(f), key,
-                         kv->f);
+        return err_raise(ERR_BAD_FILE, "%s: key '%s' is %g, it must be a finite number",
+                         eng_model_file_path(f), key, kv->f);
     *out = kv ? kv->f : def;
     return OK;
 }
@@ -233,7 +255,8 @@ enum err eng_model_file_string(const struct eng_model_file *f, const char *key, 
     enum err rc = typed(f, key, KV_STRING, &kv);
     if (rc) return rc;
     if (kv && memchr(kv->s.p, 0, kv->s.n))
-        return err_raise(ERR_BAD_FILE, "%s: key '%s' is a text with a NUL byte inside", eng_model_file_path(f), key);
+        return err_raise(ERR_BAD_FILE, "%s: key '%s' is a text with a NUL byte inside",
+                         eng_model_file_path(f), key);
     *out = kv ? xstrndup(kv->s.p, kv->s.n) : NULL;
     return OK;
 }
@@ -246,14 +269,15 @@ const struct model_tensor *eng_model_file_tensor(const struct eng_model_file *f,
     return &f->tensors[i];
 }
 
-const struct model_tensor *eng_model_file_tensor_find(const struct eng_model_file *f, const char *name)
+const struct model_tensor *eng_model_file_tensor_find(const struct eng_model_file *f,
+                                                      const char *name)
 {
     int64_t i = eng_name_table_get(&f->tensor_names, name, strlen(name));
     return i < 0 ? NULL : &f->tensors[i];
 }
 
-enum err eng_model_file_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset,
-                             int64_t bytes, void *dst)
+enum err eng_model_file_read(const struct eng_model_file *f, const struct model_tensor *t,
+                             int64_t offset, int64_t bytes, void *dst)
 {
     enum dtype type;
     enum err rc = dtype_of_ggml(t->ggml_type, &type);

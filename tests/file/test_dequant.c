@@ -1,4 +1,5 @@
-/* test_dequant.c: decoding held against recorded vectors, and encoders against the error their type allows. */
+/* test_dequant.c: decoding held against recorded vectors, and encoders against the error their type
+ * allows. */
 #include "engine/file/dequant.h"
 
 #include "base/rng.h"
@@ -40,7 +41,9 @@ static void recorded_blocks_decode_bit_for_bit(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT_OF(vectors); i++) {
         struct buf q = {0}, want = {0};
-        if (!load(vectors[i].stem, "expected.bin", &q) || !load(vectors[i].stem, "dequant.f32", &want)) skip();
+        if (!load(vectors[i].stem, "expected.bin", &q) ||
+            !load(vectors[i].stem, "dequant.f32", &want))
+            skip();
         int64_t n = (int64_t)want.len / 4;
         assert_int_equal(q.len, dtype_bytes(vectors[i].type, n));
         float *got = xmalloc(want.len);
@@ -58,7 +61,9 @@ static void plain_encoders_give_the_recorded_bytes(void **state)
     for (size_t i = 0; i < COUNT_OF(vectors); i++) {
         struct buf x = {0}, want = {0};
         if (!vectors[i].exact) continue;
-        if (!load(vectors[i].stem, "input.bin", &x) || !load(vectors[i].stem, "expected.bin", &want)) skip();
+        if (!load(vectors[i].stem, "input.bin", &x) ||
+            !load(vectors[i].stem, "expected.bin", &want))
+            skip();
         uint8_t *got = xmalloc(want.len);
         quantize_row(vectors[i].type, (const float *)(const void *)x.data, got, (int64_t)x.len / 4);
         assert_memory_equal(got, want.data, want.len);
@@ -81,7 +86,8 @@ static void hand_made_blocks_decode_as_the_layout_says(void **state)
     p[4 + 5] = 2 << 6;               /* top bits of minimum 5 */
     p[4 + 9] = 1 | 1 << 4;           /* their low nibbles */
     p[16 + 7] = 1 << 5;              /* fifth bit of value 7 of sub-block 5 */
-    p[48 + 2 * 32 + 7] = 9 << 4;     /* its nibble: sub-block 5 is the high half of the third 32 bytes */
+    p[48 + 2 * 32 + 7] =
+        9 << 4; /* its nibble: sub-block 5 is the high half of the third 32 bytes */
     eng_dequant_row(DTYPE_Q5_K, p, y, 256);
     assert_true(y[5 * 32 + 7] == 17.0f * 25 - 33 && y[5 * 32 + 8] == -33 && y[4 * 32 + 7] == 0);
 
@@ -97,10 +103,11 @@ static void hand_made_blocks_decode_as_the_layout_says(void **state)
 static void encoders_err_no_more_than_their_type_allows(void **state)
 {
     (void)state;
-    /* largest error, in units of the block's largest magnitude, of one step's half plus the scales' own error */
+    /* largest error, in units of the block's largest magnitude, of one step's half plus the scales'
+     * own error */
     static const double allowed[DTYPE_COUNT] = {
-        [DTYPE_F32] = 0,         [DTYPE_F16] = 0x1p-11,  [DTYPE_BF16] = 0x1p-8, [DTYPE_Q8_0] = 0.0045,
-        [DTYPE_Q4_0] = 0.13, [DTYPE_Q4_K] = 0.07, [DTYPE_Q5_K] = 0.035, [DTYPE_Q6_K] = 0.02,
+        [DTYPE_F32] = 0,     [DTYPE_F16] = 0x1p-11, [DTYPE_BF16] = 0x1p-8, [DTYPE_Q8_0] = 0.0045,
+        [DTYPE_Q4_0] = 0.13, [DTYPE_Q4_K] = 0.07,   [DTYPE_Q5_K] = 0.035,  [DTYPE_Q6_K] = 0.02,
     };
     enum { N = 4096 };
     const uint64_t seed = 7;
@@ -117,7 +124,8 @@ static void encoders_err_no_more_than_their_type_allows(void **state)
             for (int j = i; i % 256 == 0 && j < i + 256; j++) big = fmax(big, fabs((double)x[j]));
             worst = fmax(worst, fabs((double)x[i] - (double)y[i]) / big);
         }
-        print_message("%-4s worst error %.5f of the largest value\n", dtype_name((enum dtype)t), worst);
+        print_message("%-4s worst error %.5f of the largest value\n", dtype_name((enum dtype)t),
+                      worst);
         assert_true(worst <= allowed[t]);
     }
 }

@@ -1,4 +1,5 @@
-/* test_dtype.c: the table of element types, and half-precision conversions held against first principles. */
+/* test_dtype.c: the table of element types, and half-precision conversions held against first
+ * principles. */
 #include "engine/file/dtype.h"
 #include "engine/file/half.h"
 
@@ -44,7 +45,8 @@ static double meaning(uint32_t h, int exp_bits, int man_bits)
     int bias = (1 << (exp_bits - 1)) - 1;
     int exp = (int)(h >> man_bits) & ((1 << exp_bits) - 1);
     double man = (double)(h & ((1u << man_bits) - 1));
-    double v = exp ? ldexp(man + ldexp(1, man_bits), exp - bias - man_bits) : ldexp(man, 1 - bias - man_bits);
+    double v = exp ? ldexp(man + ldexp(1, man_bits), exp - bias - man_bits)
+                   : ldexp(man, 1 - bias - man_bits);
     return h >> (exp_bits + man_bits) & 1 ? -v : v;
 }
 
@@ -53,16 +55,19 @@ static void every_half_means_what_its_bits_say(void **state)
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
         float f = half_f16_to_f32((uint16_t)h), b = half_bf16_to_f32((uint16_t)h);
-        if ((h & 0x7fff) > 0x7c00) assert_true(isnan(f) && isnan(half_f16_to_f32(half_f32_to_f16(f))));
+        if ((h & 0x7fff) > 0x7c00)
+            assert_true(isnan(f) && isnan(half_f16_to_f32(half_f32_to_f16(f))));
         else assert_int_equal(half_f32_to_f16(f), h);
         if ((h & 0x7c00) != 0x7c00) assert_true((double)f == meaning(h, 5, 10));
-        if ((h & 0x7fff) > 0x7f80) assert_true(isnan(b) && isnan(half_bf16_to_f32(half_f32_to_bf16(b))));
+        if ((h & 0x7fff) > 0x7f80)
+            assert_true(isnan(b) && isnan(half_bf16_to_f32(half_f32_to_bf16(b))));
         else assert_int_equal(half_f32_to_bf16(b), h);
         if ((h & 0x7f80) != 0x7f80) assert_true((double)b == meaning(h, 8, 7));
     }
 }
 
-/* The nearest of all finite halves, ties to the even one; `top` is the first magnitude that becomes infinite. */
+/* The nearest of all finite halves, ties to the even one; `top` is the first magnitude that becomes
+ * infinite. */
 static void check_nearest(float f, uint32_t h, int exp_bits, int man_bits, double top)
 {
     uint32_t inf = ((1u << exp_bits) - 1) << man_bits, a = h & 0x7fff;
@@ -88,7 +93,9 @@ static void rounding_is_to_nearest_even(void **state)
     print_message("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 400000; i++) {
         uint32_t u = (uint32_t)rng_at(seed, i, 0, 0);
-        if (i % 2) u = (u & 0x80ffffff) | (uint32_t)(0x30 + i / 2 % 0x19) << 24; /* the range where f16 lives */
+        if (i % 2)
+            u = (u & 0x80ffffff) | (uint32_t)(0x30 + i / 2 % 0x19)
+                                       << 24; /* the range where f16 lives */
         if (i % 4 == 3) u &= ~0xfffu;                                            /* and its ties */
         float f = half_from_bits(u);
         if (!isfinite(f)) continue;

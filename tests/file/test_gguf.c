@@ -35,7 +35,8 @@ static void integers_of_every_width_arrive(void **state)
         {"u64", GGUF_U64, INT64_MAX}, {"i64", GGUF_I64, INT64_MIN},
     };
     struct gguf_write *w = gguf_write_open();
-    for (size_t i = 0; i < COUNT_OF(ints); i++) gguf_write_int(w, ints[i].key, ints[i].type, ints[i].v);
+    for (size_t i = 0; i < COUNT_OF(ints); i++)
+        gguf_write_int(w, ints[i].key, ints[i].type, ints[i].v);
     struct eng_model_file *f = open_written(w);
     assert_int_equal(eng_model_file_n_kv(f), COUNT_OF(ints));
     for (size_t i = 0; i < COUNT_OF(ints); i++) {
@@ -158,7 +159,8 @@ static void tensors_are_found_and_read_at_any_alignment(void **state)
         assert_int_equal(eng_model_file_n_tensors(f), 2);
         const struct model_tensor *t = eng_model_file_tensor_find(f, "a");
         assert_ptr_equal(t, eng_model_file_tensor(f, 0));
-        assert_true(t->type == DTYPE_F32 && t->dims[0] == 3 && t->dims[1] == 2 && t->dims[2] == 1 && t->dims[3] == 1);
+        assert_true(t->type == DTYPE_F32 && t->dims[0] == 3 && t->dims[1] == 2 && t->dims[2] == 1 &&
+                    t->dims[3] == 1);
         assert_true(t->bytes == 24 && t->offset % alignments[k] == 0);
         assert_int_equal(eng_model_file_read(f, t, 0, 24, back), OK);
         assert_memory_equal(a, back, 24);
@@ -183,7 +185,8 @@ static void foreign_types_open_and_are_refused_when_read(void **state)
     gguf_write_bytes(w, &b);
     gguf_write_close(w);
     struct eng_model_file *f;
-    assert_int_equal(eng_model_file_open(&f, scratch_bytes(b.data, b.len)), ERR_BAD_FILE); /* q2 lies over data */
+    assert_int_equal(eng_model_file_open(&f, scratch_bytes(b.data, b.len)),
+                     ERR_BAD_FILE); /* q2 lies over data */
     assert_non_null(strstr(err_text(), "'q2'"));
     w = gguf_write_open();
     gguf_write_tensor_entry(w, "strange", 9999, 1, (const int64_t[]){8}, 0);
@@ -260,7 +263,8 @@ static void what_is_no_model_file_is_named(void **state)
     assert_int_equal(eng_model_file_open(&f, scratch_dir()), ERR_IO);
     assert_non_null(strstr(err_text(), "not a regular file"));
     assert_int_equal(mkfifo(scratch_path("fifo"), 0600), 0);
-    assert_int_equal(eng_model_file_open(&f, scratch_path("fifo")), ERR_IO); /* and does not wait for a writer */
+    assert_int_equal(eng_model_file_open(&f, scratch_path("fifo")),
+                     ERR_IO); /* and does not wait for a writer */
     assert_int_equal(eng_model_file_open(&f, scratch_bytes("", 0)), ERR_BAD_FILE);
     assert_int_equal(eng_model_file_open(&f, scratch_bytes("PK\3\4 zip", 8)), ERR_UNSUPPORTED);
     assert_non_null(strstr(err_text(), "50 4b 03 04"));

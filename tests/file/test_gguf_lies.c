@@ -1,4 +1,5 @@
-/* test_gguf_lies.c: a valid file with one field changed is refused with a sentence that names the thing. */
+/* test_gguf_lies.c: a valid file with one field changed is refused with a sentence that names the
+ * thing. */
 #include "engine/file/model_file.h"
 
 #include "base/rng.h"
@@ -14,7 +15,8 @@
 
 #include <cmocka.h>
 
-/* The honest file: every kind of key, three tensors. No byte of it is padding after the last tensor. */
+/* The honest file: every kind of key, three tensors. No byte of it is padding after the last
+ * tensor. */
 static void honest(struct buf *b)
 {
     static const int32_t ints[] = {1, 2, 3};
@@ -38,14 +40,15 @@ static void honest(struct buf *b)
     gguf_write_close(w);
 }
 
-/* Where fields stand from a name's beginning: for keys of five letters, for arrays' keys of six, for
- * two-dimensional tensors' names of five. */
+/* Where fields stand from a name's beginning: for keys of five letters, for arrays' keys of six,
+ * for two-dimensional tensors' names of five. */
 enum { LEN = -8, TYPE = 5, VALUE = 9, A_ELEM = 10, A_COUNT = 14, A_FIRST = 22 };
 enum { T_LEN = -8, T_DIMS = 5, T_D0 = 9, T_D1 = 17, T_TYPE = 25, T_OFFSET = 29 };
 
 static const struct lie {
     const char *claim;
-    const char *anchor; /* the field stands at delta from this name; NULL: from the file's beginning */
+    const char
+        *anchor; /* the field stands at delta from this name; NULL: from the file's beginning */
     int delta, width;
     uint64_t value;
     enum err err;
@@ -55,47 +58,69 @@ static const struct lie {
     {"version 4", NULL, 4, 4, 4, ERR_UNSUPPORTED, "version 4", "offset 4"},
     {"big-endian", NULL, 4, 4, 3u << 24, ERR_UNSUPPORTED, "big-endian", "little-endian"},
     {"no magic", NULL, 0, 1, 'g', ERR_UNSUPPORTED, "67 47 55 46", "GGUF"},
-    {"2^62 tensors", NULL, 8, 8, 1ull << 62, ERR_BAD_FILE, "4611686018427387904 tensors", "offset 8"},
+    {"2^62 tensors", NULL, 8, 8, 1ull << 62, ERR_BAD_FILE, "4611686018427387904 tensors",
+     "offset 8"},
     {"a million tensors", NULL, 8, 8, 1000000, ERR_BAD_FILE, "1000000 tensors", "left"},
     {"one tensor too many", NULL, 8, 8, 4, ERR_BAD_FILE, "tensor 3", "offset"},
-    {"2^63 keys", NULL, 16, 8, 1ull << 63, ERR_BAD_FILE, "9223372036854775808 metadata", "offset 16"},
+    {"2^63 keys", NULL, 16, 8, 1ull << 63, ERR_BAD_FILE, "9223372036854775808 metadata",
+     "offset 16"},
     {"a million keys", NULL, 16, 8, 1000000, ERR_BAD_FILE, "1000000 metadata entries", "left"},
     {"one key too many", NULL, 16, 8, 10, ERR_BAD_FILE, "tensor 0", "offset"},
-    {"key longer than the file", "t.u32", LEN, 8, 60000, ERR_BAD_FILE, "metadata entry 1", "60000 bytes"},
+    {"key longer than the file", "t.u32", LEN, 8, 60000, ERR_BAD_FILE, "metadata entry 1",
+     "60000 bytes"},
     {"key of 2^64-1 bytes", "t.u32", LEN, 8, UINT64_MAX, ERR_BAD_FILE, "metadata entry 1", "65535"},
     {"key without a letter", "t.u32", LEN, 8, 0, ERR_BAD_FILE, "metadata entry 1", "0 bytes"},
     {"NUL in a key", "t.u32", 2, 1, 0, ERR_BAD_FILE, "NUL", "t.?32"},
     {"key twice", "t.i32", 2, 1, 'u', ERR_BAD_FILE, "'t.u32' is there twice", "offset"},
     {"value type 13", "t.u32", TYPE, 4, 13, ERR_BAD_FILE, "'t.u32' has value type 13", "offset"},
     {"boolean 2", "t.yes", VALUE, 1, 2, ERR_BAD_FILE, "'t.yes'", "value 2"},
-    {"integer 2^63", "t.u64", VALUE, 8, 1ull << 63, ERR_BAD_FILE, "'t.u64' is 9223372036854775808", "offset"},
-    {"string of 2^64-1 bytes", "t.str", VALUE, 8, UINT64_MAX, ERR_BAD_FILE, "'t.str'", "18446744073709551615"},
-    {"string longer than the file", "t.str", VALUE, 8, 5000, ERR_BAD_FILE, "'t.str' needs 5000", "file ends"},
+    {"integer 2^63", "t.u64", VALUE, 8, 1ull << 63, ERR_BAD_FILE, "'t.u64' is 9223372036854775808",
+     "offset"},
+    {"string of 2^64-1 bytes", "t.str", VALUE, 8, UINT64_MAX, ERR_BAD_FILE, "'t.str'",
+     "18446744073709551615"},
+    {"string longer than the file", "t.str", VALUE, 8, 5000, ERR_BAD_FILE, "'t.str' needs 5000",
+     "file ends"},
     {"array of arrays", "t.ints", A_ELEM, 4, 9, ERR_BAD_FILE, "'t.ints'", "array of arrays"},
     {"array of type 77", "t.ints", A_ELEM, 4, 77, ERR_BAD_FILE, "'t.ints'", "type 77"},
-    {"array of 2^61 integers", "t.ints", A_COUNT, 8, 1ull << 61, ERR_BAD_FILE, "'t.ints' claims", "left"},
-    {"array of 2^62 strings", "t.strs", A_COUNT, 8, 1ull << 62, ERR_BAD_FILE, "'t.strs' claims", "left"},
-    {"string in an array of 2^50 bytes", "t.strs", A_FIRST, 8, 1ull << 50, ERR_BAD_FILE, "'t.strs' needs", "ends"},
-    {"integer 2^63 in an array", "t.longs", A_FIRST + 1, 8, 1ull << 63, ERR_BAD_FILE, "'t.longs'", "922337203685477"},
-    {"alignment 24", "general.alignment", 21, 4, 24, ERR_BAD_FILE, "general.alignment' is 24", "power of two"},
-    {"alignment 0", "general.alignment", 21, 4, 0, ERR_BAD_FILE, "general.alignment' is 0", "between"},
-    {"alignment 2^31", "general.alignment", 21, 4, 1u << 31, ERR_BAD_FILE, "general.alignment' is 2147483648", "between"},
-    {"alignment a float", "general.alignment", 17, 4, 6, ERR_BAD_FILE, "general.alignment", "integer"},
+    {"array of 2^61 integers", "t.ints", A_COUNT, 8, 1ull << 61, ERR_BAD_FILE, "'t.ints' claims",
+     "left"},
+    {"array of 2^62 strings", "t.strs", A_COUNT, 8, 1ull << 62, ERR_BAD_FILE, "'t.strs' claims",
+     "left"},
+    {"string in an array of 2^50 bytes", "t.strs", A_FIRST, 8, 1ull << 50, ERR_BAD_FILE,
+     "'t.strs' needs", "ends"},
+    {"integer 2^63 in an array", "t.longs", A_FIRST + 1, 8, 1ull << 63, ERR_BAD_FILE, "'t.longs'",
+     "922337203685477"},
+    {"alignment 24", "general.alignment", 21, 4, 24, ERR_BAD_FILE, "general.alignment' is 24",
+     "power of two"},
+    {"alignment 0", "general.alignment", 21, 4, 0, ERR_BAD_FILE, "general.alignment' is 0",
+     "between"},
+    {"alignment 2^31", "general.alignment", 21, 4, 1u << 31, ERR_BAD_FILE,
+     "general.alignment' is 2147483648", "between"},
+    {"alignment a float", "general.alignment", 17, 4, 6, ERR_BAD_FILE, "general.alignment",
+     "integer"},
     {"tensor without a name", "w.two", T_LEN, 8, 0, ERR_BAD_FILE, "tensor 1", "0 bytes"},
     {"tensor name of 4000 bytes", "w.two", T_LEN, 8, 4000, ERR_BAD_FILE, "tensor 1", "4000 bytes"},
     {"NUL in a tensor's name", "w.two", 1, 1, 0, ERR_BAD_FILE, "NUL", "w?two"},
     {"5 dimensions", "w.two", T_DIMS, 4, 5, ERR_BAD_FILE, "'w.two' has 5 dimensions", "offset"},
-    {"2^32-1 dimensions", "w.two", T_DIMS, 4, UINT32_MAX, ERR_BAD_FILE, "'w.two' has 4294967295", "at most 4"},
+    {"2^32-1 dimensions", "w.two", T_DIMS, 4, UINT32_MAX, ERR_BAD_FILE, "'w.two' has 4294967295",
+     "at most 4"},
     {"dimension 0", "w.two", T_D1, 8, 0, ERR_BAD_FILE, "'w.two' has dimension 1 = 0", "offset"},
-    {"dimension 2^63", "w.two", T_D0, 8, 1ull << 63, ERR_BAD_FILE, "'w.two' has dimension 0", "2^63"},
-    {"a product above 2^63", "w.two", T_D1, 8, 1ull << 60, ERR_BAD_FILE, "'w.two' has dimension 1", "product"},
+    {"dimension 2^63", "w.two", T_D0, 8, 1ull << 63, ERR_BAD_FILE, "'w.two' has dimension 0",
+     "2^63"},
+    {"a product above 2^63", "w.two", T_D1, 8, 1ull << 60, ERR_BAD_FILE, "'w.two' has dimension 1",
+     "product"},
     {"more bytes than 2^63", "w.one", T_D1, 8, 1ull << 59, ERR_BAD_FILE, "'w.one'", "more bytes"},
     {"rows of 33", "w.two", T_D0, 8, 33, ERR_BAD_FILE, "'w.two' has rows of 33", "multiple of 32"},
-    {"a million rows", "w.two", T_D1, 8, 1000000, ERR_BAD_FILE, "'w.two' needs 34000000 bytes", "truncated"},
-    {"offset off the alignment", "w.two", T_OFFSET, 8, 65, ERR_BAD_FILE, "'w.two' begins 65", "alignment 32"},
-    {"offset outside the file", "w.two", T_OFFSET, 8, 1 << 20, ERR_BAD_FILE, "'w.two' begins 1048576", "file ends"},
-    {"offset just outside the file", "w.two", T_OFFSET, 8, 192, ERR_BAD_FILE, "'w.two' needs", "file ends"},
-    {"offset 2^64-32", "w.two", T_OFFSET, 8, UINT64_MAX - 31, ERR_BAD_FILE, "'w.two' begins 184467", "file ends"},
+    {"a million rows", "w.two", T_D1, 8, 1000000, ERR_BAD_FILE, "'w.two' needs 34000000 bytes",
+     "truncated"},
+    {"offset off the alignment", "w.two", T_OFFSET, 8, 65, ERR_BAD_FILE, "'w.two' begins 65",
+     "alignment 32"},
+    {"offset outside the file", "w.two", T_OFFSET, 8, 1 << 20, ERR_BAD_FILE,
+     "'w.two' begins 1048576", "file ends"},
+    {"offset just outside the file", "w.two", T_OFFSET, 8, 192, ERR_BAD_FILE, "'w.two' needs",
+     "file ends"},
+    {"offset 2^64-32", "w.two", T_OFFSET, 8, UINT64_MAX - 31, ERR_BAD_FILE, "'w.two' begins 184467",
+     "file ends"},
     {"overlap", "w.two", T_OFFSET, 8, 32, ERR_BAD_FILE, "'w.two'", "overlaps tensor 'w.one'"},
     {"the same place twice", "w.two", T_OFFSET, 8, 0, ERR_BAD_FILE, "'w.two'", "overlaps"},
 };
@@ -107,13 +132,14 @@ static uint8_t *find_name(struct buf *b, const char *name)
     return p;
 }
 
-static void expect(const char *claim, const struct buf *b, enum err err, const char *says, const char *and_says)
+static void expect(const char *claim, const struct buf *b, enum err err, const char *says,
+                   const char *and_says)
 {
     struct eng_model_file *f = NULL;
     enum err e = eng_model_file_open(&f, scratch_bytes(b->data, b->len));
     if (e != err || !strstr(err_text(), says) || !strstr(err_text(), and_says))
-        fail_msg("%s: got %s '%s', wanted %s with '%s' and '%s'", claim, err_name(e), e ? err_text() : "", err_name(err),
-                 says, and_says);
+        fail_msg("%s: got %s '%s', wanted %s with '%s' and '%s'", claim, err_name(e),
+                 e ? err_text() : "", err_name(err), says, and_says);
     assert_null(f);
 }
 

@@ -1,4 +1,5 @@
-/* test_gguf_split.c: a model in several files reads as one, and parts that do not belong together are refused. */
+/* test_gguf_split.c: a model in several files reads as one, and parts that do not belong together
+ * are refused. */
 #include "engine/file/model_file.h"
 
 #include "tests/support/gguf_write.h"
@@ -69,8 +70,8 @@ static void refused(const char *path, enum err err, const char *says, const char
     struct eng_model_file *f = NULL;
     enum err e = eng_model_file_open(&f, path);
     if (e != err || !strstr(err_text(), says) || !strstr(err_text(), and_says))
-        fail_msg("got %s '%s', wanted %s with '%s' and '%s'", err_name(e), e ? err_text() : "", err_name(err), says,
-                 and_says);
+        fail_msg("got %s '%s', wanted %s with '%s' and '%s'", err_name(e), e ? err_text() : "",
+                 err_name(err), says, and_says);
     assert_null(f);
 }
 

@@ -1,5 +1,5 @@
-/* test_random_model.c: random models have the keys, names and shapes of their family, and the same spec the same
- * bytes. */
+/* test_random_model.c: random models have the keys, names and shapes of their family, and the same
+ * spec the same bytes. */
 #include "tests/support/random_model.h"
 
 #include "engine/file/dequant.h"
@@ -16,24 +16,35 @@
 #include <cmocka.h>
 
 static const struct random_model small = {
-    .arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 512,
-    .vocab = 320, .type = DTYPE_Q8_0, .embd_type = DTYPE_F16, .seed = 3,
+    .arch = "llama",
+    .n_layer = 2,
+    .d_model = 256,
+    .n_head = 8,
+    .n_kv_head = 4,
+    .head_dim = 32,
+    .d_ffn = 512,
+    .vocab = 320,
+    .type = DTYPE_Q8_0,
+    .embd_type = DTYPE_F16,
+    .seed = 3,
 };
 
 static struct eng_model_file *make(const struct random_model *m, const char *name)
 {
-    struct eng_model_file *f;
+    struct eng_model_file *f = NULL;
     if (random_model_write(m, scratch_path(name)) || eng_model_file_open(&f, scratch_path(name)))
         fail_msg("%s", err_text());
     return f;
 }
 
-static void expect_shape(const struct eng_model_file *f, const char *name, enum dtype type, int64_t k, int64_t n)
+static void expect_shape(const struct eng_model_file *f, const char *name, enum dtype type,
+                         int64_t k, int64_t n)
 {
     const struct model_tensor *t = eng_model_file_tensor_find(f, name);
     if (!t) fail_msg("no tensor %s", name);
     if (t->type != type || t->dims[0] != k || t->dims[1] != n)
-        fail_msg("%s is %s [%lld, %lld]", name, dtype_name(t->type), (long long)t->dims[0], (long long)t->dims[1]);
+        fail_msg("%s is %s [%lld, %lld]", name, dtype_name(t->type), (long long)t->dims[0],
+                 (long long)t->dims[1]);
 }
 
 static void a_family_has_its_tensors(void **state)
@@ -77,10 +88,17 @@ static void metadata_says_what_the_spec_says(void **state)
     int64_t v;
     double d;
     char *s;
-    static const struct { const char *key; int64_t v; } ints[] = {
-        {"llama.block_count", 2}, {"llama.embedding_length", 256}, {"llama.attention.head_count", 8},
-        {"llama.attention.head_count_kv", 4}, {"llama.attention.key_length", 32}, {"llama.feed_forward_length", 512},
-        {"llama.vocab_size", 320}, {"llama.context_length", 2048}, {"llama.rope.scaling.original_context_length", 512},
+    static const struct { const char *key; int64_t v;
+    } ints[] = {
+        {"llama.block_count", 2},
+        {"llama.embedding_length", 256},
+        {"llama.attention.head_count", 8},
+        {"llama.attention.head_count_kv", 4},
+        {"llama.attention.key_length", 32},
+        {"llama.feed_forward_length", 512},
+        {"llama.vocab_size", 320},
+        {"llama.context_length", 2048},
+        {"llama.rope.scaling.original_context_length", 512},
     };
     for (size_t i = 0; i < COUNT_OF(ints); i++) {
         assert_int_equal(eng_model_file_int(f, ints[i].key, -1, 0, INT64_MAX, &v), OK);
@@ -103,7 +121,9 @@ static void llama3_rope_factors_go_from_one_to_the_factor(void **state)
     m.rope_theta = 500000;
     struct eng_model_file *f = make(&m, "llama3");
     expect_shape(f, "rope_freqs.weight", DTYPE_F32, 16, 1);
-    assert_int_equal(eng_model_file_read(f, eng_model_file_tensor_find(f, "rope_freqs.weight"), 0, sizeof x, x), OK);
+    assert_int_equal(
+        eng_model_file_read(f, eng_model_file_tensor_find(f, "rope_freqs.weight"), 0, sizeof x, x),
+        OK);
     assert_true(x[0] == 1 && x[15] == 8);
     for (int i = 1; i < 16; i++) assert_true(x[i] >= x[i - 1]);
     eng_model_file_close(f);
@@ -120,7 +140,8 @@ static void vocabularies_are_consistent(void **state)
     assert_int_equal(tokens->a.n, m.vocab);
     assert_int_equal(merges->a.n, m.vocab - 259);
     for (uint64_t i = 0; i < merges->a.n; i++) { /* "left right" makes the token */
-        struct model_str g = eng_model_file_array_str(merges, i), t = eng_model_file_array_str(tokens, 259 + i);
+        struct model_str g = eng_model_file_array_str(merges, i),
+                         t = eng_model_file_array_str(tokens, 259 + i);
         assert_true(g.n == t.n + 1 && g.p[g.n - 2] == ' ');
         assert_true(!memcmp(g.p, t.p, t.n - 1) && g.p[g.n - 1] == t.p[t.n - 1]);
     }
@@ -134,7 +155,8 @@ static void vocabularies_are_consistent(void **state)
     assert_memory_equal(eng_model_file_array_str(tokens, 3 + 0x41).p, "<0x41>", 6);
     assert_memory_equal(eng_model_file_array_str(tokens, 259).p, "\xe2\x96\x81", 3);
     assert_memory_equal(eng_model_file_array_str(tokens, 260).p, "a", 1);
-    assert_int_equal(eng_model_file_array_int(eng_model_file_find(f, "tokenizer.ggml.token_type"), 3), 6);
+    assert_int_equal(
+        eng_model_file_array_int(eng_model_file_find(f, "tokenizer.ggml.token_type"), 3), 6);
     eng_model_file_close(f);
 }
 

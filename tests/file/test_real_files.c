@@ -1,4 +1,5 @@
-/* test_real_files.c: files made by others open, and their tensors hold numbers. Needs the shared data. */
+/* test_real_files.c: files made by others open, and their tensors hold numbers. Needs the shared
+ * data. */
 #include "engine/file/dequant.h"
 #include "engine/file/model_file.h"
 
@@ -81,7 +82,8 @@ static void every_value_of_their_tensors_is_finite(void **state)
 static void broken_files_of_others_are_refused(void **state)
 {
     (void)state;
-    static const char *const broken[] = {"fuzz/gguf_open/magic-only.bin", "fuzz/gguf_open/trunc-magic.bin",
+    static const char *const broken[] = {"fuzz/gguf_open/magic-only.bin",
+                                         "fuzz/gguf_open/trunc-magic.bin",
                                          "weights/tokenizer32k.bin"};
     for (size_t i = 0; i < COUNT_OF(broken); i++) {
         struct eng_model_file *f = NULL;

@@ -1,4 +1,5 @@
-/* gguf_write.c: keys are encoded when put; tensors are remembered and streamed, a few megabytes at a time. */
+/* gguf_write.c: keys are encoded when put; tensors are remembered and streamed, a few megabytes at
+ * a time. */
 #include "tests/support/gguf_write.h"
 
 #include <errno.h>
@@ -91,9 +92,18 @@ void gguf_write_int(struct gguf_write *w, const char *key, enum gguf_type type, 
     put_int(begin(w, key, type), type, v);
 }
 
-void gguf_write_u32(struct gguf_write *w, const char *key, uint32_t v) { gguf_write_int(w, key, GGUF_U32, v); }
-void gguf_write_bool(struct gguf_write *w, const char *key, bool v) { gguf_write_int(w, key, GGUF_BOOL, v); }
-void gguf_write_f32(struct gguf_write *w, const char *key, float v) { buf_f32(begin(w, key, GGUF_F32), v); }
+void gguf_write_u32(struct gguf_write *w, const char *key, uint32_t v)
+{
+    gguf_write_int(w, key, GGUF_U32, v);
+}
+void gguf_write_bool(struct gguf_write *w, const char *key, bool v)
+{
+    gguf_write_int(w, key, GGUF_BOOL, v);
+}
+void gguf_write_f32(struct gguf_write *w, const char *key, float v)
+{
+    buf_f32(begin(w, key, GGUF_F32), v);
+}
 
 void gguf_write_f64(struct gguf_write *w, const char *key, double v)
 {
@@ -107,7 +117,8 @@ void gguf_write_str(struct gguf_write *w, const char *key, const char *s)
     put_str(begin(w, key, GGUF_STRING), s, strlen(s));
 }
 
-void gguf_write_ints(struct gguf_write *w, const char *key, enum gguf_type type, const int32_t *v, uint64_t n)
+void gguf_write_ints(struct gguf_write *w, const char *key, enum gguf_type type, const int32_t *v,
+                     uint64_t n)
 {
     struct buf *b = begin_array(w, key, type, n);
     for (uint64_t i = 0; i < n; i++) put_int(b, type, v[i]);
@@ -125,7 +136,8 @@ void gguf_write_strs(struct gguf_write *w, const char *key, const struct model_s
     for (uint64_t i = 0; i < n; i++) put_str(b, v[i].p, v[i].n);
 }
 
-void gguf_write_raw(struct gguf_write *w, const char *key, uint32_t type, const void *value, size_t n)
+void gguf_write_raw(struct gguf_write *w, const char *key, uint32_t type, const void *value,
+                    size_t n)
 {
     buf_put(begin(w, key, type), value, n);
 }
@@ -137,8 +149,8 @@ static void add_tensor(struct gguf_write *w, const struct tensor *t)
     w->data_bytes += ROUND_UP((uint64_t)t->bytes, w->alignment);
 }
 
-static void put_info(struct gguf_write *w, const char *name, uint32_t type, int32_t n_dims, const int64_t dims[],
-                     uint64_t offset)
+static void put_info(struct gguf_write *w, const char *name, uint32_t type, int32_t n_dims,
+                     const int64_t dims[], uint64_t offset)
 {
     put_str(&w->infos, name, strlen(name));
     buf_u32(&w->infos, (uint32_t)n_dims);
@@ -147,8 +159,8 @@ static void put_info(struct gguf_write *w, const char *name, uint32_t type, int3
     buf_u64(&w->infos, offset);
 }
 
-static void put_tensor(struct gguf_write *w, const char *name, enum dtype type, int32_t n_dims, const int64_t dims[],
-                       struct tensor t)
+static void put_tensor(struct gguf_write *w, const char *name, enum dtype type, int32_t n_dims,
+                       const int64_t dims[], struct tensor t)
 {
     t.row_bytes = dtype_bytes(type, n_dims ? dims[0] : 1);
     t.n_rows = 1;
@@ -158,20 +170,20 @@ static void put_tensor(struct gguf_write *w, const char *name, enum dtype type, 
     add_tensor(w, &t);
 }
 
-void gguf_write_tensor(struct gguf_write *w, const char *name, enum dtype t, int32_t n_dims, const int64_t dims[],
-                       const void *data)
+void gguf_write_tensor(struct gguf_write *w, const char *name, enum dtype t, int32_t n_dims,
+                       const int64_t dims[], const void *data)
 {
     put_tensor(w, name, t, n_dims, dims, (struct tensor){.data = data});
 }
 
-void gguf_write_tensor_by(struct gguf_write *w, const char *name, enum dtype t, int32_t n_dims, const int64_t dims[],
-                          gguf_fill *fill, void *ctx)
+void gguf_write_tensor_by(struct gguf_write *w, const char *name, enum dtype t, int32_t n_dims,
+                          const int64_t dims[], gguf_fill *fill, void *ctx)
 {
     put_tensor(w, name, t, n_dims, dims, (struct tensor){.fill = fill, .ctx = ctx});
 }
 
-void gguf_write_tensor_entry(struct gguf_write *w, const char *name, uint32_t ggml_type, int32_t n_dims,
-                             const int64_t dims[], uint64_t offset)
+void gguf_write_tensor_entry(struct gguf_write *w, const char *name, uint32_t ggml_type,
+                             int32_t n_dims, const int64_t dims[], uint64_t offset)
 {
     put_info(w, name, ggml_type, n_dims, dims, offset);
     add_tensor(w, &(struct tensor){0});
@@ -246,8 +258,8 @@ enum err gguf_write_save(const struct gguf_write *w, const char *path)
     if (fclose(s.file) && !failed) failed = errno;
     if (!failed && !s.bad) return OK;
     remove(path);
-    return err_raise(ERR_IO, "%s: writing failed after %llu bytes: %s", path, (unsigned long long)s.at,
-                     strerror(failed));
+    return err_raise(ERR_IO, "%s: writing failed after %llu bytes: %s", path,
+                     (unsigned long long)s.at, strerror(failed));
 }
 
 void gguf_write_bytes(const struct gguf_write *w, struct buf *out)

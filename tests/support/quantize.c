@@ -116,7 +116,8 @@ static void q6_k_block(const float *x, uint8_t *p)
         float a = d * (float)scale, inv = a != 0 ? 1 / a : 0;
         p[192 + j] = (uint8_t)(int8_t)scale;
         for (int i = 16 * j; i < 16 * j + 16; i++) {
-            int v = CLAMP(nearest(x[i] * inv), -32, 31) + 32, half = i / 128, r = i % 128 / 32, l = i % 32;
+            int v = CLAMP(nearest(x[i] * inv), -32, 31) + 32, half = i / 128, r = i % 128 / 32,
+                l = i % 32;
             p[half * 64 + r % 2 * 32 + l] |= (uint8_t)((v & 15) << (r / 2 * 4));
             p[128 + half * 32 + l] |= (uint8_t)(v >> 4 << (2 * r));
         }
@@ -126,8 +127,9 @@ static void q6_k_block(const float *x, uint8_t *p)
 void quantize_row(enum dtype t, const float *src, void *dst, int64_t n)
 {
     static void (*const blocks[DTYPE_COUNT])(const float *, uint8_t *) = {
-        [DTYPE_F32] = f32_block,   [DTYPE_F16] = f16_block,   [DTYPE_BF16] = bf16_block, [DTYPE_Q4_0] = q4_0_block,
-        [DTYPE_Q8_0] = q8_0_block, [DTYPE_Q4_K] = q4_k_block, [DTYPE_Q5_K] = q5_k_block, [DTYPE_Q6_K] = q6_k_block,
+        [DTYPE_F32] = f32_block,   [DTYPE_F16] = f16_block,   [DTYPE_BF16] = bf16_block,
+        [DTYPE_Q4_0] = q4_0_block, [DTYPE_Q8_0] = q8_0_block, [DTYPE_Q4_K] = q4_k_block,
+        [DTYPE_Q5_K] = q5_k_block, [DTYPE_Q6_K] = q6_k_block,
     };
     int32_t block = dtype_block(t), bytes = dtype_block_bytes(t);
     ASSERT(n >= 0 && n % block == 0);

@@ -1,8 +1,8 @@
 /* quantize.h: encoders for every element type: plain ones, for random and test models.
  *
- * Q4_0, Q8_0 and the floats give the bytes of ggml's reference encoder; the K types choose their scales from the
- * extremes of each sub-block and search no further, which is honest but not the best a K type can do.
- * Not here: decoding (engine/file/dequant.h). */
+ * Q4_0, Q8_0 and the floats give the bytes of ggml's reference encoder; the K types choose their
+ * scales from the extremes of each sub-block and search no further, which is honest but not the
+ * best a K type can do. Not here: decoding (engine/file/dequant.h). */
 #ifndef TESTS_SUPPORT_QUANTIZE_H
 #define TESTS_SUPPORT_QUANTIZE_H
 

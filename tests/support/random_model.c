@@ -20,8 +20,8 @@ void random_fill(float *dst, int64_t n, uint64_t key, int64_t first, float scale
     const float unit = scale * 2.6429e-5f;
     for (int64_t i = 0; i < n; i++) {
         uint64_t r = rng_mix(key + (uint64_t)(first + i) * 0x9e3779b97f4a7c15u);
-        int32_t sum = (int32_t)(r & 0xffff) + (int32_t)(r >> 16 & 0xffff) + (int32_t)(r >> 32 & 0xffff) +
-                      (int32_t)(r >> 48);
+        int32_t sum = (int32_t)(r & 0xffff) + (int32_t)(r >> 16 & 0xffff) +
+                      (int32_t)(r >> 32 & 0xffff) + (int32_t)(r >> 48);
         dst[i] = (float)(sum - 131070) * unit;
     }
 }
@@ -44,7 +44,8 @@ static void add_token(struct vocab *v, const char *s, int32_t type)
     v->types[v->n++] = type;
 }
 
-/* The byte's letter in byte-level BPE: itself when printable, else U+0100 onwards. Source: GPT-2's table. */
+/* The byte's letter in byte-level BPE: itself when printable, else U+0100 onwards. Source: GPT-2's
+ * table. */
 static void byte_letter(int byte, int *n_shifted, char out[5])
 {
     bool plain = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
@@ -103,15 +104,18 @@ static void make_spm(struct vocab *v, int32_t size)
 }
 
 static const char chatml[] =
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + "
+    "'\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 static void put_vocab(struct gguf_write *w, const struct random_model *m)
 {
     bool spm = m->vocab_kind == RANDOM_VOCAB_SPM, qwen = strcmp(m->arch, "llama") != 0;
     size_t n = (size_t)m->vocab;
-    struct vocab v = {.tokens = xcalloc(n, sizeof *v.tokens), .merges = xcalloc(n, sizeof *v.merges),
-                      .scores = xcalloc(n, sizeof *v.scores), .types = xcalloc(n, sizeof *v.types)};
+    struct vocab v = {.tokens = xcalloc(n, sizeof *v.tokens),
+                      .merges = xcalloc(n, sizeof *v.merges),
+                      .scores = xcalloc(n, sizeof *v.scores),
+                      .types = xcalloc(n, sizeof *v.types)};
     if (spm) make_spm(&v, m->vocab);
     else make_bpe(&v, m->vocab);
     gguf_write_str(w, "tokenizer.ggml.model", spm ? "llama" : "gpt2");
@@ -138,23 +142,28 @@ static void put_vocab(struct gguf_write *w, const struct random_model *m)
 static enum err check(const struct random_model *m)
 {
     if (strcmp(m->arch, "llama") && strcmp(m->arch, "qwen2") && strcmp(m->arch, "qwen3"))
-        return err_raise(ERR_BAD_CONFIG, "architecture '%s' is not one of llama, qwen2, qwen3", m->arch);
-    if (m->n_layer < 1 || m->d_model < 1 || m->n_head < 1 || m->n_kv_head < 1 || m->d_ffn < 1 || m->head_dim < 2 ||
-        m->head_dim % 2 || m->n_head % m->n_kv_head)
-        return err_raise(ERR_BAD_CONFIG, "shape: %d layers, width %d, %d heads of %d, %d KV heads, FFN %d; all must be "
-                         "positive, the head even, the heads a multiple of the KV heads", m->n_layer, m->d_model,
-                         m->n_head, m->head_dim, m->n_kv_head, m->d_ffn);
+        return err_raise(ERR_BAD_CONFIG, "architecture '%s' is not one of llama, qwen2, qwen3",
+                         m->arch);
+    if (m->n_layer < 1 || m->d_model < 1 || m->n_head < 1 || m->n_kv_head < 1 || m->d_ffn < 1 ||
+        m->head_dim < 2 || m->head_dim % 2 || m->n_head % m->n_kv_head)
+        return err_raise(
+            ERR_BAD_CONFIG,
+            "shape: %d layers, width %d, %d heads of %d, %d KV heads, FFN %d; all must be "
+            "positive, the head even, the heads a multiple of the KV heads",
+            m->n_layer, m->d_model, m->n_head, m->head_dim, m->n_kv_head, m->d_ffn);
     if (m->vocab < N_SPECIAL)
-        return err_raise(ERR_BAD_CONFIG, "a vocabulary of %d tokens; at least %d are needed", m->vocab, N_SPECIAL);
+        return err_raise(ERR_BAD_CONFIG, "a vocabulary of %d tokens; at least %d are needed",
+                         m->vocab, N_SPECIAL);
     const int32_t k[] = {m->d_model, m->n_head * m->head_dim, m->d_ffn};
     static const char *const name[] = {"the width", "heads times head size", "the FFN"};
     for (size_t i = 0; i < COUNT_OF(k); i++)
         if (k[i] % dtype_block(m->type))
-            return err_raise(ERR_BAD_CONFIG, "%s is %d, type %s needs a multiple of %d", name[i], k[i],
-                             dtype_name(m->type), dtype_block(m->type));
+            return err_raise(ERR_BAD_CONFIG, "%s is %d, type %s needs a multiple of %d", name[i],
+                             k[i], dtype_name(m->type), dtype_block(m->type));
     if (m->d_model % dtype_block(m->embd_type))
-        return err_raise(ERR_BAD_CONFIG, "the width is %d, type %s of the embedding needs a multiple of %d", m->d_model,
-                         dtype_name(m->embd_type), dtype_block(m->embd_type));
+        return err_raise(ERR_BAD_CONFIG,
+                         "the width is %d, type %s of the embedding needs a multiple of %d",
+                         m->d_model, dtype_name(m->embd_type), dtype_block(m->embd_type));
     return OK;
 }
 
@@ -170,10 +179,12 @@ static void put_rope(struct gguf_write *w, const struct random_model *m)
     gguf_write_u32(w, key(m, "rope.dimension_count", k), (uint32_t)m->head_dim);
     gguf_write_f32(w, key(m, "rope.freq_base", k), (float)m->rope_theta);
     if (m->rope != RANDOM_ROPE_LINEAR && m->rope != RANDOM_ROPE_YARN) return;
-    gguf_write_str(w, key(m, "rope.scaling.type", k), m->rope == RANDOM_ROPE_YARN ? "yarn" : "linear");
+    gguf_write_str(w, key(m, "rope.scaling.type", k),
+                   m->rope == RANDOM_ROPE_YARN ? "yarn" : "linear");
     gguf_write_f32(w, key(m, "rope.scaling.factor", k), (float)m->rope_factor);
     if (m->rope == RANDOM_ROPE_YARN)
-        gguf_write_u32(w, key(m, "rope.scaling.original_context_length", k), (uint32_t)m->rope_original_context);
+        gguf_write_u32(w, key(m, "rope.scaling.original_context_length", k),
+                       (uint32_t)m->rope_original_context);
 }
 
 static void put_metadata(struct gguf_write *w, const struct random_model *m)
@@ -189,7 +200,8 @@ static void put_metadata(struct gguf_write *w, const struct random_model *m)
     gguf_write_u32(w, key(m, "attention.head_count_kv", k), (uint32_t)m->n_kv_head);
     gguf_write_u32(w, key(m, "attention.key_length", k), (uint32_t)m->head_dim);
     gguf_write_u32(w, key(m, "attention.value_length", k), (uint32_t)m->head_dim);
-    gguf_write_f32(w, key(m, "attention.layer_norm_rms_epsilon", k), strcmp(m->arch, "llama") ? 1e-6f : 1e-5f);
+    gguf_write_f32(w, key(m, "attention.layer_norm_rms_epsilon", k),
+                   strcmp(m->arch, "llama") ? 1e-6f : 1e-5f);
     gguf_write_u32(w, key(m, "vocab_size", k), (uint32_t)m->vocab);
     put_rope(w, m);
     put_vocab(w, m);
@@ -223,25 +235,35 @@ struct build {
     uint64_t seed, n;   /* tensors so far: each has its own stream */
 };
 
-static void put(struct build *b, const char *name, enum dtype type, int64_t cols, int64_t rows, float mean, float scale)
+static void put(struct build *b, const char *name, enum dtype type, int64_t cols, int64_t rows,
+                float mean, float scale)
 {
     struct fill *f = arena_alloc(&b->arena, sizeof *f);
     *f = (struct fill){type, cols, rng_at(b->seed, b->n++, 0, 0), mean, scale};
-    gguf_write_tensor_by(b->w, name, type, rows ? 2 : 1, (const int64_t[]){cols, rows}, fill_rows, f);
+    gguf_write_tensor_by(b->w, name, type, rows ? 2 : 1, (const int64_t[]){cols, rows}, fill_rows,
+                         f);
 }
 
-static void put_matrix(struct build *b, const char *name, enum dtype type, int64_t cols, int64_t rows)
+static void put_matrix(struct build *b, const char *name, enum dtype type, int64_t cols,
+                       int64_t rows)
 {
     put(b, name, type, cols, rows, 0, (float)(1 / sqrt((double)cols)));
 }
 
-static void put_norm(struct build *b, const char *name, int64_t n) { put(b, name, DTYPE_F32, n, 0, 1, 0.1f); }
-static void put_bias(struct build *b, const char *name, int64_t n) { put(b, name, DTYPE_F32, n, 0, 0, 0.1f); }
+static void put_norm(struct build *b, const char *name, int64_t n)
+{
+    put(b, name, DTYPE_F32, n, 0, 1, 0.1f);
+}
+static void put_bias(struct build *b, const char *name, int64_t n)
+{
+    put(b, name, DTYPE_F32, n, 0, 0, 0.1f);
+}
 
 static void put_layer(struct build *b, const struct random_model *m, int32_t layer)
 {
     char n[64];
-    int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim, kv = (int64_t)m->n_kv_head * m->head_dim;
+    int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim,
+            kv = (int64_t)m->n_kv_head * m->head_dim;
 #define NAME(suffix) (snprintf(n, sizeof n, "blk.%d." suffix, layer), n)
     put_norm(b, NAME("attn_norm.weight"), d);
     put_matrix(b, NAME("attn_q.weight"), m->type, d, q);
@@ -264,14 +286,16 @@ static void put_layer(struct build *b, const struct random_model *m, int32_t lay
 #undef NAME
 }
 
-/* Llama 3's frequency factors: slow frequencies are divided by the factor, fast ones kept, those between blended.
+/* Llama 3's frequency factors: slow frequencies are divided by the factor, fast ones kept, those
+ * between blended.
  * Source: Llama 3.1's rope scaling, low_freq_factor 1, high_freq_factor 4. */
 static void put_rope_factors(struct build *b, const struct random_model *m)
 {
     int64_t n = m->head_dim / 2;
     float *f = arena_alloc(&b->arena, (size_t)n * sizeof *f);
     for (int64_t i = 0; i < n; i++) {
-        double turns = m->rope_original_context * pow(m->rope_theta, -2.0 * (double)i / m->head_dim) / (2 * acos(-1));
+        double turns = m->rope_original_context *
+                       pow(m->rope_theta, -2.0 * (double)i / m->head_dim) / (2 * acos(-1));
         double keep = CLAMP((turns - 1) / 3, 0.0, 1.0);
         f[i] = (float)(1 / (keep + (1 - keep) / m->rope_factor));
     }

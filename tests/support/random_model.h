@@ -1,8 +1,9 @@
-/* random_model.h: models with random weights, true in everything but sense: keys, names, shapes and a vocabulary
- * in which text works. The same spec gives the same bytes.
+/* random_model.h: models with random weights, true in everything but sense: keys, names, shapes and
+ * a vocabulary in which text works. The same spec gives the same bytes.
  *
- * Matrices are bell-shaped with standard deviation 1/sqrt(K), norms lie around 1, biases around 0; norms, biases
- * and rope factors are F32. Streams to disk, so a model of any size can be made in little memory. */
+ * Matrices are bell-shaped with standard deviation 1/sqrt(K), norms lie around 1, biases around 0;
+ * norms, biases and rope factors are F32. Streams to disk, so a model of any size can be made in
+ * little memory. */
 #ifndef TESTS_SUPPORT_RANDOM_MODEL_H
 #define TESTS_SUPPORT_RANDOM_MODEL_H
 
@@ -13,8 +14,10 @@
 
 enum random_rope { RANDOM_ROPE_PLAIN, RANDOM_ROPE_LINEAR, RANDOM_ROPE_LLAMA3, RANDOM_ROPE_YARN };
 
-/* BPE: ids 0..255 are the bytes, 256 <|endoftext|>, 257 <|im_start|>, 258 <|im_end|>, then merged letters.
- * SPM: ids 0..2 are <unk> <s> </s>, 3..258 the bytes, then U+2581, a..z and longer strings of letters. */
+/* BPE: ids 0..255 are the bytes, 256 <|endoftext|>, 257 <|im_start|>, 258 <|im_end|>, then merged
+ * letters.
+ * SPM: ids 0..2 are <unk> <s> </s>, 3..258 the bytes, then U+2581, a..z and longer strings of
+ * letters. */
 enum random_vocab { RANDOM_VOCAB_BPE, RANDOM_VOCAB_SPM };
 
 /* A zero in a number marked (0: x) means x. */
@@ -36,12 +39,12 @@ struct random_model {
     uint64_t seed;
 };
 
-/* Write the model to path. Err BAD_CONFIG (a shape that does not fit together, an unknown arch, a row length
- * that is no multiple of the type's block), IO. */
+/* Write the model to path. Err BAD_CONFIG (a shape that does not fit together, an unknown arch, a
+ * row length that is no multiple of the type's block), IO. */
 MUST_USE enum err random_model_write(const struct random_model *m, const char *path);
 
-/* n values of stream `key` from position `first`: mean 0, deviation `scale`, the sum of four uniforms; depends on
- * nothing but its arguments, on any machine. */
+/* n values of stream `key` from position `first`: mean 0, deviation `scale`, the sum of four
+ * uniforms; depends on nothing but its arguments, on any machine. */
 void random_fill(float *dst, int64_t n, uint64_t key, int64_t first, float scale);
 
 #endif
