@@ -13,6 +13,10 @@ if(TESSERA_SANITIZE)
   endif()
 endif()
 
+if(TESSERA_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link) # coverage of the libraries, which the fuzzer steers by
+endif()
+
 # tessera_lib(name SOURCES a.c b.c LIBS other...): a folder's static library.
 function(tessera_lib name)
   cmake_parse_arguments(A "" "" "SOURCES;LIBS" ${ARGN})
