@@ -43,7 +43,7 @@ enum err_radius err_radius(enum err e)
     return RADIUS_PROCESS;
 }
 
-enum err err_raise(enum err e, const char *fmt, ...)
+void err_set_text(const char *fmt, ...)
 {
     char text[sizeof last];
     va_list ap;
@@ -51,7 +51,6 @@ enum err err_raise(enum err e, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap); /* not straight into `last`: it may be an argument */
     va_end(ap);
     memcpy(last, text, sizeof last);
-    return e;
 }
 
 const char *err_text(void) { return last; }

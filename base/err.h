@@ -45,8 +45,15 @@ const char *err_name(enum err e);          /* "NO_BLOCKS" */
 const char *err_short(enum err e);         /* the table's text */
 enum err_radius err_radius(enum err e);
 
-/* Record the sentence for this thread and return e, so that `return err_raise(...)` reads well. */
-enum err err_raise(enum err e, const char *fmt, ...) PRINTF(2, 3);
+/* err_raise(e, fmt, ...): record the sentence for this thread and give e, so that `return err_raise(...)` reads well. A macro, so
+ * that the compiler sees which code comes back. */
+#define err_raise(e, ...) (err_set_text(__VA_ARGS__), err_nonzero(e))
+void err_set_text(const char *fmt, ...) PRINTF(1, 2);
+static inline enum err err_nonzero(enum err e)
+{
+    if (e == OK) __builtin_unreachable(); /* an error is raised with its code */
+    return e;
+}
 /* The last sentence recorded on this thread; "" if none. Valid until the next err_raise here. */
 const char *err_text(void);
 /* Put "prefix: " before the last sentence (e.g. the file's name); returns e. */

@@ -1,0 +1,168 @@
+/* local_replica.c: see local_replica.h. */
+#include "tests/support/local_replica.h"
+
+#include "base/mailbox.h"
+#include "transport/coll_open.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct rank {
+    struct local_replica *r;
+    pthread_t thread;
+    struct eng_engine_conf conf;
+    struct eng_engine *engine;
+    struct trn_coll *tp, *world;
+    struct mailbox *in;
+    struct buf *plan;
+    enum err err;
+    char text[1024];
+};
+
+struct local_replica {
+    int32_t n;
+    struct rank ranks[COLL_MAX_RANKS];
+    struct mailbox *opened, *results; /* struct rank *; struct buf * */
+    bool broken;
+};
+
+static void run_plan(struct rank *k, struct buf *plan)
+{
+    struct arena a = {0};
+    struct step_plan p;
+    struct step_result res;
+    struct step_bounds b = eng_engine_bounds(k->engine);
+    if (!k->err) k->err = step_plan_unpack(&p, plan->data, plan->len, &b, &a);
+    if (!k->err) k->err = eng_engine_step(k->engine, &p, &a, &res);
+    if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
+    if (eng_engine_answers(k->engine) || k->err) {
+        struct buf *out = xcalloc(1, sizeof *out);
+        if (!k->err) step_result_pack(&res, out);
+        mailbox_put(k->r->results, out);
+    }
+    arena_free(&a);
+}
+
+static void *rank_main(void *arg)
+{
+    struct rank *k = arg;
+    k->err = eng_engine_open(&k->engine, &k->conf);
+    if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
+    mailbox_put(k->r->opened, k);
+    for (struct buf *plan; !k->err && (plan = mailbox_get(k->in, -1)) && plan->len;) {
+        run_plan(k, plan);
+        buf_free(plan);
+        free(plan);
+    }
+    trn_coll_close(k->tp);
+    trn_coll_close(k->world);
+    return NULL;
+}
+
+static enum err open_colls(struct local_replica *r, const struct eng_grid *g)
+{
+    enum err rc;
+    struct trn_coll *world[COLL_MAX_RANKS], *tp[COLL_MAX_RANKS];
+    int32_t first = 0;
+    TRY(trn_coll_local_open(world, r->n));
+    for (int32_t s = 0; s < g->n_stages; first += g->width[s++]) {
+        TRY(trn_coll_local_open(tp, g->width[s]));
+        for (int32_t i = 0; i < g->width[s]; i++) r->ranks[first + i].tp = tp[i];
+    }
+    for (int32_t i = 0; i < r->n; i++) r->ranks[i].world = world[i];
+out:
+    return rc;
+}
+
+enum err local_replica_open(struct local_replica **out, const struct local_replica_conf *c)
+{
+    enum err rc;
+    struct eng_grid g;
+    int32_t context = c->context ? c->context : 512;
+    TRY(eng_engine_grid(c->path, c->tp ? c->tp : 1, c->pp ? c->pp : 1, &g));
+    struct local_replica *r = xcalloc(1, sizeof *r);
+    r->n = eng_grid_ranks(&g);
+    r->opened = mailbox_open();
+    r->results = mailbox_open();
+    TRY(open_colls(r, &g));
+    for (int32_t i = 0; i < r->n; i++) {
+        struct rank *k = &r->ranks[i];
+        k->r = r;
+        k->in = mailbox_open();
+        k->conf = (struct eng_engine_conf){
+            .model_path = c->path, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
+            .context = context, .n_blocks = c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16), .n_slots = c->n_slots ? c->n_slots : 16,
+            .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_f16 = !c->kv_f32, .oracle = c->oracle,
+            .isa = c->isa ? c->isa : "auto", .timeout_us = 20000000};
+        ASSERT(!pthread_create(&k->thread, NULL, rank_main, k));
+    }
+    for (int32_t i = 0; i < r->n; i++) mailbox_get(r->opened, -1);
+    for (int32_t i = 0; i < r->n; i++)
+        if (r->ranks[i].err) rc = err_raise(r->ranks[i].err, "%s", r->ranks[i].text);
+    if (rc) local_replica_close(r);
+    else *out = r;
+out:
+    return rc;
+}
+
+void local_replica_close(struct local_replica *r)
+{
+    if (!r) return;
+    for (int32_t i = 0; i < r->n; i++) mailbox_put(r->ranks[i].in, xcalloc(1, sizeof(struct buf)));
+    for (int32_t i = 0; i < r->n; i++) {
+        struct rank *k = &r->ranks[i];
+        pthread_join(k->thread, NULL);
+        eng_engine_close(k->engine);
+        for (struct buf *b; (b = mailbox_get(k->in, 0));) {
+            buf_free(b);
+            free(b);
+        }
+        mailbox_close(k->in);
+    }
+    for (struct buf *b; (b = mailbox_get(r->results, 0));) {
+        buf_free(b);
+        free(b);
+    }
+    mailbox_close(r->opened);
+    mailbox_close(r->results);
+    free(r);
+}
+
+void local_replica_send(struct local_replica *r, const struct step_plan *p)
+{
+    for (int32_t i = 0; i < r->n; i++) {
+        struct buf *b = xcalloc(1, sizeof *b);
+        step_plan_pack(p, b);
+        mailbox_put(r->ranks[i].in, b);
+    }
+}
+
+enum err local_replica_recv(struct local_replica *r, struct arena *a, struct step_result *out)
+{
+    struct buf *b = mailbox_get(r->results, 60000000);
+    enum err e = b ? OK : err_raise(ERR_DEADLINE, "no result came");
+    for (int32_t i = 0; i < r->n; i++)
+        if (r->ranks[i].err) e = err_raise(r->ranks[i].err, "rank %d: %s", i, r->ranks[i].text);
+    if (!e) e = step_result_unpack(out, b->data, b->len, a);
+    if (b) buf_free(b);
+    free(b);
+    return e;
+}
+
+enum err local_replica_step(struct local_replica *r, const struct step_plan *p, struct arena *a, struct step_result *out)
+{
+    local_replica_send(r, p);
+    return local_replica_recv(r, a, out);
+}
+
+void local_replica_bounds(struct local_replica *r, struct step_bounds *out) { *out = eng_engine_bounds(r->ranks[0].engine); }
+
+int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank)
+{
+    struct eng_engine_info i;
+    eng_engine_info(r->ranks[rank].engine, &i);
+    return i.weight_bytes;
+}
+
+uint64_t local_replica_bytes_sent(struct local_replica *r, int32_t rank) { return r->ranks[rank].tp->stats.bytes_sent; }

@@ -1,0 +1,32 @@
+/* local_replica.h: a whole replica as threads of the test: every rank a thread with its own engine,
+ * over coll_local.
+ *
+ * Plans travel packed, as on the wire, so each rank unpacks its own. Thr: one caller. */
+#ifndef TESTS_SUPPORT_LOCAL_REPLICA_H
+#define TESTS_SUPPORT_LOCAL_REPLICA_H
+
+#include "engine/engine.h"
+
+struct local_replica_conf {
+    const char *path;
+    int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
+    bool kv_f32, oracle;
+    const char *isa;
+};
+
+struct local_replica;
+/* Zero fields take defaults: tp 1, pp 1, threads 1, context 512, blocks for 4 contexts, slots 16,
+ * step tokens 512, isa "auto". */
+MUST_USE enum err local_replica_open(struct local_replica **out, const struct local_replica_conf *conf);
+void local_replica_close(struct local_replica *r);
+/* Send a plan to every rank; do not wait. */
+void local_replica_send(struct local_replica *r, const struct step_plan *p);
+/* The next result in order; arrays live in *a. */
+MUST_USE enum err local_replica_recv(struct local_replica *r, struct arena *a, struct step_result *out);
+/* Both. */
+MUST_USE enum err local_replica_step(struct local_replica *r, const struct step_plan *p, struct arena *a, struct step_result *out);
+void local_replica_bounds(struct local_replica *r, struct step_bounds *out);
+int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank);
+uint64_t local_replica_bytes_sent(struct local_replica *r, int32_t rank);
+
+#endif
