@@ -1,0 +1,8 @@
+/* bench.h: how fast each kernel of each table is, on one thread. */
+#ifndef TESTS_KERNELS_BENCH_H
+#define TESTS_KERNELS_BENCH_H
+
+/* Print a line per kernel, shape and table; `only` names a kernel ("matmul", "attention", ...) or is NULL: all. */
+int kernels_bench(const char *only);
+
+#endif

@@ -1,0 +1,54 @@
+/* cases.h: what the kernel tests share: seeded numbers, file rows of every type, packed slices, leaves, cuts. */
+#ifndef TESTS_KERNELS_CASES_H
+#define TESTS_KERNELS_CASES_H
+
+#include "base/rng.h"
+#include "engine/kernels/table.h"
+
+#include <stddef.h>
+
+/* A stream of random numbers; every test names its seed. */
+struct rnd {
+    uint64_t key, n;
+};
+static inline uint64_t rnd_bits(struct rnd *r) { return rng_at(r->key, r->n++, 0, 0); }
+static inline int32_t rnd_below(struct rnd *r, int32_t n) { return (int32_t)(rnd_bits(r) % (uint64_t)n); }
+static inline int32_t rnd_between(struct rnd *r, int32_t lo, int32_t hi) { return lo + rnd_below(r, hi - lo + 1); }
+/* About normal: sums of uniforms, variance 1. */
+static inline float rnd_normal(struct rnd *r)
+{
+    float s = -6.0f;
+    for (int i = 0; i < 12; i++) s += rng_unit(rnd_bits(r));
+    return s;
+}
+
+/* 64-byte aligned memory that ends the process when there is none; free(). */
+void *case_alloc(size_t n);
+/* n floats: kind 0 normal, 1 with zeros, signed zeros and denormals, 2 with large values. Own: caller, free(). */
+enum { CASE_NORMAL, CASE_TINY, CASE_LARGE, CASE_KINDS };
+float *case_floats(struct rnd *r, int64_t n, int32_t kind);
+
+/* rows x cols values of a type as a file holds them: random codes, sane scales. */
+struct case_file {
+    enum dtype type;
+    int32_t rows, cols;
+    int64_t row_bytes;
+    uint8_t *bytes;
+};
+struct case_file case_file_make(struct rnd *r, enum dtype type, int32_t rows, int32_t cols);
+void case_file_free(struct case_file *f);
+/* Columns [k0, k0+cols) of the file, packed. Own: caller, free((void *)m.data). */
+struct krn_mat case_pack(const struct case_file *f, int32_t k0, int32_t cols);
+
+/* Bounds of n leaves over cols, bound[0..n], in multiples of `grain`, none empty. */
+void case_bounds(struct rnd *r, int32_t n, int32_t cols, int32_t grain, int32_t bound[]);
+/* The leaves [lo,hi) of n as a rank holding them sees them. */
+void case_leaves(const int32_t bound[], int32_t n, int32_t lo, int32_t hi, struct krn_leaves *out);
+
+/* Activations of n_tok x cols, quantised when asked. Own: caller, case_act_free. */
+struct krn_act case_act(struct rnd *r, int32_t n_tok, int32_t cols, bool quantise, int32_t kind);
+/* Columns [k0, k0+cols) of x as an activation of its own. */
+struct krn_act case_act_slice(const struct krn_act *x, int32_t k0, int32_t cols);
+void case_act_free(struct krn_act *x);
+
+#endif
