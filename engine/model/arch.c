@@ -43,11 +43,13 @@ static enum err read_float(const struct eng_model_file *f, const char *arch, con
 static enum err read_rope(struct eng_spec *s, const struct eng_model_file *f)
 {
     enum err rc;
+    int32_t original;
     char key[128], *type = NULL;
     TRY(read_float(f, s->arch, "rope.freq_base", 10000, &s->rope_base));
     TRY(read_int(f, s->arch, "rope.dimension_count", s->head_dim, 2, s->head_dim, &s->rope_dim));
     TRY(read_float(f, s->arch, "rope.scaling.factor", 1, &s->rope_factor));
-    TRY(read_float(f, s->arch, "rope.scaling.original_context_length", s->context, &s->rope_orig_context));
+    TRY(read_int(f, s->arch, "rope.scaling.original_context_length", s->context, 1, 1 << 30, &original));
+    s->rope_orig_context = original;
     TRY(read_float(f, s->arch, "rope.scaling.attn_factor", 1, &s->rope_attn_factor));
     snprintf(key, sizeof key, "%s.rope.scaling.type", s->arch);
     TRY(eng_model_file_string(f, key, &type));

@@ -1,0 +1,178 @@
+/* The cut does not show: logits and texts are the same bits whatever the tensor width, the stages, the threads, the chunking, the batch
+ * neighbours and the instruction set. memcmp, no tolerance. */
+#include "tests/support/random_model.h"
+#include "tests/support/scratch.h"
+#include "tests/support/sequence.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { N_SEQ = 4, N_GEN = 6 };
+
+/* Four sequences of unlike lengths and sampling; one has a prompt of several blocks. */
+static void make(struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64], int32_t n_vocab)
+{
+    static const int32_t lengths[N_SEQ] = {1, 7, 37, 18};
+    for (int32_t i = 0; i < N_SEQ; i++) {
+        for (int32_t k = 0; k < lengths[i]; k++) prompts[i][k] = (k * 37 + i * 11 + 5) % MIN(n_vocab, 250);
+        s[i] = (struct sequence){.prompt = prompts[i], .n_prompt = lengths[i], .n_gen = N_GEN, .sampling = sampling_default()};
+        s[i].sampling.seed = 1234 + (uint64_t)i;
+        s[i].sampling.max_tokens = N_GEN;
+    }
+    s[0].sampling.temperature = 0;
+    s[1].sampling.top_p = 0.9f;
+    s[1].sampling.n_logprobs = 3;
+    s[2].sampling.top_k = 40;
+    s[2].sampling.temperature = 0.7f;
+    s[2].sampling.repetition_penalty = 1.2f;
+    s[3].sampling.min_p = 0.02f;
+    s[3].sampling.frequency_penalty = 0.5f;
+}
+
+struct variant {
+    const char *what;
+    int32_t tp, pp, threads, chunk;
+    bool together;
+    const char *isa;
+};
+
+static const struct variant variants[] = {
+    {"2 threads", 1, 1, 2, 0, false, "auto"},   {"chunks of 5", 1, 1, 1, 5, false, "auto"},
+    {"chunks of 1", 1, 1, 1, 1, false, "auto"}, {"together", 1, 1, 1, 0, true, "auto"},
+    {"together, chunks of 16, 2 threads", 1, 1, 2, 16, true, "auto"},
+    {"tp 2", 2, 1, 1, 0, false, "auto"},        {"tp 3", 3, 1, 1, 9, false, "auto"},
+    {"tp 4", 4, 1, 1, 0, true, "auto"},         {"tp 8", 8, 1, 1, 0, true, "auto"},
+    {"pp 2", 1, 2, 1, 0, true, "auto"},         {"tp 2 x pp 2, 2 threads, chunks of 3", 2, 2, 2, 3, true, "auto"},
+    {"avx2", 1, 1, 1, 0, true, "avx2"},         {"ref", 1, 1, 1, 0, true, "ref"},
+    {"ref, tp 2", 2, 1, 1, 11, true, "ref"},    {"avx2, tp 4", 4, 1, 2, 4, true, "avx2"},
+};
+
+static int32_t vocab_of(struct local_replica *r)
+{
+    struct step_bounds b;
+    local_replica_bounds(r, &b);
+    return b.n_vocab;
+}
+
+/* Run all sequences in a variant; false when the model does not admit the cut or this CPU the instruction set. */
+static bool run(const char *path, const struct variant *v, bool kv_f32, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
+{
+    struct local_replica *r;
+    struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .n_threads = v->threads, .isa = v->isa, .context = 64,
+                                   .n_blocks = 24, .kv_f32 = kv_f32, .oracle = oracle, .max_step_tokens = 96};
+    enum err e = local_replica_open(&r, &c);
+    if (e == ERR_UNSUPPORTED || e == ERR_BAD_CONFIG) return false;
+    if (e) fail_msg("%s: %s", v->what, err_text());
+    make(s, prompts, vocab_of(r));
+    for (int32_t i = 0; i < N_SEQ; i++) s[i].chunk = v->chunk;
+    if (v->together) e = sequence_run(r, s, N_SEQ, true);
+    for (int32_t i = 0; i < N_SEQ && !v->together && !e; i++) e = sequence_run(r, &s[i], 1, true);
+    if (e) fail_msg("%s: %s", v->what, err_text());
+    local_replica_close(r);
+    return true;
+}
+
+static void same(const char *model, const char *what, const struct sequence *a, const struct sequence *b, int32_t n_vocab)
+{
+    for (int32_t i = 0; i < N_SEQ; i++) {
+        if (memcmp(a[i].tokens, b[i].tokens, (size_t)(a[i].n_prompt + N_GEN) * sizeof(int32_t)))
+            fail_msg("%s, %s: sequence %d has other tokens", model, what, i);
+        for (int32_t k = 0; k < a[i].n_prompt + N_GEN - 1; k++)
+            for (int32_t x = 0; x < n_vocab; x++) {
+                const float *p = a[i].logits + (size_t)k * (size_t)n_vocab + x, *q = b[i].logits + (size_t)k * (size_t)n_vocab + x;
+                if (memcmp(p, q, sizeof *p))
+                    fail_msg("%s, %s: sequence %d, position %d, logit %d: %a is not %a", model, what, i, k, x, (double)*q, (double)*p);
+            }
+        for (int32_t k = 0; k < N_GEN; k++)
+            if (memcmp(&a[i].chosen[k].logprob, &b[i].chosen[k].logprob, sizeof(float)) ||
+                memcmp(a[i].chosen[k].top, b[i].chosen[k].top, sizeof a[i].chosen[k].top))
+                fail_msg("%s, %s: sequence %d, token %d has other logprobs", model, what, i, k);
+    }
+}
+
+static void check(const char *name, const char *path, bool kv_f32, bool oracle)
+{
+    static const struct variant plain = {"plain", 1, 1, 1, 0, false, "auto"};
+    struct sequence base[N_SEQ], s[N_SEQ];
+    int32_t pb[N_SEQ][64], ps[N_SEQ][64], n = 0;
+    struct local_replica *r;
+    struct local_replica_conf c = {.path = path};
+    if (local_replica_open(&r, &c)) fail_msg("%s: %s", name, err_text());
+    int32_t n_vocab = vocab_of(r);
+    local_replica_close(r);
+    assert_true(run(path, &plain, kv_f32, oracle, base, pb));
+    for (size_t i = 0; i < COUNT_OF(variants); i++) {
+        if (!run(path, &variants[i], kv_f32, oracle, s, ps)) continue;
+        same(name, variants[i].what, base, s, n_vocab);
+        for (int32_t k = 0; k < N_SEQ; k++) sequence_free(&s[k]);
+        n++;
+    }
+    for (int32_t k = 0; k < N_SEQ; k++) sequence_free(&base[k]);
+    printf("%-28s %2d variants, the same bits\n", name, n);
+    assert_true(n >= 6);
+}
+
+static void every_cut_of_shared_models(void **state)
+{
+    static const char *const files[] = {"weights/stories260K/derived/stories260K-f32.gguf", "weights/stories260K/derived/stories260K-f16.gguf",
+                                        "weights/llama-2-tiny-random.gguf"};
+    (void)state;
+    char path[4096];
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        const char *p = scratch_shared(files[i]);
+        if (!p) {
+            printf("skipped: %s is not here\n", files[i]);
+            continue;
+        }
+        snprintf(path, sizeof path, "%s", p);
+        check(strrchr(files[i], '/') + 1, path, i == 0, false);
+    }
+}
+
+static void every_cut_of_the_demo_model(void **state)
+{
+    (void)state;
+    check("tessera-demo-q8_0", "deploy/models/tessera-demo-q8_0.gguf", false, false);
+    check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", false, false);
+}
+
+static void every_cut_of_every_family(void **state)
+{
+    static const char *const archs[] = {"llama", "qwen2", "qwen3"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(archs); i++) {
+        struct random_model m = {.arch = archs[i], .n_layer = 2, .d_model = 64, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 544,
+                                 .vocab = 300, .tied = i == 1, .type = i == 1 ? DTYPE_Q4_0 : DTYPE_F32, .embd_type = DTYPE_Q8_0,
+                                 .rope = i == 0 ? RANDOM_ROPE_LLAMA3 : i == 2 ? RANDOM_ROPE_YARN : RANDOM_ROPE_PLAIN, .seed = i + 1};
+        const char *path = scratch_path(archs[i]);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(archs[i], path, false, false);
+    }
+}
+
+static void every_cut_of_every_type(void **state)
+{
+    (void)state;
+    for (int t = 0; t < DTYPE_COUNT; t++) {
+        struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 8, .head_dim = 32, .d_ffn = 768,
+                                 .vocab = 288, .tied = t % 2, .type = (enum dtype)t, .embd_type = (enum dtype)t, .seed = 100 + (uint64_t)t};
+        const char *path = scratch_path(dtype_name((enum dtype)t));
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(dtype_name((enum dtype)t), path, t % 3 == 0, t % 4 == 3);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_cut_of_shared_models),
+        cmocka_unit_test(every_cut_of_the_demo_model),
+        cmocka_unit_test(every_cut_of_every_family),
+        cmocka_unit_test(every_cut_of_every_type),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
