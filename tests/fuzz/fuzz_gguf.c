@@ -1,5 +1,5 @@
 /* Any bytes as a model file: opening refuses with a sentence or succeeds, and then everything in it
- * can be looked at and the tensors read. Seeds: any small GGUF file. */
+ * can be looked at and the tensors read. Seeds: corpus/gguf. */
 #include "engine/file/model_file.h"
 #include "tests/support/scratch.h"
 
