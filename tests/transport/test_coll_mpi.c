@@ -24,9 +24,9 @@ static bool run_case(const struct coll_case *k, int32_t tag, uint64_t seed)
     for (int32_t i = 0; i < size; i++) members[i] = size - 1 - i; /* not the order of the world */
     if (trn_coll_mpi_open(&c, members, size, tag)) return die("open");
     if (trn_coll_mpi_open(&sync, members, size, tag + 1)) return die("open");
-    bool ok = k->run(c, seed);
-    if (ok && trn_coll_barrier(sync, 60000000)) ok = die("the barrier after the case");
+    bool ok = k->run(c, sync, seed);
     trn_coll_close(c);
+    if (ok && trn_coll_barrier(sync, 60000000)) ok = die("the barrier after the case");
     trn_coll_close(sync);
     if (!rank) printf("%s mpi n=%d %s\n", ok ? "ok  " : "FAIL", size, k->name);
     return ok;
@@ -91,7 +91,7 @@ int main(int argc, char **argv)
         ok = environment_is_seen() && bad_groups_are_refused() && groups_do_not_mix();
         if (!ok) die("environment, groups");
         for (int i = 0; i < coll_n_cases && ok; i++)
-            if (size >= coll_cases[i].min_size && (argc < 2 || strstr(coll_cases[i].name, argv[1])))
+            if (size >= coll_cases[i].min_size && !coll_cases[i].sees_loss && (argc < 2 || strstr(coll_cases[i].name, argv[1])))
                 ok = run_case(&coll_cases[i], 100 + 2 * i, seed);
     }
     fflush(NULL);
