@@ -1,0 +1,70 @@
+/* replica.h: one copy of the model on the ranks of one MPI job: gathers them, hands out the load plan, then owns the scheduler and the
+ * link to the lead rank.
+ *
+ * One thread ([sched]) owns everything; others speak to it by its mailbox: requests from the gateway, rpc events from the control plane.
+ *
+ *   GATHERING -> LOADING -> READY -> LOST -> GATHERING (a new job, the next epoch)      any -> STOPPED
+ *
+ * Not here: choosing between replicas, starting processes (cluster/launch.h), HTTP. */
+#ifndef COORDINATOR_REPLICA_REPLICA_H
+#define COORDINATOR_REPLICA_REPLICA_H
+
+#include "base/mailbox.h"
+#include "coordinator/sched/scheduler.h"
+#include "proto/control.h"
+#include "transport/rpc.h"
+
+enum replica_state { REPLICA_GATHERING, REPLICA_LOADING, REPLICA_READY, REPLICA_LOST, REPLICA_STOPPED };
+
+/* What a person may want to see of one rank. */
+struct replica_rank {
+    bool joined, ready;
+    char host[64], device[64];
+    int32_t pid;
+    int64_t bytes_done, bytes_total;   /* while loading */
+    int64_t weight_bytes, kv_bytes;
+    uint64_t comm_bytes, comm_us, comm_ops, step;
+    int64_t seen_us;                   /* last message */
+};
+
+struct replica_conf {
+    int32_t n_ranks;                   /* ranks to expect; 0: as many as the job has */
+    int32_t max_waiting;
+    bool prefix_cache;
+    int64_t idle_us;                   /* without work before the ranks are put to sleep */
+    /* Fill the common part of every rank's load plan (grid, context, blocks, ...) once all ranks said hello. epoch is set. Err: the
+     * sentence is what people will read. */
+    enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
+    /* The state or the load progress changed; called on the replica's thread. May be NULL. */
+    void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+    void *user;
+};
+
+struct crd_replica;
+struct crd_replica *crd_replica_open(const struct replica_conf *conf);
+/* Where the rpc server delivers events. */
+struct mailbox *crd_replica_mailbox(struct crd_replica *r);
+/* Tell the ranks to leave, wait at most timeout_us for their streams to end, join the thread, free. */
+void crd_replica_close(struct crd_replica *r, int64_t timeout_us);
+
+/* Thr: any. As crd_service_ops. */
+void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, token_event_fn on_event, void *user);
+void crd_replica_cancel(struct crd_replica *r, uint64_t request);
+/* Refuse new requests from now on. */
+void crd_replica_drain(struct crd_replica *r);
+
+struct replica_status {
+    enum replica_state state;
+    uint32_t epoch;
+    bool draining;
+    char text[512];
+    struct sched_stats sched;
+    int32_t n_ranks, n_joined, n_ready, n_stages;
+    int32_t context, n_blocks;
+    double load_seconds;
+};
+void crd_replica_status(struct crd_replica *r, struct replica_status *out);
+/* A copy of the ranks' facts; returns how many (<= LIMIT_RANKS). */
+int32_t crd_replica_ranks(struct crd_replica *r, struct replica_rank out[LIMIT_RANKS]);
+
+#endif
