@@ -1,0 +1,109 @@
+/* exchange.c: one request and its one-shot answer. */
+#include "coordinator/gateway/net.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+struct gw_exchange *crd_exchange_open(struct conn *c, const char *target)
+{
+    struct gw_exchange *x = xcalloc(1, sizeof *x);
+    x->conn = c;
+    x->target = xstrdup(target);
+    return x;
+}
+
+void crd_exchange_close(struct gw_exchange *x, bool client_left)
+{
+    if (!x) return;
+    if (x->waker) {
+        crd_waker_detach(x->waker);
+        gw_waker_free(x->waker);
+    }
+    if (x->ops) x->ops->closed(x->self, client_left);
+    if (x->active) atomic_fetch_sub(&x->conn->gw->n_active, 1);
+    if (x->response) MHD_destroy_response(x->response);
+    buf_free(&x->body);
+    buf_free(&x->out);
+    free(x->target);
+    free(x);
+}
+
+void crd_exchange_add_headers(struct MHD_Response *r, const char *lines)
+{
+    for (const char *end; lines && *lines; lines = *end ? end + 1 : end) {
+        end = strchrnul(lines, '\n');
+        const char *colon = memchr(lines, ':', (size_t)(end - lines));
+        if (!colon) continue;
+        char *name = xstrndup(lines, (size_t)(colon - lines));
+        const char *v = colon + 1 + strspn(colon + 1, " ");
+        char *value = xstrndup(v, (size_t)(end - v));
+        if (MHD_add_response_header(r, name, value) != MHD_YES) log_warn("gateway", "bad header \"%s\"", name);
+        free(name);
+        free(value);
+    }
+}
+
+void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, const void *body, size_t n,
+              const char *extra_headers)
+{
+    ASSERT(!x->response && !x->ops);
+    x->status = (unsigned)status;
+    x->response = MHD_create_response_from_buffer(n, n ? (void *)(uintptr_t)body : (void *)(uintptr_t)"",
+                                                  MHD_RESPMEM_MUST_COPY);
+    ASSERT(x->response);
+    if (content_type) MHD_add_response_header(x->response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    crd_exchange_add_headers(x->response, extra_headers);
+}
+
+void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type, const char *message)
+{
+    struct buf b = {0};
+    buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":%u}}", message, type, status);
+    gw_reply(x, (int32_t)status, "application/json", b.data, b.len, NULL);
+    buf_free(&b);
+}
+
+struct gw_waker *gw_exchange_waker(struct gw_exchange *x)
+{
+    if (!x->waker) x->waker = crd_waker_open(x->conn->gw->hub, x);
+    return crd_waker_ref(x->waker);
+}
+
+static void draw_request_id(char id[MAX_REQUEST_ID + 1])
+{
+    uint8_t r[16];
+    ssize_t n = getrandom(r, sizeof r, 0);
+    ASSERT(n == sizeof r);
+    for (size_t i = 0; i < sizeof r; i++) {
+        id[2 * i] = "0123456789abcdef"[r[i] >> 4];
+        id[2 * i + 1] = "0123456789abcdef"[r[i] & 15];
+    }
+    id[2 * sizeof r] = 0;
+}
+
+/* The client's own, where it is something that may stand in a header, a log line and an id. */
+void crd_exchange_name(struct gw_exchange *x)
+{
+    if (x->request_id[0]) return;
+    const char *given = MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, "X-Request-Id");
+    size_t n = given ? strlen(given) : 0;
+    bool good = n && n <= MAX_REQUEST_ID;
+    for (size_t i = 0; i < n && good; i++) good = given[i] > ' ' && given[i] < 0x7f && !strchr("\"\\", given[i]);
+    if (good) memcpy(x->request_id, given, n + 1);
+    else draw_request_id(x->request_id);
+}
+
+enum MHD_Result crd_exchange_send(struct gw_exchange *x)
+{
+    struct MHD_Response *r = x->response;
+    crd_exchange_name(x);
+    MHD_add_response_header(r, "X-Request-Id", x->request_id);
+    if (atomic_load(&x->conn->gw->want_quiesce)) MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
+    x->response = NULL;
+    x->queued = true;
+    enum MHD_Result ok = MHD_queue_response(x->conn->mhd, x->status, r);
+    MHD_destroy_response(r);
+    return ok;
+}
