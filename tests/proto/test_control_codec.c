@@ -1,4 +1,4 @@
-/* control_codec.c: every control message survives the wire; damaged, incomplete and absurd ones are refused by a sentence. */
+/* test_control_codec.c: every control message survives the wire; damaged, incomplete and absurd ones are refused by a sentence. */
 #include "base/clock.h"
 #include "base/rng.h"
 #include "proto/control.h"

@@ -1,4 +1,4 @@
-/* step_codec.c: step plans and results survive the wire, and nothing that is not one gets in. */
+/* test_step_codec.c: step plans and results survive the wire, and nothing that is not one gets in. */
 #include "base/clock.h"
 #include "tests/proto/random_plan.h"
 

@@ -1,0 +1,471 @@
+/* rpc_core.c: see rpc_core.h and rpc.h. */
+#include "transport/rpc_core.h"
+
+#include "base/clock.h"
+
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/slice.h>
+#include <grpc/support/time.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- bytes in and out of gRPC ---- */
+
+static grpc_byte_buffer *bytes_of(const struct buf *b)
+{
+    grpc_slice s = grpc_slice_from_copied_buffer((const char *)b->data, b->len);
+    grpc_byte_buffer *bb = grpc_raw_byte_buffer_create(&s, 1);
+    grpc_slice_unref(s);
+    return bb;
+}
+
+static grpc_slice slice_of(grpc_byte_buffer *bb)
+{
+    grpc_byte_buffer_reader r;
+    if (!grpc_byte_buffer_reader_init(&r, bb)) return grpc_empty_slice();
+    grpc_slice s = grpc_byte_buffer_reader_readall(&r);
+    grpc_byte_buffer_reader_destroy(&r);
+    return s;
+}
+
+/* ---- reasons and names ---- */
+
+const char *rpc_peer_name(const struct rpc_peer *p)
+{
+    const char *id = p->auth ? trn_auth_peer(p->auth) : "";
+    return *id ? id : p->address;
+}
+
+void rpc_peer_reason(struct rpc_peer *p, enum err err, const char *fmt, ...)
+{
+    char text[sizeof p->text];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    pthread_mutex_lock(&p->lock);
+    if (!p->err) {
+        p->err = err;
+        memcpy(p->text, text, sizeof p->text);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void cancel_locked(struct rpc_peer *p, grpc_status_code code, const char *why)
+{
+    p->closing = true;
+    if (!p->call || p->cancelled_here) return;
+    p->cancelled_here = true;
+    (void)grpc_call_cancel_with_status(p->call, code, why, NULL);
+}
+
+void rpc_peer_cancel(struct rpc_peer *p, grpc_status_code code, const char *why)
+{
+    pthread_mutex_lock(&p->lock);
+    cancel_locked(p, code, why);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void post_event(struct rpc_peer *p, enum rpc_event_kind kind, struct control_msg *msg)
+{
+    struct rpc_event *e = xcalloc(1, sizeof *e);
+    *e = (struct rpc_event){.kind = kind, .peer = p, .msg = msg};
+    if (kind == RPC_CLOSED) {
+        pthread_mutex_lock(&p->lock);
+        e->err = p->err;
+        memcpy(e->text, p->text, sizeof e->text);
+        pthread_mutex_unlock(&p->lock);
+    }
+    mailbox_put(p->core->events, e);
+}
+
+/* ---- batches ---- */
+
+void rpc_peer_batch(struct rpc_peer *p, const grpc_op *ops, size_t n, struct rpc_tag *tag)
+{
+    p->pending++;
+    grpc_call_error e = grpc_call_start_batch(p->call, ops, n, tag, NULL);
+    ASSERT(e == GRPC_CALL_OK);
+}
+
+static void read_more(struct rpc_peer *p)
+{
+    grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
+    op.data.recv_message.recv_message = &p->incoming;
+    pthread_mutex_lock(&p->lock);
+    rpc_peer_batch(p, &op, 1, &p->t_recv);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- sending: a queue of sealed messages, one in flight ---- */
+
+static void send_locked(struct rpc_peer *p, grpc_byte_buffer *bytes)
+{
+    grpc_op op = {.op = GRPC_OP_SEND_MESSAGE};
+    op.data.send_message.send_message = bytes;
+    p->sending = true;
+    rpc_peer_batch(p, &op, 1, &p->t_send);
+    grpc_byte_buffer_destroy(bytes); /* the call holds its own reference */
+}
+
+static void queue_locked(struct rpc_peer *p, const struct buf *message)
+{
+    grpc_byte_buffer *bytes = bytes_of(message);
+    if (!p->sending) {
+        send_locked(p, bytes);
+        return;
+    }
+    struct rpc_out *o = xmalloc(sizeof *o);
+    *o = (struct rpc_out){NULL, bytes};
+    *p->tail = o;
+    p->tail = &o->next;
+}
+
+static void drop_queue_locked(struct rpc_peer *p)
+{
+    for (struct rpc_out *o = p->head, *next; o; o = next) {
+        next = o->next;
+        grpc_byte_buffer_destroy(o->bytes);
+        free(o);
+    }
+    p->head = NULL;
+    p->tail = &p->head;
+}
+
+/* The queue is empty and the owner wants to close: end the stream in order, once. */
+static bool finish_due_locked(struct rpc_peer *p)
+{
+    if (!p->closing || !p->connected || p->sending || p->finished || !p->call) return false;
+    p->finished = true;
+    return true;
+}
+
+static void on_sent(struct rpc_tag *t, bool ok)
+{
+    struct rpc_peer *p = t->owner;
+    pthread_mutex_lock(&p->lock);
+    p->sending = false;
+    struct rpc_out *o = p->head;
+    if (!ok) {
+        drop_queue_locked(p);
+    } else if (o) {
+        p->head = o->next;
+        if (!p->head) p->tail = &p->head;
+        send_locked(p, o->bytes);
+        free(o);
+    }
+    if (finish_due_locked(p)) p->core->role->finish(p);
+    pthread_mutex_unlock(&p->lock);
+    rpc_peer_done(p);
+}
+
+/* A long message goes as several frames; each begins with 1 when more pieces follow, 0 in the last. */
+static void seal_pieces_locked(struct rpc_peer *p, const struct buf *m)
+{
+    struct buf piece = {0}, frame = {0};
+    for (size_t at = 0; at < m->len; at += RPC_PIECE_BYTES) {
+        size_t n = MIN(m->len - at, (size_t)RPC_PIECE_BYTES);
+        buf_clear(&piece);
+        buf_clear(&frame);
+        buf_u8(&piece, at + n < m->len);
+        buf_put(&piece, m->data + at, n);
+        trn_auth_seal(p->auth, piece.data, piece.len, &frame);
+        queue_locked(p, &frame);
+    }
+    buf_free(&piece);
+    buf_free(&frame);
+}
+
+void rpc_peer_send(struct rpc_peer *p, const struct control_msg *m)
+{
+    struct buf b = {0};
+    control_encode(m, &b);
+    if (b.len > LIMIT_FRAME_BYTES) {
+        rpc_peer_reason(p, ERR_LINK_PROTOCOL, "a %s of %zu bytes was to be sent, at most %d are allowed",
+                        control_type_name(m->type), b.len, LIMIT_FRAME_BYTES);
+        rpc_peer_cancel(p, GRPC_STATUS_INTERNAL, "a message was too long");
+    } else {
+        pthread_mutex_lock(&p->lock);
+        if (p->call && p->connected && !p->closing) seal_pieces_locked(p, &b);
+        pthread_mutex_unlock(&p->lock);
+    }
+    buf_free(&b);
+}
+
+/* ---- receiving ---- */
+
+/* The session is over because of what the peer sent: err_text() says why, to the owner and to the peer. */
+static void refuse(struct rpc_peer *p, enum err rc)
+{
+    p->refused = true;
+    rpc_peer_reason(p, rc, "%s", err_text());
+    rpc_peer_cancel(p, rc == ERR_LINK_AUTH ? GRPC_STATUS_UNAUTHENTICATED : GRPC_STATUS_INVALID_ARGUMENT, err_text());
+}
+
+static enum err handshake(struct rpc_peer *p, const void *data, size_t n)
+{
+    struct buf answer = {0};
+    bool done = false;
+    pthread_mutex_lock(&p->lock);
+    enum err rc = trn_auth_receive(p->auth, data, n, &answer, &done);
+    if (!rc && answer.len) queue_locked(p, &answer);
+    if (!rc && done) p->connected = true;
+    pthread_mutex_unlock(&p->lock);
+    if (!rc && done) post_event(p, RPC_CONNECTED, NULL);
+    buf_free(&answer);
+    return rc;
+}
+
+static enum err deliver(struct rpc_peer *p, const void *data, size_t n)
+{
+    struct control_msg *m;
+    enum err rc = control_decode(data, n, &m);
+    if (rc) return err_prefix(rc, "%s", rpc_peer_name(p));
+    post_event(p, RPC_MESSAGE, m);
+    return OK;
+}
+
+static enum err frame(struct rpc_peer *p, const void *data, size_t n)
+{
+    const uint8_t *piece;
+    size_t piece_n;
+    pthread_mutex_lock(&p->lock);
+    enum err rc = trn_auth_open_frame(p->auth, data, n, &piece, &piece_n);
+    pthread_mutex_unlock(&p->lock);
+    if (rc) return rc;
+    if (piece_n < 2 || piece[0] > 1)
+        return err_raise(ERR_LINK_PROTOCOL, "%s sent a frame without a piece of a message", rpc_peer_name(p));
+    if (!piece[0] && !p->joined.len) return deliver(p, piece + 1, piece_n - 1);
+    buf_put(&p->joined, piece + 1, piece_n - 1);
+    if (p->joined.len > LIMIT_FRAME_BYTES)
+        return err_raise(ERR_LINK_PROTOCOL, "%s sent a message of more than %d bytes", rpc_peer_name(p),
+                         LIMIT_FRAME_BYTES);
+    if (piece[0]) return OK;
+    rc = deliver(p, p->joined.data, p->joined.len);
+    buf_free(&p->joined);
+    return rc;
+}
+
+/* The peer will send no more. After an orderly end of its side, end ours too. */
+static void reading_ended(struct rpc_peer *p)
+{
+    p->reading = false;
+    if (p->core->role->server && !p->connected) rpc_peer_cancel(p, GRPC_STATUS_UNAUTHENTICATED, "no proof was given");
+    pthread_mutex_lock(&p->lock);
+    p->closing = true;
+    if (finish_due_locked(p)) p->core->role->finish(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void on_message(struct rpc_tag *t, bool ok)
+{
+    struct rpc_peer *p = t->owner;
+    if (!ok || !p->incoming) {
+        reading_ended(p);
+        rpc_peer_done(p);
+        return;
+    }
+    grpc_slice s = slice_of(p->incoming);
+    grpc_byte_buffer_destroy(p->incoming);
+    p->incoming = NULL;
+    if (!p->refused) {
+        const uint8_t *data = GRPC_SLICE_START_PTR(s);
+        size_t n = GRPC_SLICE_LENGTH(s);
+        enum err rc = p->connected ? frame(p, data, n) : handshake(p, data, n);
+        if (rc) refuse(p, rc);
+    }
+    grpc_slice_unref(s);
+    read_more(p);
+    rpc_peer_done(p);
+}
+
+/* ---- life ---- */
+
+static void on_posted(struct rpc_tag *t, bool ok)
+{
+    (void)ok;
+    rpc_peer_done(t->owner);
+}
+
+struct rpc_peer *rpc_peer_new(struct rpc_core *c, const char *address)
+{
+    struct rpc_peer *p = xcalloc(1, sizeof *p);
+    p->core = c;
+    p->tail = &p->head;
+    p->t_start = p->t_finish = (struct rpc_tag){on_posted, p};
+    p->t_recv = (struct rpc_tag){on_message, p};
+    p->t_send = (struct rpc_tag){on_sent, p};
+    rpc_printable(p->address, sizeof p->address, address, strlen(address));
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_mutex_lock(&c->lock);
+    p->next = c->peers;
+    c->peers = p;
+    c->n_peers++;
+    pthread_mutex_unlock(&c->lock);
+    return p;
+}
+
+void rpc_peer_begin(struct rpc_peer *p, grpc_call *call)
+{
+    struct buf hello = {0};
+    pthread_mutex_lock(&p->lock);
+    trn_auth_close(p->auth);
+    p->auth = trn_auth_open(&p->core->key, p->core->role->server, p->core->identity);
+    p->call = call;
+    p->ended = p->sending = false;
+    p->reading = true;
+    p->core->role->begin(p);
+    enum err rc = trn_auth_start(p->auth, &hello);
+    ASSERT(!rc);
+    if (hello.len) queue_locked(p, &hello);
+    if (p->closing) cancel_locked(p, GRPC_STATUS_CANCELLED, "closed"); /* the owner was faster */
+    pthread_mutex_unlock(&p->lock);
+    buf_free(&hello);
+    read_more(p);
+}
+
+static void free_peer(struct rpc_peer *p)
+{
+    trn_auth_close(p->auth);
+    buf_free(&p->joined);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
+static void unlist(struct rpc_peer *p)
+{
+    struct rpc_core *c = p->core;
+    pthread_mutex_lock(&c->lock);
+    struct rpc_peer **at = &c->peers;
+    while (*at != p) at = &(*at)->next;
+    *at = p->next;
+    c->n_peers--;
+    pthread_cond_broadcast(&c->fewer);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void rpc_peer_retire(struct rpc_peer *p, bool tell)
+{
+    unlist(p);
+    if (tell)
+        post_event(p, RPC_CLOSED, NULL);
+    else
+        free_peer(p);
+}
+
+/* Taking the call away under the lock is what keeps a sender on another thread from posting one batch more. */
+void rpc_peer_done(struct rpc_peer *p)
+{
+    grpc_call *over = NULL;
+    pthread_mutex_lock(&p->lock);
+    if (!--p->pending && p->ended && !p->reading) {
+        over = p->call;
+        p->call = NULL;
+        drop_queue_locked(p);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (!over) return;
+    grpc_call_unref(over);
+    p->core->role->over(p);
+}
+
+void rpc_event_free(struct rpc_event *e)
+{
+    if (!e) return;
+    control_msg_free(e->msg);
+    if (e->kind == RPC_CLOSED) free_peer(e->peer);
+    free(e);
+}
+
+/* ---- what the owner of a peer may do ---- */
+
+void rpc_peer_close(struct rpc_peer *p)
+{
+    rpc_peer_reason(p, ERR_LINK_CLOSED, "closed by this side");
+    pthread_mutex_lock(&p->lock);
+    p->closing = true;
+    if (!p->connected)
+        cancel_locked(p, GRPC_STATUS_CANCELLED, "closed");
+    else if (finish_due_locked(p))
+        p->core->role->finish(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+const char *rpc_peer_identity(const struct rpc_peer *p) { return rpc_peer_name(p); }
+void rpc_peer_set_user(struct rpc_peer *p, void *user) { p->user = user; }
+void *rpc_peer_user(const struct rpc_peer *p) { return p->user; }
+
+/* ---- the core: one queue, one thread ---- */
+
+static gpr_timespec when(int64_t at_us, int64_t now_us)
+{
+    if (at_us == INT64_MAX) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_micros(MAX(at_us - now_us, 0), GPR_TIMESPAN));
+}
+
+static void *loop(void *arg)
+{
+    struct rpc_core *c = arg;
+    for (;;) {
+        int64_t now = clock_us();
+        int64_t at = c->role->tick(c, now);
+        grpc_event ev = grpc_completion_queue_next(c->cq, when(at, now), NULL);
+        if (ev.type == GRPC_QUEUE_SHUTDOWN) return NULL;
+        if (ev.type != GRPC_OP_COMPLETE) continue;
+        struct rpc_tag *t = ev.tag;
+        t->fn(t, ev.success);
+    }
+}
+
+void rpc_core_open(struct rpc_core *c, const struct rpc_role *role, const struct rpc_conf *conf, struct mailbox *events)
+{
+    pthread_condattr_t a;
+    rpc_quiet();
+    grpc_init();
+    c->role = role;
+    c->key = *conf->key;
+    snprintf(c->identity, sizeof c->identity, "%s", conf->identity);
+    snprintf(c->address, sizeof c->address, "%s", conf->address);
+    c->keepalive_ms = conf->keepalive_ms;
+    c->keepalive_timeout_ms = conf->keepalive_timeout_ms;
+    c->events = events;
+    c->cq = grpc_completion_queue_create_for_next(NULL);
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_condattr_init(&a);
+    pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->fewer, &a);
+    pthread_condattr_destroy(&a);
+}
+
+enum err rpc_core_start(struct rpc_core *c)
+{
+    int e = pthread_create(&c->thread, NULL, loop, c);
+    return e ? err_raise(ERR_SYSTEM, "cannot start the rpc thread: %s", strerror(e)) : OK;
+}
+
+bool rpc_core_wait(struct rpc_core *c, int64_t timeout_us)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    int64_t ns = until.tv_nsec + timeout_us % 1000000 * 1000;
+    until.tv_sec += timeout_us / 1000000 + ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    pthread_mutex_lock(&c->lock);
+    while (c->n_peers && !pthread_cond_timedwait(&c->fewer, &c->lock, &until)) continue;
+    bool none = !c->n_peers;
+    pthread_mutex_unlock(&c->lock);
+    return none;
+}
+
+void rpc_core_join(struct rpc_core *c) { pthread_join(c->thread, NULL); }
+
+void rpc_core_close(struct rpc_core *c)
+{
+    grpc_completion_queue_destroy(c->cq);
+    pthread_cond_destroy(&c->fewer);
+    pthread_mutex_destroy(&c->lock);
+    grpc_shutdown();
+}
