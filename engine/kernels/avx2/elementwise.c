@@ -1,0 +1,25 @@
+/* elementwise.c: eight elements at a time, the rest by a mask. */
+#include "base/base.h"
+#include "engine/kernels/avx2/avx2.h"
+#include "engine/kernels/avx2/vmath.h"
+
+static inline int32_t rest(int64_t n) { return (int32_t)MIN(n, 8); }
+
+void krn_avx2_add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        int32_t m = rest(n - i);
+        vmath_store(x + i, m, _mm256_add_ps(vmath_load(x + i, m), vmath_load(y + i, m)));
+    }
+}
+
+void krn_avx2_silu_mul(float *y, const float *g, const float *u, int64_t n)
+{
+    const __m256 one = _mm256_set1_ps(1.0f), sign = _mm256_set1_ps(-0.0f);
+    for (int64_t i = 0; i < n; i += 8) {
+        int32_t m = rest(n - i);
+        __m256 gv = vmath_load(g + i, m), e = vmath_exp(_mm256_xor_ps(gv, sign));
+        __m256 gate = _mm256_div_ps(gv, _mm256_add_ps(one, e));
+        vmath_store(y + i, m, _mm256_mul_ps(gate, vmath_load(u + i, m)));
+    }
+}

@@ -1,0 +1,16 @@
+/* table.c: the AVX2 kernels as a table. */
+#include "engine/kernels/avx2/avx2.h"
+
+const struct krn_table krn_avx2 = {
+    .name = "avx2",
+    .matmul = krn_avx2_matmul,
+    .quantize = krn_avx2_quantize,
+    .kv_append = krn_avx2_kv_append,
+    .attention = krn_avx2_attention,
+    .rmsnorm = krn_avx2_rmsnorm,
+    .rope = krn_avx2_rope,
+    .add = krn_avx2_add,
+    .silu_mul = krn_avx2_silu_mul,
+    .argmax = krn_avx2_argmax,
+    .sum_exp = krn_avx2_sum_exp,
+};

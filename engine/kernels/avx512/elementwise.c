@@ -1,0 +1,27 @@
+/* elementwise.c: sixteen elements at a time, the rest by a mask. */
+#include "engine/kernels/avx512/avx512.h"
+#include "engine/kernels/avx512/vmath.h"
+
+static inline __mmask16 rest(int64_t n) { return n >= 16 ? 0xffff : vmath_first((int32_t)n); }
+
+void krn_avx512_add(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = rest(n - i);
+        __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i));
+        _mm512_mask_storeu_ps(x + i, mask, sum);
+    }
+}
+
+void krn_avx512_silu_mul(float *y, const float *g, const float *u, int64_t n)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = rest(n - i);
+        __m512 gv = _mm512_maskz_loadu_ps(mask, g + i);
+        __m512 e = vmath_exp(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(gv), sign)));
+        __m512 gate = _mm512_div_ps(gv, _mm512_add_ps(one, e));
+        _mm512_mask_storeu_ps(y + i, mask, _mm512_mul_ps(gate, _mm512_maskz_loadu_ps(mask, u + i)));
+    }
+}

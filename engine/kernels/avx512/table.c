@@ -1,0 +1,16 @@
+/* table.c: the AVX-512 kernels as a table. */
+#include "engine/kernels/avx512/avx512.h"
+
+const struct krn_table krn_avx512 = {
+    .name = "avx512",
+    .matmul = krn_avx512_matmul,
+    .quantize = krn_avx512_quantize,
+    .kv_append = krn_avx512_kv_append,
+    .attention = krn_avx512_attention,
+    .rmsnorm = krn_avx512_rmsnorm,
+    .rope = krn_avx512_rope,
+    .add = krn_avx512_add,
+    .silu_mul = krn_avx512_silu_mul,
+    .argmax = krn_avx512_argmax,
+    .sum_exp = krn_avx512_sum_exp,
+};

@@ -1,0 +1,313 @@
+/* test_attention.c: paged attention of every table against ref, bit for bit, and ref against the mathematics. */
+#include "base/base.h"
+#include "cases.h"
+#include "engine/file/half.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { MAX_TABLES = 8, MAX_POS = 640, N_BLOCKS = MAX_POS / KRN_KV_BLOCK };
+
+/* Two sequences over one pool whose block ids are scrambled; both are filled up to MAX_POS. */
+struct pool {
+    struct krn_kv kv;
+    size_t bytes; /* of each plane */
+    int32_t table[2][N_BLOCKS];
+    float *k, *v; /* sequence 0's rows as they were before storing: [MAX_POS][n_kv][dim] */
+};
+
+static void fill(struct pool *p, struct rnd *r, int32_t seq, float *k, float *v)
+{
+    int32_t pos[MAX_POS];
+    const int32_t *tables[MAX_POS];
+    for (int32_t i = 0; i < MAX_POS; i++) {
+        pos[i] = i;
+        tables[i] = p->table[seq];
+    }
+    int64_t n = (int64_t)MAX_POS * p->kv.n_kv * p->kv.head_dim;
+    for (int64_t i = 0; i < n; i++) {
+        k[i] = rnd_normal(r);
+        v[i] = rnd_normal(r);
+    }
+    struct krn_kv_append a = {.kv = &p->kv, .k = k, .v = v, .pos = pos, .table = tables, .t0 = 0, .t1 = MAX_POS};
+    krn_ref.kv_append(&a);
+}
+
+static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, bool f16)
+{
+    struct pool p = {.kv = {.f16 = f16, .n_kv = n_kv, .head_dim = dim}};
+    int32_t ids[2 * N_BLOCKS];
+    for (int32_t i = 0; i < 2 * N_BLOCKS; i++) {
+        int32_t j = rnd_below(r, i + 1);
+        ids[i] = ids[j];
+        ids[j] = i;
+    }
+    memcpy(p.table, ids, sizeof ids);
+    p.bytes = (size_t)(2 * N_BLOCKS * KRN_KV_BLOCK) * (size_t)(n_kv * dim) * (f16 ? 2 : 4);
+    p.kv.k = case_alloc(p.bytes);
+    p.kv.v = case_alloc(p.bytes);
+    memset(p.kv.k, 0, p.bytes);
+    memset(p.kv.v, 0, p.bytes);
+    size_t rows = (size_t)(MAX_POS * n_kv * dim) * sizeof(float);
+    p.k = xmalloc(rows);
+    p.v = xmalloc(rows);
+    fill(&p, r, 1, p.k, p.v);
+    fill(&p, r, 0, p.k, p.v);
+    return p;
+}
+
+static void pool_free(struct pool *p)
+{
+    free(p->kv.k);
+    free(p->kv.v);
+    free(p->k);
+    free(p->v);
+}
+
+/* Queries of a batch: token t stands at pos[t] of sequence seq[t]. */
+struct batch {
+    struct krn_attention a;
+    const int32_t *tables[64];
+    int32_t pos[64];
+    int64_t n_out;
+};
+
+static void batch_make(struct batch *b, struct rnd *r, const struct pool *p, const int32_t pos[], int32_t n_tok, int32_t group)
+{
+    int32_t n_head = p->kv.n_kv * group;
+    *b = (struct batch){.n_out = (int64_t)n_tok * n_head * p->kv.head_dim};
+    for (int32_t t = 0; t < n_tok; t++) {
+        b->pos[t] = pos[t];
+        b->tables[t] = p->table[rnd_below(r, 2)];
+    }
+    b->a = (struct krn_attention){.kv = &p->kv, .pos = b->pos, .table = b->tables, .n_tok = n_tok, .n_head = n_head};
+    b->a.scale = 1.0f / sqrtf((float)p->kv.head_dim);
+    b->a.q = case_floats(r, b->n_out, CASE_NORMAL);
+    b->a.out = case_alloc((size_t)b->n_out * sizeof(float));
+    b->a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, p->kv.n_kv, p->kv.head_dim) * sizeof(float));
+    b->a.i1 = n_tok * p->kv.n_kv;
+}
+
+static void batch_free(struct batch *b)
+{
+    free((void *)b->a.q);
+    free(b->a.out);
+    free(b->a.scratch);
+}
+
+/* ---- ref against the mathematics ---------------------------------------------------------------------------- */
+
+static void ref_is_softmax_times_values(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 21};
+    int32_t pos = 599, dim = 64, n_kv = 2;
+    struct pool p = pool_make(&r, n_kv, dim, false);
+    struct batch b;
+    batch_make(&b, &r, &p, &pos, 1, 2);
+    b.tables[0] = p.table[0];
+    krn_ref.attention(&b.a);
+    for (int32_t h = 0; h < 4; h++) {
+        double weight[MAX_POS], total = 0, most = -1e30;
+        const float *q = b.a.q + h * dim;
+        for (int32_t j = 0; j <= pos; j++) {
+            weight[j] = 0;
+            for (int32_t d = 0; d < dim; d++) weight[j] += (double)q[d] / 8 * (double)p.k[(j * n_kv + h / 2) * dim + d];
+            most = MAX(most, weight[j]);
+        }
+        for (int32_t j = 0; j <= pos; j++) total += weight[j] = exp(weight[j] - most);
+        for (int32_t d = 0; d < dim; d++) {
+            double o = 0;
+            for (int32_t j = 0; j <= pos; j++) o += weight[j] / total * (double)p.v[(j * n_kv + h / 2) * dim + d];
+            assert_true(fabs(o - (double)b.a.out[h * dim + d]) < 1e-5);
+        }
+    }
+    batch_free(&b);
+    pool_free(&p);
+}
+
+/* ---- tables against ref ------------------------------------------------------------------------------------- */
+
+static void check_table(const struct krn_table *table, const struct batch *b, const float *want, const char *what)
+{
+    if (memcmp(want, b->a.out, (size_t)b->n_out * sizeof *want) == 0) return;
+    fail_msg("%s of %s: head_dim %d, %d heads over %d, %s KV differs from ref", what, table->name, b->a.kv->head_dim,
+             b->a.n_head, b->a.kv->n_kv, b->a.kv->f16 ? "f16" : "f32");
+}
+
+/* Every table, whole, item by item in reverse, and one token at a time. */
+static void check_batch(struct batch *b)
+{
+    const struct krn_table *tables[MAX_TABLES];
+    int32_t n_tables = krn_table_all(tables, MAX_TABLES), n_items = b->a.i1, n_tok = b->a.n_tok;
+    size_t bytes = (size_t)b->n_out * sizeof(float);
+    float *want = xmalloc(bytes);
+    krn_ref.attention(&b->a);
+    memcpy(want, b->a.out, bytes);
+    for (int32_t i = 0; i < n_tables; i++) {
+        memset(b->a.out, 0xa5, bytes);
+        tables[i]->attention(&b->a);
+        check_table(tables[i], b, want, "attention");
+        if (i == 0) continue;
+        memset(b->a.out, 0xa5, bytes);
+        struct krn_attention one = b->a;
+        for (int32_t item = n_items - 1; item >= 0; item--) {
+            one.i0 = item;
+            one.i1 = item + 1;
+            tables[i]->attention(&one);
+        }
+        check_table(tables[i], b, want, "attention by items");
+        memset(b->a.out, 0xa5, bytes);
+        int64_t row = b->n_out / n_tok;
+        for (int32_t t = 0; t < n_tok; t++) {
+            one = b->a;
+            one.q += t * row;
+            one.out += t * row;
+            one.pos += t;
+            one.table += t;
+            one.n_tok = 1;
+            one.i1 = b->a.kv->n_kv;
+            tables[i]->attention(&one);
+        }
+        check_table(tables[i], b, want, "attention by tokens");
+    }
+    free(want);
+}
+
+static void every_table_equals_ref(void **state)
+{
+    (void)state;
+    static const int32_t dims[] = {8, 32, 64, 80, 128, 20, 100}, groups[] = {1, 2, 4, 8, 3, 7};
+    static const int32_t pos[] = {0, 1, 14, 15, 16, 17, 100, 254, 255, 256, 257, 511, 512, 600};
+    struct rnd r = {.key = 22};
+    printf("seed %llu\n", (unsigned long long)r.key);
+    for (size_t i = 0; i < COUNT_OF(dims); i++)
+        for (int32_t f16 = 0; f16 < 2; f16++) {
+            struct pool p = pool_make(&r, rnd_between(&r, 1, 2), dims[i], f16);
+            for (size_t g = 0; g < COUNT_OF(groups); g++) {
+                struct batch b;
+                int32_t first = rnd_below(&r, 9), n = dims[i] > 64 || groups[g] > 4 ? 3 : 6;
+                batch_make(&b, &r, &p, pos + first, n, groups[g]);
+                check_batch(&b);
+                batch_free(&b);
+            }
+            pool_free(&p);
+        }
+}
+
+static void extreme_scores_agree(void **state)
+{
+    (void)state;
+    static const int32_t pos[] = {599, 600, 20};
+    struct rnd r = {.key = 23};
+    struct pool p = pool_make(&r, 1, 32, true);
+    struct batch b;
+    batch_make(&b, &r, &p, pos, 3, 2);
+    b.a.scale = 40.0f; /* most weights underflow to zero */
+    check_batch(&b);
+    b.a.scale = 0.0f;
+    check_batch(&b);
+    b.a.scale = 1e-30f;
+    check_batch(&b);
+    batch_free(&b);
+    pool_free(&p);
+}
+
+static void stale_keys_past_the_query_do_not_matter(void **state)
+{
+    (void)state;
+    static const int32_t pos[] = {5, 258};
+    const struct krn_table *tables[MAX_TABLES];
+    int32_t n_tables = krn_table_all(tables, MAX_TABLES);
+    struct rnd r = {.key = 24};
+    struct pool p = pool_make(&r, 2, 32, true);
+    struct batch b;
+    batch_make(&b, &r, &p, pos, 2, 2);
+    b.tables[0] = b.tables[1] = p.table[0];
+    float *want = xmalloc((size_t)b.n_out * sizeof *want);
+    krn_ref.attention(&b.a);
+    memcpy(want, b.a.out, (size_t)b.n_out * sizeof *want);
+    for (int32_t t = 1; t >= 0; t--) { /* the rest of the last block becomes infinity; the earlier token comes last */
+        struct batch one;
+        batch_make(&one, &r, &p, pos + t, 1, 2);
+        one.tables[0] = p.table[0];
+        int64_t row = b.n_out / 2;
+        memcpy((void *)one.a.q, b.a.q + t * row, (size_t)row * sizeof(float));
+        int64_t block = p.table[0][pos[t] / KRN_KV_BLOCK];
+        for (int32_t h = 0; h < 2; h++)
+            for (int32_t d = 0; d < 32; d++)
+                for (int32_t s = pos[t] % KRN_KV_BLOCK + 1; s < KRN_KV_BLOCK; s++) {
+                    int64_t base = (block * 2 + h) * 32 * KRN_KV_BLOCK;
+                    ((uint16_t *)p.kv.k)[base + d * KRN_KV_BLOCK + s] = 0x7c00;
+                    ((uint16_t *)p.kv.v)[base + s * 32 + d] = 0x7c00;
+                }
+        for (int32_t i = 0; i < n_tables; i++) {
+            tables[i]->attention(&one.a);
+            assert_memory_equal(one.a.out, want + t * row, (size_t)row * sizeof(float));
+        }
+        batch_free(&one);
+    }
+    free(want);
+    batch_free(&b);
+    pool_free(&p);
+}
+
+/* ---- appending ---------------------------------------------------------------------------------------------- */
+
+static void every_table_appends_the_same_bytes(void **state)
+{
+    (void)state;
+    static const int32_t dims[] = {8, 32, 80, 128, 20};
+    const struct krn_table *tables[MAX_TABLES];
+    int32_t n_tables = krn_table_all(tables, MAX_TABLES);
+    struct rnd r = {.key = 25};
+    for (size_t i = 0; i < COUNT_OF(dims); i++)
+        for (int32_t f16 = 0; f16 < 2; f16++) {
+            int32_t n_kv = 3, n_tok = 7, pos[7];
+            struct pool a = pool_make(&r, n_kv, dims[i], f16);
+            const int32_t *table[7];
+            for (int32_t t = 0; t < n_tok; t++) {
+                pos[t] = 90 * t + t;
+                table[t] = a.table[t % 2];
+            }
+            float *k = case_floats(&r, (int64_t)n_tok * n_kv * dims[i], CASE_TINY);
+            float *v = case_floats(&r, (int64_t)n_tok * n_kv * dims[i], CASE_LARGE);
+            uint8_t *before = xmalloc(2 * a.bytes), *want = xmalloc(2 * a.bytes);
+            memcpy(before, a.kv.k, a.bytes);
+            memcpy(before + a.bytes, a.kv.v, a.bytes);
+            struct krn_kv_append call = {.kv = &a.kv, .k = k, .v = v, .pos = pos, .table = table, .t0 = 1, .t1 = 6};
+            for (int32_t n = 0; n < n_tables; n++) {
+                memcpy(a.kv.k, before, a.bytes);
+                memcpy(a.kv.v, before + a.bytes, a.bytes);
+                tables[n]->kv_append(&call);
+                if (n == 0) {
+                    memcpy(want, a.kv.k, a.bytes);
+                    memcpy(want + a.bytes, a.kv.v, a.bytes);
+                }
+                assert_memory_equal(a.kv.k, want, a.bytes);
+                assert_memory_equal(a.kv.v, want + a.bytes, a.bytes);
+            }
+            free(before);
+            free(want);
+            free(k);
+            free(v);
+            pool_free(&a);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ref_is_softmax_times_values),
+        cmocka_unit_test(every_table_equals_ref),
+        cmocka_unit_test(extreme_scores_agree),
+        cmocka_unit_test(stale_keys_past_the_query_do_not_matter),
+        cmocka_unit_test(every_table_appends_the_same_bytes),
+    };
+    return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
+}

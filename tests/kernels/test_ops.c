@@ -1,0 +1,282 @@
+/* test_ops.c: the small operations of every table against ref, bit for bit, over tails, alignments and special values;
+ * and the choice of a table. */
+#include "base/base.h"
+#include "cases.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { MAX_TABLES = 8 };
+static const struct krn_table *tables[MAX_TABLES];
+static int32_t n_tables;
+
+static int find_tables(void **state)
+{
+    (void)state;
+    n_tables = krn_table_all(tables, MAX_TABLES);
+    printf("tables:");
+    for (int32_t i = 0; i < n_tables; i++) printf(" %s", tables[i]->name);
+    printf("\n");
+    return 0;
+}
+
+static void assert_bits(const void *want, const void *got, int64_t n, const struct krn_table *t, const char *what, int64_t size)
+{
+    if (memcmp(want, got, (size_t)n * sizeof(float)) != 0)
+        fail_msg("%s of %s differs from ref at size %lld", what, t->name, (long long)size);
+}
+
+/* n values from a generous buffer, off alignment by `shift` floats. */
+struct pair {
+    float *base, *x;
+};
+static struct pair values(struct rnd *r, int64_t n, int32_t kind)
+{
+    int32_t shift = rnd_below(r, 16);
+    struct pair p = {.base = case_floats(r, n + 16, kind)};
+    p.x = p.base + shift;
+    return p;
+}
+
+static void quantize_agrees(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 31};
+    for (int32_t n = 0; n < 300; n++) {
+        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 9), n_tok = rnd_between(&r, 1, 5), t0 = rnd_below(&r, n_tok);
+        struct krn_act x = case_act(&r, n_tok, cols, true, n % CASE_KINDS);
+        if (n % 5 == 0) memset((float *)x.x, 0, KRN_UNIT * sizeof(float));
+        if (n % 5 == 1) ((float *)x.x)[0] = 0x1p-149f; /* alone among zeros its inverse would overflow */
+        if (n % 5 == 1) memset((float *)x.x + 1, 0, (KRN_UNIT - 1) * sizeof(float));
+        krn_ref.quantize(&x, 0, n_tok);
+        for (int32_t u = 0; u < cols / KRN_UNIT * n_tok; u++) {
+            int32_t s = 0;
+            for (int32_t i = 0; i < KRN_UNIT; i++) {
+                int32_t q = x.q[u * KRN_UNIT + i];
+                assert_true(q >= -127 && q <= 127);
+                float error = fabsf((float)q * x.d[u] - x.x[u * KRN_UNIT + i]);
+                assert_true(error <= x.d[u] * 0.5001f || x.d[u] < 0x1p-120f);
+                s += q;
+            }
+            assert_int_equal(s, x.s[u]);
+        }
+        for (int32_t i = 1; i < n_tables; i++) {
+            struct krn_act y = case_act_slice(&x, 0, cols);
+            memset(y.q, 0x55, (size_t)(cols * n_tok));
+            tables[i]->quantize(&y, t0, n_tok);
+            if (t0) assert_int_equal(y.q[0], 0x55);
+            tables[i]->quantize(&y, 0, t0);
+            assert_memory_equal(x.q, y.q, (size_t)(cols * n_tok));
+            assert_bits(x.d, y.d, cols / KRN_UNIT * n_tok, tables[i], "quantize d", cols);
+            assert_bits(x.s, y.s, cols / KRN_UNIT * n_tok, tables[i], "quantize s", cols);
+            case_act_free(&y);
+        }
+        case_act_free(&x);
+    }
+}
+
+static void halves_round_to_even(void **state)
+{
+    (void)state;
+    float x[KRN_UNIT] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, -126.5f, 0.49999997f};
+    static const int8_t want[10] = {127, 0, 2, 2, 0, -2, -2, 126, -126, 0};
+    for (int32_t i = 0; i < n_tables; i++) {
+        int8_t q[KRN_UNIT];
+        float d;
+        int32_t s;
+        struct krn_act a = {.n_tok = 1, .cols = KRN_UNIT, .x = x, .q = q, .d = &d, .s = &s};
+        tables[i]->quantize(&a, 0, 1);
+        assert_memory_equal(q, want, sizeof want);
+        assert_true(d == 1.0f && s == 127);
+    }
+}
+
+static void rmsnorm_agrees(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 7, 8, 15, 16, 17, 31, 63, 64, 65, 80, 128, 172, 288, 1000, 2048};
+    struct rnd r = {.key = 32};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            int32_t d = sizes[k];
+            struct pair x = values(&r, 3 * d, kind == CASE_LARGE ? CASE_NORMAL : kind), w = values(&r, d, kind);
+            float *want = case_alloc((size_t)(3 * d) * 4), *got = case_alloc((size_t)(3 * d) * 4);
+            krn_ref.rmsnorm(want, x.x, w.x, d, 1e-5f, 0, 3);
+            for (int32_t i = 1; i < n_tables; i++) {
+                tables[i]->rmsnorm(got, x.x, w.x, d, 1e-5f, 2, 3);
+                tables[i]->rmsnorm(got, x.x, w.x, d, 1e-5f, 0, 2);
+                assert_bits(want, got, 3 * d, tables[i], "rmsnorm", d);
+                memcpy(got, x.x, (size_t)(3 * d) * sizeof *got);
+                tables[i]->rmsnorm(got, got, w.x, d, 1e-5f, 0, 3);
+                assert_bits(want, got, 3 * d, tables[i], "rmsnorm in place", d);
+            }
+            free(x.base);
+            free(w.base);
+            free(want);
+            free(got);
+        }
+}
+
+static void rope_agrees(void **state)
+{
+    (void)state;
+    static const int32_t dims[] = {8, 16, 20, 32, 64, 80, 128};
+    struct rnd r = {.key = 33};
+    for (size_t k = 0; k < COUNT_OF(dims); k++)
+        for (int32_t part = 0; part < 2; part++)
+            for (int32_t interleaved = 0; interleaved < 2; interleaved++) {
+                int32_t dim = dims[k], rot = part ? dim / 4 * 2 : dim, n = 3 * 2 * dim;
+                struct pair x = values(&r, n, CASE_NORMAL), c0 = values(&r, rot, CASE_NORMAL), c1 = values(&r, rot, CASE_TINY);
+                const float *cs[3] = {c0.x, c1.x, c0.x};
+                float *want = case_alloc((size_t)n * 4), *got = case_alloc((size_t)n * 4);
+                memcpy(want, x.x, (size_t)n * 4);
+                krn_ref.rope(want, 2, dim, rot, interleaved, cs, 0, 3);
+                assert_memory_not_equal(want, x.x, (size_t)n * 4);
+                for (int32_t i = 1; i < n_tables; i++) {
+                    memcpy(got, x.x, (size_t)n * 4);
+                    tables[i]->rope(got, 2, dim, rot, interleaved, cs, 1, 3);
+                    assert_memory_equal(got, x.x, (size_t)(2 * dim) * 4);
+                    tables[i]->rope(got, 2, dim, rot, interleaved, cs, 0, 1);
+                    assert_bits(want, got, n, tables[i], interleaved ? "interleaved rope" : "rope", dim);
+                }
+                free(x.base);
+                free(c0.base);
+                free(c1.base);
+                free(want);
+                free(got);
+            }
+}
+
+static void rope_turns_by_the_angle(void **state)
+{
+    (void)state;
+    float cs[2] = {cosf(0.3f), sinf(0.3f)}, a[2] = {1, 0}, b[4] = {1, 7, 0, 7};
+    const float *table = cs;
+    krn_ref.rope(a, 1, 2, 2, true, &table, 0, 1);
+    assert_true(a[0] == cs[0] && a[1] == cs[1]);
+    float two[4] = {cs[0], cs[1], 1, 0};
+    table = two;
+    krn_ref.rope(b, 1, 4, 4, false, &table, 0, 1); /* pairs (0,2) and (1,3) */
+    assert_true(b[0] == cs[0] && b[2] == cs[1] && b[1] == 7 && b[3] == 7);
+}
+
+static void elementwise_agrees(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 34};
+    for (int64_t n = 1; n < 200; n += n < 40 ? 1 : 13)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            struct pair g = values(&r, n, kind), u = values(&r, n, CASE_NORMAL);
+            for (int64_t i = 0; i < n; i += 5) g.x[i] *= 60.0f; /* past both ends of e^x too */
+            float *want = case_alloc((size_t)n * 4), *got = case_alloc((size_t)n * 4 + 64);
+            krn_ref.silu_mul(want, g.x, u.x, n);
+            for (int32_t i = 1; i < n_tables; i++) {
+                memset(got, 0xa5, (size_t)n * 4 + 64);
+                tables[i]->silu_mul(got, g.x, u.x, n);
+                assert_bits(want, got, n, tables[i], "silu_mul", n);
+                for (int64_t k = n * 4; k < n * 4 + 64; k++) assert_int_equal(((uint8_t *)got)[k], 0xa5);
+                memcpy(got, g.x, (size_t)n * 4);
+                tables[i]->silu_mul(got, got, u.x, n);
+                assert_bits(want, got, n, tables[i], "silu_mul in place", n);
+            }
+            memcpy(want, g.x, (size_t)n * 4);
+            krn_ref.add(want, u.x, n);
+            for (int32_t i = 1; i < n_tables; i++) {
+                memcpy(got, g.x, (size_t)n * 4);
+                tables[i]->add(got, u.x, n);
+                assert_bits(want, got, n, tables[i], "add", n);
+            }
+            free(g.base);
+            free(u.base);
+            free(want);
+            free(got);
+        }
+}
+
+static void every_lane_computes_the_scalar_exp(void **state)
+{
+    (void)state;
+    /* sum_exp of one value is that value's e^x: the vectors' polynomial against the scalar one, densely */
+    for (int32_t i = 1; i < n_tables; i++)
+        for (float x = -90.0f; x < 90.0f; x += 0.0137f) {
+            float want = krn_exp(x), got = tables[i]->sum_exp(&x, 1, 0.0f);
+            assert_memory_equal(&want, &got, sizeof want);
+        }
+}
+
+static void sum_exp_agrees(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 15, 16, 17, 100, 1023, 1024, 1025, 2048, 5000, 32000};
+    struct rnd r = {.key = 35};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        struct pair x = values(&r, sizes[k], CASE_NORMAL);
+        for (int32_t i = 0; i < sizes[k]; i++) x.x[i] = rnd_below(&r, 10) ? x.x[i] * 5.0f - 20.0f : -INFINITY; /* masked */
+        float want = krn_ref.sum_exp(x.x, sizes[k], 1.5f);
+        double exact = 0;
+        for (int32_t i = 0; i < sizes[k]; i++) exact += exp((double)x.x[i] - 1.5);
+        assert_true(fabs((double)want - exact) <= 2e-6 * exact);
+        for (int32_t i = 1; i < n_tables; i++) {
+            float got = tables[i]->sum_exp(x.x, sizes[k], 1.5f);
+            assert_bits(&want, &got, 1, tables[i], "sum_exp", sizes[k]);
+        }
+        free(x.base);
+    }
+}
+
+static void argmax_finds_the_first_of_the_largest(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 36};
+    for (int32_t n = 1; n < 400; n++) {
+        struct pair x = values(&r, n, n % CASE_KINDS);
+        int32_t at = rnd_below(&r, n), again = rnd_below(&r, n);
+        x.x[at] = x.x[again] = 0x1p+70f;
+        for (int32_t i = 0; i < n_tables; i++) assert_int_equal(tables[i]->argmax(x.x, n), MIN(at, again));
+        for (int32_t i = 0; i < n; i++) x.x[i] = rnd_below(&r, 2) ? NAN : n % 3 ? -INFINITY : -1.0f;
+        x.x[at] = n % 3 ? -INFINITY : -1.0f;
+        int32_t want = 0;
+        while (isnan(x.x[want])) want++;
+        for (int32_t i = 0; i < n_tables; i++) assert_int_equal(tables[i]->argmax(x.x, n), want);
+        for (int32_t i = 0; i < n; i++) x.x[i] = NAN;
+        for (int32_t i = 0; i < n_tables; i++) assert_int_equal(tables[i]->argmax(x.x, n), 0);
+        free(x.base);
+    }
+}
+
+static void a_table_is_picked_by_name_or_the_best(void **state)
+{
+    (void)state;
+    const struct krn_table *t = NULL;
+    assert_int_equal(krn_table_pick("auto", &t), OK);
+    assert_ptr_equal(t, tables[n_tables - 1]);
+    assert_int_equal(krn_table_pick(NULL, &t), OK);
+    assert_ptr_equal(t, tables[n_tables - 1]);
+    assert_int_equal(krn_table_pick("ref", &t), OK);
+    assert_ptr_equal(t, &krn_ref);
+    assert_int_equal(krn_table_pick("sse9", &t), ERR_BAD_CONFIG);
+    assert_non_null(strstr(err_text(), "sse9"));
+    assert_non_null(strstr(err_text(), "ref"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantize_agrees),
+        cmocka_unit_test(halves_round_to_even),
+        cmocka_unit_test(rmsnorm_agrees),
+        cmocka_unit_test(rope_agrees),
+        cmocka_unit_test(rope_turns_by_the_angle),
+        cmocka_unit_test(elementwise_agrees),
+        cmocka_unit_test(every_lane_computes_the_scalar_exp),
+        cmocka_unit_test(sum_exp_agrees),
+        cmocka_unit_test(argmax_finds_the_first_of_the_largest),
+        cmocka_unit_test(a_table_is_picked_by_name_or_the_best),
+    };
+    return cmocka_run_group_tests_name("ops", tests, find_tables, NULL);
+}
