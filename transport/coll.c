@@ -9,7 +9,6 @@
 #include "transport/coll_reduce.h"
 
 #include <inttypes.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,12 +188,6 @@ void trn_coll_reduce_parts(const struct coll_cut *cut, int32_t size, const float
     trn_reduce_run(&plan, part, out, n);
 }
 
-bool trn_coll_may_spin(int32_t n_ranks)
-{
-    cpu_set_t cpus;
-    return !sched_getaffinity(0, sizeof cpus, &cpus) && CPU_COUNT(&cpus) >= n_ranks;
-}
-
 static const char *what(struct trn_coll *c, char *text, size_t n)
 {
     snprintf(text, n, "%s %s #%" PRIu64, c->ops->name, atomic_load_explicit(&c->now_op, memory_order_relaxed),
@@ -218,6 +211,9 @@ enum err trn_coll_lost(struct trn_coll *c, int32_t rank, const char *how)
 enum err trn_coll_wrong_length(struct trn_coll *c, int32_t rank, int64_t seen, int64_t expected)
 {
     char t[80];
+    if (seen < 0)
+        return err_raise(ERR_LINK_PROTOCOL, "%s: rank %d sent more than the %" PRId64 " bytes that were expected",
+                         what(c, t, sizeof t), rank, expected);
     return err_raise(ERR_LINK_PROTOCOL, "%s: rank %d sent %" PRId64 " bytes where %" PRId64 " were expected",
                      what(c, t, sizeof t), rank, seen, expected);
 }

@@ -5,8 +5,6 @@
 
 #include "transport/coll.h"
 
-#include <stdbool.h>
-
 /* One turn of a spinning wait. */
 static inline void trn_coll_pause(void)
 {
@@ -16,9 +14,6 @@ static inline void trn_coll_pause(void)
     __asm__ volatile("yield");
 #endif
 }
-
-/* May n ranks of this host spin: is there a processor for each of them? */
-bool trn_coll_may_spin(int32_t n_ranks);
 
 /* Say whom c waits for now (trn_coll_now shows it). */
 static inline void trn_coll_waiting(struct trn_coll *c, int32_t rank)
@@ -30,7 +25,7 @@ static inline void trn_coll_waiting(struct trn_coll *c, int32_t rank)
 enum err trn_coll_late(struct trn_coll *c, int32_t rank, int64_t timeout_us);
 /* "shm all_reduce #48213: rank 2 is lost (its process ended)". Returns PEER_LOST. */
 enum err trn_coll_lost(struct trn_coll *c, int32_t rank, const char *how);
-/* "mpi recv #17: rank 2 sent 40 bytes where 64 were expected". Returns LINK_PROTOCOL. */
+/* "mpi recv #17: rank 2 sent 40 bytes where 64 were expected"; seen -1: unknown, but longer. Returns LINK_PROTOCOL. */
 enum err trn_coll_wrong_length(struct trn_coll *c, int32_t rank, int64_t seen, int64_t expected);
 
 #endif

@@ -13,6 +13,7 @@
 #include "transport/coll_reduce.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,8 +69,9 @@ static enum err wait_for(struct trn_coll *c, int32_t r, int64_t until_us, int64_
     enum err rc = OK;
     if (arrived(g, r, c->seq)) return OK;
     trn_coll_waiting(c, r);
-    for (int64_t t = clock_us() + SPIN_US; g->may_spin && clock_us() < t;) {
-        for (int i = 0; i < 32; i++) trn_coll_pause();
+    for (int64_t t = clock_us() + SPIN_US; clock_us() < t;) {
+        sched_yield(); /* the other may be waiting for this very processor */
+        for (int i = 0; i < 32 && g->may_spin; i++) trn_coll_pause();
         if (arrived(g, r, c->seq)) return OK;
     }
     pthread_mutex_lock(&g->lock);
@@ -220,7 +222,8 @@ static struct local_group *open_group(int32_t n)
     if (!g) return NULL;
     memset(g, 0, bytes);
     g->size = n;
-    g->may_spin = trn_coll_may_spin(n);
+    cpu_set_t cpus;
+    g->may_spin = !sched_getaffinity(0, sizeof cpus, &cpus) && CPU_COUNT(&cpus) >= n;
     g->box = xcalloc((size_t)n * (size_t)n, sizeof *g->box);
     for (int32_t i = 0; i < n * n; i++) g->box[i] = mailbox_open();
     pthread_condattr_t a;

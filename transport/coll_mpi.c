@@ -18,14 +18,15 @@
 #include <string.h>
 
 enum {
-    SPIN_US = 40,            /* then give way */
+    SPIN_US = 3,             /* then give way */
     YIELD_US = 200,          /* then sleep */
     NAP_US = 100,            /* longest sleep while the wait is one of a busy step */
     BUSY_US = 100000,        /* beyond this wait nobody is in a hurry */
     DOZE_US = 2000,
     TREE_WIDTH = 8,          /* broadcast: children of a rank */
     ONE_SHOT_BYTES = 65536,  /* all_reduce: all parts together; above, each rank reduces a slice */
-    MAX_PENDING = 64,
+    PIECE_BYTES = 60 << 10,  /* of a message between ranks: goes out without the receiver's consent over TCP */
+    MAX_PENDING = 1024,
     CLOSE_US = 1000000
 };
 static const int64_t MESSAGE_BYTES = (int64_t)1 << 30; /* MPI counts are int */
@@ -45,7 +46,7 @@ struct mpi_coll {
     struct trn_coll base;
     MPI_Comm comm;
     int32_t world[COLL_MAX_RANKS];
-    int tag_coll, tag_p2p;
+    int tag_coll, tag_more, tag_last; /* a piece of a message that goes on; its last or only piece */
     bool may_spin;
     /* requests of the running operation and the rank each waits for */
     MPI_Request *req;
@@ -379,8 +380,8 @@ static enum err make_room(struct mpi_coll *m, int64_t more, int64_t timeout_us)
     return OK;
 }
 
-static enum err send_message(struct mpi_coll *m, int32_t to, const unsigned char *data, int64_t bytes,
-                             int64_t timeout_us)
+static enum err send_piece(struct mpi_coll *m, int32_t to, const unsigned char *data, int64_t bytes, int tag,
+                           int64_t timeout_us)
 {
     enum err rc = make_room(m, bytes, timeout_us);
     if (rc) return rc;
@@ -392,55 +393,66 @@ static enum err send_message(struct mpi_coll *m, int32_t to, const unsigned char
     m->newest = &p->next;
     m->n_pending++;
     m->pending_bytes += bytes;
-    return trn_mpi_env_error(MPI_Isend(p->data, (int)bytes, MPI_BYTE, m->world[to], m->tag_p2p, m->comm, &p->req),
+    return trn_mpi_env_error(MPI_Isend(p->data, (int)bytes, MPI_BYTE, m->world[to], tag, m->comm, &p->req),
                              "MPI_Isend");
 }
 
 static enum err mpi_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
 {
-    const unsigned char *at = data;
+    struct mpi_coll *m = self_of(c);
+    int64_t until_us = clock_us() + timeout_us, at = 0;
     enum err rc;
     do {
-        int64_t k = MIN(bytes, MESSAGE_BYTES);
-        rc = send_message(self_of(c), to, at, k, timeout_us);
-        bytes -= k;
+        int64_t k = MIN(bytes - at, PIECE_BYTES);
+        int tag = at + k < bytes ? m->tag_more : m->tag_last;
+        rc = send_piece(m, to, (const unsigned char *)data + at, k, tag, MAX(until_us - clock_us(), 0));
         at += k;
-    } while (bytes > 0 && !rc);
+    } while (at < bytes && !rc);
     return rc;
 }
 
-static enum err recv_message(struct mpi_coll *m, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
+/* Wait for the next piece. When it has another tag or length than expected the two sides speak of different messages:
+ * messages are matched in the order sent, so a last piece in place of one that goes on means that none will come. */
+static enum err match_piece(struct mpi_coll *m, int32_t from, int64_t bytes, bool last, MPI_Message *msg, int64_t *seen,
+                            struct wait *w)
 {
-    struct wait w = wait_begin(m, timeout_us);
-    MPI_Message msg;
+    int tag = last ? m->tag_last : m->tag_more, other = last ? m->tag_more : m->tag_last, found = 0, count = 0;
     MPI_Status st;
-    int found = 0, count = 0;
     enum err rc;
     trn_coll_waiting(&m->base, from);
     for (;;) {
-        TRY(trn_mpi_env_error(MPI_Improbe(m->world[from], m->tag_p2p, m->comm, &found, &msg, &st), "MPI_Improbe"));
+        TRY(trn_mpi_env_error(MPI_Improbe(m->world[from], tag, m->comm, &found, msg, &st), "MPI_Improbe"));
         if (found) break;
-        if (!wait_turn(&w)) return trn_coll_late(&m->base, from, timeout_us);
+        if (w->n % 16 == 8) {
+            TRY(trn_mpi_env_error(MPI_Iprobe(m->world[from], other, m->comm, &found, &st), "MPI_Iprobe"));
+            if (found) break;
+        }
+        if (!wait_turn(w)) return trn_coll_late(&m->base, from, w->timeout_us);
     }
     TRY(trn_mpi_env_error(MPI_Get_count(&st, MPI_BYTE, &count), "MPI_Get_count"));
-    if (count != bytes) return trn_coll_wrong_length(&m->base, from, count, bytes);
-    TRY(trn_mpi_env_error(MPI_Imrecv(data, count, MPI_BYTE, &msg, post(m, from)), "MPI_Imrecv"));
-    return finish(m, timeout_us);
+    *seen = st.MPI_TAG == m->tag_last ? count : INT64_MIN; /* one that goes on: who knows how long */
+    if (st.MPI_TAG != tag || count != bytes) rc = ERR_LINK_PROTOCOL;
 out:
     return rc;
 }
 
 static enum err mpi_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
 {
-    unsigned char *at = data;
+    struct mpi_coll *m = self_of(c);
+    int64_t until_us = clock_us() + timeout_us, at = 0, seen = 0;
+    MPI_Message msg;
     enum err rc;
     do {
-        int64_t k = MIN(bytes, MESSAGE_BYTES);
-        rc = recv_message(self_of(c), from, at, k, timeout_us);
-        bytes -= k;
+        struct wait w = wait_begin(m, MAX(until_us - clock_us(), 0));
+        int64_t k = MIN(bytes - at, PIECE_BYTES);
+        rc = match_piece(m, from, k, at + k == bytes, &msg, &seen, &w);
+        if (rc == ERR_LINK_PROTOCOL) return trn_coll_wrong_length(c, from, seen < 0 ? -1 : at + seen, bytes);
+        if (rc) return rc;
+        rc = trn_mpi_env_error(MPI_Imrecv((unsigned char *)data + at, (int)k, MPI_BYTE, &msg, post(m, from)),
+                               "MPI_Imrecv");
         at += k;
-    } while (bytes > 0 && !rc);
-    return rc;
+    } while (at < bytes && !rc);
+    return rc ? rc : finish(m, MAX(until_us - clock_us(), 0));
 }
 
 /* ---- open and close ---- */
@@ -487,9 +499,9 @@ static enum err check_open(const int32_t members[], int32_t size, int32_t tag, i
     TRY(trn_mpi_env_error(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_ub, &found), "MPI_Comm_get_attr"));
     if (size < 1 || size > COLL_MAX_RANKS)
         return err_raise(ERR_BAD_CONFIG, "an mpi group of %d ranks, 1..%d needed", size, COLL_MAX_RANKS);
-    if (tag < 0 || (found && tag > (*tag_ub - 1) / 2))
+    if (tag < 0 || (found && tag > (*tag_ub - 2) / 3))
         return err_raise(ERR_BAD_CONFIG, "an mpi group with tag %d, 0..%d needed", tag,
-                         found ? (*tag_ub - 1) / 2 : INT32_MAX / 2);
+                         found ? (*tag_ub - 2) / 3 : INT32_MAX / 3);
     *rank = -1;
     for (int32_t i = 0; i < size; i++) {
         if (members[i] < 0 || members[i] >= world_size)
@@ -511,8 +523,9 @@ enum err trn_coll_mpi_open(struct trn_coll **out, const int32_t members[], int32
     m->base = (struct trn_coll){.ops = &mpi_ops, .rank = rank, .size = size, .now_rank = -1};
     m->comm = trn_mpi_env_comm();
     for (int32_t i = 0; i < size; i++) m->world[i] = members[i];
-    m->tag_coll = 2 * tag;
-    m->tag_p2p = 2 * tag + 1;
+    m->tag_coll = 3 * tag;
+    m->tag_more = 3 * tag + 1;
+    m->tag_last = 3 * tag + 2;
     m->may_spin = trn_mpi_env_may_spin();
     m->newest = &m->oldest;
     *out = &m->base;

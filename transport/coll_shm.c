@@ -66,7 +66,7 @@ static enum err wait_all(struct shm_coll *m, uint32_t step)
 }
 
 static unsigned char *slot(struct shm_coll *m, int32_t rank) { return trn_shm_seg_slot(m->seg, rank, m->step); }
-static void arrive(struct shm_coll *m) { trn_shm_flag_post(trn_shm_seg_step(m->seg, m->base.rank), m->step); }
+static void arrive(struct shm_coll *m) { trn_shm_seg_post(m->seg, trn_shm_seg_step(m->seg, m->base.rank), m->step); }
 
 /* Begin the next step; when this rank will fill its slot, wait until it may (I2). */
 static enum err next_step(struct shm_coll *m, bool fills)
@@ -274,7 +274,7 @@ static enum err shm_send(struct trn_coll *c, int32_t to, const void *data, int64
         if (rc) return rc;
         if (head) ring_put(&e, &bytes, head);
         ring_put(&e, from, k);
-        trn_shm_flag_post(written, e.at);
+        trn_shm_seg_post(m->seg, written, e.at);
         from += k;
         left -= k;
         head = 0;
@@ -300,7 +300,7 @@ static enum err shm_recv(struct trn_coll *c, int32_t from, void *data, int64_t b
         rc = wait_flag(m, written, e.at + k, from);
         if (rc) return rc;
         ring_take(&e, to, k);
-        trn_shm_flag_post(read, e.at);
+        trn_shm_seg_post(m->seg, read, e.at);
         to += k;
         left -= k;
         head = 0;

@@ -3,10 +3,9 @@
  * MPI is entered with THREAD_SERIALIZED: one thread does all MPI, but it need not be the process's first. */
 #include "transport/coll_open.h"
 
-#include "transport/coll_impl.h"
 #include "transport/mpi_impl.h"
 
-#include <stdio.h>
+#include <sched.h>
 #include <stdlib.h>
 
 static struct {
@@ -31,16 +30,20 @@ static enum err host_init(void)
 {
     MPI_Comm host = MPI_COMM_NULL;
     int rank = 0, size = 0, first = env.rank;
+    cpu_set_t mine, all;
+    CPU_ZERO(&mine);
+    sched_getaffinity(0, sizeof mine, &mine);
     enum err rc;
     TRY(trn_mpi_env_error(MPI_Comm_split_type(env.comm, MPI_COMM_TYPE_SHARED, env.rank, MPI_INFO_NULL, &host),
                           "MPI_Comm_split_type"));
     TRY(trn_mpi_env_error(MPI_Comm_rank(host, &rank), "MPI_Comm_rank"));
     TRY(trn_mpi_env_error(MPI_Comm_size(host, &size), "MPI_Comm_size"));
     TRY(trn_mpi_env_error(MPI_Bcast(&first, 1, MPI_INT, 0, host), "MPI_Bcast"));
+    TRY(trn_mpi_env_error(MPI_Allreduce(&mine, &all, (int)sizeof all, MPI_BYTE, MPI_BOR, host), "MPI_Allreduce"));
     env.host_rank = rank;
     env.host_size = size;
     env.host_first = first;
-    env.may_spin = trn_coll_may_spin(size);
+    env.may_spin = CPU_COUNT(&all) >= size;
 out:
     if (host != MPI_COMM_NULL) MPI_Comm_free(&host);
     return rc;

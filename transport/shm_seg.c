@@ -27,7 +27,7 @@
 enum {
     MAGIC = 0x54534d31,
     SPIN_US = 50,
-    N_YIELD = 8,       /* instead of spinning, when ranks outnumber processors */
+    N_YIELD = 8,       /* instead of spinning, where that cannot help */
     SLICE_US = 50000,  /* between looks at a peer that is waited for */
     SLOTS_TOTAL = 8 << 20, SLOT_MIN = 64 << 10, SLOT_MAX = 512 << 10,
     RINGS_TOTAL = 16 << 20, RING_MIN = 4 << 10, RING_MAX = 1 << 20
@@ -39,9 +39,11 @@ struct seg_rank {
     struct trn_shm_flag step;
     struct trn_shm_flag present; /* 1: attached */
     _Atomic uint32_t left;
+    _Atomic int32_t cpu; /* where it was at its last post */
     /* written before `present` */
     int32_t pid;
     uint64_t started, pid_ns;
+    cpu_set_t cpus; /* it may run on these */
 };
 
 struct seg_head {
@@ -136,30 +138,33 @@ static void wake(struct trn_shm_flag *f)
     if (atomic_load(&f->sleepers)) syscall(SYS_futex, &f->value, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-void trn_shm_flag_post(struct trn_shm_flag *f, uint32_t value)
+void trn_shm_seg_post(struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t value)
 {
+    atomic_store_explicit(&s->head->rank[s->rank].cpu, sched_getcpu(), memory_order_relaxed);
     atomic_store(&f->value, value);
     wake(f);
 }
 
-static bool spin(const struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t target)
+/* Spinning helps only while the rank waited for runs elsewhere; on one processor it would keep that rank from running. */
+static bool may_spin(const struct trn_shm_seg *s, int32_t rank)
 {
-    if (!s->may_spin) {
-        for (int i = 0; i < N_YIELD; i++) {
+    return s->may_spin && atomic_load_explicit(&s->head->rank[rank].cpu, memory_order_relaxed) != sched_getcpu();
+}
+
+static bool spin(const struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t target, int32_t rank)
+{
+    int n_yield = 0;
+    for (int64_t end = 0, now = 0; now <= end && n_yield < N_YIELD; now = clock_us()) {
+        if (!end) end = clock_us() + SPIN_US;
+        if (!may_spin(s, rank)) {
             sched_yield();
-            if (trn_shm_flag_reached(f, target)) return true;
+            n_yield++;
         }
-        return false;
-    }
-    for (int i = 0; i < 64; i++) { /* most waits end here; no clock is read */
-        if (trn_shm_flag_reached(f, target)) return true;
-        trn_coll_pause();
-    }
-    for (int64_t end = clock_us() + SPIN_US; clock_us() < end;)
         for (int i = 0; i < 32; i++) {
             if (trn_shm_flag_reached(f, target)) return true;
             trn_coll_pause();
         }
+    }
     return false;
 }
 
@@ -183,7 +188,7 @@ enum trn_shm_wait trn_shm_seg_wait(struct trn_shm_seg *s, struct trn_shm_flag *f
                                    int64_t until_us)
 {
     enum trn_shm_wait w;
-    if (trn_shm_flag_reached(f, target) || spin(s, f, target)) return SHM_REACHED;
+    if (trn_shm_flag_reached(f, target) || spin(s, f, target, rank)) return SHM_REACHED;
     atomic_fetch_add(&f->sleepers, 1);
     do w = sleep_once(s, f, target, rank, until_us);
     while (w == SHM_LATE && clock_us() < until_us);
@@ -210,7 +215,6 @@ static struct trn_shm_seg *layout(const char *name, int32_t rank, int32_t size)
     struct trn_shm_seg *s = xcalloc(1, sizeof *s);
     s->rank = rank;
     s->size = size;
-    s->may_spin = trn_coll_may_spin(size);
     s->slot_bytes = power_of_two_below(CLAMP(SLOTS_TOTAL / (2 * size), SLOT_MIN, SLOT_MAX));
     s->ring_bytes = power_of_two_below(CLAMP(RINGS_TOTAL / (size * size), RING_MIN, RING_MAX));
     s->total_bytes = ROUND_UP((int64_t)sizeof(struct seg_head), 4096) + flags_bytes(size) + 2 * size * s->slot_bytes +
@@ -239,7 +243,18 @@ static void sign_in(struct trn_shm_seg *s)
     me->pid = getpid();
     me->started = start_of(me->pid);
     me->pid_ns = own_pid_ns();
+    CPU_ZERO(&me->cpus);
+    sched_getaffinity(0, sizeof me->cpus, &me->cpus);
     s->signed_in = true;
+}
+
+/* Is there a processor for each rank, among all that some rank may run on? Asked when all have signed in. */
+static bool enough_cpus(const struct trn_shm_seg *s)
+{
+    cpu_set_t all;
+    CPU_ZERO(&all);
+    for (int32_t r = 0; r < s->size; r++) CPU_OR(&all, &all, &s->head->rank[r].cpus);
+    return CPU_COUNT(&all) >= s->size;
 }
 
 static enum err create(struct trn_shm_seg *s)
@@ -282,7 +297,7 @@ static enum err gather(struct trn_shm_seg *s, int64_t until_us, int64_t timeout_
     }
     shm_unlink(s->path);
     if (rc) atomic_store(&s->head->rank[0].left, 1);
-    else trn_shm_flag_post(&s->head->go, 1);
+    else trn_shm_seg_post(s, &s->head->go, 1);
     return rc;
 }
 
@@ -338,7 +353,7 @@ static enum err attach(struct trn_shm_seg *s, int64_t until_us, int64_t timeout_
     if (atomic_load(&s->head->rank[s->rank].present.value))
         return err_raise(ERR_BAD_CONFIG, "shared memory %s: rank %d is there already", s->path, s->rank);
     sign_in(s);
-    trn_shm_flag_post(&s->head->rank[s->rank].present, 1);
+    trn_shm_seg_post(s, &s->head->rank[s->rank].present, 1);
     enum trn_shm_wait w = trn_shm_seg_wait(s, &s->head->go, 1, 0, until_us);
     if (w == SHM_ENDED) shm_unlink(s->path); /* it died before it could */
     return w ? not_in_time(s, w, 0, timeout_us) : OK;
@@ -358,6 +373,7 @@ enum err trn_shm_seg_open(struct trn_shm_seg **out, const char *name, int32_t ra
     int64_t until_us = clock_us() + timeout_us;
     enum err rc;
     TRY(rank == 0 ? gather(s, until_us, timeout_us) : attach(s, until_us, timeout_us));
+    s->may_spin = enough_cpus(s);
     *out = s;
     s = NULL;
 out:

@@ -341,6 +341,31 @@ static bool wrong_length_is_a_protocol_error(struct trn_coll *c, struct trn_coll
     return true;
 }
 
+/* Lengths at which an implementation may cut a message in pieces: 60 KiB and a multiple. */
+static bool wrong_length(struct trn_coll *c, struct trn_coll *sync, int64_t sent, int64_t expected)
+{
+    unsigned char *data = xcalloc(200000, 1);
+    enum err rc = OK;
+    if (c->rank == 0) rc = trn_coll_send(c, 1, data, sent, LONG_US);
+    if (c->rank == 1) rc = trn_coll_recv(c, 0, data, expected, LONG_US);
+    free(data);
+    CHECK(rc == (c->rank == 1 ? ERR_LINK_PROTOCOL : OK));
+    CHECK(trn_coll_barrier(sync, LONG_US) == OK);
+    return true;
+}
+
+static bool longer_message_is_not_cut_short(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+{
+    (void)seed;
+    return wrong_length(c, sync, 100000, 61440);
+}
+
+static bool shorter_message_is_not_waited_out(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+{
+    (void)seed;
+    return wrong_length(c, sync, 61440, 122880);
+}
+
 /* ---- arguments and failures ---- */
 
 static bool bad_arguments_are_refused_and_harmless(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
@@ -454,6 +479,8 @@ const struct coll_case coll_cases[] = {
     {"crossing_messages_do_not_lock", crossing_messages_do_not_lock, 2, false},
     {"empty_messages_count_as_messages", empty_messages_count_as_messages, 2, false},
     {"wrong_length_is_a_protocol_error", wrong_length_is_a_protocol_error, 2, false},
+    {"longer_message_is_not_cut_short", longer_message_is_not_cut_short, 2, false},
+    {"shorter_message_is_not_waited_out", shorter_message_is_not_waited_out, 2, false},
     {"bad_arguments_are_refused_and_harmless", bad_arguments_are_refused_and_harmless, 1, false},
     {"counts_what_it_did", counts_what_it_did, 1, false},
     {"all_reduce_has_a_deadline", all_reduce_has_a_deadline, 2, false},
