@@ -45,7 +45,7 @@ void krn_unpack_row(const struct krn_mat *m, int32_t row, float *dst);
 /* ---- activations ----------------------------------------------------------------------------------------- */
 
 /* n_tok rows of K values. For a quantised matrix in the default mode q,d,s are used, else x.
- * Quantisation per unit of 32: amax = max|x|; d = amax / 127; inv = amax > 0 ? 127 / amax : 0;
+ * Quantisation per unit of 32: amax = max|x|; d = amax / 127; inv = amax > 0 ? min(127 / amax, FLT_MAX) : 0;
  * q = round-half-even(x * inv) in [-127,127]; s = sum of q (exact, int32). */
 struct krn_act {
     int32_t n_tok, cols;

@@ -4,12 +4,12 @@
 
 static void append_f16(uint16_t *k, uint16_t *v, const float *k_row, const float *v_row, int32_t dim)
 {
-    const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
     for (int32_t d = 0; d < dim; d += 8) {
         int32_t n = MIN(dim - d, 8);
         uint16_t k_half[8], v_half[8];
-        _mm_storeu_si128((__m128i *)k_half, _mm256_cvtps_ph(vmath_load(k_row + d, n), nearest));
-        _mm_storeu_si128((__m128i *)v_half, _mm256_cvtps_ph(vmath_load(v_row + d, n), nearest));
+        _mm_storeu_si128((__m128i *)k_half, _mm256_cvtps_ph(vmath_load(k_row + d, n), NEAREST));
+        _mm_storeu_si128((__m128i *)v_half, _mm256_cvtps_ph(vmath_load(v_row + d, n), NEAREST));
         memcpy(v + d, v_half, (size_t)n * sizeof *v);
         for (int32_t i = 0; i < n; i++) k[(d + i) * KRN_KV_BLOCK] = k_half[i];
     }

@@ -4,12 +4,13 @@
 
 static void append_f16(uint16_t *k, uint16_t *v, const float *k_row, const float *v_row, int32_t dim)
 {
+    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
     for (int32_t d = 0; d < dim; d += 16) {
         __mmask16 mask = vmath_first(dim - d);
         uint16_t half[16];
         __m512 kf = _mm512_maskz_loadu_ps(mask, k_row + d), vf = _mm512_maskz_loadu_ps(mask, v_row + d);
-        _mm256_storeu_si256((__m256i *)half, _mm512_cvtps_ph(kf, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-        _mm256_mask_storeu_epi16(v + d, mask, _mm512_cvtps_ph(vf, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm256_storeu_si256((__m256i *)half, _mm512_cvtps_ph(kf, NEAREST));
+        _mm256_mask_storeu_epi16(v + d, mask, _mm512_cvtps_ph(vf, NEAREST));
         for (int32_t i = 0; i < 16 && d + i < dim; i++) k[(d + i) * KRN_KV_BLOCK] = half[i];
     }
 }

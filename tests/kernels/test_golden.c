@@ -1,0 +1,185 @@
+/* test_golden.c: the bits of every operation on fixed inputs, as checksums in the tree.
+ *
+ * The other suites say that all tables agree; this one says that they still say what they said: across commits,
+ * compilers and machines. A change here is a change of docs/exactness.md. Run with --print for the present values. */
+#include "base/base.h"
+#include "cases.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+struct golden {
+    const char *name;
+    uint64_t sum;
+};
+
+static uint64_t fnv1a(const void *p, size_t n)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)p)[i]) * 0x100000001b3u;
+    return h;
+}
+
+/* A matrix in 7 leaves against 3 tokens. */
+static uint64_t matmul(const struct krn_table *k, enum dtype type, bool quantise)
+{
+    enum { ROWS = 40, COLS = 512, TOK = 3, LEAVES = 7 };
+    struct rnd r = {.key = 51 + type};
+    int32_t bound[LEAVES + 1];
+    struct krn_leaves l;
+    struct case_file f = case_file_make(&r, type, ROWS, COLS);
+    struct krn_mat w = case_pack(&f, 0, COLS);
+    struct krn_act x = case_act(&r, TOK, COLS, quantise, CASE_NORMAL);
+    case_bounds(&r, LEAVES, COLS, KRN_UNIT, bound);
+    case_leaves(bound, LEAVES, 0, LEAVES, &l);
+    float y[TOK * ROWS];
+    k->matmul(&(struct krn_matmul){.w = &w, .x = &x, .leaves = &l, .y = y, .y_stride = ROWS, .row1 = ROWS});
+    free((void *)w.data);
+    case_act_free(&x);
+    case_file_free(&f);
+    return fnv1a(y, sizeof y);
+}
+
+static uint64_t quantize(const struct krn_table *k)
+{
+    struct rnd r = {.key = 61};
+    struct krn_act x = case_act(&r, 5, 640, true, CASE_TINY);
+    k->quantize(&x, 0, 5);
+    uint64_t sum = fnv1a(x.q, 5 * 640) ^ fnv1a(x.d, 5 * 20 * sizeof *x.d) ^ fnv1a(x.s, 5 * 20 * sizeof *x.s);
+    case_act_free(&x);
+    return sum;
+}
+
+static uint64_t attention(const struct krn_table *k, bool f16)
+{
+    enum { N = 300, DIM = 64, KV = 2, HEADS = 6, BLOCKS = 19 };
+    struct rnd r = {.key = 62};
+    size_t bytes = (size_t)BLOCKS * KV * DIM * KRN_KV_BLOCK * sizeof(float);
+    struct krn_kv kv = {.k = case_alloc(bytes), .v = case_alloc(bytes), .f16 = f16, .n_kv = KV, .head_dim = DIM};
+    memset(kv.k, 0, bytes);
+    memset(kv.v, 0, bytes);
+    int32_t table[BLOCKS], pos[N];
+    const int32_t *tables[N];
+    for (int32_t i = 0; i < BLOCKS; i++) table[i] = i * 7 % BLOCKS;
+    for (int32_t i = 0; i < N; i++) {
+        pos[i] = i;
+        tables[i] = table;
+    }
+    float *rows_k = case_floats(&r, N * KV * DIM, CASE_NORMAL), *rows_v = case_floats(&r, N * KV * DIM, CASE_NORMAL);
+    float *q = case_floats(&r, 2 * HEADS * DIM, CASE_NORMAL), out[2 * HEADS * DIM];
+    float *scratch = case_alloc((size_t)krn_attention_scratch(HEADS, KV, DIM) * sizeof *scratch);
+    k->kv_append(&(struct krn_kv_append){.kv = &kv, .k = rows_k, .v = rows_v, .pos = pos, .table = tables, .t1 = N});
+    k->attention(&(struct krn_attention){.kv = &kv, .q = q, .out = out, .pos = pos + N - 2, .table = tables, .n_tok = 2,
+                                         .n_head = HEADS, .scale = 0.125f, .scratch = scratch, .i1 = 2 * KV});
+    free(kv.k);
+    free(kv.v);
+    free(rows_k);
+    free(rows_v);
+    free(q);
+    free(scratch);
+    return fnv1a(out, sizeof out);
+}
+
+static uint64_t rows(const struct krn_table *k)
+{
+    enum { N = 200 };
+    struct rnd r = {.key = 63};
+    float *x = case_floats(&r, N, CASE_NORMAL), *w = case_floats(&r, N, CASE_NORMAL), y[4 * N];
+    const float *cs = w;
+    k->rmsnorm(y, x, w, N, 1e-6f, 0, 1);
+    memcpy(y + N, x, N * sizeof *x);
+    k->rope(y + N, 1, N, N, true, &cs, 0, 1);
+    memcpy(y + 2 * N, x, N * sizeof *x);
+    k->rope(y + 2 * N, 1, N, N, false, &cs, 0, 1);
+    k->silu_mul(y + 3 * N, x, w, N);
+    free(x);
+    free(w);
+    return fnv1a(y, sizeof y);
+}
+
+static uint64_t vocabulary(const struct krn_table *k)
+{
+    struct rnd r = {.key = 64};
+    float *x = case_floats(&r, 5000, CASE_NORMAL), sum = k->sum_exp(x, 5000, 2.0f);
+    free(x);
+    return fnv1a(&sum, sizeof sum);
+}
+
+static uint64_t functions(void)
+{
+    float y[2000];
+    for (int32_t i = 0; i < 1000; i++) {
+        y[i] = krn_exp((float)(i - 500) * 0.17f);
+        y[1000 + i] = krn_log((float)(i + 1) * 0.0173f);
+    }
+    return fnv1a(y, sizeof y);
+}
+
+static uint64_t compute(const struct krn_table *k, const char *name)
+{
+    for (int32_t t = 0; t < DTYPE_COUNT; t++) {
+        size_t n = strlen(dtype_name((enum dtype)t));
+        if (strncmp(name, "matmul ", 7) || strncmp(name + 7, dtype_name((enum dtype)t), n)) continue;
+        if (strcmp(name + 7 + n, " f32") == 0) return matmul(k, (enum dtype)t, false);
+        if (strcmp(name + 7 + n, " int8") == 0) return matmul(k, (enum dtype)t, true);
+    }
+    if (strcmp(name, "quantize") == 0) return quantize(k);
+    if (strcmp(name, "attention f16") == 0) return attention(k, true);
+    if (strcmp(name, "attention f32") == 0) return attention(k, false);
+    if (strcmp(name, "rmsnorm rope silu") == 0) return rows(k);
+    if (strcmp(name, "sum_exp") == 0) return vocabulary(k);
+    ASSERT(strcmp(name, "exp log") == 0);
+    return functions();
+}
+
+static const struct golden goldens[] = {
+    {"matmul F32 f32", 0x37542d816627bbc3},
+    {"matmul F16 f32", 0x77a2faca4d3be6e1},
+    {"matmul BF16 f32", 0x2486988014fb6e7b},
+    {"matmul Q8_0 f32", 0x8cc26e3baf4d0763},
+    {"matmul Q8_0 int8", 0x65e8def664b99497},
+    {"matmul Q4_0 f32", 0xef9e12d719558e35},
+    {"matmul Q4_0 int8", 0x67204beb38b6ae2a},
+    {"matmul Q4_K f32", 0x4d50afaedf3f9f0e},
+    {"matmul Q4_K int8", 0x26dba6c0c215b78e},
+    {"matmul Q5_K f32", 0xdabb0530406165a5},
+    {"matmul Q5_K int8", 0x8dd98afe97ff91d7},
+    {"matmul Q6_K f32", 0x1be37ac7d8b5cbc0},
+    {"matmul Q6_K int8", 0xe0eb2d8e5f474c07},
+    {"quantize", 0x5db6d24aebc13327},
+    {"attention f16", 0xa71302d704777185},
+    {"attention f32", 0xb7c229d1b15f9f11},
+    {"rmsnorm rope silu", 0x119c460970b5024e},
+    {"sum_exp", 0x764aa76f69333661},
+    {"exp log", 0x9ab24f7378d4520a},
+};
+
+static void the_bits_have_not_moved(void **state)
+{
+    (void)state;
+    const struct krn_table *tables[8];
+    int32_t n = krn_table_all(tables, 8);
+    for (int32_t k = 0; k < n; k++)
+        for (size_t i = 0; i < COUNT_OF(goldens); i++) {
+            uint64_t sum = compute(tables[k], goldens[i].name);
+            if (sum != goldens[i].sum)
+                fail_msg("%s of %s: checksum %016llx, not %016llx", goldens[i].name, tables[k]->name,
+                         (unsigned long long)sum, (unsigned long long)goldens[i].sum);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_bits_have_not_moved)};
+    if (argc > 1 && strcmp(argv[1], "--print") == 0) {
+        for (size_t i = 0; i < COUNT_OF(goldens); i++)
+            printf("    {\"%s\", 0x%016llx},\n", goldens[i].name,
+                   (unsigned long long)compute(&krn_ref, goldens[i].name));
+        return 0;
+    }
+    return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
+}
