@@ -43,18 +43,23 @@ static enum err read_float(const struct eng_model_file *f, const char *arch, con
 static enum err read_rope(struct eng_spec *s, const struct eng_model_file *f)
 {
     enum err rc;
-    int32_t original;
+    int32_t original, trained;
+    double factor;
     char key[128], *type = NULL;
     TRY(read_float(f, s->arch, "rope.freq_base", 10000, &s->rope_base));
     TRY(read_int(f, s->arch, "rope.dimension_count", s->head_dim, 2, s->head_dim, &s->rope_dim));
-    TRY(read_float(f, s->arch, "rope.scaling.factor", 1, &s->rope_factor));
-    TRY(read_int(f, s->arch, "rope.scaling.original_context_length", s->context, 1, 1 << 30, &original));
+    TRY(read_float(f, s->arch, "rope.scale_linear", 1, &factor)); /* the key's first name */
+    TRY(read_float(f, s->arch, "rope.scaling.factor", factor, &factor));
+    s->rope_factor = factor == 0 ? 1 : factor;
+    TRY(read_int(f, s->arch, "context_length", 0, 1, 1 << 30, &trained)); /* s->context may be cut short */
+    TRY(read_int(f, s->arch, "rope.scaling.original_context_length", trained, 1, 1 << 30, &original));
     s->rope_orig_context = original;
     TRY(read_float(f, s->arch, "rope.scaling.attn_factor", 1, &s->rope_attn_factor));
     snprintf(key, sizeof key, "%s.rope.scaling.type", s->arch);
     TRY(eng_model_file_string(f, key, &type));
-    if (!type || !strcmp(type, "none")) s->rope_scaling = ROPE_NONE;
-    else if (!strcmp(type, "linear")) s->rope_scaling = ROPE_LINEAR;
+    /* A file that gives a factor and no type means linear: early converters wrote no type. */
+    if (type ? !strcmp(type, "none") : s->rope_factor == 1) s->rope_scaling = ROPE_NONE;
+    else if (!type || !strcmp(type, "linear")) s->rope_scaling = ROPE_LINEAR;
     else if (!strcmp(type, "yarn")) s->rope_scaling = ROPE_YARN;
     else rc = err_raise(ERR_UNSUPPORTED, "rope scaling '%s' is not supported (known: none, linear, yarn, llama3)", type);
     if (rc) goto out;

@@ -1,0 +1,128 @@
+/* The arithmetic is right: in oracle mode every family gives the logits that Hugging Face transformers gives (golden/make_goldens.py), and
+ * the same bits however the prompt is cut into chunks. */
+#include "tests/support/scratch.h"
+#include "tests/support/sequence.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static const double TOLERANCE = 1e-5; /* of the row's largest logit; promised is 1e-4, seen 3e-6 */
+
+/* NAME.logits, as make_goldens.py describes it. */
+struct golden {
+    int32_t n_prompt, n_rows, n_vocab;
+    const int32_t *prompt, *positions;
+    const float *logits; /* [n_rows][n_vocab] */
+    struct buf file;
+};
+
+static void read_golden(struct golden *g, const char *name)
+{
+    char path[256];
+    int32_t head[3];
+    *g = (struct golden){0};
+    snprintf(path, sizeof path, "tests/model/golden/%s.logits", name);
+    if (!scratch_read(path, &g->file)) fail_msg("%s cannot be read: run from the repository's root", path);
+    assert_true(g->file.len >= sizeof head);
+    memcpy(head, g->file.data, sizeof head);
+    g->n_prompt = head[0], g->n_rows = head[1], g->n_vocab = head[2];
+    g->prompt = (const int32_t *)(const void *)g->file.data + 3;
+    g->positions = g->prompt + g->n_prompt;
+    g->logits = (const float *)(const void *)(g->positions + g->n_rows);
+    assert_int_equal(g->file.len, sizeof head + 4 * ((size_t)g->n_prompt + (size_t)g->n_rows * (1 + (size_t)g->n_vocab)));
+}
+
+static void run(struct sequence *s, const struct golden *g, struct local_replica *r, int32_t chunk)
+{
+    *s = (struct sequence){.prompt = g->prompt, .n_prompt = g->n_prompt, .n_gen = 1, .chunk = chunk, .sampling = sampling_default()};
+    s->sampling.temperature = 0;
+    if (sequence_run(r, s, 1, true)) fail_msg("%s", err_text());
+}
+
+static void rows_agree(const char *name, const struct golden *g, const float *logits)
+{
+    double worst = 0;
+    for (int32_t i = 0; i < g->n_rows; i++) {
+        const float *want = g->logits + (size_t)i * (size_t)g->n_vocab, *got = logits + (size_t)g->positions[i] * (size_t)g->n_vocab;
+        double diff = 0, size = 0;
+        for (int32_t v = 0; v < g->n_vocab; v++) {
+            if (!isfinite(got[v])) fail_msg("%s: position %d, logit %d is %g", name, g->positions[i], v, (double)got[v]);
+            diff = fmax(diff, fabs((double)want[v] - (double)got[v]));
+            size = fmax(size, fabs((double)want[v]));
+        }
+        if (diff > TOLERANCE * size)
+            fail_msg("%s: at position %d of %d the logits differ by %.2e of the largest, allowed %.0e", name, g->positions[i],
+                     g->n_prompt, diff / size, TOLERANCE);
+        worst = fmax(worst, diff / size);
+    }
+    printf("%-14s %3d tokens, %2d rows: largest difference %.1e of the largest logit\n", name, g->n_prompt, g->n_rows, worst);
+}
+
+static void agrees_from(const char *path, const char *name)
+{
+    static const int32_t chunks[] = {1, 7, 16, 33};
+    struct golden g;
+    struct local_replica *r;
+    struct sequence whole, cut;
+    read_golden(&g, name);
+    struct local_replica_conf c = {.path = path, .context = 112, .oracle = true, .kv_f32 = true};
+    if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+    run(&whole, &g, r, 0);
+    rows_agree(name, &g, whole.logits);
+    for (size_t i = 0; i < COUNT_OF(chunks); i++) {
+        run(&cut, &g, r, chunks[i]);
+        if (memcmp(whole.logits, cut.logits, (size_t)g.n_prompt * (size_t)g.n_vocab * sizeof(float)))
+            fail_msg("%s: chunks of %d give other bits", name, chunks[i]);
+        sequence_free(&cut);
+    }
+    sequence_free(&whole);
+    local_replica_close(r);
+    buf_free(&g.file);
+}
+
+static void agrees(void **state)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tests/model/golden/%s.gguf", (const char *)*state);
+    agrees_from(path, *state);
+}
+
+/* Early converters wrote a factor and no type. */
+static void a_rope_factor_alone_means_linear(void **state)
+{
+    static const char key[] = "llama.rope.scaling.type";
+    (void)state;
+    struct buf file = {0};
+    assert_true(scratch_read("tests/model/golden/llama-linear.gguf", &file));
+    char *at = memmem(file.data, file.len, key, strlen(key));
+    assert_non_null(at);
+    memcpy(at, "other", 5); /* the key is now another family's */
+    const char *path = scratch_path("no-type.gguf");
+    scratch_write(path, file.data, file.len);
+    buf_free(&file);
+    agrees_from(path, "llama-linear");
+}
+
+#define GOLDEN(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        GOLDEN("llama-gqa", "llama_with_grouped_queries_agrees"),
+        GOLDEN("llama-tied", "llama_with_tied_embeddings_agrees"),
+        GOLDEN("llama-odd", "llama_of_odd_sizes_agrees"),
+        GOLDEN("llama-linear", "linear_rope_scaling_agrees"),
+        cmocka_unit_test(a_rope_factor_alone_means_linear),
+        GOLDEN("llama-llama3", "llama3_rope_scaling_agrees_past_the_first_context"),
+        GOLDEN("mistral", "mistral_with_its_own_head_size_agrees"),
+        GOLDEN("qwen2", "qwen2_biases_agree"),
+        GOLDEN("qwen2-yarn", "yarn_rope_scaling_agrees_past_the_first_context"),
+        GOLDEN("qwen3", "qwen3_head_norms_agree"),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
