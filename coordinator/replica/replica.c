@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "coordinator/replica/requests.h"
 #include "proto/version.h"
+#include "transport/step_link.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -47,6 +48,8 @@ struct crd_replica {
     struct msg_load_plan plan;
     struct crd_sched *sched;
     struct crd_requests *requests;
+    struct trn_step_link *link; /* while READY */
+    struct arena step_arena;    /* lifetime: step */
     bool awake, draining, stopping;
     int64_t busy_us, load_started_us, stop_deadline_us;
     /* [lock] what others may read */
@@ -130,6 +133,8 @@ static void lose(struct crd_replica *r, enum err err, const char *text)
     crd_sched_close(r->sched);
     r->sched = NULL;
     r->awake = false;
+    trn_step_link_close(r->link);
+    r->link = NULL;
     forget_ranks(r);
     r->epoch++;
     publish(r);
@@ -219,6 +224,9 @@ static void become_ready(struct crd_replica *r)
                            .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache};
     if (getrandom(c.prefix_key, sizeof c.prefix_key, 0) != sizeof c.prefix_key)
         c.prefix_key[0] = rng_mix((uint64_t)clock_us()), c.prefix_key[1] = rng_mix(c.prefix_key[0]);
+    struct rpc_peer *peers[LIMIT_RANKS];
+    for (int32_t i = 0; i < r->n_ranks; i++) peers[i] = r->ranks[i].peer;
+    r->link = trn_step_link_rpc_open(peers, r->n_ranks);
     r->sched = crd_sched_open(&c, on_token_event, r);
     r->state = REPLICA_READY;
     r->awake = false;
@@ -306,6 +314,7 @@ static void on_closed(struct crd_replica *r, struct rpc_event *e)
     char text[512];
     snprintf(text, sizeof text, "rank %d (%s, pid %d) is gone: %s", (int)(k - r->ranks), k->info.host, k->info.pid, e->text);
     k->peer = NULL;
+    if (r->stopping) trn_step_link_close(r->link), r->link = NULL;
     pthread_mutex_lock(&r->lock);
     k->info.joined = k->info.ready = false;
     pthread_mutex_unlock(&r->lock);
@@ -347,15 +356,8 @@ static void stop(struct crd_replica *r, struct command *c)
     struct control_msg m = {.type = MSG_SHUTDOWN, .shutdown = {.reason = "the server is shutting down"}};
     if (r->stopping) return;
     if (r->sched) crd_sched_fail_all(r->sched, ERR_UNAVAILABLE, "the server is shutting down", clock_us());
-    if (r->awake && r->ranks[0].peer) {
-        struct step_plan p = {.epoch = r->epoch, .flags = STEP_SHUTDOWN};
-        struct buf b = {0};
-        step_plan_pack(&p, &b);
-        struct control_msg s = {.type = MSG_STEP_PLAN, .bytes = {b.data, b.len}};
-        rpc_peer_send(r->ranks[0].peer, &s);
-        buf_free(&b);
-        r->awake = false;
-    }
+    if (r->awake && r->link) /* ranks in the group's rhythm leave it together */
+        if (trn_step_link_send(r->link, &(struct step_plan){.epoch = r->epoch, .flags = STEP_SHUTDOWN})) log_warn(C, "%s", err_text());
     send_all(r, &m);
     r->stopping = true;
     r->state = REPLICA_STOPPED;
@@ -390,40 +392,32 @@ static void handle(struct crd_replica *r, void *msg)
 
 /* ---- steps ---- */
 
-static void send_plan(struct crd_replica *r, const struct step_plan *p)
+static enum err send_plan(struct crd_replica *r, const struct step_plan *p)
 {
-    struct buf b = {0};
-    step_plan_pack(p, &b);
-    struct control_msg m = {.type = MSG_STEP_PLAN, .bytes = {b.data, b.len}};
-    rpc_peer_send(r->ranks[0].peer, &m);
-    buf_free(&b);
-}
-
-static void wake(struct crd_replica *r)
-{
-    struct control_msg m = {.type = MSG_WAKE};
-    if (!r->awake) send_all(r, &m);
+    if (!r->awake) trn_step_link_wake(r->link);
     r->awake = true;
+    return trn_step_link_send(r->link, p);
 }
 
 static void pump(struct crd_replica *r)
 {
     struct step_plan p;
-    for (;;) {
-        struct arena a = {0};
-        bool some = crd_sched_step(r->sched, clock_us(), &a, &p);
-        if (some) {
-            wake(r);
-            send_plan(r, &p);
-        }
-        arena_free(&a);
-        if (!some) break;
+    enum err e = OK;
+    for (bool some = true; some && !e;) {
+        some = crd_sched_step(r->sched, clock_us(), &r->step_arena, &p);
+        if (some) e = send_plan(r, &p);
+        arena_free(&r->step_arena);
+    }
+    if (e) {
+        lose(r, e, err_text());
+        return;
     }
     int64_t now = clock_us();
     if (!crd_sched_idle(r->sched)) r->busy_us = now;
     else if (r->awake && now - r->busy_us >= r->conf.idle_us) {
-        send_plan(r, &(struct step_plan){.epoch = r->epoch, .flags = STEP_SLEEP});
+        e = send_plan(r, &(struct step_plan){.epoch = r->epoch, .flags = STEP_SLEEP});
         r->awake = false;
+        if (e) lose(r, e, err_text());
     }
 }
 
@@ -477,13 +471,18 @@ static void command(struct crd_replica *r, const struct command *c)
     mailbox_put(r->mail, copy);
 }
 
-void crd_replica_close(struct crd_replica *r, int64_t timeout_us)
+void crd_replica_stop(struct crd_replica *r, int64_t timeout_us)
 {
-    if (!r) return;
     command(r, &(struct command){.kind = CMD_STOP, .timeout_us = timeout_us});
     pthread_join(r->thread, NULL);
+}
+
+void crd_replica_close(struct crd_replica *r)
+{
+    if (!r) return;
     for (void *m; (m = mailbox_get(r->mail, 0));) handle(r, m);
     crd_sched_close(r->sched);
+    trn_step_link_close(r->link);
     forget_ranks(r);
     crd_requests_close(r->requests);
     mailbox_close(r->mail);

@@ -44,8 +44,10 @@ struct crd_replica;
 struct crd_replica *crd_replica_open(const struct replica_conf *conf);
 /* Where the rpc server delivers events. */
 struct mailbox *crd_replica_mailbox(struct crd_replica *r);
-/* Tell the ranks to leave, wait at most timeout_us for their streams to end, join the thread, free. */
-void crd_replica_close(struct crd_replica *r, int64_t timeout_us);
+/* Tell the ranks to leave, wait at most timeout_us for their streams to end, join the thread. Then close the rpc server, which may
+ * still deliver events, and only then free the replica. */
+void crd_replica_stop(struct crd_replica *r, int64_t timeout_us);
+void crd_replica_close(struct crd_replica *r); /* NULL-safe; after stop */
 
 /* Thr: any. As crd_service_ops. */
 void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, token_event_fn on_event, void *user);

@@ -1,0 +1,117 @@
+/* cmd_inspect.c: `tessera inspect`: what a model file says of itself. Reads the header only. */
+#include "cli/commands.h"
+
+#include "base/conf.h"
+#include "engine/model/spec.h"
+#include "engine/model_text.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options { bool tensors, keys; };
+
+#define O(f) offsetof(struct options, f)
+static const struct conf_opt table[] = {
+    {"tensors", CONF_FLAG, O(tensors), NULL, 0, 0, "on|off", "list every tensor"},
+    {"keys", CONF_FLAG, O(keys), "on", 0, 0, "on|off", "list the metadata"},
+    {0},
+};
+static const struct conf_opt *const groups[] = {table, NULL};
+static const struct conf_table conf = {"inspect", "inspect MODEL [options]", "Header, metadata and tensors of a model file; reads no weights.", groups, 1, 1};
+
+static void print_text(struct model_str s)
+{
+    putchar('"');
+    for (uint64_t i = 0; i < s.n && i < 60; i++) putchar(isprint((unsigned char)s.p[i]) ? s.p[i] : '.');
+    printf(s.n > 60 ? "...\" (%llu bytes)" : "\"", (unsigned long long)s.n);
+}
+
+static void print_value(const struct model_kv *kv)
+{
+    switch (kv->kind) {
+    case KV_INT: printf("%lld", (long long)kv->i); break;
+    case KV_FLOAT: printf("%g", kv->f); break;
+    case KV_BOOL: printf("%s", kv->b ? "true" : "false"); break;
+    case KV_STRING: print_text(kv->s); break;
+    case KV_ARRAY: {
+        uint64_t show = MIN(kv->a.n, 4);
+        putchar('[');
+        for (uint64_t i = 0; i < show; i++) {
+            if (i) printf(", ");
+            if (kv->a.kind == KV_STRING) print_text(eng_model_file_array_str(kv, i));
+            else if (kv->a.kind == KV_FLOAT) printf("%g", eng_model_file_array_float(kv, i));
+            else printf("%lld", (long long)eng_model_file_array_int(kv, i));
+        }
+        printf(show < kv->a.n ? ", ...] (%llu)" : "]", (unsigned long long)kv->a.n);
+        break;
+    }
+    }
+}
+
+static void print_types(const struct eng_model_file *f)
+{
+    int64_t bytes[DTYPE_COUNT + 1] = {0}, count[DTYPE_COUNT + 1] = {0};
+    for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
+        const struct model_tensor *t = eng_model_file_tensor(f, i);
+        bytes[t->type] += t->bytes;
+        count[t->type]++;
+    }
+    for (int t = 0; t <= DTYPE_COUNT; t++)
+        if (count[t])
+            printf("  %-6s %5lld tensors  %10.2f MB\n", t < DTYPE_COUNT ? dtype_name((enum dtype)t) : "other", (long long)count[t], (double)bytes[t] / 1e6);
+}
+
+static void print_model(const struct eng_model_file *f)
+{
+    struct eng_spec s;
+    struct model_info info;
+    struct eng_tokenizer *t = NULL;
+    if (eng_spec_read(&s, f)) printf("model      not one this build runs: %s\n", err_text());
+    else {
+        eng_spec_info(&s, f, &info);
+        printf("model      %s (%s), %.2f M parameters in %.2f MB\n", info.name, info.arch, (double)info.n_params / 1e6, (double)info.weight_bytes / 1e6);
+        printf("shape      %d layers, d_model %d, FFN %d, %d query and %d KV heads of %d, vocabulary %d, context %d%s\n", s.n_layers, s.d_model, s.d_ffn,
+               s.n_heads, s.n_kv_heads, s.head_dim, s.n_vocab, s.context, s.tied ? ", tied embedding" : "");
+        printf("KV cache   %.1f KB per token (f16)\n", (double)s.n_layers * s.n_kv_heads * s.head_dim * 4 / 1e3);
+    }
+    if (eng_model_tokenizer(&t, f)) printf("tokenizer  %s\n", err_text());
+    else printf("tokenizer  %s, %d tokens\n", eng_tokenizer_kind(t), eng_tokenizer_size(t));
+    eng_tokenizer_close(t);
+}
+
+int cmd_inspect(int argc, char **argv)
+{
+    enum err rc;
+    struct options o = {0};
+    const char *args[1];
+    int n_args;
+    bool help;
+    struct eng_model_file *f = NULL;
+    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
+    if (help) {
+        conf_help(&conf);
+        return 0;
+    }
+    TRY(eng_model_file_open(&f, args[0]));
+    printf("file       %s, %s, %d part(s), %.2f MB\n", args[0], eng_model_file_format(f), eng_model_file_parts(f), (double)eng_model_file_bytes(f) / 1e6);
+    print_model(f);
+    printf("tensors    %lld\n", (long long)eng_model_file_n_tensors(f));
+    print_types(f);
+    for (int64_t i = 0; o.keys && i < eng_model_file_n_kv(f); i++) {
+        const struct model_kv *kv = eng_model_file_kv(f, i);
+        printf("%s%-44.*s = ", i ? "" : "\nmetadata\n", (int)kv->key.n, kv->key.p);
+        print_value(kv);
+        putchar('\n');
+    }
+    for (int64_t i = 0; o.tensors && i < eng_model_file_n_tensors(f); i++) {
+        const struct model_tensor *t = eng_model_file_tensor(f, i);
+        printf("%s%-40s %-5s [%lld, %lld, %lld, %lld]  %lld bytes at %lld\n", i ? "" : "\ntensors\n", t->name,
+               t->type < DTYPE_COUNT ? dtype_name(t->type) : "other", (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
+               (long long)t->dims[3], (long long)t->bytes, (long long)t->offset);
+    }
+out:
+    eng_model_file_close(f);
+    return rc ? cmd_fail(rc) : 0;
+}

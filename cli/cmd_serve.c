@@ -1,0 +1,146 @@
+/* cmd_serve.c: `tessera serve`: the coordinator with its gateway; managed, under mpirun, or with workers that join by themselves. */
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/under_mpirun.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "coordinator/api/api.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    struct common_options c; /* first: the shared tables' offsets */
+    const char *host, *served_model_name, *chat_template;
+    int64_t port, max_waiting, max_n, max_connections, max_body;
+    double drain_timeout;
+};
+
+#define O(f) offsetof(struct options, f)
+static const struct conf_opt table[] = {
+    {"host", CONF_STR, O(host), "127.0.0.1", 0, 0, "ADDRESS", "where the gateway listens; 0.0.0.0 for everybody"},
+    {"port", CONF_INT, O(port), "8000", 0, 65535, "N", "its port; 0: choose one"},
+    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it"},
+    {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
+    {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503"},
+    {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
+    {"max-connections", CONF_INT, O(max_connections), "4096", 1, 1e6, "N", "open connections"},
+    {"max-body", CONF_SIZE, O(max_body), "16M", 1024, 1e10, "BYTES", "largest request body"},
+    {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM"},
+    {0},
+};
+static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
+static const struct conf_table conf = {
+    "serve", "serve MODEL [options]",
+    "Serve a GGUF model through the OpenAI API, cut over one or more worker processes.\n"
+    "  tessera serve model.gguf --tp 2                        two workers on this machine\n"
+    "  tessera serve model.gguf --hostfile hosts --pp 2       mpirun starts workers on these hosts\n"
+    "  mpirun -n 4 --hostfile hosts tessera serve model.gguf  the same under your own mpirun\n"
+    "  tessera serve model.gguf --launch external --listen 10.0.0.1:7000   workers join by themselves", groups, 1, 1};
+
+static void say_ready(const struct options *o, struct crd_core *core, const char *name, int32_t port)
+{
+    struct replica_status s;
+    crd_replica_status(crd_core_replica(core), &s);
+    long tokens = (long)s.n_blocks * LIMIT_BLOCK_TOKENS;
+    log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,
+             tokens / s.context, s.context);
+    log_info("serve", "ready: http://%s:%d/v1 (stop with Ctrl-C)", o->host, port);
+}
+
+/* Until a signal; under mpirun also until a lost job was not replaced in time. */
+static void stand_by(const struct options *o, struct crd_core *core)
+{
+    int64_t lost_us = 0;
+    bool said = false;
+    while (!options_stop()) {
+        struct replica_status s;
+        crd_replica_status(crd_core_replica(core), &s);
+        if (crd_core_workers_ended(core) && !said) {
+            said = true;
+            log_error("serve", "the worker processes have ended; /health says 503. Restart this command to serve again");
+        }
+        if (s.state == REPLICA_READY) lost_us = 0;
+        else if (!lost_us) lost_us = clock_us();
+        if (lost_us && getenv("TESSERA_ANNOUNCE_FD") && clock_us() - lost_us > (int64_t)(o->c.cluster.rejoin_timeout * 1e6)) {
+            log_error("serve", "no new job joined within --rejoin-timeout %.0f s: leaving", o->c.cluster.rejoin_timeout);
+            return;
+        }
+        clock_sleep_us(100000);
+    }
+}
+
+static void drain(const struct options *o, struct crd_core *core, struct gw *gw)
+{
+    int64_t until = clock_us() + (int64_t)(o->drain_timeout * 1e6);
+    log_info("serve", "stopping: %d request(s) may finish within %.0f s (Ctrl-C again to end at once)", gw_active(gw), o->drain_timeout);
+    gw_quiesce(gw);
+    crd_core_drain(core);
+    while (gw_active(gw) && clock_us() < until) clock_sleep_us(20000);
+}
+
+static enum err serve(const struct options *o, const char *model)
+{
+    enum err rc;
+    struct placement place;
+    struct core_conf cc;
+    struct crd_core *core = NULL;
+    struct gw *gw = NULL;
+    char listen[128], program[4096], join[200];
+    options_program(program);
+    TRY(placement_open(&place, &o->c, model));
+    TRY(options_core(&o->c, &place, program, &cc));
+    TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
+    cc.listen = listen;
+    cc.served_name = o->served_model_name;
+    cc.chat_template = o->chat_template;
+    cc.max_waiting = (int32_t)o->max_waiting;
+    cc.max_n = (int32_t)o->max_n;
+    TRY(crd_core_open(&core, &cc));
+    snprintf(join, sizeof join, "%.*s:%d", (int)(strrchr(listen, ':') - listen), listen, crd_core_port(core));
+    under_mpirun_announce(join);
+    /* the gateway opens before the model is loaded, so that /health can say what is going on */
+    struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = 10, .idle_timeout_s = 75,
+                         .ping_ms = 5000, .max_connections = (int32_t)o->max_connections};
+    TRY(crd_api_serve(&gw, crd_core_api(core), &gc));
+    log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
+             cc.n_ranks);
+    if (cc.launch == LAUNCH_EXTERNAL) log_info("serve", "workers join at %s (tessera worker --join %s)", join, join);
+    TRY(crd_core_await_ready(core, options_stop));
+    say_ready(o, core, crd_core_api(core)->model_names[0], gw_port(gw));
+    stand_by(o, core);
+    drain(o, core, gw);
+out:
+    if (rc == ERR_CANCELLED) rc = OK;
+    /* requests first, while the service still answers their cancellations */
+    if (gw) gw_close(gw);
+    crd_core_close(core, 3000000);
+    return rc;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    enum err rc;
+    struct options o = {0};
+    const char *args[1];
+    int n_args, level;
+    int32_t rank, size;
+    bool help;
+    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
+    if (help) {
+        conf_help(&conf);
+        return 0;
+    }
+    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
+        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
+    log_set_level((enum log_level)level);
+    if (under_mpirun(&rank, &size)) return under_mpirun_run(argc, argv, rank, size, &o.c);
+    options_catch_signals();
+    TRY(serve(&o, args[0]));
+    log_info("serve", "stopped");
+    return 0;
+out:
+    return cmd_fail(rc);
+}

@@ -1,0 +1,15 @@
+/* commands.h: one function per command: argv from the command's name on; returns the exit code. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+int cmd_serve(int argc, char **argv);
+int cmd_worker(int argc, char **argv);
+int cmd_generate(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+
+/* Say the last error's sentence as this program does, and give its exit code (2 for configuration, else 1). */
+#include "base/err.h"
+int cmd_fail(enum err e);
+
+#endif

@@ -1,0 +1,12 @@
+/* generate_batch.h: offline batches for `tessera generate`: OpenAI batch lines in, result lines out, resumable. */
+#ifndef CLI_GENERATE_BATCH_H
+#define CLI_GENERATE_BATCH_H
+
+#include "coordinator/core.h"
+
+/* Answer every line of in_path that out_path does not hold yet (matched by custom_id, status 200); results are appended as they finish, each flushed
+ * whole. Err IO, BAD_REQUEST (a line is no batch line: its number). *n_failed: lines answered with an error. */
+MUST_USE enum err generate_batch(struct crd_api *api, const char *in_path, const char *out_path, int32_t concurrency, bool (*stop)(void),
+                                 int64_t *n_done, int64_t *n_failed);
+
+#endif

@@ -1,0 +1,48 @@
+/* main.c: the one binary. */
+#include "cli/commands.h"
+
+#include "base/log.h"
+#include "proto/version.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+    const char *name, *what;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"serve", "the cluster and its gateway", cmd_serve},
+    {"generate", "one-shot and offline batches, no HTTP", cmd_generate},
+    {"worker", "what mpirun starts", cmd_worker},
+    {"tokenize", "text to token ids and back", cmd_tokenize},
+    {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
+};
+
+int cmd_fail(enum err e)
+{
+    fprintf(stderr, "tessera: %s\n", err_text()[0] ? err_text() : err_short(e));
+    return e == ERR_BAD_CONFIG ? 2 : 1;
+}
+
+static int usage(FILE *f)
+{
+    fprintf(f, "tessera %s: one large language model served from several unequal machines\n\nusage: tessera COMMAND [arguments]\n\n", TESSERA_VERSION);
+    for (size_t i = 0; i < COUNT_OF(commands); i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].what);
+    fprintf(f, "  %-10s %s\n\ntessera COMMAND --help lists a command's options.\n", "version", "print the version");
+    return f == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return usage(stderr);
+    const char *c = argv[1];
+    if (!strcmp(c, "--help") || !strcmp(c, "-h") || !strcmp(c, "help")) return usage(stdout);
+    if (!strcmp(c, "version") || !strcmp(c, "--version")) {
+        printf("tessera %s\n", TESSERA_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (!strcmp(commands[i].name, c)) return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "tessera: '%s' is no command\n\n", c);
+    return usage(stderr);
+}

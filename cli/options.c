@@ -1,0 +1,224 @@
+/* options.c: see options.h. */
+#include "cli/options.h"
+
+#include "base/log.h"
+#include "cluster/launch.h"
+#include "engine/engine.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define M(f) offsetof(struct common_options, model.f)
+#define K(f) offsetof(struct common_options, cluster.f)
+
+const struct conf_opt model_option_table[] = {
+    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "tensor-parallel ranks per stage; 0: what the number of ranks and --pp leave, or 1"},
+    {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "pipeline stages"},
+    {"threads", CONF_INT, M(threads), "0", 0, 512, "N", "compute threads per rank; 0: the host's cores divided among its ranks"},
+    {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192"},
+    {"max-seqs", CONF_INT, M(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
+    {"max-batch-tokens", CONF_INT, M(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N", "tokens computed in one step"},
+    {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts"},
+    {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, "f16|f32", "type of the KV cache"},
+    {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
+    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut (off has no meaning on CPU ranks yet)"},
+    {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},
+    {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
+    {"wire", CONF_ENUM, M(wire), "auto", 0, 0, "auto|shm|mpi", "how ranks speak: shared memory on one host, else MPI"},
+    {"comm-timeout", CONF_FLOAT, M(comm_timeout), "30", 0.1, 3600, "S", "seconds a rank waits for another before it gives up"},
+    {0},
+};
+
+const struct conf_opt cluster_option_table[] = {
+    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, in Open MPI's syntax"},
+    {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
+    {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
+    {"mpirun-args", CONF_STR, K(mpirun_args), NULL, 0, 0, "ARGS", "more arguments for mpirun"},
+    {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT", "worker plane; default: loopback, or with a hostfile the outward address"},
+    {"cluster-key-file", CONF_STR, K(key_file), NULL, 0, 0, "FILE", "the cluster key (mode 0600); else TESSERA_CLUSTER_KEY"},
+    {"tls-cert", CONF_STR, K(tls_cert), NULL, 0, 0, "FILE", "certificate of the worker plane (PEM)"},
+    {"tls-key", CONF_STR, K(tls_key), NULL, 0, 0, "FILE", "its key"},
+    {"tls-ca", CONF_STR, K(tls_ca), NULL, 0, 0, "FILE", "CA that the other side's certificate must come from (mTLS)"},
+    {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds from start until the model must be ready"},
+    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "under mpirun: seconds to wait for a new job after a loss"},
+    {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
+    {0},
+};
+
+/* ---- placement ---- */
+
+enum err placement_open(struct placement *p, const struct common_options *o, const char *path)
+{
+    enum err rc;
+    int32_t n;
+    struct eng_grid g;
+    *p = (struct placement){.o = o, .model_path = path};
+    if (o->model.exact) log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
+    TRY(eng_engine_model_info(path, &p->info));
+    int64_t context = o->model.context ? o->model.context : MIN(p->info.context, 8192);
+    if (context > p->info.context)
+        return err_raise(ERR_BAD_CONFIG, "--context %lld is more than the %d tokens %s was trained for", (long long)context, p->info.context,
+                         p->info.name);
+    p->context = (int32_t)context;
+    if (!o->cluster.launch || o->cluster.ranks) {
+        TRY(options_ranks(o, &n));
+        TRY(eng_engine_grid(path, n / (int32_t)o->model.pp, (int32_t)o->model.pp, &g));
+    }
+out:
+    return rc;
+}
+
+/* KV blocks that every rank has memory for. */
+static enum err fit_blocks(struct placement *p, const struct eng_grid *g, const struct msg_hello hellos[], int32_t n, int64_t *out)
+{
+    int64_t fit = INT32_MAX / 2;
+    const struct model_options *m = &p->o->model;
+    for (int32_t r = 0; r < n; r++) {
+        struct eng_engine_need need;
+        enum err e = eng_engine_need(p->model_path, g, r, m->kv_type == 0, (int32_t)m->max_batch_tokens, p->context, &need);
+        if (e) return e;
+        int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / 100 * 92;
+        int64_t left = share - need.weight_bytes - need.buffer_bytes, least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
+        if (left < least)
+            return err_raise(ERR_NO_FIT,
+                             "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for one context of %d tokens %.2f; %.2f GB are free "
+                             "for it: use more ranks, a smaller quantisation, or a shorter --context",
+                             r, hellos[r].host, (double)(need.weight_bytes + need.buffer_bytes + least) / 1e9, (double)need.weight_bytes / 1e9,
+                             (double)need.buffer_bytes / 1e9, p->context, (double)least / 1e9, (double)share / 1e9);
+        fit = MIN(fit, left / need.block_bytes);
+    }
+    *out = fit;
+    return OK;
+}
+
+enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
+{
+    enum err rc;
+    struct placement *p = user;
+    const struct model_options *m = &p->o->model;
+    struct eng_grid g;
+    int64_t fit;
+    if (n % m->pp || (m->tp && m->tp * m->pp != n))
+        return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n, (long long)m->tp, (long long)m->pp);
+    TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
+    TRY(fit_blocks(p, &g, hellos, n, &fit));
+    int64_t want = m->kv_tokens ? DIV_UP(m->kv_tokens, LIMIT_BLOCK_TOKENS) : MIN(fit, 8LL * DIV_UP(p->context, LIMIT_BLOCK_TOKENS));
+    if (want > fit)
+        return err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do", (long long)m->kv_tokens,
+                         (long long)fit * LIMIT_BLOCK_TOKENS);
+    if (want < DIV_UP(p->context, LIMIT_BLOCK_TOKENS))
+        return err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens", (long long)m->kv_tokens, p->context);
+    p->n_blocks = (int32_t)want;
+    bool one_host = true;
+    for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
+    plan->model_path = p->model_path;
+    plan->n_stages = g.n_stages;
+    memcpy(plan->stage_layers, g.layers, sizeof g.layers);
+    memcpy(plan->stage_width, g.width, sizeof g.width);
+    plan->n_threads = (int32_t)m->threads;
+    plan->context = p->context;
+    plan->n_blocks = p->n_blocks;
+    plan->n_slots = (int32_t)m->max_seqs;
+    plan->max_step_tokens = (int32_t)m->max_batch_tokens;
+    plan->kv_f16 = m->kv_type == 0;
+    plan->oracle = m->activations == 1;
+    plan->isa = m->isa;
+    plan->wire = m->wire == 2 || !one_host ? "mpi" : "shm";
+    plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
+    plan->telemetry_us = 1000000;
+out:
+    return rc;
+}
+
+/* ---- cluster ---- */
+
+enum err options_ranks(const struct common_options *o, int32_t *n)
+{
+    int64_t pp = o->model.pp, tp = o->model.tp;
+    if (o->cluster.ranks) *n = (int32_t)o->cluster.ranks;
+    else if (tp) *n = (int32_t)(tp * pp);
+    else if (o->cluster.hostfile) {
+        *n = clu_hostfile_slots(o->cluster.hostfile);
+        if (!*n) return ERR_BAD_CONFIG;
+    } else {
+        *n = (int32_t)pp;
+    }
+    if (*n < 1 || *n > LIMIT_RANKS) return err_raise(ERR_BAD_CONFIG, "%d ranks: 1 to %d are possible", *n, LIMIT_RANKS);
+    if (*n % pp || (tp && *n != tp * pp))
+        return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", *n, (long long)(tp ? tp : *n / pp), (long long)pp);
+    return OK;
+}
+
+enum err options_listen(const struct common_options *o, bool local, char out[128])
+{
+    if (o->cluster.listen) {
+        snprintf(out, 128, "%s%s", o->cluster.listen, strrchr(o->cluster.listen, ':') ? "" : ":0");
+        return OK;
+    }
+    if (local) {
+        snprintf(out, 128, "127.0.0.1:0");
+        return OK;
+    }
+    struct ifaddrs *all = NULL;
+    out[0] = 0;
+    if (!getifaddrs(&all))
+        for (struct ifaddrs *a = all; a && !out[0]; a = a->ifa_next) {
+            char ip[INET_ADDRSTRLEN];
+            if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET || (a->ifa_flags & IFF_LOOPBACK) || !(a->ifa_flags & IFF_UP)) continue;
+            inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr, ip, sizeof ip);
+            snprintf(out, 128, "%s:0", ip);
+            log_info("plan", "the worker plane listens on %s (%s): choose another with --listen", ip, a->ifa_name);
+        }
+    freeifaddrs(all);
+    return out[0] ? OK : err_raise(ERR_BAD_CONFIG, "no network address faces the other hosts: name one with --listen HOST:PORT");
+}
+
+void options_program(char out[4096])
+{
+    ssize_t n = readlink("/proc/self/exe", out, 4095);
+    snprintf(out + MAX(n, 0), (size_t)(4096 - MAX(n, 0)), "%s", n > 0 ? "" : "tessera");
+}
+
+enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *c)
+{
+    enum err rc = OK;
+    *c = (struct core_conf){.model_path = p->model_path, .launch = o->cluster.launch ? LAUNCH_EXTERNAL : LAUNCH_MANAGED,
+                            .n_ranks = (int32_t)o->cluster.ranks, .hostfile = o->cluster.hostfile, .mpirun_args = o->cluster.mpirun_args,
+                            .program = program, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
+                            .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca,
+                            .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache, .info = p->info,
+                            .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6), .place = placement_place,
+                            .on_change = progress_on_change, .user = p};
+    if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));
+    int64_t threads = MAX(o->model.threads, 1) * c->n_ranks;
+    c->oversubscribed = !o->cluster.hostfile && threads > sysconf(_SC_NPROCESSORS_ONLN);
+out:
+    return rc;
+}
+
+/* ---- signals ---- */
+
+static volatile sig_atomic_t signals;
+
+static void on_signal(int sig)
+{
+    (void)sig;
+    if (++signals > 1) _exit(130);
+}
+
+void options_catch_signals(void)
+{
+    struct sigaction a = {.sa_handler = on_signal};
+    sigaction(SIGINT, &a, NULL);
+    sigaction(SIGTERM, &a, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+bool options_stop(void) { return signals > 0; }

@@ -1,0 +1,58 @@
+/* options.h: the option tables that several commands share, so that a flag means the same everywhere and is named as the API's field. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include "base/conf.h"
+#include "coordinator/core.h"
+
+/* How the model is cut and run. */
+struct model_options {
+    int64_t tp, pp, threads, context, max_batch_tokens, max_seqs, kv_tokens;
+    int32_t kv_type;         /* 0 f16, 1 f32 */
+    int32_t activations;     /* 0 q8, 1 f32 */
+    int32_t wire;            /* 0 auto, 1 shm, 2 mpi */
+    int32_t exact;           /* 0 on, 1 off */
+    bool prefix_cache;
+    const char *isa;
+    double comm_timeout;
+};
+
+/* Where the workers are and how they are reached. */
+struct cluster_options {
+    int32_t launch;          /* 0 managed, 1 external */
+    int64_t ranks;
+    const char *hostfile, *mpirun_args, *listen, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
+    double load_timeout, rejoin_timeout;
+};
+
+/* Tables whose offsets are into a struct beginning with model_options, then cluster_options. */
+struct common_options { struct model_options model; struct cluster_options cluster; };
+extern const struct conf_opt model_option_table[], cluster_option_table[];
+
+/* The placement that these options ask for: replica_conf.place's user. */
+struct placement {
+    const struct common_options *o;
+    const char *model_path;
+    struct model_info info;
+    int32_t context, n_blocks;  /* out: decided */
+};
+/* Headers only: info, and that the cut is possible when the number of ranks is known. Err: see eng_engine_grid. */
+MUST_USE enum err placement_open(struct placement *p, const struct common_options *o, const char *model_path);
+enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
+
+/* Ranks that a managed start needs: tp x pp, or the hostfile's slots. Err BAD_CONFIG. */
+MUST_USE enum err options_ranks(const struct common_options *o, int32_t *n);
+/* Fill what cluster options decide of a core_conf. program: our own path, kept by the caller. */
+MUST_USE enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *out);
+/* An address for the worker plane: loopback when all ranks are local, else this host's first outward address. Printed. */
+MUST_USE enum err options_listen(const struct common_options *o, bool local, char out[128]);
+/* Our own executable; out[4096]. */
+void options_program(char out[4096]);
+/* SIGINT, SIGTERM -> options_stop() true; a second one ends the process. */
+void options_catch_signals(void);
+bool options_stop(void);
+
+/* Load progress on a terminal: one bar per rank; else one line every 5 s. replica_conf.on_change. */
+void progress_on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+
+#endif

@@ -1,0 +1,140 @@
+/* launch.c: see launch.h. */
+#include "cluster/launch.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { MAX_ARGS = 128 };
+
+struct args { const char *v[MAX_ARGS]; int n; };
+
+static void add(struct args *a, const char *s)
+{
+    ASSERT(a->n < MAX_ARGS - 1);
+    a->v[a->n++] = s;
+}
+
+static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks, char *extra)
+{
+    static const char *const head[] = {"mpirun", "-q", "--bind-to", "none", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "0",
+                                       "--mca", "btl_base_warn_component_unused", "0"};
+    for (size_t i = 0; i < COUNT_OF(head); i++) add(a, head[i]);
+    if (c->yield) {
+        add(a, "--mca");
+        add(a, "mpi_yield_when_idle");
+        add(a, "1");
+    }
+    if (c->hostfile) {
+        add(a, "--hostfile");
+        add(a, c->hostfile);
+        add(a, "-x");
+        add(a, "TESSERA_CLUSTER_KEY");
+    }
+    for (char *save = NULL, *t = strtok_r(extra, " \t", &save); t; t = strtok_r(NULL, " \t", &save)) add(a, t);
+    add(a, "-n");
+    add(a, n_ranks);
+    add(a, c->program);
+    add(a, "worker");
+    add(a, "--join");
+    add(a, c->join);
+    add(a, "--log-level");
+    add(a, c->log_level);
+    a->v[a->n] = NULL;
+}
+
+enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *c)
+{
+    struct args a = {.n = 0};
+    char n_ranks[16], *extra = xstrdup(c->extra ? c->extra : "");
+    int fail[2];
+    snprintf(n_ranks, sizeof n_ranks, "%d", c->n_ranks);
+    build(&a, c, n_ranks, extra);
+    if (pipe2(fail, O_CLOEXEC)) {
+        free(extra);
+        return err_raise(ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
+    }
+    /* everything the child needs is ready before fork: between fork and exec only async-signal-safe calls */
+    setenv("TESSERA_CLUSTER_KEY", c->key, 1);
+    if (geteuid() == 0) {
+        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        setsid();
+        execvp(a.v[0], (char *const *)a.v);
+        int e = errno;
+        ssize_t ignored = write(fail[1], &e, sizeof e);
+        (void)ignored;
+        _exit(127);
+    }
+    unsetenv("TESSERA_CLUSTER_KEY");
+    close(fail[1]);
+    int e = 0;
+    bool failed = pid > 0 && read(fail[0], &e, sizeof e) == (ssize_t)sizeof e;
+    close(fail[0]);
+    free(extra);
+    if (pid < 0) return err_raise(ERR_SYSTEM, "cannot start mpirun: %s", strerror(errno));
+    if (failed) {
+        waitpid(pid, NULL, 0);
+        return err_raise(ERR_SYSTEM, "cannot run mpirun: %s (on Debian: apt-get install openmpi-bin)", strerror(e));
+    }
+    out->pid = pid;
+    return OK;
+}
+
+bool clu_launch_ended(struct clu_launch *l, int *status)
+{
+    if (l->pid <= 0) return true;
+    if (waitpid(l->pid, status, WNOHANG) != l->pid) return false;
+    l->pid = 0;
+    return true;
+}
+
+static bool ended_within(struct clu_launch *l, int64_t us)
+{
+    int status;
+    for (int64_t until = clock_us() + us;;) {
+        if (clu_launch_ended(l, &status)) return true;
+        if (clock_us() >= until) return false;
+        clock_sleep_us(10000);
+    }
+}
+
+void clu_launch_stop(struct clu_launch *l, int64_t grace_us)
+{
+    if (l->pid <= 0 || ended_within(l, grace_us)) return;
+    kill(l->pid, SIGTERM);
+    if (ended_within(l, 2000000)) return;
+    kill(-l->pid, SIGKILL); /* its session's group: mpirun; local ranks follow their lost stream */
+    ended_within(l, 2000000);
+}
+
+int32_t clu_hostfile_slots(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    char line[1024];
+    int32_t n = 0;
+    if (!f) {
+        err_set_text("cannot read the hostfile %s: %s", path, strerror(errno));
+        return 0;
+    }
+    while (fgets(line, sizeof line, f)) {
+        char *hash = strchr(line, '#'), *slots = strstr(line, "slots=");
+        if (hash) *hash = 0;
+        if (line[strspn(line, " \t\r\n")] == 0) continue;
+        n += slots && (!hash || slots < hash) ? MAX(atoi(slots + 6), 1) : 1;
+    }
+    fclose(f);
+    if (!n) err_set_text("the hostfile %s names no host", path);
+    return n;
+}

@@ -1,0 +1,37 @@
+/* launch.h: starts the worker processes of one replica with mpirun and ends them for certain.
+ *
+ * mpirun runs in a session of its own, so a Ctrl-C at our terminal reaches only us and we decide what happens to it. The cluster key travels in the
+ * environment, never in argv. Not here: what workers do, Slurm. */
+#ifndef CLUSTER_LAUNCH_H
+#define CLUSTER_LAUNCH_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct clu_launch_conf {
+    const char *program;         /* path of the tessera binary on every host */
+    int32_t n_ranks;
+    const char *hostfile;        /* Open MPI's syntax, or NULL: this machine */
+    const char *join;            /* HOST:PORT of the coordinator */
+    const char *key;             /* the cluster key as text */
+    const char *log_level;
+    bool yield;                  /* more ranks than processors on a host */
+    const char *extra;           /* more mpirun arguments, separated by blanks, or NULL */
+};
+
+struct clu_launch { pid_t pid; };
+
+/* Err SYSTEM (mpirun not found: the package that has it). */
+MUST_USE enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *conf);
+/* True when mpirun has ended; *status as waitpid's. */
+bool clu_launch_ended(struct clu_launch *l, int *status);
+/* Wait at most grace_us for it to end by itself, then TERM, then KILL to its whole session. */
+void clu_launch_stop(struct clu_launch *l, int64_t grace_us);
+
+/* Total slots of a hostfile ("name slots=N"); 0 with an error raised when it cannot be read. */
+int32_t clu_hostfile_slots(const char *path);
+
+#endif

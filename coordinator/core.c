@@ -1,0 +1,267 @@
+/* core.c: see core.h. */
+#include "coordinator/core.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cluster/launch.h"
+#include "coordinator/api/api_metrics.h"
+#include "coordinator/api/text_pool.h"
+#include "engine/model_text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define LOG "coordinator"
+
+struct crd_core {
+    struct core_conf conf;
+    char key_text[65], join[160], host[128];
+    struct auth_key key;
+    struct eng_tokenizer *tokenizer;
+    struct eng_template *chat_template;
+    struct rpc_server *server;
+    struct crd_replica *replica;
+    struct clu_launch workers;
+    bool workers_ended;
+    struct crd_api api;
+    const char *names[2];
+    char name[128];
+};
+
+/* ---- the service the API sees ---- */
+
+static void service_submit(void *self, const struct gen_request *q, token_event_fn fn, void *user)
+{
+    crd_replica_submit(((struct crd_core *)self)->replica, q, fn, user);
+}
+
+static void service_cancel(void *self, uint64_t id) { crd_replica_cancel(((struct crd_core *)self)->replica, id); }
+
+static void service_status(void *self, struct service_status *out)
+{
+    static const enum service_state states[] = {SERVICE_LOADING, SERVICE_LOADING, SERVICE_READY, SERVICE_DEGRADED, SERVICE_DRAINING};
+    struct replica_status s;
+    crd_replica_status(((struct crd_core *)self)->replica, &s);
+    *out = (struct service_status){.state = s.draining ? SERVICE_DRAINING : states[s.state], .sched = s.sched, .max_context = s.context};
+    /* a replica that was lost and waits for its next job is degraded, not loading */
+    if (out->state == SERVICE_LOADING && s.load_seconds > 0) out->state = SERVICE_DEGRADED;
+    snprintf(out->text, sizeof out->text, "%s", s.draining ? "the server is shutting down" : s.text);
+}
+
+static void json_string(struct buf *out, const char *s)
+{
+    buf_putc(out, '"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\') buf_printf(out, "\\%c", *s);
+        else if ((unsigned char)*s < 0x20) buf_printf(out, "\\u%04x", *s);
+        else buf_putc(out, *s);
+    }
+    buf_putc(out, '"');
+}
+
+static void service_health(void *self, struct buf *out)
+{
+    static const char *const names[] = {"gathering", "loading", "ready", "lost", "stopped"};
+    struct crd_core *c = self;
+    struct replica_status s;
+    struct replica_rank ranks[LIMIT_RANKS];
+    crd_replica_status(c->replica, &s);
+    int32_t n = crd_replica_ranks(c->replica, ranks);
+    buf_printf(out, "{\"exact\":true,\"replicas\":[{\"state\":\"%s\",\"epoch\":%u,\"stages\":%d,\"reason\":", names[s.state], s.epoch, s.n_stages);
+    json_string(out, s.text);
+    buf_puts(out, ",\"ranks\":[");
+    for (int32_t i = 0; i < n; i++) {
+        buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"host\":", i ? "," : "", i,
+                   ranks[i].joined ? "true" : "false", ranks[i].ready ? "true" : "false", ranks[i].pid, (long long)ranks[i].weight_bytes,
+                   (long long)ranks[i].kv_bytes);
+        json_string(out, ranks[i].host);
+        buf_puts(out, ",\"device\":");
+        json_string(out, ranks[i].device);
+        buf_putc(out, '}');
+    }
+    buf_puts(out, "]}]}");
+}
+
+static void rank_line(struct buf *out, const char *name, int32_t rank, double v)
+{
+    buf_printf(out, "tessera:%s{replica=\"0\",rank=\"%d\"} %.17g\n", name, rank, v);
+}
+
+static void service_metrics(void *self, struct buf *out)
+{
+    static const struct { const char *name, *kind, *help; } heads[] = {
+        {"rank_weight_bytes", "gauge", "Bytes of packed weights a rank holds."},
+        {"rank_kv_bytes", "gauge", "Bytes of KV cache a rank holds."},
+        {"rank_comm_bytes_total", "counter", "Bytes a rank sent in collectives."},
+        {"rank_comm_wait_seconds_total", "counter", "Seconds a rank waited in collectives."},
+        {"rank_comm_ops_total", "counter", "Collectives a rank took part in."},
+    };
+    struct crd_core *c = self;
+    struct replica_rank ranks[LIMIT_RANKS];
+    int32_t n = crd_replica_ranks(c->replica, ranks);
+    for (size_t h = 0; h < COUNT_OF(heads); h++) {
+        buf_printf(out, "# HELP tessera:%s %s\n# TYPE tessera:%s %s\n", heads[h].name, heads[h].help, heads[h].name, heads[h].kind);
+        for (int32_t i = 0; i < n; i++) {
+            const double v[] = {(double)ranks[i].weight_bytes, (double)ranks[i].kv_bytes, (double)ranks[i].comm_bytes,
+                                (double)ranks[i].comm_us / 1e6, (double)ranks[i].comm_ops};
+            rank_line(out, heads[h].name, i, v[h]);
+        }
+    }
+    struct replica_status s;
+    crd_replica_status(c->replica, &s);
+    buf_printf(out, "# HELP tessera:kv_blocks KV blocks of the pool by use.\n# TYPE tessera:kv_blocks gauge\n"
+                    "tessera:kv_blocks{state=\"all\"} %d\ntessera:kv_blocks{state=\"used\"} %d\ntessera:kv_blocks{state=\"cached\"} %d\n",
+               s.sched.n_blocks, s.sched.n_blocks_used, s.sched.n_blocks_cached);
+    buf_printf(out, "# HELP tessera:steps_total Steps planned.\n# TYPE tessera:steps_total counter\ntessera:steps_total %llu\n",
+               (unsigned long long)s.sched.n_steps);
+}
+
+static const struct crd_service_ops service_ops = {service_submit, service_cancel, service_status, service_health, service_metrics};
+
+/* ---- text ---- */
+
+static enum err read_file(const char *path, struct buf *out)
+{
+    char chunk[65536];
+    FILE *f = fopen(path, "rb");
+    if (!f) return err_raise(ERR_IO, "cannot read %s", path);
+    for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0 && out->len < 4 << 20;) buf_put(out, chunk, n);
+    fclose(f);
+    return OK;
+}
+
+static enum err open_text(struct crd_core *c)
+{
+    enum err rc;
+    struct eng_model_file *f = NULL;
+    struct buf given = {0};
+    char *own = NULL;
+    TRY(eng_model_file_open(&f, c->conf.model_path));
+    TRY(eng_model_tokenizer(&c->tokenizer, f));
+    const char *source = NULL;
+    if (c->conf.chat_template) {
+        source = eng_template_builtin(c->conf.chat_template);
+        if (!source) {
+            TRY(read_file(c->conf.chat_template, &given));
+            source = buf_str(&given);
+        }
+    } else {
+        TRY(eng_model_template(&own, f));
+        source = own;
+    }
+    if (source) {
+        enum err e = eng_template_compile(&c->chat_template, source, strlen(source));
+        if (e && c->conf.chat_template) rc = err_prefix(e, "--chat-template");
+        /* a model whose template we cannot read still serves completions */
+        else if (e) log_warn(LOG, "the model's chat template is not usable (%s): /v1/chat/completions will be refused", err_text());
+    }
+out:
+    free(own);
+    buf_free(&given);
+    eng_model_file_close(f);
+    return rc;
+}
+
+/* ---- open, close ---- */
+
+static enum err open_key(struct crd_core *c)
+{
+    bool given = c->conf.key_file || getenv("TESSERA_CLUSTER_KEY");
+    if (given && c->conf.launch == LAUNCH_EXTERNAL) return trn_auth_key_load(&c->key, c->conf.key_file);
+    if (!given && c->conf.launch == LAUNCH_EXTERNAL)
+        return err_raise(ERR_BAD_CONFIG, "workers that join by themselves need a cluster key on both sides: set TESSERA_CLUSTER_KEY, or "
+                                         "--cluster-key-file FILE (mode 0600)");
+    trn_auth_key_generate(c->key_text); /* ours alone: it lives as long as this start */
+    return trn_auth_key_of_text(&c->key, c->key_text);
+}
+
+static enum err open_control(struct crd_core *c)
+{
+    enum err rc;
+    struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .prefix_cache = c->conf.prefix_cache,
+                                 .idle_us = 20000, .place = c->conf.place, .on_change = c->conf.on_change, .user = c->conf.user};
+    c->replica = crd_replica_open(&rconf);
+    struct rpc_conf sc = {.address = c->conf.listen, .key = &c->key, .identity = "coordinator", .keepalive_ms = 5000,
+                          .keepalive_timeout_ms = 5000, .tls_cert = c->conf.tls_cert, .tls_key = c->conf.tls_key, .tls_ca = c->conf.tls_ca};
+    TRY(rpc_server_open(&c->server, &sc, crd_replica_mailbox(c->replica)));
+    const char *colon = strrchr(c->conf.listen, ':');
+    snprintf(c->join, sizeof c->join, "%.*s:%d", (int)(colon ? colon - c->conf.listen : 0), c->conf.listen, rpc_server_port(c->server));
+out:
+    return rc;
+}
+
+static enum err start_workers(struct crd_core *c)
+{
+    struct clu_launch_conf lc = {.program = c->conf.program, .n_ranks = c->conf.n_ranks, .hostfile = c->conf.hostfile, .join = c->join,
+                                 .key = c->key_text, .log_level = c->conf.log_level, .yield = c->conf.oversubscribed,
+                                 .extra = c->conf.mpirun_args};
+    return c->conf.launch == LAUNCH_MANAGED ? clu_launch_start(&c->workers, &lc) : OK;
+}
+
+enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
+{
+    enum err rc;
+    struct crd_core *c = xcalloc(1, sizeof *c);
+    c->conf = *conf;
+    snprintf(c->name, sizeof c->name, "%s", conf->served_name ? conf->served_name : conf->info.name);
+    c->names[0] = c->name;
+    TRY(open_text(c));
+    TRY(open_key(c));
+    TRY(open_control(c));
+    TRY(start_workers(c));
+    c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template, .model = conf->info,
+                              .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
+                              .pool = crd_text_pool_open(1), .stats = crd_api_stats_open(c->name), .created_unix = (int64_t)time(NULL)};
+    *out = c, c = NULL;
+out:
+    crd_core_close(c, 0);
+    return rc;
+}
+
+bool crd_core_workers_ended(struct crd_core *c)
+{
+    int status;
+    if (c->conf.launch == LAUNCH_MANAGED && !c->workers_ended) c->workers_ended = clu_launch_ended(&c->workers, &status);
+    return c->workers_ended;
+}
+
+enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
+{
+    int64_t until = clock_us() + c->conf.load_timeout_us;
+    for (;;) {
+        struct replica_status s;
+        crd_replica_status(c->replica, &s);
+        if (s.state == REPLICA_READY) {
+            c->api.max_context = s.context;
+            return OK;
+        }
+        if (s.state == REPLICA_LOST) return err_raise(ERR_UNAVAILABLE, "%s", s.text);
+        if (stop && stop()) return err_raise(ERR_CANCELLED, "stopped while starting");
+        if (crd_core_workers_ended(c))
+            return err_raise(ERR_UNAVAILABLE, "mpirun ended before the workers were ready (%s)", s.text);
+        if (c->conf.launch == LAUNCH_MANAGED && clock_us() > until)
+            return err_raise(ERR_DEADLINE, "not ready after %.0f s: %s (--load-timeout)", (double)c->conf.load_timeout_us / 1e6, s.text);
+        clock_sleep_us(5000);
+    }
+}
+
+struct crd_api *crd_core_api(struct crd_core *c) { return &c->api; }
+struct crd_replica *crd_core_replica(struct crd_core *c) { return c->replica; }
+int32_t crd_core_port(const struct crd_core *c) { return rpc_server_port(c->server); }
+void crd_core_drain(struct crd_core *c) { crd_replica_drain(c->replica); }
+
+void crd_core_close(struct crd_core *c, int64_t grace_us)
+{
+    if (!c) return;
+    if (c->replica) crd_replica_stop(c->replica, c->server ? grace_us : 0);
+    clu_launch_stop(&c->workers, grace_us);
+    rpc_server_close(c->server);
+    crd_replica_close(c->replica);
+    crd_text_pool_close(c->api.pool);
+    crd_api_stats_close(c->api.stats);
+    eng_template_close(c->chat_template);
+    eng_tokenizer_close(c->tokenizer);
+    free(c);
+}

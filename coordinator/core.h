@@ -1,0 +1,47 @@
+/* core.h: the coordinator without its HTTP face: text, control plane, replica, worker processes. `tessera serve` puts a gateway on it,
+ * `tessera generate` drives it directly, so both walk the same spines. */
+#ifndef COORDINATOR_CORE_H
+#define COORDINATOR_CORE_H
+
+#include "coordinator/api/generation.h"
+#include "coordinator/replica/replica.h"
+
+enum core_launch { LAUNCH_MANAGED, LAUNCH_EXTERNAL }; /* we run mpirun | workers join by themselves */
+
+struct core_conf {
+    const char *model_path;
+    const char *served_name;         /* NULL: the file's own name */
+    const char *chat_template;       /* a file or a built-in name, or NULL: the model's own */
+    enum core_launch launch;
+    int32_t n_ranks;                 /* managed: processes to start; external: ranks to expect, 0: any */
+    const char *hostfile, *mpirun_args, *program, *log_level;
+    bool oversubscribed;             /* more ranks than processors on this host */
+    const char *listen;              /* worker plane, HOST:PORT */
+    const char *key_file;            /* or NULL: environment; managed without either: a fresh key */
+    const char *tls_cert, *tls_key, *tls_ca;
+    int32_t max_waiting, max_n;
+    bool prefix_cache;
+    struct model_info info;
+    int64_t load_timeout_us;         /* from start to READY */
+    /* see replica_conf */
+    enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
+    void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+    void *user;
+};
+
+struct crd_core;
+/* Everything but READY: starts the worker processes (managed) and listens. Err: any start-up failure. */
+MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *conf);
+/* Wait until the replica is READY. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
+MUST_USE enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void));
+struct crd_api *crd_core_api(struct crd_core *c);
+struct crd_replica *crd_core_replica(struct crd_core *c);
+int32_t crd_core_port(const struct crd_core *c);  /* of the worker plane */
+/* Managed: have the worker processes ended? */
+bool crd_core_workers_ended(struct crd_core *c);
+/* Drain flag up: new requests are refused. */
+void crd_core_drain(struct crd_core *c);
+/* Ends workers (within grace_us), then frees everything. NULL-safe. */
+void crd_core_close(struct crd_core *c, int64_t grace_us);
+
+#endif

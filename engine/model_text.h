@@ -1,0 +1,13 @@
+/* model_text.h: the words of a model file: its tokenizer and its chat template. Joins file/ and text/, which do not know each other. */
+#ifndef ENGINE_MODEL_TEXT_H
+#define ENGINE_MODEL_TEXT_H
+
+#include "engine/file/model_file.h"
+#include "engine/text/tokenizer.h"
+
+/* From any file with a vocabulary, whatever its architecture. Err BAD_FILE (no vocabulary, inconsistent), UNSUPPORTED. */
+MUST_USE enum err eng_model_tokenizer(struct eng_tokenizer **out, const struct eng_model_file *f);
+/* The file's chat template source, or NULL when it has none. Own: caller, free(). */
+MUST_USE enum err eng_model_template(char **out, const struct eng_model_file *f);
+
+#endif
