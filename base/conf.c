@@ -13,7 +13,7 @@ enum err conf_size(const char *s, int64_t *bytes)
     errno = 0;
     double v = strtod(s, &end);
     static const char units[] = "KMGT";
-    if (end == s || errno || v < 0) return err_raise(ERR_BAD_CONFIG, "'%s' is not a size (try 512M or 8G)", s);
+    if (end == s || errno || !(v >= 0)) return err_raise(ERR_BAD_CONFIG, "'%s' is not a size (try 512M or 8G)", s);
     const char *u = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
     if (u) {
         for (const char *p = units; p <= u; p++) v *= 1024;
@@ -41,7 +41,7 @@ static enum err set_number(const struct conf_opt *o, void *at, const char *v)
         return err_raise(ERR_BAD_CONFIG, "--%s: '%s' is not a number", o->name, v);
     } else if (o->type == CONF_INT) {
         long long n = strtoll(v, &end, 10);
-        if (*end) return err_raise(ERR_BAD_CONFIG, "--%s: '%s' is not a whole number", o->name, v);
+        if (*end || errno) return err_raise(ERR_BAD_CONFIG, "--%s: '%s' is not a whole number", o->name, v);
         *(int64_t *)at = n;
     } else {
         *(double *)at = d;
