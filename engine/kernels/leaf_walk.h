@@ -84,6 +84,7 @@ static inline void krn_leaf_node(const struct krn_leaf_kernel *k, struct krn_lea
 static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_leaf_kernel *k)
 {
     const struct krn_leaves *l = a->leaves;
+    ASSERT(a->x->cols == a->w->cols && l->cols[l->hi - l->lo] == a->w->cols && a->row0 % KRN_TILE == 0);
     _Alignas(64) float stack[KRN_WALK_DEPTH][KRN_WALK_BLOCK * KRN_TILE];
     uint8_t merges[TREE_MAX_LEAF];
     for (int32_t i = 0; i < l->n_nodes; i++)

@@ -1,4 +1,206 @@
-/* bench.c: see bench.h. */
+/* bench.c: one thread, the median of several runs. GB/s counts weights (or KV, or elements) read once; GFLOP/s counts
+ * two operations per weight and token, whatever the arithmetic (int8 or f32). */
 #include "bench.h"
 
-int kernels_bench(const char *only) { (void)only; return 0; }
+#include "base/base.h"
+#include "base/clock.h"
+#include "cases.h"
+#include "engine/kernels/pack.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TABLES = 8, RUNS = 5, SAMPLE_US = 3000 };
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Seconds of one call of fn(arg): the median of RUNS samples of at least SAMPLE_US, after one call to warm up. */
+static double seconds(void (*fn)(void *), void *arg)
+{
+    double t[RUNS];
+    fn(arg);
+    for (int i = 0; i < RUNS; i++) {
+        int64_t start = clock_us(), now = start, calls = 0;
+        for (; now - start < SAMPLE_US; now = clock_us(), calls++) fn(arg);
+        t[i] = (double)(now - start) * 1e-6 / (double)calls;
+    }
+    qsort(t, RUNS, sizeof *t, compare);
+    return t[RUNS / 2];
+}
+
+static void line(const char *kernel, const char *what, const struct krn_table *t, double bytes, double flops, double s)
+{
+    printf("%-10s %-28s %-7s %9.1f us", kernel, what, t->name, s * 1e6);
+    if (bytes > 0) printf(" %7.2f GB/s", bytes / s * 1e-9);
+    if (flops > 0) printf(" %8.1f GFLOP/s", flops / s * 1e-9);
+    printf("\n");
+    fflush(stdout);
+}
+
+/* ---- matmul ------------------------------------------------------------------------------------------------ */
+
+struct matmul_run {
+    const struct krn_table *t;
+    struct krn_matmul a;
+};
+static void run_matmul(void *p) { ((struct matmul_run *)p)->t->matmul(&((struct matmul_run *)p)->a); }
+
+/* A matrix of about `bytes` packed: one tile's content repeated, which costs the kernels the same. */
+static struct krn_mat big_matrix(struct rnd *r, enum dtype type, int32_t cols, int64_t bytes)
+{
+    struct case_file f = case_file_make(r, type, KRN_TILE, cols);
+    struct krn_mat one = case_pack(&f, 0, cols), m = one;
+    int64_t n = MAX(bytes / one.tile_bytes, 1);
+    uint8_t *data = case_alloc((size_t)(n * one.tile_bytes));
+    for (int64_t i = 0; i < n; i++) memcpy(data + i * one.tile_bytes, one.data, (size_t)one.tile_bytes);
+    m.rows = (int32_t)n * KRN_TILE;
+    m.data = data;
+    free((void *)one.data);
+    case_file_free(&f);
+    return m;
+}
+
+static void bench_matmul(const struct krn_table *t, enum dtype type, bool quantise, int32_t n_tok, int32_t n_leaf)
+{
+    enum { COLS = 4096 };
+    struct rnd r = {.key = 1};
+    bool ref = t == &krn_ref;
+    int32_t bound[TREE_MAX_LEAF + 1];
+    struct krn_leaves l;
+    struct krn_mat w = big_matrix(&r, type, COLS, ref ? 1 << 20 : n_tok == 1 ? 96 << 20 : 8 << 20);
+    struct krn_act x = case_act(&r, n_tok, COLS, quantise, CASE_NORMAL);
+    for (int32_t i = 0; i <= n_leaf; i++) bound[i] = COLS / KRN_UNIT * i / n_leaf * KRN_UNIT;
+    case_leaves(bound, n_leaf, 0, n_leaf, &l);
+    struct matmul_run run = {.t = t, .a = {.w = &w, .x = &x, .leaves = &l, .y_stride = w.rows, .row1 = w.rows}};
+    run.a.y = case_alloc((size_t)w.rows * (size_t)n_tok * sizeof(float));
+    char what[64];
+    snprintf(what, sizeof what, "%s %s %d tok %d leaves", dtype_name(type), quantise ? "int8" : "f32", n_tok, n_leaf);
+    double s = seconds(run_matmul, &run), bytes = (double)(w.tile_bytes * (w.rows / KRN_TILE));
+    line("matmul", what, t, bytes, 2.0 * w.rows * COLS * n_tok, s);
+    free(run.a.y);
+    free((void *)w.data);
+    case_act_free(&x);
+}
+
+static void bench_matmuls(const struct krn_table *t)
+{
+    static const int32_t n_toks[] = {1, 4, 16, 128};
+    for (int32_t type = 0; type < DTYPE_COUNT; type++)
+        for (size_t n = 0; n < COUNT_OF(n_toks); n++) {
+            if (t == &krn_ref && n > 0) continue;
+            bool quant = krn_pack_is_quant((enum dtype)type);
+            bench_matmul(t, (enum dtype)type, quant, n_toks[n], 1);
+            if (quant && n % 2 == 0) bench_matmul(t, (enum dtype)type, false, n_toks[n], 1);
+            if (n == 0) bench_matmul(t, (enum dtype)type, quant, 1, 32);
+        }
+}
+
+/* ---- attention --------------------------------------------------------------------------------------------- */
+
+struct attention_run {
+    const struct krn_table *t;
+    struct krn_attention a;
+};
+static void run_attention(void *p) { ((struct attention_run *)p)->t->attention(&((struct attention_run *)p)->a); }
+
+static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context)
+{
+    enum { N_KV = 8, MAX_BLOCKS = 256 };
+    struct rnd r = {.key = 2};
+    int32_t n_blocks = DIV_UP(context, KRN_KV_BLOCK), table[MAX_BLOCKS], pos = context - 1;
+    const int32_t *tables[1] = {table};
+    size_t n = (size_t)n_blocks * KRN_KV_BLOCK * N_KV * (size_t)dim;
+    struct krn_kv kv = {.k = case_alloc(n * 2), .v = case_alloc(n * 2), .f16 = true, .n_kv = N_KV, .head_dim = dim};
+    for (size_t i = 0; i < n; i++) ((uint16_t *)kv.k)[i] = ((uint16_t *)kv.v)[i] = (uint16_t)(0x3000 + i % 1000);
+    for (int32_t i = 0; i < n_blocks; i++) table[i] = (int32_t)((int64_t)i * 37 % n_blocks);
+    struct attention_run run = {.t = t, .a = {.kv = &kv, .pos = &pos, .table = tables, .n_tok = 1, .n_head = N_KV * group}};
+    run.a.scale = 0.1f;
+    run.a.i1 = N_KV;
+    run.a.q = case_floats(&r, N_KV * group * dim, CASE_NORMAL);
+    run.a.out = case_alloc((size_t)(N_KV * group * dim) * sizeof(float));
+    run.a.scratch = case_alloc((size_t)krn_attention_scratch(N_KV * group, N_KV, dim) * sizeof(float));
+    char what[64];
+    snprintf(what, sizeof what, "8x%d heads of %d, %d keys", group, dim, context);
+    double s = seconds(run_attention, &run);
+    line("attention", what, t, (double)n * 4, 4.0 * context * dim * N_KV * group, s);
+    free(kv.k);
+    free(kv.v);
+    free((void *)run.a.q);
+    free(run.a.out);
+    free(run.a.scratch);
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------- */
+
+struct rows_run {
+    const struct krn_table *t;
+    float *x, *y;
+    struct krn_act act;
+    volatile float keep;
+};
+enum { ROW = 4096, N_ROWS = 8, VOCABULARY = 128256 };
+
+static void run_rmsnorm(void *p)
+{
+    struct rows_run *r = p;
+    r->t->rmsnorm(r->y, r->x, r->x, ROW, 1e-5f, 0, N_ROWS);
+}
+static void run_silu(void *p)
+{
+    struct rows_run *r = p;
+    r->t->silu_mul(r->y, r->x, r->x, ROW * N_ROWS);
+}
+static void run_quantize(void *p)
+{
+    struct rows_run *r = p;
+    r->t->quantize(&r->act, 0, N_ROWS);
+}
+static void run_sum_exp(void *p)
+{
+    struct rows_run *r = p;
+    r->keep = r->t->sum_exp(r->x, VOCABULARY, 4.0f);
+}
+static void run_argmax(void *p)
+{
+    struct rows_run *r = p;
+    r->keep = (float)r->t->argmax(r->x, VOCABULARY);
+}
+
+static void bench_rows(const struct krn_table *t)
+{
+    struct rnd r = {.key = 3};
+    struct rows_run run = {.t = t, .x = case_floats(&r, VOCABULARY, CASE_NORMAL)};
+    run.y = case_alloc(VOCABULARY * sizeof(float));
+    run.act = case_act(&r, N_ROWS, ROW, true, CASE_NORMAL);
+    double row_bytes = 4.0 * ROW * N_ROWS, vocabulary_bytes = 4.0 * VOCABULARY;
+    line("rmsnorm", "8 rows of 4096", t, row_bytes, 0, seconds(run_rmsnorm, &run));
+    line("silu_mul", "8 rows of 4096", t, row_bytes, 0, seconds(run_silu, &run));
+    line("quantize", "8 rows of 4096", t, row_bytes, 0, seconds(run_quantize, &run));
+    line("sum_exp", "128256 logits", t, vocabulary_bytes, 0, seconds(run_sum_exp, &run));
+    line("argmax", "128256 logits", t, vocabulary_bytes, 0, seconds(run_argmax, &run));
+    free(run.x);
+    free(run.y);
+    case_act_free(&run.act);
+}
+
+int kernels_bench(const char *only)
+{
+    const struct krn_table *tables[MAX_TABLES];
+    int32_t n = krn_table_all(tables, MAX_TABLES);
+    for (int32_t i = 0; i < n; i++) {
+        if (!only || !strcmp(only, "rows")) bench_rows(tables[i]);
+        if (!only || !strcmp(only, "attention")) {
+            bench_attention(tables[i], 1, 128, 2048);
+            bench_attention(tables[i], 4, 64, 2048);
+            bench_attention(tables[i], 4, 128, 4096);
+        }
+        if (!only || !strcmp(only, "matmul")) bench_matmuls(tables[i]);
+    }
+    return 0;
+}

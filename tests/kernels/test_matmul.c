@@ -188,6 +188,47 @@ static void every_table_equals_ref(void **state)
             struct shape s = random_shape(&r, types[i]);
             check_shape(&r, types[i], &s);
         }
+    struct shape many = {.rows = 20, .cols = 1040, .n_tok = 3, .n_leaf = 1000};
+    check_shape(&r, DTYPE_F16, &many);
+}
+
+/* Blocks whose codes are all ones or all zeros (Q8_0: also -128), against activations of +-127: where a sum in 16 bits
+ * would saturate. */
+static void the_largest_codes_do_not_saturate(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 16};
+    const struct krn_table *tables[MAX_TABLES];
+    static const uint8_t fills[] = {0xff, 0x00, 0x80, 0x7f};
+    int32_t n_tables = krn_table_all(tables, MAX_TABLES), bound[2] = {0, 256};
+    struct krn_leaves l;
+    case_leaves(bound, 1, 0, 1, &l);
+    for (size_t i = 3; i < COUNT_OF(types); i++)
+        for (size_t n = 0; n < 2 * COUNT_OF(fills); n++) {
+            struct case_file f = case_file_make(&r, types[i], 16, 256);
+            for (int64_t at = 0; at < f.row_bytes * 16; at += dtype_block_bytes(f.type)) {
+                bool d_first = f.type != DTYPE_Q6_K;
+                int32_t head = !d_first ? 0 : f.type == DTYPE_Q4_K || f.type == DTYPE_Q5_K ? 4 : 2;
+                memset(f.bytes + at + head, fills[n / 2], (size_t)(dtype_block_bytes(f.type) - MAX(head, 2)));
+            }
+            struct krn_mat w = case_pack(&f, 0, 256);
+            struct krn_act x = case_act(&r, 7, 256, true, CASE_NORMAL);
+            for (int32_t k = 0; k < 7 * 256; k++) ((float *)x.x)[k] = n % 2 ? -2.5f : 2.5f;
+            krn_ref.quantize(&x, 0, 7);
+            assert_int_equal(x.q[0], n % 2 ? -127 : 127);
+            struct product want = product_make(&w, &x, &l);
+            krn_ref.matmul(&want.a);
+            for (int32_t k = 1; k < n_tables; k++) {
+                struct product got = product_make(&w, &x, &l);
+                tables[k]->matmul(&got.a);
+                assert_same(&want, &got, tables[k], "matmul of extreme codes");
+                free(got.a.y);
+            }
+            free(want.a.y);
+            free((void *)w.data);
+            case_act_free(&x);
+            case_file_free(&f);
+        }
 }
 
 /* ---- batches and cuts -------------------------------------------------------------------------------------- */
@@ -310,6 +351,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ref_is_the_definition_in_f32),
         cmocka_unit_test(ref_in_int8_is_the_product_of_the_quantised),
         cmocka_unit_test(every_table_equals_ref),
+        cmocka_unit_test(the_largest_codes_do_not_saturate),
         cmocka_unit_test(a_token_does_not_see_its_batch),
         cmocka_unit_test(the_cut_does_not_show),
     };

@@ -77,12 +77,13 @@ static float node_sum(const struct dot *o, int32_t la, int32_t lb)
 void krn_ref_matmul(const struct krn_matmul *a)
 {
     const struct krn_mat *w = a->w;
+    const struct krn_leaves *l = a->leaves;
+    ASSERT(a->x->cols == w->cols && l->cols[l->hi - l->lo] == w->cols && a->row0 % KRN_TILE == 0);
     for (int32_t t = 0; t < a->x->n_tok; t++)
         for (int32_t r = a->row0; r < a->row1; r++) {
             struct dot o = {.a = a, .tile = w->data + r / KRN_TILE * w->tile_bytes, .row = r % KRN_TILE, .t = t};
             if (krn_pack_is_quant(w->type)) o.planes = krn_pack_planes(w->type, o.tile, w->cols);
-            for (int32_t i = 0; i < a->leaves->n_nodes; i++)
-                a->y[t * a->y_stride + i * a->node_stride + r] =
-                    node_sum(&o, a->leaves->nodes[i].a, a->leaves->nodes[i].b);
+            for (int32_t i = 0; i < l->n_nodes; i++)
+                a->y[t * a->y_stride + i * a->node_stride + r] = node_sum(&o, l->nodes[i].a, l->nodes[i].b);
         }
 }
