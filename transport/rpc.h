@@ -1,7 +1,7 @@
 /* rpc.h: the control plane over gRPC: one authenticated bidirectional stream per worker.
  *
- * Method /tessera.Control/Session; each gRPC message is one handshake message or one sealed frame holding a control message, or
- * a piece of one longer than 64 KB: so an unknown peer can make this side hold little. See docs/protocol.md.
+ * Method /tessera.Control/Session; hello 1 and 2 of the handshake are initial metadata, hello 3 is the client's first message; every
+ * later gRPC message is one sealed frame holding a control message, or a piece of one longer than 64 KB. See docs/protocol.md.
  * Only rpc_*.c see gRPC. Received messages and connection events arrive in a mailbox as struct rpc_event; sending is
  * thread-safe and never blocks (an unbounded queue, one gRPC write in flight). Keepalive: time and timeout from the conf. */
 #ifndef TRANSPORT_RPC_H

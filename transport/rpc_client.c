@@ -54,8 +54,6 @@ static void on_status(struct rpc_tag *t, bool ok)
     (void)ok;
     rpc_printable(c->last, sizeof c->last, (const char *)GRPC_SLICE_START_PTR(p->details), GRPC_SLICE_LENGTH(p->details));
     grpc_slice_unref(p->details);
-    grpc_metadata_array_destroy(&p->initial_md);
-    grpc_metadata_array_destroy(&p->trailing_md);
     name_end(p, c);
     pthread_mutex_lock(&p->lock);
     p->ended = true;
@@ -63,19 +61,35 @@ static void on_status(struct rpc_tag *t, bool ok)
     rpc_peer_done(p);
 }
 
+/* The server's initial metadata: with hello 2, or none when the call has failed and its status says why. */
+static void on_hello(struct rpc_tag *t, bool ok)
+{
+    struct rpc_peer *p = t->owner;
+    const grpc_slice *hello = ok ? rpc_find_hello(&p->initial_md) : NULL;
+    if (hello) {
+        rpc_peer_hello(p, GRPC_SLICE_START_PTR(*hello), GRPC_SLICE_LENGTH(*hello));
+        if (p->connected) rpc_peer_read(p);
+    }
+    rpc_peer_done(p);
+}
+
 static void client_begin(struct rpc_peer *p)
 {
-    grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT};
-    grpc_op start[2] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_RECV_INITIAL_METADATA}};
+    grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT}, start = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    grpc_op hello = {.op = GRPC_OP_RECV_INITIAL_METADATA};
     grpc_metadata_array_init(&p->initial_md);
     grpc_metadata_array_init(&p->trailing_md);
     end.data.recv_status_on_client.trailing_metadata = &p->trailing_md;
     end.data.recv_status_on_client.status = &p->status;
     end.data.recv_status_on_client.status_details = &p->details;
-    start[1].data.recv_initial_metadata.recv_initial_metadata = &p->initial_md;
+    start.data.send_initial_metadata.count = 1;
+    start.data.send_initial_metadata.metadata = &p->hello;
+    hello.data.recv_initial_metadata.recv_initial_metadata = &p->initial_md;
     p->t_end = (struct rpc_tag){on_status, p};
+    p->t_hello = (struct rpc_tag){on_hello, p};
     rpc_peer_batch(p, &end, 1, &p->t_end);
-    rpc_peer_batch(p, start, 2, &p->t_start);
+    rpc_peer_batch(p, &start, 1, &p->t_start);
+    rpc_peer_batch(p, &hello, 1, &p->t_hello);
 }
 
 static void client_finish(struct rpc_peer *p)
@@ -103,6 +117,8 @@ static void retire(struct rpc_client *c)
 static void client_over(struct rpc_peer *p)
 {
     struct rpc_client *c = p->core->owner;
+    grpc_metadata_array_destroy(&p->initial_md);
+    grpc_metadata_array_destroy(&p->trailing_md);
     if (is_final(p))
         retire(c);
     else
@@ -115,7 +131,8 @@ static void try_call(struct rpc_client *c)
     grpc_call *call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->core.cq,
                                                grpc_slice_from_static_string(RPC_METHOD), NULL,
                                                gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
-    rpc_peer_begin(c->peer, call);
+    enum err rc = rpc_peer_begin(c->peer, call, NULL, 0);
+    ASSERT(!rc);
 }
 
 static void time_out(struct rpc_client *c)

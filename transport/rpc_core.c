@@ -205,18 +205,27 @@ static void refuse(struct rpc_peer *p, enum err rc)
     rpc_peer_cancel(p, rc == ERR_LINK_AUTH ? GRPC_STATUS_UNAUTHENTICATED : GRPC_STATUS_INVALID_ARGUMENT, err_text());
 }
 
-static enum err handshake(struct rpc_peer *p, const void *data, size_t n)
+static enum err handshake(struct rpc_peer *p, const void *theirs, size_t n)
 {
     struct buf answer = {0};
     bool done = false;
     pthread_mutex_lock(&p->lock);
-    enum err rc = trn_auth_receive(p->auth, data, n, &answer, &done);
-    if (!rc && answer.len) queue_locked(p, &answer);
+    enum err rc = trn_auth_receive(p->auth, theirs, n, &answer, &done);
+    if (!rc && answer.len) queue_locked(p, &answer); /* hello 3 */
     if (!rc && done) p->connected = true;
     pthread_mutex_unlock(&p->lock);
-    if (!rc && done) post_event(p, RPC_CONNECTED, NULL);
     buf_free(&answer);
+    if (!rc && !done) rc = err_raise(ERR_LINK_AUTH, "the handshake is not over where it should be");
     return rc;
+}
+
+void rpc_peer_hello(struct rpc_peer *p, const void *theirs, size_t n)
+{
+    enum err rc = handshake(p, theirs, n);
+    if (rc)
+        refuse(p, rc);
+    else
+        post_event(p, RPC_CONNECTED, NULL);
 }
 
 static enum err deliver(struct rpc_peer *p, const void *data, size_t n)
@@ -274,12 +283,29 @@ static void on_message(struct rpc_tag *t, bool ok)
     if (!p->refused) {
         const uint8_t *data = GRPC_SLICE_START_PTR(s);
         size_t n = GRPC_SLICE_LENGTH(s);
-        enum err rc = p->connected ? frame(p, data, n) : handshake(p, data, n);
+        enum err rc = OK;
+        if (p->connected)
+            rc = frame(p, data, n);
+        else
+            rpc_peer_hello(p, data, n);
         if (rc) refuse(p, rc);
     }
     grpc_slice_unref(s);
     read_more(p);
     rpc_peer_done(p);
+}
+
+void rpc_peer_read(struct rpc_peer *p)
+{
+    p->reading = true;
+    read_more(p);
+}
+
+const grpc_slice *rpc_find_hello(const grpc_metadata_array *md)
+{
+    for (size_t i = 0; i < md->count; i++)
+        if (!grpc_slice_str_cmp(md->metadata[i].key, RPC_HELLO_KEY)) return &md->metadata[i].value;
+    return NULL;
 }
 
 /* ---- life ---- */
@@ -308,23 +334,31 @@ struct rpc_peer *rpc_peer_new(struct rpc_core *c, const char *address)
     return p;
 }
 
-void rpc_peer_begin(struct rpc_peer *p, grpc_call *call)
+/* Our first handshake message: the server's answers theirs. */
+static enum err first_hello(struct rpc_peer *p, const void *theirs, size_t n, struct buf *hello)
+{
+    bool done;
+    trn_auth_close(p->auth);
+    p->auth = trn_auth_open(&p->core->key, p->core->role->server, p->core->identity);
+    return p->core->role->server ? trn_auth_receive(p->auth, theirs, n, hello, &done) : trn_auth_start(p->auth, hello);
+}
+
+enum err rpc_peer_begin(struct rpc_peer *p, grpc_call *call, const void *theirs, size_t n)
 {
     struct buf hello = {0};
     pthread_mutex_lock(&p->lock);
-    trn_auth_close(p->auth);
-    p->auth = trn_auth_open(&p->core->key, p->core->role->server, p->core->identity);
-    p->call = call;
-    p->ended = p->sending = false;
-    p->reading = true;
-    p->core->role->begin(p);
-    enum err rc = trn_auth_start(p->auth, &hello);
-    ASSERT(!rc);
-    if (hello.len) queue_locked(p, &hello);
-    if (p->closing) cancel_locked(p, GRPC_STATUS_CANCELLED, "closed"); /* the owner was faster */
+    enum err rc = first_hello(p, theirs, n, &hello);
+    if (!rc) {
+        p->hello.key = grpc_slice_from_static_string(RPC_HELLO_KEY);
+        p->hello.value = grpc_slice_from_copied_buffer((const char *)hello.data, hello.len);
+        p->call = call;
+        p->ended = p->sending = false;
+        p->core->role->begin(p);
+        if (p->closing) cancel_locked(p, GRPC_STATUS_CANCELLED, "closed"); /* the owner was faster */
+    }
     pthread_mutex_unlock(&p->lock);
     buf_free(&hello);
-    read_more(p);
+    return rc;
 }
 
 static void free_peer(struct rpc_peer *p)
@@ -369,6 +403,7 @@ void rpc_peer_done(struct rpc_peer *p)
     pthread_mutex_unlock(&p->lock);
     if (!over) return;
     grpc_call_unref(over);
+    grpc_slice_unref(p->hello.value);
     p->core->role->over(p);
 }
 

@@ -4,6 +4,9 @@
  * them, and a call is over when its stream has ended and nothing is pending: only then is it released, and only then is
  * RPC_CLOSED put into the mailbox, as the last thing anyone here does with the peer. So the peer needs no reference count.
  *
+ * Hello 1 and 2 travel as initial metadata, which gRPC bounds (8 KB), hello 3 as the first message. A RECV_MESSAGE is posted only
+ * for a peer whose hello has proved the key: gRPC 1.51 takes in a message whole, up to 2 GB, before it looks at the limit.
+ *
  *     HANDSHAKE --both proofs--> CONNECTED --rpc_peer_close, queue empty--> (half closed) --stream ended, pending 0--> ENDED
  *         \--wrong proof, time, rpc_peer_close--> cancelled --------------------------------------------------------^
  */
@@ -27,6 +30,7 @@ enum {
     RPC_ADDRESS_BYTES = 128,
 };
 #define RPC_METHOD "/tessera.Control/Session"
+#define RPC_HELLO_KEY "tessera-hello-bin"
 
 /* What a finished batch calls, on the rpc thread. */
 struct rpc_tag {
@@ -43,7 +47,7 @@ struct rpc_peer {
     struct rpc_core *core;
     void *user;
     char address[RPC_ADDRESS_BYTES];
-    struct rpc_tag t_start, t_recv, t_send, t_finish, t_end;
+    struct rpc_tag t_start, t_hello, t_recv, t_send, t_finish, t_end;
     /* [lock] */
     pthread_mutex_t lock;
     grpc_call *call;                 /* NULL: not begun, or over */
@@ -63,13 +67,15 @@ struct rpc_peer {
     grpc_status_code status;         /* client */
     grpc_slice details;
     grpc_metadata_array initial_md, trailing_md;
+    grpc_metadata hello;             /* our hello 1 or 2, until the call is over */
     struct rpc_peer *next;           /* [core lock] in core->peers */
 };
 
 /* The half that differs. Thr: rpc. */
 struct rpc_role {
     bool server;
-    /* Post what begins a call: initial metadata, and the batch whose end (t_end) is the end of the stream. p->lock held. */
+    /* Post what begins a call: our initial metadata (p->hello), and the batch whose end (t_end) is the end of the stream.
+     * p->lock held. */
     void (*begin)(struct rpc_peer *p);
     /* Post what ends a session in order, all queued messages having left: status or half-close. p->lock held. */
     void (*finish)(struct rpc_peer *p);
@@ -106,8 +112,15 @@ void rpc_core_close(struct rpc_core *c);
 
 /* ---- a peer ---- */
 struct rpc_peer *rpc_peer_new(struct rpc_core *c, const char *address);   /* listed in core->peers */
-/* Attach a call and begin the handshake; ready to read. */
-void rpc_peer_begin(struct rpc_peer *p, grpc_call *call);
+/* Attach a call and begin: client hello 1, server (which has the peer's hello 1: theirs, n) hello 2. Err LINK_AUTH: nothing was
+ * posted, the call is the caller's still. */
+MUST_USE enum err rpc_peer_begin(struct rpc_peer *p, grpc_call *call, const void *theirs, size_t n);
+/* The next handshake message came (client: hello 2, server: hello 3). A refusal ends the session. */
+void rpc_peer_hello(struct rpc_peer *p, const void *theirs, size_t n);
+/* Start to read messages: the peer's hello has proved the key. */
+void rpc_peer_read(struct rpc_peer *p);
+/* The hello among metadata; NULL: none. */
+const grpc_slice *rpc_find_hello(const grpc_metadata_array *md);
 /* Post ops; p->lock held. */
 void rpc_peer_batch(struct rpc_peer *p, const grpc_op *ops, size_t n, struct rpc_tag *tag);
 /* One batch less; when nothing is pending and the stream has ended, the end. May free p. */

@@ -1,7 +1,8 @@
 /* rpc_server.c: the coordinator's side: one listening port, many sessions. See rpc_core.h.
  *
- * A session that has not proved the key is a stranger: at most RPC_STRANGERS at once, RPC_AUTH_US each, one short message
- * each way; the owner never hears of it, the log does, a few times a minute. */
+ * Who comes without a hello under the cluster key is turned away at once. A stranger is a session whose hello was right but
+ * could be a recorded one: a hello seen before is refused, and the proof over our nonce must come within RPC_AUTH_US; at most
+ * RPC_STRANGERS of them at once. The owner never hears of either, the log does, a few times a minute. */
 #include "transport/rpc_core.h"
 
 #include "base/clock.h"
@@ -21,7 +22,7 @@
 
 #define C "rpc"
 
-enum { LOGS_PER_MINUTE = 20, MINUTE_US = 60000000 };
+enum { LOGS_PER_MINUTE = 20, MINUTE_US = 60000000, SEEN_HELLOS = 1024 };
 
 struct rpc_server {
     struct rpc_core core;
@@ -35,6 +36,8 @@ struct rpc_server {
     bool shut;                       /* gRPC has nothing more to tell */
     int64_t minute_us;
     int n_logged;
+    uint8_t seen[SEEN_HELLOS][AUTH_TAG_BYTES]; /* tags of the last good first hellos, a ring */
+    size_t n_seen;
 };
 
 /* ---- the role ---- */
@@ -60,6 +63,8 @@ static void server_begin(struct rpc_peer *p)
 {
     grpc_op end = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER}, start = {.op = GRPC_OP_SEND_INITIAL_METADATA};
     end.data.recv_close_on_server.cancelled = &p->cancelled;
+    start.data.send_initial_metadata.count = 1;
+    start.data.send_initial_metadata.metadata = &p->hello;
     p->t_end = (struct rpc_tag){on_close, p};
     rpc_peer_batch(p, &end, 1, &p->t_end); /* first: nothing else tells of a cancelled call */
     rpc_peer_batch(p, &start, 1, &p->t_start);
@@ -72,19 +77,19 @@ static void server_finish(struct rpc_peer *p)
     rpc_peer_batch(p, &op, 1, &p->t_finish);
 }
 
-static void log_stranger(struct rpc_server *s, const struct rpc_peer *p)
+static void log_refusal(struct rpc_server *s, const char *address, const char *text)
 {
     int64_t now = clock_us();
     if (now - s->minute_us > MINUTE_US) {
         s->minute_us = now;
         s->n_logged = 0;
     }
-    if (s->n_logged++ < LOGS_PER_MINUTE) log_warn(C, "refused a session from %s: %s", p->address, p->text);
+    if (s->n_logged++ < LOGS_PER_MINUTE) log_warn(C, "refused a session from %s: %s", address, text);
 }
 
 static void server_over(struct rpc_peer *p)
 {
-    if (!p->connected) log_stranger(p->core->owner, p);
+    if (!p->connected) log_refusal(p->core->owner, p->address, p->text);
     rpc_peer_retire(p, p->connected);
 }
 
@@ -136,40 +141,62 @@ static void await_call(struct rpc_server *s)
     ASSERT(e == GRPC_CALL_OK);
 }
 
-static void turn_away(grpc_call *call, grpc_status_code code, const char *why)
+static bool seen_before(const struct rpc_server *s, const uint8_t *tag)
 {
-    (void)grpc_call_cancel_with_status(call, code, why, NULL);
-    grpc_call_unref(call);
+    for (size_t i = 0; i < MIN(s->n_seen, (size_t)SEEN_HELLOS); i++)
+        if (!memcmp(s->seen[i], tag, AUTH_TAG_BYTES)) return true;
+    return false;
 }
 
-static void accept_call(struct rpc_server *s, grpc_call *call, bool known_method)
+/* Post the first batches of a session, or say in err_text() why not. */
+static enum err begin_session(struct rpc_server *s, struct rpc_peer *p, grpc_call *call, const grpc_slice *hello)
+{
+    if (!hello || GRPC_SLICE_LENGTH(*hello) != AUTH_HELLO_BYTES)
+        return err_raise(ERR_LINK_AUTH, "it came without a handshake message");
+    const uint8_t *theirs = GRPC_SLICE_START_PTR(*hello), *tag = theirs + AUTH_HELLO_BYTES - AUTH_TAG_BYTES;
+    if (seen_before(s, tag)) return err_raise(ERR_LINK_AUTH, "its first handshake message was used before");
+    enum err rc = rpc_peer_begin(p, call, theirs, AUTH_HELLO_BYTES);
+    if (rc) return rc;
+    memcpy(s->seen[s->n_seen++ % SEEN_HELLOS], tag, AUTH_TAG_BYTES);
+    rpc_peer_read(p);
+    return OK;
+}
+
+static void accept_call(struct rpc_server *s, grpc_call *call, bool known_method, const grpc_slice *hello)
 {
     int64_t now = clock_us(), next = INT64_MAX;
-    if (!known_method) {
-        turn_away(call, GRPC_STATUS_UNIMPLEMENTED, "this port speaks " RPC_METHOD " only");
-        return;
-    }
-    if (strangers(&s->core, now, &next) >= RPC_STRANGERS) {
-        turn_away(call, GRPC_STATUS_RESOURCE_EXHAUSTED, "too many sessions without proof of the cluster key");
-        return;
-    }
+    grpc_status_code code = GRPC_STATUS_UNAUTHENTICATED;
+    enum err rc = OK;
     char *address = grpc_call_get_peer(call);
     struct rpc_peer *p = rpc_peer_new(&s->core, address);
     gpr_free(address);
     p->since_us = now;
-    rpc_peer_begin(p, call);
+    if (!known_method) {
+        code = GRPC_STATUS_UNIMPLEMENTED;
+        rc = err_raise(ERR_LINK_PROTOCOL, "this port speaks " RPC_METHOD " only");
+    } else if (strangers(&s->core, now, &next) > RPC_STRANGERS) {
+        code = GRPC_STATUS_RESOURCE_EXHAUSTED;
+        rc = err_raise(ERR_LINK_AUTH, "more than %d sessions wait for a proof of the cluster key", RPC_STRANGERS);
+    } else {
+        rc = begin_session(s, p, call, hello);
+    }
+    if (!rc) return;
+    log_refusal(s, p->address, err_text());
+    (void)grpc_call_cancel_with_status(call, code, err_text(), NULL);
+    grpc_call_unref(call);
+    rpc_peer_retire(p, false);
 }
 
 static void on_new(struct rpc_tag *t, bool ok)
 {
     struct rpc_server *s = t->owner;
-    grpc_call *call = s->call;
-    bool known = ok && !grpc_slice_str_cmp(s->details.method, RPC_METHOD);
+    if (ok) {
+        bool known = !grpc_slice_str_cmp(s->details.method, RPC_METHOD);
+        accept_call(s, s->call, known, rpc_find_hello(&s->metadata));
+    }
     grpc_call_details_destroy(&s->details);
     grpc_metadata_array_destroy(&s->metadata);
-    if (!ok) return; /* shutting down */
-    await_call(s);
-    accept_call(s, call, known);
+    if (ok) await_call(s); /* else shutting down */
 }
 
 static void on_shutdown(struct rpc_tag *t, bool ok)

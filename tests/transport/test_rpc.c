@@ -341,28 +341,34 @@ static int worker_main(const char *address, const char *what)
     if (trn_auth_key_of_text(&k, key_text)) return 1;
     struct rpc_conf c = conf_of(address, "rank 5@child", &k);
     if (rpc_client_open(&client, &c, 10000, events)) return 1;
-    for (;;) {
-        struct rpc_event *e = mailbox_get(events, -1);
-        if (!e) continue;
-        if (e->kind == RPC_CLOSED) return 0;
-        if (e->kind == RPC_CONNECTED && !strcmp(what, "kill")) raise(SIGKILL);
-        if (e->kind == RPC_CONNECTED && !strcmp(what, "stop")) raise(SIGSTOP);
-        if (e->kind == RPC_CONNECTED && !strcmp(what, "hello")) {
-            struct control_msg m = {.type = MSG_FAULT, .fault = {ERR_NO_MEMORY, "rank 5 gives up"}};
-            rpc_peer_send(e->peer, &m);
-            rpc_client_close(client); /* the message leaves before */
-            return 0;
-        }
-        rpc_event_free(e);
-    }
+    struct rpc_event *e = expect_event(events, RPC_CONNECTED);
+    struct rpc_peer *coordinator = e->peer;
+    rpc_event_free(e);
+    control_msg_free(expect_message(events, MSG_WAKE)); /* so the other side knows this one */
+    if (!strcmp(what, "kill")) raise(SIGKILL);
+    if (!strcmp(what, "stop")) raise(SIGSTOP);
+    struct control_msg m = {.type = MSG_FAULT, .fault = {ERR_NO_MEMORY, "rank 5 gives up"}};
+    rpc_peer_send(coordinator, &m);
+    rpc_client_close(client); /* the message leaves before */
+    drop_events(events);
+    return 0;
+}
+
+static pid_t start_worker(struct served *s, const char *what)
+{
+    pid_t pid = spawn_worker(s->address, what);
+    struct rpc_event *e = expect_event(s->events, RPC_CONNECTED);
+    struct control_msg m = {.type = MSG_WAKE};
+    rpc_peer_send(e->peer, &m);
+    rpc_event_free(e);
+    return pid;
 }
 
 static void a_killed_worker_is_noticed_at_once(void **state)
 {
     (void)state;
     struct served s = serve(&key);
-    pid_t pid = spawn_worker(s.address, "kill");
-    rpc_event_free(expect_event(s.events, RPC_CONNECTED));
+    pid_t pid = start_worker(&s, "kill");
     int64_t before = clock_us();
     expect_closed(s.events, ERR_LINK_CLOSED, "rank 5@child was lost");
     assert_true(clock_us() - before < 1000000);
@@ -374,8 +380,7 @@ static void a_stopped_worker_is_noticed_by_keepalive(void **state)
 {
     (void)state;
     struct served s = serve(&key);
-    pid_t pid = spawn_worker(s.address, "stop");
-    rpc_event_free(expect_event(s.events, RPC_CONNECTED));
+    pid_t pid = start_worker(&s, "stop");
     int64_t before = clock_us();
     expect_closed(s.events, ERR_LINK_CLOSED, "a keepalive went unanswered for 1000 ms");
     assert_true(clock_us() - before < 5000000);
@@ -388,8 +393,7 @@ static void a_last_word_arrives_before_the_end(void **state)
 {
     (void)state;
     struct served s = serve(&key);
-    pid_t pid = spawn_worker(s.address, "hello");
-    rpc_event_free(expect_event(s.events, RPC_CONNECTED));
+    pid_t pid = start_worker(&s, "hello");
     struct control_msg *m = expect_message(s.events, MSG_FAULT);
     assert_string_equal(m->fault.text, "rank 5 gives up");
     control_msg_free(m);
