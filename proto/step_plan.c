@@ -130,8 +130,9 @@ static enum err unpack_header(struct step_plan *p, struct scan *in)
     TRY(scan_u16(in, "model", &p->model));
     TRY(scan_u32(in, "epoch", &p->epoch));
     TRY(scan_u64(in, "step", &p->step));
-    if (!p->step) TRY(scan_refuse(in, "step is 0, the first is 1"));
     TRY(scan_flags(in, "flags", KNOWN_FLAGS, &p->flags));
+    /* a plan that only says sleep or leave is no step and has no number */
+    if (!p->step && !p->flags) TRY(scan_refuse(in, "step is 0, the first is 1"));
 out:
     return rc;
 }

@@ -56,7 +56,7 @@ struct step_item {
 struct step_plan {
     uint32_t epoch;
     uint16_t replica, model;
-    uint64_t step;               /* 1, 2, 3, ... within an epoch */
+    uint64_t step;               /* 1, 2, 3, ... within an epoch; 0: no step, only flags */
     uint32_t flags;
     int32_t n_ends, n_starts, n_forks, n_tables, n_copies, n_items;
     struct step_end *ends;

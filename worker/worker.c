@@ -98,16 +98,23 @@ static void stream_lost(struct worker *w, const struct rpc_event *e)
 static void *control_main(void *arg)
 {
     struct worker *w = arg;
+    bool reporting = false; /* from Wake until one report after falling asleep; then this thread sleeps too */
+    int64_t due = 0;
     while (!atomic_load(&w->leaving)) {
-        bool awake = atomic_load(&w->loop.awake);
-        struct rpc_event *e = mailbox_get(w->events, awake ? w->telemetry_us : -1);
-        if (!e) {
-            if (awake) say_telemetry(w);
-            continue;
+        struct rpc_event *e = mailbox_get(w->events, reporting ? MAX(due - clock_us(), 0) : -1);
+        if (reporting && clock_us() >= due) {
+            reporting = atomic_load(&w->loop.awake);
+            due = clock_us() + w->telemetry_us;
+            say_telemetry(w);
         }
+        if (!e) continue;
         if (e->kind == RPC_CLOSED) stream_lost(w, e);
         if (e->kind == RPC_MESSAGE) {
             bool last = e->msg->type == MSG_SHUTDOWN;
+            if (e->msg->type == MSG_WAKE && !reporting) {
+                reporting = true;
+                due = clock_us() + w->telemetry_us;
+            }
             mailbox_put(w->loop.in, e->msg);
             e->msg = NULL;
             rpc_event_free(e);
