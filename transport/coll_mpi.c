@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum {
-    SPIN_US = 3,             /* then give way */
+    SPIN_US = 3,             /* then give way: the peer may be waiting for this very processor */
     YIELD_US = 200,          /* then sleep */
     NAP_US = 100,            /* longest sleep while the wait is one of a busy step */
     BUSY_US = 100000,        /* beyond this wait nobody is in a hurry */
@@ -66,14 +66,13 @@ static struct mpi_coll *self_of(struct trn_coll *c) { return (struct mpi_coll *)
 /* ---- waiting ---- */
 
 struct wait {
-    int64_t start_us, until_us, timeout_us;
-    bool may_spin;
-    int32_t n;
+    int64_t start_us, until_us, timeout_us, n;
+    bool spins;
 };
 
 static struct wait wait_begin(const struct mpi_coll *m, int64_t timeout_us)
 {
-    return (struct wait){.timeout_us = timeout_us, .may_spin = m->may_spin};
+    return (struct wait){.timeout_us = timeout_us, .spins = m->may_spin};
 }
 
 /* One turn between two tests: pause, give way or sleep, by the time already waited. False: the deadline has passed. */
@@ -84,10 +83,11 @@ static bool wait_turn(struct wait *w)
         w->until_us = w->start_us + w->timeout_us;
         return true;
     }
-    if (w->may_spin && w->n % 16) return true;
+    if (w->spins && w->n % 16) return true;
     int64_t now = clock_us(), waited = now - w->start_us;
     if (now >= w->until_us) return false;
-    if (w->may_spin && waited < SPIN_US) return true;
+    w->spins = w->spins && waited < SPIN_US;
+    if (w->spins) return true;
     if (waited < YIELD_US) sched_yield();
     else if (waited < BUSY_US) clock_sleep_us(MIN(waited / 16, NAP_US));
     else clock_sleep_us(MIN(waited / 500, DOZE_US));

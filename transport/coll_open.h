@@ -25,8 +25,9 @@ int32_t trn_mpi_env_detect(int32_t *rank, int32_t *size);
 /* The ranks of world that share this host: *host_rank, *host_size, and *host_first (lowest world rank here). Collective. */
 MUST_USE enum err trn_mpi_env_host(int32_t *host_rank, int32_t *host_size, int32_t *host_first);
 
-/* A communicator of the world ranks members[size] (this rank among them), rank i = members[i]. Collective over members in
- * the same order on each. Messages travel by Isend/Irecv with own deadlines: MPI never reports a lost peer. */
+/* A communicator of the world ranks members[size] (this rank among them), rank i = members[i]; the same list and tag on
+ * each. Opening exchanges nothing. tag: one per group among groups that share two ranks, also over time after a failure.
+ * Messages travel by Isend/Irecv with own deadlines: MPI never reports a lost peer. Err BAD_CONFIG, MPI. */
 MUST_USE enum err trn_coll_mpi_open(struct trn_coll **out, const int32_t members[], int32_t size, int32_t tag);
 
 #endif
