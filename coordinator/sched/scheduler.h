@@ -5,7 +5,7 @@
  * by weighted token fairness between tenants (virtual token counters), then priority, then arrival. Preemption is by
  * recomputation and never an error. Up to `depth` steps are in flight: an item may name as its input the output of a step whose
  * result is not known yet; a sequence is in step n only if its previous step's result is known or its previous step <= n - n_stages,
- * so that independent micro-batches keep all stages busy.
+ * so that independent micro-batches keep all stages busy; a chunk of known tokens waits for nobody.
  * Invariants (asserted): a block is free, or referenced, or cached and unreferenced; a block is freed only when the last step that
  * names it has retired; tokens past a stop are never in usage, text or prefix cache; every accepted request ends with exactly one
  * finishing event per choice. */
@@ -31,6 +31,7 @@ struct sched_conf {
     int32_t max_waiting;         /* queued sequences; beyond: QUEUE_FULL */
     bool prefix_cache;
     uint64_t prefix_key[2];      /* random per start */
+    int32_t max_logit_rows;      /* logits rows that one result may carry (a frame is bounded); 0: as many as max_step_tokens */
 };
 
 /* One request as the scheduler sees it: ids and numbers only. */
@@ -64,19 +65,21 @@ struct token_event {
     int64_t queued_us, prefill_us, decode_us; /* EVENT_FINISH: times as COMPAT 5.1 defines them */
     int32_t n_preempted;
 };
+/* Called while a function of the scheduler runs; must not call it back. */
 typedef void (*token_event_fn)(void *user, const struct token_event *e);
 
 struct crd_sched;
 struct crd_sched *crd_sched_open(const struct sched_conf *conf, token_event_fn on_event, void *user);
 void crd_sched_close(struct crd_sched *s);
 
-/* Err TOO_LONG (prompt + max_tokens exceeds the context or the whole pool: numbers in the sentence), QUEUE_FULL. On success every choice
- * will end with one EVENT_FINISH. */
+/* Err BAD_REQUEST (a value out of its range, an id in use), TOO_LONG (prompt + max_tokens exceeds the context or the whole pool: numbers
+ * in the sentence), QUEUE_FULL. On success every choice will end with one EVENT_FINISH. Rows of prompt logits come with choice 0 only. */
 MUST_USE enum err crd_sched_submit(struct crd_sched *s, const struct gen_request *r, int64_t now_us);
 /* Ends all choices of a request (EVENT_FINISH with CANCELLED); unknown ids are ignored. */
 void crd_sched_cancel(struct crd_sched *s, uint64_t request, int64_t now_us);
 
-/* Fill *out with the next step, if there is something to do and fewer than depth are in flight. Arrays live in `a`.
+/* Fill *out with the next step, if there is something to do and fewer than depth are in flight. Arrays live in `a`; replica, model and
+ * flags are 0 for the caller to set. Every plan returned must be sent, and is answered by one result with one item per item.
  * Returns false when there is nothing to send now. */
 bool crd_sched_step(struct crd_sched *s, int64_t now_us, struct arena *a, struct step_plan *out);
 /* The result of the oldest step in flight. Err LINK_PROTOCOL if it is not that one or names a slot that the step did not. */

@@ -1,0 +1,144 @@
+/* admission.c: see admission.h.
+ *
+ * Strictly in order: when the first in line finds no room, nobody else starts, so a large request cannot be starved by small ones.
+ * A sequence gets the blocks of all its known tokens at once, so a prefill never waits for blocks and two half-filled ones cannot
+ * block each other; a few blocks are left to the running ones, who would otherwise preempt it right away. */
+#include "coordinator/sched/admission.h"
+#include "coordinator/sched/batch.h"
+#include "coordinator/sched/share.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+enum { HEADROOM_PER = 4 };   /* one block is left free for so many running sequences */
+
+static enum err check_values(const struct gen_request *r)
+{
+    if (r->n_prompt < 1) return err_raise(ERR_BAD_REQUEST, "the prompt is empty; at least one token is needed");
+    if (r->n < 1) return err_raise(ERR_BAD_REQUEST, "n is %" PRId32 ", at least 1 is needed", r->n);
+    if (r->sampling.max_tokens < 1)
+        return err_raise(ERR_BAD_REQUEST, "max_tokens is %" PRId32 ", at least 1 is needed", r->sampling.max_tokens);
+    if (!(r->weight > 0) || !isfinite(r->weight))
+        return err_raise(ERR_BAD_REQUEST, "the tenant's weight is %g, a positive number is needed", (double)r->weight);
+    return OK;
+}
+
+enum err crd_admission_check(const struct crd_sched *s, const struct gen_request *r)
+{
+    enum err rc = OK;
+    TRY(check_values(r));
+    const int64_t need = (int64_t)r->n_prompt + r->sampling.max_tokens;
+    const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS;
+    if (need > s->conf.context)
+        TRY(err_raise(ERR_TOO_LONG,
+                      "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64 "; the context is %" PRId32
+                      " tokens: shorten the prompt or lower max_tokens",
+                      r->n_prompt, r->sampling.max_tokens, need, s->conf.context));
+    if (need > pool)
+        TRY(err_raise(ERR_TOO_LONG,
+                      "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64 "; the whole KV pool holds %" PRId64
+                      " tokens: shorten the prompt, lower max_tokens, or give the cluster more KV memory",
+                      r->n_prompt, r->sampling.max_tokens, need, pool));
+    if ((int64_t)s->n_new + r->n > s->conf.max_waiting)
+        TRY(err_raise(ERR_QUEUE_FULL, "%" PRId32 " sequences wait and %" PRId32 " more came; at most %" PRId32 " may wait: try again later",
+                      s->n_new, r->n, s->conf.max_waiting));
+out:
+    return rc;
+}
+
+/* ---- the line ---- */
+
+void crd_admission_wait(struct crd_sched *s, struct crd_seq *q)
+{
+    crd_seq_move(q, SEQ_WAITING);
+    if (q->resumed) crd_heap_push(&s->resumed, q);
+    else crd_fair_wait(&s->fair, q->group->tenant, q);
+}
+
+void crd_admission_unwait(struct crd_sched *s, struct crd_seq *q)
+{
+    if (q->resumed) crd_heap_remove(&s->resumed, q);
+    else crd_fair_unwait(&s->fair, q->group->tenant, q);
+    if (s->stalled == q) s->stalled = NULL;
+}
+
+struct crd_seq *crd_admission_first(const struct crd_sched *s)
+{
+    struct crd_seq *q = crd_heap_top(&s->resumed);
+    return q ? q : crd_fair_first(&s->fair);
+}
+
+void crd_admission_add(struct crd_sched *s, struct crd_group *g)
+{
+    s->n_new += g->n;
+    crd_admission_wait(s, &g->seqs[0]);
+    if (g->n > 1) g->leader = &g->seqs[0];
+    for (int32_t i = 1; i < g->n; i++) crd_seq_move(&g->seqs[i], SEQ_HELD);
+}
+
+void crd_admission_release_held(struct crd_sched *s, struct crd_group *g)
+{
+    g->leader = NULL;
+    for (int32_t i = 0; i < g->n; i++)
+        if (g->seqs[i].state == SEQ_HELD) crd_admission_wait(s, &g->seqs[i]);
+}
+
+/* ---- start ---- */
+
+/* References on what can be shared and on fresh blocks for the rest, or nothing at all. Returns how many are shared, -1 for no room. */
+static int32_t take_blocks(struct crd_sched *s, struct crd_seq *q, int32_t *n_nodes)
+{
+    int32_t *ids = s->scratch_ids, total = DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS), n_running = crd_sched_n_running(s);
+    int32_t n = crd_share_find(s, q, ids, n_nodes);
+    for (int32_t i = 0; i < n; i++) crd_blocks_hold(&s->blocks, ids[i]);
+    do {
+        if (total - n + DIV_UP(n_running, HEADROOM_PER) > crd_blocks_room(&s->blocks)) continue;
+        if (crd_blocks_take(&s->blocks, total - n, ids + n)) continue;
+        crd_seq_add_blocks(q, total, ids);
+        return n;
+    } while (!n_running && !s->leaving.n && crd_share_reclaim(s));
+    crd_blocks_drop(&s->blocks, n, ids);
+    ASSERT(n_running || s->leaving.n);
+    return -1;
+}
+
+static void count_first_start(struct crd_sched *s, struct crd_seq *q, int32_t n_found)
+{
+    struct crd_group *g = q->group;
+    s->n_new--;
+    if (g->n_unstarted == g->n) {
+        g->n_cached = n_found * LIMIT_BLOCK_TOKENS;
+        s->stats.prompt_tokens += (uint64_t)g->n_prompt;
+        if (s->conf.prefix_cache) {
+            s->stats.prefix_queries += (uint64_t)g->n_prompt;
+            s->stats.prefix_hits += (uint64_t)g->n_cached;
+        }
+    }
+    q->started = true;
+    if (!--g->n_unstarted) crd_share_drop(s, g);
+}
+
+bool crd_admission_start(struct crd_sched *s, struct crd_seq *q)
+{
+    int32_t n_nodes;
+    if (!s->n_free_slots || !crd_batch_has_room_to_start(&s->batch, q)) return false;
+    if (s->stalled == q && s->stalled_at == s->blocks.n_drops) return false;
+    int32_t n = take_blocks(s, q, &n_nodes);
+    if (n < 0) {
+        s->stalled = q;
+        s->stalled_at = s->blocks.n_drops;
+        return false;
+    }
+    crd_admission_unwait(s, q);
+    q->n_computed = n * LIMIT_BLOCK_TOKENS;
+    q->n_published = n_nodes;
+    q->unpublished = !s->conf.prefix_cache || n_nodes < n;
+    q->slot = s->free_slots[--s->n_free_slots];
+    s->slots[q->slot] = q;
+    if (!q->started) count_first_start(s, q, n);
+    if (!q->n_gen) q->sched_us = s->now_us;
+    crd_seq_move(q, SEQ_PREFILL);
+    crd_list_append(&s->prefills, q);
+    crd_batch_start(&s->batch, q);
+    return true;
+}

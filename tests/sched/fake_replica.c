@@ -1,0 +1,244 @@
+/* fake_replica.c: see fake_replica.h. A block remembers per position the token and the state of the model after it, so what a sequence
+ * reads through its table can be compared with what its own tokens would have written. */
+#include "tests/sched/fake_replica.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { T = LIMIT_BLOCK_TOKENS, GARBAGE = -7 };
+
+struct block { int32_t token[T]; uint64_t state[T]; uint64_t seq, step; };
+
+struct slot {
+    bool used, stopped;
+    uint64_t seq, last_item, sample_step;
+    struct sampling sampling;
+    int32_t n_prompt, n_generated, n_table, last_token;
+    int32_t *table, *history, n_history;
+};
+
+struct reply { struct step_result r; struct arena a; struct reply *next; };
+
+struct fake_replica {
+    struct sched_conf conf;
+    struct block *blocks;
+    struct slot *slots;
+    int32_t max_table;
+    uint64_t step, delivered;
+    struct reply *first, **last, *given;
+    int32_t n_in_flight;
+};
+
+struct fake_replica *fake_replica_open(const struct sched_conf *conf)
+{
+    struct fake_replica *f = xcalloc(1, sizeof *f);
+    f->conf = *conf;
+    f->blocks = xcalloc((size_t)conf->n_blocks, sizeof *f->blocks);
+    f->slots = xcalloc((size_t)conf->n_slots, sizeof *f->slots);
+    f->max_table = DIV_UP(conf->context, T);
+    for (int32_t i = 0; i < conf->n_slots; i++) {
+        f->slots[i].table = xcalloc((size_t)f->max_table, sizeof(int32_t));
+        f->slots[i].history = xcalloc((size_t)conf->context + 1, sizeof(int32_t));
+    }
+    f->last = &f->first;
+    return f;
+}
+
+static void free_reply(struct reply *r)
+{
+    if (!r) return;
+    arena_free(&r->a);
+    free(r);
+}
+
+void fake_replica_close(struct fake_replica *f)
+{
+    if (!f) return;
+    for (struct reply *r = f->first, *next; r; r = next) {
+        next = r->next;
+        free_reply(r);
+    }
+    free_reply(f->given);
+    for (int32_t i = 0; i < f->conf.n_slots; i++) {
+        free(f->slots[i].table);
+        free(f->slots[i].history);
+        free(f->slots[i].sampling.bias);
+    }
+    free(f->slots);
+    free(f->blocks);
+    free(f);
+}
+
+/* ---- records ---- */
+
+static void clear(struct slot *s)
+{
+    int32_t *table = s->table, *history = s->history;
+    free(s->sampling.bias);
+    *s = (struct slot){.table = table, .history = history};
+}
+
+static void start(struct fake_replica *f, const struct step_start *r)
+{
+    struct slot *s = &f->slots[r->slot];
+    assert_false(s->used);
+    *s = (struct slot){.used = true, .seq = r->seq_id, .sampling = r->sampling, .n_prompt = r->n_prompt,
+                       .n_generated = r->n_generated, .n_history = r->n_history, .table = s->table, .history = s->history};
+    size_t n = (size_t)r->sampling.n_bias * sizeof *r->sampling.bias;
+    s->sampling.bias = n ? memcpy(xmalloc(n), r->sampling.bias, n) : NULL;
+    if (sampling_needs_history(&r->sampling)) assert_int_equal(r->n_history, r->n_prompt + r->n_generated);
+    else assert_int_equal(r->n_history, 0);
+    if (r->n_history) memcpy(s->history, r->history, (size_t)r->n_history * sizeof *r->history);
+}
+
+static void extend(struct fake_replica *f, const struct step_table *r)
+{
+    struct slot *s = &f->slots[r->slot];
+    assert_true(s->used);
+    assert_int_equal(r->group, 0);
+    assert_int_equal(r->first, s->n_table);
+    assert_true(r->first + r->n <= f->max_table);
+    memcpy(s->table + r->first, r->ids, (size_t)r->n * sizeof *r->ids);
+    s->n_table += r->n;
+}
+
+static void apply(struct fake_replica *f, const struct step_plan *p)
+{
+    for (int32_t i = 0; i < p->n_ends; i++) {
+        struct slot *s = &f->slots[p->ends[i].slot];
+        assert_true(s->used);
+        assert_true(s->last_item < p->step);
+        clear(s);
+    }
+    for (int32_t i = 0; i < p->n_starts; i++) start(f, &p->starts[i]);
+    for (int32_t i = 0; i < p->n_tables; i++) extend(f, &p->tables[i]);
+    assert_int_equal(p->n_forks, 0);
+    assert_int_equal(p->n_copies, 0);
+}
+
+/* ---- items ---- */
+
+/* A token only known to the ranks: allowed if far enough back in the pipeline and not yet known to the scheduler. */
+static int32_t resolve(const struct fake_replica *f, const struct step_plan *p, const struct slot *s, int32_t slot,
+                       const struct step_in *in)
+{
+    if (in->id >= 0) return in->id;
+    assert_int_equal(in->ref_slot, slot);
+    assert_true(in->ref_step > f->delivered);
+    assert_true(in->ref_step + (uint64_t)f->conf.n_stages <= p->step);
+    if (s->stopped) return GARBAGE;
+    assert_int_equal(in->ref_step, s->sample_step);
+    return s->last_token;
+}
+
+/* Everything before `pos`, read through the table: a chain of states without a break. */
+static uint64_t read_kv(const struct fake_replica *f, const struct slot *s, int32_t pos)
+{
+    uint64_t state = 0;
+    for (int32_t i = 0; i < pos; i++) {
+        const struct block *b = &f->blocks[s->table[i / T]];
+        state = fake_state(state, b->token[i % T]);
+        if (!s->stopped) assert_true(state == b->state[i % T]);
+    }
+    return state;
+}
+
+static void name_blocks(struct fake_replica *f, const struct step_plan *p, const struct slot *s, int32_t from, int32_t end)
+{
+    for (int32_t i = from / T; i <= (end - 1) / T; i++) {
+        struct block *b = &f->blocks[s->table[i]];
+        if (b->seq != s->seq) assert_true(b->step <= f->delivered);   /* nobody else's step names it any more */
+    }
+    for (int32_t i = 0; i <= (end - 1) / T; i++) {
+        struct block *b = &f->blocks[s->table[i]];
+        b->seq = s->seq;
+        b->step = p->step;
+    }
+}
+
+static void sample(struct slot *s, const struct step_plan *p, uint64_t state, struct result_item *r)
+{
+    int32_t token = fake_next(state, &s->sampling, s->n_generated, s->history, s->n_history);
+    r->n_tokens = 1;
+    r->tokens[0] = (struct result_token){.id = token};
+    s->last_token = token;
+    s->sample_step = p->step;
+    s->n_generated++;
+    if (sampling_needs_history(&s->sampling)) s->history[s->n_history++] = token;
+    if (fake_stops(&s->sampling, token)) r->finish = FINISH_STOP;
+    else if (s->n_generated >= s->sampling.max_tokens) r->finish = FINISH_LENGTH;
+    s->stopped = r->finish != FINISH_NONE;
+}
+
+static void compute(struct fake_replica *f, const struct step_plan *p, const struct step_item *it, struct arena *a,
+                    struct result_item *r)
+{
+    struct slot *s = &f->slots[it->slot];
+    const bool rows = it->out & OUT_LOGITS;
+    assert_true(s->used && it->n_in > 0 && s->last_item < p->step);
+    assert_true(it->pos + it->n_in <= s->n_table * T && it->pos + it->n_in <= f->conf.context);
+    name_blocks(f, p, s, it->pos, it->pos + it->n_in);
+    s->last_item = p->step;
+    float *logits = rows ? arena_alloc(a, (size_t)it->n_in * FAKE_ROW * sizeof *logits) : NULL;
+    uint64_t state = read_kv(f, s, it->pos);
+    for (int32_t i = 0; i < it->n_in; i++) {
+        int32_t pos = it->pos + i, token = resolve(f, p, s, it->slot, &it->in[i]);
+        struct block *b = &f->blocks[s->table[pos / T]];
+        state = fake_state(state, token);
+        b->token[pos % T] = token;
+        b->state[pos % T] = s->stopped ? ~state : state;
+        if (rows) fake_row(state, pos, logits + i * FAKE_ROW);
+    }
+    *r = (struct result_item){.slot = it->slot, .n_logit_rows = rows ? it->n_in : 0, .logits = logits};
+    if ((it->out & OUT_SAMPLE) && !s->stopped) sample(s, p, state, r);
+}
+
+static void over_the_wire(const struct fake_replica *f, const struct step_plan *in, struct step_plan *out, struct arena *a)
+{
+    const struct step_bounds bounds = {.n_slots = f->conf.n_slots, .n_groups = 1, .n_blocks = f->conf.n_blocks,
+                                       .n_vocab = FAKE_VOCAB, .context = f->conf.context};
+    struct buf b = {0};
+    step_plan_pack(in, &b);
+    enum err e = step_plan_unpack(out, b.data, b.len, &bounds, a);
+    if (e) fail_msg("%s", err_text());
+    buf_free(&b);
+}
+
+void fake_replica_send(struct fake_replica *f, const struct step_plan *plan)
+{
+    struct reply *reply = xcalloc(1, sizeof *reply);
+    struct step_plan p;
+    over_the_wire(f, plan, &p, &reply->a);
+    assert_int_equal(p.epoch, f->conf.epoch);
+    assert_int_equal(p.step, ++f->step);
+    assert_true(step_plan_tokens(&p) <= f->conf.max_step_tokens && p.n_items > 0);
+    apply(f, &p);
+    reply->r = (struct step_result){.epoch = p.epoch, .step = p.step, .n_vocab = FAKE_ROW, .n_items = p.n_items};
+    reply->r.items = arena_alloc(&reply->a, (size_t)p.n_items * sizeof *reply->r.items);
+    int32_t n_rows = 0;
+    for (int32_t i = 0; i < p.n_items; i++) {
+        compute(f, &p, &p.items[i], &reply->a, &reply->r.items[i]);
+        n_rows += reply->r.items[i].n_logit_rows;
+    }
+    if (f->conf.max_logit_rows) assert_true(n_rows <= f->conf.max_logit_rows);
+    *f->last = reply;
+    f->last = &reply->next;
+    assert_true(++f->n_in_flight <= f->conf.depth);
+}
+
+const struct step_result *fake_replica_deliver(struct fake_replica *f)
+{
+    free_reply(f->given);
+    f->given = f->first;
+    if (!f->first) return NULL;
+    f->first = f->first->next;
+    if (!f->first) f->last = &f->first;
+    f->n_in_flight--;
+    f->delivered = f->given->r.step;
+    return &f->given->r;
+}
+
+int32_t fake_replica_in_flight(const struct fake_replica *f) { return f->n_in_flight; }
