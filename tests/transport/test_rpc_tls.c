@@ -1,0 +1,141 @@
+/* test_rpc_tls.c: the same session under TLS with certificates of both sides. Makes its certificates with the openssl command;
+ * skipped where there is none. */
+#include "tests/transport/rpc_pair.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[] = "/tmp/tessera-tls-XXXXXX";
+static char ca[64], cert[64], cert_key[64], other_ca[64];
+static struct auth_key key;
+
+static const char make[] =
+    "cd %s && exec >log 2>&1 && new='openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes' && "
+    "$new -x509 -days 2 -keyout ca.key -out ca.pem -subj /CN=ca && "
+    "$new -x509 -days 2 -keyout other.key -out other.pem -subj /CN=other && "
+    "$new -keyout own.key -out own.csr -subj /CN=node && "
+    "printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >ext && "
+    "openssl x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out own.pem";
+
+static int make_certificates(void **state)
+{
+    (void)state;
+    char command[1024];
+    if (!mkdtemp(dir)) return -1;
+    snprintf(command, sizeof command, make, dir);
+    if (system(command)) return -1;
+    snprintf(ca, sizeof ca, "%s/ca.pem", dir);
+    snprintf(other_ca, sizeof other_ca, "%s/other.pem", dir);
+    snprintf(cert, sizeof cert, "%s/own.pem", dir);
+    snprintf(cert_key, sizeof cert_key, "%s/own.key", dir);
+    return 0;
+}
+
+static int remove_certificates(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    return system(command);
+}
+
+static struct rpc_conf tls_conf(const char *address, const char *identity, const char *authority, bool own)
+{
+    struct rpc_conf c = conf_of(address, identity, &key);
+    c.tls_ca = authority;
+    if (own) {
+        c.tls_cert = cert;
+        c.tls_key = cert_key;
+    }
+    return c;
+}
+
+static struct served serve_tls(void)
+{
+    struct served s = {.events = mailbox_open()};
+    struct rpc_conf c = tls_conf("127.0.0.1:0", "coordinator", ca, true);
+    if (rpc_server_open(&s.server, &c, s.events)) fail_msg("%s", err_text());
+    snprintf(s.address, sizeof s.address, "127.0.0.1:%d", rpc_server_port(s.server));
+    return s;
+}
+
+static void both_certificates_make_a_session(void **state)
+{
+    (void)state;
+    struct served s = serve_tls();
+    struct mailbox *events = mailbox_open();
+    struct rpc_client *client;
+    struct rpc_conf c = tls_conf(s.address, "rank 0@host", ca, true);
+    assert_int_equal(rpc_client_open(&client, &c, 10000, events), OK);
+    struct rpc_event *e = expect_event(events, RPC_CONNECTED);
+    send_numbered(e->peer, MSG_STEP_RESULT, 7, 100000);
+    rpc_event_free(e);
+    rpc_event_free(expect_event(s.events, RPC_CONNECTED));
+    control_msg_free(expect_message(s.events, MSG_STEP_RESULT));
+    rpc_client_close(client);
+    drop_events(events);
+    serve_end(&s);
+}
+
+static void refused_client(struct served *s, struct rpc_conf c)
+{
+    struct mailbox *events = mailbox_open();
+    struct rpc_client *client;
+    assert_int_equal(rpc_client_open(&client, &c, 1500, events), OK);
+    expect_closed(events, ERR_LINK_CLOSED, "no session with 127.0.0.1:");
+    assert_null(mailbox_get(s->events, 0));
+    rpc_client_close(client);
+    drop_events(events);
+}
+
+static void no_certificate_another_authority_or_plaintext_is_refused(void **state)
+{
+    (void)state;
+    struct served s = serve_tls();
+    refused_client(&s, tls_conf(s.address, "rank 0@host", ca, false));
+    refused_client(&s, tls_conf(s.address, "rank 0@host", other_ca, true));
+    refused_client(&s, conf_of(s.address, "rank 0@host", &key));
+    serve_end(&s);
+}
+
+static void bad_files_are_named(void **state)
+{
+    (void)state;
+    struct rpc_server *server = NULL;
+    struct rpc_client *client = NULL;
+    struct mailbox *events = mailbox_open();
+    struct rpc_conf c = tls_conf("127.0.0.1:0", "coordinator", "/nonexistent/ca.pem", true);
+    assert_int_equal(rpc_server_open(&server, &c, events), ERR_BAD_CONFIG);
+    assert_string_equal(err_text(), "TLS file /nonexistent/ca.pem: No such file or directory");
+    c = tls_conf("127.0.0.1:1", "rank 0", "/dev/null", false);
+    assert_int_equal(rpc_client_open(&client, &c, 100, events), ERR_BAD_CONFIG);
+    assert_string_equal(err_text(), "TLS file /dev/null is no PEM file (no \"-----BEGIN\")");
+    c = tls_conf("127.0.0.1:0", "coordinator", ca, true);
+    c.tls_key = NULL;
+    assert_int_equal(rpc_server_open(&server, &c, events), ERR_BAD_CONFIG);
+    assert_null(server);
+    assert_null(client);
+    mailbox_close(events);
+}
+
+int main(void)
+{
+    if (system("openssl version >/dev/null 2>&1")) {
+        puts("skipped: no openssl command to make certificates with");
+        return 77;
+    }
+    key = test_key("the cluster key of this test");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_certificates_make_a_session),
+        cmocka_unit_test(no_certificate_another_authority_or_plaintext_is_refused),
+        cmocka_unit_test(bad_files_are_named),
+    };
+    return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
+}
