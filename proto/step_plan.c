@@ -278,6 +278,9 @@ enum err step_plan_unpack(struct step_plan *out, const void *data, size_t n, con
     TRY(unpack_copies(&p, &in, b, a));
     TRY(unpack_items(&p, &in, b, a));
     TRY(scan_end(&in));
+    scan_at(&in, "header", -1);
+    if (!p.step && (p.n_ends || p.n_starts || p.n_forks || p.n_tables || p.n_copies || p.n_items))
+        TRY(scan_refuse(&in, "step is 0, the first is 1"));
     *out = p;
 out:
     return rc;

@@ -173,11 +173,12 @@ static void refusals_name_record_and_value(void **state)
     struct step_table table = {.slot = 1, .group = 0, .first = 0, .n = 1, .ids = &block};
     struct step_table far = {.slot = 1, .group = 0, .first = 128, .n = 1, .ids = &block};
     struct step_item item = {.slot = 0, .pos = 2048, .n_in = 1, .in = &in};
+    struct step_item fine = {.slot = 0, .pos = 0, .n_in = 1, .in = &in};
     struct step_item item_ahead = {.slot = 0, .pos = 1, .n_in = 1, .in = &ahead};
     struct step_start start = {.slot = 0, .sampling = sampling_default(), .n_prompt = 1, .n_history = 1,
                                .history = &token};
     struct step_fork fork = {.src = 3, .dst = 3};
-    refused(&(struct step_plan){.step = 0}, "step plan: header: step is 0, the first is 1");
+    refused(&(struct step_plan){.step = 0, .n_items = 1, .items = &fine}, "step plan: header: step is 0, the first is 1");
     refused(&(struct step_plan){.step = 1, .flags = 8}, "step plan: header: flags has unknown bits 0x8");
     refused(&(struct step_plan){.step = 1, .n_ends = 1, .ends = &end},
             "step plan: end 0: slot is 64, needed 0..63");
@@ -220,6 +221,18 @@ static void a_count_never_allocates_more_than_the_bytes_that_came(void **state)
     buf_free(&b);
 }
 
+static void a_plan_of_flags_alone_needs_no_step(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    struct arena a = {0};
+    struct step_plan p;
+    step_plan_pack(&(struct step_plan){.epoch = 4, .flags = STEP_SLEEP}, &b);
+    assert_int_equal(unpack_exact(b.data, b.len, &p, &a), OK);
+    assert_true(p.epoch == 4 && p.step == 0 && p.flags == STEP_SLEEP);
+    buf_free(&b);
+}
+
 static void a_decode_step_is_small(void **state)
 {
     (void)state;
@@ -247,6 +260,7 @@ int main(void)
         cmocka_unit_test(flipped_bits_are_refused_or_harmless),
         cmocka_unit_test(refusals_name_record_and_value),
         cmocka_unit_test(a_count_never_allocates_more_than_the_bytes_that_came),
+        cmocka_unit_test(a_plan_of_flags_alone_needs_no_step),
         cmocka_unit_test(a_decode_step_is_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
