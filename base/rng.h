@@ -19,7 +19,7 @@ static inline uint64_t rng_at(uint64_t key, uint64_t a, uint64_t b, uint64_t c)
     return rng_mix(rng_mix(rng_mix(rng_mix(key) ^ a) ^ b) ^ c);
 }
 
-/* A uniform float strictly inside (0,1): 24 bits and a half. */
-static inline float rng_unit(uint64_t bits) { return ((float)(bits >> 40) + 0.5f) * 0x1p-24f; }
+/* A uniform float strictly inside (0,1): 23 bits and a half, which is all that a float holds exactly. */
+static inline float rng_unit(uint64_t bits) { return ((float)(bits >> 41) + 0.5f) * 0x1p-23f; }
 
 #endif

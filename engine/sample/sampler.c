@@ -13,11 +13,12 @@ struct eng_sampler {
     const struct krn_table *krn;
     int32_t n_vocab;
     struct cand *cands;
+    float *raw;             /* [n_vocab] the logits as they came, when logprobs are wanted */
     int32_t *seen, *made;   /* [n_vocab] counts, zero between calls */
 };
 
-/* -log(-log u) for the smallest and largest u of rng_unit (2^-25 and 1 - 2^-25), rounded outwards. */
-static const float GUMBEL_MIN = -2.86f, GUMBEL_MAX = 17.34f;
+/* gumbel() for its largest and smallest v (1 - 2^-24 and 2^-33), rounded outwards. */
+static const float GUMBEL_MIN = -2.82f, GUMBEL_MAX = 22.88f;
 
 struct eng_sampler *eng_sampler_open(const struct krn_table *krn, int32_t n_vocab)
 {
@@ -25,6 +26,7 @@ struct eng_sampler *eng_sampler_open(const struct krn_table *krn, int32_t n_voca
     s->krn = krn;
     s->n_vocab = n_vocab;
     s->cands = xmalloc((size_t)n_vocab * sizeof *s->cands);
+    s->raw = xmalloc((size_t)n_vocab * sizeof *s->raw);
     s->seen = xcalloc((size_t)n_vocab, sizeof *s->seen);
     s->made = xcalloc((size_t)n_vocab, sizeof *s->made);
     return s;
@@ -34,6 +36,7 @@ void eng_sampler_close(struct eng_sampler *s)
 {
     if (!s) return;
     free(s->cands);
+    free(s->raw);
     free(s->seen);
     free(s->made);
     free(s);
@@ -95,18 +98,18 @@ static int32_t best(struct eng_sampler *s, const float *x, float max, int32_t k)
 static void logprobs(struct eng_sampler *s, const float *x, const struct sampling *p, float lse, float max,
                      struct result_token *out)
 {
-    out->n_top = best(s, x, max, MIN(p->n_logprobs, LIMIT_LOGPROBS));
-    if (!p->n_logprobs) out->n_top = 0;
+    if (p->n_logprobs) out->n_top = best(s, x, max, MIN(p->n_logprobs, LIMIT_LOGPROBS));
     for (int32_t i = 0; i < out->n_top; i++)
         out->top[i] = (struct result_logprob){s->cands[i].id, s->cands[i].z - lse};
 }
 
-/* How many of the candidates (best first) the nucleus holds; total: sum of exp(z - max) over all survivors of top_k. */
-static int32_t nucleus(const struct cand *c, int32_t n, float max, float total, float top_p, bool *enough)
+/* How many of the candidates (best first) the nucleus holds; total: sum of exp z over all survivors of top_k. The chain is in double: in
+ * float a hundred thousand equal terms would each be rounded the same way. */
+static int32_t nucleus(const struct cand *c, int32_t n, double total, float top_p, bool *enough)
 {
-    float sum = 0, want = top_p * total;
+    double sum = 0, want = (double)top_p * total;
     for (int32_t i = 0; i < n; i++) {
-        sum += krn_exp(c[i].z - max);
+        sum += (double)krn_exp(c[i].z);
         if (sum >= want) {
             *enough = true;
             return i + 1;
@@ -116,33 +119,30 @@ static int32_t nucleus(const struct cand *c, int32_t n, float max, float total, 
     return n;
 }
 
-/* Survivors of top_k, top_p, min_p into s->cands; returns how many (>= 1). */
-static int32_t survivors(struct eng_sampler *s, const float *z, float max, const struct sampling *p)
+/* Survivors of top_k, top_p, min_p into s->cands; returns how many. The largest z is 0. */
+static int32_t survivors(struct eng_sampler *s, const float *z, const struct sampling *p)
 {
-    float least = max - (GUMBEL_MAX - GUMBEL_MIN); /* below it no noise can win */
-    if (p->min_p > 0) least = MAX(least, max + krn_log(p->min_p));
+    float least = GUMBEL_MIN - GUMBEL_MAX; /* below it no noise can win */
+    if (p->min_p > 0) least = MAX(least, krn_log(p->min_p));
     if (p->top_k <= 0 && p->top_p >= 1) {
         int32_t n = 0;
         for (int32_t i = 0; i < s->n_vocab; i++)
             if (z[i] >= least) s->cands[n++] = (struct cand){z[i], i};
         return n;
     }
-    int32_t n, k = p->top_k > 0 ? MIN(p->top_k, s->n_vocab) : s->n_vocab;
+    int32_t n = 0;
+    bool enough = false;
     if (p->top_k > 0) {
-        n = best(s, z, max, k);
-        if (p->top_p < 1) {
-            float total = 0;
-            bool enough;
-            for (int32_t i = 0; i < n; i++) total += krn_exp(s->cands[i].z - max);
-            n = nucleus(s->cands, n, max, total, p->top_p, &enough);
-        }
+        double total = 0;
+        n = best(s, z, 0, MIN(p->top_k, s->n_vocab));
+        for (int32_t i = 0; i < n; i++) total += (double)krn_exp(s->cands[i].z);
+        if (p->top_p < 1) n = nucleus(s->cands, n, total, p->top_p, &enough);
     } else {
-        float total = s->krn->sum_exp(z, s->n_vocab, max);
-        bool enough = false;
+        double total = (double)s->krn->sum_exp(z, s->n_vocab, 0);
         for (float depth = 4; !enough; depth *= 2) {
             bool all = depth > 1e4f;
-            n = gather(s, z, all ? -INFINITY : max - depth);
-            n = nucleus(s->cands, n, max, total, p->top_p, &enough);
+            n = gather(s, z, all ? -INFINITY : -depth);
+            n = nucleus(s->cands, n, total, p->top_p, &enough);
             if (all) break; /* rounding kept the sum below: the whole vocabulary is the nucleus */
         }
     }
@@ -150,16 +150,32 @@ static int32_t survivors(struct eng_sampler *s, const float *z, float max, const
     return n;
 }
 
+/* -log(-log(1 - v)) with v > 0 of full relative precision: log(1 - v) by Kahan's correction for what 1 - v rounds away. */
+static float gumbel(uint64_t bits)
+{
+    float v = MIN(((float)(uint32_t)(bits >> 32) + 0.5f) * 0x1p-32f, 1 - 0x1p-24f), y = 1 - v;
+    return -krn_log(y == 1 ? v : krn_log(y) * (v / (y - 1)));
+}
+
 static int32_t draw(const struct cand *c, int32_t n, const struct sampling *p, int64_t position)
 {
     int32_t id = c[0].id;
     float top = -INFINITY;
     for (int32_t i = 0; i < n; i++) {
-        float u = rng_unit(rng_at(p->seed, (uint64_t)p->choice, (uint64_t)position, (uint64_t)c[i].id));
-        float v = c[i].z - krn_log(-krn_log(u));
+        float v = c[i].z + gumbel(rng_at(p->seed, (uint64_t)p->choice, (uint64_t)position, (uint64_t)c[i].id));
         if (v > top || (v == top && c[i].id < id)) top = v, id = c[i].id;
     }
     return id;
+}
+
+static void adjust(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h)
+{
+    if (sampling_needs_history(p)) penalise(s, x, p, h);
+    for (int32_t i = 0; i < p->n_bias; i++)
+        if (p->bias[i].id >= 0 && p->bias[i].id < s->n_vocab) x[p->bias[i].id] += p->bias[i].bias;
+    if (bars_stops(p, h))
+        for (int32_t i = 0; i < p->n_stop_ids; i++)
+            if (p->stop_ids[i] >= 0 && p->stop_ids[i] < s->n_vocab) x[p->stop_ids[i]] = -INFINITY;
 }
 
 void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h,
@@ -167,26 +183,20 @@ void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p,
 {
     *out = (struct result_token){0};
     float lse = 0;
-    float *raw = NULL;
     if (p->n_logprobs >= 0) {
         float max = x[s->krn->argmax(x, s->n_vocab)];
         lse = max + krn_log(s->krn->sum_exp(x, s->n_vocab, max));
         logprobs(s, x, p, lse, max, out);
-        raw = xmalloc((size_t)s->n_vocab * sizeof *raw);
-        memcpy(raw, x, (size_t)s->n_vocab * sizeof *raw);
+        memcpy(s->raw, x, (size_t)s->n_vocab * sizeof *s->raw);
     }
-    if (sampling_needs_history(p)) penalise(s, x, p, h);
-    for (int32_t i = 0; i < p->n_bias; i++)
-        if (p->bias[i].id >= 0 && p->bias[i].id < s->n_vocab) x[p->bias[i].id] += p->bias[i].bias;
-    if (bars_stops(p, h))
-        for (int32_t i = 0; i < p->n_stop_ids; i++)
-            if (p->stop_ids[i] >= 0 && p->stop_ids[i] < s->n_vocab) x[p->stop_ids[i]] = -INFINITY;
+    adjust(s, x, p, h);
     int32_t top = s->krn->argmax(x, s->n_vocab);
     out->id = top;
     if (p->temperature > 0) {
-        for (int32_t i = 0; i < s->n_vocab; i++) x[i] = x[i] / p->temperature;
-        out->id = draw(s->cands, survivors(s, x, x[top], p), p, position);
+        float max = x[top];
+        for (int32_t i = 0; i < s->n_vocab; i++) x[i] = (x[i] - max) / p->temperature; /* the best is 0 at any temperature */
+        int32_t n = survivors(s, x, p);
+        if (n) out->id = draw(s->cands, n, p, position); /* none: the logits are no numbers */
     }
-    if (raw) out->logprob = raw[out->id] - lse;
-    free(raw);
+    if (p->n_logprobs >= 0) out->logprob = s->raw[out->id] - lse;
 }

@@ -1,9 +1,10 @@
 /* sampler.h: one row of logits -> one token, a pure function of (logits, sampling, history, position).
  *
  * Order: repetition, then presence and frequency penalties, bias, stop ids masked before min_tokens; temperature 0: argmax, ties to the
- * lowest id. Else z = logit / temperature; top_k by (z, id); top_p over the survivors' probabilities, largest first; min_p against the best;
- * then Gumbel-max: the survivor with the largest z + g, g = -log(-log u), u keyed by (seed, choice, position, token id), so the draw needs no
- * sequential state and does not depend on who computes it. Logprobs are of the raw logits: x - (max + log(sum exp(x - max))).
+ * lowest id. Else z = (logit - largest) / temperature; top_k by (z, id); top_p over the survivors' probabilities, largest first; min_p against
+ * the best; then Gumbel-max: the survivor with the largest z + g, g = -log(-log(1 - v)), v uniform and keyed by (seed, choice, position, token
+ * id), so the draw needs no sequential state and does not depend on who computes it. v has 32 bits and float's relative precision near 0, where
+ * winners of a large vocabulary lie: with 24 bits a hundred thousand equal tokens would tie. Logprobs are of the raw logits: x - (max + log(sum exp(x - max))).
  * Source: Gumbel-max trick (Gumbel 1954); nucleus sampling (Holtzman et al. 2020). Thr: its owner. */
 #ifndef ENGINE_SAMPLE_SAMPLER_H
 #define ENGINE_SAMPLE_SAMPLER_H
