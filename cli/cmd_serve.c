@@ -104,7 +104,7 @@ static enum err serve(const struct options *o, const char *model)
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
     struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = 10, .idle_timeout_s = 75,
                          .ping_ms = 5000, .max_connections = (int32_t)o->max_connections};
-    TRY(crd_api_serve(&gw, crd_core_api(core), &gc));
+    TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_core_api(core)));
     log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
              cc.n_ranks);
     if (cc.launch == LAUNCH_EXTERNAL) log_info("serve", "workers join at %s (tessera worker --join %s)", join, join);

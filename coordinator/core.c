@@ -50,7 +50,7 @@ static void service_status(void *self, struct service_status *out)
     snprintf(out->text, sizeof out->text, "%s", s.draining ? "the server is shutting down" : s.text);
 }
 
-static void json_string(struct buf *out, const char *s)
+static void put_string(struct buf *out, const char *s)
 {
     buf_putc(out, '"');
     for (; *s; s++) {
@@ -70,15 +70,15 @@ static void service_health(void *self, struct buf *out)
     crd_replica_status(c->replica, &s);
     int32_t n = crd_replica_ranks(c->replica, ranks);
     buf_printf(out, "{\"exact\":true,\"replicas\":[{\"state\":\"%s\",\"epoch\":%u,\"stages\":%d,\"reason\":", names[s.state], s.epoch, s.n_stages);
-    json_string(out, s.text);
+    put_string(out, s.text);
     buf_puts(out, ",\"ranks\":[");
     for (int32_t i = 0; i < n; i++) {
         buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"host\":", i ? "," : "", i,
                    ranks[i].joined ? "true" : "false", ranks[i].ready ? "true" : "false", ranks[i].pid, (long long)ranks[i].weight_bytes,
                    (long long)ranks[i].kv_bytes);
-        json_string(out, ranks[i].host);
+        put_string(out, ranks[i].host);
         buf_puts(out, ",\"device\":");
-        json_string(out, ranks[i].device);
+        put_string(out, ranks[i].device);
         buf_putc(out, '}');
     }
     buf_puts(out, "]}]}");
@@ -213,7 +213,8 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     TRY(start_workers(c));
     c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template, .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
-                              .pool = crd_text_pool_open(1), .stats = crd_api_stats_open(c->name), .created_unix = (int64_t)time(NULL)};
+                              .stats = crd_api_stats_open(conf->info.context), .created_unix = (int64_t)time(NULL)};
+    TRY(crd_text_pool_open(&c->api.pool, 1));
     *out = c, c = NULL;
 out:
     crd_core_close(c, 0);
