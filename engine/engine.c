@@ -342,6 +342,7 @@ static enum err choose(struct eng_engine *e, const struct step_plan *p, const st
         if (!w[i].sample) continue;
         if (s->stopped) {
             e->tokens[e->n_tokens++] = s->last_token; /* keeps the message's length; nobody reads on */
+            s->last_step = p->step;                   /* a later step in flight may still name it as its input */
             continue;
         }
         struct eng_history h = history_of(s);
