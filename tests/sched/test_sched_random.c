@@ -38,6 +38,7 @@ struct world {
     struct request requests[MAX_REQUESTS];
     int32_t n_requests, n_arrived;
     int64_t now;
+    bool crowded;            /* short prompts, long answers, a small pool: constant preemption */
     int32_t most_blocks;     /* requests are drawn to fit */
     bool shrunk, failed;     /* a smaller replica came: length and NO_BLOCKS are allowed; everything was failed */
     uint64_t n_cancelled, n_done;
@@ -125,10 +126,11 @@ static void draw_sampling(struct world *w, struct request *q, struct sampling *p
 {
     *p = sampling_default();
     p->seed = rng_at(w->seed, ++w->draws, 1, 1);
-    p->max_tokens = draw(w, 1, chance(w, 30) ? 70 : 20);
+    const int32_t longest = w->crowded || chance(w, 30) ? 90 : 20;
+    p->max_tokens = draw(w, w->crowded ? 30 : 1, longest);
     p->min_tokens = chance(w, 20) ? draw(w, 0, p->max_tokens) : 0;
     if (chance(w, 25)) p->frequency_penalty = 0.5f;
-    if (chance(w, 60)) p->stop_ids[p->n_stop_ids++] = 3;
+    if (chance(w, w->crowded ? 10 : 60)) p->stop_ids[p->n_stop_ids++] = 3;
     if (chance(w, 20)) p->stop_ids[p->n_stop_ids++] = 11;
     if (chance(w, 10)) {
         q->bias[0] = (struct logit_bias){5, 1};
@@ -148,16 +150,17 @@ static void draw_request(struct world *w, int32_t i)
     int32_t room = MIN(w->conf.context, w->conf.n_blocks * LIMIT_BLOCK_TOKENS);
     r->sampling.max_tokens = MIN(r->sampling.max_tokens, room - 1);
     r->sampling.min_tokens = MIN(r->sampling.min_tokens, r->sampling.max_tokens);
-    const int32_t longest = chance(w, 50) ? 90 : 24;
+    const int32_t longest = w->crowded ? 12 : chance(w, 50) ? 90 : 24;
     r->n_prompt = draw(w, 1, MIN(room - r->sampling.max_tokens, longest));
     int32_t common = draw(w, 0, r->n_prompt), stem = draw(w, 0, 2);
     for (int32_t k = 0; k < r->n_prompt; k++)
         q->prompt[k] = k < common ? (int32_t)(rng_at(99, (uint64_t)stem, (uint64_t)k, 0) % FAKE_VOCAB) : draw(w, 0, FAKE_VOCAB - 1);
-    if (i && chance(w, 30)) {   /* the conversation goes on: an earlier prompt and its answer */
+    if (i && !w->crowded && chance(w, 30)) {   /* the conversation goes on: an earlier prompt and its answer */
         const struct request *old = &w->requests[draw(w, 0, i - 1)];
         int32_t n = MIN(old->r.n_prompt + old->choices[0].n_want, room - r->sampling.max_tokens);
         for (int32_t k = 0; k < n; k++) q->prompt[k] = k < old->r.n_prompt ? old->prompt[k] : old->choices[0].want[k - old->r.n_prompt];
-        r->n_prompt = n;
+        const int32_t more = draw(w, 0, 20);
+        r->n_prompt = MIN(n + more, room - r->sampling.max_tokens);
     }
     r->prompt = q->prompt;
     for (int32_t c = 0; c < r->n; c++) q->choices[c].n_want = fake_alone(r, c, q->choices[c].want, &q->choices[c].finish);
@@ -287,7 +290,12 @@ static void one_world(uint64_t seed)
 {
     struct world *w = xcalloc(1, sizeof *w);
     w->seed = seed;
+    w->crowded = chance(w, 35);
     w->conf = draw_conf(w, chance(w, 20) ? 5 : 1000);
+    if (w->crowded) {
+        w->conf.n_blocks = draw(w, 8, 12);
+        w->conf.n_slots = draw(w, 4, 12);
+    }
     w->most_blocks = w->conf.n_blocks;
     w->n_requests = draw(w, 1, MAX_REQUESTS);
     for (int32_t i = 0; i < w->n_requests; i++) draw_request(w, i);
