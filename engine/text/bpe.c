@@ -1,7 +1,7 @@
 /* bpe.c: merges in order of rank, the leftmost first, by a heap: n log n in the length of the word.
  *
- * Works on ids, not texts: a merge is (left id, right id) -> id. An item of the heap is stale when the pair it
- * names no longer stands at its position. */
+ * Works on ids, not texts: a merge is (left id, right id) -> id. An item of the heap is stale when
+ * the pair it names no longer stands at its position. */
 #include "engine/text/bpe.h"
 #include "engine/text/utf8.h"
 
@@ -9,7 +9,10 @@
 #include <string.h>
 
 /* GPT-2's table: printable Latin-1 bytes stand for themselves, the others follow from U+0100 on. */
-static bool is_printable(uint32_t b) { return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD); }
+static bool is_printable(uint32_t b)
+{
+    return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD);
+}
 
 static uint32_t cp_of_byte(uint32_t b)
 {
@@ -21,9 +24,11 @@ static uint32_t cp_of_byte(uint32_t b)
 
 static int32_t byte_of_cp(uint32_t cp)
 {
-    static const uint8_t other[68] = { /* the unprintable bytes in order */
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
-        29, 30, 31, 32, 127, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144,
+    static const uint8_t other[68] = {
+        /* the unprintable bytes in order */
+        0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,
+        17,  18,  19,  20,  21,  22,  23,  24,  25,  26,  27,  28,  29,  30,  31,  32,  127,
+        128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144,
         145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 173};
     if (cp < 0x100) return is_printable(cp) ? (int32_t)cp : -1;
     return cp < 0x100 + COUNT_OF(other) ? other[cp - 0x100] : -1;
@@ -54,8 +59,10 @@ static enum err read_merge(struct bpe *b, struct text_span m, int32_t rank, stru
 {
     const char *space = m.n > 2 ? memchr(m.p + 1, ' ', m.n - 2) : NULL;
     if (!space)
-        return err_raise(ERR_BAD_FILE, "merge %d of the vocabulary (\"%.*s\") is not two texts with a space "
-                         "between: convert the model again", rank, (int)MIN(m.n, 40), m.p ? m.p : "");
+        return err_raise(ERR_BAD_FILE,
+                         "merge %d of the vocabulary (\"%.*s\") is not two texts with a space "
+                         "between: convert the model again",
+                         rank, (int)MIN(m.n, 40), m.p ? m.p : "");
     size_t nl = (size_t)(space - m.p), nr = m.n - nl - 1;
     buf_clear(both);
     buf_put(both, m.p, nl);
@@ -66,7 +73,8 @@ static enum err read_merge(struct bpe *b, struct text_span m, int32_t rank, stru
     return OK;
 }
 
-enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_src *src, bool whole_words)
+enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_src *src,
+                  bool whole_words)
 {
     enum err rc = OK;
     struct buf both = {0};
@@ -82,7 +90,8 @@ enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_s
         uint8_t u[4];
         b->byte_id[i] = vocab_find_plain(v, (const char *)u, utf8_put(u, cp_of_byte(i)));
     }
-    for (int64_t i = 0; i < src->n_merges; i++) TRY(read_merge(b, src->merges[i], (int32_t)i, &both));
+    for (int64_t i = 0; i < src->n_merges; i++)
+        TRY(read_merge(b, src->merges[i], (int32_t)i, &both));
 out:
     buf_free(&both);
     if (rc) bpe_close(b);
@@ -142,7 +151,8 @@ static void offer(const struct bpe *b, struct bpe_work *w, int32_t left, int32_t
     heap_push(&w->heap, (struct heap_item){key, 0, (uint32_t)(m - b->merge)});
 }
 
-static void merge_at(const struct bpe *b, struct bpe_work *w, int32_t left, const struct bpe_merge *m)
+static void merge_at(const struct bpe *b, struct bpe_work *w, int32_t left,
+                     const struct bpe_merge *m)
 {
     struct bpe_sym *l = &w->sym[left];
     if (l->id < 0 || l->next < 0) return; /* stale: already swallowed, or now the last */
@@ -156,7 +166,8 @@ static void merge_at(const struct bpe *b, struct bpe_work *w, int32_t left, cons
     offer(b, w, left, l->next);
 }
 
-void bpe_encode_word(const struct bpe *b, struct bpe_work *w, const char *p, size_t n, struct eng_tokens *out)
+void bpe_encode_word(const struct bpe *b, struct bpe_work *w, const char *p, size_t n,
+                     struct eng_tokens *out)
 {
     int32_t whole = b->whole_words ? whole_word(b, w, p, n) : -1;
     if (whole >= 0) {
@@ -177,8 +188,11 @@ void bpe_decode_text(struct text_span s, struct buf *out)
 {
     const uint8_t *p = (const uint8_t *)s.p;
     for (size_t i = 0, len; i < s.n; i += len) {
-        int32_t byte = utf8_step(p + i, s.n - i, &len) == UTF8_OK ? byte_of_cp(utf8_cp(p + i, len)) : -1;
-        if (byte >= 0) buf_u8(out, (uint8_t)byte);
-        else buf_put(out, p + i, len); /* not of the table: an added token's own text */
+        int32_t byte =
+            utf8_step(p + i, s.n - i, &len) == UTF8_OK ? byte_of_cp(utf8_cp(p + i, len)) : -1;
+        if (byte >= 0)
+            buf_u8(out, (uint8_t)byte);
+        else
+            buf_put(out, p + i, len); /* not of the table: an added token's own text */
     }
 }

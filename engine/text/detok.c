@@ -1,8 +1,8 @@
-/* detok.c: two filters one after the other. The first turns bytes into whole characters (what can never become one
- * into U+FFFD), the second holds back what may be the beginning of a stop string.
+/* detok.c: two filters one after the other. The first turns bytes into whole characters (what can
+ * never become one into U+FFFD), the second holds back what may be the beginning of a stop string.
  *
- * Each stop string is followed by Knuth-Morris-Pratt, so a character costs a constant number of steps however
- * the stop strings are built. */
+ * Each stop string is followed by Knuth-Morris-Pratt, so a character costs a constant number of
+ * steps however the stop strings are built. */
 #include "engine/text/detok.h"
 #include "engine/text/utf8.h"
 
@@ -46,11 +46,12 @@ static void stop_open(struct stop *s, const char *text)
     }
 }
 
-struct eng_detok *eng_detok_open(const struct eng_tokenizer *t, const char *const *stops, int32_t n_stops,
-                                 bool include_stop, bool special)
+struct eng_detok *eng_detok_open(const struct eng_tokenizer *t, const char *const *stops,
+                                 int32_t n_stops, bool include_stop, bool special)
 {
     struct eng_detok *d = xcalloc(1, sizeof *d);
-    *d = (struct eng_detok){.t = t, .include_stop = include_stop, .special = special, .n_stops = n_stops, .done = -1};
+    *d = (struct eng_detok){
+        .t = t, .include_stop = include_stop, .special = special, .n_stops = n_stops, .done = -1};
     d->stops = xcalloc((size_t)MAX(n_stops, 1), sizeof *d->stops);
     for (int32_t i = 0; i < n_stops; i++) stop_open(&d->stops[i], stops[i]);
     return d;
@@ -69,7 +70,10 @@ void eng_detok_close(struct eng_detok *d)
     free(d);
 }
 
-void eng_detok_drop_first_space(struct eng_detok *d) { d->drop_space = eng_tokenizer_space_prefix(d->t); }
+void eng_detok_drop_first_space(struct eng_detok *d)
+{
+    d->drop_space = eng_tokenizer_space_prefix(d->t);
+}
 
 /* How much of the stop string the text now ends with. */
 static int32_t follow(struct stop *s, char c)
@@ -91,7 +95,8 @@ static bool feed_byte(struct eng_detok *d, char c, int32_t *longest)
         if (!s->n) continue;
         int32_t k = follow(s, c);
         *longest = MAX(*longest, k);
-        if (k == s->n && k > best) d->done = i, best = k; /* several at once: the one that began first */
+        if (k == s->n && k > best)
+            d->done = i, best = k; /* several at once: the one that began first */
     }
     return best > 0;
 }
@@ -111,8 +116,10 @@ static bool feed_char(struct eng_detok *d, const uint8_t *p, size_t n, struct bu
     for (size_t i = 0; i < n; i++) {
         longest = 0;
         if (!feed_byte(d, (char)p[i], &longest)) continue;
-        if (d->include_stop) release(d, 0, out);
-        else release(d, (size_t)d->stops[d->done].n, out);
+        if (d->include_stop)
+            release(d, 0, out);
+        else
+            release(d, (size_t)d->stops[d->done].n, out);
         d->held.len = 0;
         return true;
     }
@@ -134,7 +141,8 @@ static bool feed_bytes(struct eng_detok *d, const uint8_t *p, size_t n, struct b
             size_t len;
             enum utf8_kind kind = utf8_step(d->part, d->n_part, &len);
             if (kind == UTF8_SHORT) break;
-            bool stop = kind == UTF8_OK ? feed_char(d, d->part, len, out) : feed_replacement(d, out);
+            bool stop =
+                kind == UTF8_OK ? feed_char(d, d->part, len, out) : feed_replacement(d, out);
             d->n_part -= len;
             memmove(d->part, d->part + len, d->n_part);
             if (stop) return true;

@@ -9,7 +9,10 @@ struct heap_item {
     uint32_t a, b; /* the owner's: what makes the item stale or still true */
 };
 
-struct heap { struct heap_item *at; size_t n, cap; }; /* zeroed = empty; Own: free(at) */
+struct heap {
+    struct heap_item *at;
+    size_t n, cap;
+}; /* zeroed = empty; Own: free(at) */
 
 static inline void heap_push(struct heap *h, struct heap_item x)
 {

@@ -1,8 +1,9 @@
 /* pretoken.c: runs the expressions of a rule.
  *
- * Bytes that are not UTF-8 never reach PCRE2: they become pieces of their own, so the valid text between them can
- * be matched without checks. A match that fails for want of resources (limits, JIT stack) is tried again without
- * JIT; should that fail too, the rest stays one piece: a coarser cut, never a failure. */
+ * Bytes that are not UTF-8 never reach PCRE2: they become pieces of their own, so the valid text
+ * between them can be matched without checks. A match that fails for want of resources (limits, JIT
+ * stack) is tried again without JIT; should that fail too, the rest stays one piece: a coarser cut,
+ * never a failure. */
 #include "engine/text/pretoken.h"
 #include "engine/text/utf8.h"
 
@@ -22,16 +23,20 @@ enum err pretoken_open(struct pretoken **out, const struct pretoken_rule *rule)
         int error;
         PCRE2_SIZE at;
         ASSERT(p->n < PRETOKEN_STAGES);
-        p->code[p->n] = pcre2_compile((PCRE2_SPTR)rule->stages[p->n], PCRE2_ZERO_TERMINATED,
-                                      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &at, NULL);
+        p->code[p->n] =
+            pcre2_compile((PCRE2_SPTR)rule->stages[p->n], PCRE2_ZERO_TERMINATED,
+                          PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &at, NULL);
         if (!p->code[p->n]) {
             char why[128] = "";
             pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
             pretoken_close(p);
-            return err_raise(ERR_UNSUPPORTED, "this PCRE2 does not compile the rule %s at %zu: %s (10.40 or later "
-                             "with Unicode is needed)", rule->name, (size_t)at, why);
+            return err_raise(ERR_UNSUPPORTED,
+                             "this PCRE2 does not compile the rule %s at %zu: %s (10.40 or later "
+                             "with Unicode is needed)",
+                             rule->name, (size_t)at, why);
         }
-        (void)pcre2_jit_compile(p->code[p->n], PCRE2_JIT_COMPLETE); /* without it matching is only slower */
+        (void)pcre2_jit_compile(p->code[p->n],
+                                PCRE2_JIT_COMPLETE); /* without it matching is only slower */
     }
     *out = p;
     return OK;
@@ -69,14 +74,16 @@ static void split_valid(const char *text, size_t n, struct pieces *out)
     add(out, text + start, n - start);
 }
 
-static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_span s, struct pieces *out)
+static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_span s,
+                      struct pieces *out)
 {
     const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
     size_t done = 0;
     while (done < s.n) {
         int rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK, md, NULL);
         if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-            rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);
+            rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                             md, NULL);
         if (rc < 0 || ov[1] <= ov[0]) break;
         add(out, s.p + done, ov[0] - done);
         add(out, s.p + ov[0], ov[1] - ov[0]);
@@ -85,7 +92,8 @@ static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_
     add(out, s.p + done, s.n - done);
 }
 
-void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out, struct pieces *tmp)
+void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out,
+                    struct pieces *tmp)
 {
     size_t len;
     pcre2_match_data *md = pcre2_match_data_create(1, NULL);
@@ -100,8 +108,10 @@ void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct
         for (size_t i = 0; i < tmp->n; i++) {
             struct text_span s = tmp->at[i];
             bool bad = utf8_step((const uint8_t *)s.p, s.n, &len) != UTF8_OK;
-            if (bad) add(out, s.p, s.n);
-            else split_one(p->code[stage], md, s, out);
+            if (bad)
+                add(out, s.p, s.n);
+            else
+                split_one(p->code[stage], md, s, out);
         }
     }
     pcre2_match_data_free(md);

@@ -1,5 +1,6 @@
-/* spm.c: neighbours whose union is a token merge, the highest score first, the leftmost on ties; what remains
- * outside the vocabulary goes out byte by byte. A heap: n log n in the length of the text. */
+/* spm.c: neighbours whose union is a token merge, the highest score first, the leftmost on ties;
+ * what remains outside the vocabulary goes out byte by byte. A heap: n log n in the length of the
+ * text. */
 #include "engine/text/spm.h"
 #include "engine/text/heap.h"
 #include "engine/text/utf8.h"
@@ -10,7 +11,10 @@
 
 #define SPACE "\xE2\x96\x81" /* U+2581 */
 
-struct sym { uint32_t at, n; int32_t prev, next; }; /* n == 0: swallowed by its left neighbour */
+struct sym {
+    uint32_t at, n;
+    int32_t prev, next;
+}; /* n == 0: swallowed by its left neighbour */
 
 struct work {
     const struct vocab *v;
@@ -115,13 +119,17 @@ void spm_encode(const struct spm *s, const char *p, size_t n, bool prefix, struc
         struct heap_item it = heap_pop(&w.heap);
         merge_at(&w, (int32_t)(uint32_t)it.key, it.a);
     }
-    for (int32_t i = m ? 0 : -1; i >= 0; i = w.sym[i].next) emit(s, w.text + w.sym[i].at, w.sym[i].n, out);
+    for (int32_t i = m ? 0 : -1; i >= 0; i = w.sym[i].next)
+        emit(s, w.text + w.sym[i].at, w.sym[i].n, out);
     free(w.sym);
     free(w.heap.at);
     buf_free(&text);
 }
 
-static int hex(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+static int hex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
 
 void spm_decode(const struct spm *s, int32_t id, struct buf *out)
 {

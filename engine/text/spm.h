@@ -1,4 +1,5 @@
-/* spm.h: SentencePiece by scores, with byte fallback. Private to engine/text. Immutable after open. */
+/* spm.h: SentencePiece by scores, with byte fallback. Private to engine/text. Immutable after open.
+ */
 #ifndef ENGINE_TEXT_SPM_H
 #define ENGINE_TEXT_SPM_H
 
@@ -10,7 +11,8 @@ struct spm {
 };
 
 void spm_open(struct spm *s, const struct vocab *v);
-/* Append the ids of a text (n < 2^28) in which spaces are still spaces; `prefix`: begin with the dummy space. */
+/* Append the ids of a text (n < 2^28) in which spaces are still spaces; `prefix`: begin with the
+ * dummy space. */
 void spm_encode(const struct spm *s, const char *p, size_t n, bool prefix, struct eng_tokens *out);
 /* Append what token id stands for: U+2581 is a space, <0xHH> its byte. */
 void spm_decode(const struct spm *s, int32_t id, struct buf *out);

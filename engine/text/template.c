@@ -31,13 +31,15 @@ void eng_template_close(struct eng_template *t)
     free(t);
 }
 
-enum err eng_template_render(const struct eng_template *t, json_t *context, int64_t now_unix, struct buf *out)
+enum err eng_template_render(const struct eng_template *t, json_t *context, int64_t now_unix,
+                             struct buf *out)
 {
     struct run r = {.now_unix = now_unix, .line = 1};
     struct buf text = {0};
     r.out = &text;
     scope_push(&r, NULL);
-    if (!json_is_object(context)) run_fail(&r, "the variables are no object");
+    if (!json_is_object(context))
+        run_fail(&r, "the variables are no object");
     else {
         struct value vars = v_from_json(&r, context, 0);
         for (size_t i = 0; !r.rc && i < vars.dict->n; i++)

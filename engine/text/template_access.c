@@ -45,7 +45,8 @@ struct value v_item(struct run *r, struct value v, struct value key)
 }
 
 /* Python's rules for the ends of a slice; absent ends follow the step's direction. */
-static bool slice_end(struct run *r, struct value v, int64_t n, bool back, bool is_end, int64_t *out)
+static bool slice_end(struct run *r, struct value v, int64_t n, bool back, bool is_end,
+                      int64_t *out)
 {
     if (v.kind == V_NONE) {
         *out = back ? (is_end ? -1 : n - 1) : (is_end ? n : 0);
@@ -61,22 +62,27 @@ static bool slice_end(struct run *r, struct value v, int64_t n, bool back, bool 
     return true;
 }
 
-struct value v_slice(struct run *r, struct value v, struct value from, struct value to, struct value step)
+struct value v_slice(struct run *r, struct value v, struct value from, struct value to,
+                     struct value step)
 {
     int64_t n, a, b, by = step.kind == V_NONE ? 1 : v_as_int(step);
     if (v.kind == V_UNDEF) return v_fail_undef(r, v);
     if (v.kind != V_STR && v.kind != V_LIST && v.kind != V_TUPLE)
         return run_fail(r, "'%s' object cannot be sliced", v_type(v));
-    if ((step.kind != V_NONE && step.kind != V_INT) || !by) return run_fail(r, "slice step must be a whole number, not zero");
-    if (!v_length(r, v, &n) || !slice_end(r, from, n, by < 0, false, &a) || !slice_end(r, to, n, by < 0, true, &b))
+    if ((step.kind != V_NONE && step.kind != V_INT) || !by)
+        return run_fail(r, "slice step must be a whole number, not zero");
+    if (!v_length(r, v, &n) || !slice_end(r, from, n, by < 0, false, &a) ||
+        !slice_end(r, to, n, by < 0, true, &b))
         return v_none();
     if (v.kind == V_STR && by == 1) return v_str(str_slice(v.s, (size_t)a, (size_t)MAX(a, b)));
     struct list *all = v_iterate(r, v);
     struct value out = v_list(r, v.kind == V_TUPLE ? V_TUPLE : V_LIST);
     struct buf text = {0};
     for (int64_t i = a; (by > 0 ? i < b : i > b) && !r->rc; i += by) {
-        if (v.kind == V_STR) v_put(r, &text, all->at[i]);
-        else list_push(r, out.list, all->at[i]);
+        if (v.kind == V_STR)
+            v_put(r, &text, all->at[i]);
+        else
+            list_push(r, out.list, all->at[i]);
         if (by > n || by < -n) break; /* the next would be outside, and might overflow */
     }
     return v.kind == V_STR ? run_take(r, &text) : out;
@@ -86,8 +92,10 @@ static struct value fail_types(struct run *r, const char *op, struct value a, st
 {
     if (a.kind == V_UNDEF) return v_fail_undef(r, a);
     if (b.kind == V_UNDEF) return v_fail_undef(r, b);
-    if (*op == '+' && a.kind == V_STR) return run_fail(r, "can only concatenate str (not \"%s\") to str", v_type(b));
-    return run_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", op, v_type(a), v_type(b));
+    if (*op == '+' && a.kind == V_STR)
+        return run_fail(r, "can only concatenate str (not \"%s\") to str", v_type(b));
+    return run_fail(r, "unsupported operand type(s) for %s: '%s' and '%s'", op, v_type(a),
+                    v_type(b));
 }
 
 static struct value concat(struct run *r, struct value a, struct value b)
@@ -113,7 +121,8 @@ static struct value repeat(struct run *r, struct value v, int64_t times)
 {
     struct buf text = {0};
     if (v.kind == V_STR) {
-        for (int64_t i = 0; i < times && v.s.n && run_work(r, 1); i++) run_put(r, &text, v.s.p, v.s.n);
+        for (int64_t i = 0; i < times && v.s.n && run_work(r, 1); i++)
+            run_put(r, &text, v.s.p, v.s.n);
         return run_take(r, &text);
     }
     struct value out = v_list(r, v.kind);
@@ -142,8 +151,10 @@ static struct value int_power(struct run *r, int64_t x, int64_t y)
     int64_t out = 1;
     if (y < 0) return floats(r, "**", (double)x, (double)y);
     for (; y; y >>= 1) {
-        if ((y & 1) && __builtin_mul_overflow(out, x, &out)) return run_fail(r, "the number does not fit 64 bits");
-        if (y > 1 && __builtin_mul_overflow(x, x, &x)) return run_fail(r, "the number does not fit 64 bits");
+        if ((y & 1) && __builtin_mul_overflow(out, x, &out))
+            return run_fail(r, "the number does not fit 64 bits");
+        if (y > 1 && __builtin_mul_overflow(x, x, &x))
+            return run_fail(r, "the number does not fit 64 bits");
     }
     return v_int(out);
 }
@@ -174,14 +185,17 @@ static struct value ints(struct run *r, const char *op, int64_t x, int64_t y)
 struct value v_binary(struct run *r, const char *op, struct value a, struct value b)
 {
     if (v_is_number(a) && v_is_number(b)) {
-        if (a.kind == V_FLOAT || b.kind == V_FLOAT) return floats(r, op, v_as_float(a), v_as_float(b));
+        if (a.kind == V_FLOAT || b.kind == V_FLOAT)
+            return floats(r, op, v_as_float(a), v_as_float(b));
         return ints(r, op, v_as_int(a), v_as_int(b));
     }
     bool seq_a = a.kind == V_STR || a.kind == V_LIST || a.kind == V_TUPLE;
     bool seq_b = b.kind == V_STR || b.kind == V_LIST || b.kind == V_TUPLE;
     if (!strcmp(op, "+") && seq_a && a.kind == b.kind) return concat(r, a, b);
-    if (!strcmp(op, "*") && seq_a && (b.kind == V_INT || b.kind == V_BOOL)) return repeat(r, a, v_as_int(b));
-    if (!strcmp(op, "*") && seq_b && (a.kind == V_INT || a.kind == V_BOOL)) return repeat(r, b, v_as_int(a));
+    if (!strcmp(op, "*") && seq_a && (b.kind == V_INT || b.kind == V_BOOL))
+        return repeat(r, a, v_as_int(b));
+    if (!strcmp(op, "*") && seq_b && (a.kind == V_INT || a.kind == V_BOOL))
+        return repeat(r, b, v_as_int(a));
     if (!strcmp(op, "%") && a.kind == V_STR) return str_percent(r, a.s, b);
     return fail_types(r, op, a, b);
 }

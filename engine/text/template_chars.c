@@ -1,7 +1,7 @@
 /* template_chars.c: text as characters: what Python's str knows of Unicode and chat templates use.
  *
- * Case is mapped character by character (utf8proc) plus the one mapping to several characters that ordinary text
- * contains, German sharp s. */
+ * Case is mapped character by character (utf8proc) plus the one mapping to several characters that
+ * ordinary text contains, German sharp s. */
 #include "engine/text/template_value.h"
 #include "engine/text/utf8.h"
 
@@ -10,9 +10,9 @@
 
 bool ch_is_space(uint32_t cp)
 {
-    return (cp >= 9 && cp <= 13) || (cp >= 28 && cp <= 32) || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
-           (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F ||
-           cp == 0x3000;
+    return (cp >= 9 && cp <= 13) || (cp >= 28 && cp <= 32) || cp == 0x85 || cp == 0xA0 ||
+           cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 ||
+           cp == 0x202F || cp == 0x205F || cp == 0x3000;
 }
 
 uint32_t str_next(struct str s, size_t *at)
@@ -88,9 +88,12 @@ static void put_case(struct run *r, struct buf *b, uint32_t cp, enum case_op op)
         run_puts(r, b, op == CASE_TITLE ? "Ss" : "SS");
         return;
     }
-    if (op == CASE_UPPER) c = utf8proc_toupper(c);
-    else if (op == CASE_TITLE) c = utf8proc_totitle(c);
-    else c = utf8proc_tolower(c);
+    if (op == CASE_UPPER)
+        c = utf8proc_toupper(c);
+    else if (op == CASE_TITLE)
+        c = utf8proc_totitle(c);
+    else
+        c = utf8proc_tolower(c);
     run_put(r, b, (char *)u, utf8_put(u, (uint32_t)c));
 }
 
@@ -104,7 +107,9 @@ struct value str_case(struct run *r, struct str s, enum case_op op)
         enum case_op one = op;
         if (op == CASE_TITLE) one = inside ? CASE_LOWER : CASE_TITLE;
         if (op == CASE_CAPITALIZE) one = first ? CASE_TITLE : CASE_LOWER;
-        if (op == CASE_SWAP) one = utf8proc_tolower((utf8proc_int32_t)cp) == (utf8proc_int32_t)cp ? CASE_UPPER : CASE_LOWER;
+        if (op == CASE_SWAP)
+            one = utf8proc_tolower((utf8proc_int32_t)cp) == (utf8proc_int32_t)cp ? CASE_UPPER
+                                                                                 : CASE_LOWER;
         put_case(r, &b, cp, one);
         inside = is_cased(cp);
     }
@@ -131,7 +136,8 @@ struct value str_escape(struct run *r, struct str s)
 
 static bool ends_line(uint32_t cp)
 {
-    return (cp >= 10 && cp <= 13) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 || cp == 0x2029;
+    return (cp >= 10 && cp <= 13) || (cp >= 0x1C && cp <= 0x1E) || cp == 0x85 || cp == 0x2028 ||
+           cp == 0x2029;
 }
 
 struct list *str_lines(struct run *r, struct str s, bool keep_ends)

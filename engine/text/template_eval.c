@@ -1,4 +1,5 @@
-/* template_eval.c: the value of an expression. Every node costs a step; every level of nesting is counted. */
+/* template_eval.c: the value of an expression. Every node costs a step; every level of nesting is
+ * counted. */
 #include "engine/text/template_ast.h"
 
 #include <string.h>
@@ -63,7 +64,9 @@ static struct value eval_sign(struct run *r, const struct node *n)
     struct value v = eval(r, n->a);
     if (r->rc) return v;
     if (v.kind == V_UNDEF) return v_fail_undef(r, v);
-    if (!v_is_number(v)) return run_fail(r, "bad operand type for unary %c: '%s'", n->kind == E_NEG ? '-' : '+', v_type(v));
+    if (!v_is_number(v))
+        return run_fail(r, "bad operand type for unary %c: '%s'", n->kind == E_NEG ? '-' : '+',
+                        v_type(v));
     return v_binary(r, n->kind == E_NEG ? "-" : "+", v_int(0), v);
 }
 
@@ -78,7 +81,11 @@ static struct value eval_item(struct run *r, const struct node *n)
     return r->rc ? v : v_slice(r, v, from, to, step);
 }
 
-struct arg_lists { struct list pos; struct named *named; int32_t n_named, cap; };
+struct arg_lists {
+    struct list pos;
+    struct named *named;
+    int32_t n_named, cap;
+};
 
 static void add_named(struct run *r, struct arg_lists *l, struct str name, struct value v)
 {
@@ -93,8 +100,10 @@ static void add_named(struct run *r, struct arg_lists *l, struct str name, struc
 static void add_spread(struct run *r, struct arg_lists *l, struct str stars, struct value v)
 {
     if (stars.n == 2) {
-        if (v.kind != V_DICT) run_fail(r, "the argument after ** must be a dict, not %s", v_type(v));
-        for (size_t i = 0; !r->rc && i < v.dict->n; i++) add_named(r, l, v_text(r, v.dict->at[i].key), v.dict->at[i].val);
+        if (v.kind != V_DICT)
+            run_fail(r, "the argument after ** must be a dict, not %s", v_type(v));
+        for (size_t i = 0; !r->rc && i < v.dict->n; i++)
+            add_named(r, l, v_text(r, v.dict->at[i].key), v.dict->at[i].val);
         return;
     }
     struct list *items = v_iterate(r, v);
@@ -107,11 +116,15 @@ static struct args eval_args(struct run *r, const struct node *n)
     for (int32_t i = 0; i < n->n && !r->rc; i++) {
         const struct node *k = n->kids[i];
         struct value v = eval(r, k->kind == E_NAMED || k->kind == E_SPREAD ? k->a : k);
-        if (k->kind == E_NAMED) add_named(r, &l, k->name, v);
-        else if (k->kind == E_SPREAD) add_spread(r, &l, k->name, v);
-        else list_push(r, &l.pos, v);
+        if (k->kind == E_NAMED)
+            add_named(r, &l, k->name, v);
+        else if (k->kind == E_SPREAD)
+            add_spread(r, &l, k->name, v);
+        else
+            list_push(r, &l.pos, v);
     }
-    return (struct args){.at = l.pos.at, .n = (int32_t)l.pos.n, .named = l.named, .n_named = l.n_named};
+    return (struct args){
+        .at = l.pos.at, .n = (int32_t)l.pos.n, .named = l.named, .n_named = l.n_named};
 }
 
 struct value eval_call(struct run *r, const struct node *n, const struct named *extra)
@@ -134,7 +147,8 @@ struct value eval_call(struct run *r, const struct node *n, const struct named *
 struct value eval_filters(struct run *r, const struct node *n, struct value block)
 {
     if (!n) return block;
-    struct value on = n->kind == E_FILTER ? (n->a ? eval_filters(r, n->a, block) : block) : eval(r, n);
+    struct value on =
+        n->kind == E_FILTER ? (n->a ? eval_filters(r, n->a, block) : block) : eval(r, n);
     if (n->kind != E_FILTER || r->rc) return on;
     struct args a = eval_args(r, n);
     r->line = n->line;
@@ -161,11 +175,13 @@ static struct value eval_node(struct run *r, const struct node *n)
     case E_DICT: return eval_dict(r, n);
     case E_COND:
         if (v_truth(eval(r, n->a))) return eval(r, n->b);
-        return n->c ? eval(r, n->c) : v_undef(STR("the inline if-expression without else"), V_UNDEF);
+        return n->c ? eval(r, n->c)
+                    : v_undef(STR("the inline if-expression without else"), V_UNDEF);
     case E_OR: a = eval(r, n->a); return r->rc || v_truth(a) ? a : eval(r, n->b);
     case E_AND: a = eval(r, n->a); return r->rc || !v_truth(a) ? a : eval(r, n->b);
     case E_NOT: return v_bool(!v_truth(eval(r, n->a)));
-    case E_NEG: case E_POS: return eval_sign(r, n);
+    case E_NEG:
+    case E_POS: return eval_sign(r, n);
     case E_COMPARE: return eval_compare(r, n);
     case E_BINARY: {
         char op[4] = "";

@@ -1,8 +1,8 @@
 /* template_exec.c: statements, scopes, loops, macros.
  *
- * Scopes are Jinja's: the bodies of for, macro, call, filter, with and block-set have their own, those of if have
- * not. A name is set in the innermost scope and looked up through all. A macro's scope hangs below the one it was
- * defined in. */
+ * Scopes are Jinja's: the bodies of for, macro, call, filter, with and block-set have their own,
+ * those of if have not. A name is set in the innermost scope and looked up through all. A macro's
+ * scope hangs below the one it was defined in. */
 #include "engine/text/template_ast.h"
 
 #include <string.h>
@@ -13,7 +13,10 @@ struct loop {
     struct value last_changed; /* loop.changed(...) */
     bool has_changed;
 };
-struct macro { const struct node *node; struct scope *scope; };
+struct macro {
+    const struct node *node;
+    struct scope *scope;
+};
 
 void scope_push(struct run *r, struct scope *parent)
 {
@@ -53,13 +56,15 @@ static void assign(struct run *r, const struct node *target, struct value v)
         scope_set(r, r->scope, target->name, v);
     } else if (target->kind == E_ATTR) {
         struct value ns = eval(r, target->a);
-        if (ns.kind == V_NAMESPACE) dict_set(r, ns.dict, v_str(target->name), v);
-        else run_fail(r, "cannot assign attribute on non-namespace object");
+        if (ns.kind == V_NAMESPACE)
+            dict_set(r, ns.dict, v_str(target->name), v);
+        else
+            run_fail(r, "cannot assign attribute on non-namespace object");
     } else if (target->kind == E_TUPLE) {
         struct list *l = v_iterate(r, v);
         if (!r->rc && l->n != (size_t)target->n)
-            run_fail(r, "%s values to unpack (expected %d, got %zu)", l->n > (size_t)target->n ? "too many" : "not enough",
-                     target->n, l->n);
+            run_fail(r, "%s values to unpack (expected %d, got %zu)",
+                     l->n > (size_t)target->n ? "too many" : "not enough", target->n, l->n);
         for (int32_t i = 0; i < target->n && !r->rc; i++) assign(r, target->kids[i], l->at[i]);
     } else {
         run_fail(r, "this cannot be assigned to");
@@ -96,8 +101,10 @@ struct value loop_attr(struct run *r, struct value v, struct str name)
     if (str_is(name, "revindex0")) return v_int(n - i - 1);
     if (str_is(name, "depth")) return v_int((int64_t)l->depth + 1);
     if (str_is(name, "depth0")) return v_int((int64_t)l->depth);
-    if (str_is(name, "previtem")) return i ? l->items->at[i - 1] : v_undef(STR("there is no previous item"), V_UNDEF);
-    if (str_is(name, "nextitem")) return i + 1 < n ? l->items->at[i + 1] : v_undef(STR("there is no next item"), V_UNDEF);
+    if (str_is(name, "previtem"))
+        return i ? l->items->at[i - 1] : v_undef(STR("there is no previous item"), V_UNDEF);
+    if (str_is(name, "nextitem"))
+        return i + 1 < n ? l->items->at[i + 1] : v_undef(STR("there is no next item"), V_UNDEF);
     if (str_is(name, "cycle")) return v_method(r, v, loop_cycle);
     if (str_is(name, "changed")) return v_method(r, v, loop_changed);
     return v_undef(name, V_LOOP);
@@ -178,9 +185,12 @@ static struct value call_macro(struct run *r, const struct macro *m, const struc
     for (int32_t i = params->n; i < a->n; i++) list_push(r, rest.list, a->at[i]);
     for (int32_t k = 0; k < a->n_named && !r->rc; k++) {
         bool known = false;
-        for (int32_t i = 0; i < params->n; i++) known |= str_eq(params->kids[i]->name, a->named[k].name);
-        if (str_is(a->named[k].name, "caller")) scope_set(r, r->scope, STR("caller"), a->named[k].val);
-        else if (!known) dict_set(r, other.dict, v_str(a->named[k].name), a->named[k].val);
+        for (int32_t i = 0; i < params->n; i++)
+            known |= str_eq(params->kids[i]->name, a->named[k].name);
+        if (str_is(a->named[k].name, "caller"))
+            scope_set(r, r->scope, STR("caller"), a->named[k].val);
+        else if (!known)
+            dict_set(r, other.dict, v_str(a->named[k].name), a->named[k].val);
     }
     scope_set(r, r->scope, STR("varargs"), rest);
     scope_set(r, r->scope, STR("kwargs"), other);
@@ -256,14 +266,23 @@ static void exec(struct run *r, const struct node *n)
     case S_PRINT: print(r, eval(r, n->a)); return;
     case S_IF: exec_if(r, n); return;
     case S_FOR: exec_for(r, n); return;
-    case S_SET: v = eval(r, n->b); assign(r, n->a, v); return;
-    case S_SET_TEXT: v = capture(r, n, r->scope); assign(r, n->a, eval_filters(r, n->b, v)); return;
+    case S_SET:
+        v = eval(r, n->b);
+        assign(r, n->a, v);
+        return;
+    case S_SET_TEXT:
+        v = capture(r, n, r->scope);
+        assign(r, n->a, eval_filters(r, n->b, v));
+        return;
     case S_MACRO: scope_set(r, r->scope, n->name, make_macro(r, n)); return;
     case S_CALL:
         caller = (struct named){STR("caller"), make_macro(r, n)};
         print(r, eval_call(r, n->a, &caller));
         return;
-    case S_FILTER: v = capture(r, n, r->scope); print(r, eval_filters(r, n->b, v)); return;
+    case S_FILTER:
+        v = capture(r, n, r->scope);
+        print(r, eval_filters(r, n->b, v));
+        return;
     case S_WITH: exec_with(r, n); return;
     case S_SCOPE: print(r, capture(r, n, r->scope)); return;
     case S_BREAK: r->flow = FLOW_BREAK; return;

@@ -8,15 +8,25 @@
 #include <string.h>
 
 /* The filter's own name for a method of text: undefined is "", everything else its str(). */
-static struct value by_method(struct run *r, struct value v, const char *method, const struct args *a)
+static struct value by_method(struct run *r, struct value v, const char *method,
+                              const struct args *a)
 {
     struct value out = method_find_str(str_of(method))(r, v_str(v_text(r, v)), a);
     out.safe = v.safe;
     return out;
 }
-static struct value f_upper(struct run *r, struct value v, const struct args *a) { return by_method(r, v, "upper", a); }
-static struct value f_lower(struct run *r, struct value v, const struct args *a) { return by_method(r, v, "lower", a); }
-static struct value f_trim(struct run *r, struct value v, const struct args *a) { return by_method(r, v, "strip", a); }
+static struct value f_upper(struct run *r, struct value v, const struct args *a)
+{
+    return by_method(r, v, "upper", a);
+}
+static struct value f_lower(struct run *r, struct value v, const struct args *a)
+{
+    return by_method(r, v, "lower", a);
+}
+static struct value f_trim(struct run *r, struct value v, const struct args *a)
+{
+    return by_method(r, v, "strip", a);
+}
 
 static struct value f_replace(struct run *r, struct value v, const struct args *a)
 {
@@ -52,7 +62,8 @@ static struct value f_title(struct run *r, struct value v, const struct args *a)
     for (size_t at = 0; at < s.n && !r->rc;) {
         size_t from = at;
         uint32_t cp = str_next(s, &at);
-        v_put(r, &b, str_case(r, (struct str){s.p + from, at - from}, start ? CASE_UPPER : CASE_LOWER));
+        v_put(r, &b,
+              str_case(r, (struct str){s.p + from, at - from}, start ? CASE_UPPER : CASE_LOWER));
         start = ch_is_space(cp) || (cp < 0x80 && strchr("-({[<", (int)cp) && cp);
     }
     return run_take(r, &b);
@@ -71,7 +82,8 @@ static struct value f_abs(struct run *r, struct value v, const struct args *a)
 {
     (void)a;
     if (v.kind == V_FLOAT) return v_float(fabs(v.f));
-    if (v.kind != V_INT && v.kind != V_BOOL) return run_fail(r, "bad operand type for abs(): '%s'", v_type(v));
+    if (v.kind != V_INT && v.kind != V_BOOL)
+        return run_fail(r, "bad operand type for abs(): '%s'", v_type(v));
     int64_t i = v_as_int(v);
     return i == INT64_MIN ? run_fail(r, "the number does not fit 64 bits") : v_int(i < 0 ? -i : i);
 }
@@ -109,7 +121,8 @@ static struct value f_int(struct run *r, struct value v, const struct args *a)
     args_get(a, 1, "base", &base);
     if (v.kind == V_UNDEF) return v_fail_undef(r, v);
     if (v.kind == V_INT || v.kind == V_BOOL) return v_int(v_as_int(v));
-    if (v.kind == V_STR && base.kind == V_INT && base.i >= 0 && base.i <= 36 && number_text(v, text)) {
+    if (v.kind == V_STR && base.kind == V_INT && base.i >= 0 && base.i <= 36 &&
+        number_text(v, text)) {
         errno = 0;
         long long i = strtoll(text, &end, (int)base.i);
         if (!*end && !errno) return v_int(i);
@@ -144,11 +157,14 @@ static struct value f_indent(struct run *r, struct value v, const struct args *a
     args_get(a, 0, "width", &width);
     args_get(a, 1, "first", &first);
     args_get(a, 2, "blank", &blank);
-    if (width.kind == V_STR) v_put(r, &margin, width);
+    if (width.kind == V_STR)
+        v_put(r, &margin, width);
     else
-        for (int64_t i = 0; width.kind == V_INT && i < width.i && run_work(r, 1); i++) run_puts(r, &margin, " ");
+        for (int64_t i = 0; width.kind == V_INT && i < width.i && run_work(r, 1); i++)
+            run_puts(r, &margin, " ");
     struct str m = run_take(r, &margin).s;
-    struct list *lines = str_lines(r, v_text(r, v_binary(r, "+", v_str(v_text(r, v)), v_str(STR("\n")))), false);
+    struct list *lines =
+        str_lines(r, v_text(r, v_binary(r, "+", v_str(v_text(r, v)), v_str(STR("\n")))), false);
     for (size_t i = 0; i < lines->n && !r->rc; i++) {
         if (i) run_puts(r, &b, "\n");
         if (i ? lines->at[i].s.n || v_truth(blank) : v_truth(first)) run_put(r, &b, m.p, m.n);
@@ -184,7 +200,8 @@ static struct value f_format(struct run *r, struct value v, const struct args *a
 static struct value f_wordcount(struct run *r, struct value v, const struct args *a)
 {
     (void)a;
-    return v_int((int64_t)method_find_str(STR("split"))(r, v_str(v_text(r, v)), &(struct args){0}).list->n);
+    return v_int(
+        (int64_t)method_find_str(STR("split"))(r, v_str(v_text(r, v)), &(struct args){0}).list->n);
 }
 
 /* Hugging Face's: json.dumps without ASCII escapes, nothing else escaped. */
@@ -198,7 +215,8 @@ static struct value f_tojson(struct run *r, struct value v, const struct args *a
         st.indent = (int32_t)CLAMP(indent.i, 0, 1000);
         st.item = ",";
     }
-    if (args_get(a, 2, "separators", &seps) && (seps.kind == V_TUPLE || seps.kind == V_LIST) && seps.list->n == 2) {
+    if (args_get(a, 2, "separators", &seps) && (seps.kind == V_TUPLE || seps.kind == V_LIST) &&
+        seps.list->n == 2) {
         char *t = run_alloc(r, v_text(r, seps.list->at[0]).n + v_text(r, seps.list->at[1]).n + 2);
         struct str x = v_text(r, seps.list->at[0]), y = v_text(r, seps.list->at[1]);
         st.item = memcpy(t, x.p, x.n);
@@ -211,12 +229,31 @@ static struct value f_tojson(struct run *r, struct value v, const struct args *a
 
 value_fn filter_find(struct str name)
 {
-    static const struct { const char *name; value_fn fn; } table[] = {
-        {"upper", f_upper}, {"lower", f_lower}, {"trim", f_trim}, {"replace", f_replace},
-        {"capitalize", f_capitalize}, {"string", f_string}, {"safe", f_safe}, {"title", f_title},
-        {"default", f_default}, {"d", f_default}, {"abs", f_abs}, {"float", f_float}, {"int", f_int},
-        {"round", f_round}, {"indent", f_indent}, {"escape", f_escape}, {"e", f_escape}, {"forceescape", f_forceescape},
-        {"center", f_center}, {"format", f_format}, {"wordcount", f_wordcount}, {"tojson", f_tojson}};
+    static const struct {
+        const char *name;
+        value_fn fn;
+    } table[] = {{"upper", f_upper},
+                 {"lower", f_lower},
+                 {"trim", f_trim},
+                 {"replace", f_replace},
+                 {"capitalize", f_capitalize},
+                 {"string", f_string},
+                 {"safe", f_safe},
+                 {"title", f_title},
+                 {"default", f_default},
+                 {"d", f_default},
+                 {"abs", f_abs},
+                 {"float", f_float},
+                 {"int", f_int},
+                 {"round", f_round},
+                 {"indent", f_indent},
+                 {"escape", f_escape},
+                 {"e", f_escape},
+                 {"forceescape", f_forceescape},
+                 {"center", f_center},
+                 {"format", f_format},
+                 {"wordcount", f_wordcount},
+                 {"tojson", f_tojson}};
     for (size_t i = 0; i < COUNT_OF(table); i++)
         if (str_is(name, table[i].name)) return table[i].fn;
     return filter_seq_find(name);

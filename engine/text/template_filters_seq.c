@@ -42,8 +42,10 @@ static struct value f_reverse(struct run *r, struct value v, const struct args *
     struct buf b = {0};
     (void)a;
     for (size_t i = l->n; i-- > 0 && !r->rc;) {
-        if (v.kind == V_STR) v_put(r, &b, l->at[i]);
-        else list_push(r, out.list, l->at[i]);
+        if (v.kind == V_STR)
+            v_put(r, &b, l->at[i]);
+        else
+            list_push(r, out.list, l->at[i]);
     }
     return v.kind == V_STR ? run_take(r, &b) : out;
 }
@@ -55,9 +57,10 @@ static struct value f_items(struct run *r, struct value v, const struct args *a)
     return method_find(v, STR("items"))(r, v, a);
 }
 
-/* "a.b.0" looked up step by step, as items. An empty or absent name is the value itself; what is missing is
- * `other`, if given, at every step. */
-static struct value by_attribute_or(struct run *r, struct value v, struct value attribute, const struct value *other)
+/* "a.b.0" looked up step by step, as items. An empty or absent name is the value itself; what is
+ * missing is `other`, if given, at every step. */
+static struct value by_attribute_or(struct run *r, struct value v, struct value attribute,
+                                    const struct value *other)
 {
     if (attribute.kind == V_INT) {
         v = v_item(r, v, attribute);
@@ -98,7 +101,8 @@ static struct value f_join(struct run *r, struct value v, const struct args *a)
 static struct args tail(const struct args *a, int32_t k)
 {
     k = MIN(k, a->n);
-    return (struct args){.at = k ? a->at + k : a->at, .n = a->n - k, .named = a->named, .n_named = a->n_named};
+    return (struct args){
+        .at = k ? a->at + k : a->at, .n = a->n - k, .named = a->named, .n_named = a->n_named};
 }
 
 static struct value f_map(struct run *r, struct value v, const struct args *a)
@@ -106,34 +110,42 @@ static struct value f_map(struct run *r, struct value v, const struct args *a)
     struct value attribute, fallback = v_none(), name, out = v_list(r, V_LIST);
     struct list *l = v_truth(v) ? v_iterate(r, v) : NULL;
     value_fn fn = NULL;
-    bool by_name = args_get(a, -1, "attribute", &attribute), has_fallback = args_get(a, -1, "default", &fallback);
+    bool by_name = args_get(a, -1, "attribute", &attribute),
+         has_fallback = args_get(a, -1, "default", &fallback);
     struct args rest = tail(a, 1);
     if (!l) return out; /* nothing, none and the like have no items to map */
     if (!by_name) {
-        if (!args_get(a, 0, NULL, &name) || name.kind != V_STR) return run_fail(r, "map needs the name of a filter or attribute=");
+        if (!args_get(a, 0, NULL, &name) || name.kind != V_STR)
+            return run_fail(r, "map needs the name of a filter or attribute=");
         fn = filter_find(name.s);
         if (!fn) return run_fail(r, "No filter named '%.*s'", (int)MIN(name.s.n, 60), name.s.p);
     }
     for (size_t i = 0; i < l->n && run_work(r, 1); i++) {
-        struct value x = fn ? fn(r, l->at[i], &rest)
-                            : by_attribute_or(r, l->at[i], attribute, has_fallback ? &fallback : NULL);
+        struct value x =
+            fn ? fn(r, l->at[i], &rest)
+               : by_attribute_or(r, l->at[i], attribute, has_fallback ? &fallback : NULL);
         list_push(r, out.list, x);
     }
     return out;
 }
 
-/* select, reject, selectattr, rejectattr: an optional attribute, an optional test and its arguments. */
-static struct value choose(struct run *r, struct value v, const struct args *a, bool keep, bool attr)
+/* select, reject, selectattr, rejectattr: an optional attribute, an optional test and its
+ * arguments. */
+static struct value choose(struct run *r, struct value v, const struct args *a, bool keep,
+                           bool attr)
 {
     struct value attribute = v_none(), name, out = v_list(r, V_LIST);
     struct list *l = v_truth(v) ? v_iterate(r, v) : NULL;
     value_fn test = NULL;
     struct args rest = tail(a, attr ? 2 : 1);
     if (!l) return out; /* as for map */
-    if (attr && !args_get(a, 0, NULL, &attribute)) return run_fail(r, "Missing parameter for attribute name");
+    if (attr && !args_get(a, 0, NULL, &attribute))
+        return run_fail(r, "Missing parameter for attribute name");
     if (args_get(a, attr ? 1 : 0, NULL, &name)) {
         test = name.kind == V_STR ? test_find(name.s) : NULL;
-        if (!test) return run_fail(r, "No test named '%.60s'", name.kind == V_STR ? v_text(r, name).p : v_type(name));
+        if (!test)
+            return run_fail(r, "No test named '%.60s'",
+                            name.kind == V_STR ? v_text(r, name).p : v_type(name));
     }
     for (size_t i = 0; i < l->n && run_work(r, 1); i++) {
         struct value x = by_attribute(r, l->at[i], attribute);
@@ -142,10 +154,22 @@ static struct value choose(struct run *r, struct value v, const struct args *a, 
     }
     return out;
 }
-static struct value f_select(struct run *r, struct value v, const struct args *a) { return choose(r, v, a, true, false); }
-static struct value f_reject(struct run *r, struct value v, const struct args *a) { return choose(r, v, a, false, false); }
-static struct value f_selectattr(struct run *r, struct value v, const struct args *a) { return choose(r, v, a, true, true); }
-static struct value f_rejectattr(struct run *r, struct value v, const struct args *a) { return choose(r, v, a, false, true); }
+static struct value f_select(struct run *r, struct value v, const struct args *a)
+{
+    return choose(r, v, a, true, false);
+}
+static struct value f_reject(struct run *r, struct value v, const struct args *a)
+{
+    return choose(r, v, a, false, false);
+}
+static struct value f_selectattr(struct run *r, struct value v, const struct args *a)
+{
+    return choose(r, v, a, true, true);
+}
+static struct value f_rejectattr(struct run *r, struct value v, const struct args *a)
+{
+    return choose(r, v, a, false, true);
+}
 
 /* What sort and unique compare: the attribute, in lower case unless asked otherwise. */
 static struct value sort_key(struct run *r, struct value v, struct value attribute, bool exact)
@@ -154,7 +178,9 @@ static struct value sort_key(struct run *r, struct value v, struct value attribu
     return v.kind == V_STR && !exact ? str_case(r, v.s, CASE_LOWER) : v;
 }
 
-struct keyed { struct value key, val; };
+struct keyed {
+    struct value key, val;
+};
 
 /* Stable; merges halves. */
 static void sort_keyed(struct run *r, struct keyed *at, struct keyed *tmp, size_t n, bool down)
@@ -171,9 +197,11 @@ static void sort_keyed(struct run *r, struct keyed *at, struct keyed *tmp, size_
     if (!r->rc) memcpy(at, tmp, m * sizeof *at);
 }
 
-static struct value sorted(struct run *r, struct list *l, struct value attribute, bool exact, bool down)
+static struct value sorted(struct run *r, struct list *l, struct value attribute, bool exact,
+                           bool down)
 {
-    struct keyed *at = run_alloc(r, (l->n + 1) * sizeof *at), *tmp = run_alloc(r, (l->n + 1) * sizeof *tmp);
+    struct keyed *at = run_alloc(r, (l->n + 1) * sizeof *at),
+                 *tmp = run_alloc(r, (l->n + 1) * sizeof *tmp);
     struct value out = v_list(r, V_LIST);
     for (size_t i = 0; i < l->n && !r->rc; i++)
         at[i] = (struct keyed){sort_key(r, l->at[i], attribute, exact), l->at[i]};
@@ -205,7 +233,8 @@ static struct value f_dictsort(struct run *r, struct value v, const struct args 
 
 static struct value f_unique(struct run *r, struct value v, const struct args *a)
 {
-    struct value exact = v_bool(false), attribute = v_none(), out = v_list(r, V_LIST), seen = v_list(r, V_LIST);
+    struct value exact = v_bool(false), attribute = v_none(), out = v_list(r, V_LIST),
+                 seen = v_list(r, V_LIST);
     struct list *l = v_iterate(r, v);
     args_get(a, 0, "case_sensitive", &exact);
     args_get(a, 1, "attribute", &attribute);
@@ -231,8 +260,14 @@ static struct value extreme(struct run *r, struct value v, const struct args *a,
     }
     return l->n ? best : v_undef(STR("item of an empty sequence"), V_UNDEF);
 }
-static struct value f_min(struct run *r, struct value v, const struct args *a) { return extreme(r, v, a, -1); }
-static struct value f_max(struct run *r, struct value v, const struct args *a) { return extreme(r, v, a, 1); }
+static struct value f_min(struct run *r, struct value v, const struct args *a)
+{
+    return extreme(r, v, a, -1);
+}
+static struct value f_max(struct run *r, struct value v, const struct args *a)
+{
+    return extreme(r, v, a, 1);
+}
 
 static struct value f_sum(struct run *r, struct value v, const struct args *a)
 {
@@ -254,12 +289,29 @@ static struct value f_attr(struct run *r, struct value v, const struct args *a)
 
 value_fn filter_seq_find(struct str name)
 {
-    static const struct { const char *name; value_fn fn; } table[] = {
-        {"length", f_length}, {"count", f_length}, {"list", f_list}, {"first", f_first}, {"last", f_last},
-        {"reverse", f_reverse}, {"items", f_items}, {"join", f_join}, {"map", f_map}, {"select", f_select},
-        {"reject", f_reject}, {"selectattr", f_selectattr}, {"rejectattr", f_rejectattr}, {"sort", f_sort},
-        {"dictsort", f_dictsort}, {"unique", f_unique}, {"min", f_min}, {"max", f_max}, {"sum", f_sum},
-        {"attr", f_attr}};
+    static const struct {
+        const char *name;
+        value_fn fn;
+    } table[] = {{"length", f_length},
+                 {"count", f_length},
+                 {"list", f_list},
+                 {"first", f_first},
+                 {"last", f_last},
+                 {"reverse", f_reverse},
+                 {"items", f_items},
+                 {"join", f_join},
+                 {"map", f_map},
+                 {"select", f_select},
+                 {"reject", f_reject},
+                 {"selectattr", f_selectattr},
+                 {"rejectattr", f_rejectattr},
+                 {"sort", f_sort},
+                 {"dictsort", f_dictsort},
+                 {"unique", f_unique},
+                 {"min", f_min},
+                 {"max", f_max},
+                 {"sum", f_sum},
+                 {"attr", f_attr}};
     for (size_t i = 0; i < COUNT_OF(table); i++)
         if (str_is(name, table[i].name)) return table[i].fn;
     return NULL;

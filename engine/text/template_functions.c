@@ -30,7 +30,8 @@ static struct value build_dict(struct run *r, const struct args *a, enum value_k
 {
     struct value out = v_dict(r, kind);
     for (int32_t i = 0; i < a->n && !r->rc; i++) {
-        if (a->at[i].kind != V_DICT) return run_fail(r, "dict() takes another dict or named arguments");
+        if (a->at[i].kind != V_DICT)
+            return run_fail(r, "dict() takes another dict or named arguments");
         for (size_t k = 0; k < a->at[i].dict->n && !r->rc; k++)
             dict_set(r, out.dict, a->at[i].dict->at[k].key, a->at[i].dict->at[k].val);
     }
@@ -80,9 +81,14 @@ static struct value fn_strftime(struct run *r, struct value self, const struct a
 
 value_fn function_find(struct str name)
 {
-    static const struct { const char *name; value_fn fn; } table[] = {
-        {"range", fn_range}, {"dict", fn_dict}, {"namespace", fn_namespace}, {"raise_exception", fn_raise},
-        {"strftime_now", fn_strftime}};
+    static const struct {
+        const char *name;
+        value_fn fn;
+    } table[] = {{"range", fn_range},
+                 {"dict", fn_dict},
+                 {"namespace", fn_namespace},
+                 {"raise_exception", fn_raise},
+                 {"strftime_now", fn_strftime}};
     for (size_t i = 0; i < COUNT_OF(table); i++)
         if (str_is(name, table[i].name)) return table[i].fn;
     return NULL;

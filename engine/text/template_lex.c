@@ -1,9 +1,10 @@
 /* template_lex.c: Jinja's lexical rules with trim_blocks and lstrip_blocks on.
  *
  * I1  line ends are \n and one at the end of the source is dropped.
- * I2  after a block or comment tag one line end goes (trim_blocks) unless the tag ends with +; with - all blanks go.
- * I3  before a block or comment tag blanks go when nothing else is on the line (lstrip_blocks), unless it begins
- *     with +; with - all blanks go, whatever line they are on. Print tags only know -. */
+ * I2  after a block or comment tag one line end goes (trim_blocks) unless the tag ends with +; with
+ * - all blanks go. I3  before a block or comment tag blanks go when nothing else is on the line
+ * (lstrip_blocks), unless it begins with +; with - all blanks go, whatever line they are on. Print
+ * tags only know -. */
 #include "engine/text/template_ast.h"
 #include "engine/text/utf8.h"
 
@@ -145,13 +146,16 @@ static void put_escape(struct lexer *x, struct buf *b, const char *p, const char
         if (*e == *p) return buf_putc(b, e[1]);
     if (*p == '\n') return; /* a line end after a backslash joins lines */
     if (*p >= '0' && *p <= '7') {
-        for (; n < 3 && p + n < end && p[n] >= '0' && p[n] <= '7'; n++) cp = cp * 8 + (uint32_t)(p[n] - '0');
+        for (; n < 3 && p + n < end && p[n] >= '0' && p[n] <= '7'; n++)
+            cp = cp * 8 + (uint32_t)(p[n] - '0');
         *used = n;
     } else if (digits) {
         for (; n < digits && p + 1 + n < end && isxdigit((unsigned char)p[1 + n]); n++)
-            cp = cp * 16 + (uint32_t)(p[1 + n] <= '9' ? p[1 + n] - '0' : (p[1 + n] | 32) - 'a' + 10);
+            cp =
+                cp * 16 + (uint32_t)(p[1 + n] <= '9' ? p[1 + n] - '0' : (p[1 + n] | 32) - 'a' + 10);
         *used = 1 + n;
-        if (n < digits || cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000)) lex_fail(x, "a bad \\x, \\u or \\U in a string");
+        if (n < digits || cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000))
+            lex_fail(x, "a bad \\x, \\u or \\U in a string");
     } else {
         buf_putc(b, '\\');
         return buf_putc(b, *p);
@@ -186,27 +190,34 @@ static void lex_number(struct lexer *x)
         char c = x->src.p[at];
         bool digit_next = at + 1 < x->src.n && isdigit((unsigned char)x->src.p[at + 1]);
         if (c == '_' && digit_next) continue;
-        if (c == '.' && !real && !attr && digit_next) real = true;
-        else if ((c == 'e' || c == 'E') && !attr && (digit_next || (sign_at(x, at + 1) && at + 2 < x->src.n && isdigit((unsigned char)x->src.p[at + 2])))) {
+        if (c == '.' && !real && !attr && digit_next)
+            real = true;
+        else if ((c == 'e' || c == 'E') && !attr &&
+                 (digit_next || (sign_at(x, at + 1) && at + 2 < x->src.n &&
+                                 isdigit((unsigned char)x->src.p[at + 2])))) {
             real = true;
             text[n++] = c;
             if (!digit_next) text[n++] = x->src.p[++at];
             continue;
-        } else if (!isdigit((unsigned char)c)) break;
+        } else if (!isdigit((unsigned char)c))
+            break;
         text[n++] = c;
     }
     text[n] = 0;
     errno = 0;
     struct tok *t = push(x, real ? T_FLOAT : T_INT, (struct str){x->src.p + x->at, at - x->at});
-    if (real) t->f = strtod(text, NULL);
-    else t->i = strtoll(text, NULL, 10);
+    if (real)
+        t->f = strtod(text, NULL);
+    else
+        t->i = strtoll(text, NULL, 10);
     if (!real && errno) lex_fail(x, "a whole number does not fit 64 bits");
     advance(x, at);
 }
 
 static bool is_name_byte(char c, bool first)
 {
-    return isalpha((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80 || (!first && isdigit((unsigned char)c));
+    return isalpha((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80 ||
+           (!first && isdigit((unsigned char)c));
 }
 
 static void lex_operator(struct lexer *x, char *stack, int *depth)
@@ -217,12 +228,15 @@ static void lex_operator(struct lexer *x, char *stack, int *depth)
     for (size_t i = 0; i < COUNT_OF(two); i++)
         if (at_text(x, x->at, two[i])) n = 2;
     if (!c || !strchr("+-/*%~[](){}><=.:|,;!", c) || (c == '!' && n == 1)) {
-        x->rc = err_raise(ERR_BAD_FILE, "chat template, line %d: unexpected character 0x%02x", x->line, (uint8_t)c);
+        x->rc = err_raise(ERR_BAD_FILE, "chat template, line %d: unexpected character 0x%02x",
+                          x->line, (uint8_t)c);
         return;
     }
     if (strchr("([{", c)) {
-        if (*depth == 127) lex_fail(x, "brackets are nested more than 127 deep");
-        else stack[(*depth)++] = c == '(' ? ')' : c == '[' ? ']' : '}';
+        if (*depth == 127)
+            lex_fail(x, "brackets are nested more than 127 deep");
+        else
+            stack[(*depth)++] = c == '(' ? ')' : c == '[' ? ']' : '}';
     } else if (strchr(")]}", c)) {
         if (!*depth || stack[--*depth] != c) lex_fail(x, "a closing bracket has no opening one");
     }
@@ -236,7 +250,8 @@ static void lex_code(struct lexer *x, bool print)
     char stack[128];
     int depth = 0;
     while (!x->rc) {
-        size_t end = x->at < x->src.n && !depth ? tag_end(x, x->at, print ? "}}" : "%}", !print) : 0;
+        size_t end =
+            x->at < x->src.n && !depth ? tag_end(x, x->at, print ? "}}" : "%}", !print) : 0;
         if (end) {
             push(x, print ? T_PRINT_END : T_BLOCK_END, (struct str){x->src.p + x->at, 2});
             finish_tag(x, end);
@@ -249,8 +264,10 @@ static void lex_code(struct lexer *x, bool print)
         }
         if (!depth && tag_end(x, x->at, print ? "}}" : "%}", !print)) continue;
         char c = x->src.p[x->at];
-        if (c == '\'' || c == '"') lex_string(x, c);
-        else if (isdigit((unsigned char)c)) lex_number(x);
+        if (c == '\'' || c == '"')
+            lex_string(x, c);
+        else if (isdigit((unsigned char)c))
+            lex_number(x);
         else if (is_name_byte(c, true)) {
             size_t at = x->at;
             while (at < x->src.n && is_name_byte(x->src.p[at], false)) at++;
@@ -267,8 +284,10 @@ static struct str normalize(struct arena *a, const char *p, size_t n)
     char *out = arena_alloc(a, n + 1);
     size_t m = 0;
     for (size_t i = 0; i < n; i++) {
-        if (p[i] != '\r') out[m++] = p[i];
-        else if (i + 1 == n || p[i + 1] != '\n') out[m++] = '\n';
+        if (p[i] != '\r')
+            out[m++] = p[i];
+        else if (i + 1 == n || p[i + 1] != '\n')
+            out[m++] = '\n';
     }
     if (m && out[m - 1] == '\n') m--;
     out[m] = 0;

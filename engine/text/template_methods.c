@@ -3,11 +3,13 @@
 
 #include <string.h>
 
-static int64_t int_arg(struct run *r, const struct args *a, int32_t i, const char *name, int64_t fallback)
+static int64_t int_arg(struct run *r, const struct args *a, int32_t i, const char *name,
+                       int64_t fallback)
 {
     struct value v;
     if (!args_get(a, i, name, &v) || v.kind == V_NONE) return fallback;
-    if (v.kind != V_INT && v.kind != V_BOOL) run_fail(r, "argument %d must be int, not %s", i + 1, v_type(v));
+    if (v.kind != V_INT && v.kind != V_BOOL)
+        run_fail(r, "argument %d must be int, not %s", i + 1, v_type(v));
     return v.kind == V_INT || v.kind == V_BOOL ? v_as_int(v) : fallback;
 }
 
@@ -68,7 +70,8 @@ static struct value l_count(struct run *r, struct value self, const struct args 
     struct value v = v_none();
     int64_t n = 0;
     args_get(a, 0, NULL, &v);
-    for (size_t i = 0; i < self.list->n && run_work(r, 1); i++) n += v_equal(r, self.list->at[i], v);
+    for (size_t i = 0; i < self.list->n && run_work(r, 1); i++)
+        n += v_equal(r, self.list->at[i], v);
     return v_int(n);
 }
 
@@ -96,9 +99,18 @@ static struct value d_parts(struct run *r, struct value self, enum part part)
     }
     return out;
 }
-static struct value d_keys(struct run *r, struct value s, const struct args *a) { return (void)a, d_parts(r, s, KEYS); }
-static struct value d_values(struct run *r, struct value s, const struct args *a) { return (void)a, d_parts(r, s, VALUES); }
-static struct value d_items(struct run *r, struct value s, const struct args *a) { return (void)a, d_parts(r, s, ITEMS); }
+static struct value d_keys(struct run *r, struct value s, const struct args *a)
+{
+    return (void)a, d_parts(r, s, KEYS);
+}
+static struct value d_values(struct run *r, struct value s, const struct args *a)
+{
+    return (void)a, d_parts(r, s, VALUES);
+}
+static struct value d_items(struct run *r, struct value s, const struct args *a)
+{
+    return (void)a, d_parts(r, s, ITEMS);
+}
 
 static struct value d_get(struct run *r, struct value self, const struct args *a)
 {
@@ -132,7 +144,8 @@ static struct value d_update(struct run *r, struct value self, const struct args
         for (size_t i = 0, n = other.dict->n; i < n && !r->rc; i++)
             dict_set(r, self.dict, other.dict->at[i].key, other.dict->at[i].val);
     }
-    for (int32_t i = 0; i < a->n_named; i++) dict_set(r, self.dict, v_str(a->named[i].name), a->named[i].val);
+    for (int32_t i = 0; i < a->n_named; i++)
+        dict_set(r, self.dict, v_str(a->named[i].name), a->named[i].val);
     return v_none();
 }
 
@@ -151,22 +164,35 @@ static struct value d_copy(struct run *r, struct value self, const struct args *
 {
     struct value out = v_dict(r, V_DICT);
     (void)a;
-    for (size_t i = 0; i < self.dict->n && !r->rc; i++) dict_set(r, out.dict, self.dict->at[i].key, self.dict->at[i].val);
+    for (size_t i = 0; i < self.dict->n && !r->rc; i++)
+        dict_set(r, out.dict, self.dict->at[i].key, self.dict->at[i].val);
     return out;
 }
 
-struct row { const char *name; value_fn fn; };
+struct row {
+    const char *name;
+    value_fn fn;
+};
 static const struct row list_rows[] = {
-    {"append", l_append}, {"extend", l_extend}, {"insert", l_insert}, {"pop", l_pop}, {"index", l_index},
-    {"count", l_count}, {"copy", l_copy}, {NULL, NULL}};
+    {"append", l_append}, {"extend", l_extend}, {"insert", l_insert}, {"pop", l_pop},
+    {"index", l_index},   {"count", l_count},   {"copy", l_copy},     {NULL, NULL}};
 static const struct row tuple_rows[] = {{"index", l_index}, {"count", l_count}, {NULL, NULL}};
-static const struct row dict_rows[] = {
-    {"get", d_get}, {"items", d_items}, {"keys", d_keys}, {"values", d_values}, {"pop", d_pop},
-    {"update", d_update}, {"setdefault", d_setdefault}, {"copy", d_copy}, {NULL, NULL}};
+static const struct row dict_rows[] = {{"get", d_get},
+                                       {"items", d_items},
+                                       {"keys", d_keys},
+                                       {"values", d_values},
+                                       {"pop", d_pop},
+                                       {"update", d_update},
+                                       {"setdefault", d_setdefault},
+                                       {"copy", d_copy},
+                                       {NULL, NULL}};
 
 value_fn method_find(struct value self, struct str name)
 {
-    const struct row *row = self.kind == V_LIST ? list_rows : self.kind == V_TUPLE ? tuple_rows : self.kind == V_DICT ? dict_rows : NULL;
+    const struct row *row = self.kind == V_LIST    ? list_rows
+                            : self.kind == V_TUPLE ? tuple_rows
+                            : self.kind == V_DICT  ? dict_rows
+                                                   : NULL;
     if (self.kind == V_STR) return method_find_str(name);
     for (; row && row->name; row++)
         if (str_is(name, row->name)) return row->fn;

@@ -3,23 +3,28 @@
 
 #include <string.h>
 
-/* Text argument i, or fallback when it is absent or none; NULL p and a failure when it is something else. */
-static bool text_arg(struct run *r, const struct args *a, int32_t i, const char *name, struct str fallback, struct str *out)
+/* Text argument i, or fallback when it is absent or none; NULL p and a failure when it is something
+ * else. */
+static bool text_arg(struct run *r, const struct args *a, int32_t i, const char *name,
+                     struct str fallback, struct str *out)
 {
     struct value v;
     *out = fallback;
     if (!args_get(a, i, name, &v) || v.kind == V_NONE) return true;
     if (v.kind == V_UNDEF) return v_fail_undef(r, v), false;
-    if (v.kind != V_STR) return run_fail(r, "argument %d must be str, not %s", i + 1, v_type(v)), false;
+    if (v.kind != V_STR)
+        return run_fail(r, "argument %d must be str, not %s", i + 1, v_type(v)), false;
     *out = v.s;
     return true;
 }
 
-static int64_t int_arg(struct run *r, const struct args *a, int32_t i, const char *name, int64_t fallback)
+static int64_t int_arg(struct run *r, const struct args *a, int32_t i, const char *name,
+                       int64_t fallback)
 {
     struct value v;
     if (!args_get(a, i, name, &v) || v.kind == V_NONE) return fallback;
-    if (v.kind != V_INT && v.kind != V_BOOL) run_fail(r, "argument %d must be int, not %s", i + 1, v_type(v));
+    if (v.kind != V_INT && v.kind != V_BOOL)
+        run_fail(r, "argument %d must be int, not %s", i + 1, v_type(v));
     return v.kind == V_INT || v.kind == V_BOOL ? v_as_int(v) : fallback;
 }
 
@@ -29,21 +34,23 @@ static struct value strip(struct run *r, struct value self, const struct args *a
     if (!text_arg(r, a, 0, "chars", none, &chars)) return v_none();
     return run_work(r, self.s.n / 64), v_str(str_strip(self.s, sides, chars.p ? &chars : NULL));
 }
-static struct value s_strip(struct run *r, struct value s, const struct args *a) { return strip(r, s, a, 3); }
-static struct value s_lstrip(struct run *r, struct value s, const struct args *a) { return strip(r, s, a, STRIP_LEFT); }
-static struct value s_rstrip(struct run *r, struct value s, const struct args *a) { return strip(r, s, a, STRIP_RIGHT); }
-
-static struct value change_case(struct run *r, struct value s, enum case_op op) { return str_case(r, s.s, op); }
-static struct value s_upper(struct run *r, struct value s, const struct args *a) { return (void)a, change_case(r, s, CASE_UPPER); }
-static struct value s_lower(struct run *r, struct value s, const struct args *a) { return (void)a, change_case(r, s, CASE_LOWER); }
-static struct value s_title(struct run *r, struct value s, const struct args *a) { return (void)a, change_case(r, s, CASE_TITLE); }
-static struct value s_swapcase(struct run *r, struct value s, const struct args *a) { return (void)a, change_case(r, s, CASE_SWAP); }
-static struct value s_capitalize(struct run *r, struct value s, const struct args *a)
+static struct value s_strip(struct run *r, struct value s, const struct args *a)
 {
-    return (void)a, change_case(r, s, CASE_CAPITALIZE);
+    return strip(r, s, a, 3);
+}
+static struct value s_lstrip(struct run *r, struct value s, const struct args *a)
+{
+    return strip(r, s, a, STRIP_LEFT);
+}
+static struct value s_rstrip(struct run *r, struct value s, const struct args *a)
+{
+    return strip(r, s, a, STRIP_RIGHT);
 }
 
-static struct str sub(struct str s, size_t from, size_t to) { return (struct str){s.p + from, to - from}; }
+static struct str sub(struct str s, size_t from, size_t to)
+{
+    return (struct str){s.p + from, to - from};
+}
 
 static struct value split_blanks(struct run *r, struct str s, int64_t most)
 {
@@ -71,7 +78,8 @@ static struct value s_split(struct run *r, struct value self, const struct args 
     if (!sep.p) return split_blanks(r, s, most);
     if (!sep.n) return run_fail(r, "empty separator");
     size_t from = 0;
-    for (size_t hit; most && (hit = str_find(s, sep, from)) != SIZE_MAX && !r->rc; from = hit + sep.n, most--)
+    for (size_t hit; most && (hit = str_find(s, sep, from)) != SIZE_MAX && !r->rc;
+         from = hit + sep.n, most--)
         list_push(r, out.list, v_str(sub(s, from, hit)));
     list_push(r, out.list, v_str(sub(s, from, s.n)));
     return out;
@@ -94,7 +102,8 @@ static struct value s_rsplit(struct run *r, struct value self, const struct args
     if (!sep.p) sep = STR(" ");
     if (!sep.n) return run_fail(r, "empty separator");
     size_t end = s.n;
-    for (size_t hit; most && (hit = find_last(s, sep, end)) != SIZE_MAX && !r->rc; end = hit, most--)
+    for (size_t hit; most && (hit = find_last(s, sep, end)) != SIZE_MAX && !r->rc;
+         end = hit, most--)
         list_push(r, back.list, v_str(sub(s, hit + sep.n, end)));
     list_push(r, out.list, v_str(sub(s, 0, end)));
     for (size_t i = back.list->n; i-- > 0;) list_push(r, out.list, back.list->at[i]);
@@ -121,8 +130,14 @@ static struct value partition(struct run *r, struct value self, const struct arg
     list_push(r, out.list, found ? v_str(sub(self.s, hit + sep.n, self.s.n)) : last ? self : empty);
     return out;
 }
-static struct value s_partition(struct run *r, struct value s, const struct args *a) { return partition(r, s, a, false); }
-static struct value s_rpartition(struct run *r, struct value s, const struct args *a) { return partition(r, s, a, true); }
+static struct value s_partition(struct run *r, struct value s, const struct args *a)
+{
+    return partition(r, s, a, false);
+}
+static struct value s_rpartition(struct run *r, struct value s, const struct args *a)
+{
+    return partition(r, s, a, true);
+}
 
 static bool has_affix(struct str s, struct value what, bool end)
 {
@@ -141,20 +156,34 @@ static struct value affix(struct run *r, struct value self, const struct args *a
     }
     if (what.kind == V_UNDEF) return v_fail_undef(r, what);
     if (what.kind != V_STR)
-        return run_fail(r, "%s first arg must be str or a tuple of str, not %s", end ? "endswith" : "startswith", v_type(what));
+        return run_fail(r, "%s first arg must be str or a tuple of str, not %s",
+                        end ? "endswith" : "startswith", v_type(what));
     return v_bool(has_affix(self.s, what, end));
 }
-static struct value s_startswith(struct run *r, struct value s, const struct args *a) { return affix(r, s, a, false); }
-static struct value s_endswith(struct run *r, struct value s, const struct args *a) { return affix(r, s, a, true); }
+static struct value s_startswith(struct run *r, struct value s, const struct args *a)
+{
+    return affix(r, s, a, false);
+}
+static struct value s_endswith(struct run *r, struct value s, const struct args *a)
+{
+    return affix(r, s, a, true);
+}
 
 static struct value remove_affix(struct run *r, struct value self, const struct args *a, bool end)
 {
     struct str what;
-    if (!text_arg(r, a, 0, NULL, STR(""), &what) || !has_affix(self.s, v_str(what), end)) return self;
+    if (!text_arg(r, a, 0, NULL, STR(""), &what) || !has_affix(self.s, v_str(what), end))
+        return self;
     return v_str(end ? sub(self.s, 0, self.s.n - what.n) : sub(self.s, what.n, self.s.n));
 }
-static struct value s_removeprefix(struct run *r, struct value s, const struct args *a) { return remove_affix(r, s, a, false); }
-static struct value s_removesuffix(struct run *r, struct value s, const struct args *a) { return remove_affix(r, s, a, true); }
+static struct value s_removeprefix(struct run *r, struct value s, const struct args *a)
+{
+    return remove_affix(r, s, a, false);
+}
+static struct value s_removesuffix(struct run *r, struct value s, const struct args *a)
+{
+    return remove_affix(r, s, a, true);
+}
 
 static struct value s_replace(struct run *r, struct value self, const struct args *a)
 {
@@ -162,7 +191,8 @@ static struct value s_replace(struct run *r, struct value self, const struct arg
     int64_t most = int_arg(r, a, 2, "count", -1);
     struct buf b = {0};
     size_t from = 0;
-    if (!text_arg(r, a, 0, "old", STR(""), &old) || !text_arg(r, a, 1, "new", STR(""), &new)) return v_none();
+    if (!text_arg(r, a, 0, "old", STR(""), &old) || !text_arg(r, a, 1, "new", STR(""), &new))
+        return v_none();
     if (!old.n) { /* between all characters */
         for (size_t at = 0; !r->rc && most; most--) {
             run_put(r, &b, new.p, new.n);
@@ -173,7 +203,8 @@ static struct value s_replace(struct run *r, struct value self, const struct arg
             from = at;
         }
     }
-    for (size_t hit; old.n && most && (hit = str_find(s, old, from)) != SIZE_MAX && !r->rc; from = hit + old.n, most--) {
+    for (size_t hit; old.n && most && (hit = str_find(s, old, from)) != SIZE_MAX && !r->rc;
+         from = hit + old.n, most--) {
         run_put(r, &b, s.p + from, hit - from);
         run_put(r, &b, new.p, new.n);
     }
@@ -188,8 +219,14 @@ static struct value find(struct run *r, struct value self, const struct args *a,
     size_t hit = last ? find_last(self.s, what, self.s.n) : str_find(self.s, what, 0);
     return v_int(hit == SIZE_MAX ? -1 : (int64_t)str_chars(sub(self.s, 0, hit)));
 }
-static struct value s_find(struct run *r, struct value s, const struct args *a) { return find(r, s, a, false); }
-static struct value s_rfind(struct run *r, struct value s, const struct args *a) { return find(r, s, a, true); }
+static struct value s_find(struct run *r, struct value s, const struct args *a)
+{
+    return find(r, s, a, false);
+}
+static struct value s_rfind(struct run *r, struct value s, const struct args *a)
+{
+    return find(r, s, a, true);
+}
 static struct value s_index(struct run *r, struct value s, const struct args *a)
 {
     struct value v = find(r, s, a, false);
@@ -202,7 +239,9 @@ static struct value s_count(struct run *r, struct value self, const struct args 
     int64_t n = 0;
     if (!text_arg(r, a, 0, NULL, STR(""), &what)) return v_none();
     if (!what.n) return v_int((int64_t)str_chars(self.s) + 1);
-    for (size_t at = 0; (at = str_find(self.s, what, at)) != SIZE_MAX && run_work(r, 1); at += what.n) n++;
+    for (size_t at = 0; (at = str_find(self.s, what, at)) != SIZE_MAX && run_work(r, 1);
+         at += what.n)
+        n++;
     return v_int(n);
 }
 
@@ -213,65 +252,40 @@ static struct value s_join(struct run *r, struct value self, const struct args *
     args_get(a, 0, NULL, &items);
     struct list *l = v_iterate(r, items);
     for (size_t i = 0; i < l->n && !r->rc; i++) {
-        if (l->at[i].kind != V_STR) run_fail(r, "sequence item %zu: expected str instance, %s found", i, v_type(l->at[i]));
+        if (l->at[i].kind != V_STR)
+            run_fail(r, "sequence item %zu: expected str instance, %s found", i, v_type(l->at[i]));
         if (i) run_put(r, &b, self.s.p, self.s.n);
         v_put(r, &b, l->at[i]);
     }
     return run_take(r, &b);
 }
 
-static struct value pad(struct run *r, struct value self, const struct args *a, int where)
-{
-    int64_t width = int_arg(r, a, 0, "width", 0), n = (int64_t)str_chars(self.s), left, all = MAX(width - n, 0);
-    struct str fill;
-    struct buf b = {0};
-    if (!text_arg(r, a, 1, "fillchar", STR(" "), &fill)) return v_none();
-    left = where < 0 ? all : where > 0 ? 0 : all / 2 + (all & width & 1);
-    for (int64_t i = 0; i < left && run_work(r, 1); i++) run_put(r, &b, fill.p, fill.n);
-    run_put(r, &b, self.s.p, self.s.n);
-    for (int64_t i = left; i < all && run_work(r, 1); i++) run_put(r, &b, fill.p, fill.n);
-    return run_take(r, &b);
-}
-static struct value s_ljust(struct run *r, struct value s, const struct args *a) { return pad(r, s, a, 1); }
-static struct value s_rjust(struct run *r, struct value s, const struct args *a) { return pad(r, s, a, -1); }
-static struct value s_center(struct run *r, struct value s, const struct args *a) { return pad(r, s, a, 0); }
-
-static struct value s_is(struct str s, bool (*ok)(uint32_t cp))
-{
-    for (size_t at = 0; at < s.n;)
-        if (!ok(str_next(s, &at))) return v_bool(false);
-    return v_bool(s.n > 0);
-}
-static bool is_digit(uint32_t c) { return c >= '0' && c <= '9'; }
-static bool is_alpha(uint32_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= 0xC0 && c != 0xD7 && c != 0xF7); }
-static bool is_alnum(uint32_t c) { return is_digit(c) || is_alpha(c); }
-static struct value s_isdigit(struct run *r, struct value s, const struct args *a) { return (void)r, (void)a, s_is(s.s, is_digit); }
-static struct value s_isalpha(struct run *r, struct value s, const struct args *a) { return (void)r, (void)a, s_is(s.s, is_alpha); }
-static struct value s_isalnum(struct run *r, struct value s, const struct args *a) { return (void)r, (void)a, s_is(s.s, is_alnum); }
-static struct value s_isspace(struct run *r, struct value s, const struct args *a) { return (void)r, (void)a, s_is(s.s, ch_is_space); }
-
-static struct value is_case(struct run *r, struct value s, enum case_op op)
-{
-    struct str same = str_case(r, s.s, op).s, other = str_case(r, s.s, op == CASE_UPPER ? CASE_LOWER : CASE_UPPER).s;
-    return v_bool(str_eq(s.s, same) && !str_eq(same, other));
-}
-static struct value s_isupper(struct run *r, struct value s, const struct args *a) { return (void)a, is_case(r, s, CASE_UPPER); }
-static struct value s_islower(struct run *r, struct value s, const struct args *a) { return (void)a, is_case(r, s, CASE_LOWER); }
-
-static const struct { const char *name; value_fn fn; } rows[] = {
-    {"strip", s_strip}, {"lstrip", s_lstrip}, {"rstrip", s_rstrip}, {"split", s_split}, {"rsplit", s_rsplit},
-    {"splitlines", s_splitlines}, {"partition", s_partition}, {"rpartition", s_rpartition},
-    {"startswith", s_startswith}, {"endswith", s_endswith}, {"removeprefix", s_removeprefix},
-    {"removesuffix", s_removesuffix}, {"replace", s_replace}, {"find", s_find}, {"rfind", s_rfind},
-    {"index", s_index}, {"count", s_count}, {"join", s_join}, {"upper", s_upper}, {"lower", s_lower},
-    {"title", s_title}, {"capitalize", s_capitalize}, {"swapcase", s_swapcase}, {"casefold", s_lower},
-    {"ljust", s_ljust}, {"rjust", s_rjust}, {"center", s_center}, {"isdigit", s_isdigit}, {"isdecimal", s_isdigit},
-    {"isnumeric", s_isdigit}, {"isalpha", s_isalpha}, {"isalnum", s_isalnum}, {"isspace", s_isspace},
-    {"isupper", s_isupper}, {"islower", s_islower}, {"format", str_format}};
+static const struct {
+    const char *name;
+    value_fn fn;
+} rows[] = {{"strip", s_strip},
+            {"lstrip", s_lstrip},
+            {"rstrip", s_rstrip},
+            {"split", s_split},
+            {"rsplit", s_rsplit},
+            {"splitlines", s_splitlines},
+            {"partition", s_partition},
+            {"rpartition", s_rpartition},
+            {"startswith", s_startswith},
+            {"endswith", s_endswith},
+            {"removeprefix", s_removeprefix},
+            {"removesuffix", s_removesuffix},
+            {"replace", s_replace},
+            {"find", s_find},
+            {"rfind", s_rfind},
+            {"index", s_index},
+            {"count", s_count},
+            {"join", s_join},
+            {"format", str_format}};
 
 value_fn method_find_str(struct str name)
 {
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         if (str_is(name, rows[i].name)) return rows[i].fn;
-    return NULL;
+    return method_find_str_form(name);
 }

@@ -143,8 +143,10 @@ static struct node *parse_call_block(struct parser *p)
 {
     struct node *n = node_new(p, S_CALL);
     int32_t loops = p->loops;
-    if (tok_is_op(p->at, "(")) n->more = parse_params(p);
-    else n->more = node_new(p, S_SCOPE);
+    if (tok_is_op(p->at, "("))
+        n->more = parse_params(p);
+    else
+        n->more = node_new(p, S_SCOPE);
     n->name = STR("caller");
     n->a = parse_expr(p);
     if (!p->rc && n->a->kind != E_CALL) return parse_fail(p, "a call");
@@ -176,7 +178,10 @@ static struct node *parse_with(struct parser *p)
     return parse_block(p, n, "endwith");
 }
 
-static struct node *parse_generation(struct parser *p) { return parse_block(p, node_new(p, S_SCOPE), "endgeneration"); }
+static struct node *parse_generation(struct parser *p)
+{
+    return parse_block(p, node_new(p, S_SCOPE), "endgeneration");
+}
 
 static struct node *parse_jump(struct parser *p, enum node_kind kind)
 {
@@ -189,10 +194,14 @@ static struct node *parse_continue(struct parser *p) { return parse_jump(p, S_CO
 
 static struct node *parse_tag(struct parser *p)
 {
-    static const struct { const char *word; struct node *(*parse)(struct parser *p); } tags[] = {
-        {"if", parse_if}, {"for", parse_for}, {"set", parse_set}, {"macro", parse_macro}, {"call", parse_call_block},
-        {"filter", parse_filter_block}, {"with", parse_with}, {"generation", parse_generation},
-        {"break", parse_break}, {"continue", parse_continue}};
+    static const struct {
+        const char *word;
+        struct node *(*parse)(struct parser *p);
+    } tags[] = {{"if", parse_if},           {"for", parse_for},
+                {"set", parse_set},         {"macro", parse_macro},
+                {"call", parse_call_block}, {"filter", parse_filter_block},
+                {"with", parse_with},       {"generation", parse_generation},
+                {"break", parse_break},     {"continue", parse_continue}};
     struct str word = p->at->s;
     if (p->at->kind != T_NAME) return parse_fail(p, "a statement's name after '{%'");
     for (size_t i = 0; i < COUNT_OF(tags); i++)

@@ -1,4 +1,5 @@
-/* template_text.c: values as text: Python's str() and repr(), and json.dumps as chat templates see it. */
+/* template_text.c: values as text: Python's str() and repr(), and json.dumps as chat templates see
+ * it. */
 #include "engine/text/template_value.h"
 #include "engine/text/utf8.h"
 
@@ -19,7 +20,8 @@ static void put_float(struct run *r, struct buf *b, double f, bool json)
         return;
     }
     int digits = 0;
-    do snprintf(e, sizeof e, "%.*e", digits, f); while (digits++ < 17 && strtod(e, NULL) != f);
+    do snprintf(e, sizeof e, "%.*e", digits, f);
+    while (digits++ < 17 && strtod(e, NULL) != f);
     int exp10 = atoi(strchr(e, 'e') + 1);
     if (exp10 >= -4 && exp10 < 16) {
         int after = digits - 1 - exp10;
@@ -49,8 +51,13 @@ static void put_scalar(struct run *r, struct buf *b, struct value v)
 static bool is_printable(uint32_t cp)
 {
     switch (utf8proc_category((utf8proc_int32_t)cp)) {
-    case UTF8PROC_CATEGORY_CC: case UTF8PROC_CATEGORY_CF: case UTF8PROC_CATEGORY_CS: case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN: case UTF8PROC_CATEGORY_ZL: case UTF8PROC_CATEGORY_ZP: return false;
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CS:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CN:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP: return false;
     case UTF8PROC_CATEGORY_ZS: return cp == ' ';
     default: return true;
     }
@@ -65,14 +72,24 @@ static void put_repr_str(struct run *r, struct buf *b, struct str s)
         size_t from = at;
         uint32_t cp = str_next(s, &at);
         t[0] = 0;
-        if (cp == '\\' || cp == (uint32_t)quote) snprintf(t, sizeof t, "\\%c", (char)cp);
-        else if (cp == '\n') strcpy(t, "\\n");
-        else if (cp == '\r') strcpy(t, "\\r");
-        else if (cp == '\t') strcpy(t, "\\t");
+        if (cp == '\\' || cp == (uint32_t)quote)
+            snprintf(t, sizeof t, "\\%c", (char)cp);
+        else if (cp == '\n')
+            strcpy(t, "\\n");
+        else if (cp == '\r')
+            strcpy(t, "\\r");
+        else if (cp == '\t')
+            strcpy(t, "\\t");
         else if (!is_printable(cp))
-            snprintf(t, sizeof t, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
-        if (t[0]) run_puts(r, b, t);
-        else run_put(r, b, s.p + from, at - from);
+            snprintf(t, sizeof t,
+                     cp < 0x100     ? "\\x%02x"
+                     : cp < 0x10000 ? "\\u%04x"
+                                    : "\\U%08x",
+                     cp);
+        if (t[0])
+            run_puts(r, b, t);
+        else
+            run_put(r, b, s.p + from, at - from);
     }
     run_put(r, b, &quote, 1);
 }
@@ -95,8 +112,10 @@ void v_put_repr(struct run *r, struct buf *b, struct value v, int32_t nesting)
     if (!run_work(r, 1)) return;
     switch (v.kind) {
     case V_STR: put_repr_str(r, b, v.s); return;
-    case V_LIST: case V_TUPLE: put_repr_list(r, b, v, nesting); return;
-    case V_DICT: case V_NAMESPACE:
+    case V_LIST:
+    case V_TUPLE: put_repr_list(r, b, v, nesting); return;
+    case V_DICT:
+    case V_NAMESPACE:
         run_puts(r, b, v.kind == V_NAMESPACE ? "<Namespace {" : "{");
         for (size_t i = 0; i < v.dict->n && !r->rc; i++) {
             if (i) run_puts(r, b, ", ");
@@ -107,20 +126,28 @@ void v_put_repr(struct run *r, struct buf *b, struct value v, int32_t nesting)
         run_puts(r, b, v.kind == V_NAMESPACE ? "}>" : "}");
         return;
     case V_UNDEF: run_puts(r, b, "Undefined"); return;
-    case V_LOOP: case V_MACRO: case V_FUNCTION: case V_METHOD:
+    case V_LOOP:
+    case V_MACRO:
+    case V_FUNCTION:
+    case V_METHOD:
         run_puts(r, b, "<");
         run_puts(r, b, v_type(v));
         run_puts(r, b, ">");
         return;
-    case V_NONE: case V_BOOL: case V_INT: case V_FLOAT: break;
+    case V_NONE:
+    case V_BOOL:
+    case V_INT:
+    case V_FLOAT: break;
     }
     put_scalar(r, b, v);
 }
 
 void v_put(struct run *r, struct buf *b, struct value v)
 {
-    if (v.kind == V_STR) run_put(r, b, v.s.p, v.s.n);
-    else if (v.kind != V_UNDEF) v_put_repr(r, b, v, 0);
+    if (v.kind == V_STR)
+        run_put(r, b, v.s.p, v.s.n);
+    else if (v.kind != V_UNDEF)
+        v_put_repr(r, b, v, 0);
 }
 
 struct str v_text(struct run *r, struct value v)
@@ -138,13 +165,21 @@ static void put_json_str(struct run *r, struct buf *b, struct str s, bool ascii)
     for (size_t at = 0; at < s.n && !r->rc;) {
         size_t from = at;
         uint32_t cp = str_next(s, &at);
-        const char *short_form = cp == '"' ? "\\\"" : cp == '\\' ? "\\\\" : cp == '\n' ? "\\n" : cp == '\r' ? "\\r"
-                                 : cp == '\t' ? "\\t" : cp == '\b' ? "\\b" : cp == '\f' ? "\\f" : NULL;
+        const char *short_form = cp == '"'    ? "\\\""
+                                 : cp == '\\' ? "\\\\"
+                                 : cp == '\n' ? "\\n"
+                                 : cp == '\r' ? "\\r"
+                                 : cp == '\t' ? "\\t"
+                                 : cp == '\b' ? "\\b"
+                                 : cp == '\f' ? "\\f"
+                                              : NULL;
         if (short_form) {
             run_puts(r, b, short_form);
         } else if (cp < 0x20 || (ascii && cp > 0x7E)) {
-            if (cp < 0x10000) snprintf(t, sizeof t, "\\u%04x", cp);
-            else snprintf(t, sizeof t, "\\u%04x\\u%04x", 0xD7C0 + (cp >> 10), 0xDC00 + (cp & 0x3FF));
+            if (cp < 0x10000)
+                snprintf(t, sizeof t, "\\u%04x", cp);
+            else
+                snprintf(t, sizeof t, "\\u%04x\\u%04x", 0xD7C0 + (cp >> 10), 0xDC00 + (cp & 0x3FF));
             run_puts(r, b, t);
         } else {
             run_put(r, b, s.p + from, at - from);
@@ -167,7 +202,8 @@ static void put_json_key(struct run *r, struct buf *b, struct value k, const str
         put_json_str(r, b, k.s, st->ascii);
         return;
     }
-    if (k.kind != V_NONE && !v_is_number(k)) run_fail(r, "keys must be str, int, float, bool or None, not %s", v_type(k));
+    if (k.kind != V_NONE && !v_is_number(k))
+        run_fail(r, "keys must be str, int, float, bool or None, not %s", v_type(k));
     v_put_json(r, &t, k, st, 0);
     put_json_str(r, b, run_take(r, &t).s, st->ascii);
 }
@@ -178,7 +214,8 @@ static const struct entry *json_order(struct run *r, const struct dict *d, bool 
     struct entry *at = d->at;
     if (!sort || d->n < 2) return at;
     at = run_alloc(r, d->n * sizeof *at);
-    for (size_t i = 0; i < d->n && run_work(r, i / 4); i++) { /* by insertion: dicts of templates are small */
+    for (size_t i = 0; i < d->n && run_work(r, i / 4);
+         i++) { /* by insertion: dicts of templates are small */
         size_t k = i;
         for (; k && v_compare(r, at[k - 1].key, d->at[i].key, "<") > 0; k--) at[k] = at[k - 1];
         at[k] = d->at[i];
@@ -186,7 +223,8 @@ static const struct entry *json_order(struct run *r, const struct dict *d, bool 
     return at;
 }
 
-static void put_json_dict(struct run *r, struct buf *b, const struct dict *d, const struct json_style *st, int32_t nesting)
+static void put_json_dict(struct run *r, struct buf *b, const struct dict *d,
+                          const struct json_style *st, int32_t nesting)
 {
     const struct entry *at = json_order(r, d, st->sort);
     run_puts(r, b, "{");
@@ -201,7 +239,8 @@ static void put_json_dict(struct run *r, struct buf *b, const struct dict *d, co
     run_puts(r, b, "}");
 }
 
-void v_put_json(struct run *r, struct buf *b, struct value v, const struct json_style *st, int32_t nesting)
+void v_put_json(struct run *r, struct buf *b, struct value v, const struct json_style *st,
+                int32_t nesting)
 {
     if (nesting > RUN_MAX_NESTING) run_stop(r, "100 levels of nested data");
     if (!run_work(r, 1)) return;
@@ -212,7 +251,8 @@ void v_put_json(struct run *r, struct buf *b, struct value v, const struct json_
     case V_FLOAT: put_float(r, b, v.f, true); return;
     case V_STR: put_json_str(r, b, v.s, st->ascii); return;
     case V_DICT: put_json_dict(r, b, v.dict, st, nesting); return;
-    case V_LIST: case V_TUPLE:
+    case V_LIST:
+    case V_TUPLE:
         run_puts(r, b, "[");
         for (size_t i = 0; i < v.list->n && !r->rc; i++) {
             if (i) run_puts(r, b, st->item);

@@ -34,8 +34,10 @@ struct value run_fail(struct run *r, const char *fmt, ...)
 struct value run_stop(struct run *r, const char *what)
 {
     if (!r->rc)
-        r->rc = err_raise(ERR_TOO_LONG, "chat template, line %d: stopped after %s: shorten the conversation or "
-                          "mend the template", r->line, what);
+        r->rc = err_raise(ERR_TOO_LONG,
+                          "chat template, line %d: stopped after %s: shorten the conversation or "
+                          "mend the template",
+                          r->line, what);
     return v_none();
 }
 
@@ -135,9 +137,12 @@ static void dict_append(struct run *r, struct dict *d, struct value key, struct 
 void dict_set(struct run *r, struct dict *d, struct value key, struct value val)
 {
     struct value *old = dict_find(r, d, key);
-    if (key.kind == V_LIST || key.kind == V_DICT) run_fail(r, "unhashable type: '%s'", v_type(key));
-    else if (old) *old = val;
-    else dict_append(r, d, key, val);
+    if (key.kind == V_LIST || key.kind == V_DICT)
+        run_fail(r, "unhashable type: '%s'", v_type(key));
+    else if (old)
+        *old = val;
+    else
+        dict_append(r, d, key, val);
 }
 
 struct value v_from_json(struct run *r, json_t *j, int32_t nesting)
@@ -167,21 +172,30 @@ struct value v_from_json(struct run *r, json_t *j, int32_t nesting)
     return v;
 }
 
-bool v_is_number(struct value v) { return v.kind == V_BOOL || v.kind == V_INT || v.kind == V_FLOAT; }
+bool v_is_number(struct value v)
+{
+    return v.kind == V_BOOL || v.kind == V_INT || v.kind == V_FLOAT;
+}
 int64_t v_as_int(struct value v) { return v.kind == V_BOOL ? v.b : v.i; }
 double v_as_float(struct value v) { return v.kind == V_FLOAT ? v.f : (double)v_as_int(v); }
 
 bool v_truth(struct value v)
 {
     switch (v.kind) {
-    case V_UNDEF: case V_NONE: return false;
+    case V_UNDEF:
+    case V_NONE: return false;
     case V_BOOL: return v.b;
     case V_INT: return v.i != 0;
     case V_FLOAT: return v.f != 0;
     case V_STR: return v.s.n > 0;
-    case V_LIST: case V_TUPLE: return v.list->n > 0;
+    case V_LIST:
+    case V_TUPLE: return v.list->n > 0;
     case V_DICT: return v.dict->n > 0;
-    case V_NAMESPACE: case V_LOOP: case V_MACRO: case V_FUNCTION: case V_METHOD: break;
+    case V_NAMESPACE:
+    case V_LOOP:
+    case V_MACRO:
+    case V_FUNCTION:
+    case V_METHOD: break;
     }
     return true;
 }
@@ -207,8 +221,9 @@ static bool equal_deep(struct run *r, struct value a, struct value b, int32_t ne
     }
     if (a.kind != b.kind) return false;
     switch (a.kind) {
-    case V_STR: return str_eq(a.s, b.s);
-    case V_LIST: case V_TUPLE:
+    case V_STR: return a.s.n == b.s.n && run_work(r, a.s.n / 64) && str_eq(a.s, b.s);
+    case V_LIST:
+    case V_TUPLE:
         if (!run_work(r, 1) || a.list->n != b.list->n) return false;
         for (size_t i = 0; i < a.list->n; i++)
             if (!equal_deep(r, a.list->at[i], b.list->at[i], nesting + 1)) return false;
@@ -219,14 +234,19 @@ static bool equal_deep(struct run *r, struct value a, struct value b, int32_t ne
     case V_MACRO: return a.macro == b.macro;
     case V_FUNCTION: return a.function == b.function;
     case V_METHOD: return a.method == b.method;
-    case V_UNDEF: case V_NONE: case V_BOOL: case V_INT: case V_FLOAT: break;
+    case V_UNDEF:
+    case V_NONE:
+    case V_BOOL:
+    case V_INT:
+    case V_FLOAT: break;
     }
     return true;
 }
 
 bool v_equal(struct run *r, struct value a, struct value b) { return equal_deep(r, a, b, 0); }
 
-static int compare_deep(struct run *r, struct value a, struct value b, const char *op, int32_t nesting)
+static int compare_deep(struct run *r, struct value a, struct value b, const char *op,
+                        int32_t nesting)
 {
     if (a.kind == V_UNDEF) return v_fail_undef(r, a), 0;
     if (b.kind == V_UNDEF) return v_fail_undef(r, b), 0;
@@ -238,6 +258,7 @@ static int compare_deep(struct run *r, struct value a, struct value b, const cha
     }
     if (a.kind == V_STR && b.kind == V_STR) { /* UTF-8 sorts as its code points */
         size_t n = MIN(a.s.n, b.s.n);
+        run_work(r, n / 64);
         int c = n ? memcmp(a.s.p, b.s.p, n) : 0;
         return c ? c : a.s.n < b.s.n ? -1 : a.s.n > b.s.n;
     }
@@ -260,25 +281,26 @@ bool v_contains(struct run *r, struct value box, struct value x)
 {
     switch (box.kind) {
     case V_STR:
-        if (x.kind == V_STR) return run_work(r, box.s.n / 64) && str_find(box.s, x.s, 0) != SIZE_MAX;
+        if (x.kind == V_STR)
+            return run_work(r, box.s.n / 64) && str_find(box.s, x.s, 0) != SIZE_MAX;
         run_fail(r, "'in <string>' requires string as left operand, not %s", v_type(x));
         return false;
-    case V_LIST: case V_TUPLE:
+    case V_LIST:
+    case V_TUPLE:
         for (size_t i = 0; i < box.list->n && run_work(r, 1); i++)
             if (v_equal(r, box.list->at[i], x)) return true;
         return false;
     case V_DICT: return dict_find(r, box.dict, x) != NULL;
     case V_UNDEF: return false;
-    default:
-        run_fail(r, "argument of type '%s' is not iterable", v_type(box));
-        return false;
+    default: run_fail(r, "argument of type '%s' is not iterable", v_type(box)); return false;
     }
 }
 
 const char *v_type(struct value v)
 {
-    static const char *const names[] = {"Undefined", "NoneType", "bool", "int", "float", "str", "list", "tuple",
-                                        "dict", "Namespace", "LoopContext", "Macro", "function", "method"};
+    static const char *const names[] = {"Undefined",   "NoneType", "bool",     "int",   "float",
+                                        "str",         "list",     "tuple",    "dict",  "Namespace",
+                                        "LoopContext", "Macro",    "function", "method"};
     return names[v.kind];
 }
 
@@ -287,8 +309,10 @@ struct value v_fail_undef(struct run *r, struct value v)
     int n = (int)MIN(v.s.n, 200);
     if (v.owner == V_UNDEF) return run_fail(r, "'%.*s' is undefined", n, v.s.p);
     if (v.s.n && (uint8_t)(v.s.p[0] - '0') < 10)
-        return run_fail(r, "%s object has no element %.*s", v_type((struct value){.kind = v.owner}), n, v.s.p);
-    return run_fail(r, "'%s object' has no attribute '%.*s'", v_type((struct value){.kind = v.owner}), n, v.s.p);
+        return run_fail(r, "%s object has no element %.*s", v_type((struct value){.kind = v.owner}),
+                        n, v.s.p);
+    return run_fail(r, "'%s object' has no attribute '%.*s'",
+                    v_type((struct value){.kind = v.owner}), n, v.s.p);
 }
 
 struct list *v_iterate(struct run *r, struct value v)
@@ -314,7 +338,8 @@ bool v_length(struct run *r, struct value v, int64_t *n)
 {
     switch (v.kind) {
     case V_STR: *n = (int64_t)str_chars(v.s); return run_work(r, v.s.n / 64);
-    case V_LIST: case V_TUPLE: *n = (int64_t)v.list->n; return true;
+    case V_LIST:
+    case V_TUPLE: *n = (int64_t)v.list->n; return true;
     case V_DICT: *n = (int64_t)v.dict->n; return true;
     case V_UNDEF: *n = 0; return true;
     default: run_fail(r, "object of type '%s' has no len()", v_type(v)); return false;

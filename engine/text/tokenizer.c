@@ -32,7 +32,8 @@ static enum err open_bpe(struct eng_tokenizer *t, const struct eng_vocab_src *sr
     if (!rule) {
         struct buf names = {0};
         pretoken_rule_names(&names);
-        rc = err_raise(ERR_UNSUPPORTED, "the tokenizer's pre-tokenizer \"%.60s\" is not known; known are: %s",
+        rc = err_raise(ERR_UNSUPPORTED,
+                       "the tokenizer's pre-tokenizer \"%.60s\" is not known; known are: %s",
                        src->pre, buf_str(&names));
         buf_free(&names);
         return rc;
@@ -61,11 +62,16 @@ enum err eng_tokenizer_open(struct eng_tokenizer **out, const struct eng_vocab_s
 {
     enum err rc = OK;
     struct eng_tokenizer *t = xcalloc(1, sizeof *t);
-    if (src->model && !strcmp(src->model, "gpt2")) TRY(open_bpe(t, src));
-    else if (src->model && !strcmp(src->model, "llama")) TRY(open_spm(t, src));
+    if (src->model && !strcmp(src->model, "gpt2"))
+        TRY(open_bpe(t, src));
+    else if (src->model && !strcmp(src->model, "llama"))
+        TRY(open_spm(t, src));
     else
-        TRY(err_raise(ERR_UNSUPPORTED, "the tokenizer model \"%.60s\" is not known; known are: gpt2 (byte-level BPE), "
-                      "llama (SentencePiece)", src->model ? src->model : "(none)"));
+        TRY(err_raise(
+            ERR_UNSUPPORTED,
+            "the tokenizer model \"%.60s\" is not known; known are: gpt2 (byte-level BPE), "
+            "llama (SentencePiece)",
+            src->model ? src->model : "(none)"));
     t->add_bos = src->add_bos;
     t->add_eos = src->add_eos;
     *out = t;
@@ -129,7 +135,8 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
                           struct eng_tokens *out)
 {
     struct job j = {.t = t, .out = out};
-    bool add = flags & TOKENIZE_ADD_SPECIAL, control = flags & TOKENIZE_PARSE_SPECIAL, prefix = true;
+    bool add = flags & TOKENIZE_ADD_SPECIAL, control = flags & TOKENIZE_PARSE_SPECIAL,
+         prefix = true;
     size_t start = 0, len = 0;
     if (add && t->add_bos && t->v.bos >= 0) eng_tokens_push(out, t->v.bos);
     for (size_t at = 0; at < n;) {
@@ -141,7 +148,8 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
         encode_text(&j, text + start, at - start, prefix);
         eng_tokens_push(out, id);
         start = at += len;
-        prefix = true; /* SentencePiece: the dummy space stands before every stretch of plain text */
+        prefix =
+            true; /* SentencePiece: the dummy space stands before every stretch of plain text */
     }
     if (n > start) encode_text(&j, text + start, n - start, prefix);
     if (add && t->add_eos && t->v.eos >= 0) eng_tokens_push(out, t->v.eos);
@@ -162,15 +170,18 @@ void eng_tokenizer_piece(const struct eng_tokenizer *t, int32_t id, bool special
         return;
     case TOKEN_USER:
     case TOKEN_NORMAL:
-    case TOKEN_BYTE:
-        break;
+    case TOKEN_BYTE: break;
     }
-    if (t->is_spm) spm_decode(&t->spm, id, out);
-    else if (t->v.type[id] == TOKEN_USER) buf_put(out, s.p, s.n);
-    else bpe_decode_text(s, out);
+    if (t->is_spm)
+        spm_decode(&t->spm, id, out);
+    else if (t->v.type[id] == TOKEN_USER)
+        buf_put(out, s.p, s.n);
+    else
+        bpe_decode_text(s, out);
 }
 
-void eng_tokenizer_decode(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special, struct buf *out)
+void eng_tokenizer_decode(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special,
+                          struct buf *out)
 {
     struct buf piece = {0};
     bool first = eng_tokenizer_space_prefix(t);
@@ -208,6 +219,12 @@ int32_t eng_tokenizer_eog(const struct eng_tokenizer *t, int32_t ids[], int32_t 
 
 int32_t eng_tokenizer_bos(const struct eng_tokenizer *t) { return t->v.bos; }
 int32_t eng_tokenizer_eos(const struct eng_tokenizer *t) { return t->v.eos; }
-bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t) { return t->is_spm && t->space_prefix; }
-int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s) { return vocab_find(&t->v, s, strlen(s)); }
+bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t)
+{
+    return t->is_spm && t->space_prefix;
+}
+int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s)
+{
+    return vocab_find(&t->v, s, strlen(s));
+}
 const char *eng_tokenizer_kind(const struct eng_tokenizer *t) { return t->kind; }

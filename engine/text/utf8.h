@@ -1,5 +1,5 @@
-/* utf8.h: one step over bytes that may or may not be UTF-8. Shared by splitter, tokenizers, detokenizer and
- * templates. Not here: properties of characters (utf8proc has them). */
+/* utf8.h: one step over bytes that may or may not be UTF-8. Shared by splitter, tokenizers,
+ * detokenizer and templates. Not here: properties of characters (utf8proc has them). */
 #ifndef ENGINE_TEXT_UTF8_H
 #define ENGINE_TEXT_UTF8_H
 
@@ -8,7 +8,8 @@
 
 enum utf8_kind {
     UTF8_OK,    /* a whole character */
-    UTF8_BAD,   /* bytes that no continuation can make valid: one U+FFFD (the "maximal subpart" practice) */
+    UTF8_BAD,   /* bytes that no continuation can make valid: one U+FFFD (the "maximal subpart"
+                   practice) */
     UTF8_SHORT, /* the bytes end inside a character that may still become valid */
 };
 

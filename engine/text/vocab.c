@@ -1,7 +1,8 @@
 /* vocab.c: the vocabulary's storage and its hash.
  *
- * A model file is not trusted: ids outside the vocabulary are refused, duplicate texts are allowed (the lowest id
- * wins), empty texts exist but are never found, scores that are no numbers lose every comparison. */
+ * A model file is not trusted: ids outside the vocabulary are refused, duplicate texts are allowed
+ * (the lowest id wins), empty texts exist but are never found, scores that are no numbers lose
+ * every comparison. */
 #include "engine/text/vocab.h"
 
 #include <math.h>
@@ -16,15 +17,20 @@ static uint32_t hash(const char *p, size_t n) { return (uint32_t)XXH3_64bits(p, 
 
 static enum err check_ids(const struct eng_vocab_src *src)
 {
-    const struct { const char *name; int32_t id; } special[] = {
-        {"BOS", src->bos}, {"EOS", src->eos}, {"EOT", src->eot}, {"unknown", src->unk}};
+    const struct {
+        const char *name;
+        int32_t id;
+    } special[] = {{"BOS", src->bos}, {"EOS", src->eos}, {"EOT", src->eot}, {"unknown", src->unk}};
     for (size_t i = 0; i < COUNT_OF(special); i++)
         if (special[i].id < -1 || special[i].id >= src->n_tokens)
-            return err_raise(ERR_BAD_FILE, "the vocabulary's %s token is id %d, but ids go from 0 to %d: "
-                             "convert the model again", special[i].name, special[i].id, src->n_tokens - 1);
+            return err_raise(ERR_BAD_FILE,
+                             "the vocabulary's %s token is id %d, but ids go from 0 to %d: "
+                             "convert the model again",
+                             special[i].name, special[i].id, src->n_tokens - 1);
     for (int32_t i = 0; src->types && i < src->n_tokens; i++)
         if (src->types[i] < 0 || src->types[i] > TOKEN_BYTE)
-            return err_raise(ERR_BAD_FILE, "token %d has type %d; known types are 1 (normal) to 6 (byte)", i,
+            return err_raise(ERR_BAD_FILE,
+                             "token %d has type %d; known types are 1 (normal) to 6 (byte)", i,
                              src->types[i]);
     return OK;
 }
@@ -90,16 +96,18 @@ enum err vocab_open(struct vocab *v, const struct eng_vocab_src *src, bool spm)
     enum err rc = OK;
     *v = (struct vocab){.bos = src->bos, .eos = src->eos, .eot = src->eot, .unk = src->unk};
     if (src->n_tokens <= 0 || src->n_tokens > MAX_TOKENS || !src->tokens)
-        return err_raise(ERR_BAD_FILE, "a vocabulary of %d tokens; 1 to %d are possible", src->n_tokens,
-                         MAX_TOKENS);
+        return err_raise(ERR_BAD_FILE, "a vocabulary of %d tokens; 1 to %d are possible",
+                         src->n_tokens, MAX_TOKENS);
     TRY(check_ids(src));
     TRY(copy_texts(v, src));
     v->n = src->n_tokens;
     v->type = xmalloc((size_t)v->n);
     v->score = xcalloc((size_t)v->n, sizeof *v->score);
     for (int32_t i = 0; i < v->n; i++) {
-        if (src->types) v->type[i] = src->types[i] ? (uint8_t)src->types[i] : (uint8_t)TOKEN_NORMAL;
-        else v->type[i] = guess_type(v, i, spm);
+        if (src->types)
+            v->type[i] = src->types[i] ? (uint8_t)src->types[i] : (uint8_t)TOKEN_NORMAL;
+        else
+            v->type[i] = guess_type(v, i, spm);
         if (src->scores) v->score[i] = isnan(src->scores[i]) ? -INFINITY : src->scores[i];
     }
     build_hash(v);

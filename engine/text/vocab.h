@@ -1,7 +1,8 @@
-/* vocab.h: the tokens of a model as data: texts, types, scores, and text -> id. Private to engine/text.
+/* vocab.h: the tokens of a model as data: texts, types, scores, and text -> id. Private to
+ * engine/text.
  *
- * Also finds special tokens inside a text (a trie, longest match first) and knows which ids end a generation.
- * Immutable after open. Not here: how plain text becomes tokens (bpe.c, spm.c). */
+ * Also finds special tokens inside a text (a trie, longest match first) and knows which ids end a
+ * generation. Immutable after open. Not here: how plain text becomes tokens (bpe.c, spm.c). */
 #ifndef ENGINE_TEXT_VOCAB_H
 #define ENGINE_TEXT_VOCAB_H
 
@@ -11,12 +12,12 @@ struct trie_node; /* vocab_special.c */
 
 struct vocab {
     int32_t n;
-    char *text;      /* all texts, one after the other */
-    uint32_t *off;   /* [n + 1] */
-    uint8_t *type;   /* [n] enum token_type */
-    float *score;    /* [n]; zeros when the model has none */
-    size_t max_len;  /* bytes of the longest token */
-    uint32_t *slot;  /* [mask + 1] id + 1, open addressing over the text's hash */
+    char *text;     /* all texts, one after the other */
+    uint32_t *off;  /* [n + 1] */
+    uint8_t *type;  /* [n] enum token_type */
+    float *score;   /* [n]; zeros when the model has none */
+    size_t max_len; /* bytes of the longest token */
+    uint32_t *slot; /* [mask + 1] id + 1, open addressing over the text's hash */
     uint32_t mask;
     /* special tokens */
     struct trie_node *trie;
@@ -42,8 +43,8 @@ int32_t vocab_find_plain(const struct vocab *v, const char *p, size_t n);
 
 /* Build the trie and the list of ends (part of vocab_open). */
 void vocab_special_open(struct vocab *v, bool spm);
-/* Which special token begins exactly at p[0..n)? The longest; user-defined ones always, control and unknown ones
- * only when `control`. Returns -1, or the id and its length in the text. */
+/* Which special token begins exactly at p[0..n)? The longest; user-defined ones always, control and
+ * unknown ones only when `control`. Returns -1, or the id and its length in the text. */
 int32_t vocab_special_at(const struct vocab *v, const char *p, size_t n, bool control, size_t *len);
 
 #endif

@@ -1,7 +1,8 @@
-/* vocab_special.c: tokens that are cut out of a text before anything else, and those that end a generation.
+/* vocab_special.c: tokens that are cut out of a text before anything else, and those that end a
+ * generation.
  *
- * A trie walked from every position that can begin one: leftmost, then longest. Its depth is bounded so that a
- * hostile vocabulary cannot make the search quadratic. */
+ * A trie walked from every position that can begin one: leftmost, then longest. Its depth is
+ * bounded so that a hostile vocabulary cannot make the search quadratic. */
 #include "engine/text/vocab.h"
 
 #include <stdlib.h>
@@ -15,12 +16,16 @@ struct trie_node {
     uint8_t byte;
 };
 
-/* Tokens that end an answer in one family or another, whatever the file says of their type: a text that merely
- * spells one of them must not be able to end or begin a turn. */
+/* Tokens that end an answer in one family or another, whatever the file says of their type: a text
+ * that merely spells one of them must not be able to end or begin a turn. */
 static const char *const ends[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|endoftext|>", "<|eom_id|>", "<|end_of_text|>", "<|eot|>",
-    "<end_of_turn>", "<EOT>", "<|END_OF_TURN_TOKEN|>", "<|end_of_turn|>", "<|endofturn|>", "<|return|>",
-    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
+    "<|eot_id|>",      "<|im_end|>",
+    "<|end|>",         "<|endoftext|>",
+    "<|eom_id|>",      "<|end_of_text|>",
+    "<|eot|>",         "<end_of_turn>",
+    "<EOT>",           "<|END_OF_TURN_TOKEN|>",
+    "<|end_of_turn|>", "<|endofturn|>",
+    "<|return|>",      "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
 };
 
 static int32_t node_new(struct vocab *v, uint8_t byte)
@@ -101,8 +106,10 @@ void vocab_special_open(struct vocab *v, bool spm)
         struct text_span s = vocab_text(v, id);
         uint8_t type = v->type[id];
         if (s.n > MAX_SPECIAL_LEN) continue;
-        if (spm && type == TOKEN_USER) add(v, text, unescape(text, s), id);
-        else if (type == TOKEN_USER || type == TOKEN_CONTROL || type == TOKEN_UNKNOWN) add(v, s.p, s.n, id);
+        if (spm && type == TOKEN_USER)
+            add(v, text, unescape(text, s), id);
+        else if (type == TOKEN_USER || type == TOKEN_CONTROL || type == TOKEN_UNKNOWN)
+            add(v, s.p, s.n, id);
     }
 }
 

@@ -47,7 +47,11 @@ void test_vocab_free(struct test_vocab *v)
 static void blank(struct test_vocab *v, const char *model)
 {
     *v = (struct test_vocab){0};
-    v->src = (struct eng_vocab_src){.model = model, .bos = -1, .eos = -1, .eot = -1, .unk = -1,
+    v->src = (struct eng_vocab_src){.model = model,
+                                    .bos = -1,
+                                    .eos = -1,
+                                    .eot = -1,
+                                    .unk = -1,
                                     .add_space_prefix = !strcmp(model, "llama")};
 }
 
@@ -68,7 +72,10 @@ static struct text_span *rd_strings(struct test_vocab *v, struct rd *r, uint64_t
     return s;
 }
 
-static bool is(struct text_span key, const char *name) { return key.n == strlen(name) && !memcmp(key.p, name, key.n); }
+static bool is(struct text_span key, const char *name)
+{
+    return key.n == strlen(name) && !memcmp(key.p, name, key.n);
+}
 
 static void rd_array(struct test_vocab *v, struct rd *r, struct text_span key)
 {
@@ -119,8 +126,10 @@ bool test_vocab_gguf(struct test_vocab *v, const char *path)
     for (uint64_t i = rd_u64(&r); i && !r.bad; i--) {
         struct text_span key = rd_str(&r);
         uint32_t type = rd_u32(&r);
-        if (type == 9) rd_array(v, &r, key);
-        else rd_scalar(v, &r, key, type);
+        if (type == 9)
+            rd_array(v, &r, key);
+        else
+            rd_scalar(v, &r, key, type);
     }
     if (!strcmp(v->src.model, "llama")) v->src.add_bos = v->src.add_space_prefix = true;
     if (r.bad) printf("skipped: %s does not read as GGUF\n", path);
@@ -163,12 +172,14 @@ bool test_vocab_lists(struct test_vocab *v, const char *vocab, const char *merge
         t[n_base + i] = (struct text_span){control[i], strlen(control[i])};
         types[n_base + i] = TOKEN_CONTROL;
     }
-    v->src.tokens = t, v->src.types = types, v->src.n_tokens = (int32_t)(n_base + n_control), v->src.pre = pre;
+    v->src.tokens = t, v->src.types = types, v->src.n_tokens = (int32_t)(n_base + n_control),
+    v->src.pre = pre;
     lines(v, v->file);
     return true;
 }
 
-static struct text_span *spans(struct test_vocab *v, size_t before, const char *const *texts, size_t *n)
+static struct text_span *spans(struct test_vocab *v, size_t before, const char *const *texts,
+                               size_t *n)
 {
     for (*n = 0; texts && texts[*n];) ++*n;
     struct text_span *t = arena_alloc(&v->a, sizeof *t * (before + *n + 1));

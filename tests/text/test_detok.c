@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #define BAD "\xEF\xBF\xBD"
-#define SP "\xE2\x96\x81"
+#define SP  "\xE2\x96\x81"
 
 static struct test_vocab vocab;
 static struct eng_tokenizer *tok;
@@ -35,8 +35,8 @@ static int teardown(void **s)
 }
 
 /* Every byte of `bytes` as one token; between what each push lets out stands a '|'. */
-static void expect(const char *bytes, const char *const *stops, int32_t n_stops, bool include, const char *want,
-                   int32_t want_stop)
+static void expect(const char *bytes, const char *const *stops, int32_t n_stops, bool include,
+                   const char *want, int32_t want_stop)
 {
     struct buf out = {0}, all = {0};
     struct eng_detok *d = eng_detok_open(tok, stops, n_stops, include, false);
@@ -66,7 +66,9 @@ static void only_whole_characters_leave(void **s)
     expect("a\xC3\xA9z", NULL, 0, false, "a|\xC3\xA9|z|", -1);
     expect("\xF0\x9F\x98\x81", NULL, 0, false, "\xF0\x9F\x98\x81|", -1);
     expect("\xF0\x9F\x98", NULL, 0, false, BAD, -1);
-    expect("\xF0\x9F" "a", NULL, 0, false, BAD "a|", -1);
+    expect("\xF0\x9F"
+           "a",
+           NULL, 0, false, BAD "a|", -1);
     expect("\xFF\x80", NULL, 0, false, BAD "|" BAD "|", -1);
     expect("\xE0\x80", NULL, 0, false, BAD BAD "|", -1); /* overlong: two maximal subparts */
     expect("\xC3\xC3\xA9", NULL, 0, false, BAD "|\xC3\xA9|", -1);
@@ -74,7 +76,8 @@ static void only_whole_characters_leave(void **s)
 
 static void stop_strings_are_held_back_and_cut(void **s)
 {
-    static const char *const one[] = {"END"}, *const self[] = {"aab"}, *const two[] = {"bc", "abcd", "abc"};
+    static const char *const one[] = {"END"}, *const self[] = {"aab"},
+                             *const two[] = {"bc", "abcd", "abc"};
     static const char *const accent[] = {"\xC3\xA9!"}, *const broken[] = {"\xA9"};
     (void)s;
     expect("xEND", one, 1, false, "x|", 0);
@@ -121,8 +124,10 @@ static void control_tokens_show_only_when_asked(void **s)
 static void sanitize(const struct buf *in, struct buf *out)
 {
     for (size_t i = 0, len; i < in->len; i += len) {
-        if (utf8_step(in->data + i, in->len - i, &len) == UTF8_OK) buf_put(out, in->data + i, len);
-        else buf_puts(out, BAD);
+        if (utf8_step(in->data + i, in->len - i, &len) == UTF8_OK)
+            buf_put(out, in->data + i, len);
+        else
+            buf_puts(out, BAD);
     }
 }
 
@@ -134,7 +139,9 @@ static void check_random(struct eng_tokenizer *t, uint64_t seed)
         struct buf whole = {0}, clean = {0}, out = {0};
         uint64_t n = rng_at(seed, round, 0, 0) % 30;
         for (uint64_t i = 0; i < n; i++)
-            eng_tokens_push(&ids, (int32_t)(rng_at(seed, round, i, 1) % ((uint64_t)eng_tokenizer_size(t) + 2)) - 1);
+            eng_tokens_push(
+                &ids,
+                (int32_t)(rng_at(seed, round, i, 1) % ((uint64_t)eng_tokenizer_size(t) + 2)) - 1);
         static const char *const stops[] = {"ab\xC3\xA9never", "aaaaaaaab"};
         struct eng_detok *d = eng_detok_open(t, stops, round % 2 ? 2 : 0, false, round % 3 == 0);
         eng_detok_drop_first_space(d);
@@ -157,8 +164,9 @@ static void check_random(struct eng_tokenizer *t, uint64_t seed)
 
 static void one_by_one_equals_all_at_once(void **s)
 {
-    static const char *const texts[] = {"<unk>", "<s>", SP, SP "a", "a", "b", "<0x0A>", "<0xC3>", "<0xA9>", "<0xF0>",
-                                        "<0x9F>", "<0x98>", "\xC3\xA9", SP SP, NULL};
+    static const char *const texts[] = {"<unk>",  "<s>",    SP,         SP "a",   "a",
+                                        "b",      "<0x0A>", "<0xC3>",   "<0xA9>", "<0xF0>",
+                                        "<0x9F>", "<0x98>", "\xC3\xA9", SP SP,    NULL};
     const uint64_t seed = (uint64_t)clock_us();
     struct test_vocab v;
     struct eng_tokenizer *t = NULL;
@@ -176,8 +184,10 @@ static void one_by_one_equals_all_at_once(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(only_whole_characters_leave),       cmocka_unit_test(stop_strings_are_held_back_and_cut),
-        cmocka_unit_test(a_completed_stop_stays_completed),  cmocka_unit_test(control_tokens_show_only_when_asked),
+        cmocka_unit_test(only_whole_characters_leave),
+        cmocka_unit_test(stop_strings_are_held_back_and_cut),
+        cmocka_unit_test(a_completed_stop_stays_completed),
+        cmocka_unit_test(control_tokens_show_only_when_asked),
         cmocka_unit_test(one_by_one_equals_all_at_once),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,5 +1,5 @@
-/* Where each rule cuts. The expected cuts were made with another implementation of regular expressions from the
- * expressions the models' tokenizers publish. */
+/* Where each rule cuts. The expected cuts were made with another implementation of regular
+ * expressions from the expressions the models' tokenizers publish. */
 #include "engine/text/pretoken.h"
 
 #include <setjmp.h>
@@ -51,15 +51,28 @@ static void each_rule_cuts_as_its_models_tokenizer(void **s)
 static void white_space_is_the_models_not_the_librarys(void **s)
 {
     (void)s;
-    expect("gpt-2", "a\xE1\xA0\x8E" "b", "a|\xE1\xA0\x8E|b");       /* U+180E is no blank */
-    expect("gpt-2", "a \xC2\xA0" "b", "a| |\xC2\xA0|b");            /* U+00A0 is */
-    expect("qwen2", "a\xE3\x80\x80" "b", "a|\xE3\x80\x80" "b");     /* U+3000 before a word */
+    expect("gpt-2",
+           "a\xE1\xA0\x8E"
+           "b",
+           "a|\xE1\xA0\x8E|b"); /* U+180E is no blank */
+    expect("gpt-2",
+           "a \xC2\xA0"
+           "b",
+           "a| |\xC2\xA0|b"); /* U+00A0 is */
+    expect("qwen2",
+           "a\xE3\x80\x80"
+           "b",
+           "a|\xE3\x80\x80"
+           "b"); /* U+3000 before a word */
 }
 
 static void broken_utf8_is_cut_out(void **s)
 {
     (void)s;
-    expect("gpt-2", "ab\xFF\xFE" "cd", "ab|\xFF\xFE|cd");
+    expect("gpt-2",
+           "ab\xFF\xFE"
+           "cd",
+           "ab|\xFF\xFE|cd");
     expect("deepseek-llm", "a\xC3", "a|\xC3");
     expect("llama-bpe", "\xED\xA0\x80x", "\xED\xA0\x80|x");
     expect("gpt-2", "", "");

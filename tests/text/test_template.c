@@ -1,4 +1,5 @@
-/* Chat templates: what Python's Jinja2 renders, for a table of small cases and for the shared templates. */
+/* Chat templates: what Python's Jinja2 renders, for a table of small cases and for the shared
+ * templates. */
 #include "engine/text/template.h"
 #include "tests/text/support.h"
 
@@ -20,14 +21,17 @@ static enum err render(const char *source, json_t *context, struct buf *out)
     return rc;
 }
 
-struct small { const char *source, *want; };
+struct small {
+    const char *source, *want;
+};
 
 #include "tests/text/template_cases.h"
 
 static const char context_text[] =
     "{\"a\": 1, \"f\": 2.5, \"s\": \"Hello\", \"u\": \"h\\u00e9\\u4e00\", \"n\": null, \"t\": true,"
     " \"l\": [3, 1, 2], \"d\": {\"k\": \"v\", \"items\": 5, \"z\": [1, {\"q\": \"'\"}]},"
-    " \"ms\": [{\"role\": \"user\", \"content\": \" hi \"}, {\"role\": \"bot\", \"content\": \"yo\", \"x\": {\"y\": 7}}]}";
+    " \"ms\": [{\"role\": \"user\", \"content\": \" hi \"}, {\"role\": \"bot\", \"content\": "
+    "\"yo\", \"x\": {\"y\": 7}}]}";
 
 static void small_cases_render_as_in_python(void **s)
 {
@@ -51,7 +55,8 @@ static void small_cases_render_as_in_python(void **s)
     assert_int_equal(bad, 0);
 }
 
-/* The text of a golden's template: a .jinja file, or the chat_template of a tokenizer_config.json. */
+/* The text of a golden's template: a .jinja file, or the chat_template of a tokenizer_config.json.
+ */
 static char *template_text(const char *name)
 {
     char path[300];
@@ -59,7 +64,8 @@ static char *template_text(const char *name)
     snprintf(path, sizeof path, "data/%s", name);
     if (!strstr(name, ".json")) return shared_read(path, &n);
     json_t *config = shared_json(path);
-    char *text = config ? xstrdup(json_string_value(json_object_get(config, "chat_template"))) : NULL;
+    char *text =
+        config ? xstrdup(json_string_value(json_object_get(config, "chat_template"))) : NULL;
     json_decref(config);
     return text;
 }
@@ -79,8 +85,11 @@ static bool check_golden(json_t *g)
     assert_non_null(source);
     assert_non_null(context);
     enum err rc = render(source, context, &out);
-    bool ok = error ? rc == ERR_BAD_REQUEST && !strcmp(err_text(), error) : !rc && !strcmp(buf_str(&out), want);
-    if (!ok) printf("%s with %s\n--- got\n%s\n--- want\n%s\n", name, context_name, rc ? err_text() : buf_str(&out), error ? error : want);
+    bool ok = error ? rc == ERR_BAD_REQUEST && !strcmp(err_text(), error)
+                    : !rc && !strcmp(buf_str(&out), want);
+    if (!ok)
+        printf("%s with %s\n--- got\n%s\n--- want\n%s\n", name, context_name,
+               rc ? err_text() : buf_str(&out), error ? error : want);
     buf_free(&out);
     json_decref(context);
     free(source);
@@ -94,7 +103,8 @@ static void shared_templates_render_as_in_python(void **s)
     char *lines = shared_read("data/templates/golden_jinja2.jsonl", &n), *save = NULL;
     (void)s;
     if (!lines) skip();
-    for (char *line = strtok_r(lines, "\n", &save); line; line = strtok_r(NULL, "\n", &save), count++) {
+    for (char *line = strtok_r(lines, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save), count++) {
         json_t *g = json_loads(line, 0, NULL);
         assert_non_null(g);
         bad += !check_golden(g);
@@ -119,14 +129,26 @@ static enum err render_error(const char *source)
 
 static void bad_templates_are_refused_with_the_line(void **s)
 {
-    static const struct { const char *source; enum err rc; const char *says; } bad[] = {
-        {"a\nb{% if x %}", ERR_BAD_FILE, "line 2"}, {"{{ 1 + }}", ERR_BAD_FILE, "expression"},
-        {"{% endif %}", ERR_BAD_FILE, "closing"}, {"{{ 'a }}", ERR_BAD_FILE, "string"},
-        {"{# x", ERR_BAD_FILE, "comment"}, {"{% raw %}x", ERR_BAD_FILE, "raw"}, {"{{ a", ERR_BAD_FILE, "'{{'"},
-        {"{{ (1] }}", ERR_BAD_FILE, "bracket"}, {"{% break %}", ERR_BAD_FILE, "loop"},
-        {"{% include 'x' %}", ERR_UNSUPPORTED, "include"}, {"{{ 1|nope }}", ERR_UNSUPPORTED, "nope"},
-        {"{{ 1 is nope }}", ERR_UNSUPPORTED, "nope"}, {"{% for x in y recursive %}{% endfor %}", ERR_UNSUPPORTED, "recursive"},
-        {"{{ \xC2\xA7 $ }}", ERR_BAD_FILE, "0x24"}, {"{% macro %}{% endmacro %}", ERR_BAD_FILE, "name"},
+    static const struct {
+        const char *source;
+        enum err rc;
+        const char *says;
+    } bad[] = {
+        {"a\nb{% if x %}", ERR_BAD_FILE, "line 2"},
+        {"{{ 1 + }}", ERR_BAD_FILE, "expression"},
+        {"{% endif %}", ERR_BAD_FILE, "closing"},
+        {"{{ 'a }}", ERR_BAD_FILE, "string"},
+        {"{# x", ERR_BAD_FILE, "comment"},
+        {"{% raw %}x", ERR_BAD_FILE, "raw"},
+        {"{{ a", ERR_BAD_FILE, "'{{'"},
+        {"{{ (1] }}", ERR_BAD_FILE, "bracket"},
+        {"{% break %}", ERR_BAD_FILE, "loop"},
+        {"{% include 'x' %}", ERR_UNSUPPORTED, "include"},
+        {"{{ 1|nope }}", ERR_UNSUPPORTED, "nope"},
+        {"{{ 1 is nope }}", ERR_UNSUPPORTED, "nope"},
+        {"{% for x in y recursive %}{% endfor %}", ERR_UNSUPPORTED, "recursive"},
+        {"{{ \xC2\xA7 $ }}", ERR_BAD_FILE, "0x24"},
+        {"{% macro %}{% endmacro %}", ERR_BAD_FILE, "name"},
     };
     (void)s;
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -142,12 +164,18 @@ static void every_bound_holds(void **s)
         "{% for i in range(9999999999) %}{% endfor %}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-        "{{ 'aaaaaaaaaa' * 999999999 }}", "{{ [0] * 999999999999 }}",
-        "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-        "{% set l = [] %}{{ l.append(l) }}{{ l }}", "{% set l = [] %}{{ l.append(l) }}{{ l|tojson }}",
+        "{{ 'aaaaaaaaaa' * 999999999 }}",
+        "{{ [0] * 999999999999 }}",
+        "{% set ns = namespace(s='aaaaaaaa') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s "
+        "%}{% endfor %}",
+        "{% set l = [] %}{{ l.append(l) }}{{ l }}",
+        "{% set l = [] %}{{ l.append(l) }}{{ l|tojson }}",
         "{% set l = [] %}{{ l.append(l) }}{{ l == [l] }}",
-        "{{ 'x'|center(99999999999) }}", "{{ 'x'|indent(99999999999, true) }}", "{{ 'a'|replace('', 'aaaaaaaaaaaaaaaaa' * 9999999) }}",
-        "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+        "{{ 'x'|center(99999999999) }}",
+        "{{ 'x'|indent(99999999999, true) }}",
+        "{{ 'a'|replace('', 'aaaaaaaaaaaaaaaaa' * 9999999) }}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = [ns.l, ns.l] %}{% "
+        "endfor %}{{ ns.l }}",
     };
     (void)s;
     for (size_t i = 0; i < COUNT_OF(endless); i++) {
@@ -158,7 +186,8 @@ static void every_bound_holds(void **s)
 
 static void nesting_is_bounded_at_compile_time(void **s)
 {
-    static const char *const deep[][2] = {{"(", ")"}, {"[", "]"}, {"-", ""}, {"not ", ""}, {"{1:", "}"}, {"a(", ")"}};
+    static const char *const deep[][2] = {{"(", ")"},   {"[", "]"},   {"-", ""},
+                                          {"not ", ""}, {"{1:", "}"}, {"a(", ")"}};
     (void)s;
     for (size_t i = 0; i < COUNT_OF(deep); i++) {
         struct buf b = {0};
@@ -183,7 +212,8 @@ static void nesting_is_bounded_at_compile_time(void **s)
 static void raise_exception_is_the_error_text(void **s)
 {
     (void)s;
-    assert_int_equal(render_error("{{ raise_exception('Roles must alternate!') }}"), ERR_BAD_REQUEST);
+    assert_int_equal(render_error("{{ raise_exception('Roles must alternate!') }}"),
+                     ERR_BAD_REQUEST);
     assert_string_equal(err_text(), "Roles must alternate!");
     assert_int_equal(render_error("\n{{ nothing.x }}"), ERR_BAD_REQUEST);
     assert_string_equal(err_text(), "chat template, line 2: 'nothing' is undefined");
@@ -191,19 +221,26 @@ static void raise_exception_is_the_error_text(void **s)
 
 static void builtin_templates_render(void **s)
 {
-    static const char *const names[] = {"chatml", "llama-2", "llama-3", "mistral", "zephyr", "phi-3", "gemma", "vicuna"};
-    json_t *c = json_loads("{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"add_generation_prompt\": true, \"messages\": ["
-                           "{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"U\"}]}", 0, NULL);
+    static const char *const names[] = {"chatml", "llama-2", "llama-3", "mistral",
+                                        "zephyr", "phi-3",   "gemma",   "vicuna"};
+    json_t *c = json_loads(
+        "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\", \"add_generation_prompt\": true, "
+        "\"messages\": ["
+        "{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"U\"}]}",
+        0, NULL);
     (void)s;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         struct buf out = {0};
         assert_non_null(eng_template_builtin(names[i]));
-        if (render(eng_template_builtin(names[i]), c, &out)) fail_msg("%s: %s", names[i], err_text());
+        if (render(eng_template_builtin(names[i]), c, &out))
+            fail_msg("%s: %s", names[i], err_text());
         assert_non_null(strstr(buf_str(&out), "U"));
         assert_non_null(strstr(buf_str(&out), "S"));
         if (!i)
-            assert_string_equal(buf_str(&out), "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n");
-        if (i == 1) assert_string_equal(buf_str(&out), "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST]");
+            assert_string_equal(buf_str(&out), "<|im_start|>system\nS<|im_end|>\n<|im_start|>"
+                                               "user\nU<|im_end|>\n<|im_start|>assistant\n");
+        if (i == 1)
+            assert_string_equal(buf_str(&out), "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST]");
         buf_free(&out);
     }
     assert_null(eng_template_builtin("none"));
@@ -213,9 +250,12 @@ static void builtin_templates_render(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_cases_render_as_in_python),   cmocka_unit_test(shared_templates_render_as_in_python),
-        cmocka_unit_test(bad_templates_are_refused_with_the_line), cmocka_unit_test(every_bound_holds),
-        cmocka_unit_test(nesting_is_bounded_at_compile_time), cmocka_unit_test(raise_exception_is_the_error_text),
+        cmocka_unit_test(small_cases_render_as_in_python),
+        cmocka_unit_test(shared_templates_render_as_in_python),
+        cmocka_unit_test(bad_templates_are_refused_with_the_line),
+        cmocka_unit_test(every_bound_holds),
+        cmocka_unit_test(nesting_is_bounded_at_compile_time),
+        cmocka_unit_test(raise_exception_is_the_error_text),
         cmocka_unit_test(builtin_templates_render),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

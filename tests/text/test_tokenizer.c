@@ -1,4 +1,5 @@
-/* Tokenizers on vocabularies made here: rules by name, special tokens, hostile data, long and broken texts. */
+/* Tokenizers on vocabularies made here: rules by name, special tokens, hostile data, long and
+ * broken texts. */
 #include "tests/text/support.h"
 #include "base/clock.h"
 #include "base/rng.h"
@@ -72,7 +73,8 @@ static void unknown_names_are_refused_with_the_list(void **s)
 
 static void byte_level_merges_go_by_rank_then_left(void **s)
 {
-    static const char *const more[] = {"aa", "aaa", "ab", NULL}, *const merges[] = {"a a", "aa a", "a b", NULL};
+    static const char *const more[] = {"aa", "aaa", "ab", NULL}, *const merges[] = {"a a", "aa a",
+                                                                                    "a b", NULL};
     struct test_vocab v;
     (void)s;
     test_vocab_bytes(&v, more, merges);
@@ -120,7 +122,8 @@ static void special_tokens_are_parsed_longest_first_and_only_when_asked(void **s
     expect(t, "x<|a|>c", TOKENIZE_PARSE_SPECIAL, "120 256 99");
     expect(t, "<|a|>", 0, "60 124 97 124 62");
     expect(t, "x  y", 0, "120 258 121"); /* user-defined: always */
-    expect(t, "<|im_end|>", TOKENIZE_PARSE_SPECIAL, "259"); /* a control token whatever the file says */
+    expect(t, "<|im_end|>", TOKENIZE_PARSE_SPECIAL,
+           "259"); /* a control token whatever the file says */
     assert_int_equal(eng_tokenizer_type(t, 259), TOKEN_CONTROL);
     assert_true(eng_tokenizer_is_eog(t, 259));
     assert_false(eng_tokenizer_is_eog(t, 256));
@@ -156,8 +159,8 @@ static void bos_and_eos_stand_where_the_model_says(void **s)
     close_all(t, &v);
 }
 
-static const char *const spm_texts[] = {"<unk>", "<s>", "</s>", SP, "a", "b", SP "a", "ab", SP "ab", "<0x00>", "<0xFF>",
-                                        "<0xC3>", NULL};
+static const char *const spm_texts[] = {"<unk>", "<s>",   "</s>",   SP,       "a",      "b", SP "a",
+                                        "ab",    SP "ab", "<0x00>", "<0xFF>", "<0xC3>", NULL};
 
 static void sentencepiece_merges_by_score_and_falls_back_to_bytes(void **s)
 {
@@ -167,7 +170,7 @@ static void sentencepiece_merges_by_score_and_falls_back_to_bytes(void **s)
     test_vocab_texts(&v, "llama", spm_texts);
     v.src.scores = scores, v.src.unk = 0, v.src.bos = 1, v.src.eos = 2, v.src.add_bos = true;
     struct eng_tokenizer *t = open_ok(&v);
-    expect(t, "ab", 0, "8");       /* a b: -4 comes before SP a: -5 */
+    expect(t, "ab", 0, "8"); /* a b: -4 comes before SP a: -5 */
     expect(t, "aab", 0, "6 7");
     expect(t, "", TOKENIZE_ADD_SPECIAL, "1");
     expect(t, "a", TOKENIZE_ADD_SPECIAL, "1 6");
@@ -187,8 +190,10 @@ static enum err try_open(struct test_vocab *v)
 {
     struct eng_tokenizer *t = NULL;
     enum err rc = eng_tokenizer_open(&t, &v->src);
-    if (!rc) eng_tokenizer_close(t);
-    else assert_true(strlen(err_text()) > 10);
+    if (!rc)
+        eng_tokenizer_close(t);
+    else
+        assert_true(strlen(err_text()) > 10);
     return rc;
 }
 
@@ -232,11 +237,33 @@ static void hostile_vocabularies_are_refused_or_survived(void **s)
 
 static void every_text_of_any_bytes_comes_back(void **s)
 {
-    static const char *const more[] = {"ab", "\xC4\xA0" "a", NULL}, *const merges[] = {"a b", "\xC4\xA0 a", NULL};
-    static const char *const rules[] = {"gpt-2", "llama-bpe", "qwen2", "starcoder", "deepseek-llm", "deepseek-coder",
-                                        "deepseek-v3", "gpt-4o", "tekken", "falcon", "viking", "chameleon"};
-    static const char *const parts[] = {"a", "b", " ", "\n", "\r", "1", "'s", "'LL", ".", "!", "\xFF", "\xC3", "\xE2\x96\x81",
-                                        "\xC3\xA9", "\xE4\xB8\x80", "\xF0\x9F\x98\x81", "\xED\xA0\x80", "\t", "  "};
+    static const char *const more[] = {"ab",
+                                       "\xC4\xA0"
+                                       "a",
+                                       NULL},
+                             *const merges[] = {"a b", "\xC4\xA0 a", NULL};
+    static const char *const rules[] = {
+        "gpt-2",       "llama-bpe", "qwen2",  "starcoder", "deepseek-llm", "deepseek-coder",
+        "deepseek-v3", "gpt-4o",    "tekken", "falcon",    "viking",       "chameleon"};
+    static const char *const parts[] = {"a",
+                                        "b",
+                                        " ",
+                                        "\n",
+                                        "\r",
+                                        "1",
+                                        "'s",
+                                        "'LL",
+                                        ".",
+                                        "!",
+                                        "\xFF",
+                                        "\xC3",
+                                        "\xE2\x96\x81",
+                                        "\xC3\xA9",
+                                        "\xE4\xB8\x80",
+                                        "\xF0\x9F\x98\x81",
+                                        "\xED\xA0\x80",
+                                        "\t",
+                                        "  "};
     const uint64_t seed = (uint64_t)clock_us();
     struct test_vocab v;
     (void)s;
@@ -263,8 +290,10 @@ static void a_megabyte_of_one_letter_is_no_attack(void **s)
 {
     static const char *const more[] = {"aa", "aaaa", "\xC4\xA0\xC4\xA0", NULL};
     static const char *const merges[] = {"a a", "aa aa", "\xC4\xA0 \xC4\xA0", NULL};
-    static const char *const rules[] = {"gpt-2", "llama-bpe", "deepseek-llm", "deepseek-coder", "deepseek-v3", "gpt-4o", "tekken"};
-    static const char *const letters[] = {"a", " ", "1", "A", ".", "\n", "\xFF", "\xE4\xB8\x80", "\xE0\xB8\x81", " .", "\t\n"};
+    static const char *const rules[] = {
+        "gpt-2", "llama-bpe", "deepseek-llm", "deepseek-coder", "deepseek-v3", "gpt-4o", "tekken"};
+    static const char *const letters[] = {
+        "a", " ", "1", "A", ".", "\n", "\xFF", "\xE4\xB8\x80", "\xE0\xB8\x81", " .", "\t\n"};
     const size_t n = 1 << 20;
     char *text = xmalloc(n);
     struct test_vocab v, w;
@@ -276,7 +305,7 @@ static void a_megabyte_of_one_letter_is_no_attack(void **s)
         size_t len = strlen(letters[l]);
         for (size_t i = 0; i < n; i++) text[i] = letters[l][i % len];
         text[n - 1] = '5'; /* so that trailing blanks do not end the text */
-        for (size_t r = l % 2; r <= COUNT_OF(rules); r += 2) {
+        for (size_t r = l % 3; r <= COUNT_OF(rules); r += 3) {
             struct eng_tokens ids = {0};
             struct test_vocab *x = r < COUNT_OF(rules) ? &v : &w;
             if (r < COUNT_OF(rules)) v.src.pre = rules[r];

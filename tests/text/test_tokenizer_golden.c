@@ -1,4 +1,5 @@
-/* Ids against those of the models' own tokenizers; each test skips when the shared data is absent. */
+/* Ids against those of the models' own tokenizers; each test skips when the shared data is absent.
+ */
 #include "tests/text/support.h"
 
 #include <setjmp.h>
@@ -27,7 +28,8 @@ static void print_ids(const char *what, const int32_t *ids, size_t n)
 
 static bool same(const char *text, const struct eng_tokens *got, const struct eng_tokens *want)
 {
-    if (got->n == want->n && (!got->n || !memcmp(got->ids, want->ids, sizeof *got->ids * got->n))) return true;
+    if (got->n == want->n && (!got->n || !memcmp(got->ids, want->ids, sizeof *got->ids * got->n)))
+        return true;
     printf("text: %.200s\n", text);
     print_ids("got", got->ids, got->n);
     print_ids("want", want->ids, want->n);
@@ -46,7 +48,8 @@ static void parse_ids(const char *line, struct eng_tokens *out)
 }
 
 /* Encode and decode back one text. */
-static int check_text(const struct eng_tokenizer *t, const char *text, size_t n, const struct eng_tokens *want)
+static int check_text(const struct eng_tokenizer *t, const char *text, size_t n,
+                      const struct eng_tokens *want)
 {
     struct eng_tokens got = {0};
     struct buf back = {0};
@@ -125,8 +128,8 @@ static void llama_bpe_ids_are_exact(void **s)
         control[i] = names[i];
     }
     control[0] = "<|begin_of_text|>", control[1] = "<|end_of_text|>", control[9] = "<|eot_id|>";
-    if (!test_vocab_lists(&v, "data/tokenizers/llama3/encoder.json", "data/tokenizers/llama3/vocab.bpe", "llama-bpe",
-                          control)) {
+    if (!test_vocab_lists(&v, "data/tokenizers/llama3/encoder.json",
+                          "data/tokenizers/llama3/vocab.bpe", "llama-bpe", control)) {
         test_vocab_free(&v);
         skip();
     }
@@ -138,8 +141,8 @@ static void qwen2_ids_are_exact(void **s)
     static const char *const control[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", NULL};
     struct test_vocab v;
     (void)s;
-    if (!test_vocab_lists(&v, "data/tokenizers/qwen2/vocab.json", "data/tokenizers/qwen2/merges.txt", "qwen2",
-                          control)) {
+    if (!test_vocab_lists(&v, "data/tokenizers/qwen2/vocab.json",
+                          "data/tokenizers/qwen2/merges.txt", "qwen2", control)) {
         test_vocab_free(&v);
         skip();
     }
@@ -150,8 +153,9 @@ static const char *input_of(json_t *inputs, const char *id)
 {
     size_t i;
     json_t *e;
-    json_array_foreach(inputs, i, e)
-        if (!strcmp(json_string_value(json_object_get(e, "id")), id)) return json_string_value(json_object_get(e, "text"));
+    json_array_foreach(inputs, i,
+                       e) if (!strcmp(json_string_value(json_object_get(e, "id")),
+                                      id)) return json_string_value(json_object_get(e, "text"));
     return NULL;
 }
 
@@ -162,8 +166,10 @@ static int check_entry(const struct eng_tokenizer *t, json_t *e, const char *tex
     size_t i;
     json_t *id;
     int bad = 0;
-    json_array_foreach(json_object_get(e, "input_ids"), i, id) eng_tokens_push(&want, (int32_t)json_integer_value(id));
-    eng_tokenizer_encode(t, text, strlen(text), TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, &got);
+    json_array_foreach(json_object_get(e, "input_ids"), i, id)
+        eng_tokens_push(&want, (int32_t)json_integer_value(id));
+    eng_tokenizer_encode(t, text, strlen(text), TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL,
+                         &got);
     bad += !same(text, &got, &want);
     for (int special = 0; special < 2; special++) {
         const char *key = special ? "decoded_with_special" : "decoded_skip_special";
@@ -184,7 +190,8 @@ static int check_entry(const struct eng_tokenizer *t, json_t *e, const char *tex
 static void check_multilingual(const char *vocab, const char *golden)
 {
     struct test_vocab v;
-    json_t *inputs = shared_json("data/tokenizers/golden/multilingual_inputs.json"), *g = shared_json(golden), *e;
+    json_t *inputs = shared_json("data/tokenizers/golden/multilingual_inputs.json"),
+           *g = shared_json(golden), *e;
     size_t i;
     int bad = 0;
     if (!inputs || !g || !test_vocab_gguf(&v, vocab)) skip();
@@ -257,11 +264,16 @@ static void llama_paragraph_is_exact(void **s)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gpt_2_ids_are_exact),        cmocka_unit_test(starcoder_ids_are_exact),
-        cmocka_unit_test(deepseek_llm_ids_are_exact), cmocka_unit_test(llama_spm_ids_are_exact),
-        cmocka_unit_test(llama_bpe_ids_are_exact),    cmocka_unit_test(qwen2_ids_are_exact),
-        cmocka_unit_test(gpt2_multilingual_is_exact), cmocka_unit_test(tinyllama_multilingual_is_exact),
-        cmocka_unit_test(gpt2_paragraph_is_exact),    cmocka_unit_test(llama_paragraph_is_exact),
+        cmocka_unit_test(gpt_2_ids_are_exact),
+        cmocka_unit_test(starcoder_ids_are_exact),
+        cmocka_unit_test(deepseek_llm_ids_are_exact),
+        cmocka_unit_test(llama_spm_ids_are_exact),
+        cmocka_unit_test(llama_bpe_ids_are_exact),
+        cmocka_unit_test(qwen2_ids_are_exact),
+        cmocka_unit_test(gpt2_multilingual_is_exact),
+        cmocka_unit_test(tinyllama_multilingual_is_exact),
+        cmocka_unit_test(gpt2_paragraph_is_exact),
+        cmocka_unit_test(llama_paragraph_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
