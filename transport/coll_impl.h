@@ -1,5 +1,5 @@
-/* coll_impl.h: what the implementations of coll.h share: the standard sentences of a wait that failed.
- * Not for users of collectives. */
+/* coll_impl.h: what the implementations of coll.h share: the standard sentences of a wait that
+ * failed. Not for users of collectives. */
 #ifndef TRANSPORT_COLL_IMPL_H
 #define TRANSPORT_COLL_IMPL_H
 
@@ -25,7 +25,8 @@ static inline void trn_coll_waiting(struct trn_coll *c, int32_t rank)
 enum err trn_coll_late(struct trn_coll *c, int32_t rank, int64_t timeout_us);
 /* "shm all_reduce #48213: rank 2 is lost (its process ended)". Returns PEER_LOST. */
 enum err trn_coll_lost(struct trn_coll *c, int32_t rank, const char *how);
-/* "mpi recv #17: rank 2 sent 40 bytes where 64 were expected"; seen -1: unknown, but longer. Returns LINK_PROTOCOL. */
+/* "mpi recv #17: rank 2 sent 40 bytes where 64 were expected"; seen -1: unknown, but longer.
+ * Returns LINK_PROTOCOL. */
 enum err trn_coll_wrong_length(struct trn_coll *c, int32_t rank, int64_t seen, int64_t expected);
 
 #endif

@@ -1,9 +1,13 @@
-/* coll_local.c: the ranks of a group as threads of one process, for tests of everything above collectives.
+/* coll_local.c: the ranks of a group as threads of one process, for tests of what uses collectives.
  *
- * A collective is one meeting: each rank copies what it has into a slot of its own, all meet, all read. Slots come in
- * pairs used in turn, so one meeting per collective is enough:
- * I1  a rank writes slot[seq & 1] only after the meeting seq-1, which every rank entered having finished reading seq-2.
+ * A collective is one meeting: each rank copies what it has into a slot of its own, all meet, all
+ * read. Slots come in pairs used in turn, so one meeting per collective is enough:
+ *
+ * I1  a rank writes slot[seq & 1] only after the meeting seq-1, which every rank entered having
+ *     finished reading seq-2.
+ *
  * Messages are mailboxes, one per ordered pair. The group is freed by the last rank to close.
+ *
  * Not here: speed for many threads on few processors beyond not spinning. */
 #include "transport/coll_open.h"
 
@@ -25,7 +29,8 @@ struct local_msg {
 };
 
 struct local_rank {
-    _Alignas(64) _Atomic uint64_t arrived; /* number of its last meeting; release: its slot is filled */
+    _Alignas(
+        64) _Atomic uint64_t arrived; /* number of its last meeting; release: its slot is filled */
     _Atomic bool left;
     void *slot[2]; /* owner writes, others read after `arrived` */
     int64_t cap[2];
@@ -48,7 +53,10 @@ struct local {
     struct local_group *g;
 };
 
-static struct local_group *group_of(struct trn_coll *c) { return ((struct local *)c)->g; }
+static struct local_group *group_of(struct trn_coll *c)
+{
+    return ((struct local *)c)->g;
+}
 
 static bool arrived(struct local_group *g, int32_t r, uint64_t seq)
 {
@@ -76,7 +84,8 @@ static enum err wait_for(struct trn_coll *c, int32_t r, int64_t until_us, int64_
     }
     pthread_mutex_lock(&g->lock);
     while (!rc && !arrived(g, r, c->seq)) {
-        if (atomic_load(&g->rank[r].left)) rc = trn_coll_lost(c, r, "it closed its communicator");
+        if (atomic_load(&g->rank[r].left))
+            rc = trn_coll_lost(c, r, "it closed its communicator");
         else if (pthread_cond_timedwait(&g->moved, &g->lock, &until) && !arrived(g, r, c->seq))
             rc = trn_coll_late(c, r, timeout_us);
     }
@@ -109,10 +118,13 @@ static enum err share(struct trn_coll *c, const void *data, int64_t bytes, int64
     return meet(c, timeout_us);
 }
 
-static const unsigned char *shared(struct trn_coll *c, int32_t r) { return group_of(c)->rank[r].slot[c->seq & 1]; }
+static const unsigned char *shared(struct trn_coll *c, int32_t r)
+{
+    return group_of(c)->rank[r].slot[c->seq & 1];
+}
 
-static enum err local_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all,
-                                 int64_t timeout_us)
+static enum err local_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[],
+                                 void *all, int64_t timeout_us)
 {
     unsigned char *at = all;
     enum err rc = share(c, mine, bytes[c->rank], timeout_us);
@@ -122,13 +134,14 @@ static enum err local_all_gather(struct trn_coll *c, const void *mine, const int
     return OK;
 }
 
-static enum err local_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out,
-                                 int64_t n, int64_t timeout_us)
+static enum err local_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine,
+                                 float *out, int64_t n, int64_t timeout_us)
 {
     struct trn_reduce plan;
     const float *part[TREE_MAX_LEAF];
     trn_reduce_plan(&plan, cut, c->size);
-    enum err rc = share(c, mine, trn_reduce_count(&plan, c->rank) * n * (int64_t)sizeof *mine, timeout_us);
+    enum err rc =
+        share(c, mine, trn_reduce_count(&plan, c->rank) * n * (int64_t)sizeof *mine, timeout_us);
     if (rc || !n) return rc;
     for (int32_t r = 0; r < c->size; r++)
         for (int32_t i = plan.first[r]; i < plan.first[r + 1]; i++)
@@ -137,16 +150,21 @@ static enum err local_all_reduce(struct trn_coll *c, const struct coll_cut *cut,
     return OK;
 }
 
-static enum err local_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us)
+static enum err local_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root,
+                                int64_t timeout_us)
 {
     enum err rc = share(c, data, c->rank == root ? bytes : 0, timeout_us);
     if (!rc && c->rank != root && bytes) memcpy(data, shared(c, root), (size_t)bytes);
     return rc;
 }
 
-static enum err local_barrier(struct trn_coll *c, int64_t timeout_us) { return meet(c, timeout_us); }
+static enum err local_barrier(struct trn_coll *c, int64_t timeout_us)
+{
+    return meet(c, timeout_us);
+}
 
-static enum err local_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
+static enum err local_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes,
+                           int64_t timeout_us)
 {
     struct local_group *g = group_of(c);
     (void)timeout_us; /* never waits: the mailbox grows */
@@ -158,7 +176,8 @@ static enum err local_send(struct trn_coll *c, int32_t to, const void *data, int
     return OK;
 }
 
-static enum err local_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
+static enum err local_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes,
+                           int64_t timeout_us)
 {
     struct local_group *g = group_of(c);
     struct mailbox *box = g->box[from * g->size + c->rank];
@@ -167,13 +186,16 @@ static enum err local_recv(struct trn_coll *c, int32_t from, void *data, int64_t
     trn_coll_waiting(c, from);
     struct local_msg *m = mailbox_get(box, 0);
     for (int64_t left_us = timeout_us; !m && left_us > 0; left_us = until_us - clock_us()) {
-        bool gone = atomic_load(&g->rank[from].left); /* asked before looking: what it sent is there by then */
+        bool gone = atomic_load(
+            &g->rank[from].left); /* asked before looking: what it sent is there by then */
         m = mailbox_get(box, gone ? 0 : left_us);
         if (!m && gone) return trn_coll_lost(c, from, "it closed its communicator");
     }
     if (!m) return trn_coll_late(c, from, timeout_us);
-    if (m->bytes != bytes) rc = trn_coll_wrong_length(c, from, m->bytes, bytes);
-    else if (bytes) memcpy(data, m->data, (size_t)bytes);
+    if (m->bytes != bytes)
+        rc = trn_coll_wrong_length(c, from, m->bytes, bytes);
+    else if (bytes)
+        memcpy(data, m->data, (size_t)bytes);
     free(m);
     return rc;
 }
@@ -239,7 +261,8 @@ static struct local_group *open_group(int32_t n)
 enum err trn_coll_local_open(struct trn_coll *out[], int32_t n)
 {
     if (n < 1 || n > COLL_MAX_RANKS)
-        return err_raise(ERR_BAD_CONFIG, "a local group of %d ranks, 1..%d needed", n, COLL_MAX_RANKS);
+        return err_raise(ERR_BAD_CONFIG, "a local group of %d ranks, 1..%d needed", n,
+                         COLL_MAX_RANKS);
     struct local_group *g = open_group(n);
     if (!g) return err_raise(ERR_NO_MEMORY, "no memory for a local group of %d ranks", n);
     for (int32_t r = 0; r < n; r++) {

@@ -1,8 +1,11 @@
 /* coll_reduce.c: see coll_reduce.h.
  *
- * Addition goes element by element, so the tree may be walked for any block of elements by anybody: the bits of out[i]
- * depend on part[*][i] alone. Blocks are small enough that intermediate sums stay in the first-level cache.
- * I1  out is written only by the last addition of a block, after every part was read: out may be a part. */
+ * Addition goes element by element, so the tree may be walked for any block of elements by anybody:
+ * the bits of out[i] depend on part[*][i] alone. Blocks are small enough that intermediate sums
+ * stay in the first-level cache.
+ *
+ * I1  out is written only by the last addition of a block, after every part was read: out may be a
+ *     part. */
 #include "transport/coll_reduce.h"
 
 #include "base/base.h"
@@ -11,7 +14,8 @@
 
 enum { BLOCK = 512, DEPTH = 12 };
 
-static void emit(struct trn_reduce *p, const struct tree_node *parts, int32_t a, int32_t b, int32_t *next)
+static void emit(struct trn_reduce *p, const struct tree_node *parts, int32_t a, int32_t b,
+                 int32_t *next)
 {
     if (parts[*next].b == b) {
         ASSERT(parts[*next].a == a);
@@ -31,7 +35,8 @@ void trn_reduce_plan(struct trn_reduce *p, const struct coll_cut *cut, int32_t s
     p->n_parts = p->n_ops = 0;
     for (int32_t r = 0; r < size; r++) {
         p->first[r] = p->n_parts;
-        p->n_parts += tree_maximal(cut->n_leaf, cut->bounds[r], cut->bounds[r + 1], parts + p->n_parts);
+        p->n_parts +=
+            tree_maximal(cut->n_leaf, cut->bounds[r], cut->bounds[r + 1], parts + p->n_parts);
     }
     p->first[size] = p->n_parts;
     emit(p, parts, 0, cut->n_leaf, &next);
@@ -49,7 +54,8 @@ static void add(float *dst, const float *l, const float *r, int64_t n)
     }
 }
 
-static void run_block(const struct trn_reduce *p, const float *const part[], float *out, int64_t lo, int64_t n)
+static void run_block(const struct trn_reduce *p, const float *const part[], float *out, int64_t lo,
+                      int64_t n)
 {
     float buf[DEPTH][BLOCK];
     const float *top[DEPTH];

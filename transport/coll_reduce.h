@@ -1,6 +1,8 @@
-/* coll_reduce.h: the tree of all_reduce above the ranks' parts, as a short program run block by block.
+/* coll_reduce.h: the tree of all_reduce above the ranks' parts, as a short program run block by
+ * block.
  *
- * A part is a maximal subtree of one rank; parts are numbered in leaf order. For implementations of coll.h only. */
+ * A part is a maximal subtree of one rank; parts are numbered in leaf order. For implementations of
+ * coll.h only. */
 #ifndef TRANSPORT_COLL_REDUCE_H
 #define TRANSPORT_COLL_REDUCE_H
 
@@ -10,7 +12,7 @@ struct trn_reduce {
     int32_t n_parts;
     int32_t first[COLL_MAX_RANKS + 1]; /* rank r holds parts [first[r], first[r+1]) */
     int32_t n_ops;
-    int16_t ops[2 * TREE_MAX_LEAF];    /* postfix: part number, or -1: add the two on top */
+    int16_t ops[2 * TREE_MAX_LEAF]; /* postfix: part number, or -1: add the two on top */
 };
 
 /* The program of a checked cut over `size` ranks. */

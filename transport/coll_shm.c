@@ -1,12 +1,18 @@
-/* coll_shm.c: collectives between the ranks of one host, over the slots, flags and rings of shm_seg.c.
+/* coll_shm.c: collectives between the ranks of one host, over slots, flags and rings (shm_seg.h).
  *
- * A collective is a run of steps that all ranks count alike. In a step a rank may fill its slot of the step's parity; it
- * then raises its step flag, and whoever needs its bytes waits for that.
+ * A collective is a run of steps that all ranks count alike. In a step a rank may fill its slot of
+ * the step's parity; it then raises its step flag, and whoever needs its bytes waits for that.
+ *
  * I1  raising the flag to k also says: this rank has read all it wants of the steps before k.
- * I2  so a slot is filled in step k only after every rank has reached k-1: nobody reads step k-2 any more.
- * Waiting happens for what is needed only: the root of a broadcast may run one step ahead of its readers.
- * Vectors are cut so that a rank's parts fit its slot. Small ones are one step: everybody adds everything. Larger ones
- * are two: each rank adds a slice of the vector, then all collect the slices: the same additions per element.
+ *
+ * I2  so a slot is filled in step k only after every rank has reached k-1: nobody reads step k-2
+ *     any more.
+ *
+ * Waiting happens for what is needed only: the root of a broadcast may run one step ahead of its
+ * readers. Vectors are cut so that a rank's parts fit its slot. Small ones are one step: everybody
+ * adds everything. Larger ones are two: each rank adds a slice of the vector, then all collect the
+ * slices: the same additions per element.
+ *
  * Messages: 8 bytes of length, then the bytes, streamed through the pair's ring. */
 #include "transport/coll_open.h"
 
@@ -18,7 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* all_reduce: up to this many bytes of one rank's parts go in one step; for two ranks slices gain little. */
+/* all_reduce: up to this many bytes of one rank's parts go in one step; for two ranks slices gain
+ * little. */
 enum { ONE_STEP_BYTES = 32 << 10, ONE_STEP_BYTES_PAIR = 128 << 10 };
 
 struct shm_coll {
@@ -29,7 +36,10 @@ struct shm_coll {
     int64_t until_us, timeout_us;
 };
 
-static struct shm_coll *shm_of(struct trn_coll *c) { return (struct shm_coll *)c; }
+static struct shm_coll *shm_of(struct trn_coll *c)
+{
+    return (struct shm_coll *)c;
+}
 
 static struct shm_coll *begin(struct trn_coll *c, int64_t timeout_us)
 {
@@ -44,10 +54,14 @@ static enum err wait_flag(struct shm_coll *m, struct trn_shm_flag *f, uint32_t t
     if (trn_shm_flag_reached(f, target)) return OK;
     trn_coll_waiting(&m->base, rank);
     switch (trn_shm_seg_wait(m->seg, f, target, rank, m->until_us)) {
-    case SHM_REACHED: return OK;
-    case SHM_ENDED: return trn_coll_lost(&m->base, rank, "its process ended");
-    case SHM_LEFT: return trn_coll_lost(&m->base, rank, "it closed its communicator");
-    case SHM_LATE: break;
+    case SHM_REACHED:
+        return OK;
+    case SHM_ENDED:
+        return trn_coll_lost(&m->base, rank, "its process ended");
+    case SHM_LEFT:
+        return trn_coll_lost(&m->base, rank, "it closed its communicator");
+    case SHM_LATE:
+        break;
     }
     return trn_coll_late(&m->base, rank, m->timeout_us);
 }
@@ -65,8 +79,15 @@ static enum err wait_all(struct shm_coll *m, uint32_t step)
     return rc;
 }
 
-static unsigned char *slot(struct shm_coll *m, int32_t rank) { return trn_shm_seg_slot(m->seg, rank, m->step); }
-static void arrive(struct shm_coll *m) { trn_shm_seg_post(m->seg, trn_shm_seg_step(m->seg, m->base.rank), m->step); }
+static unsigned char *slot(struct shm_coll *m, int32_t rank)
+{
+    return trn_shm_seg_slot(m->seg, rank, m->step);
+}
+
+static void arrive(struct shm_coll *m)
+{
+    trn_shm_seg_post(m->seg, trn_shm_seg_step(m->seg, m->base.rank), m->step);
+}
 
 /* Begin the next step; when this rank will fill its slot, wait until it may (I2). */
 static enum err next_step(struct shm_coll *m, bool fills)
@@ -77,10 +98,13 @@ static enum err next_step(struct shm_coll *m, bool fills)
 
 /* ---- all_gather, broadcast, barrier ---- */
 
-static int64_t piece(int64_t bytes, int64_t at, int64_t max) { return CLAMP(bytes - at, 0, max); }
+static int64_t piece(int64_t bytes, int64_t at, int64_t max)
+{
+    return CLAMP(bytes - at, 0, max);
+}
 
-static enum err shm_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all,
-                               int64_t timeout_us)
+static enum err shm_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[],
+                               void *all, int64_t timeout_us)
 {
     struct shm_coll *m = begin(c, timeout_us);
     int64_t max = trn_shm_seg_slot_bytes(m->seg), most = 0, own = bytes[c->rank];
@@ -106,7 +130,8 @@ out:
     return rc;
 }
 
-static enum err shm_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us)
+static enum err shm_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root,
+                              int64_t timeout_us)
 {
     struct shm_coll *m = begin(c, timeout_us);
     int64_t max = trn_shm_seg_slot_bytes(m->seg);
@@ -143,20 +168,24 @@ struct reduction {
     int64_t n;
 };
 
-/* Copy [lo, lo+len) of this rank's parts into its slot, all but the elements [skip, skip+skip_len) of the piece. */
-static void fill_slot(const struct reduction *x, int64_t lo, int64_t len, int64_t skip, int64_t skip_len)
+/* Copy [lo, lo+len) of this rank's parts into its slot, all but the elements [skip, skip+skip_len)
+ * of the piece. */
+static void fill_slot(const struct reduction *x, int64_t lo, int64_t len, int64_t skip,
+                      int64_t skip_len)
 {
     float *to = (float *)(void *)slot(x->m, x->m->base.rank);
     int32_t k = trn_reduce_count(&x->plan, x->m->base.rank);
     for (int32_t p = 0; p < k; p++) {
         const float *from = x->mine + p * x->n + lo;
         memcpy(to + p * len, from, (size_t)skip * 4);
-        memcpy(to + p * len + skip + skip_len, from + skip + skip_len, (size_t)(len - skip - skip_len) * 4);
+        memcpy(to + p * len + skip + skip_len, from + skip + skip_len,
+               (size_t)(len - skip - skip_len) * 4);
     }
 }
 
 /* Wait for the slots of those who have parts; part[i] = where element lo+from of each is. */
-static enum err find_parts(const struct reduction *x, int64_t lo, int64_t len, int64_t from, const float *part[])
+static enum err find_parts(const struct reduction *x, int64_t lo, int64_t len, int64_t from,
+                           const float *part[])
 {
     enum err rc = OK;
     int32_t me = x->m->base.rank;
@@ -213,8 +242,8 @@ out:
     return rc;
 }
 
-static enum err shm_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out,
-                               int64_t n, int64_t timeout_us)
+static enum err shm_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine,
+                               float *out, int64_t n, int64_t timeout_us)
 {
     struct reduction x = {.m = begin(c, timeout_us), .mine = mine, .out = out, .n = n};
     int32_t most = 1;
@@ -224,13 +253,15 @@ static enum err shm_all_reduce(struct trn_coll *c, const struct coll_cut *cut, c
     int64_t at_once = trn_shm_seg_slot_bytes(x.m->seg) / (4 * most);
     int64_t one_step = (c->size == 2 ? ONE_STEP_BYTES_PAIR : ONE_STEP_BYTES) / (4 * most);
     if (n <= MIN(one_step, at_once)) return n ? reduce_in_one_step(&x, 0, n) : OK;
-    for (int64_t lo = 0; lo < n && !rc; lo += at_once) rc = reduce_by_slices(&x, lo, MIN(n - lo, at_once));
+    for (int64_t lo = 0; lo < n && !rc; lo += at_once)
+        rc = reduce_by_slices(&x, lo, MIN(n - lo, at_once));
     return rc;
 }
 
 /* ---- messages ---- */
 
-/* One end of a ring: the bytes, where this end stands, how far it may go before looking at the other end again. */
+/* One end of a ring: the bytes, where this end stands, how far it may go before looking at the
+ * other end again. */
 struct ring_end {
     unsigned char *data;
     uint32_t size, at;
@@ -252,14 +283,17 @@ static void ring_take(struct ring_end *e, void *to, uint32_t n)
     e->at += n;
 }
 
-static struct ring_end ring_of(struct shm_coll *m, int32_t from, int32_t to, struct trn_shm_flag *own)
+static struct ring_end ring_of(struct shm_coll *m, int32_t from, int32_t to,
+                               struct trn_shm_flag *own)
 {
     return (struct ring_end){trn_shm_seg_ring(m->seg, from, to), trn_shm_seg_ring_bytes(m->seg),
                              atomic_load_explicit(&own->value, memory_order_relaxed)};
 }
 
-/* Pieces of a quarter of the ring: one end fills while the other drains, and the two waits cannot block each other. */
-static enum err shm_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
+/* Pieces of a quarter of the ring: one end fills while the other drains, and the two waits cannot
+ * block each other. */
+static enum err shm_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes,
+                         int64_t timeout_us)
 {
     struct shm_coll *m = begin(c, timeout_us);
     struct trn_shm_flag *written = trn_shm_seg_written(m->seg, c->rank, to);
@@ -282,7 +316,8 @@ static enum err shm_send(struct trn_coll *c, int32_t to, const void *data, int64
     return OK;
 }
 
-static enum err shm_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
+static enum err shm_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes,
+                         int64_t timeout_us)
 {
     struct shm_coll *m = begin(c, timeout_us);
     struct trn_shm_flag *written = trn_shm_seg_written(m->seg, from, c->rank);
@@ -325,7 +360,8 @@ static const struct trn_coll_ops shm_ops = {
     .all_reduce = shm_all_reduce,
 };
 
-enum err trn_coll_shm_open(struct trn_coll **out, const char *name, int32_t rank, int32_t size, int64_t timeout_us)
+enum err trn_coll_shm_open(struct trn_coll **out, const char *name, int32_t rank, int32_t size,
+                           int64_t timeout_us)
 {
     struct trn_shm_seg *seg;
     enum err rc = trn_shm_seg_open(&seg, name, rank, size, timeout_us);

@@ -1,6 +1,7 @@
 /* mpi_env.c: entering and leaving MPI, and where this rank stands.
  *
- * MPI is entered with THREAD_SERIALIZED: one thread does all MPI, but it need not be the process's first. */
+ * MPI is entered with THREAD_SERIALIZED: one thread does all MPI, but it need not be the process's
+ * first. */
 #include "transport/coll_open.h"
 
 #include "transport/mpi_impl.h"
@@ -14,8 +15,14 @@ static struct {
     bool may_spin;
 } env = {.comm = MPI_COMM_NULL};
 
-MPI_Comm trn_mpi_env_comm(void) { return env.comm; }
-bool trn_mpi_env_may_spin(void) { return env.may_spin; }
+MPI_Comm trn_mpi_env_comm(void)
+{
+    return env.comm;
+}
+bool trn_mpi_env_may_spin(void)
+{
+    return env.may_spin;
+}
 
 enum err trn_mpi_env_error(int code, const char *call)
 {
@@ -34,12 +41,14 @@ static enum err host_init(void)
     CPU_ZERO(&mine);
     sched_getaffinity(0, sizeof mine, &mine);
     enum err rc;
-    TRY(trn_mpi_env_error(MPI_Comm_split_type(env.comm, MPI_COMM_TYPE_SHARED, env.rank, MPI_INFO_NULL, &host),
-                          "MPI_Comm_split_type"));
+    TRY(trn_mpi_env_error(
+        MPI_Comm_split_type(env.comm, MPI_COMM_TYPE_SHARED, env.rank, MPI_INFO_NULL, &host),
+        "MPI_Comm_split_type"));
     TRY(trn_mpi_env_error(MPI_Comm_rank(host, &rank), "MPI_Comm_rank"));
     TRY(trn_mpi_env_error(MPI_Comm_size(host, &size), "MPI_Comm_size"));
     TRY(trn_mpi_env_error(MPI_Bcast(&first, 1, MPI_INT, 0, host), "MPI_Bcast"));
-    TRY(trn_mpi_env_error(MPI_Allreduce(&mine, &all, (int)sizeof all, MPI_BYTE, MPI_BOR, host), "MPI_Allreduce"));
+    TRY(trn_mpi_env_error(MPI_Allreduce(&mine, &all, (int)sizeof all, MPI_BYTE, MPI_BOR, host),
+                          "MPI_Allreduce"));
     env.host_rank = rank;
     env.host_size = size;
     env.host_first = first;
@@ -56,9 +65,11 @@ enum err trn_mpi_env_init(int32_t *rank, int32_t *size)
     if (env.comm == MPI_COMM_NULL) {
         TRY(trn_mpi_env_error(MPI_Initialized(&done), "MPI_Initialized"));
         if (!done)
-            TRY(trn_mpi_env_error(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread"));
+            TRY(trn_mpi_env_error(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided),
+                                  "MPI_Init_thread"));
         TRY(trn_mpi_env_error(MPI_Comm_dup(MPI_COMM_WORLD, &env.comm), "MPI_Comm_dup"));
-        TRY(trn_mpi_env_error(MPI_Comm_set_errhandler(env.comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler"));
+        TRY(trn_mpi_env_error(MPI_Comm_set_errhandler(env.comm, MPI_ERRORS_RETURN),
+                              "MPI_Comm_set_errhandler"));
         TRY(trn_mpi_env_error(MPI_Comm_rank(env.comm, &r), "MPI_Comm_rank"));
         TRY(trn_mpi_env_error(MPI_Comm_size(env.comm, &n), "MPI_Comm_size"));
         env.rank = r;
@@ -94,7 +105,8 @@ int32_t trn_mpi_env_detect(int32_t *rank, int32_t *size)
 {
     int32_t r, n, unused;
     bool mpirun = read_int("OMPI_COMM_WORLD_RANK", &r) && read_int("OMPI_COMM_WORLD_SIZE", &n);
-    /* PMIX_RANK is what tells a step of `srun --mpi=pmix` from the script of a batch job, which has SLURM_* too. */
+    /* PMIX_RANK is what tells a step of `srun --mpi=pmix` from the script of a batch job, which has
+     * SLURM_* too. */
     bool srun = !mpirun && read_int("PMIX_RANK", &unused) && read_int("SLURM_PROCID", &r) &&
                 (read_int("SLURM_STEP_NUM_TASKS", &n) || read_int("SLURM_NTASKS", &n));
     if ((!mpirun && !srun) || n < 1 || r >= n) return 0;
@@ -106,7 +118,8 @@ int32_t trn_mpi_env_detect(int32_t *rank, int32_t *size)
 enum err trn_mpi_env_host(int32_t *host_rank, int32_t *host_size, int32_t *host_first)
 {
     if (env.comm == MPI_COMM_NULL)
-        return err_raise(ERR_MPI, "the MPI environment is not initialised: trn_mpi_env_init comes first");
+        return err_raise(ERR_MPI,
+                         "the MPI environment is not initialised: trn_mpi_env_init comes first");
     *host_rank = env.host_rank;
     *host_size = env.host_size;
     *host_first = env.host_first;

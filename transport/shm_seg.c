@@ -1,72 +1,49 @@
 /* shm_seg.c: see shm_seg.h.
  *
- * Memory: head, flags, two slots per rank, one ring per ordered pair. All of it is reserved when it is created, because
- * a full /dev/shm kills the process that touches a page too many instead of returning an error.
- * Life: rank 0 creates the name, waits for all, removes it. A name that already exists is therefore of a group that died
- * while gathering; rank 0 replaces it, and attachers pass over it because its creator is gone.
- * Sleeping: a waiter counts itself in `sleepers`, looks again, sleeps; the poster raises, then looks at `sleepers`: both
- * sequentially consistent, so one of them sees the other. Sleeps are cut in slices to look whether the peer still lives. */
-#include "transport/shm_seg.h"
+ * Memory: head, flags, two slots per rank, one ring per ordered pair. All of it is reserved when it
+ * is created, because a full /dev/shm kills the process that touches a page too many instead of
+ * returning an error.
+ *
+ * Life: rank 0 creates the name, waits for all, removes it. A name that already exists is therefore
+ * of a group that died while gathering; rank 0 replaces it, and attachers pass over it because its
+ * creator is gone. */
+#include "transport/shm_impl.h"
 
 #include "base/clock.h"
-#include "transport/coll.h"
-#include "transport/coll_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
     MAGIC = 0x54534d31,
-    SPIN_US = 50,
-    N_YIELD = 8,       /* instead of spinning, where that cannot help */
-    SLICE_US = 50000,  /* between looks at a peer that is waited for */
-    SLOTS_TOTAL = 8 << 20, SLOT_MIN = 64 << 10, SLOT_MAX = 512 << 10,
-    RINGS_TOTAL = 16 << 20, RING_MIN = 4 << 10, RING_MAX = 1 << 20
+    SLOTS_TOTAL = 8 << 20,
+    SLOT_MIN = 64 << 10,
+    SLOT_MAX = 512 << 10,
+    RINGS_TOTAL = 16 << 20,
+    RING_MIN = 4 << 10,
+    RING_MAX = 1 << 20
 };
 
-_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "flags are shared between processes");
+int64_t trn_shm_seg_slot_bytes(const struct trn_shm_seg *s)
+{
+    return s->slot_bytes;
+}
 
-struct seg_rank {
-    struct trn_shm_flag step;
-    struct trn_shm_flag present; /* 1: attached */
-    _Atomic uint32_t left;
-    _Atomic int32_t cpu; /* where it was at its last post */
-    /* written before `present` */
-    int32_t pid;
-    uint64_t started, pid_ns;
-    cpu_set_t cpus; /* it may run on these */
-};
+uint32_t trn_shm_seg_ring_bytes(const struct trn_shm_seg *s)
+{
+    return s->ring_bytes;
+}
 
-struct seg_head {
-    _Atomic uint32_t magic; /* set last by rank 0 */
-    int32_t size;
-    struct trn_shm_flag go; /* 1: all are attached */
-    struct seg_rank rank[COLL_MAX_RANKS];
-};
-
-struct trn_shm_seg {
-    int32_t rank, size;
-    bool may_spin, signed_in;
-    int64_t slot_bytes, total_bytes;
-    uint32_t ring_bytes;
-    struct seg_head *head;
-    struct trn_shm_flag *ring_flags; /* [(from * size + to) * 2]: written, read */
-    unsigned char *slots, *rings;
-    char path[80];
-};
-
-int64_t trn_shm_seg_slot_bytes(const struct trn_shm_seg *s) { return s->slot_bytes; }
-uint32_t trn_shm_seg_ring_bytes(const struct trn_shm_seg *s) { return s->ring_bytes; }
-struct trn_shm_flag *trn_shm_seg_step(struct trn_shm_seg *s, int32_t rank) { return &s->head->rank[rank].step; }
+struct trn_shm_flag *trn_shm_seg_step(struct trn_shm_seg *s, int32_t rank)
+{
+    return &s->head->rank[rank].step;
+}
 
 unsigned char *trn_shm_seg_slot(struct trn_shm_seg *s, int32_t rank, uint32_t parity)
 {
@@ -86,114 +63,6 @@ struct trn_shm_flag *trn_shm_seg_read(struct trn_shm_seg *s, int32_t from, int32
 unsigned char *trn_shm_seg_ring(struct trn_shm_seg *s, int32_t from, int32_t to)
 {
     return s->rings + (int64_t)(from * s->size + to) * s->ring_bytes;
-}
-
-/* ---- is a process there ---- */
-
-/* The start time of a process in clock ticks after boot; 0: it is gone or a zombie; UINT64_MAX: cannot be known. */
-static uint64_t start_of(int32_t pid)
-{
-    char path[32], text[1024];
-    unsigned long long started = 0;
-    char state = 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno == ENOENT && !access("/proc/self/stat", R_OK) ? 0 : UINT64_MAX;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return n < 0 && errno == ESRCH ? 0 : UINT64_MAX;
-    text[n] = 0;
-    const char *p = strrchr(text, ')'); /* the name before it may hold anything */
-    if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
-                     &started) != 2)
-        return UINT64_MAX;
-    return state == 'Z' || state == 'X' ? 0 : started;
-}
-
-static uint64_t own_pid_ns(void)
-{
-    struct stat st;
-    return stat("/proc/self/ns/pid", &st) ? 0 : (uint64_t)st.st_ino;
-}
-
-/* False only when the process that attached as r is known to be gone: pids of another namespace say nothing. */
-static bool lives(const struct trn_shm_seg *s, int32_t r)
-{
-    const struct seg_rank *him = &s->head->rank[r];
-    if (him->pid_ns != own_pid_ns()) return true;
-    uint64_t now = start_of(him->pid);
-    return now == UINT64_MAX || him->started == UINT64_MAX || (now && now == him->started);
-}
-
-/* ---- flags ---- */
-
-static void futex_wait(_Atomic uint32_t *at, uint32_t seen, int64_t us)
-{
-    struct timespec ts = {us / 1000000, us % 1000000 * 1000};
-    syscall(SYS_futex, at, FUTEX_WAIT, seen, &ts, NULL, 0);
-}
-
-static void wake(struct trn_shm_flag *f)
-{
-    if (atomic_load(&f->sleepers)) syscall(SYS_futex, &f->value, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
-}
-
-void trn_shm_seg_post(struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t value)
-{
-    atomic_store_explicit(&s->head->rank[s->rank].cpu, sched_getcpu(), memory_order_relaxed);
-    atomic_store(&f->value, value);
-    wake(f);
-}
-
-/* Spinning helps only while the rank waited for runs elsewhere; on one processor it would keep that rank from running. */
-static bool may_spin(const struct trn_shm_seg *s, int32_t rank)
-{
-    return s->may_spin && atomic_load_explicit(&s->head->rank[rank].cpu, memory_order_relaxed) != sched_getcpu();
-}
-
-static bool spin(const struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t target, int32_t rank)
-{
-    int n_yield = 0;
-    for (int64_t end = 0, now = 0; now <= end && n_yield < N_YIELD; now = clock_us()) {
-        if (!end) end = clock_us() + SPIN_US;
-        if (!may_spin(s, rank)) {
-            sched_yield();
-            n_yield++;
-        }
-        for (int i = 0; i < 32; i++) {
-            if (trn_shm_flag_reached(f, target)) return true;
-            trn_coll_pause();
-        }
-    }
-    return false;
-}
-
-/* Sleep until the flag moves or for a slice; what is known of the peer then. */
-static enum trn_shm_wait sleep_once(struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t target, int32_t rank,
-                                    int64_t until_us)
-{
-    uint32_t seen = atomic_load(&f->value);
-    if ((int32_t)(seen - target) >= 0) return SHM_REACHED;
-    bool left = rank >= 0 && atomic_load(&s->head->rank[rank].left);
-    bool ended = !left && rank >= 0 && atomic_load(&s->head->rank[rank].present.value) && !lives(s, rank);
-    if (left || ended) /* its last post came before its end: look once more */
-        return trn_shm_flag_reached(f, target) ? SHM_REACHED : left ? SHM_LEFT : SHM_ENDED;
-    int64_t now = clock_us();
-    if (now >= until_us) return SHM_LATE;
-    futex_wait(&f->value, seen, MIN(until_us - now, SLICE_US));
-    return trn_shm_flag_reached(f, target) ? SHM_REACHED : SHM_LATE;
-}
-
-enum trn_shm_wait trn_shm_seg_wait(struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t target, int32_t rank,
-                                   int64_t until_us)
-{
-    enum trn_shm_wait w;
-    if (trn_shm_flag_reached(f, target) || spin(s, f, target, rank)) return SHM_REACHED;
-    atomic_fetch_add(&f->sleepers, 1);
-    do w = sleep_once(s, f, target, rank, until_us);
-    while (w == SHM_LATE && clock_us() < until_us);
-    atomic_fetch_sub(&f->sleepers, 1);
-    return w;
 }
 
 /* ---- life ---- */
@@ -217,8 +86,8 @@ static struct trn_shm_seg *layout(const char *name, int32_t rank, int32_t size)
     s->size = size;
     s->slot_bytes = power_of_two_below(CLAMP(SLOTS_TOTAL / (2 * size), SLOT_MIN, SLOT_MAX));
     s->ring_bytes = power_of_two_below(CLAMP(RINGS_TOTAL / (size * size), RING_MIN, RING_MAX));
-    s->total_bytes = ROUND_UP((int64_t)sizeof(struct seg_head), 4096) + flags_bytes(size) + 2 * size * s->slot_bytes +
-                     (int64_t)size * size * s->ring_bytes;
+    s->total_bytes = ROUND_UP((int64_t)sizeof(struct trn_shm_head), 4096) + flags_bytes(size) +
+                     2 * size * s->slot_bytes + (int64_t)size * size * s->ring_bytes;
     snprintf(s->path, sizeof s->path, "/tessera-%s", name);
     return s;
 }
@@ -229,7 +98,7 @@ static bool map(struct trn_shm_seg *s, int fd)
     if (p == MAP_FAILED) return false;
     unsigned char *at = p;
     s->head = p;
-    at += ROUND_UP(sizeof(struct seg_head), 4096);
+    at += ROUND_UP(sizeof(struct trn_shm_head), 4096);
     s->ring_flags = (struct trn_shm_flag *)(void *)at;
     at += flags_bytes(s->size);
     s->slots = at;
@@ -239,16 +108,17 @@ static bool map(struct trn_shm_seg *s, int fd)
 
 static void sign_in(struct trn_shm_seg *s)
 {
-    struct seg_rank *me = &s->head->rank[s->rank];
+    struct trn_shm_rank *me = &s->head->rank[s->rank];
     me->pid = getpid();
-    me->started = start_of(me->pid);
-    me->pid_ns = own_pid_ns();
+    me->started = trn_shm_start_of(me->pid);
+    me->pid_ns = trn_shm_pid_ns();
     CPU_ZERO(&me->cpus);
     sched_getaffinity(0, sizeof me->cpus, &me->cpus);
     s->signed_in = true;
 }
 
-/* Is there a processor for each rank, among all that some rank may run on? Asked when all have signed in. */
+/* Is there a processor for each rank, among all that some rank may run on? Asked when all have
+ * signed in. */
 static bool enough_cpus(const struct trn_shm_seg *s)
 {
     cpu_set_t all;
@@ -260,8 +130,11 @@ static bool enough_cpus(const struct trn_shm_seg *s)
 static enum err create(struct trn_shm_seg *s)
 {
     int fd = shm_open(s->path, O_CREAT | O_EXCL | O_RDWR, 0600);
-    if (fd < 0 && errno == EEXIST && !shm_unlink(s->path)) fd = shm_open(s->path, O_CREAT | O_EXCL | O_RDWR, 0600);
-    if (fd < 0) return err_raise(ERR_SYSTEM, "shared memory %s cannot be created: %s", s->path, strerror(errno));
+    if (fd < 0 && errno == EEXIST && !shm_unlink(s->path))
+        fd = shm_open(s->path, O_CREAT | O_EXCL | O_RDWR, 0600);
+    if (fd < 0)
+        return err_raise(ERR_SYSTEM, "shared memory %s cannot be created: %s", s->path,
+                         strerror(errno));
     int e;
     do e = posix_fallocate(fd, 0, s->total_bytes);
     while (e == EINTR);
@@ -269,8 +142,10 @@ static enum err create(struct trn_shm_seg *s)
     close(fd);
     if (e) {
         shm_unlink(s->path);
-        return err_raise(ERR_SYSTEM, "shared memory %s: %lld bytes are not to be had: %s (is /dev/shm large enough?)",
-                         s->path, (long long)s->total_bytes, strerror(e));
+        return err_raise(
+            ERR_SYSTEM,
+            "shared memory %s: %lld bytes are not to be had: %s (is /dev/shm large enough?)",
+            s->path, (long long)s->total_bytes, strerror(e));
     }
     s->head->size = s->size;
     sign_in(s);
@@ -279,12 +154,14 @@ static enum err create(struct trn_shm_seg *s)
     return OK;
 }
 
-static enum err not_in_time(const struct trn_shm_seg *s, enum trn_shm_wait w, int32_t rank, int64_t timeout_us)
+static enum err not_in_time(const struct trn_shm_seg *s, enum trn_shm_wait w, int32_t rank,
+                            int64_t timeout_us)
 {
     if (w == SHM_ENDED || w == SHM_LEFT)
-        return err_raise(ERR_PEER_LOST, "shared memory %s: rank %d ended while the group gathered", s->path, rank);
-    return err_raise(ERR_DEADLINE, "shared memory %s: rank %d has not come within %.3g s", s->path, rank,
-                     (double)timeout_us / 1e6);
+        return err_raise(ERR_PEER_LOST, "shared memory %s: rank %d ended while the group gathered",
+                         s->path, rank);
+    return err_raise(ERR_DEADLINE, "shared memory %s: rank %d has not come within %.3g s", s->path,
+                     rank, (double)timeout_us / 1e6);
 }
 
 static enum err gather(struct trn_shm_seg *s, int64_t until_us, int64_t timeout_us)
@@ -296,8 +173,10 @@ static enum err gather(struct trn_shm_seg *s, int64_t until_us, int64_t timeout_
         if (w) rc = not_in_time(s, w, r, timeout_us);
     }
     shm_unlink(s->path);
-    if (rc) atomic_store(&s->head->rank[0].left, 1);
-    else trn_shm_seg_post(s, &s->head->go, 1);
+    if (rc)
+        atomic_store(&s->head->rank[0].left, 1);
+    else
+        trn_shm_seg_post(s, &s->head->go, 1);
     return rc;
 }
 
@@ -307,20 +186,23 @@ static enum err look(struct trn_shm_seg *s, int fd, bool *again)
     struct stat st;
     enum err rc = OK;
     *again = true;
-    if (fstat(fd, &st)) return err_raise(ERR_SYSTEM, "shared memory %s: fstat: %s", s->path, strerror(errno));
+    if (fstat(fd, &st))
+        return err_raise(ERR_SYSTEM, "shared memory %s: fstat: %s", s->path, strerror(errno));
     if (st.st_uid != geteuid())
-        return err_raise(ERR_SYSTEM, "shared memory %s belongs to user %u, not to this one", s->path, st.st_uid);
+        return err_raise(ERR_SYSTEM, "shared memory %s belongs to user %u, not to this one",
+                         s->path, st.st_uid);
     if (st.st_size < (off_t)sizeof *s->head) return OK;
     s->head = mmap(NULL, sizeof *s->head, PROT_READ, MAP_SHARED, fd, 0);
     if (s->head == MAP_FAILED) {
         s->head = NULL;
         return OK;
     }
-    if (atomic_load(&s->head->magic) == MAGIC && lives(s, 0)) {
+    if (atomic_load(&s->head->magic) == MAGIC && trn_shm_lives(s, 0)) {
         *again = false;
         if (s->head->size != s->size)
-            rc = err_raise(ERR_BAD_CONFIG, "shared memory %s is of a group of %d ranks, this rank expects %d", s->path,
-                           s->head->size, s->size);
+            rc = err_raise(ERR_BAD_CONFIG,
+                           "shared memory %s is of a group of %d ranks, this rank expects %d",
+                           s->path, s->head->size, s->size);
     }
     munmap(s->head, sizeof *s->head);
     s->head = NULL;
@@ -332,10 +214,13 @@ static enum err try_attach(struct trn_shm_seg *s, bool *again)
     *again = true;
     int fd = shm_open(s->path, O_RDWR, 0600);
     if (fd < 0 && errno == ENOENT) return OK;
-    if (fd < 0) return err_raise(ERR_SYSTEM, "shared memory %s cannot be opened: %s", s->path, strerror(errno));
+    if (fd < 0)
+        return err_raise(ERR_SYSTEM, "shared memory %s cannot be opened: %s", s->path,
+                         strerror(errno));
     enum err rc = look(s, fd, again);
     if (!rc && !*again && !map(s, fd))
-        rc = err_raise(ERR_SYSTEM, "shared memory %s cannot be mapped: %s", s->path, strerror(errno));
+        rc = err_raise(ERR_SYSTEM, "shared memory %s cannot be mapped: %s", s->path,
+                       strerror(errno));
     close(fd);
     return rc;
 }
@@ -351,7 +236,8 @@ static enum err attach(struct trn_shm_seg *s, int64_t until_us, int64_t timeout_
         clock_sleep_us(nap);
     }
     if (atomic_load(&s->head->rank[s->rank].present.value))
-        return err_raise(ERR_BAD_CONFIG, "shared memory %s: rank %d is there already", s->path, s->rank);
+        return err_raise(ERR_BAD_CONFIG, "shared memory %s: rank %d is there already", s->path,
+                         s->rank);
     sign_in(s);
     trn_shm_seg_post(s, &s->head->rank[s->rank].present, 1);
     enum trn_shm_wait w = trn_shm_seg_wait(s, &s->head->go, 1, 0, until_us);
@@ -359,15 +245,19 @@ static enum err attach(struct trn_shm_seg *s, int64_t until_us, int64_t timeout_
     return w ? not_in_time(s, w, 0, timeout_us) : OK;
 }
 
-enum err trn_shm_seg_open(struct trn_shm_seg **out, const char *name, int32_t rank, int32_t size, int64_t timeout_us)
+enum err trn_shm_seg_open(struct trn_shm_seg **out, const char *name, int32_t rank, int32_t size,
+                          int64_t timeout_us)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
     size_t n = strlen(name);
     if (n < 1 || n > 64 || strspn(name, allowed) != n)
-        return err_raise(ERR_BAD_CONFIG, "'%s' cannot name shared memory: 1 to 64 of A-Z a-z 0-9 _ - needed", name);
+        return err_raise(ERR_BAD_CONFIG,
+                         "'%s' cannot name shared memory: 1 to 64 of A-Z a-z 0-9 _ - needed", name);
     if (size < 1 || size > COLL_MAX_RANKS || rank < 0 || rank >= size)
-        return err_raise(ERR_BAD_CONFIG, "rank %d of a shared memory group of %d: at most %d ranks, counted from 0", rank,
-                         size, COLL_MAX_RANKS);
+        return err_raise(ERR_BAD_CONFIG,
+                         "rank %d of a shared memory group of %d: at most %d ranks, counted from 0",
+                         rank, size, COLL_MAX_RANKS);
     struct trn_shm_seg *s = layout(name, rank, size);
     timeout_us = CLAMP(timeout_us, 0, (int64_t)365 * 24 * 3600 * 1000000);
     int64_t until_us = clock_us() + timeout_us;
@@ -386,10 +276,10 @@ void trn_shm_seg_close(struct trn_shm_seg *s)
     if (!s) return;
     if (s->signed_in) {
         atomic_store(&s->head->rank[s->rank].left, 1);
-        wake(&s->head->rank[s->rank].step);
+        trn_shm_flag_wake(&s->head->rank[s->rank].step);
         for (int32_t r = 0; r < s->size; r++) {
-            wake(trn_shm_seg_written(s, s->rank, r));
-            wake(trn_shm_seg_read(s, r, s->rank));
+            trn_shm_flag_wake(trn_shm_seg_written(s, s->rank, r));
+            trn_shm_flag_wake(trn_shm_seg_read(s, r, s->rank));
         }
     }
     if (s->head) munmap(s->head, (size_t)s->total_bytes);

@@ -18,7 +18,8 @@ static void numbers_come_back_little_endian(void **state)
     buf_u32(&b, 0xdeadbeef);
     buf_u64(&b, 0x0102030405060708u);
     buf_f32(&b, -1.5f);
-    static const uint8_t want[] = {0xfe, 0x34, 0x12, 0xef, 0xbe, 0xad, 0xde, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0xc0, 0xbf};
+    static const uint8_t want[] = {0xfe, 0x34, 0x12, 0xef, 0xbe, 0xad, 0xde, 8,    7,   6,
+                                   5,    4,    3,    2,    1,    0,    0,    0xc0, 0xbf};
     assert_int_equal(b.len, sizeof want);
     assert_memory_equal(b.data, want, sizeof want);
     struct rd r = rd_of(b.data, b.len);

@@ -1,4 +1,5 @@
-/* test_clock_rng.c: the clock goes forward; randomness is a pure function with the range it claims. */
+/* test_clock_rng.c: the clock goes forward; randomness is a pure function with the range it claims.
+ */
 #include "base/clock.h"
 #include "base/rng.h"
 
@@ -34,7 +35,8 @@ static void every_counter_matters(void **state)
     (void)state;
     uint64_t x = rng_at(1, 2, 3, 4);
     assert_true(x == rng_at(1, 2, 3, 4));
-    assert_true(x != rng_at(2, 2, 3, 4) && x != rng_at(1, 3, 3, 4) && x != rng_at(1, 2, 4, 4) && x != rng_at(1, 2, 3, 5));
+    assert_true(x != rng_at(2, 2, 3, 4) && x != rng_at(1, 3, 3, 4) && x != rng_at(1, 2, 4, 4) &&
+                x != rng_at(1, 2, 3, 5));
     assert_true(x != rng_at(1, 3, 2, 4) && x != rng_at(1, 4, 3, 2)); /* and its place */
 }
 

@@ -33,7 +33,8 @@ static const struct conf_opt table_b[] = {
     {NULL, CONF_FLAG, 0, NULL, 0, 0, NULL, NULL},
 };
 static const struct conf_opt *const groups[] = {table_a, table_b, NULL};
-static const struct conf_table table = {"try", "try MODEL [FILE] [options]", "Tries.", groups, 0, 2};
+static const struct conf_table table = {"try", "try MODEL [FILE] [options]", "Tries.", groups, 0,
+                                        2};
 
 static struct opts o;
 static const char *args[2];
@@ -67,7 +68,9 @@ static void defaults_hold_when_nothing_is_said(void **state)
 static void both_spellings_set_every_type(void **state)
 {
     (void)state;
-    assert_int_equal(parse("--fast", "--threads", "8", "--cache-size=512M", "--rate", "0.25", "--model=x", "--mode", "off"), OK);
+    assert_int_equal(parse("--fast", "--threads", "8", "--cache-size=512M", "--rate", "0.25",
+                           "--model=x", "--mode", "off"),
+                     OK);
     assert_true(o.fast);
     assert_int_equal(o.threads, 8);
     assert_int_equal(o.cache, 512 << 20);
@@ -105,7 +108,8 @@ static void environment_stands_between_default_and_argument(void **state)
     assert_int_equal(o.cache, 1024);
     setenv("TESSERA_THREADS", "many", 1);
     assert_int_equal(parse("--fast"), ERR_BAD_CONFIG);
-    assert_string_equal(err_text(), "environment TESSERA_THREADS: --threads: 'many' is not a number");
+    assert_string_equal(err_text(),
+                        "environment TESSERA_THREADS: --threads: 'many' is not a number");
     unsetenv("TESSERA_THREADS");
     unsetenv("TESSERA_CACHE_SIZE");
 }
@@ -124,10 +128,20 @@ static void help_is_seen_anywhere_and_nothing_else_is_checked(void **state)
 static void sizes_are_binary_and_whole(void **state)
 {
     (void)state;
-    static const struct { const char *s; int64_t want; } good[] = {
-        {"0", 0}, {"17", 17}, {"1k", 1024}, {"1K", 1024}, {"1.5M", 3 << 19}, {"8G", (int64_t)8 << 30},
-        {"2GiB", (int64_t)2 << 30}, {"2GB", (int64_t)2 << 30}, {"1T", (int64_t)1 << 40}};
-    static const char *const bad[] = {"", "x", "-1", "1X", "1Gx", "1 G", "1e30", "nan", "9000000000T", "inf"};
+    static const struct {
+        const char *s;
+        int64_t want;
+    } good[] = {{"0", 0},
+                {"17", 17},
+                {"1k", 1024},
+                {"1K", 1024},
+                {"1.5M", 3 << 19},
+                {"8G", (int64_t)8 << 30},
+                {"2GiB", (int64_t)2 << 30},
+                {"2GB", (int64_t)2 << 30},
+                {"1T", (int64_t)1 << 40}};
+    static const char *const bad[] = {"",    "x",    "-1",  "1X",          "1Gx",
+                                      "1 G", "1e30", "nan", "9000000000T", "inf"};
     int64_t v;
     for (size_t i = 0; i < COUNT_OF(good); i++) {
         assert_int_equal(conf_size(good[i].s, &v), OK);
@@ -135,7 +149,8 @@ static void sizes_are_binary_and_whole(void **state)
     }
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         v = 77;
-        if (conf_size(bad[i], &v) != ERR_BAD_CONFIG) fail_msg("'%s' was taken as %lld", bad[i], (long long)v);
+        if (conf_size(bad[i], &v) != ERR_BAD_CONFIG)
+            fail_msg("'%s' was taken as %lld", bad[i], (long long)v);
         assert_int_equal(v, 77);
     }
     assert_int_equal(conf_size("8X", &v), ERR_BAD_CONFIG);
@@ -160,7 +175,8 @@ static void every_refusal_names_the_option_and_the_value(void **state)
     REFUSED("--threads: '' is not a number", "--threads=");
     REFUSED("--threads: '3y' is not a number", "--threads=3y");
     REFUSED("--threads: '2.5' is not a whole number", "--threads=2.5");
-    REFUSED("--threads: '99999999999999999999' is not a whole number", "--threads=99999999999999999999");
+    REFUSED("--threads: '99999999999999999999' is not a whole number",
+            "--threads=99999999999999999999");
     REFUSED("--threads: 0 is outside 1..64", "--threads=0");
     REFUSED("--threads: -3 is outside 1..64", "--threads", "-3");
     REFUSED("--threads: 65 is outside 1..64", "--threads=65");
@@ -199,8 +215,16 @@ static void help_page_lists_every_option_with_its_default(void **state)
     rewind(f);
     text[fread(text, 1, sizeof text - 1, f)] = 0;
     fclose(f);
-    static const char *const parts[] = {"usage: tessera try MODEL [FILE] [options]", "Tries.", "--fast ", "--threads N",
-                                        "[2]", "--cache-size SIZE", "[1G]", "--mode on|off|auto", "[auto]", "--help"};
+    static const char *const parts[] = {"usage: tessera try MODEL [FILE] [options]",
+                                        "Tries.",
+                                        "--fast ",
+                                        "--threads N",
+                                        "[2]",
+                                        "--cache-size SIZE",
+                                        "[1G]",
+                                        "--mode on|off|auto",
+                                        "[auto]",
+                                        "--help"};
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         if (!strstr(text, parts[i])) fail_msg("no '%s' in:\n%s", parts[i], text);
 }

@@ -44,10 +44,14 @@ static void radius_grows_with_the_code(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT_OF(all); i++) {
-        enum err_radius want = all[i] < 32 ? RADIUS_REQUEST : all[i] < 64 ? RADIUS_LINK : all[i] < 128 ? RADIUS_REPLICA : RADIUS_PROCESS;
+        enum err_radius want = all[i] < 32    ? RADIUS_REQUEST
+                               : all[i] < 64  ? RADIUS_LINK
+                               : all[i] < 128 ? RADIUS_REPLICA
+                                              : RADIUS_PROCESS;
         assert_int_equal(err_radius(all[i]), want);
     }
-    assert_int_equal(err_radius((enum err)9999), RADIUS_PROCESS); /* what nobody knows is taken seriously */
+    assert_int_equal(err_radius((enum err)9999),
+                     RADIUS_PROCESS); /* what nobody knows is taken seriously */
 }
 
 static void raise_records_and_returns(void **state)
@@ -55,7 +59,8 @@ static void raise_records_and_returns(void **state)
     (void)state;
     assert_int_equal(err_raise(ERR_IO, "%s: %d bytes", "f", 3), ERR_IO);
     assert_string_equal(err_text(), "f: 3 bytes");
-    assert_int_equal(err_raise(ERR_IO, "again: %s", err_text()), ERR_IO); /* its own last sentence as argument */
+    assert_int_equal(err_raise(ERR_IO, "again: %s", err_text()),
+                     ERR_IO); /* its own last sentence as argument */
     assert_string_equal(err_text(), "again: f: 3 bytes");
     assert_int_equal(err_prefix(ERR_BAD_FILE, "file %d", 9), ERR_BAD_FILE);
     assert_string_equal(err_text(), "file 9: again: f: 3 bytes");
@@ -72,7 +77,8 @@ static void long_sentences_are_cut_not_overrun(void **state)
     assert_int_equal(err_prefix(ERR_IO, "who"), ERR_IO);
     assert_memory_equal(err_text(), "who: aaa", 8);
     assert_in_range(strlen(err_text()), 500, 1023);
-    assert_int_equal(err_prefix(ERR_IO, "%s", big), ERR_IO); /* no room for anything before it: it stays */
+    assert_int_equal(err_prefix(ERR_IO, "%s", big),
+                     ERR_IO); /* no room for anything before it: it stays */
     assert_memory_equal(err_text(), "who: aaa", 8);
 }
 

@@ -12,7 +12,10 @@
 
 #include <cmocka.h>
 
-static void *as_msg(size_t i) { return (void *)(i + 1); } /* never dereferenced */
+static void *as_msg(size_t i)
+{
+    return (void *)(i + 1);
+} /* never dereferenced */
 
 static void messages_leave_in_the_order_they_came(void **state)
 {

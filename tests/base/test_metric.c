@@ -24,7 +24,8 @@ static void counter_gets_total_and_common_labels(void **state)
     metric_add(&c, 40);
     metric_add(&c, 2);
     assert_string_equal(rendered(&b, (struct metric *[]){&c}, 1, "model_name=\"m\""),
-                        "# HELP x:tokens_total Tokens.\n# TYPE x:tokens_total counter\nx:tokens_total{model_name=\"m\"} 42\n");
+                        "# HELP x:tokens_total Tokens.\n# TYPE x:tokens_total "
+                        "counter\nx:tokens_total{model_name=\"m\"} 42\n");
     buf_free(&b);
 }
 
@@ -32,13 +33,15 @@ static void gauge_shows_its_last_value(void **state)
 {
     (void)state;
     struct buf b = {0};
-    struct metric g = {.name = "use", .help = "Use.", .kind = METRIC_GAUGE, .labels = "kind=\"kv\""};
+    struct metric g = {
+        .name = "use", .help = "Use.", .kind = METRIC_GAUGE, .labels = "kind=\"kv\""};
     metric_set(&g, 3);
     metric_set(&g, 0.125);
     assert_string_equal(rendered(&b, (struct metric *[]){&g}, 1, ""),
                         "# HELP use Use.\n# TYPE use gauge\nuse{kind=\"kv\"} 0.125\n");
     metric_set(&g, -2.5);
-    assert_non_null(strstr(rendered(&b, (struct metric *[]){&g}, 1, "a=\"1\""), "use{a=\"1\",kind=\"kv\"} -2.5\n"));
+    assert_non_null(strstr(rendered(&b, (struct metric *[]){&g}, 1, "a=\"1\""),
+                           "use{a=\"1\",kind=\"kv\"} -2.5\n"));
     buf_free(&b);
 }
 
@@ -47,16 +50,21 @@ static void histogram_buckets_are_cumulative_and_inclusive(void **state)
     (void)state;
     struct buf b = {0};
     static const double le[] = {0.1, 1, 10};
-    struct metric h = {.name = "t_seconds", .help = "Time.", .kind = METRIC_HISTOGRAM, .buckets = le, .n_buckets = 3};
+    struct metric h = {.name = "t_seconds",
+                       .help = "Time.",
+                       .kind = METRIC_HISTOGRAM,
+                       .buckets = le,
+                       .n_buckets = 3};
     metric_observe(&h, 0.1); /* on the bound: inside */
     metric_observe(&h, 0.5);
     metric_observe(&h, 0.5);
     metric_observe(&h, 99);
-    assert_string_equal(rendered(&b, (struct metric *[]){&h}, 1, "e=\"0\""),
-                        "# HELP t_seconds Time.\n# TYPE t_seconds histogram\n"
-                        "t_seconds_bucket{e=\"0\",le=\"0.1\"} 1\nt_seconds_bucket{e=\"0\",le=\"1\"} 3\n"
-                        "t_seconds_bucket{e=\"0\",le=\"10\"} 3\nt_seconds_bucket{e=\"0\",le=\"+Inf\"} 4\n"
-                        "t_seconds_sum{e=\"0\"} 100.100000\nt_seconds_count{e=\"0\"} 4\n");
+    assert_string_equal(
+        rendered(&b, (struct metric *[]){&h}, 1, "e=\"0\""),
+        "# HELP t_seconds Time.\n# TYPE t_seconds histogram\n"
+        "t_seconds_bucket{e=\"0\",le=\"0.1\"} 1\nt_seconds_bucket{e=\"0\",le=\"1\"} 3\n"
+        "t_seconds_bucket{e=\"0\",le=\"10\"} 3\nt_seconds_bucket{e=\"0\",le=\"+Inf\"} 4\n"
+        "t_seconds_sum{e=\"0\"} 100.100000\nt_seconds_count{e=\"0\"} 4\n");
     buf_free(&b);
 }
 
@@ -64,8 +72,10 @@ static void same_named_metrics_share_one_head(void **state)
 {
     (void)state;
     struct buf b = {0};
-    struct metric a = {.name = "done", .help = "Done.", .kind = METRIC_COUNTER, .labels = "why=\"stop\""};
-    struct metric c = {.name = "done", .help = "Done.", .kind = METRIC_COUNTER, .labels = "why=\"length\""};
+    struct metric a = {
+        .name = "done", .help = "Done.", .kind = METRIC_COUNTER, .labels = "why=\"stop\""};
+    struct metric c = {
+        .name = "done", .help = "Done.", .kind = METRIC_COUNTER, .labels = "why=\"length\""};
     metric_add(&c, 1);
     assert_string_equal(rendered(&b, (struct metric *[]){&a, &c}, 2, ""),
                         "# HELP done_total Done.\n# TYPE done_total counter\n"

@@ -14,8 +14,8 @@ enum { LONG_US = 30000000 };
 #define CHECK(x)                                                                                   \
     do {                                                                                           \
         if (!(x)) {                                                                                \
-            fprintf(stderr, "%s:%d: rank %d of %d (%s): not so: %s; last sentence: %s\n", __FILE__, __LINE__, c->rank, \
-                    c->size, c->ops->name, #x, err_text());                                        \
+            fprintf(stderr, "%s:%d: rank %d of %d (%s): not so: %s; last sentence: %s\n",          \
+                    __FILE__, __LINE__, c->rank, c->size, c->ops->name, #x, err_text());           \
             return false;                                                                          \
         }                                                                                          \
     } while (0)
@@ -38,15 +38,18 @@ static float node_value(uint64_t seed, int32_t a, int32_t b, int64_t i)
     return node_value(seed, a, m, i) + node_value(seed, m, b, i);
 }
 
-static void random_cut(struct coll_cut *cut, int32_t size, int32_t n_leaf, uint64_t seed, bool aligned)
+static void random_cut(struct coll_cut *cut, int32_t size, int32_t n_leaf, uint64_t seed,
+                       bool aligned)
 {
     cut->n_leaf = n_leaf;
     for (int32_t r = 0; r <= size; r++)
-        cut->bounds[r] = aligned ? (int32_t)((int64_t)n_leaf * r / size)
-                                 : (int32_t)(rng_at(seed, 1, (uint64_t)r, 0) % ((uint64_t)n_leaf + 1));
+        cut->bounds[r] = aligned
+                             ? (int32_t)((int64_t)n_leaf * r / size)
+                             : (int32_t)(rng_at(seed, 1, (uint64_t)r, 0) % ((uint64_t)n_leaf + 1));
     cut->bounds[0] = 0;
     cut->bounds[size] = n_leaf;
-    for (int32_t i = 1; i < size; i++) /* sort the inner bounds; equal ones leave a rank without leaves */
+    for (int32_t i = 1; i < size;
+         i++) /* sort the inner bounds; equal ones leave a rank without leaves */
         for (int32_t j = i; j > 1 && cut->bounds[j - 1] > cut->bounds[j]; j--) {
             int32_t t = cut->bounds[j];
             cut->bounds[j] = cut->bounds[j - 1];
@@ -54,13 +57,16 @@ static void random_cut(struct coll_cut *cut, int32_t size, int32_t n_leaf, uint6
         }
 }
 
-static bool one_reduce(struct trn_coll *c, const struct coll_cut *cut, int64_t n, uint64_t seed, bool in_place)
+static bool one_reduce(struct trn_coll *c, const struct coll_cut *cut, int64_t n, uint64_t seed,
+                       bool in_place)
 {
     struct tree_node nodes[TREE_MAX_NODES];
     int32_t k = tree_maximal(cut->n_leaf, cut->bounds[c->rank], cut->bounds[c->rank + 1], nodes);
-    float *mine = xmalloc((size_t)(k * n) * 4 + 1), *out = k == 1 && in_place ? mine : xmalloc((size_t)n * 4 + 1);
+    float *mine = xmalloc((size_t)(k * n) * 4 + 1),
+          *out = k == 1 && in_place ? mine : xmalloc((size_t)n * 4 + 1);
     float *copy = xmalloc((size_t)(k * n) * 4 + 1);
-    int64_t stride = cut->n_leaf * n > 100000 ? 61 : 1; /* large ones: judge a sample, serial sums are slow */
+    int64_t stride =
+        cut->n_leaf * n > 100000 ? 61 : 1; /* large ones: judge a sample, serial sums are slow */
     for (int32_t p = 0; p < k; p++)
         for (int64_t i = 0; i < n; i++)
             mine[p * n + i] = i % stride ? (float)i : node_value(seed, nodes[p].a, nodes[p].b, i);
@@ -70,8 +76,10 @@ static bool one_reduce(struct trn_coll *c, const struct coll_cut *cut, int64_t n
         float want = node_value(seed, 0, cut->n_leaf, i);
         ok = !memcmp(&want, &out[i], 4);
         if (!ok)
-            fprintf(stderr, "rank %d of %d (%s): n %lld leaves %d, element %lld is %a, the tree gives %a\n", c->rank,
-                    c->size, c->ops->name, (long long)n, cut->n_leaf, (long long)i, (double)out[i], (double)want);
+            fprintf(stderr,
+                    "rank %d of %d (%s): n %lld leaves %d, element %lld is %a, the tree gives %a\n",
+                    c->rank, c->size, c->ops->name, (long long)n, cut->n_leaf, (long long)i,
+                    (double)out[i], (double)want);
     }
     if (ok && out != mine) ok = !memcmp(copy, mine, (size_t)(k * n) * 4);
     if (out != mine) free(out);
@@ -80,7 +88,8 @@ static bool one_reduce(struct trn_coll *c, const struct coll_cut *cut, int64_t n
     return ok;
 }
 
-static bool reduce_is_the_tree_for_random_cuts(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool reduce_is_the_tree_for_random_cuts(struct trn_coll *c, struct trn_coll *sync,
+                                               uint64_t seed)
 {
     (void)sync;
     for (uint64_t i = 0; i < 60; i++) {
@@ -92,7 +101,8 @@ static bool reduce_is_the_tree_for_random_cuts(struct trn_coll *c, struct trn_co
     return true;
 }
 
-static bool reduce_is_the_tree_for_large_vectors(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool reduce_is_the_tree_for_large_vectors(struct trn_coll *c, struct trn_coll *sync,
+                                                 uint64_t seed)
 {
     (void)sync;
     static const int64_t sizes[] = {4095, 16384, 16385, 65537, 131072, 300001};
@@ -123,7 +133,8 @@ static bool reduce_equals_reduce_parts(struct trn_coll *c, struct trn_coll *sync
     struct coll_cut cut;
     random_cut(&cut, c->size, 37, seed, false);
     struct tree_node nodes[TREE_MAX_NODES];
-    float *parts = xmalloc(37 * N * 4), *want = xmalloc(N * 4), *out = xmalloc(N * 4), *at = parts, *mine = parts;
+    float *parts = xmalloc(37 * N * 4), *want = xmalloc(N * 4), *out = xmalloc(N * 4), *at = parts,
+          *mine = parts;
     for (int32_t r = 0; r < c->size; r++) {
         int32_t k = tree_maximal(cut.n_leaf, cut.bounds[r], cut.bounds[r + 1], nodes);
         if (r == c->rank) mine = at;
@@ -144,7 +155,8 @@ static bool reduce_equals_reduce_parts(struct trn_coll *c, struct trn_coll *sync
 
 static unsigned char byte_at(uint64_t seed, int32_t rank, int64_t i)
 {
-    return (unsigned char)(rng_mix(seed + (uint64_t)rank * 7919 + ((uint64_t)i >> 3)) >> (8 * (i & 7)));
+    return (unsigned char)(rng_mix(seed + (uint64_t)rank * 7919 + ((uint64_t)i >> 3)) >>
+                           (8 * (i & 7)));
 }
 
 static void fill(unsigned char *p, uint64_t seed, int32_t rank, int64_t n)
@@ -159,7 +171,8 @@ static bool is_filled(const unsigned char *p, uint64_t seed, int32_t rank, int64
     return true;
 }
 
-static bool gather_takes_unequal_and_empty_shares(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool gather_takes_unequal_and_empty_shares(struct trn_coll *c, struct trn_coll *sync,
+                                                  uint64_t seed)
 {
     (void)sync;
     for (uint64_t k = 0; k < 40; k++) {
@@ -169,10 +182,12 @@ static bool gather_takes_unequal_and_empty_shares(struct trn_coll *c, struct trn
             bytes[r] = x % 4 ? (int64_t)(rng_mix(x) % (uint64_t)max) : 0;
             total += bytes[r];
         }
-        unsigned char *mine = xmalloc((size_t)bytes[c->rank] + 1), *all = xmalloc((size_t)total + 1), *at = all;
+        unsigned char *mine = xmalloc((size_t)bytes[c->rank] + 1),
+                      *all = xmalloc((size_t)total + 1), *at = all;
         fill(mine, seed + k, c->rank, bytes[c->rank]);
         bool ok = trn_coll_all_gather(c, mine, bytes, all, LONG_US) == OK;
-        for (int32_t r = 0; ok && r < c->size; at += bytes[r++]) ok = is_filled(at, seed + k, r, bytes[r]);
+        for (int32_t r = 0; ok && r < c->size; at += bytes[r++])
+            ok = is_filled(at, seed + k, r, bytes[r]);
         free(mine);
         free(all);
         CHECK(ok);
@@ -194,7 +209,8 @@ static bool gather_may_be_in_place(struct trn_coll *c, struct trn_coll *sync, ui
     return true;
 }
 
-static bool broadcast_reaches_all_from_every_root(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool broadcast_reaches_all_from_every_root(struct trn_coll *c, struct trn_coll *sync,
+                                                  uint64_t seed)
 {
     (void)sync;
     static const int64_t sizes[] = {0, 1, 100, 5000, 70000, 1500000};
@@ -224,7 +240,8 @@ static bool barrier_holds_until_the_last(struct trn_coll *c, struct trn_coll *sy
     return true;
 }
 
-static bool mixed_operations_keep_their_order(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool mixed_operations_keep_their_order(struct trn_coll *c, struct trn_coll *sync,
+                                              uint64_t seed)
 {
     (void)sync;
     for (uint64_t k = 0; k < 300; k++) {
@@ -236,10 +253,13 @@ static bool mixed_operations_keep_their_order(struct trn_coll *c, struct trn_col
             random_cut(&cut, c->size, 1 + (int32_t)(rng_mix(x) % 20), x, false);
             CHECK(one_reduce(c, &cut, 1 + (int64_t)(rng_mix(x + 1) % 50), x, true));
             break;
-        case 1: CHECK(trn_coll_barrier(c, LONG_US) == OK); break;
+        case 1:
+            CHECK(trn_coll_barrier(c, LONG_US) == OK);
+            break;
         case 2:
             fill(data, c->rank == (int32_t)(rng_mix(x) % (uint64_t)c->size) ? x : 0, 3, 64);
-            CHECK(trn_coll_broadcast(c, data, 64, (int32_t)(rng_mix(x) % (uint64_t)c->size), LONG_US) == OK);
+            CHECK(trn_coll_broadcast(c, data, 64, (int32_t)(rng_mix(x) % (uint64_t)c->size),
+                                     LONG_US) == OK);
             CHECK(is_filled(data, x, 3, 64));
             break;
         default:
@@ -259,7 +279,8 @@ static bool messages_arrive_in_order(struct trn_coll *c, struct trn_coll *sync, 
 {
     (void)sync;
     unsigned char data[2048];
-    for (int32_t to = 1; to < c->size; to++) /* rank 0 speaks to each; nobody listens until it has spoken */
+    for (int32_t to = 1; to < c->size;
+         to++) /* rank 0 speaks to each; nobody listens until it has spoken */
         for (uint64_t k = 0; c->rank == 0 && k < 20; k++) {
             int64_t n = (int64_t)(rng_at(seed, 6, k, 0) % sizeof data);
             fill(data, seed + k, to, n);
@@ -274,16 +295,21 @@ static bool messages_arrive_in_order(struct trn_coll *c, struct trn_coll *sync, 
     return true;
 }
 
-static bool messages_larger_than_any_buffer_pass(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool messages_larger_than_any_buffer_pass(struct trn_coll *c, struct trn_coll *sync,
+                                                 uint64_t seed)
 {
     (void)sync;
     enum { BIG = 5000001 };
     unsigned char *data = xmalloc(BIG);
     bool ok = true;
     for (int round = 0; round < 2 && ok; round++) { /* down the ranks like stages of a pipeline */
-        if (c->rank) ok = trn_coll_recv(c, c->rank - 1, data, BIG, LONG_US) == OK && is_filled(data, seed, round, BIG);
-        else fill(data, seed, round, BIG);
-        if (ok && c->rank + 1 < c->size) ok = trn_coll_send(c, c->rank + 1, data, BIG, LONG_US) == OK;
+        if (c->rank)
+            ok = trn_coll_recv(c, c->rank - 1, data, BIG, LONG_US) == OK &&
+                 is_filled(data, seed, round, BIG);
+        else
+            fill(data, seed, round, BIG);
+        if (ok && c->rank + 1 < c->size)
+            ok = trn_coll_send(c, c->rank + 1, data, BIG, LONG_US) == OK;
     }
     free(data);
     CHECK(ok);
@@ -310,7 +336,8 @@ static bool crossing_messages_do_not_lock(struct trn_coll *c, struct trn_coll *s
     return true;
 }
 
-static bool empty_messages_count_as_messages(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool empty_messages_count_as_messages(struct trn_coll *c, struct trn_coll *sync,
+                                             uint64_t seed)
 {
     (void)sync;
     unsigned char x = (unsigned char)seed;
@@ -327,7 +354,8 @@ static bool empty_messages_count_as_messages(struct trn_coll *c, struct trn_coll
     return true;
 }
 
-static bool wrong_length_is_a_protocol_error(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool wrong_length_is_a_protocol_error(struct trn_coll *c, struct trn_coll *sync,
+                                             uint64_t seed)
 {
     (void)sync;
     unsigned char data[64] = {(unsigned char)seed};
@@ -354,13 +382,15 @@ static bool wrong_length(struct trn_coll *c, struct trn_coll *sync, int64_t sent
     return true;
 }
 
-static bool longer_message_is_not_cut_short(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool longer_message_is_not_cut_short(struct trn_coll *c, struct trn_coll *sync,
+                                            uint64_t seed)
 {
     (void)seed;
     return wrong_length(c, sync, 100000, 61440);
 }
 
-static bool shorter_message_is_not_waited_out(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool shorter_message_is_not_waited_out(struct trn_coll *c, struct trn_coll *sync,
+                                              uint64_t seed)
 {
     (void)seed;
     return wrong_length(c, sync, 61440, 122880);
@@ -368,7 +398,8 @@ static bool shorter_message_is_not_waited_out(struct trn_coll *c, struct trn_col
 
 /* ---- arguments and failures ---- */
 
-static bool bad_arguments_are_refused_and_harmless(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+static bool bad_arguments_are_refused_and_harmless(struct trn_coll *c, struct trn_coll *sync,
+                                                   uint64_t seed)
 {
     (void)sync;
     float x[4] = {(float)seed}, y[4];
@@ -411,8 +442,10 @@ static bool counts_what_it_did(struct trn_coll *c, struct trn_coll *sync, uint64
     return true;
 }
 
-/* The last rank does not come: the others return DEADLINE in time, name it, and refuse what follows. */
-static bool check_late(struct trn_coll *c, struct trn_coll *sync, enum err rc, int64_t since_us, const char *op)
+/* The last rank does not come: the others return DEADLINE in time, name it, and refuse what
+ * follows. */
+static bool check_late(struct trn_coll *c, struct trn_coll *sync, enum err rc, int64_t since_us,
+                       const char *op)
 {
     char name[48], who[64];
     snprintf(name, sizeof name, "%s %s #", c->ops->name, op);
@@ -421,7 +454,8 @@ static bool check_late(struct trn_coll *c, struct trn_coll *sync, enum err rc, i
     CHECK(strstr(err_text(), name) && strstr(err_text(), who));
     CHECK(clock_us() - since_us >= 100000 && clock_us() - since_us < 10000000);
     struct trn_coll_now now = trn_coll_now(c);
-    CHECK(now.op && !strcmp(now.op, op) && now.waiting_for == c->size - 1 && now.since_us >= since_us);
+    CHECK(now.op && !strcmp(now.op, op) && now.waiting_for == c->size - 1 &&
+          now.since_us >= since_us);
     CHECK(trn_coll_barrier(c, LONG_US) == ERR_DEADLINE);
     CHECK(strstr(err_text(), "refused") && strstr(err_text(), who));
     CHECK(trn_coll_barrier(sync, LONG_US) == OK); /* stay: leaving is another error */
@@ -513,7 +547,8 @@ static bool bench_one(struct trn_coll *c, int64_t bytes, int n_run, double us[2]
         clock_gettime(CLOCK_MONOTONIC, &a);
         ok = ok && trn_coll_all_reduce(c, &cut, x, y, bytes / 4, LONG_US) == OK;
         clock_gettime(CLOCK_MONOTONIC, &b);
-        if (i >= 0) t[i] = (double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) / 1e3;
+        if (i >= 0)
+            t[i] = (double)(b.tv_sec - a.tv_sec) * 1e6 + (double)(b.tv_nsec - a.tv_nsec) / 1e3;
     }
     qsort(t, (size_t)n_run, sizeof *t, by_value);
     us[0] = t[n_run / 2];
@@ -529,10 +564,14 @@ bool coll_bench(struct trn_coll *c)
     static const int64_t sizes[] = {8, 512, 4096, 16384, 32768, 65536, 262144, 1 << 20, 4 << 20};
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         double us[2];
-        CHECK(bench_one(c, sizes[i], sizes[i] <= 65536 ? 2000 : sizes[i] <= (1 << 20) ? 300 : 60, us));
+        CHECK(bench_one(c, sizes[i],
+                        sizes[i] <= 65536       ? 2000
+                        : sizes[i] <= (1 << 20) ? 300
+                                                : 60,
+                        us));
         if (!c->rank)
-            printf("%-6s n %d  all_reduce %8lld B  p50 %9.2f us  p99 %9.2f us\n", c->ops->name, c->size,
-                   (long long)sizes[i], us[0], us[1]);
+            printf("%-6s n %d  all_reduce %8lld B  p50 %9.2f us  p99 %9.2f us\n", c->ops->name,
+                   c->size, (long long)sizes[i], us[0], us[1]);
     }
     return true;
 }

@@ -1,5 +1,6 @@
-/* test_coll.c: the suite over self, local (threads) and shm (forked processes), and what only shm can suffer: peers that
- * are killed or stopped, names left over, memory left behind. `--bench local|shm N` prints latencies instead. */
+/* test_coll.c: the suite over self, local (threads) and shm (forked processes), and what only shm
+ * can suffer: peers that are killed or stopped, names left over, memory left behind. `--bench
+ * local|shm N` prints latencies instead. */
 #include "tests/transport/coll_suite.h"
 
 #include "base/clock.h"
@@ -179,7 +180,12 @@ static void suite_case(void **state)
 /* ---- what only shm can suffer ---- */
 
 /* The last rank dies or stops in the middle; the others say so, each within the time given. */
-struct fate { int signal; int64_t timeout_us; enum err want; const char *sentence; };
+struct fate {
+    int signal;
+    int64_t timeout_us;
+    enum err want;
+    const char *sentence;
+};
 
 static bool meet_fate(const char *name, int32_t rank, int32_t size, const void *arg)
 {
@@ -236,7 +242,9 @@ static bool fill_ring(const char *name, int32_t rank, int32_t size, const void *
         rc = trn_coll_recv(c, 0, data, 4000, LONG_US); /* one, and no more */
         clock_sleep_us(rc ? 0 : 700000);
     }
-    bool ok = rank ? rc == OK : rc == ERR_DEADLINE && strstr(err_text(), "shm send #") && strstr(err_text(), "rank 1");
+    bool ok = rank ? rc == OK
+                   : rc == ERR_DEADLINE && strstr(err_text(), "shm send #") &&
+                         strstr(err_text(), "rank 1");
     (void)arg;
     trn_coll_close(c);
     free(data);
@@ -297,7 +305,8 @@ static void ranks_that_disagree_on_the_size_are_refused(void **state)
     (void)state;
     const enum err config = ERR_BAD_CONFIG, late = ERR_DEADLINE;
     const char *name = new_name();
-    pid_t a = fork_rank(open_only, name, 0, 2, &late), b = fork_rank(open_only, name, 1, 3, &config);
+    pid_t a = fork_rank(open_only, name, 0, 2, &late),
+          b = fork_rank(open_only, name, 1, 3, &config);
     assert_true(ended_well(b));
     assert_true(ended_well(a));
     assert_true(shm_is_clean());
@@ -373,7 +382,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(creator_killed_while_gathering_does_no_harm),
         cmocka_unit_test(eight_processes_share_two_processors),
     };
-    if (argc > 3 && !strcmp(argv[1], "--bench")) return run_cell(argv[2], atoi(argv[3]), NULL) ? 0 : 1;
+    if (argc > 3 && !strcmp(argv[1], "--bench"))
+        return run_cell(argv[2], atoi(argv[3]), NULL) ? 0 : 1;
     const char *s = getenv("TEST_SEED");
     seed = s ? strtoull(s, NULL, 0) : (uint64_t)clock_us();
     printf("seed %llu (TEST_SEED repeats it)\n", (unsigned long long)seed);

@@ -1,4 +1,5 @@
-/* test_coll_mpi.c: the suite over MPI. Run by mpirun; every rank runs every case, in the same order. */
+/* test_coll_mpi.c: the suite over MPI. Run by mpirun; every rank runs every case, in the same
+ * order. */
 #include "tests/transport/coll_suite.h"
 
 #include "base/clock.h"
@@ -51,7 +52,8 @@ static bool bad_groups_are_refused(void)
     struct trn_coll *c;
     int32_t other = (rank + 1) % size, none[1] = {size}, me[1] = {rank};
     return (size == 1 || trn_coll_mpi_open(&c, &other, 1, 1) == ERR_BAD_CONFIG) &&
-           trn_coll_mpi_open(&c, none, 1, 1) == ERR_BAD_CONFIG && trn_coll_mpi_open(&c, me, 0, 1) == ERR_BAD_CONFIG &&
+           trn_coll_mpi_open(&c, none, 1, 1) == ERR_BAD_CONFIG &&
+           trn_coll_mpi_open(&c, me, 0, 1) == ERR_BAD_CONFIG &&
            trn_coll_mpi_open(&c, me, COLL_MAX_RANKS + 1, 1) == ERR_BAD_CONFIG &&
            trn_coll_mpi_open(&c, me, 1, -1) == ERR_BAD_CONFIG;
 }
@@ -80,7 +82,8 @@ int main(int argc, char **argv)
 {
     bool ok = true, timing = argc > 1 && !strcmp(argv[1], "--bench");
     int32_t r = -1, n = -1;
-    if (trn_mpi_env_host(&r, &n, &r) != ERR_MPI) return 1; /* before init: a sentence, not a crash */
+    if (trn_mpi_env_host(&r, &n, &r) != ERR_MPI)
+        return 1; /* before init: a sentence, not a crash */
     if (trn_mpi_env_init(&rank, &size)) return die("init"), 1;
     if (timing) {
         ok = bench();
@@ -91,7 +94,8 @@ int main(int argc, char **argv)
         ok = environment_is_seen() && bad_groups_are_refused() && groups_do_not_mix();
         if (!ok) die("environment, groups");
         for (int i = 0; i < coll_n_cases && ok; i++)
-            if (size >= coll_cases[i].min_size && !coll_cases[i].sees_loss && (argc < 2 || strstr(coll_cases[i].name, argv[1])))
+            if (size >= coll_cases[i].min_size && !coll_cases[i].sees_loss &&
+                (argc < 2 || strstr(coll_cases[i].name, argv[1])))
                 ok = run_case(&coll_cases[i], 100 + 2 * i, seed);
     }
     fflush(NULL);
