@@ -3,8 +3,8 @@
  *
  * White space is written out (S) rather than \s: PCRE2's \s under UCP also takes U+180E, which
  * the models' tokenizers do not. Letters, numbers and marks follow PCRE2's Unicode version (14 in
- * 10.42); a character assigned later is cut as a symbol until PCRE2 learns it, and is encoded by its
- * bytes all the same. */
+ * 10.42); a character assigned later is cut as a symbol until PCRE2 learns it, and is encoded
+ * by its bytes all the same. */
 #include "engine/text/pretoken.h"
 
 #include <string.h>

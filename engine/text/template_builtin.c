@@ -1,4 +1,4 @@
-/* template_builtin.c: templates for model files that carry none, by the name people know them by. */
+/* template_builtin.c: templates for model files that carry none, by the names people know. */
 #include "engine/text/template.h"
 
 #include <string.h>

@@ -1,7 +1,8 @@
-/* Any vocabulary, any text: opening refuses or succeeds, encoding and decoding stay inside their bounds.
+/* Any vocabulary, any text: opening refuses or succeeds, encoding and decoding stay inside their
+ * bounds.
  *
- * The input: one byte of choices, then records of a length byte and that many bytes (tokens until an empty one,
- * merges until an empty one), then the text. */
+ * The input: one byte of choices, then records of a length byte and that many bytes (tokens until
+ * an empty one, merges until an empty one), then the text. */
 #include "engine/text/detok.h"
 
 #include <stdlib.h>
@@ -40,15 +41,22 @@ static void run(const struct eng_tokenizer *t, const char *text, size_t n, unsig
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const char *const pres[] = {"gpt-2", "llama-bpe", "deepseek-llm", "gpt-4o", "nothing", "falcon", "viking", NULL};
+    static const char *const pres[] = {"gpt-2",   "llama-bpe", "deepseek-llm", "gpt-4o",
+                                       "nothing", "falcon",    "viking",       NULL};
     struct rd r = rd_of(data, n);
     struct text_span tokens[MOST], merges[MOST];
     int32_t types[MOST];
     float scores[MOST];
     uint8_t pick = rd_u8(&r), flags = rd_u8(&r);
-    struct eng_vocab_src src = {.model = pick & 1 ? "llama" : "gpt2", .pre = pres[pick >> 1 & 7],
-                                .tokens = tokens, .merges = merges, .add_space_prefix = pick & 16,
-                                .add_bos = pick & 32, .bos = (int8_t)rd_u8(&r), .eos = -1, .eot = -1,
+    struct eng_vocab_src src = {.model = pick & 1 ? "llama" : "gpt2",
+                                .pre = pres[pick >> 1 & 7],
+                                .tokens = tokens,
+                                .merges = merges,
+                                .add_space_prefix = pick & 16,
+                                .add_bos = pick & 32,
+                                .bos = (int8_t)rd_u8(&r),
+                                .eos = -1,
+                                .eot = -1,
                                 .unk = pick & 64 ? 0 : -1};
     src.n_tokens = records(&r, tokens);
     src.n_merges = records(&r, merges);
