@@ -1,0 +1,126 @@
+/* answer_out.c: see answer_out.h. */
+#include "coordinator/api/answer_out.h"
+#include "coordinator/api/json_out.h"
+
+#include <string.h>
+
+const struct crd_format *crd_format_of(enum crd_endpoint ep)
+{
+    return ep == ENDPOINT_CHAT ? &crd_format_chat : &crd_format_completions;
+}
+
+static void put_head(const struct crd_answer *a, const char *object, struct buf *out)
+{
+    buf_puts(out, "{\"id\":");
+    json_out_str(out, a->id);
+    buf_printf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", object, (long long)a->created);
+    json_out_str(out, a->model);
+    buf_puts(out, ",\"choices\":[");
+}
+
+static void put_usage(const struct crd_usage *u, struct buf *out)
+{
+    buf_printf(out, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld,\"completion_tokens\":%lld,"
+                    "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+               (long long)u->n_prompt, (long long)(u->n_prompt + u->n_completion), (long long)u->n_completion,
+               (long long)u->n_cached);
+}
+
+static void put_rate(const char *name, int64_t n, int64_t us, struct buf *out)
+{
+    double ms = (double)us / 1e3;
+    buf_printf(out, "\"%s_n\":%lld,\"%s_ms\":%.3f,\"%s_per_token_ms\":%.3f,\"%s_per_second\":%.3f", name, (long long)n,
+               name, ms, name, n ? ms / (double)n : 0.0, name, us > 0 ? (double)n * 1e6 / (double)us : 0.0);
+}
+
+static void put_timings(const struct crd_answer *a, struct buf *out)
+{
+    const struct crd_usage *u = &a->usage;
+    buf_printf(out, ",\"timings\":{\"cache_n\":%lld,", (long long)u->n_cached);
+    put_rate("prompt", u->n_prompt - u->n_cached, a->timings.prompt_us, out);
+    buf_putc(out, ',');
+    put_rate("predicted", u->n_completion, a->timings.predicted_us, out);
+    buf_putc(out, '}');
+}
+
+static void put_tail(struct buf *out) { buf_puts(out, ",\"system_fingerprint\":null}"); }
+
+void crd_answer_put_finish(const struct crd_choice *c, bool finished, struct buf *out)
+{
+    if (!finished) {
+        buf_puts(out, ",\"finish_reason\":null,\"stop_reason\":null");
+        return;
+    }
+    buf_printf(out, ",\"finish_reason\":\"%s\",\"stop_reason\":", c->finish);
+    if (c->stop_string >= 0) json_out_str(out, c->request->stops[c->stop_string]);
+    else if (c->stop_id >= 0) buf_printf(out, "%d", c->stop_id);
+    else buf_puts(out, "null");
+}
+
+void crd_answer_put_ids(struct crd_choice *c, struct buf *out)
+{
+    if (!c->request->return_ids) return;
+    buf_printf(out, ",\"token_ids\":[%s]", buf_str(&c->ids));
+    buf_clear(&c->ids);
+}
+
+void crd_answer_put_prompt_ids(const struct crd_choice *c, struct buf *out)
+{
+    const struct eng_tokens *t = &c->prompt->tokens;
+    if (!c->request->return_ids) return;
+    buf_puts(out, ",\"prompt_token_ids\":[");
+    for (size_t i = 0; i < t->n; i++) buf_printf(out, "%s%d", i ? "," : "", t->ids[i]);
+    buf_putc(out, ']');
+}
+
+void crd_answer_chunk(const struct crd_answer *a, struct crd_choice *c, enum delta_kind kind, bool last, struct buf *out)
+{
+    buf_puts(out, "data: ");
+    put_head(a, a->format->chunk_object, out);
+    a->format->delta(c, kind, out);
+    buf_putc(out, ']');
+    if (kind == DELTA_OPEN && a->format->ids_outside) crd_answer_put_prompt_ids(c, out);
+    if (a->request->continuous_usage) put_usage(&a->usage, out);
+    else if (a->request->include_usage) buf_puts(out, ",\"usage\":null");
+    if (last) put_timings(a, out);
+    put_tail(out);
+    buf_puts(out, "\n\n");
+}
+
+static void put_done(struct buf *out) { buf_puts(out, "data: [DONE]\n\n"); }
+
+void crd_answer_end(const struct crd_answer *a, struct buf *out)
+{
+    if (a->request->include_usage) {
+        buf_puts(out, "data: ");
+        put_head(a, a->format->chunk_object, out);
+        buf_putc(out, ']');
+        put_usage(&a->usage, out);
+        put_timings(a, out);
+        put_tail(out);
+        buf_puts(out, "\n\n");
+    }
+    put_done(out);
+}
+
+void crd_answer_fail(const struct crd_api_error *e, struct buf *out)
+{
+    buf_puts(out, "data: ");
+    crd_api_error_json(e, out);
+    buf_puts(out, "\n\n");
+    put_done(out);
+}
+
+void crd_answer_whole(const struct crd_answer *a, struct crd_choice *choices, int32_t n, struct buf *out)
+{
+    put_head(a, a->format->object, out);
+    for (int32_t i = 0; i < n; i++) {
+        if (i) buf_putc(out, ',');
+        a->format->whole(&choices[i], out);
+    }
+    buf_putc(out, ']');
+    if (a->format->ids_outside) crd_answer_put_prompt_ids(&choices[0], out);
+    put_usage(&a->usage, out);
+    put_timings(a, out);
+    put_tail(out);
+}

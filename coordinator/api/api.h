@@ -1,0 +1,14 @@
+/* api.h: the endpoints as a table for the gateway. The one place where api/ and gateway/ meet. */
+#ifndef COORDINATOR_API_API_H
+#define COORDINATOR_API_API_H
+
+#include "coordinator/api/generation.h"
+#include "coordinator/gateway/gateway.h"
+
+/* For gw_open; `user` is a struct crd_api. */
+extern const struct gw_route crd_api_routes[];
+extern const int32_t crd_api_n_routes;
+/* Everything else: /v1/models/{id}, 404 and 405. */
+void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request *r);
+
+#endif

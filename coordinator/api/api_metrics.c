@@ -1,0 +1,210 @@
+/* api_metrics.c: see api_metrics.h. */
+#include "coordinator/api/api_metrics.h"
+#include "base/metric.h"
+#include "coordinator/api/json_out.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const double steps[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+static const double choices[] = {1, 2, 5, 10, 20};
+static const double ttft[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560};
+static const double itl[] = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
+static const double seconds[] = {.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+static const double tokens[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000};
+
+/* In the order shown; those of one name stand together. */
+enum which {
+    M_PROMPT_TOKENS,
+    M_BY_COMPUTE,
+    M_BY_CACHE,
+    M_PROMPT_CACHED,
+    M_GENERATION_TOKENS,
+    M_QUERIES,
+    M_HITS,
+    M_PREEMPTIONS,
+    M_ENDED_STOP,
+    M_ENDED_LENGTH,
+    M_ENDED_ABORT,
+    M_ENDED_ERROR,
+    M_STEP_TOKENS,
+    M_H_PROMPT,
+    M_H_GENERATION,
+    M_H_MAX_GENERATION,
+    M_H_MAX_TOKENS,
+    M_H_COMPUTED,
+    M_H_N,
+    M_H_PREEMPTIONS,
+    M_H_TTFT,
+    M_H_ITL,
+    M_H_TPOT,
+    M_H_E2E,
+    M_H_QUEUE,
+    M_H_INFERENCE,
+    M_H_PREFILL,
+    M_H_DECODE,
+    N_METRICS,
+};
+
+static const struct metric rows[N_METRICS] = {
+    [M_PROMPT_TOKENS] = {.name = "vllm:prompt_tokens", .kind = METRIC_COUNTER,
+        .help = "Prefill tokens processed."},
+    [M_BY_COMPUTE] = {.name = "vllm:prompt_tokens_by_source", .kind = METRIC_COUNTER, .labels = "source=\"local_compute\"",
+        .help = "Prompt tokens by source."},
+    [M_BY_CACHE] = {.name = "vllm:prompt_tokens_by_source", .kind = METRIC_COUNTER, .labels = "source=\"local_cache_hit\"",
+        .help = "Prompt tokens by source."},
+    [M_PROMPT_CACHED] = {.name = "vllm:prompt_tokens_cached", .kind = METRIC_COUNTER,
+        .help = "Prompt tokens not computed thanks to the prefix cache."},
+    [M_GENERATION_TOKENS] = {.name = "vllm:generation_tokens", .kind = METRIC_COUNTER,
+        .help = "Generation tokens processed."},
+    [M_QUERIES] = {.name = "vllm:prefix_cache_queries", .kind = METRIC_COUNTER,
+        .help = "Prefix cache queries, in tokens."},
+    [M_HITS] = {.name = "vllm:prefix_cache_hits", .kind = METRIC_COUNTER,
+        .help = "Prefix cache hits, in tokens."},
+    [M_PREEMPTIONS] = {.name = "vllm:num_preemptions", .kind = METRIC_COUNTER,
+        .help = "Preemptions of requests that ended."},
+    [M_ENDED_STOP] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"stop\"",
+        .help = "Requests that ended, by reason."},
+    [M_ENDED_LENGTH] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"length\"",
+        .help = "Requests that ended, by reason."},
+    [M_ENDED_ABORT] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"abort\"",
+        .help = "Requests that ended, by reason."},
+    [M_ENDED_ERROR] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"error\"",
+        .help = "Requests that ended, by reason."},
+    [M_STEP_TOKENS] = {.name = "vllm:iteration_tokens_total", .kind = METRIC_HISTOGRAM, .buckets = steps, .n_buckets = COUNT_OF(steps),
+        .help = "Tokens per engine step."},
+    [M_H_PROMPT] = {.name = "vllm:request_prompt_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
+        .help = "Prompt tokens per request."},
+    [M_H_GENERATION] = {.name = "vllm:request_generation_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
+        .help = "Generated tokens per request."},
+    [M_H_MAX_GENERATION] = {.name = "vllm:request_max_num_generation_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
+        .help = "The longest choice of each request."},
+    [M_H_MAX_TOKENS] = {.name = "vllm:request_params_max_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
+        .help = "The max_tokens parameter."},
+    [M_H_COMPUTED] = {.name = "vllm:request_prefill_kv_computed_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
+        .help = "Prompt tokens computed, cached ones left out."},
+    [M_H_N] = {.name = "vllm:request_params_n", .kind = METRIC_HISTOGRAM, .buckets = choices, .n_buckets = COUNT_OF(choices),
+        .help = "The n parameter."},
+    [M_H_PREEMPTIONS] = {.name = "vllm:request_num_preemptions", .kind = METRIC_HISTOGRAM, .buckets = choices, .n_buckets = COUNT_OF(choices),
+        .help = "Preemptions per request."},
+    [M_H_TTFT] = {.name = "vllm:time_to_first_token_seconds", .kind = METRIC_HISTOGRAM, .buckets = ttft, .n_buckets = COUNT_OF(ttft),
+        .help = "Arrival to first token."},
+    [M_H_ITL] = {.name = "vllm:inter_token_latency_seconds", .kind = METRIC_HISTOGRAM, .buckets = itl, .n_buckets = COUNT_OF(itl),
+        .help = "Between two tokens."},
+    [M_H_TPOT] = {.name = "vllm:request_time_per_output_token_seconds", .kind = METRIC_HISTOGRAM, .buckets = itl, .n_buckets = COUNT_OF(itl),
+        .help = "Mean time per token after the first."},
+    [M_H_E2E] = {.name = "vllm:e2e_request_latency_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
+        .help = "Arrival to end."},
+    [M_H_QUEUE] = {.name = "vllm:request_queue_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
+        .help = "Queued to last scheduled."},
+    [M_H_INFERENCE] = {.name = "vllm:request_inference_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
+        .help = "Last scheduled to last token."},
+    [M_H_PREFILL] = {.name = "vllm:request_prefill_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
+        .help = "Last scheduled to first token."},
+    [M_H_DECODE] = {.name = "vllm:request_decode_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
+        .help = "First to last token."},
+};
+
+struct crd_api_stats {
+    struct metric m[N_METRICS];
+};
+
+struct crd_api_stats *crd_api_stats_open(int32_t max_context)
+{
+    struct crd_api_stats *s = xcalloc(1, sizeof *s);
+    int n_tokens = 0; /* 1-2-5 decades up to the context */
+    while (n_tokens < (int)COUNT_OF(tokens) && tokens[n_tokens] <= max_context) n_tokens++;
+    for (int i = 0; i < N_METRICS; i++) {
+        struct metric *m = &s->m[i];
+        m->name = rows[i].name;
+        m->help = rows[i].help;
+        m->kind = rows[i].kind;
+        m->labels = rows[i].labels;
+        m->buckets = rows[i].buckets;
+        m->n_buckets = rows[i].buckets == tokens ? n_tokens : rows[i].n_buckets;
+    }
+    return s;
+}
+
+void crd_api_stats_close(struct crd_api_stats *s) { free(s); }
+
+static double s_of(int64_t us) { return (double)us / 1e6; }
+
+void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *r)
+{
+    metric_observe(&s->m[M_H_N], r->n);
+    metric_observe(&s->m[M_H_MAX_TOKENS], r->sampling.max_tokens);
+}
+
+void crd_api_stats_first_token(struct crd_api_stats *s, int64_t ttft_us, int32_t n_prompt)
+{
+    metric_observe(&s->m[M_H_TTFT], s_of(ttft_us));
+    metric_add(&s->m[M_GENERATION_TOKENS], 1);
+    if (n_prompt) metric_add(&s->m[M_PROMPT_TOKENS], n_prompt);
+}
+
+void crd_api_stats_next_token(struct crd_api_stats *s, int64_t since_last_us)
+{
+    metric_observe(&s->m[M_H_ITL], s_of(since_last_us));
+    metric_add(&s->m[M_GENERATION_TOKENS], 1);
+}
+
+static void count_cache(struct crd_api_stats *s, const struct token_event *e)
+{
+    metric_add(&s->m[M_QUERIES], e->n_prompt);
+    metric_add(&s->m[M_HITS], e->n_cached);
+    metric_add(&s->m[M_PROMPT_CACHED], e->n_cached);
+    metric_add(&s->m[M_BY_CACHE], e->n_cached);
+    metric_add(&s->m[M_BY_COMPUTE], e->n_prompt - e->n_cached);
+}
+
+void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how, int64_t e2e_us)
+{
+    struct metric *const reasons[] = {&s->m[M_ENDED_STOP], &s->m[M_ENDED_LENGTH], &s->m[M_ENDED_ABORT], &s->m[M_ENDED_ERROR]};
+    metric_add(reasons[how], 1);
+    metric_add(&s->m[M_PREEMPTIONS], e->n_preempted);
+    if (e->choice <= 0) count_cache(s, e); /* choices share one prompt */
+    metric_observe(&s->m[M_H_PREEMPTIONS], e->n_preempted);
+    metric_observe(&s->m[M_H_PROMPT], e->n_prompt);
+    metric_observe(&s->m[M_H_GENERATION], e->n_generated);
+    metric_observe(&s->m[M_H_MAX_GENERATION], e->n_generated);
+    metric_observe(&s->m[M_H_COMPUTED], e->n_prompt - e->n_cached);
+    metric_observe(&s->m[M_H_E2E], s_of(e2e_us));
+    metric_observe(&s->m[M_H_QUEUE], s_of(e->queued_us));
+    metric_observe(&s->m[M_H_PREFILL], s_of(e->prefill_us));
+    metric_observe(&s->m[M_H_DECODE], s_of(e->decode_us));
+    metric_observe(&s->m[M_H_INFERENCE], s_of(e->prefill_us + e->decode_us));
+    if (e->n_generated > 1) metric_observe(&s->m[M_H_TPOT], s_of(e->decode_us) / (e->n_generated - 1));
+}
+
+void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens) { metric_observe(&s->m[M_STEP_TOKENS], n_tokens); }
+
+static void render_scheduler(const struct crd_api *api, struct buf *out, const char *common)
+{
+    struct service_status st = {0};
+    api->service.ops->status(api->service.self, &st);
+    const struct sched_stats *c = &st.sched;
+    struct metric running = {.name = "vllm:num_requests_running", .help = "Requests being computed.", .kind = METRIC_GAUGE};
+    struct metric waiting = {.name = "vllm:num_requests_waiting", .help = "Requests waiting.", .kind = METRIC_GAUGE};
+    struct metric kv = {.name = "vllm:kv_cache_usage_perc", .help = "KV blocks in use; 1 is all.", .kind = METRIC_GAUGE};
+    struct metric *const all[] = {&running, &waiting, &kv};
+    metric_set(&running, c->n_running);
+    metric_set(&waiting, c->n_waiting);
+    metric_set(&kv, c->n_blocks ? (double)c->n_blocks_used / c->n_blocks : 0);
+    metric_render(out, all, COUNT_OF(all), common);
+}
+
+void crd_api_metrics(const struct crd_api *api, struct buf *out)
+{
+    struct crd_api_stats *s = api->stats;
+    struct metric *all[N_METRICS];
+    for (int i = 0; i < N_METRICS; i++) all[i] = &s->m[i];
+    struct buf common = {0};
+    buf_puts(&common, "model_name=");
+    json_out_str(&common, api->model_names[0]); /* the same escapes as Prometheus for what a name may hold */
+    buf_puts(&common, ",engine=\"0\"");
+    render_scheduler(api, out, buf_str(&common));
+    metric_render(out, all, N_METRICS, buf_str(&common));
+    buf_free(&common);
+    if (api->service.ops->metrics) api->service.ops->metrics(api->service.self, out);
+}

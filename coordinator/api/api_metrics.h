@@ -1,0 +1,29 @@
+/* api_metrics.h: what requests cost and how they ended, under vLLM's metric names, definitions and buckets.
+ *
+ * Updated from scheduler threads as events arrive, so that a slow client does not distort them. Thr: any. */
+#ifndef COORDINATOR_API_API_METRICS_H
+#define COORDINATOR_API_API_METRICS_H
+
+#include "coordinator/api/generation.h"
+
+struct crd_api_stats;
+/* max_context: the largest bucket of the histograms of token counts. */
+struct crd_api_stats *crd_api_stats_open(int32_t max_context);
+void crd_api_stats_close(struct crd_api_stats *s);
+
+enum crd_ended { ENDED_STOP, ENDED_LENGTH, ENDED_ABORT, ENDED_ERROR };
+
+/* A request handed to the service. */
+void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *r);
+/* A choice's first token: ttft from the request's arrival. prompt: tokens of the prompt, on its first choice, else 0. */
+void crd_api_stats_first_token(struct crd_api_stats *s, int64_t ttft_us, int32_t n_prompt);
+void crd_api_stats_next_token(struct crd_api_stats *s, int64_t since_last_us);
+/* A choice ended. e: its EVENT_FINISH; e2e from the request's arrival. */
+void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how, int64_t e2e_us);
+/* One step of a scheduler computed so many tokens (vllm:iteration_tokens_total); called by whoever runs the steps. */
+void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens);
+
+/* Append everything /metrics shows: ours, the scheduler's gauges, and the service's own lines. */
+void crd_api_metrics(const struct crd_api *api, struct buf *out);
+
+#endif

@@ -1,0 +1,46 @@
+/* http_status.c: GET /health, /metrics and /version. */
+#include "coordinator/api/api_metrics.h"
+#include "coordinator/api/http.h"
+#include "coordinator/api/json_out.h"
+#include "proto/version.h"
+
+static const char *const names[] = {
+    [SERVICE_LOADING] = "loading", [SERVICE_READY] = "ok", [SERVICE_DEGRADED] = "degraded", [SERVICE_DRAINING] = "draining"};
+
+/* 200 only when every rank answers; otherwise 503 with the sentence that says why not. */
+void crd_http_health(void *user, struct gw_exchange *x, const struct gw_request *r)
+{
+    const struct crd_api *api = user;
+    struct service_status st = {0};
+    struct buf out = {0}, cluster = {0};
+    (void)r;
+    api->service.ops->status(api->service.self, &st);
+    buf_printf(&out, "{\"status\":\"%s\"", names[st.state]);
+    if (st.state != SERVICE_READY) {
+        buf_puts(&out, ",\"error\":{\"message\":");
+        json_out_str(&out, st.text[0] ? st.text : "The cluster cannot serve now.");
+        buf_puts(&out, ",\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":503}");
+    }
+    if (api->service.ops->health_json) api->service.ops->health_json(api->service.self, &cluster);
+    if (cluster.len) buf_printf(&out, ",\"cluster\":%s", buf_str(&cluster));
+    buf_free(&cluster);
+    buf_putc(&out, '}');
+    crd_http_json(x, st.state == SERVICE_READY ? 200 : 503, &out);
+}
+
+void crd_http_metrics(void *user, struct gw_exchange *x, const struct gw_request *r)
+{
+    struct buf out = {0};
+    (void)r;
+    crd_api_metrics(user, &out);
+    gw_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len, NULL);
+    buf_free(&out);
+}
+
+void crd_http_version(void *user, struct gw_exchange *x, const struct gw_request *r)
+{
+    struct buf out = {0};
+    (void)user, (void)r;
+    buf_puts(&out, "{\"version\":\"" TESSERA_VERSION "\"}");
+    crd_http_json(x, 200, &out);
+}

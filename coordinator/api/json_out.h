@@ -1,0 +1,16 @@
+/* json_out.h: writing JSON as text: strings and numbers whose bytes are part of what we promise.
+ *
+ * Not a document model: answers are written in one pass, left to right. */
+#ifndef COORDINATOR_API_JSON_OUT_H
+#define COORDINATOR_API_JSON_OUT_H
+
+#include "base/buf.h"
+
+/* Append s[n] as a JSON string. Bytes that are not UTF-8 become U+FFFD, so that the document always is. */
+void json_out_text(struct buf *out, const char *s, size_t n);
+void json_out_str(struct buf *out, const char *s);
+/* Append the shortest decimal that reads back as the same f32, always with a point or an exponent, so that equal text
+ * means equal bits. Infinities and NaN, which JSON lacks, become null. */
+void json_out_f32(struct buf *out, float v);
+
+#endif

@@ -1,0 +1,82 @@
+/* request.c: bytes to an object, and what all endpoints have in common. The fields are in sampling_in.c, the
+ * prompts in chat_in.c and completions_in.c. */
+#include "coordinator/api/request.h"
+#include "coordinator/api/chat_in.h"
+#include "coordinator/api/completions_in.h"
+#include "coordinator/api/sampling_in.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The parser recurses once per level, so depth is bounded before it runs. */
+static bool too_deep(const char *p, size_t n)
+{
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        if (in_string) {
+            if (p[i] == '\\') i++;
+            else if (p[i] == '"') in_string = false;
+        } else if (p[i] == '"') {
+            in_string = true;
+        } else if (p[i] == '{' || p[i] == '[') {
+            if (++depth > REQUEST_MAX_DEPTH) return true;
+        } else if (p[i] == '}' || p[i] == ']') {
+            depth--;
+        }
+    }
+    return false;
+}
+
+enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd_api_error *e)
+{
+    json_error_t why;
+    if (too_deep(body, n)) return crd_api_malformed(e, NULL, "Invalid JSON: nested deeper than %d levels", REQUEST_MAX_DEPTH);
+    json_t *j = json_loadb(body, n, JSON_REJECT_DUPLICATES, &why);
+    if (!j)
+        return crd_api_malformed(e, NULL, "Invalid JSON: line %d, column %d: %s", why.line, why.column, why.text);
+    if (!json_is_object(j)) {
+        json_decref(j);
+        return crd_api_malformed(e, NULL, "The body should be a JSON object");
+    }
+    *out = j;
+    return OK;
+}
+
+enum err crd_request_model(const struct crd_api *api, const json_t *body, struct crd_api_error *e)
+{
+    const json_t *j = json_object_get(body, "model");
+    if (!j || json_is_null(j)) return OK;
+    const char *name = json_string_value(j);
+    if (!name) return crd_api_malformed(e, "model", "model: Input should be a valid string");
+    if (!*name) return OK;
+    for (const char *const *known = api->model_names; *known; known++)
+        if (!strcmp(*known, name)) return OK;
+    return crd_api_refuse(e, 404, "model", "The model `%s` does not exist.", name);
+}
+
+enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enum crd_endpoint ep, const char *body,
+                           size_t n, struct crd_api_error *e)
+{
+    enum err rc;
+    *r = (struct crd_request){.endpoint = ep, .sampling = sampling_default()};
+    TRY(crd_request_object(&r->body, body, n, e));
+    TRY(crd_request_model(api, r->body, e));
+    TRY(crd_sampling_in(r, api, e));
+    TRY(ep == ENDPOINT_CHAT ? crd_chat_in(r, e) : crd_completions_in(r, api, e));
+out:
+    return rc;
+}
+
+void crd_request_close(struct crd_request *r)
+{
+    for (int32_t i = 0; i < r->n_prompts; i++) {
+        free(r->prompts[i].text);
+        eng_tokens_free(&r->prompts[i].tokens);
+    }
+    free(r->prompts);
+    free(r->sampling.bias);
+    json_decref(r->messages);
+    json_decref(r->body);
+    *r = (struct crd_request){0};
+}

@@ -1,0 +1,34 @@
+/* support.h: an API over the fake service and a byte-level vocabulary: what every test of api/ begins with. */
+#ifndef TESTS_API_SUPPORT_H
+#define TESTS_API_SUPPORT_H
+
+#include "coordinator/api/generation.h"
+#include "tests/api/fake_service.h"
+
+enum { TEST_CONTEXT = 300, TEST_MAX_N = 8, TEST_VOCAB = 259, TOKEN_BOS = 256, TOKEN_IM_START, TOKEN_IM_END };
+
+struct test_api {
+    struct crd_api api;
+    struct fake *fake;
+    struct eng_tokenizer *tokenizer;
+    struct eng_template *chat_template;
+    struct eng_tokens said; /* of test_api_say */
+};
+/* n_threads 0: no text pool, jobs run inside. */
+void test_api_open(struct test_api *t, int n_threads);
+void test_api_close(struct test_api *t);
+/* The fake answers with this text (and then ends). */
+void test_api_say(struct test_api *t, const char *text, size_t n);
+void test_api_plan(struct test_api *t, struct fake_plan plan); /* `say` is filled in from the last test_api_say */
+
+/* Run one request to its end. */
+struct outcome { int32_t status, retry_after; bool streaming; struct buf bytes; };
+void test_api_run(struct test_api *t, enum crd_endpoint ep, const char *body, struct outcome *out);
+void outcome_free(struct outcome *o);
+
+/* What a stream said, put together again: a whole answer whose choices have their text ("content" or "text"),
+ * logprobs arrays, token_ids, finish_reason and stop_reason. Own: caller. NULL (after printing why) when an event is
+ * out of form. */
+json_t *stream_assemble(const char *sse, enum crd_endpoint ep);
+
+#endif
