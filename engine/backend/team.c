@@ -1,12 +1,12 @@
 /* team.c: see team.h.
  *
- * Two words carry everything: `round` (raised by the caller: a job is there, or the team closes) and `n_busy` (helpers
- * not yet back). Whoever waits spins for about SPIN_NS, then sleeps on the word's futex; whoever changes the word
- * wakes only if somebody said that he sleeps. With more threads than processors a spinner only steals time from the
- * one he waits for, so he hardly spins.
+ * Two words carry everything: `round` (raised by the caller: a job is there, or the team closes)
+ * and `n_busy` (helpers not yet back). Whoever waits spins for about SPIN_NS, then sleeps on the
+ * word's futex; whoever changes the word wakes only if somebody said that he sleeps. With more
+ * threads than processors a spinner only steals time from the one he waits for, so he hardly spins.
  * I1  fn and arg are written before round is raised and read after it was seen: no other lock.
- * I2  a sleeper counts itself before it looks at the word for the last time (the kernel compares again), so a change
- *     either is seen or finds the sleeper counted. */
+ * I2  a sleeper counts itself before it looks at the word for the last time (the kernel compares
+ *     again), so a change either is seen or finds the sleeper counted. */
 #include "engine/backend/team.h"
 
 #include <errno.h>
@@ -55,7 +55,7 @@ struct eng_team {
     struct helper *helpers; /* [n_threads]; 0 is the caller's and has no thread */
 };
 
-/* ---- bells ----------------------------------------------------------------------------------------------- */
+/* ---- bells ----------------------------------------------------------------------------------- */
 
 static void pause_cpu(void)
 {
@@ -81,7 +81,8 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t seen)
 
 static void bell_wake(struct bell *b)
 {
-    if (atomic_load(&b->n_asleep)) (void)syscall(SYS_futex, &b->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    if (atomic_load(&b->n_asleep))
+        (void)syscall(SYS_futex, &b->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 /* Returns once the value differs from `seen`; gives the new value. */
@@ -104,9 +105,9 @@ static uint32_t bell_wait(struct bell *b, uint32_t seen, int64_t spin_ns)
     return v;
 }
 
-/* ---- threads --------------------------------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------------------- */
 
-/* Sums are bit-exact only without flush-to-zero, denormals-are-zero and with rounding to nearest. */
+/* Sums are bit-exact only with denormals kept and rounding to nearest. */
 static void assert_float_environment(void)
 {
     volatile float tiny = FLT_MIN;
@@ -144,10 +145,12 @@ static enum err start(struct helper *h, const int32_t *cpus)
     pthread_attr_destroy(&attr);
     if (!e) return OK;
     if (cpus && e == EINVAL)
-        return err_raise(ERR_BAD_CONFIG, "compute thread %d cannot be bound to processor %d: it is not one this process may use",
-                         h->index, cpus[h->index]);
-    return err_raise(ERR_SYSTEM, "compute thread %d of %d did not start: %s; use fewer --threads", h->index,
-                     h->team->n_threads, strerror(e));
+        return err_raise(
+            ERR_BAD_CONFIG,
+            "compute thread %d cannot be bound to processor %d: it is not one this process may use",
+            h->index, cpus[h->index]);
+    return err_raise(ERR_SYSTEM, "compute thread %d of %d did not start: %s; use fewer --threads",
+                     h->index, h->team->n_threads, strerror(e));
 }
 
 static enum err bind_caller(int32_t cpu)
@@ -156,8 +159,10 @@ static enum err bind_caller(int32_t cpu)
     CPU_ZERO(&set);
     if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
     if (!pthread_setaffinity_np(pthread_self(), sizeof set, &set)) return OK;
-    return err_raise(ERR_BAD_CONFIG, "compute thread 0 cannot be bound to processor %d: it is not one this process may use",
-                     cpu);
+    return err_raise(
+        ERR_BAD_CONFIG,
+        "compute thread 0 cannot be bound to processor %d: it is not one this process may use",
+        cpu);
 }
 
 /* Processors this process may use. */
@@ -205,7 +210,7 @@ void eng_team_close(struct eng_team *t)
 
 int32_t eng_team_size(const struct eng_team *t) { return t->n_threads; }
 
-/* ---- running --------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 void eng_team_run(struct eng_team *t, eng_team_fn fn, void *arg)
 {
@@ -218,7 +223,8 @@ void eng_team_run(struct eng_team *t, eng_team_fn fn, void *arg)
         bell_wake(&t->round);
     }
     fn(arg, 0, t->n_threads);
-    for (uint32_t busy; (busy = atomic_load(&t->n_busy.value)) != 0;) bell_wait(&t->n_busy, busy, t->spin_ns);
+    for (uint32_t busy; (busy = atomic_load(&t->n_busy.value)) != 0;)
+        bell_wait(&t->n_busy, busy, t->spin_ns);
 }
 
 void eng_team_barrier(struct eng_team *t, int32_t thread)

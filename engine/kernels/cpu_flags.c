@@ -1,4 +1,5 @@
-/* cpu_flags.c: CPUID read directly: the compilers' own helpers know different names in different versions. */
+/* cpu_flags.c: CPUID read directly: the compilers' own helpers know different names in different
+ * versions. */
 #include "engine/kernels/cpu_flags.h"
 
 #include "base/base.h"
@@ -6,7 +7,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-/* The registers the system saves on a context switch (XCR0). Only called where CPUID says OSXSAVE. */
+/* The registers that the system saves (XCR0). Only called where CPUID says OSXSAVE. */
 static uint32_t saved_registers(void)
 {
     uint32_t low, high;
@@ -43,8 +44,9 @@ const char *krn_cpu_flag_name(enum krn_cpu_flag flag)
         enum krn_cpu_flag flag;
         const char *name;
     } names[] = {
-        {KRN_CPU_AVX2, "avx2"},         {KRN_CPU_FMA, "fma"},           {KRN_CPU_F16C, "f16c"},
-        {KRN_CPU_AVX512F, "avx512f"},   {KRN_CPU_AVX512BW, "avx512bw"}, {KRN_CPU_AVX512DQ, "avx512dq"},
+        {KRN_CPU_AVX2, "avx2"},         {KRN_CPU_FMA, "fma"},
+        {KRN_CPU_F16C, "f16c"},         {KRN_CPU_AVX512F, "avx512f"},
+        {KRN_CPU_AVX512BW, "avx512bw"}, {KRN_CPU_AVX512DQ, "avx512dq"},
         {KRN_CPU_AVX512VL, "avx512vl"}, {KRN_CPU_AVX512VNNI, "avx512_vnni"},
     };
     for (size_t i = 0; i < COUNT_OF(names); i++)

@@ -1,5 +1,5 @@
-/* cpu_flags.h: which of the instruction sets we have kernels for this processor (and its system) runs.
- * Internal to engine/kernels. Thr: any. */
+/* cpu_flags.h: which of the instruction sets we have kernels for this processor (and its system)
+ * runs. Internal to engine/kernels. Thr: any. */
 #ifndef ENGINE_KERNELS_CPU_FLAGS_H
 #define ENGINE_KERNELS_CPU_FLAGS_H
 
@@ -16,8 +16,8 @@ enum krn_cpu_flag {
     KRN_CPU_AVX512VNNI = 1 << 7,
     /* what the flags of engine/kernels/CMakeLists.txt let the compiler use in each folder */
     KRN_CPU_NEED_AVX2 = KRN_CPU_AVX2 | KRN_CPU_FMA | KRN_CPU_F16C,
-    KRN_CPU_NEED_AVX512 = KRN_CPU_NEED_AVX2 | KRN_CPU_AVX512F | KRN_CPU_AVX512BW | KRN_CPU_AVX512DQ |
-                          KRN_CPU_AVX512VL | KRN_CPU_AVX512VNNI,
+    KRN_CPU_NEED_AVX512 = KRN_CPU_NEED_AVX2 | KRN_CPU_AVX512F | KRN_CPU_AVX512BW |
+                          KRN_CPU_AVX512DQ | KRN_CPU_AVX512VL | KRN_CPU_AVX512VNNI,
 };
 
 /* The flags present, registers saved by the system included; 0 on other architectures. */

@@ -1,8 +1,9 @@
-/* leaf_walk.h: the loops around a vector matmul: tiles, tokens, nodes and leaves. Internal to engine/kernels.
+/* leaf_walk.h: the loops around a vector matmul: tiles, tokens, nodes, leaves. Internal to kernels.
  *
- * An instruction set brings one function per element type that runs the chain of ONE leaf for a few tiles and tokens
- * in registers. The tree over leaves is a stack of such blocks: after leaf i the block is pushed, and as many pairs are
- * added as subtrees end there. Static, because every folder compiles it with its own flags. */
+ * An instruction set brings functions that run the chain of ONE leaf for a few tiles and tokens in
+ * registers. The tree over leaves is a stack of such blocks: after a leaf its block is pushed, and
+ * as many pairs are added as subtrees end there. Static, because every folder compiles it with its
+ * own flags. */
 #ifndef ENGINE_KERNELS_LEAF_WALK_H
 #define ENGINE_KERNELS_LEAF_WALK_H
 
@@ -35,10 +36,12 @@ struct krn_leaf_job {
 
 struct krn_leaf_kernel {
     int32_t max_tiles, max_tok; /* powers of two; product <= KRN_WALK_BLOCK */
-    void (*run)(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok); /* both powers of two up to these */
+    /* n_tiles and n_tok are powers of two up to these. */
+    void (*run)(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok);
 };
 
-/* Subtrees of `node` that end after `leaf`, leaving out the leaf itself: additions due once its chain is done. */
+/* Subtrees of `node` that end after `leaf`, leaving out the leaf itself: additions due once its
+ * chain is done. */
 static inline uint8_t krn_leaf_merges(struct tree_node node, int32_t leaf)
 {
     uint8_t n = 0;
@@ -62,8 +65,9 @@ static inline int32_t krn_leaf_power(int32_t n, int32_t max)
 }
 
 /* One node for one block of tiles and tokens; the result is stack[0]. */
-static inline void krn_leaf_node(const struct krn_leaf_kernel *k, struct krn_leaf_job *j, const struct krn_leaves *l,
-                                 struct tree_node node, const uint8_t merges[], int32_t n_tiles, int32_t n_tok,
+static inline void krn_leaf_node(const struct krn_leaf_kernel *k, struct krn_leaf_job *j,
+                                 const struct krn_leaves *l, struct tree_node node,
+                                 const uint8_t merges[], int32_t n_tiles, int32_t n_tok,
                                  float stack[][KRN_WALK_BLOCK * KRN_TILE])
 {
     int32_t depth = 0, n = n_tiles * n_tok * KRN_TILE;
@@ -84,7 +88,8 @@ static inline void krn_leaf_node(const struct krn_leaf_kernel *k, struct krn_lea
 static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_leaf_kernel *k)
 {
     const struct krn_leaves *l = a->leaves;
-    ASSERT(a->x->cols == a->w->cols && l->cols[l->hi - l->lo] == a->w->cols && a->row0 % KRN_TILE == 0);
+    ASSERT(a->x->cols == a->w->cols && l->cols[l->hi - l->lo] == a->w->cols &&
+           a->row0 % KRN_TILE == 0);
     _Alignas(64) float stack[KRN_WALK_DEPTH][KRN_WALK_BLOCK * KRN_TILE];
     uint8_t merges[TREE_MAX_LEAF];
     for (int32_t i = 0; i < l->n_nodes; i++)
@@ -94,7 +99,8 @@ static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_le
     int32_t n_tiles, n_tok;
     for (int32_t row = a->row0; row < a->row1; row += n_tiles * KRN_TILE) {
         n_tiles = krn_leaf_power(DIV_UP(a->row1 - row, KRN_TILE), k->max_tiles);
-        struct krn_leaf_job j = {.w = a->w, .x = a->x, .tile = a->w->data + row / KRN_TILE * a->w->tile_bytes};
+        struct krn_leaf_job j = {
+            .w = a->w, .x = a->x, .tile = a->w->data + row / KRN_TILE * a->w->tile_bytes};
         for (int32_t t = 0; t < a->x->n_tok; t += n_tok) {
             n_tok = krn_leaf_power(a->x->n_tok - t, k->max_tok);
             j.t0 = t;

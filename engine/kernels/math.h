@@ -1,9 +1,10 @@
 /* math.h: e^x and log x as fixed sequences of single-rounded steps, in f32 only.
  *
- * The scalar functions here are the specification; avx2/vmath.h and avx512/vmath.h repeat them lane by lane, step by
- * step, so the bits are equal on every instruction set. No libm: its last bit differs between versions and machines.
- * Errors (tests/kernels/test_math.c measures them): below 1 ulp for both. The polynomials are minimax fits of our own:
- * exp on |r| <= ln2/2, log(1+f) on sqrt(1/2)-1 <= f <= sqrt(2)-1. */
+ * The scalar functions here are the specification; avx2/vmath.h and avx512/vmath.h repeat them lane
+ * by lane, step by step, so the bits are equal on every instruction set. No libm: its last bit
+ * differs between versions and machines. Errors (tests/kernels/test_math.c measures them): below 1
+ * ulp for both. The polynomials are minimax fits of our own: exp on |r| <= ln2/2, log(1+f) on
+ * sqrt(1/2)-1 <= f <= sqrt(2)-1. */
 #ifndef ENGINE_KERNELS_MATH_H
 #define ENGINE_KERNELS_MATH_H
 

@@ -3,7 +3,7 @@
 
 #include "engine/file/half.h"
 
-/* ---- into tiles ------------------------------------------------------------------------------------------ */
+/* ---- into tiles ------------------------------------------------------------------------------ */
 
 int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols)
 {
@@ -15,19 +15,23 @@ int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols)
         ASSERT(cols % KRN_UNIT == 0);
         int64_t n = cols / KRN_UNIT;
         bytes = n * (krn_pack_quant_bytes(type) + KRN_SCALE_BYTES);
-        if (krn_pack_is_super(type)) bytes += 64 + (int64_t)krn_pack_n_super((int32_t)n) * krn_pack_super_bytes(type);
+        if (krn_pack_is_super(type))
+            bytes += 64 + (int64_t)krn_pack_n_super((int32_t)n) * krn_pack_super_bytes(type);
     }
     return ROUND_UP(bytes, 64);
 }
 
-static void pack_elements(uint8_t *dst, const uint8_t *const src[], int32_t n_rows, int32_t cols, int32_t size)
+static void pack_elements(uint8_t *dst, const uint8_t *const src[], int32_t n_rows, int32_t cols,
+                          int32_t size)
 {
     for (int32_t k = 0; k < cols; k++)
         for (int32_t r = 0; r < n_rows; r++)
-            memcpy(dst + ((int64_t)k * KRN_TILE + r) * size, src[r] + (int64_t)k * size, (size_t)size);
+            memcpy(dst + ((int64_t)k * KRN_TILE + r) * size, src[r] + (int64_t)k * size,
+                   (size_t)size);
 }
 
-static void pack_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows, int32_t n)
+static void pack_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows,
+                      int32_t n)
 {
     for (int32_t u = 0; u < n; u++)
         for (int32_t r = 0; r < n_rows; r++) {
@@ -44,18 +48,22 @@ static void pack_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src
 }
 
 /* The file pairs value i with value i + 16 in one byte, as the tile does: bytes move unchanged. */
-static void pack_q4_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows, int32_t n)
+static void pack_q4_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows,
+                      int32_t n)
 {
     for (int32_t u = 0; u < n; u++)
         for (int32_t r = 0; r < n_rows; r++) {
             const uint8_t *block = src[r] + (int64_t)u * 18;
             memcpy(scales + (int64_t)u * KRN_SCALE_BYTES + r * 2, block, 2);
-            for (int32_t j = 0; j < 4; j++) memcpy(quants + (int64_t)u * 256 + j * 64 + r * 4, block + 2 + 4 * j, 4);
+            for (int32_t j = 0; j < 4; j++)
+                memcpy(quants + (int64_t)u * 256 + j * 64 + r * 4, block + 2 + 4 * j, 4);
         }
 }
 
-/* Codes 0..31 (Q4_K, Q5_K) or 0..63 (Q6_K) of unit `sub` of a super-block, and the unit's 2 scale bytes. */
-static void k_unit(enum dtype type, const uint8_t *block, int32_t sub, uint8_t code[KRN_UNIT], uint8_t scale[2])
+/* Codes 0..31 (Q4_K, Q5_K) or 0..63 (Q6_K) of unit `sub` of a super-block, and the unit's 2 scale
+ * bytes. */
+static void k_unit(enum dtype type, const uint8_t *block, int32_t sub, uint8_t code[KRN_UNIT],
+                   uint8_t scale[2])
 {
     if (type == DTYPE_Q6_K) {
         int32_t half = sub / 4, r = sub % 4;
@@ -84,27 +92,31 @@ static void put_codes(enum dtype type, uint8_t *q, int32_t r, const uint8_t code
 {
     for (int32_t j = 0; j < 4; j++)
         for (int32_t b = 0; b < 4; b++)
-            q[j * 64 + r * 4 + b] = (uint8_t)((code[4 * j + b] & 15) | (code[16 + 4 * j + b] & 15) << 4);
+            q[j * 64 + r * 4 + b] =
+                (uint8_t)((code[4 * j + b] & 15) | (code[16 + 4 * j + b] & 15) << 4);
     for (int32_t b = 0; b < 4; b++) {
         uint32_t upper = 0, bits = type == DTYPE_Q6_K ? 2 : 1;
-        for (int32_t j = 0; j < 8; j++) upper |= (uint32_t)(code[4 * j + b] >> 4) << (bits * (uint32_t)j);
+        for (int32_t j = 0; j < 8; j++)
+            upper |= (uint32_t)(code[4 * j + b] >> 4) << (bits * (uint32_t)j);
         if (type != DTYPE_Q4_K) q[256 + r * 4 + b] = (uint8_t)upper;
         if (type == DTYPE_Q6_K) q[320 + r * 4 + b] = (uint8_t)(upper >> 8);
     }
 }
 
-static void pack_k(enum dtype type, uint8_t *dst, const uint8_t *const src[], int32_t n_rows, int32_t phase, int32_t cols)
+static void pack_k(enum dtype type, uint8_t *dst, const uint8_t *const src[], int32_t n_rows,
+                   int32_t phase, int32_t cols)
 {
     int32_t n = cols / KRN_UNIT, bytes = dtype_block_bytes(type);
     memcpy(dst, &phase, sizeof phase);
     struct krn_planes p = krn_pack_planes(type, dst, cols);
-    uint8_t *quants = dst + (p.quants - dst), *scales = dst + (p.scales - dst), *supers = dst + (p.supers - dst);
+    uint8_t *quants = dst + (p.quants - dst), *scales = dst + (p.scales - dst),
+            *supers = dst + (p.supers - dst);
 
     for (int32_t u = 0; u < n; u++)
         for (int32_t r = 0; r < n_rows; r++) {
             uint8_t code[KRN_UNIT], scale[2];
-            k_unit(type, src[r] + (int64_t)((phase + u) / KRN_SUPER_UNITS) * bytes, (phase + u) % KRN_SUPER_UNITS, code,
-                   scale);
+            k_unit(type, src[r] + (int64_t)((phase + u) / KRN_SUPER_UNITS) * bytes,
+                   (phase + u) % KRN_SUPER_UNITS, code, scale);
             put_codes(type, quants + (int64_t)u * krn_pack_quant_bytes(type), r, code);
             scales[(int64_t)u * KRN_SCALE_BYTES + r] = scale[0];
             scales[(int64_t)u * KRN_SCALE_BYTES + KRN_TILE + r] = scale[1];
@@ -118,7 +130,8 @@ static void pack_k(enum dtype type, uint8_t *dst, const uint8_t *const src[], in
         }
 }
 
-void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32_t n_rows, int32_t k0, int32_t cols)
+void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32_t n_rows,
+                   int32_t k0, int32_t cols)
 {
     ASSERT(n_rows >= 1 && n_rows <= KRN_TILE && k0 >= 0);
     ASSERT(!krn_pack_is_quant(type) || (k0 % KRN_UNIT == 0 && cols % KRN_UNIT == 0));
@@ -138,7 +151,7 @@ void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32
     }
 }
 
-/* ---- out of tiles ---------------------------------------------------------------------------------------- */
+/* ---- out of tiles ---------------------------------------------------------------------------- */
 
 static float f16_at(const uint8_t *p)
 {
@@ -147,7 +160,8 @@ static float f16_at(const uint8_t *p)
     return half_f16_to_f32(h);
 }
 
-void krn_pack_unit_row(enum dtype t, const struct krn_planes *p, int32_t unit, int32_t row, struct krn_unit_row *out)
+void krn_pack_unit_row(enum dtype t, const struct krn_planes *p, int32_t unit, int32_t row,
+                       struct krn_unit_row *out)
 {
     const uint8_t *q = p->quants + (int64_t)unit * krn_pack_quant_bytes(t) + row * 4;
     const uint8_t *s = p->scales + (int64_t)unit * KRN_SCALE_BYTES;

@@ -1,19 +1,21 @@
 /* pack.h: where things lie inside a packed tile. Internal to engine/kernels.
  *
- * A tile is 16 output rows, so that one 32-bit SIMD lane is one row: no kernel ever adds along K across lanes.
- *   F32 F16 BF16  [cols][16 rows] elements.
- *   quantised     planes, each row-interleaved, n = cols / 32 units:
- *     head    K-quants only, 64 bytes: int32 phase = units between the start of the first super-block and unit 0
- *     quants  n x quant_bytes. Vector j (64 bytes) holds for each row 4 bytes, the codes k = 4j..4j+3:
- *               Q8_0   j = 0..7: code + 128 as a byte (the unsigned operand of a dot product)
- *               4-bit  j = 0..3: k = 4j+b in the low, 16+4j+b in the high nibble
- *               Q5_K   + one vector: bit j of byte b is the fifth bit of k = 4j+b
- *               Q6_K   + two vectors: bits 2i, 2i+1 of byte b of vector v are the upper bits of k = 4(4v+i)+b
- *     scales  n x 32 bytes: f16 d[16] (Q8_0, Q4_0); u8 sc[16], m[16] (Q4_K, Q5_K); i8 sc[2 halves][16] (Q6_K)
- *     supers  K-quants: per super-block f16 d[16], then f16 dmin[16] (not Q6_K)
+ * A tile is 16 output rows, so that one 32-bit SIMD lane is one row: no kernel adds along K across
+ * lanes. F32, F16, BF16: [cols][16 rows] elements. Quantised: planes, n = cols / 32 units each:
  *
- * Planes keep every quant vector aligned to a cache line; bytes per weight stay within 3 % of the file's.
- * Not here: choosing what to pack (engine/model). */
+ *   head    K-quants only, 64 bytes: int32 phase = units from the super-block's start to unit 0
+ *   quants  n x quant_bytes; vector j (64 bytes) holds 4 bytes of each row, codes k = 4j..4j+3:
+ *             Q8_0   j = 0..7: code + 128 as a byte (the unsigned operand of a dot product)
+ *             4-bit  j = 0..3: k = 4j+b in the low nibble of byte b, 16+4j+b in the high one
+ *             Q5_K   as 4-bit, then one vector: bit j of byte b is the fifth bit of k = 4j+b
+ *             Q6_K   as 4-bit, then two: bits 2i, 2i+1 of byte b of vector v are the upper bits of
+ *                    k = 4(4v+i)+b
+ *   scales  n x 32 bytes: f16 d[16] (Q8_0, Q4_0); u8 sc[16], m[16] (Q4_K, Q5_K);
+ *           i8 sc[2 halves][16] (Q6_K)
+ *   supers  K-quants: per super-block f16 d[16], then f16 dmin[16] (not Q6_K)
+ *
+ * Planes keep every quant vector aligned to a cache line; bytes per weight stay within 4 % of the
+ * file's. Not here: choosing what to pack (engine/model). */
 #ifndef ENGINE_KERNELS_PACK_H
 #define ENGINE_KERNELS_PACK_H
 
@@ -28,8 +30,14 @@ enum {
     KRN_SUPER_UNITS = 8, /* units per super-block */
 };
 
-static inline bool krn_pack_is_super(enum dtype t) { return t == DTYPE_Q4_K || t == DTYPE_Q5_K || t == DTYPE_Q6_K; }
-static inline bool krn_pack_is_quant(enum dtype t) { return t == DTYPE_Q8_0 || t == DTYPE_Q4_0 || krn_pack_is_super(t); }
+static inline bool krn_pack_is_super(enum dtype t)
+{
+    return t == DTYPE_Q4_K || t == DTYPE_Q5_K || t == DTYPE_Q6_K;
+}
+static inline bool krn_pack_is_quant(enum dtype t)
+{
+    return t == DTYPE_Q8_0 || t == DTYPE_Q4_0 || krn_pack_is_super(t);
+}
 
 /* Bytes of quants per unit of 16 rows. */
 static inline int32_t krn_pack_quant_bytes(enum dtype t)
@@ -46,7 +54,10 @@ static inline int32_t krn_pack_quant_bytes(enum dtype t)
 static inline int32_t krn_pack_super_bytes(enum dtype t) { return t == DTYPE_Q6_K ? 32 : 64; }
 
 /* Super-blocks that n units can touch, whatever the phase. */
-static inline int32_t krn_pack_n_super(int32_t n) { return 1 + (n + KRN_SUPER_UNITS - 2) / KRN_SUPER_UNITS; }
+static inline int32_t krn_pack_n_super(int32_t n)
+{
+    return 1 + (n + KRN_SUPER_UNITS - 2) / KRN_SUPER_UNITS;
+}
 
 /* The planes of one quantised tile. */
 struct krn_planes {
@@ -80,7 +91,8 @@ struct krn_unit_row {
     float d[2];          /* of values 0..15 and 16..31: dw, d*sc or d*sc_h */
     float m;             /* dmin*m of Q4_K, Q5_K; else 0 */
 };
-void krn_pack_unit_row(enum dtype t, const struct krn_planes *p, int32_t unit, int32_t row, struct krn_unit_row *out);
+void krn_pack_unit_row(enum dtype t, const struct krn_planes *p, int32_t unit, int32_t row,
+                       struct krn_unit_row *out);
 
 /* The w[k] of the unit as f32, exactly engine/file/dequant.h's. */
 void krn_pack_unit_values(enum dtype t, const struct krn_unit_row *u, float w[KRN_UNIT]);

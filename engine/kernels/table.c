@@ -65,8 +65,12 @@ enum err krn_table_pick(const char *want, const struct krn_table **out)
         }
         char text[128];
         list_flags(lacks, text, sizeof text);
-        return err_raise(ERR_BAD_CONFIG, "kernels \"%s\" need instructions that this processor lacks:%s; use \"auto\"",
-                         want, text);
+        return err_raise(
+            ERR_BAD_CONFIG,
+            "kernels \"%s\" need instructions that this processor lacks:%s; use \"auto\"", want,
+            text);
     }
-    return err_raise(ERR_BAD_CONFIG, "kernels \"%s\" do not exist in this build: use \"auto\" or one of%s", want, names);
+    return err_raise(ERR_BAD_CONFIG,
+                     "kernels \"%s\" do not exist in this build: use \"auto\" or one of%s", want,
+                     names);
 }

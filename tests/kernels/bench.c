@@ -1,5 +1,6 @@
-/* bench.c: one thread, the median of several runs. GB/s counts weights (or KV, or elements) read once; GFLOP/s counts
- * two operations per weight and token, whatever the arithmetic (int8 or f32). */
+/* bench.c: one thread, the median of several runs. GB/s counts weights (or KV, or elements) read
+ * once; GFLOP/s counts two operations per weight and token, whatever the arithmetic (int8 or
+ * f32). */
 #include "bench.h"
 
 #include "base/base.h"
@@ -20,7 +21,8 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Seconds of one call of fn(arg): the median of RUNS samples of at least SAMPLE_US, after one call to warm up. */
+/* Seconds of one call of fn(arg): the median of RUNS samples of at least SAMPLE_US, after one call
+ * to warm up. */
 static double seconds(void (*fn)(void *), void *arg)
 {
     double t[RUNS];
@@ -34,7 +36,8 @@ static double seconds(void (*fn)(void *), void *arg)
     return t[RUNS / 2];
 }
 
-static void line(const char *kernel, const char *what, const struct krn_table *t, double bytes, double flops, double s)
+static void line(const char *kernel, const char *what, const struct krn_table *t, double bytes,
+                 double flops, double s)
 {
     printf("%-10s %-28s %-7s %9.1f us", kernel, what, t->name, s * 1e6);
     if (bytes > 0) printf(" %7.2f GB/s", bytes / s * 1e-9);
@@ -43,22 +46,27 @@ static void line(const char *kernel, const char *what, const struct krn_table *t
     fflush(stdout);
 }
 
-/* ---- matmul ------------------------------------------------------------------------------------------------ */
+/* ---- matmul ---------------------------------------------------------------------------------- */
 
 struct matmul_run {
     const struct krn_table *t;
     struct krn_matmul a;
 };
-static void run_matmul(void *p) { ((struct matmul_run *)p)->t->matmul(&((struct matmul_run *)p)->a); }
+static void run_matmul(void *p)
+{
+    ((struct matmul_run *)p)->t->matmul(&((struct matmul_run *)p)->a);
+}
 
-/* A matrix of about `bytes` packed: one tile's content repeated, which costs the kernels the same. */
+/* A matrix of about `bytes` packed: one tile's content repeated, which costs the kernels the
+ * same. */
 static struct krn_mat big_matrix(struct rnd *r, enum dtype type, int32_t cols, int64_t bytes)
 {
     struct case_file f = case_file_make(r, type, KRN_TILE, cols);
     struct krn_mat one = case_pack(&f, 0, cols), m = one;
     int64_t n = MAX(bytes / one.tile_bytes, 1);
     uint8_t *data = case_alloc((size_t)(n * one.tile_bytes));
-    for (int64_t i = 0; i < n; i++) memcpy(data + i * one.tile_bytes, one.data, (size_t)one.tile_bytes);
+    for (int64_t i = 0; i < n; i++)
+        memcpy(data + i * one.tile_bytes, one.data, (size_t)one.tile_bytes);
     m.rows = (int32_t)n * KRN_TILE;
     m.data = data;
     free((void *)one.data);
@@ -66,7 +74,8 @@ static struct krn_mat big_matrix(struct rnd *r, enum dtype type, int32_t cols, i
     return m;
 }
 
-static void bench_matmul(const struct krn_table *t, enum dtype type, bool quantise, int32_t n_tok, int32_t n_leaf)
+static void bench_matmul(const struct krn_table *t, enum dtype type, bool quantise, int32_t n_tok,
+                         int32_t n_leaf)
 {
     enum { COLS = 4096 };
     struct rnd r = {.key = 1};
@@ -77,10 +86,12 @@ static void bench_matmul(const struct krn_table *t, enum dtype type, bool quanti
     struct krn_act x = case_act(&r, n_tok, COLS, quantise, CASE_NORMAL);
     for (int32_t i = 0; i <= n_leaf; i++) bound[i] = COLS / KRN_UNIT * i / n_leaf * KRN_UNIT;
     case_leaves(bound, n_leaf, 0, n_leaf, &l);
-    struct matmul_run run = {.t = t, .a = {.w = &w, .x = &x, .leaves = &l, .y_stride = w.rows, .row1 = w.rows}};
+    struct matmul_run run = {
+        .t = t, .a = {.w = &w, .x = &x, .leaves = &l, .y_stride = w.rows, .row1 = w.rows}};
     run.a.y = case_alloc((size_t)w.rows * (size_t)n_tok * sizeof(float));
     char what[64];
-    snprintf(what, sizeof what, "%s %s %d tok %d leaves", dtype_name(type), quantise ? "int8" : "f32", n_tok, n_leaf);
+    snprintf(what, sizeof what, "%s %s %d tok %d leaves", dtype_name(type),
+             quantise ? "int8" : "f32", n_tok, n_leaf);
     double s = seconds(run_matmul, &run), bytes = (double)(w.tile_bytes * (w.rows / KRN_TILE));
     line("matmul", what, t, bytes, 2.0 * w.rows * COLS * n_tok, s);
     free(run.a.y);
@@ -101,13 +112,16 @@ static void bench_matmuls(const struct krn_table *t)
         }
 }
 
-/* ---- attention --------------------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 struct attention_run {
     const struct krn_table *t;
     struct krn_attention a;
 };
-static void run_attention(void *p) { ((struct attention_run *)p)->t->attention(&((struct attention_run *)p)->a); }
+static void run_attention(void *p)
+{
+    ((struct attention_run *)p)->t->attention(&((struct attention_run *)p)->a);
+}
 
 static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context)
 {
@@ -116,15 +130,19 @@ static void bench_attention(const struct krn_table *t, int32_t group, int32_t di
     int32_t n_blocks = DIV_UP(context, KRN_KV_BLOCK), table[MAX_BLOCKS], pos = context - 1;
     const int32_t *tables[1] = {table};
     size_t n = (size_t)n_blocks * KRN_KV_BLOCK * N_KV * (size_t)dim;
-    struct krn_kv kv = {.k = case_alloc(n * 2), .v = case_alloc(n * 2), .f16 = true, .n_kv = N_KV, .head_dim = dim};
-    for (size_t i = 0; i < n; i++) ((uint16_t *)kv.k)[i] = ((uint16_t *)kv.v)[i] = (uint16_t)(0x3000 + i % 1000);
+    struct krn_kv kv = {
+        .k = case_alloc(n * 2), .v = case_alloc(n * 2), .f16 = true, .n_kv = N_KV, .head_dim = dim};
+    for (size_t i = 0; i < n; i++)
+        ((uint16_t *)kv.k)[i] = ((uint16_t *)kv.v)[i] = (uint16_t)(0x3000 + i % 1000);
     for (int32_t i = 0; i < n_blocks; i++) table[i] = (int32_t)((int64_t)i * 37 % n_blocks);
-    struct attention_run run = {.t = t, .a = {.kv = &kv, .pos = &pos, .table = tables, .n_tok = 1, .n_head = N_KV * group}};
+    struct attention_run run = {
+        .t = t, .a = {.kv = &kv, .pos = &pos, .table = tables, .n_tok = 1, .n_head = N_KV * group}};
     run.a.scale = 0.1f;
     run.a.i1 = N_KV;
     run.a.q = case_floats(&r, N_KV * group * dim, CASE_NORMAL);
     run.a.out = case_alloc((size_t)(N_KV * group * dim) * sizeof(float));
-    run.a.scratch = case_alloc((size_t)krn_attention_scratch(N_KV * group, N_KV, dim) * sizeof(float));
+    run.a.scratch =
+        case_alloc((size_t)krn_attention_scratch(N_KV * group, N_KV, dim) * sizeof(float));
     char what[64];
     snprintf(what, sizeof what, "8x%d heads of %d, %d keys", group, dim, context);
     double s = seconds(run_attention, &run);
@@ -136,7 +154,7 @@ static void bench_attention(const struct krn_table *t, int32_t group, int32_t di
     free(run.a.scratch);
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 struct rows_run {
     const struct krn_table *t;

@@ -2,7 +2,8 @@
 #ifndef TESTS_KERNELS_BENCH_H
 #define TESTS_KERNELS_BENCH_H
 
-/* Print a line per kernel, shape and table; `only` is "matmul", "attention", "rows" or NULL: all. */
+/* Print a line per kernel, shape and table; `only` is "matmul", "attention", "rows" or
+ * NULL: all. */
 int kernels_bench(const char *only);
 
 #endif

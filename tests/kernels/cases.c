@@ -32,7 +32,7 @@ float *case_floats(struct rnd *r, int64_t n, int32_t kind)
     return x;
 }
 
-/* ---- file rows ------------------------------------------------------------------------------------------- */
+/* ---- file rows ------------------------------------------------------------------------------- */
 
 static void put_f16(struct rnd *r, uint8_t *p, float size)
 {
@@ -63,9 +63,11 @@ static void make_block(struct rnd *r, enum dtype type, uint8_t *p)
 
 struct case_file case_file_make(struct rnd *r, enum dtype type, int32_t rows, int32_t cols)
 {
-    struct case_file f = {.type = type, .rows = rows, .cols = cols, .row_bytes = dtype_bytes(type, cols)};
+    struct case_file f = {
+        .type = type, .rows = rows, .cols = cols, .row_bytes = dtype_bytes(type, cols)};
     f.bytes = xmalloc((size_t)(f.row_bytes * rows));
-    for (int64_t i = 0; i < f.row_bytes * rows; i += dtype_block_bytes(type)) make_block(r, type, f.bytes + i);
+    for (int64_t i = 0; i < f.row_bytes * rows; i += dtype_block_bytes(type))
+        make_block(r, type, f.bytes + i);
     return f;
 }
 
@@ -87,7 +89,7 @@ struct krn_mat case_pack(const struct case_file *f, int32_t k0, int32_t cols)
     return m;
 }
 
-/* ---- leaves ---------------------------------------------------------------------------------------------- */
+/* ---- leaves ---------------------------------------------------------------------------------- */
 
 void case_bounds(struct rnd *r, int32_t n, int32_t cols, int32_t grain, int32_t bound[])
 {
@@ -97,7 +99,8 @@ void case_bounds(struct rnd *r, int32_t n, int32_t cols, int32_t grain, int32_t 
     bound[0] = 0;
     for (int32_t i = 1; i <= n; i++) {
         int32_t room = units - bound[i - 1] / grain - (n - i); /* leaves to come need a unit each */
-        int32_t step = even ? (int32_t)((int64_t)units * i / n) - bound[i - 1] / grain : rnd_between(r, 1, MIN(room, 3));
+        int32_t step = even ? (int32_t)((int64_t)units * i / n) - bound[i - 1] / grain
+                            : rnd_between(r, 1, MIN(room, 3));
         bound[i] = i == n ? cols : bound[i - 1] + step * grain;
     }
 }
@@ -109,7 +112,7 @@ void case_leaves(const int32_t bound[], int32_t n, int32_t lo, int32_t hi, struc
     out->n_nodes = tree_maximal(n, lo, hi, out->nodes);
 }
 
-/* ---- activations ----------------------------------------------------------------------------------------- */
+/* ---- activations ----------------------------------------------------------------------------- */
 
 struct krn_act case_act(struct rnd *r, int32_t n_tok, int32_t cols, bool quantise, int32_t kind)
 {
@@ -130,7 +133,8 @@ struct krn_act case_act_slice(const struct krn_act *x, int32_t k0, int32_t cols)
     size_t n = (size_t)x->n_tok * (size_t)cols;
     float *values = case_alloc(n * sizeof *values);
     for (int32_t t = 0; t < x->n_tok; t++)
-        memcpy(values + (int64_t)t * cols, x->x + (int64_t)t * x->cols + k0, (size_t)cols * sizeof *values);
+        memcpy(values + (int64_t)t * cols, x->x + (int64_t)t * x->cols + k0,
+               (size_t)cols * sizeof *values);
     y.x = values;
     if (!x->q) return y;
     y.q = case_alloc(n);

@@ -1,30 +1,47 @@
-/* cases.h: what the kernel tests share: seeded numbers, file rows of every type, packed slices, leaves, cuts. */
+/* cases.h: what the kernel tests share: seeded numbers, file rows of every type, packed slices,
+ * leaves, cuts. */
 #ifndef TESTS_KERNELS_CASES_H
 #define TESTS_KERNELS_CASES_H
 
-#include "base/rng.h"
 #include "engine/kernels/table.h"
 
 #include <stddef.h>
 
-/* A stream of random numbers; every test names its seed. */
+/* A stream of random numbers (splitmix64); every test names its seed. Its own, not base/rng.h, so
+ * that the checksums of test_golden.c depend on kernels alone. */
 struct rnd {
-    uint64_t key, n;
+    uint64_t key;
 };
-static inline uint64_t rnd_bits(struct rnd *r) { return rng_at(r->key, r->n++, 0, 0); }
-static inline int32_t rnd_below(struct rnd *r, int32_t n) { return (int32_t)(rnd_bits(r) % (uint64_t)n); }
-static inline int32_t rnd_between(struct rnd *r, int32_t lo, int32_t hi) { return lo + rnd_below(r, hi - lo + 1); }
-/* About normal: sums of uniforms, variance 1. */
+static inline uint64_t rnd_bits(struct rnd *r)
+{
+    uint64_t x = r->key += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+static inline int32_t rnd_below(struct rnd *r, int32_t n)
+{
+    return (int32_t)(rnd_bits(r) % (uint64_t)n);
+}
+static inline int32_t rnd_between(struct rnd *r, int32_t lo, int32_t hi)
+{
+    return lo + rnd_below(r, hi - lo + 1);
+}
+/* About normal: the sum of 12 uniforms (exact in f32), variance 1. */
 static inline float rnd_normal(struct rnd *r)
 {
     float s = -6.0f;
-    for (int i = 0; i < 12; i++) s += rng_unit(rnd_bits(r));
+    for (int i = 0; i < 4; i++) {
+        uint64_t bits = rnd_bits(r);
+        for (int j = 0; j < 3; j++, bits >>= 20) s += (float)(bits & 0xfffff) * 0x1p-20f;
+    }
     return s;
 }
 
 /* 64-byte aligned memory that ends the process when there is none; free(). */
 void *case_alloc(size_t n);
-/* n floats: kind 0 normal, 1 with zeros, signed zeros and denormals, 2 with large values. Own: caller, free(). */
+/* n floats: kind 0 normal, 1 with zeros, signed zeros and denormals, 2 with large values. Own:
+ * caller, free(). */
 enum { CASE_NORMAL, CASE_TINY, CASE_LARGE, CASE_KINDS };
 float *case_floats(struct rnd *r, int64_t n, int32_t kind);
 

@@ -1,4 +1,5 @@
-/* test_attention.c: paged attention of every table against ref, bit for bit, and ref against the mathematics. */
+/* test_attention.c: paged attention of every table against ref, bit for bit, and ref against the
+ * mathematics. */
 #include "base/base.h"
 #include "cases.h"
 #include "engine/file/half.h"
@@ -34,7 +35,8 @@ static void fill(struct pool *p, struct rnd *r, int32_t seq, float *k, float *v)
         k[i] = rnd_normal(r);
         v[i] = rnd_normal(r);
     }
-    struct krn_kv_append a = {.kv = &p->kv, .k = k, .v = v, .pos = pos, .table = tables, .t0 = 0, .t1 = MAX_POS};
+    struct krn_kv_append a = {
+        .kv = &p->kv, .k = k, .v = v, .pos = pos, .table = tables, .t0 = 0, .t1 = MAX_POS};
     krn_ref.kv_append(&a);
 }
 
@@ -77,7 +79,8 @@ struct batch {
     int64_t n_out;
 };
 
-static void batch_make(struct batch *b, struct rnd *r, const struct pool *p, const int32_t pos[], int32_t n_tok, int32_t group)
+static void batch_make(struct batch *b, struct rnd *r, const struct pool *p, const int32_t pos[],
+                       int32_t n_tok, int32_t group)
 {
     int32_t n_head = p->kv.n_kv * group;
     *b = (struct batch){.n_out = (int64_t)n_tok * n_head * p->kv.head_dim};
@@ -85,11 +88,13 @@ static void batch_make(struct batch *b, struct rnd *r, const struct pool *p, con
         b->pos[t] = pos[t];
         b->tables[t] = p->table[rnd_below(r, 2)];
     }
-    b->a = (struct krn_attention){.kv = &p->kv, .pos = b->pos, .table = b->tables, .n_tok = n_tok, .n_head = n_head};
+    b->a = (struct krn_attention){
+        .kv = &p->kv, .pos = b->pos, .table = b->tables, .n_tok = n_tok, .n_head = n_head};
     b->a.scale = 1.0f / sqrtf((float)p->kv.head_dim);
     b->a.q = case_floats(r, b->n_out, CASE_NORMAL);
     b->a.out = case_alloc((size_t)b->n_out * sizeof(float));
-    b->a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, p->kv.n_kv, p->kv.head_dim) * sizeof(float));
+    b->a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, p->kv.n_kv, p->kv.head_dim) *
+                              sizeof(float));
     b->a.i1 = n_tok * p->kv.n_kv;
 }
 
@@ -100,7 +105,7 @@ static void batch_free(struct batch *b)
     free(b->a.scratch);
 }
 
-/* ---- ref against the mathematics ---------------------------------------------------------------------------- */
+/* ---- ref against the mathematics ------------------------------------------------------------- */
 
 static void ref_is_softmax_times_values(void **state)
 {
@@ -117,13 +122,15 @@ static void ref_is_softmax_times_values(void **state)
         const float *q = b.a.q + h * dim;
         for (int32_t j = 0; j <= pos; j++) {
             weight[j] = 0;
-            for (int32_t d = 0; d < dim; d++) weight[j] += (double)q[d] / 8 * (double)p.k[(j * n_kv + h / 2) * dim + d];
+            for (int32_t d = 0; d < dim; d++)
+                weight[j] += (double)q[d] / 8 * (double)p.k[(j * n_kv + h / 2) * dim + d];
             most = MAX(most, weight[j]);
         }
         for (int32_t j = 0; j <= pos; j++) total += weight[j] = exp(weight[j] - most);
         for (int32_t d = 0; d < dim; d++) {
             double o = 0;
-            for (int32_t j = 0; j <= pos; j++) o += weight[j] / total * (double)p.v[(j * n_kv + h / 2) * dim + d];
+            for (int32_t j = 0; j <= pos; j++)
+                o += weight[j] / total * (double)p.v[(j * n_kv + h / 2) * dim + d];
             assert_true(fabs(o - (double)b.a.out[h * dim + d]) < 1e-5);
         }
     }
@@ -131,13 +138,14 @@ static void ref_is_softmax_times_values(void **state)
     pool_free(&p);
 }
 
-/* ---- tables against ref ------------------------------------------------------------------------------------- */
+/* ---- tables against ref ---------------------------------------------------------------------- */
 
-static void check_table(const struct krn_table *table, const struct batch *b, const float *want, const char *what)
+static void check_table(const struct krn_table *table, const struct batch *b, const float *want,
+                        const char *what)
 {
     if (memcmp(want, b->a.out, (size_t)b->n_out * sizeof *want) == 0) return;
-    fail_msg("%s of %s: head_dim %d, %d heads over %d, %s KV differs from ref", what, table->name, b->a.kv->head_dim,
-             b->a.n_head, b->a.kv->n_kv, b->a.kv->f16 ? "f16" : "f32");
+    fail_msg("%s of %s: head_dim %d, %d heads over %d, %s KV differs from ref", what, table->name,
+             b->a.kv->head_dim, b->a.n_head, b->a.kv->n_kv, b->a.kv->f16 ? "f16" : "f32");
 }
 
 /* Every table, whole, item by item in reverse, and one token at a time. */
@@ -232,7 +240,7 @@ static void stale_keys_past_the_query_do_not_matter(void **state)
     float *want = xmalloc((size_t)b.n_out * sizeof *want);
     krn_ref.attention(&b.a);
     memcpy(want, b.a.out, (size_t)b.n_out * sizeof *want);
-    for (int32_t t = 1; t >= 0; t--) { /* the rest of the last block becomes infinity; the earlier token comes last */
+    for (int32_t t = 1; t >= 0; t--) { /* the rest of the last block becomes infinity */
         struct batch one;
         batch_make(&one, &r, &p, pos + t, 1, 2);
         one.tables[0] = p.table[0];
@@ -257,7 +265,7 @@ static void stale_keys_past_the_query_do_not_matter(void **state)
     pool_free(&p);
 }
 
-/* ---- appending ---------------------------------------------------------------------------------------------- */
+/* ---- appending ------------------------------------------------------------------------------- */
 
 static void every_table_appends_the_same_bytes(void **state)
 {
@@ -280,7 +288,8 @@ static void every_table_appends_the_same_bytes(void **state)
             uint8_t *before = xmalloc(2 * a.bytes), *want = xmalloc(2 * a.bytes);
             memcpy(before, a.kv.k, a.bytes);
             memcpy(before + a.bytes, a.kv.v, a.bytes);
-            struct krn_kv_append call = {.kv = &a.kv, .k = k, .v = v, .pos = pos, .table = table, .t0 = 1, .t1 = 6};
+            struct krn_kv_append call = {
+                .kv = &a.kv, .k = k, .v = v, .pos = pos, .table = table, .t0 = 1, .t1 = 6};
             for (int32_t n = 0; n < n_tables; n++) {
                 memcpy(a.kv.k, before, a.bytes);
                 memcpy(a.kv.v, before + a.bytes, a.bytes);

@@ -1,4 +1,5 @@
-/* test_matmul.c: every table's matmul against ref, bit for bit; ref against its definition; and the cut that does not show.
+/* test_matmul.c: every table's matmul against ref, bit for bit; ref against its definition; and the
+ * cut that does not show.
  *
  * Run with --bench for GB/s and GFLOP/s of every kernel (bench.c). */
 #include "base/base.h"
@@ -19,13 +20,15 @@ static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_
                                    DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
 enum { MAX_TABLES = 8, PAD = 5 };
 
-/* One product with its output, laid out [tok][node][rows] with a few words of padding that nobody may touch. */
+/* One product with its output, laid out [tok][node][rows] with a few words of padding that nobody
+ * may touch. */
 struct product {
     struct krn_matmul a;
     int64_t n_y;
 };
 
-static struct product product_make(const struct krn_mat *w, const struct krn_act *x, const struct krn_leaves *l)
+static struct product product_make(const struct krn_mat *w, const struct krn_act *x,
+                                   const struct krn_leaves *l)
 {
     struct product p = {.a = {.w = w, .x = x, .leaves = l, .row0 = 0, .row1 = w->rows}};
     p.a.node_stride = w->rows + PAD;
@@ -36,17 +39,19 @@ static struct product product_make(const struct krn_mat *w, const struct krn_act
     return p;
 }
 
-static void assert_same(const struct product *p, const struct product *q, const struct krn_table *table, const char *what)
+static void assert_same(const struct product *p, const struct product *q,
+                        const struct krn_table *table, const char *what)
 {
     if (memcmp(p->a.y, q->a.y, (size_t)p->n_y * sizeof(float)) == 0) return;
     int64_t i = 0;
     while (memcmp(&p->a.y[i], &q->a.y[i], sizeof(float)) == 0) i++;
-    fail_msg("%s of %s, %s, %s, %d x %d, %d tokens, %d leaves: output %lld is %a, not %a", what, table->name,
-             dtype_name(p->a.w->type), p->a.x->q ? "int8" : "f32", p->a.w->rows, p->a.w->cols, p->a.x->n_tok,
-             p->a.leaves->n_leaf, (long long)i, (double)q->a.y[i], (double)p->a.y[i]);
+    fail_msg("%s of %s, %s, %s, %d x %d, %d tokens, %d leaves: output %lld is %a, not %a", what,
+             table->name, dtype_name(p->a.w->type), p->a.x->q ? "int8" : "f32", p->a.w->rows,
+             p->a.w->cols, p->a.x->n_tok, p->a.leaves->n_leaf, (long long)i, (double)q->a.y[i],
+             (double)p->a.y[i]);
 }
 
-/* ---- ref against the definition ---------------------------------------------------------------------------- */
+/* ---- ref against the definition -------------------------------------------------------------- */
 
 /* The definition over the file's own values: a chain per leaf, leaves in the tree. */
 static float defined(const float *w, const float *x, const int32_t *bound, int32_t a, int32_t b)
@@ -78,7 +83,8 @@ static void ref_is_the_definition_in_f32(void **state)
         for (int32_t row = 0; row < rows; row++) {
             eng_dequant_row(f.type, f.bytes + row * f.row_bytes, value, cols);
             for (int32_t t = 0; t < 2; t++)
-                assert_true(p.a.y[t * p.a.y_stride + row] == defined(value, x.x + t * cols, bound, 0, 7));
+                assert_true(p.a.y[t * p.a.y_stride + row] ==
+                            defined(value, x.x + t * cols, bound, 0, 7));
         }
         free(p.a.y);
         free((void *)w.data);
@@ -119,7 +125,7 @@ static void ref_in_int8_is_the_product_of_the_quantised(void **state)
     }
 }
 
-/* ---- tables against ref ------------------------------------------------------------------------------------ */
+/* ---- tables against ref ---------------------------------------------------------------------- */
 
 struct shape {
     int32_t rows, cols, k0, n_tok, n_leaf;
@@ -131,7 +137,8 @@ static struct shape random_shape(struct rnd *r, enum dtype type)
 {
     static const int32_t n_toks[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 17, 33};
     static const int32_t n_leaves[] = {1, 1, 3, 5, 16, 56};
-    struct shape s = {.rows = rnd_between(r, 1, 70), .n_tok = n_toks[rnd_below(r, COUNT_OF(n_toks))]};
+    struct shape s = {.rows = rnd_between(r, 1, 70),
+                      .n_tok = n_toks[rnd_below(r, COUNT_OF(n_toks))]};
     s.kind = rnd_below(r, 3) ? CASE_NORMAL : rnd_between(r, 0, CASE_KINDS - 1);
     bool quant = krn_pack_is_quant(type);
     int32_t grain = quant ? KRN_UNIT : rnd_below(r, 2) ? 8 : 1;
@@ -192,8 +199,8 @@ static void every_table_equals_ref(void **state)
     check_shape(&r, DTYPE_F16, &many);
 }
 
-/* Blocks whose codes are all ones or all zeros (Q8_0: also -128), against activations of +-127: where a sum in 16 bits
- * would saturate. */
+/* Blocks whose codes are all ones or all zeros (Q8_0: also -128), against activations of +-127:
+ * where a sum in 16 bits would saturate. */
 static void the_largest_codes_do_not_saturate(void **state)
 {
     (void)state;
@@ -209,7 +216,8 @@ static void the_largest_codes_do_not_saturate(void **state)
             for (int64_t at = 0; at < f.row_bytes * 16; at += dtype_block_bytes(f.type)) {
                 bool d_first = f.type != DTYPE_Q6_K;
                 int32_t head = !d_first ? 0 : f.type == DTYPE_Q4_K || f.type == DTYPE_Q5_K ? 4 : 2;
-                memset(f.bytes + at + head, fills[n / 2], (size_t)(dtype_block_bytes(f.type) - MAX(head, 2)));
+                memset(f.bytes + at + head, fills[n / 2],
+                       (size_t)(dtype_block_bytes(f.type) - MAX(head, 2)));
             }
             struct krn_mat w = case_pack(&f, 0, 256);
             struct krn_act x = case_act(&r, 7, 256, true, CASE_NORMAL);
@@ -231,7 +239,7 @@ static void the_largest_codes_do_not_saturate(void **state)
         }
 }
 
-/* ---- batches and cuts -------------------------------------------------------------------------------------- */
+/* ---- batches and cuts ------------------------------------------------------------------------ */
 
 static void a_token_does_not_see_its_batch(void **state)
 {
@@ -282,15 +290,17 @@ static float reduced(const struct cut *c, int32_t t, int32_t row, int32_t a, int
     for (int32_t i = 0; i < c->n_ranks; i++)
         for (int32_t n = 0; n < c->leaves[i].n_nodes; n++)
             if (c->leaves[i].nodes[n].a == a && c->leaves[i].nodes[n].b == b)
-                return c->part[i].a.y[t * c->part[i].a.y_stride + n * c->part[i].a.node_stride + row];
+                return c->part[i]
+                    .a.y[t * c->part[i].a.y_stride + n * c->part[i].a.node_stride + row];
     float left = reduced(c, t, row, a, tree_split(a, b));
     return left + reduced(c, t, row, tree_split(a, b), b);
 }
 
-static void check_cut(struct rnd *r, const struct krn_table *table, enum dtype type, int32_t n_leaf, int32_t n_ranks,
-                      bool quantise)
+static void check_cut(struct rnd *r, const struct krn_table *table, enum dtype type, int32_t n_leaf,
+                      int32_t n_ranks, bool quantise)
 {
-    int32_t grain = krn_pack_is_quant(type) ? KRN_UNIT : 4, cols = ROUND_UP(n_leaf * grain * 2, 256), bound[64];
+    int32_t grain = krn_pack_is_quant(type) ? KRN_UNIT : 4,
+            cols = ROUND_UP(n_leaf * grain * 2, 256), bound[64];
     struct case_file f = case_file_make(r, type, 18, cols);
     struct krn_mat whole = case_pack(&f, 0, cols), slice[MAX_RANKS];
     struct krn_act x = case_act(r, 3, cols, quantise, CASE_NORMAL), part_x[MAX_RANKS];
@@ -340,8 +350,10 @@ static void the_cut_does_not_show(void **state)
         for (size_t i = 0; i < COUNT_OF(types); i++)
             for (int32_t n_ranks = 2; n_ranks <= MAX_RANKS; n_ranks++)
                 for (size_t n = 0; n < COUNT_OF(n_leaves); n++) {
-                    if (n_leaves[n] == 56 && k == 0 && n_ranks > 2) continue; /* ref takes its time */
-                    check_cut(&r, tables[k], types[i], n_leaves[n], n_ranks, krn_pack_is_quant(types[i]) && n != 1);
+                    if (n_leaves[n] == 56 && k == 0 && n_ranks > 2)
+                        continue; /* ref takes its time */
+                    check_cut(&r, tables[k], types[i], n_leaves[n], n_ranks,
+                              krn_pack_is_quant(types[i]) && n != 1);
                 }
 }
 
@@ -355,6 +367,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_token_does_not_see_its_batch),
         cmocka_unit_test(the_cut_does_not_show),
     };
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) return kernels_bench(argc > 2 ? argv[2] : NULL);
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0)
+        return kernels_bench(argc > 2 ? argv[2] : NULL);
     return cmocka_run_group_tests_name("matmul", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* test_ops.c: the small operations of every table against ref, bit for bit, over tails, alignments and special values;
- * and the choice of a table. */
+/* test_ops.c: the small operations of every table against ref, bit for bit, over tails, alignments
+ * and special values; and the choice of a table. */
 #include "base/base.h"
 #include "cases.h"
 
@@ -25,7 +25,8 @@ static int find_tables(void **state)
     return 0;
 }
 
-static void assert_bits(const void *want, const void *got, int64_t n, const struct krn_table *t, const char *what, int64_t size)
+static void assert_bits(const void *want, const void *got, int64_t n, const struct krn_table *t,
+                        const char *what, int64_t size)
 {
     if (memcmp(want, got, (size_t)n * sizeof(float)) != 0)
         fail_msg("%s of %s differs from ref at size %lld", what, t->name, (long long)size);
@@ -48,10 +49,12 @@ static void quantize_agrees(void **state)
     (void)state;
     struct rnd r = {.key = 31};
     for (int32_t n = 0; n < 300; n++) {
-        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 9), n_tok = rnd_between(&r, 1, 5), t0 = rnd_below(&r, n_tok);
+        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 9), n_tok = rnd_between(&r, 1, 5),
+                t0 = rnd_below(&r, n_tok);
         struct krn_act x = case_act(&r, n_tok, cols, true, n % CASE_KINDS);
         if (n % 5 == 0) memset((float *)x.x, 0, KRN_UNIT * sizeof(float));
-        if (n % 5 == 1) ((float *)x.x)[0] = 0x1p-149f; /* alone among zeros its inverse would overflow */
+        if (n % 5 == 1)
+            ((float *)x.x)[0] = 0x1p-149f; /* alone among zeros its inverse would overflow */
         if (n % 5 == 1) memset((float *)x.x + 1, 0, (KRN_UNIT - 1) * sizeof(float));
         krn_ref.quantize(&x, 0, n_tok);
         for (int32_t u = 0; u < cols / KRN_UNIT * n_tok; u++) {
@@ -83,7 +86,8 @@ static void quantize_agrees(void **state)
 static void halves_round_to_even(void **state)
 {
     (void)state;
-    float x[KRN_UNIT] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, -126.5f, 0.49999997f};
+    float x[KRN_UNIT] = {127.0f, 0.5f,  1.5f,   2.5f,    -0.5f,
+                         -1.5f,  -2.5f, 126.5f, -126.5f, 0.49999997f};
     static const int8_t want[10] = {127, 0, 2, 2, 0, -2, -2, 126, -126, 0};
     for (int32_t i = 0; i < n_tables; i++) {
         int8_t q[KRN_UNIT];
@@ -99,12 +103,14 @@ static void halves_round_to_even(void **state)
 static void rmsnorm_agrees(void **state)
 {
     (void)state;
-    static const int32_t sizes[] = {1, 7, 8, 15, 16, 17, 31, 63, 64, 65, 80, 128, 172, 288, 1000, 2048};
+    static const int32_t sizes[] = {1,  7,  8,  15,  16,  17,  31,   63,
+                                    64, 65, 80, 128, 172, 288, 1000, 2048};
     struct rnd r = {.key = 32};
     for (size_t k = 0; k < COUNT_OF(sizes); k++)
         for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
             int32_t d = sizes[k];
-            struct pair x = values(&r, 3 * d, kind == CASE_LARGE ? CASE_NORMAL : kind), w = values(&r, d, kind);
+            struct pair x = values(&r, 3 * d, kind == CASE_LARGE ? CASE_NORMAL : kind),
+                        w = values(&r, d, kind);
             float *want = case_alloc((size_t)(3 * d) * 4), *got = case_alloc((size_t)(3 * d) * 4);
             krn_ref.rmsnorm(want, x.x, w.x, d, 1e-5f, 0, 3);
             for (int32_t i = 1; i < n_tables; i++) {
@@ -131,7 +137,8 @@ static void rope_agrees(void **state)
         for (int32_t part = 0; part < 2; part++)
             for (int32_t interleaved = 0; interleaved < 2; interleaved++) {
                 int32_t dim = dims[k], rot = part ? dim / 4 * 2 : dim, n = 3 * 2 * dim;
-                struct pair x = values(&r, n, CASE_NORMAL), c0 = values(&r, rot, CASE_NORMAL), c1 = values(&r, rot, CASE_TINY);
+                struct pair x = values(&r, n, CASE_NORMAL), c0 = values(&r, rot, CASE_NORMAL),
+                            c1 = values(&r, rot, CASE_TINY);
                 const float *cs[3] = {c0.x, c1.x, c0.x};
                 float *want = case_alloc((size_t)n * 4), *got = case_alloc((size_t)n * 4);
                 memcpy(want, x.x, (size_t)n * 4);
@@ -142,7 +149,8 @@ static void rope_agrees(void **state)
                     tables[i]->rope(got, 2, dim, rot, interleaved, cs, 1, 3);
                     assert_memory_equal(got, x.x, (size_t)(2 * dim) * 4);
                     tables[i]->rope(got, 2, dim, rot, interleaved, cs, 0, 1);
-                    assert_bits(want, got, n, tables[i], interleaved ? "interleaved rope" : "rope", dim);
+                    assert_bits(want, got, n, tables[i], interleaved ? "interleaved rope" : "rope",
+                                dim);
                 }
                 free(x.base);
                 free(c0.base);
@@ -179,7 +187,8 @@ static void elementwise_agrees(void **state)
                 memset(got, 0xa5, (size_t)n * 4 + 64);
                 tables[i]->silu_mul(got, g.x, u.x, n);
                 assert_bits(want, got, n, tables[i], "silu_mul", n);
-                for (int64_t k = n * 4; k < n * 4 + 64; k++) assert_int_equal(((uint8_t *)got)[k], 0xa5);
+                for (int64_t k = n * 4; k < n * 4 + 64; k++)
+                    assert_int_equal(((uint8_t *)got)[k], 0xa5);
                 memcpy(got, g.x, (size_t)n * 4);
                 tables[i]->silu_mul(got, got, u.x, n);
                 assert_bits(want, got, n, tables[i], "silu_mul in place", n);
@@ -201,7 +210,8 @@ static void elementwise_agrees(void **state)
 static void every_lane_computes_the_scalar_exp(void **state)
 {
     (void)state;
-    /* sum_exp of one value is that value's e^x: the vectors' polynomial against the scalar one, densely */
+    /* sum_exp of one value is that value's e^x: the vectors' polynomial against the scalar one,
+     * densely */
     for (int32_t i = 1; i < n_tables; i++)
         for (float x = -90.0f; x < 90.0f; x += 0.0137f) {
             float want = krn_exp(x), got = tables[i]->sum_exp(&x, 1, 0.0f);
@@ -212,11 +222,13 @@ static void every_lane_computes_the_scalar_exp(void **state)
 static void sum_exp_agrees(void **state)
 {
     (void)state;
-    static const int32_t sizes[] = {1, 15, 16, 17, 100, 1023, 1024, 1025, 2048, 5000, 7000, 11111, 13000, 31000, 50257};
+    static const int32_t sizes[] = {1,    15,   16,   17,    100,   1023,  1024, 1025,
+                                    2048, 5000, 7000, 11111, 13000, 31000, 50257};
     struct rnd r = {.key = 35};
     for (size_t k = 0; k < COUNT_OF(sizes); k++) {
         struct pair x = values(&r, sizes[k], CASE_NORMAL);
-        for (int32_t i = 0; i < sizes[k]; i++) x.x[i] = rnd_below(&r, 10) ? x.x[i] * 5.0f - 20.0f : -INFINITY; /* masked */
+        for (int32_t i = 0; i < sizes[k]; i++)
+            x.x[i] = rnd_below(&r, 10) ? x.x[i] * 5.0f - 20.0f : -INFINITY; /* masked */
         float want = krn_ref.sum_exp(x.x, sizes[k], 1.5f);
         double exact = 0;
         for (int32_t i = 0; i < sizes[k]; i++) exact += exp((double)x.x[i] - 1.5);
@@ -237,7 +249,8 @@ static void argmax_finds_the_first_of_the_largest(void **state)
         struct pair x = values(&r, n, n % CASE_KINDS);
         int32_t at = rnd_below(&r, n), again = rnd_below(&r, n);
         x.x[at] = x.x[again] = 0x1p+70f;
-        for (int32_t i = 0; i < n_tables; i++) assert_int_equal(tables[i]->argmax(x.x, n), MIN(at, again));
+        for (int32_t i = 0; i < n_tables; i++)
+            assert_int_equal(tables[i]->argmax(x.x, n), MIN(at, again));
         for (int32_t i = 0; i < n; i++) x.x[i] = rnd_below(&r, 2) ? NAN : n % 3 ? -INFINITY : -1.0f;
         x.x[at] = n % 3 ? -INFINITY : -1.0f;
         int32_t want = 0;

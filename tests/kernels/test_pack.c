@@ -18,12 +18,14 @@ static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_
 static void check_slice(const struct case_file *f, int32_t k0, int32_t cols)
 {
     struct krn_mat m = case_pack(f, k0, cols);
-    float *want = xmalloc((size_t)f->cols * sizeof *want), *got = xmalloc((size_t)cols * sizeof *got);
+    float *want = xmalloc((size_t)f->cols * sizeof *want),
+          *got = xmalloc((size_t)cols * sizeof *got);
     for (int32_t row = 0; row < f->rows; row++) {
         eng_dequant_row(f->type, f->bytes + row * f->row_bytes, want, f->cols);
         krn_unpack_row(&m, row, got);
         if (memcmp(got, want + k0, (size_t)cols * sizeof *got))
-            fail_msg("%s: row %d of columns [%d, %d) differs", dtype_name(f->type), row, k0, k0 + cols);
+            fail_msg("%s: row %d of columns [%d, %d) differs", dtype_name(f->type), row, k0,
+                     k0 + cols);
     }
     free(want);
     free(got);
@@ -61,8 +63,8 @@ static void tiles_cost_what_the_file_costs(void **state)
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         double file = (double)dtype_bytes(types[i], 4096) * KRN_TILE;
         double tile = (double)krn_pack_tile_bytes(types[i], 4096);
-        printf("%-5s %.4f bytes per weight in the file, %.4f packed\n", dtype_name(types[i]), file / 4096 / KRN_TILE,
-               tile / 4096 / KRN_TILE);
+        printf("%-5s %.4f bytes per weight in the file, %.4f packed\n", dtype_name(types[i]),
+               file / 4096 / KRN_TILE, tile / 4096 / KRN_TILE);
         assert_true(tile <= file * 1.04);
         assert_int_equal(krn_pack_tile_bytes(types[i], 4096) % 64, 0);
     }

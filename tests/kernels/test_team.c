@@ -51,7 +51,8 @@ static void every_thread_runs_every_call_once(void **state)
 
 struct phases {
     struct eng_team *team;
-    int32_t slot[MAX_THREADS]; /* written in one phase, read by all in the next: the barrier orders them */
+    int32_t slot[MAX_THREADS]; /* written in one phase, read by all in the next: the barrier orders
+                                  them */
     _Atomic int32_t wrong;
 };
 

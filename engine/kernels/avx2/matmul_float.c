@@ -1,7 +1,7 @@
 /* matmul_float.c: the chain over elements: F32, F16 and BF16 weights, widened to f32 in registers.
  *
- * Per k: two vectors of 8 rows, one broadcast per token, 2 x tokens fused multiply-adds; 4 tokens keep 8 chains in
- * flight and fit the 16 registers. */
+ * Per k: two vectors of 8 rows, one broadcast per token, 2 x tokens fused multiply-adds; 4 tokens
+ * keep 8 chains in flight and fit the 16 registers. */
 #include "engine/kernels/avx2/avx2.h"
 
 #include <immintrin.h>
@@ -49,13 +49,14 @@ KRN_INLINE void run(const struct krn_leaf_job *j, const enum dtype type, int32_t
     }
 }
 
-static void run_f32(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run(j, DTYPE_F32, n_tok); }
-static void run_f16(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run(j, DTYPE_F16, n_tok); }
-static void run_bf16(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run(j, DTYPE_BF16, n_tok); }
-
-const struct krn_leaf_kernel *krn_avx2_leaf_float(enum dtype t)
+static void leaf_float(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok)
 {
-    static const struct krn_leaf_kernel f32 = {1, MAX_TOK, run_f32}, f16 = {1, MAX_TOK, run_f16},
-                                        bf16 = {1, MAX_TOK, run_bf16};
-    return t == DTYPE_F32 ? &f32 : t == DTYPE_F16 ? &f16 : &bf16;
+    (void)n_tiles;
+    switch (j->w->type) {
+    case DTYPE_F32: run(j, DTYPE_F32, n_tok); break;
+    case DTYPE_F16: run(j, DTYPE_F16, n_tok); break;
+    default: run(j, DTYPE_BF16, n_tok); break;
+    }
 }
+
+const struct krn_leaf_kernel krn_avx2_leaf_float = {1, MAX_TOK, leaf_float};

@@ -1,4 +1,5 @@
-/* quantize.c: a unit of activations is four vectors; hardware conversion rounds to nearest even as the contract asks. */
+/* quantize.c: a unit of activations is four vectors; hardware conversion rounds to nearest even as
+ * the contract asks. */
 #include "engine/kernels/avx2/avx2.h"
 #include "engine/kernels/avx2/vmath.h"
 
@@ -25,7 +26,8 @@ static void quantize_unit(const float *x, int8_t *q, float *d, int32_t *s)
     *s = _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 
     /* packing works within halves of a vector: put the groups of four bytes back in order */
-    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
+    __m256i bytes =
+        _mm256_packs_epi16(_mm256_packs_epi32(n[0], n[1]), _mm256_packs_epi32(n[2], n[3]));
     bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)q, bytes);
 }

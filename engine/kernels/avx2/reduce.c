@@ -1,4 +1,5 @@
-/* reduce.c: argmax as the largest value first, then its first place; sums of exponentials in the contract's 16 lanes. */
+/* reduce.c: argmax as the largest value first, then its first place; sums of exponentials in the
+ * contract's 16 lanes. */
 #include "base/base.h"
 #include "engine/kernels/avx2/avx2.h"
 #include "engine/kernels/avx2/vmath.h"
@@ -42,4 +43,7 @@ static float node_sum(const float *x, int32_t n, float m, int32_t a, int32_t b)
     return tile_sum(x + (int64_t)a * KRN_LSE_TILE, MIN(n - a * KRN_LSE_TILE, KRN_LSE_TILE), m);
 }
 
-float krn_avx2_sum_exp(const float *x, int32_t n, float m) { return node_sum(x, n, m, 0, DIV_UP(n, KRN_LSE_TILE)); }
+float krn_avx2_sum_exp(const float *x, int32_t n, float m)
+{
+    return node_sum(x, n, m, 0, DIV_UP(n, KRN_LSE_TILE));
+}

@@ -1,4 +1,5 @@
-/* vmath.h: math.h's e^x and log x on 8 lanes, step by step the same; the fixed sums over lanes; partial vectors. */
+/* vmath.h: math.h's e^x and log x on 8 lanes, step by step the same; the fixed sums over lanes;
+ * partial vectors. */
 #ifndef ENGINE_KERNELS_AVX2_VMATH_H
 #define ENGINE_KERNELS_AVX2_VMATH_H
 
@@ -21,7 +22,8 @@ static inline __m256 vmath_exp(__m256 x)
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(KRN_E2));
     p = _mm256_fmadd_ps(p, r, one);
     p = _mm256_fmadd_ps(p, r, one);
-    __m256i scaled = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23));
+    __m256i scaled =
+        _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23));
     return _mm256_and_ps(above, _mm256_castsi256_ps(scaled));
 }
 
@@ -40,11 +42,13 @@ static inline __m256 vmath_log(__m256 x)
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(KRN_L4));
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(KRN_L3));
     p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(-0.5f));
-    __m256 low = _mm256_fmadd_ps(e, _mm256_set1_ps(KRN_LN2_LO), _mm256_mul_ps(_mm256_mul_ps(f, f), p));
+    __m256 low =
+        _mm256_fmadd_ps(e, _mm256_set1_ps(KRN_LN2_LO), _mm256_mul_ps(_mm256_mul_ps(f, f), p));
     return _mm256_fmadd_ps(e, _mm256_set1_ps(KRN_LN2_HI), _mm256_add_ps(f, low));
 }
 
-/* Sixteen lanes, the low and the high eight, added as (0+8, 1+9, ...), then (0+4, ...), (0+2, ...), (0+1). */
+/* Sixteen lanes, the low and the high eight, added as (0+8, 1+9, ...), then (0+4, ...), (0+2, ...),
+ * (0+1). */
 static inline float vmath_lane_sum(__m256 low, __m256 high)
 {
     __m256 a = _mm256_add_ps(low, high);

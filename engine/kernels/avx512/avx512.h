@@ -1,5 +1,5 @@
-/* avx512.h: the twins of ref/ for AVX-512 F, BW, DQ, VL and VNNI: one lane is one row, key or element.
- * Contracts: engine/kernels/table.h. */
+/* avx512.h: the twins of ref/ for AVX-512 F, BW, DQ, VL and VNNI: one lane is one row, key or
+ * element. Contracts: engine/kernels/table.h. */
 #ifndef ENGINE_KERNELS_AVX512_AVX512_H
 #define ENGINE_KERNELS_AVX512_AVX512_H
 
@@ -12,7 +12,8 @@ void krn_avx512_matmul(const struct krn_matmul *a);
 void krn_avx512_quantize(const struct krn_act *a, int32_t t0, int32_t t1);
 void krn_avx512_kv_append(const struct krn_kv_append *a);
 void krn_avx512_attention(const struct krn_attention *a);
-void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0, int32_t t1);
+void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
+                        int32_t t1);
 void krn_avx512_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,
                      const float *const *cs, int32_t t0, int32_t t1);
 void krn_avx512_add(float *x, const float *y, int64_t n);
@@ -20,9 +21,9 @@ void krn_avx512_silu_mul(float *y, const float *g, const float *u, int64_t n);
 int32_t krn_avx512_argmax(const float *x, int32_t n);
 float krn_avx512_sum_exp(const float *x, int32_t n, float m);
 
-/* How matmul runs one leaf of a matrix: chains over elements, over units in int8, over dequantised units. */
-const struct krn_leaf_kernel *krn_avx512_leaf_float(enum dtype t);
-const struct krn_leaf_kernel *krn_avx512_leaf_int8(enum dtype t);
-const struct krn_leaf_kernel *krn_avx512_leaf_oracle(enum dtype t);
+/* How matmul runs one leaf: chains over elements (F32, F16, BF16), over units in int8, over
+ * dequantised units. */
+extern const struct krn_leaf_kernel krn_avx512_leaf_float, krn_avx512_leaf_int8,
+    krn_avx512_leaf_oracle;
 
 #endif

@@ -8,7 +8,8 @@ void krn_avx512_add(float *x, const float *y, int64_t n)
 {
     for (int64_t i = 0; i < n; i += 16) {
         __mmask16 mask = rest(n - i);
-        __m512 sum = _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i));
+        __m512 sum =
+            _mm512_add_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i));
         _mm512_mask_storeu_ps(x + i, mask, sum);
     }
 }

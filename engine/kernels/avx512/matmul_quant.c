@@ -1,16 +1,22 @@
-/* matmul_quant.c: the chain over units of 32: int8 dot products on the stored codes, or (oracle mode) dequantised values.
+/* matmul_quant.c: the chain over units of 32: int8 dot products on the stored codes, or (oracle
+ * mode) dequantised values.
  *
- * A unit's codes become 8 vectors of unsigned bytes (16 rows x 4 values of k), made once and used for up to 16 tokens;
- * vpdpbusd against a broadcast of 4 activation bytes adds into one 32-bit lane per row. Codes are stored with an offset
- * (128, 8, 32): offset x (sum of the activations) is taken off in integers, so isum is exact whatever the path. */
+ * A unit's codes become 8 vectors of unsigned bytes (16 rows x 4 values of k), made once and used
+ * for up to 16 tokens; vpdpbusd against a broadcast of 4 activation bytes adds into one 32-bit lane
+ * per row. Codes are stored with an offset (128, 8, 32): offset x (sum of the activations) is taken
+ * off in integers, so isum is exact whatever the path. */
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/pack.h"
 
 #include <immintrin.h>
 
-enum { MAX_TOK = 16, VECTORS = 8, AHEAD = 4096 /* bytes fetched ahead when every weight is used once */ };
+enum {
+    MAX_TOK = 16,
+    VECTORS = 8,
+    AHEAD = 4096 /* bytes fetched ahead when every weight is used once */
+};
 
-/* ---- one unit of 16 rows --------------------------------------------------------------------------------- */
+/* ---- one unit of 16 rows --------------------------------------------------------------------- */
 
 /* The unsigned codes; vector j holds k = 4j..4j+3. */
 KRN_INLINE void load_codes(const uint8_t *q, const enum dtype type, __m512i w[VECTORS])
@@ -46,14 +52,18 @@ KRN_INLINE void load_codes(const uint8_t *q, const enum dtype type, __m512i w[VE
     }
 }
 
-KRN_INLINE __m512 load_f16(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+KRN_INLINE __m512 load_f16(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
 
 /* d[0], d[1] the scales of the half units; m the minimum times its scale (Q4_K, Q5_K). */
 struct scales {
     __m512 d[2], m;
 };
 
-KRN_INLINE struct scales load_scales(const struct krn_planes *p, int32_t unit, const enum dtype type)
+KRN_INLINE struct scales load_scales(const struct krn_planes *p, int32_t unit,
+                                     const enum dtype type)
 {
     struct scales out;
     const uint8_t *s = p->scales + (int64_t)unit * KRN_SCALE_BYTES;
@@ -62,7 +72,8 @@ KRN_INLINE struct scales load_scales(const struct krn_planes *p, int32_t unit, c
         return out;
     }
     const uint8_t *super = krn_pack_super(type, p, unit);
-    __m128i a = _mm_loadu_si128((const __m128i *)s), b = _mm_loadu_si128((const __m128i *)(s + KRN_TILE));
+    __m128i a = _mm_loadu_si128((const __m128i *)s),
+            b = _mm_loadu_si128((const __m128i *)(s + KRN_TILE));
     __m512 d = load_f16(super);
     if (type == DTYPE_Q6_K) {
         out.d[0] = out.m = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(a)));
@@ -74,7 +85,7 @@ KRN_INLINE struct scales load_scales(const struct krn_planes *p, int32_t unit, c
     return out;
 }
 
-/* ---- int8 ------------------------------------------------------------------------------------------------ */
+/* ---- int8 ------------------------------------------------------------------------------------ */
 
 KRN_INLINE __m512i four_bytes(const int8_t *q)
 {
@@ -85,7 +96,8 @@ KRN_INLINE __m512i four_bytes(const int8_t *q)
 
 KRN_INLINE __m512i dot4(__m512i sum, const __m512i w[4], const int8_t *q)
 {
-    KRN_UNROLL for (int j = 0; j < 4; j++) sum = _mm512_dpbusd_epi32(sum, w[j], four_bytes(q + 4 * j));
+    KRN_UNROLL for (int j = 0; j < 4; j++)
+        sum = _mm512_dpbusd_epi32(sum, w[j], four_bytes(q + 4 * j));
     return sum;
 }
 
@@ -94,21 +106,23 @@ KRN_INLINE void half_offsets(const int8_t *q, __m512i offset[2])
 {
     __m256i v = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)q), _mm256_set1_epi8(-128));
     __m256i eights = _mm256_sad_epu8(v, _mm256_setzero_si256());
-    __m256i sum = _mm256_slli_epi32(_mm256_add_epi32(eights, _mm256_shuffle_epi32(eights, 0x4e)), 5);
+    __m256i sum =
+        _mm256_slli_epi32(_mm256_add_epi32(eights, _mm256_shuffle_epi32(eights, 0x4e)), 5);
     const __m512i base = _mm512_set1_epi32(65536);
     offset[0] = _mm512_sub_epi32(base, _mm512_broadcastd_epi32(_mm256_castsi256_si128(sum)));
     offset[1] = _mm512_sub_epi32(base, _mm512_broadcastd_epi32(_mm256_extracti128_si256(sum, 1)));
 }
 
 /* One unit of one token onto its accumulator. */
-KRN_INLINE __m512 add_unit(__m512 acc, const __m512i w[VECTORS], const struct scales *sc, const int8_t *q, float d,
-                           int32_t s, const enum dtype type)
+KRN_INLINE __m512 add_unit(__m512 acc, const __m512i w[VECTORS], const struct scales *sc,
+                           const int8_t *q, float d, int32_t s, const enum dtype type)
 {
     const __m512 dx = _mm512_set1_ps(d);
     if (type == DTYPE_Q6_K) {
         __m512i offset[2];
         half_offsets(q, offset);
-        __m512 low = _mm512_cvtepi32_ps(dot4(offset[0], w, q)), high = _mm512_cvtepi32_ps(dot4(offset[1], w + 4, q + 16));
+        __m512 low = _mm512_cvtepi32_ps(dot4(offset[0], w, q)),
+               high = _mm512_cvtepi32_ps(dot4(offset[1], w + 4, q + 16));
         acc = _mm512_fmadd_ps(_mm512_mul_ps(sc->d[0], dx), low, acc);
         return _mm512_fmadd_ps(_mm512_mul_ps(sc->d[1], dx), high, acc);
     }
@@ -124,7 +138,8 @@ KRN_INLINE __m512 add_unit(__m512 acc, const __m512i w[VECTORS], const struct sc
 
 KRN_INLINE void fetch_ahead(const uint8_t *p, int n)
 {
-    KRN_UNROLL for (int i = 0; i < n; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+    KRN_UNROLL for (int i = 0; i < n; i += 64)
+        _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
 }
 
 KRN_INLINE void chain_int8(const struct krn_leaf_job *j, const enum dtype type, const int n_tok)
@@ -148,7 +163,8 @@ KRN_INLINE void chain_int8(const struct krn_leaf_job *j, const enum dtype type, 
         load_codes(codes, type, w);
         const struct scales sc = load_scales(&p, u, type);
         KRN_UNROLL for (int t = 0; t < n_tok; t++)
-            acc[t] = add_unit(acc[t], w, &sc, q + t * cols + u * KRN_UNIT, d[t * units + u], s[t * units + u], type);
+            acc[t] = add_unit(acc[t], w, &sc, q + t * cols + u * KRN_UNIT, d[t * units + u],
+                              s[t * units + u], type);
     }
     KRN_UNROLL for (int t = 0; t < n_tok; t++) _mm512_store_ps(j->acc + t * KRN_TILE, acc[t]);
 }
@@ -164,42 +180,47 @@ KRN_INLINE void run_int8(const struct krn_leaf_job *j, const enum dtype type, in
     }
 }
 
-static void q8_0(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run_int8(j, DTYPE_Q8_0, n_tok); }
-static void q4_0(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run_int8(j, DTYPE_Q4_0, n_tok); }
-static void q4_k(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run_int8(j, DTYPE_Q4_K, n_tok); }
-static void q5_k(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run_int8(j, DTYPE_Q5_K, n_tok); }
-static void q6_k(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok) { (void)n_tiles, run_int8(j, DTYPE_Q6_K, n_tok); }
-
-const struct krn_leaf_kernel *krn_avx512_leaf_int8(enum dtype t)
+static void leaf_int8(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok)
 {
-    static const struct krn_leaf_kernel kernels[DTYPE_COUNT] = {
-        [DTYPE_Q8_0] = {1, MAX_TOK, q8_0}, [DTYPE_Q4_0] = {1, MAX_TOK, q4_0}, [DTYPE_Q4_K] = {1, MAX_TOK, q4_k},
-        [DTYPE_Q5_K] = {1, MAX_TOK, q5_k}, [DTYPE_Q6_K] = {1, MAX_TOK, q6_k},
-    };
-    return &kernels[t];
+    (void)n_tiles;
+    switch (j->w->type) {
+    case DTYPE_Q8_0: run_int8(j, DTYPE_Q8_0, n_tok); break;
+    case DTYPE_Q4_0: run_int8(j, DTYPE_Q4_0, n_tok); break;
+    case DTYPE_Q4_K: run_int8(j, DTYPE_Q4_K, n_tok); break;
+    case DTYPE_Q5_K: run_int8(j, DTYPE_Q5_K, n_tok); break;
+    default: run_int8(j, DTYPE_Q6_K, n_tok); break;
+    }
 }
 
-/* ---- oracle mode: the dequantised values ------------------------------------------------------------------- */
+const struct krn_leaf_kernel krn_avx512_leaf_int8 = {1, MAX_TOK, leaf_int8};
+
+/* ---- oracle mode: the dequantised values ----------------------------------------------------- */
 
 /* w[k][16 rows] of one unit. */
-KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtype type, float w[KRN_UNIT * KRN_TILE])
+KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtype type,
+                       float w[KRN_UNIT * KRN_TILE])
 {
-    const int offset = type == DTYPE_Q8_0 ? 128 : type == DTYPE_Q4_0 ? 8 : type == DTYPE_Q6_K ? 32 : 0;
+    const int offset = type == DTYPE_Q8_0   ? 128
+                       : type == DTYPE_Q4_0 ? 8
+                       : type == DTYPE_Q6_K ? 32
+                                            : 0;
     const bool has_min = type == DTYPE_Q4_K || type == DTYPE_Q5_K;
     __m512i code[VECTORS];
     load_codes(p->quants + (int64_t)unit * krn_pack_quant_bytes(type), type, code);
     const struct scales sc = load_scales(p, unit, type);
     KRN_UNROLL for (int j = 0; j < VECTORS; j++)
         KRN_UNROLL for (int b = 0; b < 4; b++) {
-            __m512i v = _mm512_and_si512(_mm512_srli_epi32(code[j], (unsigned)(8 * b)), _mm512_set1_epi32(255));
-            __m512 f = _mm512_cvtepi32_ps(_mm512_sub_epi32(v, _mm512_set1_epi32(offset)));
-            f = _mm512_mul_ps(sc.d[j / 4], f);
-            if (has_min) f = _mm512_sub_ps(f, sc.m);
-            _mm512_store_ps(w + (4 * j + b) * KRN_TILE, f);
+        __m512i v =
+            _mm512_and_si512(_mm512_srli_epi32(code[j], (unsigned)(8 * b)), _mm512_set1_epi32(255));
+        __m512 f = _mm512_cvtepi32_ps(_mm512_sub_epi32(v, _mm512_set1_epi32(offset)));
+        f = _mm512_mul_ps(sc.d[j / 4], f);
+        if (has_min) f = _mm512_sub_ps(f, sc.m);
+        _mm512_store_ps(w + (4 * j + b) * KRN_TILE, f);
         }
 }
 
-static void expand_unit(const struct krn_planes *p, int32_t unit, enum dtype type, float w[KRN_UNIT * KRN_TILE])
+static void expand_unit(const struct krn_planes *p, int32_t unit, enum dtype type,
+                        float w[KRN_UNIT * KRN_TILE])
 {
     switch (type) {
     case DTYPE_Q8_0: expand(p, unit, DTYPE_Q8_0, w); break;
@@ -229,7 +250,7 @@ KRN_INLINE void chain_oracle(const struct krn_leaf_job *j, const int n_tok)
     KRN_UNROLL for (int t = 0; t < n_tok; t++) _mm512_store_ps(j->acc + t * KRN_TILE, acc[t]);
 }
 
-static void oracle(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok)
+static void leaf_oracle(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok)
 {
     (void)n_tiles;
     switch (n_tok) {
@@ -241,9 +262,4 @@ static void oracle(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok)
     }
 }
 
-const struct krn_leaf_kernel *krn_avx512_leaf_oracle(enum dtype t)
-{
-    static const struct krn_leaf_kernel kernel = {1, MAX_TOK, oracle};
-    (void)t;
-    return &kernel;
-}
+const struct krn_leaf_kernel krn_avx512_leaf_oracle = {1, MAX_TOK, leaf_oracle};

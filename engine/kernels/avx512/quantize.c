@@ -1,4 +1,5 @@
-/* quantize.c: a unit of activations is two vectors; hardware conversion rounds to nearest even as the contract asks. */
+/* quantize.c: a unit of activations is two vectors; hardware conversion rounds to nearest even as
+ * the contract asks. */
 #include "engine/kernels/avx512/avx512.h"
 
 #include <float.h>

@@ -1,4 +1,5 @@
-/* reduce.c: argmax as the largest value first, then its first place; sums of exponentials in the contract's 16 lanes. */
+/* reduce.c: argmax as the largest value first, then its first place; sums of exponentials in the
+ * contract's 16 lanes. */
 #include "base/base.h"
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/avx512/vmath.h"
@@ -12,7 +13,8 @@ int32_t krn_avx512_argmax(const float *x, int32_t n)
     const __m512 best = _mm512_set1_ps(_mm512_reduce_max_ps(big));
     for (int32_t i = 0; i < n; i += 16) {
         __mmask16 valid = vmath_first(n - i);
-        __mmask16 hit = _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, x + i), best, _CMP_EQ_OQ);
+        __mmask16 hit =
+            _mm512_mask_cmp_ps_mask(valid, _mm512_maskz_loadu_ps(valid, x + i), best, _CMP_EQ_OQ);
         if (hit) return i + __builtin_ctz(hit);
     }
     return 0; /* nothing but NaN */
@@ -39,4 +41,7 @@ static float node_sum(const float *x, int32_t n, float m, int32_t a, int32_t b)
     return tile_sum(x + (int64_t)a * KRN_LSE_TILE, MIN(n - a * KRN_LSE_TILE, KRN_LSE_TILE), m);
 }
 
-float krn_avx512_sum_exp(const float *x, int32_t n, float m) { return node_sum(x, n, m, 0, DIV_UP(n, KRN_LSE_TILE)); }
+float krn_avx512_sum_exp(const float *x, int32_t n, float m)
+{
+    return node_sum(x, n, m, 0, DIV_UP(n, KRN_LSE_TILE));
+}

@@ -15,7 +15,8 @@ static float sum_of_squares(const float *x, int32_t d)
     return vmath_lane_sum(_mm512_add_ps(a, b));
 }
 
-void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0, int32_t t1)
+void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
+                        int32_t t1)
 {
     for (int64_t t = t0; t < t1; t++) {
         const float *row = x + t * d;
@@ -23,7 +24,8 @@ void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, flo
         for (int32_t i = 0; i < d; i += 16) {
             __mmask16 mask = vmath_first(d - i);
             __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, row + i), scale);
-            _mm512_mask_storeu_ps(y + t * d + i, mask, _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, w + i)));
+            _mm512_mask_storeu_ps(y + t * d + i, mask,
+                                  _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, w + i)));
         }
     }
 }

@@ -1,6 +1,7 @@
 /* rope.c: sixteen (interleaved: eight) pairs at a time; what does not fill a vector goes by masks.
  *
- * Interleaved: with x = (x0,x1,..) and cs = (c,s,..): y = (x0,x0,..)*(c,s,..) -+ (x1,x1,..)*(s,c,..), one fmaddsub. */
+ * Interleaved: with x = (x0,x1,..) and cs = (c,s,..): y = (x0,x0,..)*(c,s,..) -+
+ * (x1,x1,..)*(s,c,..), one fmaddsub. */
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/avx512/vmath.h"
 
@@ -16,15 +17,18 @@ static void rotate_neighbours(float *x, const float *cs, int32_t rot)
 
 static void rotate_halves(float *x, const float *cs, int32_t rot)
 {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    const __m512i even =
+        _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const __m512i odd =
+        _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     int32_t half = rot / 2;
     for (int32_t i = 0; i < half; i += 16) {
         __mmask16 mask = vmath_first(half - i);
         __m512 a = _mm512_maskz_loadu_ps(vmath_first(rot - 2 * i), cs + 2 * i);
         __m512 b = _mm512_maskz_loadu_ps(vmath_first(rot - 2 * i - 16), cs + 2 * i + 16);
         __m512 c = _mm512_permutex2var_ps(a, even, b), s = _mm512_permutex2var_ps(a, odd, b);
-        __m512 x0 = _mm512_maskz_loadu_ps(mask, x + i), x1 = _mm512_maskz_loadu_ps(mask, x + half + i);
+        __m512 x0 = _mm512_maskz_loadu_ps(mask, x + i),
+               x1 = _mm512_maskz_loadu_ps(mask, x + half + i);
         _mm512_mask_storeu_ps(x + i, mask, _mm512_fmsub_ps(x0, c, _mm512_mul_ps(x1, s)));
         _mm512_mask_storeu_ps(x + half + i, mask, _mm512_fmadd_ps(x0, s, _mm512_mul_ps(x1, c)));
     }

@@ -1,4 +1,5 @@
-/* vmath.h: math.h's e^x and log x on 16 lanes, step by step the same; and the fixed sums over lanes. */
+/* vmath.h: math.h's e^x and log x on 16 lanes, step by step the same; and the fixed sums over
+ * lanes. */
 #ifndef ENGINE_KERNELS_AVX512_VMATH_H
 #define ENGINE_KERNELS_AVX512_VMATH_H
 
@@ -21,7 +22,8 @@ static inline __m512 vmath_exp(__m512 x)
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(KRN_E2));
     p = _mm512_fmadd_ps(p, r, one);
     p = _mm512_fmadd_ps(p, r, one);
-    __m512i scaled = _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23));
+    __m512i scaled =
+        _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23));
     return _mm512_castsi512_ps(_mm512_maskz_mov_epi32(above, scaled));
 }
 
@@ -40,7 +42,8 @@ static inline __m512 vmath_log(__m512 x)
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(KRN_L4));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(KRN_L3));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(-0.5f));
-    __m512 low = _mm512_fmadd_ps(e, _mm512_set1_ps(KRN_LN2_LO), _mm512_mul_ps(_mm512_mul_ps(f, f), p));
+    __m512 low =
+        _mm512_fmadd_ps(e, _mm512_set1_ps(KRN_LN2_LO), _mm512_mul_ps(_mm512_mul_ps(f, f), p));
     return _mm512_fmadd_ps(e, _mm512_set1_ps(KRN_LN2_HI), _mm512_add_ps(f, low));
 }
 
@@ -54,6 +57,9 @@ static inline float vmath_lane_sum(__m512 v)
 }
 
 /* The first n lanes, n <= 0 none, n >= 16 all. */
-static inline __mmask16 vmath_first(int32_t n) { return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1); }
+static inline __mmask16 vmath_first(int32_t n)
+{
+    return n >= 16 ? 0xffff : n <= 0 ? 0 : (__mmask16)((1u << n) - 1);
+}
 
 #endif

@@ -1,4 +1,5 @@
-/* attention.c: causal attention over paged keys and values, one query head at a time: the order of table.h, literally. */
+/* attention.c: causal attention over paged keys and values, one query head at a time: the order of
+ * table.h, literally. */
 #include "base/base.h"
 #include "engine/file/half.h"
 #include "engine/kernels/math.h"
@@ -20,7 +21,8 @@ static float get(const void *plane, bool f16, int64_t i)
 static int64_t block_base(const struct query *c, int32_t j)
 {
     const struct krn_kv *kv = c->kv;
-    return ((int64_t)c->table[j / KRN_KV_BLOCK] * kv->n_kv + c->kv_head) * kv->head_dim * KRN_KV_BLOCK;
+    return ((int64_t)c->table[j / KRN_KV_BLOCK] * kv->n_kv + c->kv_head) * kv->head_dim *
+           KRN_KV_BLOCK;
 }
 
 static float score(const struct query *c, int32_t j)
@@ -32,8 +34,10 @@ static float score(const struct query *c, int32_t j)
     return s;
 }
 
-/* Keys [j0, j1) of one split: its maximum, its sum of p, its weighted values o[head_dim]. p[j1-j0] is scratch. */
-static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float *m, float *l, float *o)
+/* Keys [j0, j1) of one split: its maximum, its sum of p, its weighted values o[head_dim]. p[j1-j0]
+ * is scratch. */
+static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float *m, float *l,
+                  float *o)
 {
     int32_t dim = c->kv->head_dim;
     float lane[KRN_KV_BLOCK] = {0};
@@ -52,7 +56,8 @@ static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float
     for (int32_t d = 0; d < dim; d++) o[d] = 0.0f;
     for (int32_t j = j0; j < j1; j++) {
         int64_t base = block_base(c, j) + (int64_t)(j % KRN_KV_BLOCK) * dim;
-        for (int32_t d = 0; d < dim; d++) o[d] = fmaf(p[j - j0], get(c->kv->v, c->kv->f16, base + d), o[d]);
+        for (int32_t d = 0; d < dim; d++)
+            o[d] = fmaf(p[j - j0], get(c->kv->v, c->kv->f16, base + d), o[d]);
     }
 }
 

@@ -1,4 +1,5 @@
-/* elementwise.c: operations of one element with one element; and the scalar e^x and log x of table.h. */
+/* elementwise.c: operations of one element with one element; and the scalar e^x and log x of
+ * table.h. */
 #include "engine/kernels/math.h"
 #include "engine/kernels/ref/ref.h"
 

@@ -1,4 +1,5 @@
-/* matmul.c: a packed matrix times activations, one output at a time: the order of table.h, literally. */
+/* matmul.c: a packed matrix times activations, one output at a time: the order of table.h,
+ * literally. */
 #include "engine/kernels/pack.h"
 #include "engine/kernels/ref/ref.h"
 
@@ -17,7 +18,8 @@ static float chain_elements(const struct dot *o, int32_t k0, int32_t k1)
     const struct krn_mat *w = o->a->w;
     const float *x = o->a->x->x + (int64_t)o->t * w->cols;
     float acc = 0.0f;
-    for (int32_t k = k0; k < k1; k++) acc = fmaf(krn_pack_element(w->type, o->tile, k, o->row), x[k], acc);
+    for (int32_t k = k0; k < k1; k++)
+        acc = fmaf(krn_pack_element(w->type, o->tile, k, o->row), x[k], acc);
     return acc;
 }
 
@@ -55,7 +57,8 @@ static float chain_units(const struct dot *o, int32_t k0, int32_t k1)
             continue;
         }
         acc = fmaf(u.d[0] * dx, (float)(isum[0] + isum[1]), acc);
-        if (w->type == DTYPE_Q4_K || w->type == DTYPE_Q5_K) acc = fmaf(-(u.m * dx), (float)x->s[i_unit], acc);
+        if (w->type == DTYPE_Q4_K || w->type == DTYPE_Q5_K)
+            acc = fmaf(-(u.m * dx), (float)x->s[i_unit], acc);
     }
     return acc;
 }
@@ -81,9 +84,13 @@ void krn_ref_matmul(const struct krn_matmul *a)
     ASSERT(a->x->cols == w->cols && l->cols[l->hi - l->lo] == w->cols && a->row0 % KRN_TILE == 0);
     for (int32_t t = 0; t < a->x->n_tok; t++)
         for (int32_t r = a->row0; r < a->row1; r++) {
-            struct dot o = {.a = a, .tile = w->data + r / KRN_TILE * w->tile_bytes, .row = r % KRN_TILE, .t = t};
+            struct dot o = {.a = a,
+                            .tile = w->data + r / KRN_TILE * w->tile_bytes,
+                            .row = r % KRN_TILE,
+                            .t = t};
             if (krn_pack_is_quant(w->type)) o.planes = krn_pack_planes(w->type, o.tile, w->cols);
             for (int32_t i = 0; i < l->n_nodes; i++)
-                a->y[t * a->y_stride + i * a->node_stride + r] = node_sum(&o, l->nodes[i].a, l->nodes[i].b);
+                a->y[t * a->y_stride + i * a->node_stride + r] =
+                    node_sum(&o, l->nodes[i].a, l->nodes[i].b);
         }
 }

@@ -13,7 +13,8 @@ static void quantize_unit(const float *x, int8_t *q, float *d, int32_t *s)
     inv = inv > FLT_MAX ? FLT_MAX : inv; /* amax below 3.8e-37: finite, so that 0 * inv stays 0 */
     int32_t sum = 0;
     for (int32_t i = 0; i < KRN_UNIT; i++) {
-        /* |x * inv| <= 127 (1 + 2^-23): adding 1.5 * 2^23 rounds it to the nearest integer, ties to even */
+        /* |x * inv| <= 127 (1 + 2^-23): adding 1.5 * 2^23 rounds it to the nearest integer, ties to
+         * even */
         int32_t n = (int32_t)(krn_math_bits(x[i] * inv + KRN_ROUND) - krn_math_bits(KRN_ROUND));
         q[i] = (int8_t)n;
         sum += q[i];

@@ -33,4 +33,7 @@ static float node_sum(const float *x, int32_t n, float m, int32_t a, int32_t b)
     return tile_sum(x + (int64_t)a * KRN_LSE_TILE, MIN(n - a * KRN_LSE_TILE, KRN_LSE_TILE), m);
 }
 
-float krn_ref_sum_exp(const float *x, int32_t n, float m) { return node_sum(x, n, m, 0, DIV_UP(n, KRN_LSE_TILE)); }
+float krn_ref_sum_exp(const float *x, int32_t n, float m)
+{
+    return node_sum(x, n, m, 0, DIV_UP(n, KRN_LSE_TILE));
+}

@@ -1,5 +1,5 @@
-/* ref.h: the plain-C kernels: the specification of every operation, written to be read, one fmaf per step.
- * Contracts: engine/kernels/table.h. */
+/* ref.h: the plain-C kernels: the specification of every operation, written to be read, one fmaf
+ * per step. Contracts: engine/kernels/table.h. */
 #ifndef ENGINE_KERNELS_REF_REF_H
 #define ENGINE_KERNELS_REF_REF_H
 
@@ -9,9 +9,10 @@ void krn_ref_matmul(const struct krn_matmul *a);
 void krn_ref_quantize(const struct krn_act *a, int32_t t0, int32_t t1);
 void krn_ref_kv_append(const struct krn_kv_append *a);
 void krn_ref_attention(const struct krn_attention *a);
-void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0, int32_t t1);
-void krn_ref_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved, const float *const *cs,
-                  int32_t t0, int32_t t1);
+void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
+                     int32_t t1);
+void krn_ref_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,
+                  const float *const *cs, int32_t t0, int32_t t1);
 void krn_ref_add(float *x, const float *y, int64_t n);
 void krn_ref_silu_mul(float *y, const float *g, const float *u, int64_t n);
 int32_t krn_ref_argmax(const float *x, int32_t n);

@@ -14,7 +14,8 @@ static float sum_of_squares(const float *x, int32_t d)
     return lane[0];
 }
 
-void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0, int32_t t1)
+void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
+                     int32_t t1)
 {
     for (int64_t t = t0; t < t1; t++) {
         const float *row = x + t * d;

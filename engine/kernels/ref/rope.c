@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-void krn_ref_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved, const float *const *cs,
-                  int32_t t0, int32_t t1)
+void krn_ref_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,
+                  const float *const *cs, int32_t t0, int32_t t1)
 {
     int32_t step = interleaved ? 1 : rot / 2; /* from x0 to x1 of a pair */
     for (int64_t t = t0; t < t1; t++)
