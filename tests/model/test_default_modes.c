@@ -109,8 +109,8 @@ static void demo_model_is_held_to_the_oracle(void **state)
     int32_t n_here = 0;
     (void)state;
     for (size_t i = 0; i < COUNT_OF(files); i++) {
-        struct eng_model_file *f;
-        struct eng_tokenizer *tok;
+        struct eng_model_file *f = NULL;
+        struct eng_tokenizer *tok = NULL;
         struct eng_tokens ids = {0};
         static struct text t;
         if (access(files[i], R_OK)) {

@@ -50,8 +50,11 @@ static void *rank_main(void *arg)
     k->err = eng_engine_open(&k->engine, &k->conf);
     if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
     mailbox_put(k->r->opened, k);
-    for (struct buf *plan; !k->err && (plan = mailbox_get(k->in, -1)) && plan->len;) {
-        run_plan(k, plan);
+    for (bool live = true; live && !k->err;) {
+        struct buf *plan = mailbox_get(k->in, -1);
+        if (!plan) break;
+        live = plan->len; /* an empty one is the end */
+        if (live) run_plan(k, plan);
         buf_free(plan);
         free(plan);
     }
