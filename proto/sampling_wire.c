@@ -55,7 +55,8 @@ enum err sampling_unpack(struct sampling *out, struct scan *in, int32_t n_vocab,
     struct sampling s = {0};
     TRY(scan_numbers(&s, in));
     TRY(scan_count(in, "n_stop_ids", LIMIT_STOP_IDS, 4, &s.n_stop_ids));
-    for (int32_t i = 0; i < s.n_stop_ids; i++) TRY(scan_i32(in, "stop id", 0, n_vocab - 1, &s.stop_ids[i]));
+    for (int32_t i = 0; i < s.n_stop_ids; i++)
+        TRY(scan_i32(in, "stop id", 0, n_vocab - 1, &s.stop_ids[i]));
     TRY(scan_count(in, "n_bias", LIMIT_LOGIT_BIAS, 8, &s.n_bias));
     if (s.n_bias) s.bias = arena_alloc(a, (size_t)s.n_bias * sizeof *s.bias);
     for (int32_t i = 0; i < s.n_bias; i++) {

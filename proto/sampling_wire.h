@@ -1,4 +1,5 @@
-/* sampling_wire.h: the packed form of struct sampling inside a step plan. Only step_plan.c and tests need it. */
+/* sampling_wire.h: the packed form of struct sampling inside a step plan. Only step_plan.c and
+ * tests need it. */
 #ifndef PROTO_SAMPLING_WIRE_H
 #define PROTO_SAMPLING_WIRE_H
 
@@ -9,7 +10,9 @@
 enum { SAMPLING_WIRE_BYTES = 61 };   /* the fewest: no stop ids, no bias */
 
 void sampling_pack(const struct sampling *s, struct buf *out);   /* appends */
-/* Every value is checked against the ranges of sampling.h, every id against n_vocab; bias is allocated in `a`. */
-MUST_USE enum err sampling_unpack(struct sampling *out, struct scan *in, int32_t n_vocab, struct arena *a);
+/* Every value is checked against the ranges of sampling.h, every id against n_vocab; bias is
+ * allocated in `a`. */
+MUST_USE enum err sampling_unpack(struct sampling *out, struct scan *in, int32_t n_vocab,
+                                  struct arena *a);
 
 #endif

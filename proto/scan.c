@@ -8,7 +8,8 @@
 
 struct scan scan_of(const char *message, const void *data, size_t n)
 {
-    return (struct scan){.r = rd_of(data, n), .message = message, .record = "header", .index = -1, .size = n};
+    return (struct scan){
+        .r = rd_of(data, n), .message = message, .record = "header", .index = -1, .size = n};
 }
 
 void scan_at(struct scan *s, const char *record, int32_t index)
@@ -24,8 +25,10 @@ enum err scan_refuse(const struct scan *s, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (s->index < 0) return err_raise(ERR_LINK_PROTOCOL, "%s: %s: %s", s->message, s->record, text);
-    return err_raise(ERR_LINK_PROTOCOL, "%s: %s %" PRId32 ": %s", s->message, s->record, s->index, text);
+    if (s->index < 0)
+        return err_raise(ERR_LINK_PROTOCOL, "%s: %s: %s", s->message, s->record, text);
+    return err_raise(ERR_LINK_PROTOCOL, "%s: %s %" PRId32 ": %s", s->message, s->record, s->index,
+                     text);
 }
 
 static enum err short_of(const struct scan *s, const char *field)
@@ -110,7 +113,8 @@ enum err scan_count(struct scan *s, const char *field, int64_t max, size_t min_b
     if (v < 0 || v > max)
         return scan_refuse(s, "%s is %" PRId32 ", needed 0..%" PRId64, field, v, max);
     if ((uint64_t)v * min_bytes > rd_left(&s->r))
-        return scan_refuse(s, "%s is %" PRId32 ", but %zu bytes are left", field, v, rd_left(&s->r));
+        return scan_refuse(s, "%s is %" PRId32 ", but %zu bytes are left", field, v,
+                           rd_left(&s->r));
     *out = v;
     return OK;
 }

@@ -1,12 +1,14 @@
 /* step_plan.c: the packed form of a step plan.
  *
- * Layout (little-endian): u16 layout version, u16 replica, u16 model, u32 epoch, u64 step, u32 flags, then six lists in the
- * order in which they are applied (ends, starts, forks, tables, copies, items), each an u32 count and its records.
- * An input position is an i32 id, followed by u64 step and i32 slot when the id is negative.
+ * Layout (little-endian): u16 layout version, u16 replica, u16 model, u32 epoch, u64 step, u32
+ * flags, then six lists in the order in which they are applied (ends, starts, forks, tables,
+ * copies, items), each an u32 count and its records. An input position is an i32 id, followed by
+ * u64 step and i32 slot when the id is negative.
  *
  * I1  no allocation is larger than a constant times the bytes that are really there (scan_count).
  * I2  every slot, group, block and token id of an unpacked plan lies inside step_bounds.
- * Not here: whether the plan makes sense for the sequences in state (slot in use, table contiguous): the engine's business. */
+ * Not here: whether the plan makes sense for the sequences in state (slot in use, table
+ * contiguous): the engine's business. */
 #include "proto/step_plan.h"
 #include "proto/sampling_wire.h"
 #include "proto/scan.h"
@@ -16,8 +18,15 @@
 enum { LAYOUT = 1, KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN, KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS };
 
 /* Fewest bytes of one record of each kind: what bounds a count before anything is allocated. */
-enum { END_BYTES = 4, START_BYTES = 24 + SAMPLING_WIRE_BYTES, FORK_BYTES = 20, TABLE_BYTES = 16, COPY_BYTES = 12,
-       ITEM_BYTES = 16, IN_BYTES = 4 };
+enum {
+    END_BYTES = 4,
+    START_BYTES = 24 + SAMPLING_WIRE_BYTES,
+    FORK_BYTES = 20,
+    TABLE_BYTES = 16,
+    COPY_BYTES = 12,
+    ITEM_BYTES = 16,
+    IN_BYTES = 4
+};
 
 static void put_i32(struct buf *out, int32_t v) { buf_u32(out, (uint32_t)v); }
 
@@ -104,13 +113,14 @@ void step_plan_pack(const struct step_plan *p, struct buf *out)
 
 /* ---- unpack ---- */
 
-static enum err scan_slot(struct scan *in, const struct step_bounds *b, const char *field, int32_t *out)
+static enum err scan_slot(struct scan *in, const struct step_bounds *b, const char *field,
+                          int32_t *out)
 {
     return scan_i32(in, field, 0, b->n_slots - 1, out);
 }
 
-static enum err scan_ids(struct scan *in, const char *field, int32_t n, int32_t limit, struct arena *a,
-                         const int32_t **out)
+static enum err scan_ids(struct scan *in, const char *field, int32_t n, int32_t limit,
+                         struct arena *a, const int32_t **out)
 {
     enum err rc = OK;
     int32_t *ids = n ? arena_alloc(a, (size_t)n * sizeof *ids) : NULL;
@@ -137,7 +147,8 @@ out:
     return rc;
 }
 
-static enum err unpack_ends(struct step_plan *p, struct scan *in, const struct step_bounds *b, struct arena *a)
+static enum err unpack_ends(struct step_plan *p, struct scan *in, const struct step_bounds *b,
+                            struct arena *a)
 {
     enum err rc = OK;
     TRY(scan_count(in, "n_ends", b->n_slots, END_BYTES, &p->n_ends));
@@ -150,7 +161,8 @@ out:
     return rc;
 }
 
-static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct step_bounds *b, struct arena *a)
+static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct step_bounds *b,
+                              struct arena *a)
 {
     enum err rc = OK;
     TRY(scan_count(in, "n_starts", b->n_slots, START_BYTES, &p->n_starts));
@@ -170,7 +182,8 @@ out:
     return rc;
 }
 
-static enum err unpack_forks(struct step_plan *p, struct scan *in, const struct step_bounds *b, struct arena *a)
+static enum err unpack_forks(struct step_plan *p, struct scan *in, const struct step_bounds *b,
+                             struct arena *a)
 {
     enum err rc = OK;
     TRY(scan_count(in, "n_forks", b->n_slots, FORK_BYTES, &p->n_forks));
@@ -188,7 +201,8 @@ out:
     return rc;
 }
 
-static enum err unpack_tables(struct step_plan *p, struct scan *in, const struct step_bounds *b, struct arena *a)
+static enum err unpack_tables(struct step_plan *p, struct scan *in, const struct step_bounds *b,
+                              struct arena *a)
 {
     enum err rc = OK;
     const int32_t longest = DIV_UP(b->context, LIMIT_BLOCK_TOKENS);
@@ -207,7 +221,8 @@ out:
     return rc;
 }
 
-static enum err unpack_copies(struct step_plan *p, struct scan *in, const struct step_bounds *b, struct arena *a)
+static enum err unpack_copies(struct step_plan *p, struct scan *in, const struct step_bounds *b,
+                              struct arena *a)
 {
     enum err rc = OK;
     TRY(scan_count(in, "n_copies", (int64_t)b->n_blocks * b->n_groups, COPY_BYTES, &p->n_copies));
@@ -223,8 +238,8 @@ out:
     return rc;
 }
 
-static enum err unpack_inputs(struct step_item *it, uint64_t step, struct scan *in, const struct step_bounds *b,
-                              struct arena *a)
+static enum err unpack_inputs(struct step_item *it, uint64_t step, struct scan *in,
+                              const struct step_bounds *b, struct arena *a)
 {
     enum err rc = OK;
     struct step_in *v = arena_alloc(a, (size_t)it->n_in * sizeof *v);
@@ -233,8 +248,10 @@ static enum err unpack_inputs(struct step_item *it, uint64_t step, struct scan *
         if (v[j].id >= 0) continue;
         TRY(scan_u64(in, "input step", &v[j].ref_step));
         if (!v[j].ref_step || v[j].ref_step >= step)
-            TRY(scan_refuse(in, "input %" PRId32 " is the output of step %" PRIu64 ", needed one before %" PRIu64, j,
-                            v[j].ref_step, step));
+            TRY(scan_refuse(in,
+                            "input %" PRId32 " is the output of step %" PRIu64
+                            ", needed one before %" PRIu64,
+                            j, v[j].ref_step, step));
         TRY(scan_slot(in, b, "input slot", &v[j].ref_slot));
     }
     it->in = v;
@@ -242,7 +259,8 @@ out:
     return rc;
 }
 
-static enum err unpack_items(struct step_plan *p, struct scan *in, const struct step_bounds *b, struct arena *a)
+static enum err unpack_items(struct step_plan *p, struct scan *in, const struct step_bounds *b,
+                             struct arena *a)
 {
     enum err rc = OK;
     int32_t tokens = 0;
@@ -254,7 +272,8 @@ static enum err unpack_items(struct step_plan *p, struct scan *in, const struct 
         TRY(scan_slot(in, b, "slot", &it->slot));
         TRY(scan_i32(in, "pos", 0, b->context - 1, &it->pos));
         TRY(scan_flags(in, "out", KNOWN_OUT, &it->out));
-        TRY(scan_count(in, "n_in", MIN(b->context - it->pos, LIMIT_STEP_TOKENS - tokens), IN_BYTES, &it->n_in));
+        TRY(scan_count(in, "n_in", MIN(b->context - it->pos, LIMIT_STEP_TOKENS - tokens), IN_BYTES,
+                       &it->n_in));
         if (!it->n_in) TRY(scan_refuse(in, "n_in is 0, an item has at least one input"));
         tokens += it->n_in;
         TRY(unpack_inputs(it, p->step, in, b, a));
@@ -263,13 +282,14 @@ out:
     return rc;
 }
 
-enum err step_plan_unpack(struct step_plan *out, const void *data, size_t n, const struct step_bounds *b,
-                          struct arena *a)
+enum err step_plan_unpack(struct step_plan *out, const void *data, size_t n,
+                          const struct step_bounds *b, struct arena *a)
 {
     enum err rc = OK;
     struct step_plan p = {0};
     struct scan in = scan_of("step plan", data, n);
-    if (n > LIMIT_STEP_BYTES) TRY(scan_refuse(&in, "%zu bytes, at most %d are allowed", n, LIMIT_STEP_BYTES));
+    if (n > LIMIT_STEP_BYTES)
+        TRY(scan_refuse(&in, "%zu bytes, at most %d are allowed", n, LIMIT_STEP_BYTES));
     TRY(unpack_header(&p, &in));
     TRY(unpack_ends(&p, &in, b, a));
     TRY(unpack_starts(&p, &in, b, a));

@@ -1,9 +1,10 @@
 /* step_result.c: the packed form of a step result.
  *
- * Layout (little-endian): u16 layout version, u32 epoch, u64 step, u32 compute_us, u32 comm_us, u64 comm_bytes, i32 n_vocab,
- * u32 item count; per item i32 slot, u32 finish, u32 token count, the tokens (i32 id, f32 logprob, u32 count and pairs of the
- * best), u32 rows of logits and the rows as f32. Only what is there is sent: a decode step costs 24 bytes per sequence.
- * Same invariants as step_plan.c. */
+ * Layout (little-endian): u16 layout version, u32 epoch, u64 step, u32 compute_us, u32 comm_us, u64
+ * comm_bytes, i32 n_vocab, u32 item count; per item i32 slot, u32 finish, u32 token count, the
+ * tokens (i32 id, f32 logprob, u32 count and pairs of the best), u32 rows of logits and the rows as
+ * f32. Only what is there is sent: a decode step costs 28 bytes per sequence. Same invariants as
+ * step_plan.c. */
 #include "proto/step_result.h"
 #include "proto/scan.h"
 
@@ -12,7 +13,8 @@
 enum { LAYOUT = 1, ITEM_BYTES = 16, TOKEN_BYTES = 12, TOP_BYTES = 8 };
 
 /* Rows of logits travel as the host's floats. */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a big-endian host needs a conversion of the logits");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "a big-endian host needs a conversion of the logits");
 
 static void put_i32(struct buf *out, int32_t v) { buf_u32(out, (uint32_t)v); }
 
@@ -64,7 +66,8 @@ out:
     return rc;
 }
 
-static enum err unpack_logits(struct result_item *it, int32_t n_vocab, struct scan *in, struct arena *a)
+static enum err unpack_logits(struct result_item *it, int32_t n_vocab, struct scan *in,
+                              struct arena *a)
 {
     enum err rc = OK;
     const size_t row = (size_t)n_vocab * sizeof(float);
@@ -77,7 +80,8 @@ out:
     return rc;
 }
 
-static enum err unpack_item(struct result_item *it, int32_t n_vocab, struct scan *in, struct arena *a)
+static enum err unpack_item(struct result_item *it, int32_t n_vocab, struct scan *in,
+                            struct arena *a)
 {
     enum err rc = OK;
     int32_t finish = 0;
@@ -114,7 +118,8 @@ enum err step_result_unpack(struct step_result *out, const void *data, size_t n,
     enum err rc = OK;
     struct step_result r = {0};
     struct scan in = scan_of("step result", data, n);
-    if (n > LIMIT_FRAME_BYTES) TRY(scan_refuse(&in, "%zu bytes, at most %d are allowed", n, LIMIT_FRAME_BYTES));
+    if (n > LIMIT_FRAME_BYTES)
+        TRY(scan_refuse(&in, "%zu bytes, at most %d are allowed", n, LIMIT_FRAME_BYTES));
     TRY(unpack_header(&r, &in));
     if (r.n_items) r.items = arena_alloc(a, (size_t)r.n_items * sizeof *r.items);
     for (int32_t i = 0; i < r.n_items; i++) {

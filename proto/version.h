@@ -1,5 +1,5 @@
-/* version.h: the program's version; the same as project(VERSION) in the top CMakeLists.txt. CONTROL_VERSION, in control.h,
- * is what the two sides of a session must share. */
+/* version.h: the program's version; the same as project(VERSION) in the top CMakeLists.txt.
+ * CONTROL_VERSION, in control.h, is what the two sides of a session must share. */
 #ifndef PROTO_VERSION_H
 #define PROTO_VERSION_H
 

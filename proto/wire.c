@@ -1,16 +1,19 @@
-/* wire.c: control messages to bytes and back; the only file that sees code generated from control.proto.
+/* wire.c: control messages to bytes and back; the only file that sees code generated from
+ * control.proto.
  *
- * A message is one type byte and a body: packed bytes for StepPlan and StepResult, nothing for Wake and Drain, protobuf for
- * the rest. Each protobuf type has one row in `kinds`: fill (our struct -> generated), read (back), check (ranges).
- * What is the same for all is done once, over protobuf's own descriptors: every field must be there, none may be unknown,
- * no string may be longer than STRING_MAX_BYTES. Ranges that a reader would index by are checked here, so that nobody behind
- * this file meets rank 7 of 4. */
+ * A message is one type byte and a body: packed bytes for StepPlan and StepResult, nothing for Wake
+ * and Drain, protobuf for the rest. Each protobuf type has one row in `kinds`: fill (our struct ->
+ * generated) and read (back). What is the same for all is done once, over protobuf's own
+ * descriptors: every field must be there, none may be unknown, no string may be longer than
+ * STRING_MAX_BYTES. Then control_check.c looks at the values, so that nobody behind this file meets
+ * rank 7 of 4. */
 #include "proto/control.h"
+
+#include "proto/control_check.h"
 
 #include "control.pb-c.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,121 +40,16 @@ struct kind {
     const ProtobufCMessageDescriptor *pb;   /* NULL: no protobuf */
     void (*fill)(union pb *to, const struct control_msg *from);
     void (*read)(struct control_msg *to, const union pb *from);
-    enum err (*check)(const struct control_msg *m);
 };
 
-/* ---- checks ---- */
+/* ---- our structs <-> generated ones; decoded strings are copied into the arena ---- */
 
-static enum err need(const char *msg, const char *field, int64_t v, int64_t lo, int64_t hi)
+/* protobuf-c has no const. */
+static char *str(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }
+static const char *keep(struct control_msg *m, const char *s)
 {
-    if (v >= lo && v <= hi) return OK;
-    return err_raise(ERR_LINK_PROTOCOL, "%s: %s is %" PRId64 ", needed %" PRId64 "..%" PRId64, msg, field, v, lo, hi);
+    return arena_strndup(&m->arena, s, strlen(s));
 }
-
-static enum err need_real(const char *msg, const char *field, double v)
-{
-    if (isfinite(v) && v >= 0) return OK;
-    return err_raise(ERR_LINK_PROTOCOL, "%s: %s is %g, needed a number of at least 0", msg, field, v);
-}
-
-static enum err check_hello(const struct control_msg *m)
-{
-    const struct msg_hello *h = &m->hello;
-    enum err rc = OK;
-    TRY(need("Hello", "size", h->size, 1, LIMIT_RANKS));
-    TRY(need("Hello", "rank", h->rank, 0, h->size - 1));
-    TRY(need("Hello", "host_size", h->host_size, 1, h->size));
-    TRY(need("Hello", "host_rank", h->host_rank, 0, h->host_size - 1));
-    TRY(need("Hello", "pid", h->pid, 1, INT32_MAX));
-    TRY(need("Hello", "n_cpus", h->n_cpus, 1, 1 << 20));
-    TRY(need("Hello", "mem_total", h->mem_total, 0, INT64_MAX));
-    TRY(need("Hello", "mem_available", h->mem_available, 0, INT64_MAX));
-out:
-    return rc;
-}
-
-static enum err check_progress(const struct control_msg *m)
-{
-    enum err rc = OK;
-    TRY(need("LoadProgress", "bytes_total", m->progress.bytes_total, 0, INT64_MAX));
-    TRY(need("LoadProgress", "bytes_done", m->progress.bytes_done, 0, m->progress.bytes_total));
-    TRY(need_real("LoadProgress", "mb_per_s", m->progress.mb_per_s));
-out:
-    return rc;
-}
-
-static enum err check_ready(const struct control_msg *m)
-{
-    enum err rc = OK;
-    TRY(need("Ready", "weight_bytes", m->ready.weight_bytes, 0, INT64_MAX));
-    TRY(need("Ready", "kv_bytes", m->ready.kv_bytes, 0, INT64_MAX));
-    TRY(need("Ready", "n_blocks", m->ready.n_blocks, 0, INT32_MAX));
-    TRY(need_real("Ready", "seconds", m->ready.seconds));
-out:
-    return rc;
-}
-
-static enum err check_telemetry(const struct control_msg *m)
-{
-    enum err rc = OK;
-    TRY(need("Telemetry", "layer", m->telemetry.layer, -1, LIMIT_LAYERS));
-    TRY(need("Telemetry", "op_waited_us", m->telemetry.op_waited_us, 0, INT64_MAX));
-    TRY(need("Telemetry", "op_rank", m->telemetry.op_rank, -1, LIMIT_RANKS - 1));
-    TRY(need("Telemetry", "rss_bytes", m->telemetry.rss_bytes, 0, INT64_MAX));
-out:
-    return rc;
-}
-
-static enum err check_fault(const struct control_msg *m)
-{
-    int32_t code = m->fault.code;
-    if (code <= OK || !strcmp(err_name((enum err)code), "UNKNOWN"))
-        return err_raise(ERR_LINK_PROTOCOL, "Fault: code %" PRId32 " is not an error of this program", code);
-    return OK;
-}
-
-static enum err check_stages(const struct msg_load_plan *p)
-{
-    enum err rc = OK;
-    int32_t ranks = 0;
-    TRY(need("LoadPlan", "first stage_layers", p->stage_layers[0], 0, 0));
-    for (int32_t i = 0; i < p->n_stages; i++) {
-        TRY(need("LoadPlan", "stage_layers", p->stage_layers[i + 1], p->stage_layers[i] + 1, LIMIT_LAYERS));
-        TRY(need("LoadPlan", "stage_width", p->stage_width[i], 1, LIMIT_RANKS - ranks));
-        ranks += p->stage_width[i];
-    }
-out:
-    return rc;
-}
-
-static enum err check_load_plan(const struct control_msg *m)
-{
-    const struct msg_load_plan *p = &m->load_plan;
-    enum err rc = OK;
-    TRY(check_stages(p));
-    TRY(need("LoadPlan", "n_threads", p->n_threads, 0, 4096));
-    TRY(need("LoadPlan", "context", p->context, 1, LIMIT_CONTEXT));
-    TRY(need("LoadPlan", "n_blocks", p->n_blocks, 0, INT32_MAX));
-    TRY(need("LoadPlan", "n_slots", p->n_slots, 1, LIMIT_SLOTS));
-    TRY(need("LoadPlan", "max_step_tokens", p->max_step_tokens, 1, LIMIT_STEP_TOKENS));
-    TRY(need("LoadPlan", "comm_timeout_us", p->comm_timeout_us, 1, INT64_MAX));
-    TRY(need("LoadPlan", "telemetry_us", p->telemetry_us, 0, INT64_MAX));
-    if (strcmp(p->wire, "auto") && strcmp(p->wire, "shm") && strcmp(p->wire, "mpi"))
-        TRY(err_raise(ERR_LINK_PROTOCOL, "LoadPlan: wire is \"%.32s\", needed auto, shm or mpi", p->wire));
-out:
-    return rc;
-}
-
-static enum err check_shutdown(const struct control_msg *m)
-{
-    (void)m;
-    return OK;
-}
-
-/* ---- our structs <-> generated ones; strings are not copied here (encode) or copied into the arena (decode) ---- */
-
-static char *str(const char *s) { return (char *)(uintptr_t)(s ? s : ""); }   /* protobuf-c has no const */
-static const char *keep(struct control_msg *m, const char *s) { return arena_strndup(&m->arena, s, strlen(s)); }
 
 static void fill_hello(union pb *to, const struct control_msg *from)
 {
@@ -175,9 +73,17 @@ static void read_hello(struct control_msg *to, const union pb *from)
 {
     const pb_hello *p = &from->hello;
     to->hello = (struct msg_hello){
-        .version = keep(to, p->version), .job = keep(to, p->job), .host = keep(to, p->host),
-        .rank = p->rank, .size = p->size, .host_rank = p->host_rank, .host_size = p->host_size,
-        .pid = p->pid, .n_cpus = p->n_cpus, .mem_total = p->mem_total, .mem_available = p->mem_available,
+        .version = keep(to, p->version),
+        .job = keep(to, p->job),
+        .host = keep(to, p->host),
+        .rank = p->rank,
+        .size = p->size,
+        .host_rank = p->host_rank,
+        .host_size = p->host_size,
+        .pid = p->pid,
+        .n_cpus = p->n_cpus,
+        .mem_total = p->mem_total,
+        .mem_available = p->mem_available,
         .device = keep(to, p->device),
     };
 }
@@ -277,12 +183,22 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
     const pb_load_plan *p = &from->load_plan;
     struct msg_load_plan *l = &to->load_plan;
     *l = (struct msg_load_plan){
-        .epoch = p->epoch, .replica = (uint16_t)p->replica, .model = (uint16_t)p->model,
-        .model_path = keep(to, p->model_path), .n_stages = (int32_t)p->n_stage_width,
-        .n_threads = p->n_threads, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
-        .max_step_tokens = p->max_step_tokens, .kv_f16 = p->kv_f16, .oracle = p->oracle,
-        .isa = keep(to, p->isa), .wire = keep(to, p->wire),
-        .comm_timeout_us = p->comm_timeout_us, .telemetry_us = p->telemetry_us,
+        .epoch = p->epoch,
+        .replica = (uint16_t)p->replica,
+        .model = (uint16_t)p->model,
+        .model_path = keep(to, p->model_path),
+        .n_stages = (int32_t)p->n_stage_width,
+        .n_threads = p->n_threads,
+        .context = p->context,
+        .n_blocks = p->n_blocks,
+        .n_slots = p->n_slots,
+        .max_step_tokens = p->max_step_tokens,
+        .kv_f16 = p->kv_f16,
+        .oracle = p->oracle,
+        .isa = keep(to, p->isa),
+        .wire = keep(to, p->wire),
+        .comm_timeout_us = p->comm_timeout_us,
+        .telemetry_us = p->telemetry_us,
     };
     memcpy(l->stage_layers, p->stage_layers, p->n_stage_layers * sizeof *l->stage_layers);
     memcpy(l->stage_width, p->stage_width, p->n_stage_width * sizeof *l->stage_width);
@@ -299,18 +215,18 @@ static void read_shutdown(struct control_msg *to, const union pb *from)
 }
 
 static const struct kind kinds[] = {
-    {MSG_HELLO, "Hello", &tessera__hello__descriptor, fill_hello, read_hello, check_hello},
-    {MSG_LOAD_PROGRESS, "LoadProgress", &tessera__load_progress__descriptor, fill_progress, read_progress,
-     check_progress},
-    {MSG_READY, "Ready", &tessera__ready__descriptor, fill_ready, read_ready, check_ready},
-    {MSG_STEP_RESULT, "StepResult", NULL, NULL, NULL, NULL},
-    {MSG_TELEMETRY, "Telemetry", &tessera__telemetry__descriptor, fill_telemetry, read_telemetry, check_telemetry},
-    {MSG_FAULT, "Fault", &tessera__fault__descriptor, fill_fault, read_fault, check_fault},
-    {MSG_LOAD_PLAN, "LoadPlan", &tessera__load_plan__descriptor, fill_load_plan, read_load_plan, check_load_plan},
-    {MSG_STEP_PLAN, "StepPlan", NULL, NULL, NULL, NULL},
-    {MSG_WAKE, "Wake", NULL, NULL, NULL, NULL},
-    {MSG_DRAIN, "Drain", NULL, NULL, NULL, NULL},
-    {MSG_SHUTDOWN, "Shutdown", &tessera__shutdown__descriptor, fill_shutdown, read_shutdown, check_shutdown},
+    {MSG_HELLO, "Hello", &tessera__hello__descriptor, fill_hello, read_hello},
+    {MSG_LOAD_PROGRESS, "LoadProgress", &tessera__load_progress__descriptor, fill_progress,
+     read_progress},
+    {MSG_READY, "Ready", &tessera__ready__descriptor, fill_ready, read_ready},
+    {MSG_STEP_RESULT, "StepResult", NULL, NULL, NULL},
+    {MSG_TELEMETRY, "Telemetry", &tessera__telemetry__descriptor, fill_telemetry, read_telemetry},
+    {MSG_FAULT, "Fault", &tessera__fault__descriptor, fill_fault, read_fault},
+    {MSG_LOAD_PLAN, "LoadPlan", &tessera__load_plan__descriptor, fill_load_plan, read_load_plan},
+    {MSG_STEP_PLAN, "StepPlan", NULL, NULL, NULL},
+    {MSG_WAKE, "Wake", NULL, NULL, NULL},
+    {MSG_DRAIN, "Drain", NULL, NULL, NULL},
+    {MSG_SHUTDOWN, "Shutdown", &tessera__shutdown__descriptor, fill_shutdown, read_shutdown},
 };
 
 static const struct kind *kind_of(enum control_type type)
@@ -320,7 +236,10 @@ static const struct kind *kind_of(enum control_type type)
     return NULL;
 }
 
-static bool is_packed(enum control_type type) { return type == MSG_STEP_PLAN || type == MSG_STEP_RESULT; }
+static bool is_packed(enum control_type type)
+{
+    return type == MSG_STEP_PLAN || type == MSG_STEP_RESULT;
+}
 
 const char *control_type_name(enum control_type t)
 {
@@ -330,7 +249,10 @@ const char *control_type_name(enum control_type t)
 
 /* ---- what holds for every protobuf message, by its descriptor ---- */
 
-static void *member(const ProtobufCMessage *m, unsigned offset) { return (char *)(uintptr_t)m + offset; }
+static void *member(const ProtobufCMessage *m, unsigned offset)
+{
+    return (char *)(uintptr_t)m + offset;
+}
 
 static void mark_present(ProtobufCMessage *m)
 {
@@ -346,7 +268,7 @@ static enum err check_field(const ProtobufCMessage *m, const ProtobufCFieldDescr
     const char *msg = m->descriptor->short_name;
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
         size_t n = *(size_t *)member(m, f->quantifier_offset);
-        return need(msg, f->name, (int64_t)n, 1, LIMIT_RANKS + 1);
+        return control_need(msg, f->name, (int64_t)n, 1, LIMIT_RANKS + 1);
     }
     if (f->type != PROTOBUF_C_TYPE_STRING) {
         if (*(protobuf_c_boolean *)member(m, f->quantifier_offset)) return OK;
@@ -356,16 +278,18 @@ static enum err check_field(const ProtobufCMessage *m, const ProtobufCFieldDescr
     if (!s) return err_raise(ERR_LINK_PROTOCOL, "%s: field %s is missing", msg, f->name);
     size_t n = strnlen(s, STRING_MAX_BYTES + 1);
     if (n <= STRING_MAX_BYTES) return OK;
-    return err_raise(ERR_LINK_PROTOCOL, "%s: field %s is longer than %d bytes", msg, f->name, STRING_MAX_BYTES);
+    return err_raise(ERR_LINK_PROTOCOL, "%s: field %s is longer than %d bytes", msg, f->name,
+                     STRING_MAX_BYTES);
 }
 
 static enum err check_fields(const ProtobufCMessage *m)
 {
     enum err rc = OK;
     if (m->n_unknown_fields)
-        TRY(err_raise(ERR_LINK_PROTOCOL, "%s: unknown field number %" PRIu32, m->descriptor->short_name,
-                      m->unknown_fields[0].tag));
-    for (unsigned i = 0; i < m->descriptor->n_fields; i++) TRY(check_field(m, &m->descriptor->fields[i]));
+        TRY(err_raise(ERR_LINK_PROTOCOL, "%s: unknown field number %" PRIu32,
+                      m->descriptor->short_name, m->unknown_fields[0].tag));
+    for (unsigned i = 0; i < m->descriptor->n_fields; i++)
+        TRY(check_field(m, &m->descriptor->fields[i]));
 out:
     return rc;
 }
@@ -375,10 +299,10 @@ static enum err check_narrow(const union pb *p)
 {
     enum err rc = OK;
     if (p->base.descriptor != &tessera__load_plan__descriptor) return OK;
-    TRY(need("LoadPlan", "replica", p->load_plan.replica, 0, UINT16_MAX));
-    TRY(need("LoadPlan", "model", p->load_plan.model, 0, UINT16_MAX));
-    TRY(need("LoadPlan", "n_stages", (int64_t)p->load_plan.n_stage_width, 1, LIMIT_RANKS));
-    TRY(need("LoadPlan", "number of stage_layers", (int64_t)p->load_plan.n_stage_layers,
+    TRY(control_need("LoadPlan", "replica", p->load_plan.replica, 0, UINT16_MAX));
+    TRY(control_need("LoadPlan", "model", p->load_plan.model, 0, UINT16_MAX));
+    TRY(control_need("LoadPlan", "n_stages", (int64_t)p->load_plan.n_stage_width, 1, LIMIT_RANKS));
+    TRY(control_need("LoadPlan", "number of stage_layers", (int64_t)p->load_plan.n_stage_layers,
              (int64_t)p->load_plan.n_stage_width + 1, (int64_t)p->load_plan.n_stage_width + 1));
 out:
     return rc;
@@ -408,8 +332,8 @@ static enum err decode_bytes(struct control_msg *m, const void *body, size_t n)
 {
     size_t most = m->type == MSG_STEP_PLAN ? LIMIT_STEP_BYTES : LIMIT_FRAME_BYTES;
     if (n > most)
-        return err_raise(ERR_LINK_PROTOCOL, "%s of %zu bytes, at most %zu are allowed", control_type_name(m->type), n,
-                         most);
+        return err_raise(ERR_LINK_PROTOCOL, "%s of %zu bytes, at most %zu are allowed",
+                         control_type_name(m->type), n, most);
     void *copy = arena_alloc(&m->arena, n);
     if (n) memcpy(copy, body, n);
     m->bytes.data = copy;
@@ -422,13 +346,14 @@ static enum err decode_pb(struct control_msg *m, const struct kind *k, const voi
     enum err rc = OK;
     union pb *p = NULL;
     if (n > BODY_MAX_BYTES)
-        TRY(err_raise(ERR_LINK_PROTOCOL, "%s of %zu bytes, at most %d are allowed", k->name, n, BODY_MAX_BYTES));
+        TRY(err_raise(ERR_LINK_PROTOCOL, "%s of %zu bytes, at most %d are allowed", k->name, n,
+                      BODY_MAX_BYTES));
     p = (union pb *)protobuf_c_message_unpack(k->pb, NULL, n, body);
     if (!p) TRY(err_raise(ERR_LINK_PROTOCOL, "%s of %zu bytes is damaged", k->name, n));
     TRY(check_fields(&p->base));
     TRY(check_narrow(p));
     k->read(m, p);
-    TRY(k->check(m));
+    TRY(control_check(m));
 out:
     if (p) protobuf_c_message_free_unpacked(&p->base, NULL);
     return rc;

@@ -5,9 +5,11 @@
  *     tag 1 = HMAC(K, "tessera hello" . step . message without tag)
  *     tag 2 = HMAC(K, "tessera hello" . step . hello1 . message without tag)
  *     tag 3 = HMAC(K, "tessera hello" . step . hello1 . hello2 . message without tag)
- * Step 1 and 3 come from the client, 2 from the server, so role, version, both identities and both nonces are under tag 2 and 3.
- * Tag 1 proves nothing fresh; it lets the server name a wrong key at once. Frames use two keys, one per direction:
- *     HMAC(K, "tessera frames" . direction . hello1 . hello2);   frame = seq u64 | payload | HMAC(key, seq . payload)
+ * Step 1 and 3 come from the client, 2 from the server, so role, version, both identities and both
+ * nonces are under tag 2 and 3. Tag 1 proves nothing fresh; it lets the server name a wrong key at
+ * once. Frames use two keys, one per direction:
+ *     key = HMAC(K, "tessera frames" . direction . hello1 . hello2)
+ *     frame = seq u64 | payload | HMAC(key, seq . payload)
  *
  * I1  after the first failure nothing more is accepted or sent (state BROKEN).
  * I2  a tag is compared in constant time, and before any other byte of a frame is believed.
@@ -60,7 +62,8 @@ const char *trn_auth_peer(const struct trn_auth *a) { return a->peer; }
 
 /* ---- handshake ---- */
 
-static void hello_tag(const struct trn_auth *a, const uint8_t *hello, uint8_t step, uint8_t tag[AUTH_TAG_BYTES])
+static void hello_tag(const struct trn_auth *a, const uint8_t *hello, uint8_t step,
+                      uint8_t tag[AUTH_TAG_BYTES])
 {
     crypto_auth_hmacsha256_state s;
     crypto_auth_hmacsha256_init(&s, a->key.bytes, sizeof a->key.bytes);
@@ -114,18 +117,27 @@ static enum err hello_check(struct trn_auth *a, const uint8_t *hello, size_t n, 
 {
     uint8_t tag[AUTH_TAG_BYTES];
     if (n != AUTH_HELLO_BYTES || memcmp(hello, magic, sizeof magic))
-        return err_raise(ERR_LINK_AUTH, "%zu bytes that are no tessera handshake (one has %d)", n, AUTH_HELLO_BYTES);
+        return err_raise(ERR_LINK_AUTH, "%zu bytes that are no tessera handshake (one has %d)", n,
+                         AUTH_HELLO_BYTES);
     unsigned version = hello[4] | (unsigned)hello[5] << 8;
     if (version != CONTROL_VERSION)
-        return err_raise(ERR_LINK_AUTH, "the peer speaks control version %u, this side speaks %d: install the same "
-                         "release on every host", version, CONTROL_VERSION);
+        return err_raise(
+            ERR_LINK_AUTH,
+            "the peer speaks control version %u, this side speaks %d: install the same "
+            "release on every host",
+            version, CONTROL_VERSION);
     if (hello[6] != step || hello[7])
-        return err_raise(ERR_LINK_AUTH, "handshake message %u where %u was expected", hello[6], step);
-    if (!identity_ok(hello + HEAD_BYTES)) return err_raise(ERR_LINK_AUTH, "a handshake without a readable identity");
+        return err_raise(ERR_LINK_AUTH, "handshake message %u where %u was expected", hello[6],
+                         step);
+    if (!identity_ok(hello + HEAD_BYTES))
+        return err_raise(ERR_LINK_AUTH, "a handshake without a readable identity");
     hello_tag(a, hello, step, tag);
     if (sodium_memcmp(tag, hello + BODY_BYTES, AUTH_TAG_BYTES))
-        return err_raise(ERR_LINK_AUTH, "wrong cluster key: \"%s\" and \"%s\" do not hold the same one; give every host "
-                         "the same key file or TESSERA_CLUSTER_KEY", a->identity, (const char *)hello + HEAD_BYTES);
+        return err_raise(
+            ERR_LINK_AUTH,
+            "wrong cluster key: \"%s\" and \"%s\" do not hold the same one; give every host "
+            "the same key file or TESSERA_CLUSTER_KEY",
+            a->identity, (const char *)hello + HEAD_BYTES);
     return OK;
 }
 
@@ -138,7 +150,8 @@ enum err trn_auth_start(struct trn_auth *a, struct buf *send)
     return OK;
 }
 
-static enum err server_receive(struct trn_auth *a, const uint8_t *hello, size_t n, struct buf *send, bool *done)
+static enum err server_receive(struct trn_auth *a, const uint8_t *hello, size_t n, struct buf *send,
+                               bool *done)
 {
     enum err rc = OK;
     if (a->state == WANT_HELLO1) {
@@ -160,7 +173,8 @@ out:
     return rc;
 }
 
-static enum err client_receive(struct trn_auth *a, const uint8_t *hello, size_t n, struct buf *send, bool *done)
+static enum err client_receive(struct trn_auth *a, const uint8_t *hello, size_t n, struct buf *send,
+                               bool *done)
 {
     enum err rc = OK;
     uint8_t hello3[AUTH_HELLO_BYTES];
@@ -175,13 +189,15 @@ out:
     return rc;
 }
 
-enum err trn_auth_receive(struct trn_auth *a, const void *data, size_t n, struct buf *send, bool *done)
+enum err trn_auth_receive(struct trn_auth *a, const void *data, size_t n, struct buf *send,
+                          bool *done)
 {
     enum err rc;
     if (a->state == OPEN || a->state == BROKEN)
         rc = err_raise(ERR_LINK_AUTH, "a handshake message after the handshake");
     else
-        rc = a->server ? server_receive(a, data, n, send, done) : client_receive(a, data, n, send, done);
+        rc = a->server ? server_receive(a, data, n, send, done)
+                       : client_receive(a, data, n, send, done);
     if (rc) a->state = BROKEN;
     return rc;
 }
@@ -212,15 +228,18 @@ void trn_auth_seal(struct trn_auth *a, const void *payload, size_t n, struct buf
 static enum err check_frame(struct trn_auth *a, const uint8_t *f, size_t n)
 {
     uint8_t seq[SEQ_BYTES], tag[AUTH_TAG_BYTES];
-    if (a->state != OPEN) return err_raise(ERR_LINK_AUTH, "a frame outside an authenticated session");
+    if (a->state != OPEN)
+        return err_raise(ERR_LINK_AUTH, "a frame outside an authenticated session");
     if (n < SEQ_BYTES + AUTH_TAG_BYTES)
-        return err_raise(ERR_LINK_AUTH, "a frame of %zu bytes, the shortest has %d", n, SEQ_BYTES + AUTH_TAG_BYTES);
+        return err_raise(ERR_LINK_AUTH, "a frame of %zu bytes, the shortest has %d", n,
+                         SEQ_BYTES + AUTH_TAG_BYTES);
     crypto_auth_hmacsha256_state s;
     crypto_auth_hmacsha256_init(&s, a->recv_key.bytes, sizeof a->recv_key.bytes);
     crypto_auth_hmacsha256_update(&s, f, n - AUTH_TAG_BYTES);
     crypto_auth_hmacsha256_final(&s, tag);
     if (sodium_memcmp(tag, f + n - AUTH_TAG_BYTES, AUTH_TAG_BYTES))
-        return err_raise(ERR_LINK_AUTH, "frame %" PRIu64 " from \"%s\" carries a wrong tag: altered on the way",
+        return err_raise(ERR_LINK_AUTH,
+                         "frame %" PRIu64 " from \"%s\" carries a wrong tag: altered on the way",
                          a->n_received, a->peer);
     put_u64(seq, a->n_received);
     if (memcmp(seq, f, SEQ_BYTES))
@@ -229,8 +248,8 @@ static enum err check_frame(struct trn_auth *a, const uint8_t *f, size_t n)
     return OK;
 }
 
-enum err trn_auth_open_frame(struct trn_auth *a, const void *frame, size_t n, const uint8_t **payload,
-                             size_t *payload_n)
+enum err trn_auth_open_frame(struct trn_auth *a, const void *frame, size_t n,
+                             const uint8_t **payload, size_t *payload_n)
 {
     enum err rc = OK;
     TRY(check_frame(a, frame, n));

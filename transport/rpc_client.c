@@ -1,8 +1,9 @@
 /* rpc_client.c: a worker's side: one channel, one session. See rpc_core.h.
  *
- * Before the session is CONNECTED, a call that fails because nobody listens yet is tried again every RETRY_US until the time is
- * over: workers and coordinator start in any order. A refusal (wrong key, other version) is final. After CONNECTED nothing is
- * tried again: what a lost session means is for the owner to decide. */
+ * Before the session is CONNECTED, a call that fails because nobody listens yet is tried again
+ * every RETRY_US until the time is over: workers and coordinator start in any order. A refusal
+ * (wrong key, other version) is final. After CONNECTED nothing is tried again: what a lost session
+ * means is for the owner to decide. */
 #include "transport/rpc_core.h"
 
 #include "base/clock.h"
@@ -38,7 +39,8 @@ static void name_end(struct rpc_peer *p, struct rpc_client *c)
     if (p->connected && p->status == GRPC_STATUS_OK)
         rpc_peer_reason(p, ERR_LINK_CLOSED, "%s at %s closed the connection", rpc_peer_name(p), at);
     else if (p->connected)
-        rpc_peer_reason(p, ERR_LINK_CLOSED, "the connection to %s at %s was lost: %s", rpc_peer_name(p), at, c->last);
+        rpc_peer_reason(p, ERR_LINK_CLOSED, "the connection to %s at %s was lost: %s",
+                        rpc_peer_name(p), at, c->last);
     else if (p->status == GRPC_STATUS_UNAUTHENTICATED)
         rpc_peer_reason(p, ERR_LINK_AUTH, "%s refused this side: %s", at, c->last);
     else if (p->status == GRPC_STATUS_INVALID_ARGUMENT)
@@ -52,7 +54,8 @@ static void on_status(struct rpc_tag *t, bool ok)
     struct rpc_peer *p = t->owner;
     struct rpc_client *c = p->core->owner;
     (void)ok;
-    rpc_printable(c->last, sizeof c->last, (const char *)GRPC_SLICE_START_PTR(p->details), GRPC_SLICE_LENGTH(p->details));
+    rpc_printable(c->last, sizeof c->last, (const char *)GRPC_SLICE_START_PTR(p->details),
+                  GRPC_SLICE_LENGTH(p->details));
     grpc_slice_unref(p->details);
     name_end(p, c);
     pthread_mutex_lock(&p->lock);
@@ -61,7 +64,8 @@ static void on_status(struct rpc_tag *t, bool ok)
     rpc_peer_done(p);
 }
 
-/* The server's initial metadata: with hello 2, or none when the call has failed and its status says why. */
+/* The server's initial metadata: with hello 2, or none when the call has failed and its status says
+ * why. */
 static void on_hello(struct rpc_tag *t, bool ok)
 {
     struct rpc_peer *p = t->owner;
@@ -75,7 +79,8 @@ static void on_hello(struct rpc_tag *t, bool ok)
 
 static void client_begin(struct rpc_peer *p)
 {
-    grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT}, start = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    grpc_op end = {.op = GRPC_OP_RECV_STATUS_ON_CLIENT},
+            start = {.op = GRPC_OP_SEND_INITIAL_METADATA};
     grpc_op hello = {.op = GRPC_OP_RECV_INITIAL_METADATA};
     grpc_metadata_array_init(&p->initial_md);
     grpc_metadata_array_init(&p->trailing_md);
@@ -128,9 +133,9 @@ static void client_over(struct rpc_peer *p)
 static void try_call(struct rpc_client *c)
 {
     c->retry_us = INT64_MAX;
-    grpc_call *call = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->core.cq,
-                                               grpc_slice_from_static_string(RPC_METHOD), NULL,
-                                               gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    grpc_call *call = grpc_channel_create_call(
+        c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, c->core.cq,
+        grpc_slice_from_static_string(RPC_METHOD), NULL, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
     enum err rc = rpc_peer_begin(c->peer, call, NULL, 0);
     ASSERT(!rc);
 }
@@ -138,8 +143,9 @@ static void try_call(struct rpc_client *c)
 static void time_out(struct rpc_client *c)
 {
     c->deadline_us = INT64_MAX;
-    rpc_peer_reason(c->peer, ERR_LINK_CLOSED, "no session with %s within %.1f s: %s", c->core.address,
-                    (double)c->timeout_us / 1e6, *c->last ? c->last : "it did not answer");
+    rpc_peer_reason(c->peer, ERR_LINK_CLOSED, "no session with %s within %.1f s: %s",
+                    c->core.address, (double)c->timeout_us / 1e6,
+                    *c->last ? c->last : "it did not answer");
     rpc_peer_cancel(c->peer, GRPC_STATUS_CANCELLED, "too late");
 }
 
@@ -158,12 +164,16 @@ static int64_t client_tick(struct rpc_core *core, int64_t now)
     return MIN(c->deadline_us, c->retry_us);
 }
 
-static const struct rpc_role client_role = {.server = false, .begin = client_begin, .finish = client_finish,
-                                            .over = client_over, .tick = client_tick};
+static const struct rpc_role client_role = {.server = false,
+                                            .begin = client_begin,
+                                            .finish = client_finish,
+                                            .over = client_over,
+                                            .tick = client_tick};
 
 /* ---- open, close ---- */
 
-enum err rpc_client_open(struct rpc_client **out, const struct rpc_conf *conf, int32_t timeout_ms, struct mailbox *events)
+enum err rpc_client_open(struct rpc_client **out, const struct rpc_conf *conf, int32_t timeout_ms,
+                         struct mailbox *events)
 {
     enum err rc = OK;
     struct rpc_args args;
@@ -200,7 +210,8 @@ void rpc_client_close(struct rpc_client *c)
     pthread_mutex_unlock(&c->core.lock);
     if (!rpc_core_wait(&c->core, RPC_FLUSH_US)) {
         pthread_mutex_lock(&c->core.lock);
-        for (struct rpc_peer *p = c->core.peers; p; p = p->next) rpc_peer_cancel(p, GRPC_STATUS_CANCELLED, "closed");
+        for (struct rpc_peer *p = c->core.peers; p; p = p->next)
+            rpc_peer_cancel(p, GRPC_STATUS_CANCELLED, "closed");
         pthread_mutex_unlock(&c->core.lock);
     }
     rpc_core_join(&c->core);

@@ -15,7 +15,8 @@
 static void put_int(struct rpc_args *a, const char *key, int v)
 {
     ASSERT(a->all.num_args < COUNT_OF(a->args));
-    a->args[a->all.num_args++] = (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = v};
+    a->args[a->all.num_args++] =
+        (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = v};
     a->all.args = a->args;
 }
 
@@ -25,10 +26,11 @@ static void put_common(struct rpc_args *a, const struct rpc_conf *conf)
     put_int(a, GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, RPC_MESSAGE_BYTES);
     put_int(a, GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, -1);
     if (conf->keepalive_ms > 0) put_int(a, GRPC_ARG_KEEPALIVE_TIME_MS, conf->keepalive_ms);
-    if (conf->keepalive_timeout_ms > 0) put_int(a, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, conf->keepalive_timeout_ms);
+    if (conf->keepalive_timeout_ms > 0)
+        put_int(a, GRPC_ARG_KEEPALIVE_TIMEOUT_MS, conf->keepalive_timeout_ms);
     put_int(a, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     put_int(a, GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0); /* as many as keepalive wants */
-    put_int(a, GRPC_ARG_HTTP2_BDP_PROBE, 0);              /* its pings cost more than a fixed window */
+    put_int(a, GRPC_ARG_HTTP2_BDP_PROBE, 0); /* its pings cost more than a fixed window */
     put_int(a, GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 * RPC_PIECE_BYTES);
 }
 
@@ -46,12 +48,14 @@ void rpc_args_server(struct rpc_args *a, const struct rpc_conf *conf)
 void rpc_args_client(struct rpc_args *a, const struct rpc_conf *conf)
 {
     put_common(a, conf);
-    put_int(a, GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1); /* one connection per client, even within one process */
-    put_int(a, GRPC_ARG_ENABLE_HTTP_PROXY, 0);         /* http_proxy is not meant for the worker plane */
+    /* one connection per client, even within one process */
+    put_int(a, GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    put_int(a, GRPC_ARG_ENABLE_HTTP_PROXY, 0); /* http_proxy is not meant for the worker plane */
     put_int(a, GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
     put_int(a, GRPC_ARG_ENABLE_RETRIES, 0);
     put_int(a, GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-    put_int(a, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000); /* in truth the time one attempt to connect may take */
+    /* in truth the time one attempt to connect may take */
+    put_int(a, GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
     put_int(a, GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
 }
 
@@ -89,7 +93,8 @@ static enum err read_pems(const struct rpc_conf *conf, struct pems *p)
 {
     enum err rc = OK;
     if (!conf->tls_cert != !conf->tls_key)
-        TRY(err_raise(ERR_BAD_CONFIG, "a TLS certificate and its key are given together or not at all"));
+        TRY(err_raise(ERR_BAD_CONFIG,
+                      "a TLS certificate and its key are given together or not at all"));
     if (conf->tls_ca) TRY(read_pem(conf->tls_ca, &p->ca));
     if (conf->tls_cert) TRY(read_pem(conf->tls_cert, &p->cert));
     if (conf->tls_key) TRY(read_pem(conf->tls_key, &p->key));
@@ -102,13 +107,16 @@ enum err rpc_creds_server(const struct rpc_conf *conf, grpc_server_credentials *
     enum err rc = OK;
     struct pems p = {0};
     TRY(read_pems(conf, &p));
-    if (p.ca && !p.cert) TRY(err_raise(ERR_BAD_CONFIG, "a TLS CA on the server needs a certificate and its key"));
+    if (p.ca && !p.cert)
+        TRY(err_raise(ERR_BAD_CONFIG, "a TLS CA on the server needs a certificate and its key"));
     grpc_ssl_pem_key_cert_pair pair = {p.key, p.cert};
     grpc_ssl_client_certificate_request_type ask =
-        p.ca ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
+        p.ca ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+             : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
     *out = p.cert ? grpc_ssl_server_credentials_create_ex(p.ca, &pair, 1, ask, NULL)
                   : grpc_insecure_server_credentials_create();
-    if (!*out) TRY(err_raise(ERR_BAD_CONFIG, "TLS certificate %s is refused by gRPC", conf->tls_cert));
+    if (!*out)
+        TRY(err_raise(ERR_BAD_CONFIG, "TLS certificate %s is refused by gRPC", conf->tls_cert));
 out:
     free_pems(&p);
     return rc;

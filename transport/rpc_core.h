@@ -1,14 +1,20 @@
-/* rpc_core.h: what server and client of the control plane share: one gRPC call as a session. Private to rpc_*.c.
+/* rpc_core.h: what server and client of the control plane share: one gRPC call as a session.
+ * Private to rpc_*.c.
  *
- * One completion queue and one thread per server or client. Every batch posted on a call carries an rpc_tag; `pending` counts
- * them, and a call is over when its stream has ended and nothing is pending: only then is it released, and only then is
- * RPC_CLOSED put into the mailbox, as the last thing anyone here does with the peer. So the peer needs no reference count.
+ * One completion queue and one thread per server or client. Every batch posted on a call carries an
+ * rpc_tag; `pending` counts them, and a call is over when its stream has ended and nothing is
+ * pending: only then is it released, and only then is RPC_CLOSED put into the mailbox, as the last
+ * thing anyone here does with the peer. So the peer needs no reference count.
  *
- * Hello 1 and 2 travel as initial metadata, which gRPC bounds (8 KB), hello 3 as the first message. A RECV_MESSAGE is posted only
- * for a peer whose hello has proved the key: gRPC 1.51 takes in a message whole, up to 2 GB, before it looks at the limit.
+ * Hello 1 and 2 travel as initial metadata, which gRPC bounds (8 KB), hello 3 as the first message.
+ * A RECV_MESSAGE is posted only for a peer whose hello has proved the key: gRPC 1.51 takes in a
+ * message whole, up to 2 GB, before it looks at the limit.
  *
- *     HANDSHAKE --both proofs--> CONNECTED --rpc_peer_close, queue empty--> (half closed) --stream ended, pending 0--> ENDED
- *         \--wrong proof, time, rpc_peer_close--> cancelled --------------------------------------------------------^
+ *     HANDSHAKE --both proofs--> CONNECTED --rpc_peer_close, queue empty--> (half closed)
+ *         |                          |                                           |
+ *         | wrong proof, too late,   | refused frame,                            | stream ended,
+ *         v rpc_peer_close           v connection lost                           v nothing pending
+ *     (cancelled) ----------------------------------------------------------> ENDED
  */
 #ifndef TRANSPORT_RPC_CORE_H
 #define TRANSPORT_RPC_CORE_H
@@ -22,11 +28,11 @@
 #include <pthread.h>
 
 enum {
-    RPC_PIECE_BYTES = 64 << 10,   /* of a control message in one frame: what bounds the memory an unknown peer can claim */
+    RPC_PIECE_BYTES = 64 << 10,  /* of a control message in one frame */
     RPC_MESSAGE_BYTES = RPC_PIECE_BYTES + 256,
-    RPC_AUTH_US = 5000000,        /* a session without proof ends after this */
-    RPC_STRANGERS = 256,          /* sessions without proof at once */
-    RPC_FLUSH_US = 1000000,       /* a closing server or client waits this long for queued messages to leave */
+    RPC_AUTH_US = 5000000,       /* a session without proof ends after this */
+    RPC_STRANGERS = 256,         /* sessions without proof at once */
+    RPC_FLUSH_US = 1000000,      /* how long a close waits for queued messages to leave */
     RPC_ADDRESS_BYTES = 128,
 };
 #define RPC_METHOD "/tessera.Control/Session"
@@ -74,14 +80,16 @@ struct rpc_peer {
 /* The half that differs. Thr: rpc. */
 struct rpc_role {
     bool server;
-    /* Post what begins a call: our initial metadata (p->hello), and the batch whose end (t_end) is the end of the stream.
-     * p->lock held. */
+    /* Post what begins a call: our initial metadata (p->hello), and the batch whose end (t_end) is
+     * the end of the stream. p->lock held. */
     void (*begin)(struct rpc_peer *p);
-    /* Post what ends a session in order, all queued messages having left: status or half-close. p->lock held. */
+    /* Post what ends a session in order, all queued messages having left: status or half-close.
+     * p->lock held. */
     void (*finish)(struct rpc_peer *p);
     /* Nothing pending and the call released: retire the peer, or (client) try again later. */
     void (*over)(struct rpc_peer *p);
-    /* Look at clocks and at the end; returns when to be called again, in us, or INT64_MAX. Called after every event. */
+    /* Look at clocks and at the end; returns when to be called again, in us, or INT64_MAX. Called
+     * after every event. */
     int64_t (*tick)(struct rpc_core *c, int64_t now);
 };
 
@@ -102,20 +110,22 @@ struct rpc_core {
     int n_peers;
 };
 
-/* ---- core ---- */
-void rpc_core_open(struct rpc_core *c, const struct rpc_role *role, const struct rpc_conf *conf, struct mailbox *events);
+/* ---- core (rpc_core.c) ---- */
+void rpc_core_open(struct rpc_core *c, const struct rpc_role *role, const struct rpc_conf *conf,
+                   struct mailbox *events);
 MUST_USE enum err rpc_core_start(struct rpc_core *c);     /* its thread */
 /* Wait until no peer is left, at most timeout_us; false: some are. Thr: any but rpc. */
 bool rpc_core_wait(struct rpc_core *c, int64_t timeout_us);
 void rpc_core_join(struct rpc_core *c);                   /* after the queue has been shut down */
 void rpc_core_close(struct rpc_core *c);
 
-/* ---- a peer ---- */
-struct rpc_peer *rpc_peer_new(struct rpc_core *c, const char *address);   /* listed in core->peers */
-/* Attach a call and begin: client hello 1, server (which has the peer's hello 1: theirs, n) hello 2. Err LINK_AUTH: nothing was
- * posted, the call is the caller's still. */
+/* ---- a peer (rpc_peer.c) ---- */
+struct rpc_peer *rpc_peer_new(struct rpc_core *c, const char *address); /* listed in core->peers */
+/* Attach a call and begin: client hello 1, server (which has the peer's hello 1: theirs, n)
+ * hello 2. Err LINK_AUTH: nothing was posted, the call is the caller's still. */
 MUST_USE enum err rpc_peer_begin(struct rpc_peer *p, grpc_call *call, const void *theirs, size_t n);
-/* The next handshake message came (client: hello 2, server: hello 3). A refusal ends the session. */
+/* The next handshake message came (client: hello 2, server: hello 3).
+ * A refusal ends the session. */
 void rpc_peer_hello(struct rpc_peer *p, const void *theirs, size_t n);
 /* Start to read messages: the peer's hello has proved the key. */
 void rpc_peer_read(struct rpc_peer *p);

@@ -1,8 +1,9 @@
 /* rpc_server.c: the coordinator's side: one listening port, many sessions. See rpc_core.h.
  *
- * Who comes without a hello under the cluster key is turned away at once. A stranger is a session whose hello was right but
- * could be a recorded one: a hello seen before is refused, and the proof over our nonce must come within RPC_AUTH_US; at most
- * RPC_STRANGERS of them at once. The owner never hears of either, the log does, a few times a minute. */
+ * Who comes without a hello under the cluster key is turned away at once. A stranger is a session
+ * whose hello was right but could be a recorded one: a hello seen before is refused, and the proof
+ * over our nonce must come within RPC_AUTH_US; at most RPC_STRANGERS of them at once. The owner
+ * never hears of either, the log does, a few times a minute. */
 #include "transport/rpc_core.h"
 
 #include "base/clock.h"
@@ -49,8 +50,10 @@ static void on_close(struct rpc_tag *t, bool ok)
     if (!p->connected)
         rpc_peer_reason(p, ERR_LINK_AUTH, "it left before proving the cluster key");
     else if (p->cancelled)
-        rpc_peer_reason(p, ERR_LINK_CLOSED, "%s was lost: its connection broke, or a keepalive went unanswered for %" PRId32
-                        " ms", rpc_peer_name(p), p->core->keepalive_timeout_ms);
+        rpc_peer_reason(
+            p, ERR_LINK_CLOSED,
+            "%s was lost: its connection broke, or a keepalive went unanswered for %" PRId32 " ms",
+            rpc_peer_name(p), p->core->keepalive_timeout_ms);
     else
         rpc_peer_reason(p, ERR_LINK_CLOSED, "%s closed the connection", rpc_peer_name(p));
     pthread_mutex_lock(&p->lock);
@@ -61,7 +64,8 @@ static void on_close(struct rpc_tag *t, bool ok)
 
 static void server_begin(struct rpc_peer *p)
 {
-    grpc_op end = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER}, start = {.op = GRPC_OP_SEND_INITIAL_METADATA};
+    grpc_op end = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER},
+            start = {.op = GRPC_OP_SEND_INITIAL_METADATA};
     end.data.recv_close_on_server.cancelled = &p->cancelled;
     start.data.send_initial_metadata.count = 1;
     start.data.send_initial_metadata.metadata = &p->hello;
@@ -84,7 +88,8 @@ static void log_refusal(struct rpc_server *s, const char *address, const char *t
         s->minute_us = now;
         s->n_logged = 0;
     }
-    if (s->n_logged++ < LOGS_PER_MINUTE) log_warn(C, "refused a session from %s: %s", address, text);
+    if (s->n_logged++ < LOGS_PER_MINUTE)
+        log_warn(C, "refused a session from %s: %s", address, text);
 }
 
 static void server_over(struct rpc_peer *p)
@@ -106,7 +111,8 @@ static int strangers(struct rpc_core *c, int64_t now, int64_t *next)
             continue;
         }
         p->refused = true;
-        rpc_peer_reason(p, ERR_LINK_AUTH, "no proof of the cluster key within %d s", RPC_AUTH_US / 1000000);
+        rpc_peer_reason(p, ERR_LINK_AUTH, "no proof of the cluster key within %d s",
+                        RPC_AUTH_US / 1000000);
         rpc_peer_cancel(p, GRPC_STATUS_UNAUTHENTICATED, "no proof of the cluster key came in time");
     }
     pthread_mutex_unlock(&c->lock);
@@ -126,8 +132,11 @@ static int64_t server_tick(struct rpc_core *c, int64_t now)
     return next;
 }
 
-static const struct rpc_role server_role = {.server = true, .begin = server_begin, .finish = server_finish,
-                                            .over = server_over, .tick = server_tick};
+static const struct rpc_role server_role = {.server = true,
+                                            .begin = server_begin,
+                                            .finish = server_finish,
+                                            .over = server_over,
+                                            .tick = server_tick};
 
 /* ---- new sessions ---- */
 
@@ -136,8 +145,8 @@ static void await_call(struct rpc_server *s)
     grpc_call_details_init(&s->details);
     grpc_metadata_array_init(&s->metadata);
     s->call = NULL;
-    grpc_call_error e = grpc_server_request_call(s->grpc, &s->call, &s->details, &s->metadata, s->core.cq, s->core.cq,
-                                                 &s->t_new);
+    grpc_call_error e = grpc_server_request_call(s->grpc, &s->call, &s->details, &s->metadata,
+                                                 s->core.cq, s->core.cq, &s->t_new);
     ASSERT(e == GRPC_CALL_OK);
 }
 
@@ -149,12 +158,15 @@ static bool seen_before(const struct rpc_server *s, const uint8_t *tag)
 }
 
 /* Post the first batches of a session, or say in err_text() why not. */
-static enum err begin_session(struct rpc_server *s, struct rpc_peer *p, grpc_call *call, const grpc_slice *hello)
+static enum err begin_session(struct rpc_server *s, struct rpc_peer *p, grpc_call *call,
+                              const grpc_slice *hello)
 {
     if (!hello || GRPC_SLICE_LENGTH(*hello) != AUTH_HELLO_BYTES)
         return err_raise(ERR_LINK_AUTH, "it came without a handshake message");
-    const uint8_t *theirs = GRPC_SLICE_START_PTR(*hello), *tag = theirs + AUTH_HELLO_BYTES - AUTH_TAG_BYTES;
-    if (seen_before(s, tag)) return err_raise(ERR_LINK_AUTH, "its first handshake message was used before");
+    const uint8_t *theirs = GRPC_SLICE_START_PTR(*hello),
+                  *tag = theirs + AUTH_HELLO_BYTES - AUTH_TAG_BYTES;
+    if (seen_before(s, tag))
+        return err_raise(ERR_LINK_AUTH, "its first handshake message was used before");
     enum err rc = rpc_peer_begin(p, call, theirs, AUTH_HELLO_BYTES);
     if (rc) return rc;
     memcpy(s->seen[s->n_seen++ % SEEN_HELLOS], tag, AUTH_TAG_BYTES);
@@ -162,7 +174,8 @@ static enum err begin_session(struct rpc_server *s, struct rpc_peer *p, grpc_cal
     return OK;
 }
 
-static void accept_call(struct rpc_server *s, grpc_call *call, bool known_method, const grpc_slice *hello)
+static void accept_call(struct rpc_server *s, grpc_call *call, bool known_method,
+                        const grpc_slice *hello)
 {
     int64_t now = clock_us(), next = INT64_MAX;
     grpc_status_code code = GRPC_STATUS_UNAUTHENTICATED;
@@ -176,7 +189,8 @@ static void accept_call(struct rpc_server *s, grpc_call *call, bool known_method
         rc = err_raise(ERR_LINK_PROTOCOL, "this port speaks " RPC_METHOD " only");
     } else if (strangers(&s->core, now, &next) > RPC_STRANGERS) {
         code = GRPC_STATUS_RESOURCE_EXHAUSTED;
-        rc = err_raise(ERR_LINK_AUTH, "more than %d sessions wait for a proof of the cluster key", RPC_STRANGERS);
+        rc = err_raise(ERR_LINK_AUTH, "more than %d sessions wait for a proof of the cluster key",
+                       RPC_STRANGERS);
     } else {
         rc = begin_session(s, p, call, hello);
     }
@@ -226,8 +240,9 @@ static enum err why_not(const char *address)
     e = bind(fd, at->ai_addr, at->ai_addrlen) || listen(fd, 1) ? errno : 0;
     close(fd);
     freeaddrinfo(at);
-    return err_raise(ERR_SYSTEM, "cannot listen on %s: %s%s", address, e ? strerror(e) : "gRPC refused it",
-                     e == EADDRINUSE ? "; choose another port, or end the process that holds it" : "");
+    return err_raise(
+        ERR_SYSTEM, "cannot listen on %s: %s%s", address, e ? strerror(e) : "gRPC refused it",
+        e == EADDRINUSE ? "; choose another port, or end the process that holds it" : "");
 }
 
 static enum err listen_on(struct rpc_server *s, const struct rpc_conf *conf)
@@ -246,7 +261,8 @@ out:
     return rc;
 }
 
-enum err rpc_server_open(struct rpc_server **out, const struct rpc_conf *conf, struct mailbox *events)
+enum err rpc_server_open(struct rpc_server **out, const struct rpc_conf *conf,
+                         struct mailbox *events)
 {
     struct rpc_server *s = xcalloc(1, sizeof *s);
     s->t_new = (struct rpc_tag){on_new, s};

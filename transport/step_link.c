@@ -6,8 +6,10 @@ enum err trn_step_link_send(struct trn_step_link *l, const struct step_plan *p)
     buf_clear(&l->packed);
     step_plan_pack(p, &l->packed);
     if (l->packed.len > LIMIT_STEP_BYTES)
-        return err_raise(ERR_LINK_PROTOCOL, "a step plan of %zu bytes, at most %d are allowed; use a smaller "
-                         "--max-batch-tokens", l->packed.len, LIMIT_STEP_BYTES);
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "a step plan of %zu bytes, at most %d are allowed; use a smaller "
+                         "--max-batch-tokens",
+                         l->packed.len, LIMIT_STEP_BYTES);
     return l->ops->send(l, l->packed.data, l->packed.len);
 }
 

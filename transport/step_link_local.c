@@ -1,5 +1,5 @@
-/* step_link_local.c: the link to worker threads of this process. Messages are encoded and decoded as on the wire, so that a
- * test over it meets the same bytes and the same refusals. */
+/* step_link_local.c: the link to worker threads of this process. Messages are encoded and decoded
+ * as on the wire, so that a test over it meets the same bytes and the same refusals. */
 #include "transport/step_link.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* fuzz_control.c: any bytes as a control message. What is accepted must encode to bytes that are accepted. */
+/* fuzz_control.c: any bytes as a control message. What is accepted must encode to bytes that are
+ * accepted. */
 #include "proto/control.h"
 
 #include <stdlib.h>

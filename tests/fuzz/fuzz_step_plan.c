@@ -1,5 +1,5 @@
-/* fuzz_step_plan.c: any bytes as a step plan (even first byte) or a step result (odd). What is accepted must pack to bytes
- * that unpack to the same thing. */
+/* fuzz_step_plan.c: any bytes as a step plan (even first byte) or a step result (odd). What is
+ * accepted must pack to bytes that unpack to the same thing. */
 #include "tests/proto/random_plan.h"
 
 #include <stdlib.h>
@@ -9,7 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static void plan(const uint8_t *data, size_t n, struct arena *a, struct buf *again)
 {
-    static const struct step_bounds b = {.n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048};
+    static const struct step_bounds b = {
+        .n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048};
     struct step_plan p, q;
     if (step_plan_unpack(&p, data, n, &b, a)) return;
     step_plan_pack(&p, again);

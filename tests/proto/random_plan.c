@@ -12,7 +12,10 @@ int32_t dice_in(struct dice *d, int32_t lo, int32_t hi)
     return lo + (int32_t)(dice_u64(d) % (uint64_t)((int64_t)hi - lo + 1));
 }
 
-static float dice_f32(struct dice *d, float lo, float hi) { return lo + (hi - lo) * rng_unit(dice_u64(d)); }
+static float dice_f32(struct dice *d, float lo, float hi)
+{
+    return lo + (hi - lo) * rng_unit(dice_u64(d));
+}
 
 static int32_t *random_ids(struct dice *d, int32_t n, int32_t limit, struct arena *a)
 {
@@ -46,8 +49,8 @@ static struct sampling random_sampling(struct dice *d, int32_t n_vocab, struct a
     return s;
 }
 
-static void random_item(struct dice *d, const struct step_bounds *b, uint64_t step, struct step_item *it,
-                        struct arena *a)
+static void random_item(struct dice *d, const struct step_bounds *b, uint64_t step,
+                        struct step_item *it, struct arena *a)
 {
     it->slot = dice_in(d, 0, b->n_slots - 1);
     it->pos = dice_in(d, 0, b->context - 16);
@@ -65,7 +68,8 @@ static void random_item(struct dice *d, const struct step_bounds *b, uint64_t st
 
 #define NEW(a, n) ((n) ? arena_alloc(a, (size_t)(n) * 512) : NULL) /* 512: more than any record */
 
-struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_t most, struct arena *a)
+struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_t most,
+                             struct arena *a)
 {
     struct step_plan p = {.epoch = (uint32_t)dice_u64(d), .replica = (uint16_t)dice_u64(d),
                           .model = (uint16_t)dice_u64(d), .step = 1 + dice_u64(d) % 1000,
@@ -77,30 +81,36 @@ struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_
     p.starts = NEW(a, p.n_starts);
     for (int32_t i = 0; i < p.n_starts; i++) {
         int32_t n = dice_in(d, 0, 1) ? dice_in(d, 0, 40) : 0;
-        p.starts[i] = (struct step_start){
-            .slot = dice_in(d, 0, b->n_slots - 1), .seq_id = dice_u64(d),
-            .sampling = random_sampling(d, b->n_vocab, a), .n_generated = dice_in(d, 0, 9),
-            .n_prompt = dice_in(d, 1, 40), .n_history = n, .history = random_ids(d, n, b->n_vocab, a)};
+        p.starts[i] = (struct step_start){.slot = dice_in(d, 0, b->n_slots - 1),
+                                          .seq_id = dice_u64(d),
+                                          .sampling = random_sampling(d, b->n_vocab, a),
+                                          .n_generated = dice_in(d, 0, 9),
+                                          .n_prompt = dice_in(d, 1, 40),
+                                          .n_history = n,
+                                          .history = random_ids(d, n, b->n_vocab, a)};
     }
     p.n_forks = dice_in(d, 0, most);
     p.forks = NEW(a, p.n_forks);
     for (int32_t i = 0; i < p.n_forks; i++) {
         int32_t src = dice_in(d, 0, b->n_slots - 2);
-        p.forks[i] = (struct step_fork){src, dice_in(d, src + 1, b->n_slots - 1), dice_u64(d), dice_in(d, 0, 7)};
+        p.forks[i] = (struct step_fork){src, dice_in(d, src + 1, b->n_slots - 1), dice_u64(d),
+                                        dice_in(d, 0, 7)};
     }
     p.n_tables = dice_in(d, 0, most);
     p.tables = NEW(a, p.n_tables);
     for (int32_t i = 0; i < p.n_tables; i++) {
         int32_t n = dice_in(d, 0, 5);
-        p.tables[i] = (struct step_table){dice_in(d, 0, b->n_slots - 1), dice_in(d, 0, b->n_groups - 1),
-                                          dice_in(d, 0, b->context / LIMIT_BLOCK_TOKENS - 5), n,
-                                          random_ids(d, n, b->n_blocks, a)};
+        p.tables[i] =
+            (struct step_table){dice_in(d, 0, b->n_slots - 1), dice_in(d, 0, b->n_groups - 1),
+                                dice_in(d, 0, b->context / LIMIT_BLOCK_TOKENS - 5), n,
+                                random_ids(d, n, b->n_blocks, a)};
     }
     p.n_copies = dice_in(d, 0, most);
     p.copies = NEW(a, p.n_copies);
     for (int32_t i = 0; i < p.n_copies; i++)
-        p.copies[i] = (struct step_copy){dice_in(d, 0, b->n_groups - 1), dice_in(d, 0, b->n_blocks - 1),
-                                         dice_in(d, 0, b->n_blocks - 1)};
+        p.copies[i] =
+            (struct step_copy){dice_in(d, 0, b->n_groups - 1), dice_in(d, 0, b->n_blocks - 1),
+                               dice_in(d, 0, b->n_blocks - 1)};
     p.n_items = dice_in(d, 0, most);
     p.items = NEW(a, p.n_items);
     for (int32_t i = 0; i < p.n_items; i++) random_item(d, b, p.step, &p.items[i], a);
@@ -109,9 +119,12 @@ struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_
 
 struct step_result random_result(struct dice *d, int32_t most, struct arena *a)
 {
-    struct step_result r = {.epoch = (uint32_t)dice_u64(d), .step = 1 + dice_u64(d) % 1000,
-                            .compute_us = (uint32_t)dice_u64(d), .comm_us = (uint32_t)dice_u64(d),
-                            .comm_bytes = dice_u64(d), .n_vocab = dice_in(d, 0, 1) ? dice_in(d, 1, 50) : 0};
+    struct step_result r = {.epoch = (uint32_t)dice_u64(d),
+                            .step = 1 + dice_u64(d) % 1000,
+                            .compute_us = (uint32_t)dice_u64(d),
+                            .comm_us = (uint32_t)dice_u64(d),
+                            .comm_bytes = dice_u64(d),
+                            .n_vocab = dice_in(d, 0, 1) ? dice_in(d, 1, 50) : 0};
     r.n_items = dice_in(d, 0, most);
     if (r.n_items) r.items = arena_alloc(a, (size_t)r.n_items * sizeof *r.items);
     for (int32_t i = 0; i < r.n_items; i++) {
@@ -146,11 +159,12 @@ static bool sampling_equal(const struct sampling *x, const struct sampling *y)
 {
     bool same = x->temperature == y->temperature && x->top_p == y->top_p && x->min_p == y->min_p &&
                 x->top_k == y->top_k && x->presence_penalty == y->presence_penalty &&
-                x->frequency_penalty == y->frequency_penalty && x->repetition_penalty == y->repetition_penalty &&
-                x->seed == y->seed && x->choice == y->choice && x->n_logprobs == y->n_logprobs &&
-                x->max_tokens == y->max_tokens && x->min_tokens == y->min_tokens && x->ignore_eos == y->ignore_eos &&
-                x->n_stop_ids == y->n_stop_ids && x->n_bias == y->n_bias &&
-                ints_equal(x->stop_ids, y->stop_ids, x->n_stop_ids);
+                x->frequency_penalty == y->frequency_penalty &&
+                x->repetition_penalty == y->repetition_penalty && x->seed == y->seed &&
+                x->choice == y->choice && x->n_logprobs == y->n_logprobs &&
+                x->max_tokens == y->max_tokens && x->min_tokens == y->min_tokens &&
+                x->ignore_eos == y->ignore_eos && x->n_stop_ids == y->n_stop_ids &&
+                x->n_bias == y->n_bias && ints_equal(x->stop_ids, y->stop_ids, x->n_stop_ids);
     for (int32_t i = 0; same && i < x->n_bias; i++)
         same = x->bias[i].id == y->bias[i].id && x->bias[i].bias == y->bias[i].bias;
     return same;
@@ -159,7 +173,8 @@ static bool sampling_equal(const struct sampling *x, const struct sampling *y)
 static bool start_equal(const struct step_start *x, const struct step_start *y)
 {
     return x->slot == y->slot && x->seq_id == y->seq_id && x->n_generated == y->n_generated &&
-           x->n_prompt == y->n_prompt && x->n_history == y->n_history && sampling_equal(&x->sampling, &y->sampling) &&
+           x->n_prompt == y->n_prompt && x->n_history == y->n_history &&
+           sampling_equal(&x->sampling, &y->sampling) &&
            ints_equal(x->history, y->history, x->n_history);
 }
 
@@ -174,15 +189,18 @@ static bool item_equal(const struct step_item *x, const struct step_item *y)
 
 bool plan_equal(const struct step_plan *x, const struct step_plan *y)
 {
-    bool same = x->epoch == y->epoch && x->replica == y->replica && x->model == y->model && x->step == y->step &&
-                x->flags == y->flags && x->n_ends == y->n_ends && x->n_starts == y->n_starts &&
-                x->n_forks == y->n_forks && x->n_tables == y->n_tables && x->n_copies == y->n_copies &&
+    bool same = x->epoch == y->epoch && x->replica == y->replica && x->model == y->model &&
+                x->step == y->step && x->flags == y->flags && x->n_ends == y->n_ends &&
+                x->n_starts == y->n_starts && x->n_forks == y->n_forks &&
+                x->n_tables == y->n_tables && x->n_copies == y->n_copies &&
                 x->n_items == y->n_items;
     for (int32_t i = 0; same && i < x->n_ends; i++) same = x->ends[i].slot == y->ends[i].slot;
-    for (int32_t i = 0; same && i < x->n_starts; i++) same = start_equal(&x->starts[i], &y->starts[i]);
+    for (int32_t i = 0; same && i < x->n_starts; i++)
+        same = start_equal(&x->starts[i], &y->starts[i]);
     for (int32_t i = 0; same && i < x->n_forks; i++) {
         const struct step_fork *f = &x->forks[i], *g = &y->forks[i];
-        same = f->src == g->src && f->dst == g->dst && f->seq_id == g->seq_id && f->choice == g->choice;
+        same = f->src == g->src && f->dst == g->dst && f->seq_id == g->seq_id &&
+               f->choice == g->choice;
     }
     for (int32_t i = 0; same && i < x->n_tables; i++) {
         const struct step_table *t = &x->tables[i], *u = &y->tables[i];
@@ -206,13 +224,14 @@ static bool token_equal(const struct result_token *x, const struct result_token 
 bool result_equal(const struct step_result *x, const struct step_result *y)
 {
     bool same = x->epoch == y->epoch && x->step == y->step && x->compute_us == y->compute_us &&
-                x->comm_us == y->comm_us && x->comm_bytes == y->comm_bytes && x->n_vocab == y->n_vocab &&
-                x->n_items == y->n_items;
+                x->comm_us == y->comm_us && x->comm_bytes == y->comm_bytes &&
+                x->n_vocab == y->n_vocab && x->n_items == y->n_items;
     for (int32_t i = 0; same && i < x->n_items; i++) {
         const struct result_item *p = &x->items[i], *q = &y->items[i];
         same = p->slot == q->slot && p->finish == q->finish && p->n_tokens == q->n_tokens &&
                p->n_logit_rows == q->n_logit_rows;
-        for (int32_t j = 0; same && j < p->n_tokens; j++) same = token_equal(&p->tokens[j], &q->tokens[j]);
+        for (int32_t j = 0; same && j < p->n_tokens; j++)
+            same = token_equal(&p->tokens[j], &q->tokens[j]);
         size_t bytes = (size_t)p->n_logit_rows * (size_t)x->n_vocab * sizeof(float);
         same = same && (!bytes || !memcmp(p->logits, q->logits, bytes));
     }

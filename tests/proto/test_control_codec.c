@@ -1,4 +1,5 @@
-/* test_control_codec.c: every control message survives the wire; damaged, incomplete and absurd ones are refused by a sentence. */
+/* test_control_codec.c: every control message survives the wire; damaged, incomplete and absurd
+ * ones are refused by a sentence. */
 #include "base/clock.h"
 #include "base/rng.h"
 #include "proto/control.h"
@@ -19,28 +20,55 @@ static uint64_t seed;
 static struct control_msg hello(void)
 {
     return (struct control_msg){.type = MSG_HELLO,
-                                .hello = {.version = "0.1.0", .job = "j1", .host = "hosta", .rank = 1, .size = 4,
-                                          .host_rank = 1, .host_size = 2, .pid = 77, .n_cpus = 2,
-                                          .mem_total = INT64_C(64) << 30, .mem_available = 1 << 30,
+                                .hello = {.version = "0.1.0",
+                                          .job = "j1",
+                                          .host = "hosta",
+                                          .rank = 1,
+                                          .size = 4,
+                                          .host_rank = 1,
+                                          .host_size = 2,
+                                          .pid = 77,
+                                          .n_cpus = 2,
+                                          .mem_total = INT64_C(64) << 30,
+                                          .mem_available = 1 << 30,
                                           .device = "cpu avx512, 1 thread"}};
 }
 
 static struct control_msg load_plan(void)
 {
     return (struct control_msg){.type = MSG_LOAD_PLAN,
-                                .load_plan = {.epoch = 3, .replica = 1, .model = 2, .model_path = "/m/x.gguf",
-                                              .n_stages = 2, .stage_layers = {0, 3, 7}, .stage_width = {2, 3},
-                                              .n_threads = 2, .context = 4096, .n_blocks = 100, .n_slots = 64,
-                                              .max_step_tokens = 512, .kv_f16 = true, .isa = "auto", .wire = "shm",
-                                              .comm_timeout_us = 10000000, .telemetry_us = 1000000}};
+                                .load_plan = {.epoch = 3,
+                                              .replica = 1,
+                                              .model = 2,
+                                              .model_path = "/m/x.gguf",
+                                              .n_stages = 2,
+                                              .stage_layers = {0, 3, 7},
+                                              .stage_width = {2, 3},
+                                              .n_threads = 2,
+                                              .context = 4096,
+                                              .n_blocks = 100,
+                                              .n_slots = 64,
+                                              .max_step_tokens = 512,
+                                              .kv_f16 = true,
+                                              .isa = "auto",
+                                              .wire = "shm",
+                                              .comm_timeout_us = 10000000,
+                                              .telemetry_us = 1000000}};
 }
 
 static struct control_msg telemetry(void)
 {
     return (struct control_msg){.type = MSG_TELEMETRY,
-                                .telemetry = {.step = UINT64_MAX, .layer = -1, .op = "all_reduce", .op_seq = 48213,
-                                              .op_waited_us = 12400000, .op_rank = 4, .rss_bytes = 1 << 20,
-                                              .comm_bytes = 5, .comm_us = 6, .comm_ops = 7}};
+                                .telemetry = {.step = UINT64_MAX,
+                                              .layer = -1,
+                                              .op = "all_reduce",
+                                              .op_seq = 48213,
+                                              .op_waited_us = 12400000,
+                                              .op_rank = 4,
+                                              .rss_bytes = 1 << 20,
+                                              .comm_bytes = 5,
+                                              .comm_us = 6,
+                                              .comm_ops = 7}};
 }
 
 static struct control_msg *round_trip(const struct control_msg *m)
@@ -70,7 +98,8 @@ static void hello_round_trip(void **state)
     assert_int_equal(o->hello.host_size, 2);
     assert_int_equal(o->hello.pid, 77);
     assert_int_equal(o->hello.n_cpus, 2);
-    assert_true(o->hello.mem_total == m.hello.mem_total && o->hello.mem_available == m.hello.mem_available);
+    assert_true(o->hello.mem_total == m.hello.mem_total &&
+                o->hello.mem_available == m.hello.mem_available);
     control_msg_free(o);
 }
 
@@ -102,7 +131,8 @@ static void small_messages_round_trip(void **state)
 {
     (void)state;
     struct control_msg m = telemetry(), *o = round_trip(&m);
-    assert_true(o->telemetry.step == UINT64_MAX && o->telemetry.layer == -1 && o->telemetry.op_rank == 4);
+    assert_true(o->telemetry.step == UINT64_MAX && o->telemetry.layer == -1 &&
+                o->telemetry.op_rank == 4);
     assert_true(o->telemetry.op_seq == 48213 && o->telemetry.op_waited_us == 12400000);
     assert_true(o->telemetry.rss_bytes == 1 << 20 && o->telemetry.comm_bytes == 5);
     assert_true(o->telemetry.comm_us == 6 && o->telemetry.comm_ops == 7);
@@ -111,7 +141,8 @@ static void small_messages_round_trip(void **state)
 
     m = (struct control_msg){.type = MSG_LOAD_PROGRESS, .progress = {5, 10, 1.5}};
     o = round_trip(&m);
-    assert_true(o->progress.bytes_done == 5 && o->progress.bytes_total == 10 && o->progress.mb_per_s == 1.5);
+    assert_true(o->progress.bytes_done == 5 && o->progress.bytes_total == 10 &&
+                o->progress.mb_per_s == 1.5);
     control_msg_free(o);
 
     m = (struct control_msg){.type = MSG_READY, .ready = {1, 2, 3, 0.25}};
@@ -143,7 +174,8 @@ static void packed_bytes_pass_unchanged(void **state)
     static const uint8_t bytes[] = {0, 1, 2, 255, 0};
     enum control_type types[] = {MSG_STEP_PLAN, MSG_STEP_RESULT};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
-        struct control_msg m = {.type = types[i], .bytes = {bytes, sizeof bytes}}, *o = round_trip(&m);
+        struct control_msg m = {.type = types[i], .bytes = {bytes, sizeof bytes}},
+                           *o = round_trip(&m);
         assert_int_equal(o->bytes.n, sizeof bytes);
         assert_memory_equal(o->bytes.data, bytes, sizeof bytes);
         control_msg_free(o);

@@ -1,4 +1,5 @@
-/* test_step_codec.c: step plans and results survive the wire, and nothing that is not one gets in. */
+/* test_step_codec.c: step plans and results survive the wire, and nothing that is not one gets in.
+ */
 #include "base/clock.h"
 #include "tests/proto/random_plan.h"
 
@@ -12,8 +13,8 @@
 
 #include <cmocka.h>
 
-static const struct step_bounds bounds = {.n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000,
-                                          .context = 2048};
+static const struct step_bounds bounds = {
+    .n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048};
 static uint64_t seed;
 
 static enum err unpack_exact(const void *data, size_t n, struct step_plan *p, struct arena *a)
@@ -26,7 +27,8 @@ static enum err unpack_exact(const void *data, size_t n, struct step_plan *p, st
     return rc;
 }
 
-static enum err unpack_exact_result(const void *data, size_t n, struct step_result *r, struct arena *a)
+static enum err unpack_exact_result(const void *data, size_t n, struct step_result *r,
+                                    struct arena *a)
 {
     void *copy = malloc(n ? n : 1);
     memcpy(copy, data, n);
@@ -107,7 +109,8 @@ static void assert_inside(const struct step_plan *p)
         const struct step_start *s = &p->starts[i];
         assert_in_range(s->slot, 0, bounds.n_slots - 1);
         assert_in_range(s->sampling.n_stop_ids, 0, LIMIT_STOP_IDS);
-        for (int32_t j = 0; j < s->n_history; j++) assert_in_range(s->history[j], 0, bounds.n_vocab - 1);
+        for (int32_t j = 0; j < s->n_history; j++)
+            assert_in_range(s->history[j], 0, bounds.n_vocab - 1);
         for (int32_t j = 0; j < s->sampling.n_bias; j++)
             assert_in_range(s->sampling.bias[j].id, 0, bounds.n_vocab - 1);
     }
@@ -175,11 +178,16 @@ static void refusals_name_record_and_value(void **state)
     struct step_item item = {.slot = 0, .pos = 2048, .n_in = 1, .in = &in};
     struct step_item fine = {.slot = 0, .pos = 0, .n_in = 1, .in = &in};
     struct step_item item_ahead = {.slot = 0, .pos = 1, .n_in = 1, .in = &ahead};
-    struct step_start start = {.slot = 0, .sampling = sampling_default(), .n_prompt = 1, .n_history = 1,
+    struct step_start start = {.slot = 0,
+                               .sampling = sampling_default(),
+                               .n_prompt = 1,
+                               .n_history = 1,
                                .history = &token};
     struct step_fork fork = {.src = 3, .dst = 3};
-    refused(&(struct step_plan){.step = 0, .n_items = 1, .items = &fine}, "step plan: header: step is 0, the first is 1");
-    refused(&(struct step_plan){.step = 1, .flags = 8}, "step plan: header: flags has unknown bits 0x8");
+    refused(&(struct step_plan){.step = 0, .n_items = 1, .items = &fine},
+            "step plan: header: step is 0, the first is 1");
+    refused(&(struct step_plan){.step = 1, .flags = 8},
+            "step plan: header: flags has unknown bits 0x8");
     refused(&(struct step_plan){.step = 1, .n_ends = 1, .ends = &end},
             "step plan: end 0: slot is 64, needed 0..63");
     refused(&(struct step_plan){.step = 1, .n_tables = 1, .tables = &table},
@@ -241,7 +249,8 @@ static void a_decode_step_is_small(void **state)
     struct step_item items[4];
     for (int i = 0; i < 4; i++) {
         in[i] = (struct step_in){.id = -1, .ref_step = 8, .ref_slot = i};
-        items[i] = (struct step_item){.slot = i, .pos = 100, .n_in = 1, .out = OUT_SAMPLE, .in = &in[i]};
+        items[i] =
+            (struct step_item){.slot = i, .pos = 100, .n_in = 1, .out = OUT_SAMPLE, .in = &in[i]};
     }
     step_plan_pack(&(struct step_plan){.step = 9, .n_items = 4, .items = items}, &b);
     assert_true(b.len < 200);

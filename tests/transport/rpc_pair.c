@@ -19,7 +19,10 @@ struct auth_key test_key(const char *text)
 
 struct rpc_conf conf_of(const char *address, const char *identity, const struct auth_key *key)
 {
-    return (struct rpc_conf){.address = address, .identity = identity, .key = key, .keepalive_ms = 1000,
+    return (struct rpc_conf){.address = address,
+                             .identity = identity,
+                             .key = key,
+                             .keepalive_ms = 1000,
                              .keepalive_timeout_ms = 1000};
 }
 
@@ -45,7 +48,8 @@ void expect_closed(struct mailbox *m, enum err err, const char *words)
 {
     struct rpc_event *e = expect_event(m, RPC_CLOSED);
     if (e->err != err || !strstr(e->text, words))
-        fail_msg("closed by %s (%s), expected %s (%s)", err_name(e->err), e->text, err_name(err), words);
+        fail_msg("closed by %s (%s), expected %s (%s)", err_name(e->err), e->text, err_name(err),
+                 words);
     rpc_event_free(e);
 }
 
@@ -75,7 +79,8 @@ struct joined join(struct served *s, const struct auth_key *key, const char *ide
     struct joined j = {.events = mailbox_open()};
     struct rpc_conf c = conf_of(s->address, identity, key);
     assert_int_equal(rpc_client_open(&j.client, &c, 10000, j.events), OK);
-    struct rpc_event *mine = expect_event(j.events, RPC_CONNECTED), *theirs = expect_event(s->events, RPC_CONNECTED);
+    struct rpc_event *mine = expect_event(j.events, RPC_CONNECTED),
+                     *theirs = expect_event(s->events, RPC_CONNECTED);
     j.coordinator = mine->peer;
     j.worker = theirs->peer;
     rpc_event_free(mine);

@@ -20,7 +20,11 @@ struct served { struct rpc_server *server; struct mailbox *events; char address[
 struct served serve(const struct auth_key *key);
 void serve_end(struct served *s);           /* events left are dropped */
 
-struct joined { struct rpc_client *client; struct mailbox *events; struct rpc_peer *coordinator, *worker; };
+struct joined {
+    struct rpc_client *client;
+    struct mailbox *events;
+    struct rpc_peer *coordinator, *worker;
+};
 /* A client that is connected on both sides. */
 struct joined join(struct served *s, const struct auth_key *key, const char *identity);
 void join_end(struct joined *j);            /* closes the client; its events are dropped */

@@ -1,4 +1,5 @@
-/* test_auth.c: the handshake and the frames let in whoever holds the key, in order, once; and nobody else. */
+/* test_auth.c: the handshake and the frames let in whoever holds the key, in order, once; and
+ * nobody else. */
 #include "transport/auth.h"
 
 #include "base/clock.h"
@@ -30,7 +31,8 @@ struct pair { struct trn_auth *client, *server; };
 static struct pair pair_open(void)
 {
     struct auth_key k = key_of("sixteen bytes or more");
-    return (struct pair){trn_auth_open(&k, false, "rank 1@hostb"), trn_auth_open(&k, true, "coordinator")};
+    return (struct pair){trn_auth_open(&k, false, "rank 1@hostb"),
+                         trn_auth_open(&k, true, "coordinator")};
 }
 
 static void pair_close(struct pair p)
@@ -112,15 +114,18 @@ static void refused(struct trn_auth *a, const void *data, size_t n, const char *
 static void a_wrong_key_is_named_by_both(void **state)
 {
     (void)state;
-    struct auth_key k = key_of("sixteen bytes or more"), wrong = key_of("sixteen bytes, other ones");
+    struct auth_key k = key_of("sixteen bytes or more"),
+                    wrong = key_of("sixteen bytes, other ones");
     struct trn_auth *client = trn_auth_open(&wrong, false, "rank 1@hostb");
     struct trn_auth *server = trn_auth_open(&k, true, "coordinator");
     struct buf hello = {0}, answer = {0};
     assert_int_equal(trn_auth_start(client, &hello), OK);
-    refused(server, hello.data, hello.len, "wrong cluster key: \"coordinator\" and \"rank 1@hostb\"");
+    refused(server, hello.data, hello.len,
+            "wrong cluster key: \"coordinator\" and \"rank 1@hostb\"");
 
     /* a server that answers without knowing the client's key */
-    struct trn_auth *rogue = trn_auth_open(&k, true, "rogue"), *honest = trn_auth_open(&k, false, "x");
+    struct trn_auth *rogue = trn_auth_open(&k, true, "rogue"),
+                    *honest = trn_auth_open(&k, false, "x");
     bool done;
     struct buf h = {0};
     assert_int_equal(trn_auth_start(honest, &h), OK);
@@ -142,7 +147,8 @@ static void another_version_is_named(void **state)
     struct buf hello = {0};
     assert_int_equal(trn_auth_start(p.client, &hello), OK);
     hello.data[4] = 2;
-    refused(p.server, hello.data, hello.len, "the peer speaks control version 2, this side speaks 1");
+    refused(p.server, hello.data, hello.len,
+            "the peer speaks control version 2, this side speaks 1");
     buf_free(&hello);
     pair_close(p);
 }
@@ -157,7 +163,8 @@ static void a_recorded_handshake_is_useless(void **state)
     assert_int_equal(trn_auth_start(p.client, &a), OK);
     assert_int_equal(trn_auth_receive(p.server, a.data, a.len, &b, &done), OK);
     assert_int_equal(trn_auth_receive(p.client, b.data, b.len, &c, &done), OK);
-    /* another session of the same server: the recorded first message is answered, the recorded proof is not believed */
+    /* another session of the same server: the recorded first message is answered, the recorded
+     * proof is not believed */
     struct trn_auth *again = trn_auth_open(&k, true, "coordinator");
     assert_int_equal(trn_auth_receive(again, a.data, a.len, &none, &done), OK);
     refused(again, c.data, c.len, "wrong cluster key");
@@ -189,7 +196,8 @@ static void a_damaged_handshake_is_refused(void **state)
             enum err rc = trn_auth_start(c, &m[0]);
             for (int i = 0; i < 3 && !rc; i++) {
                 if (i == which) m[i].data[bit / 8] ^= (uint8_t)(1u << bit % 8);
-                rc = trn_auth_receive(i == 1 ? c : s, m[i].data, m[i].len, i < 2 ? &m[i + 1] : &none, &done);
+                rc = trn_auth_receive(i == 1 ? c : s, m[i].data, m[i].len,
+                                      i < 2 ? &m[i + 1] : &none, &done);
             }
             assert_int_equal(rc, ERR_LINK_AUTH);
             for (int i = 0; i < 3; i++) buf_free(&m[i]);
@@ -225,18 +233,22 @@ static void replay_reorder_reflection_truncation_are_refused(void **state)
         trn_auth_seal(p.client, "second", 6, &f[1]);
         if (what == 0) {
             assert_int_equal(trn_auth_open_frame(p.server, f[0].data, f[0].len, &got, &n), OK);
-            frame_refused(p.server, f[0].data, f[0].len, "out of sequence where frame 1 was expected");
+            frame_refused(p.server, f[0].data, f[0].len,
+                          "out of sequence where frame 1 was expected");
         } else if (what == 1) {
-            frame_refused(p.server, f[1].data, f[1].len, "out of sequence where frame 0 was expected");
+            frame_refused(p.server, f[1].data, f[1].len,
+                          "out of sequence where frame 0 was expected");
         } else if (what == 2) {
             frame_refused(p.client, f[0].data, f[0].len, "wrong tag");
         } else if (what == 3) {
             frame_refused(p.server, f[0].data, f[0].len - 1, "wrong tag");
         } else {
-            frame_refused(other.server, f[0].data, f[0].len, "wrong tag"); /* another session, same key */
+            frame_refused(other.server, f[0].data, f[0].len,
+                          "wrong tag"); /* another session, same key */
         }
         /* after a refusal even a good frame is refused */
-        if (what == 3) frame_refused(p.server, f[0].data, f[0].len, "outside an authenticated session");
+        if (what == 3)
+            frame_refused(p.server, f[0].data, f[0].len, "outside an authenticated session");
         buf_free(&f[0]);
         buf_free(&f[1]);
         pair_close(p);

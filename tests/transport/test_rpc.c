@@ -1,5 +1,5 @@
-/* test_rpc.c: sessions over loopback: order, size, both directions, every way to end; with the argument "bench" the round trip
- * of a small step. */
+/* test_rpc.c: sessions over loopback: order, size, both directions, every way to end; with the
+ * argument "bench" the round trip of a small step. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "proto/step_plan.h"
@@ -81,7 +81,9 @@ static void *receive_many(void *arg)
     struct receiver *r = arg;
     for (uint32_t i = 0; i < MANY; i++) {
         struct rpc_event *e = mailbox_get(r->from, PATIENCE_US);
-        if (!e || e->kind != RPC_MESSAGE || e->msg->type != r->type || memcmp(e->msg->bytes.data, &i, sizeof i)) r->bad++;
+        if (!e || e->kind != RPC_MESSAGE || e->msg->type != r->type ||
+            memcmp(e->msg->bytes.data, &i, sizeof i))
+            r->bad++;
         rpc_event_free(e);
         if (r->bad) break;
     }
@@ -112,10 +114,12 @@ static void ten_thousand_messages_in_order_both_ways(void **state)
 static void long_messages_arrive_whole(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {65534, 65535, 65536, 65537, 131071, 4 << 20, (LIMIT_FRAME_BYTES)-1};
+    static const size_t sizes[] = {
+        65534, 65535, 65536, 65537, 131071, 4 << 20, (LIMIT_FRAME_BYTES)-1};
     struct served s = serve(&key);
     struct joined j = join(&s, &key, "rank 0@host");
-    for (uint32_t i = 0; i < COUNT_OF(sizes); i++) send_numbered(j.coordinator, MSG_STEP_RESULT, i, sizes[i]);
+    for (uint32_t i = 0; i < COUNT_OF(sizes); i++)
+        send_numbered(j.coordinator, MSG_STEP_RESULT, i, sizes[i]);
     for (uint32_t i = 0; i < COUNT_OF(sizes); i++) {
         struct control_msg *m = expect_message(s.events, MSG_STEP_RESULT);
         const uint8_t *d = m->bytes.data;
@@ -146,16 +150,19 @@ static void closing_flushes_what_was_sent(void **state)
     struct served s = serve(&key);
     for (int side = 0; side < 2; side++) {
         struct joined j = join(&s, &key, "rank 0@host");
-        for (uint32_t i = 0; i < 500; i++) send_numbered(side ? j.coordinator : j.worker, MSG_STEP_RESULT, i, 5000);
+        for (uint32_t i = 0; i < 500; i++)
+            send_numbered(side ? j.coordinator : j.worker, MSG_STEP_RESULT, i, 5000);
         rpc_peer_close(side ? j.coordinator : j.worker);
-        send_numbered(side ? j.coordinator : j.worker, MSG_STEP_RESULT, 0, 10); /* too late: not sent, no harm */
+        send_numbered(side ? j.coordinator : j.worker, MSG_STEP_RESULT, 0,
+                      10); /* too late: not sent, no harm */
         struct mailbox *other = side ? s.events : j.events;
         for (uint32_t i = 0; i < 500; i++) {
             struct control_msg *m = expect_message(other, MSG_STEP_RESULT);
             assert_memory_equal(m->bytes.data, &i, sizeof i);
             control_msg_free(m);
         }
-        expect_closed(other, ERR_LINK_CLOSED, side ? "rank 0@host closed" : "coordinator at 127.0.0.1:");
+        expect_closed(other, ERR_LINK_CLOSED,
+                      side ? "rank 0@host closed" : "coordinator at 127.0.0.1:");
         expect_closed(side ? j.events : s.events, ERR_LINK_CLOSED, "closed by this side");
         join_end(&j);
     }
@@ -220,7 +227,8 @@ static void try_wrong_key(void *arg)
     int64_t before = clock_us();
     assert_int_equal(rpc_client_open(&client, &c, 10000, events), OK);
     expect_closed(events, ERR_LINK_AUTH,
-                  "refused this side: wrong cluster key: \"coordinator\" and \"rank 0@hostb\" do not hold the same one");
+                  "refused this side: wrong cluster key: \"coordinator\" and \"rank 0@hostb\" do "
+                  "not hold the same one");
     assert_true(clock_us() - before < 5000000); /* no retry after a refusal */
     rpc_client_close(client);
     drop_events(events);
@@ -248,7 +256,8 @@ static void a_port_in_use_is_named(void **state)
     char words[128];
     assert_int_equal(rpc_server_open(&second, &c, events), ERR_SYSTEM);
     assert_null(second);
-    snprintf(words, sizeof words, "cannot listen on %s: Address already in use; choose another port", s.address);
+    snprintf(words, sizeof words,
+             "cannot listen on %s: Address already in use; choose another port", s.address);
     assert_non_null(strstr(err_text(), words));
     c.address = "192.0.2.1:7000";
     assert_int_equal(rpc_server_open(&second, &c, events), ERR_SYSTEM);
@@ -432,7 +441,8 @@ static void the_link_sends_plans_to_the_lead_and_wakes_all(void **state)
     serve_end(&s);
 }
 
-/* ---- bench: StepPlan of ~200 bytes there, StepResult back, as scheduler and step thread do it ---- */
+/* ---- bench: StepPlan of ~200 bytes there, StepResult back, as scheduler and step thread do it
+ * ---- */
 
 static void *bench_worker(void *arg)
 {
@@ -451,8 +461,10 @@ static void *bench_worker(void *arg)
         struct result_item items[8] = {0};
         if (step_plan_unpack(&p, e->msg->bytes.data, e->msg->bytes.n, &bounds, &a)) abort();
         for (int32_t i = 0; i < p.n_items; i++)
-            items[i] = (struct result_item){.slot = p.items[i].slot, .n_tokens = 1, .tokens[0].id = 7};
-        struct step_result r = {.epoch = p.epoch, .step = p.step, .n_items = p.n_items, .items = items};
+            items[i] =
+                (struct result_item){.slot = p.items[i].slot, .n_tokens = 1, .tokens[0].id = 7};
+        struct step_result r = {
+            .epoch = p.epoch, .step = p.step, .n_items = p.n_items, .items = items};
         buf_clear(&out);
         step_result_pack(&r, &out);
         struct control_msg m = {.type = MSG_STEP_RESULT, .bytes = {out.data, out.len}};
@@ -481,7 +493,9 @@ static int bench(int rounds, int64_t pause_us)
     int64_t *us = malloc(sizeof *us * (size_t)rounds);
     struct step_in in = {.id = 5};
     struct step_item items[8];
-    for (int i = 0; i < 8; i++) items[i] = (struct step_item){.slot = i, .pos = 100, .n_in = 1, .out = OUT_SAMPLE, .in = &in};
+    for (int i = 0; i < 8; i++)
+        items[i] =
+            (struct step_item){.slot = i, .pos = 100, .n_in = 1, .out = OUT_SAMPLE, .in = &in};
     struct step_plan p = {.n_items = 8, .items = items};
     for (int i = -100; i < rounds; i++) {
         struct arena a = {0};
@@ -497,8 +511,9 @@ static int bench(int rounds, int64_t pause_us)
         arena_free(&a);
     }
     qsort(us, (size_t)rounds, sizeof *us, by_value);
-    printf("plan of %zu bytes and its result, %d rounds, %" PRId64 " us apart: p10 %" PRId64 " p50 %" PRId64 " p90 %" PRId64
-           " p99 %" PRId64 " us\n", l->packed.len, rounds, pause_us, us[rounds / 10], us[rounds / 2], us[rounds * 9 / 10],
+    printf("plan of %zu bytes and its result, %d rounds, %" PRId64 " us apart: p10 %" PRId64
+           " p50 %" PRId64 " p90 %" PRId64 " p99 %" PRId64 " us\n",
+           l->packed.len, rounds, pause_us, us[rounds / 10], us[rounds / 2], us[rounds * 9 / 10],
            us[rounds * 99 / 100]);
     free(us);
     trn_step_link_close(l);

@@ -1,5 +1,5 @@
-/* test_rpc_tls.c: the same session under TLS with certificates of both sides. Makes its certificates with the openssl command;
- * skipped where there is none. */
+/* test_rpc_tls.c: the same session under TLS with certificates of both sides. Makes its
+ * certificates with the openssl command; skipped where there is none. */
 #include "tests/transport/rpc_pair.h"
 
 #include <setjmp.h>
@@ -16,13 +16,14 @@ static char dir[] = "/tmp/tessera-tls-XXXXXX";
 static char ca[64], cert[64], cert_key[64], other_ca[64];
 static struct auth_key key;
 
-static const char make[] =
-    "cd %s && exec >log 2>&1 && new='openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes' && "
-    "$new -x509 -days 2 -keyout ca.key -out ca.pem -subj /CN=ca && "
-    "$new -x509 -days 2 -keyout other.key -out other.pem -subj /CN=other && "
-    "$new -keyout own.key -out own.csr -subj /CN=node && "
-    "printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >ext && "
-    "openssl x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out own.pem";
+static const char make[] = "cd %s && exec >log 2>&1 && new='openssl req -newkey ec -pkeyopt "
+                           "ec_paramgen_curve:P-256 -nodes' && "
+                           "$new -x509 -days 2 -keyout ca.key -out ca.pem -subj /CN=ca && "
+                           "$new -x509 -days 2 -keyout other.key -out other.pem -subj /CN=other && "
+                           "$new -keyout own.key -out own.csr -subj /CN=node && "
+                           "printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >ext && "
+                           "openssl x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
+                           "-days 2 -extfile ext -out own.pem";
 
 static int make_certificates(void **state)
 {
@@ -46,7 +47,8 @@ static int remove_certificates(void **state)
     return system(command);
 }
 
-static struct rpc_conf tls_conf(const char *address, const char *identity, const char *authority, bool own)
+static struct rpc_conf tls_conf(const char *address, const char *identity, const char *authority,
+                                bool own)
 {
     struct rpc_conf c = conf_of(address, identity, &key);
     c.tls_ca = authority;

@@ -1,4 +1,5 @@
-/* test_step_link.c: the link to worker threads of this process (the one over gRPC is in test_rpc.c). */
+/* test_step_link.c: the link to worker threads of this process (the one over gRPC is in
+ * test_rpc.c). */
 #include "proto/control.h"
 #include "transport/step_link.h"
 
@@ -52,12 +53,14 @@ static void results_come_back_as_messages(void **state)
     (void)state;
     struct mailbox *owner = mailbox_open();
     struct result_item item = {.slot = 3, .n_tokens = 1, .tokens[0].id = 42, .finish = FINISH_STOP};
-    trn_step_link_local_reply(owner, &(struct step_result){.epoch = 2, .step = 9, .n_items = 1, .items = &item});
+    trn_step_link_local_reply(
+        owner, &(struct step_result){.epoch = 2, .step = 9, .n_items = 1, .items = &item});
     struct control_msg *m = take(owner, MSG_STEP_RESULT);
     struct step_result r;
     struct arena a = {0};
     assert_int_equal(step_result_unpack(&r, m->bytes.data, m->bytes.n, &a), OK);
-    assert_true(r.step == 9 && r.n_items == 1 && r.items[0].tokens[0].id == 42 && r.items[0].finish == FINISH_STOP);
+    assert_true(r.step == 9 && r.n_items == 1 && r.items[0].tokens[0].id == 42 &&
+                r.items[0].finish == FINISH_STOP);
     arena_free(&a);
     control_msg_free(m);
     mailbox_close(owner);
@@ -71,7 +74,9 @@ static void a_plan_over_the_limit_is_not_sent(void **state)
     struct trn_step_link *l = trn_step_link_local_open(&lead, 1);
     int32_t *ids = calloc(N, sizeof *ids);
     struct step_table t = {.n = N, .ids = ids};
-    assert_int_equal(trn_step_link_send(l, &(struct step_plan){.step = 1, .n_tables = 1, .tables = &t}), ERR_LINK_PROTOCOL);
+    assert_int_equal(
+        trn_step_link_send(l, &(struct step_plan){.step = 1, .n_tables = 1, .tables = &t}),
+        ERR_LINK_PROTOCOL);
     assert_non_null(strstr(err_text(), "at most 16777216 are allowed"));
     assert_null(mailbox_get(lead, 0));
     free(ids);

@@ -1,5 +1,6 @@
-/* test_strangers.c: what comes to the worker plane's port without the key: garbage, silence, floods, too much at once.
- * It costs little, it is dropped in time, and workers get through meanwhile. HTTP/2 is spoken here by hand. */
+/* test_strangers.c: what comes to the worker plane's port without the key: garbage, silence,
+ * floods, too much at once. It costs little, it is dropped in time, and workers get through
+ * meanwhile. HTTP/2 is spoken here by hand. */
 #include "base/clock.h"
 #include "base/rng.h"
 #include "tests/transport/rpc_pair.h"
@@ -27,7 +28,8 @@ static const char session[] = "/tessera.Control/Session";
 
 static int dial(const struct served *s)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)rpc_server_port(s->server)),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)rpc_server_port(s->server)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct timeval limit = {12, 0};
@@ -38,7 +40,8 @@ static int dial(const struct served *s)
 
 static void put(int fd, const void *data, size_t n) { (void)!send(fd, data, n, MSG_NOSIGNAL); }
 
-/* Read until the server closes, or a stream's end (RST_STREAM, or HEADERS that end it) comes; us since `begin`, -1: neither. */
+/* Read until the server closes, or a stream's end (RST_STREAM, or HEADERS that end it) comes; us
+ * since `begin`, -1: neither. */
 static int64_t until_dropped(int fd, int64_t begin)
 {
     uint8_t h[9], skip[16384];
@@ -60,7 +63,8 @@ static int64_t until_dropped(int fd, int64_t begin)
 
 static void frame_head(struct buf *b, size_t len, uint8_t type, uint8_t flags, uint8_t stream)
 {
-    uint8_t h[9] = {(uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len, type, flags, 0, 0, 0, stream};
+    uint8_t h[9] = {
+        (uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len, type, flags, 0, 0, 0, stream};
     buf_put(b, h, sizeof h);
 }
 
@@ -89,7 +93,8 @@ static void begin_session(int fd, const char *method, const uint8_t *hello)
     field(&fields, "te", "trailers");
     if (hello)
         field(&fields, "tessera-hello-bin",
-              sodium_bin2base64(text, sizeof text, hello, AUTH_HELLO_BYTES, sodium_base64_VARIANT_ORIGINAL));
+              sodium_bin2base64(text, sizeof text, hello, AUTH_HELLO_BYTES,
+                                sodium_base64_VARIANT_ORIGINAL));
     buf_puts(&b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     frame_head(&b, 0, 4, 0, 0);
     frame_head(&b, fields.len, 1, 4, 1);
@@ -103,7 +108,8 @@ static void begin_session(int fd, const char *method, const uint8_t *hello)
 static void send_message(int fd, uint32_t claims, const void *data, size_t n)
 {
     struct buf b = {0};
-    uint8_t prefix[5] = {0, (uint8_t)(claims >> 24), (uint8_t)(claims >> 16), (uint8_t)(claims >> 8), (uint8_t)claims};
+    uint8_t prefix[5] = {0, (uint8_t)(claims >> 24), (uint8_t)(claims >> 16),
+                         (uint8_t)(claims >> 8), (uint8_t)claims};
     frame_head(&b, sizeof prefix + n, 0, 0, 1);
     buf_put(&b, prefix, sizeof prefix);
     buf_put(&b, data, n);
@@ -126,8 +132,9 @@ static void garbage_is_dropped(void **state)
 {
     (void)state;
     struct served s = serve(&key);
-    static const char *const openings[] = {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-                                           "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"};
+    static const char *const openings[] = {
+        "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"};
     for (uint64_t i = 0; i < 30; i++) {
         int fd = dial(&s);
         uint8_t noise[2000];
@@ -189,7 +196,8 @@ static void a_recorded_hello_works_once_and_never_proves(void **state)
     serve_end(&s);
 }
 
-/* Without a hello a peer may send what the first window holds, and not a byte is asked for beyond. */
+/* Without a hello a peer may send what the first window holds, and not a byte is asked for beyond.
+ */
 static void a_stranger_is_never_asked_for_more_bytes(void **state)
 {
     (void)state;
@@ -204,13 +212,16 @@ static void a_stranger_is_never_asked_for_more_bytes(void **state)
     serve_end(&s);
 }
 
-/* Silence of three kinds at once: nothing at all, HTTP/2 without a call, and a crowd of calls that prove nothing. */
+/* Silence of three kinds at once: nothing at all, HTTP/2 without a call, and a crowd of calls that
+ * prove nothing. */
 static void silence_is_dropped_in_time_and_a_crowd_does_not_lock_workers_out(void **state)
 {
     (void)state;
     enum { CROWD = 300 };
     struct served s = {.events = mailbox_open()};
-    struct rpc_conf c = {.address = "127.0.0.1:0", .identity = "coordinator", .key = &key}; /* no keepalive: time alone */
+    struct rpc_conf c = {.address = "127.0.0.1:0",
+                         .identity = "coordinator",
+                         .key = &key}; /* no keepalive: time alone */
     assert_int_equal(rpc_server_open(&s.server, &c, s.events), OK);
     snprintf(s.address, sizeof s.address, "127.0.0.1:%d", rpc_server_port(s.server));
     int64_t begin = clock_us();
@@ -230,8 +241,8 @@ static void silence_is_dropped_in_time_and_a_crowd_does_not_lock_workers_out(voi
         close(crowd[i]);
     }
     int64_t idle_us = until_dropped(idle, begin), mute_us = until_dropped(mute, begin);
-    printf("worker in after %.1f s; crowd gone, idle dropped after %.1f s, mute after %.1f s\n", (double)joined_us / 1e6,
-           (double)idle_us / 1e6, (double)mute_us / 1e6);
+    printf("worker in after %.1f s; crowd gone, idle dropped after %.1f s, mute after %.1f s\n",
+           (double)joined_us / 1e6, (double)idle_us / 1e6, (double)mute_us / 1e6);
     assert_in_range(idle_us, 0, 12000000);
     assert_in_range(mute_us, 0, 12000000);
     close(idle);

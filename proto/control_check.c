@@ -1,0 +1,130 @@
+/* control_check.c: see control_check.h. */
+#include "proto/control_check.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+enum err control_need(const char *msg, const char *field, int64_t v, int64_t lo, int64_t hi)
+{
+    if (v >= lo && v <= hi) return OK;
+    return err_raise(ERR_LINK_PROTOCOL, "%s: %s is %" PRId64 ", needed %" PRId64 "..%" PRId64, msg,
+                     field, v, lo, hi);
+}
+
+static enum err need_real(const char *msg, const char *field, double v)
+{
+    if (isfinite(v) && v >= 0) return OK;
+    return err_raise(ERR_LINK_PROTOCOL, "%s: %s is %g, needed a number of at least 0", msg, field,
+                     v);
+}
+
+static enum err check_hello(const struct control_msg *m)
+{
+    const struct msg_hello *h = &m->hello;
+    enum err rc = OK;
+    TRY(control_need("Hello", "size", h->size, 1, LIMIT_RANKS));
+    TRY(control_need("Hello", "rank", h->rank, 0, h->size - 1));
+    TRY(control_need("Hello", "host_size", h->host_size, 1, h->size));
+    TRY(control_need("Hello", "host_rank", h->host_rank, 0, h->host_size - 1));
+    TRY(control_need("Hello", "pid", h->pid, 1, INT32_MAX));
+    TRY(control_need("Hello", "n_cpus", h->n_cpus, 1, 1 << 20));
+    TRY(control_need("Hello", "mem_total", h->mem_total, 0, INT64_MAX));
+    TRY(control_need("Hello", "mem_available", h->mem_available, 0, INT64_MAX));
+out:
+    return rc;
+}
+
+static enum err check_progress(const struct control_msg *m)
+{
+    enum err rc = OK;
+    TRY(control_need("LoadProgress", "bytes_total", m->progress.bytes_total, 0, INT64_MAX));
+    TRY(control_need("LoadProgress", "bytes_done", m->progress.bytes_done, 0,
+                     m->progress.bytes_total));
+    TRY(need_real("LoadProgress", "mb_per_s", m->progress.mb_per_s));
+out:
+    return rc;
+}
+
+static enum err check_ready(const struct control_msg *m)
+{
+    enum err rc = OK;
+    TRY(control_need("Ready", "weight_bytes", m->ready.weight_bytes, 0, INT64_MAX));
+    TRY(control_need("Ready", "kv_bytes", m->ready.kv_bytes, 0, INT64_MAX));
+    TRY(control_need("Ready", "n_blocks", m->ready.n_blocks, 0, INT32_MAX));
+    TRY(need_real("Ready", "seconds", m->ready.seconds));
+out:
+    return rc;
+}
+
+static enum err check_telemetry(const struct control_msg *m)
+{
+    enum err rc = OK;
+    TRY(control_need("Telemetry", "layer", m->telemetry.layer, -1, LIMIT_LAYERS));
+    TRY(control_need("Telemetry", "op_waited_us", m->telemetry.op_waited_us, 0, INT64_MAX));
+    TRY(control_need("Telemetry", "op_rank", m->telemetry.op_rank, -1, LIMIT_RANKS - 1));
+    TRY(control_need("Telemetry", "rss_bytes", m->telemetry.rss_bytes, 0, INT64_MAX));
+out:
+    return rc;
+}
+
+static enum err check_fault(const struct control_msg *m)
+{
+    int32_t code = m->fault.code;
+    if (code <= OK || !strcmp(err_name((enum err)code), "UNKNOWN"))
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "Fault: code %" PRId32 " is not an error of this program", code);
+    return OK;
+}
+
+static enum err check_stages(const struct msg_load_plan *p)
+{
+    enum err rc = OK;
+    int32_t ranks = 0;
+    TRY(control_need("LoadPlan", "first stage_layers", p->stage_layers[0], 0, 0));
+    for (int32_t i = 0; i < p->n_stages; i++) {
+        TRY(control_need("LoadPlan", "stage_layers", p->stage_layers[i + 1], p->stage_layers[i] + 1,
+                 LIMIT_LAYERS));
+        TRY(control_need("LoadPlan", "stage_width", p->stage_width[i], 1, LIMIT_RANKS - ranks));
+        ranks += p->stage_width[i];
+    }
+out:
+    return rc;
+}
+
+static enum err check_load_plan(const struct control_msg *m)
+{
+    const struct msg_load_plan *p = &m->load_plan;
+    enum err rc = OK;
+    TRY(check_stages(p));
+    TRY(control_need("LoadPlan", "n_threads", p->n_threads, 0, 4096));
+    TRY(control_need("LoadPlan", "context", p->context, 1, LIMIT_CONTEXT));
+    TRY(control_need("LoadPlan", "n_blocks", p->n_blocks, 0, INT32_MAX));
+    TRY(control_need("LoadPlan", "n_slots", p->n_slots, 1, LIMIT_SLOTS));
+    TRY(control_need("LoadPlan", "max_step_tokens", p->max_step_tokens, 1, LIMIT_STEP_TOKENS));
+    TRY(control_need("LoadPlan", "comm_timeout_us", p->comm_timeout_us, 1, INT64_MAX));
+    TRY(control_need("LoadPlan", "telemetry_us", p->telemetry_us, 0, INT64_MAX));
+    if (strcmp(p->wire, "auto") && strcmp(p->wire, "shm") && strcmp(p->wire, "mpi"))
+        TRY(err_raise(ERR_LINK_PROTOCOL, "LoadPlan: wire is \"%.32s\", needed auto, shm or mpi",
+                      p->wire));
+out:
+    return rc;
+}
+
+enum err control_check(const struct control_msg *m)
+{
+    switch (m->type) {
+    case MSG_HELLO: return check_hello(m);
+    case MSG_LOAD_PROGRESS: return check_progress(m);
+    case MSG_READY: return check_ready(m);
+    case MSG_TELEMETRY: return check_telemetry(m);
+    case MSG_FAULT: return check_fault(m);
+    case MSG_LOAD_PLAN: return check_load_plan(m);
+    case MSG_STEP_RESULT:
+    case MSG_STEP_PLAN:
+    case MSG_WAKE:
+    case MSG_DRAIN:
+    case MSG_SHUTDOWN: return OK;
+    }
+    return OK;
+}
