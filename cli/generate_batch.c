@@ -85,6 +85,7 @@ static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v,
     j->line = line;
     j->g = crd_generation_open(api, ep, text, strlen(text), 0, id, wake, j);
     free(text);
+    wake(j); /* the first run is ours to start */
     *out = j;
     return OK;
 }

@@ -1,0 +1,145 @@
+"""The commands: what they print, and the one sentence they end with when something is wrong."""
+import json
+import os
+import struct
+import tempfile
+import unittest
+
+from cluster import DEMO, Server, run
+
+QUIET = ("--log-level", "warn", "--threads", 1)
+
+
+class Generate(unittest.TestCase):
+    def test_one_prompt(self):
+        code, out, err = run("generate", DEMO, "--chat", "--prompt", "What is the capital of Italy?", "--temperature", 0, *QUIET)
+        self.assertEqual(code, 0, err)
+        self.assertIn(b"Rome", out)
+
+    def test_logits_are_the_same_bytes_for_every_cut(self):
+        rows = []
+        with tempfile.TemporaryDirectory() as d:
+            for cut in (("--tp", 1), ("--tp", 2), ("--tp", 4), ("--pp", 2), ("--tp", 2, "--pp", 2), ("--tp", 2, "--wire", "mpi"),
+                        ("--tp", 1, "--max-batch-tokens", 16), ("--tp", 1, "--isa", "ref")):
+                path = os.path.join(d, "logits")
+                code, _, err = run("generate", DEMO, "--prompt", "Tell me the story of the lighthouse, please, once more.", "--max-tokens", 12,
+                                   "--seed", 3, "--ignore-eos", "--logits", path, *cut, *QUIET)
+                self.assertEqual(code, 0, err)
+                with open(path, "rb") as f:
+                    rows.append(f.read())
+        self.assertGreater(len(rows[0]), 10000)
+        for r in rows[1:]:
+            self.assertEqual(r, rows[0])
+
+    def test_a_batch_goes_on_where_it_stopped(self):
+        with tempfile.TemporaryDirectory() as d:
+            src, dst = os.path.join(d, "in.jsonl"), os.path.join(d, "out.jsonl")
+            lines = [{"custom_id": f"q{i}", "method": "POST", "url": "/v1/chat/completions",
+                      "body": {"messages": [{"role": "user", "content": f"What is {i} + 1?"}], "temperature": 0, "max_tokens": 16}} for i in range(10)]
+            lines.append({"custom_id": "bad", "method": "POST", "url": "/v1/completions", "body": {"prompt": "x", "temperature": -1}})
+            with open(src, "w") as f:
+                f.write("".join(json.dumps(l) + "\n" for l in lines[:4]))
+            self.assertEqual(run("generate", DEMO, "--prompts", src, "--output", dst, *QUIET)[0], 0)
+            with open(dst, "a") as f:
+                f.write('{"custom_id": "q5", "resp')  # a crash in the middle of a line
+            with open(src, "w") as f:
+                f.write("".join(json.dumps(l) + "\n" for l in lines))
+            self.assertEqual(run("generate", DEMO, "--prompts", src, "--output", dst, *QUIET)[0], 0)
+            with open(dst) as f:
+                got = [json.loads(l) for l in f]
+            self.assertEqual(sorted(g["custom_id"] for g in got), sorted(l["custom_id"] for l in lines))
+            status = {g["custom_id"]: g["response"]["status_code"] for g in got}
+            self.assertEqual(status["bad"], 400)
+            self.assertTrue(all(v == 200 for k, v in status.items() if k != "bad"))
+
+
+class Text(unittest.TestCase):
+    def test_tokenize_and_back(self):
+        text = "Grüße, 世界! 12 + 30 = 42\n\n  <|im_end|> end".encode()
+        code, ids, err = run("tokenize", DEMO, stdin=text)
+        self.assertEqual(code, 0, err)
+        self.assertIsInstance(json.loads(ids), list)
+        code, back, err = run("tokenize", DEMO, "--decode", stdin=ids)
+        self.assertEqual((code, back), (0, text), err)
+
+    def test_inspect(self):
+        code, out, err = run("inspect", DEMO, "--tensors")
+        self.assertEqual(code, 0, err)
+        for word in (b"16 query and 8 KV heads", b"Q8_0", b"token_embd.weight", b"general.architecture"):
+            self.assertIn(word, out)
+
+    def test_help_is_there_for_every_command(self):
+        for c in ("serve", "generate", "worker", "tokenize", "inspect"):
+            code, out, _ = run(c, "--help")
+            self.assertEqual(code, 0)
+            self.assertIn(b"usage: tessera " + c.encode(), out)
+
+
+class BadInput(unittest.TestCase):
+    """Each ends with one sentence that names the thing, and a code that is not 0."""
+
+    def refuse(self, *args, say, stdin=None):
+        code, _, err = run(*args, stdin=stdin)
+        self.assertNotEqual(code, 0, args)
+        self.assertLess(code, 128, err)
+        last = err.strip().splitlines()[-1]
+        self.assertTrue(last.startswith("tessera: "), err)
+        for word in say:
+            self.assertIn(word, last)
+
+    def test_models(self):
+        with tempfile.TemporaryDirectory() as d:
+            with open(DEMO, "rb") as f:
+                whole = f.read()
+            def file(name, data):
+                path = os.path.join(d, name)
+                with open(path, "wb") as f:
+                    f.write(data)
+                return path
+            self.refuse("serve", os.path.join(d, "none.gguf"), say=["none.gguf", "No such file"])
+            self.refuse("serve", d, say=[d])
+            self.refuse("serve", file("empty", b""), say=["empty"])
+            self.refuse("serve", file("text", b"hello, I am no model"), say=["text"])
+            self.refuse("serve", file("cut", whole[:5000]), say=["cut"])
+            self.refuse("serve", file("short", whole[:-1000]), say=["short"])
+            self.refuse("serve", file("counts", whole[:8] + struct.pack("<Q", 1 << 60) + whole[16:]), say=["counts"])
+            arch = whole.index(b"general.architecture")
+            at = whole.index(b"llama", arch)
+            self.refuse("serve", file("arch", whole[:at] + b"klama" + whole[at + 5:]), say=["klama", "qwen2"])
+            name = whole.index(b"blk.1.attn_k.weight")
+            self.refuse("serve", file("tensor", whole[:name] + b"blk.1.attn_j.weight" + whole[name + 19:]), say=["blk.1.attn_k.weight"])
+
+    def test_options(self):
+        self.refuse("serve", say=["too few arguments"])
+        self.refuse("serve", DEMO, "--frobnicate", say=["--frobnicate"])
+        self.refuse("serve", DEMO, "--tp", "0x", say=["--tp"])
+        self.refuse("serve", DEMO, "--tp", "70", say=["--tp"])
+        self.refuse("serve", DEMO, "--ranks", "0", "--tp", "-1", say=["--tp"])
+        self.refuse("serve", DEMO, "--tp", "16", say=["KV heads", "--tp 8"])
+        self.refuse("serve", DEMO, "--pp", "9", say=["stages", "--pp"])
+        self.refuse("serve", DEMO, "--context", "100000", say=["--context"])
+        self.refuse("serve", DEMO, "--kv-type", "f8", say=["--kv-type", "f16|f32"])
+        self.refuse("serve", DEMO, "--hostfile", "/nonexistent/hosts", say=["/nonexistent/hosts"])
+        self.refuse("serve", DEMO, "--launch", "external", say=["cluster key"])
+        self.refuse("serve", DEMO, "--isa", "avx9", say=["avx9"])
+        self.refuse("serve", DEMO, "--kv-tokens", "16", say=["--kv-tokens"])
+        self.refuse("generate", DEMO, say=["--prompt"])
+        self.refuse("worker", say=["--join"])
+        self.refuse("tokenize", DEMO, "--decode", say=["JSON"], stdin=b"not json")
+
+    def test_too_large_a_cache_is_refused_before_loading(self):
+        self.refuse("serve", DEMO, "--kv-tokens", "900000000", say=["--kv-tokens", "fit"])
+
+    def test_a_port_in_use_is_named(self):
+        with Server() as s:
+            self.refuse("serve", DEMO, "--port", s.port, say=[str(s.port), "in use"])
+
+    def test_nobody_to_join(self):
+        env = {**os.environ, "TESSERA_CLUSTER_KEY": "a key that is long enough"}
+        code, _, err = run("worker", "--join", "127.0.0.1:9", "--join-timeout", 1, env=env)
+        self.assertNotEqual(code, 0)
+        self.assertIn("127.0.0.1:9", err)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

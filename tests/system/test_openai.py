@@ -1,0 +1,90 @@
+"""The official OpenAI Python client against the gateway, as its users write it."""
+import sys
+import threading
+import unittest
+
+try:
+    import openai
+except ImportError:
+    print("skipped: the openai package is not installed")
+    sys.exit(77)
+
+from cluster import Server
+
+QUESTION = [{"role": "user", "content": "What is the capital of Spain?"}]
+
+
+class OpenAI(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.s = Server("--tp", 2, "--threads", 1)
+        cls.c = openai.OpenAI(base_url=f"http://127.0.0.1:{cls.s.port}/v1", api_key="none", max_retries=0)
+        cls.model = cls.c.models.list().data[0].id
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.c.close()
+        assert cls.s.stop() == 0, cls.s.text()
+
+    def test_chat(self):
+        r = self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=0, max_completion_tokens=40)
+        self.assertIn("Madrid", r.choices[0].message.content)
+        self.assertEqual(r.choices[0].finish_reason, "stop")
+        self.assertEqual(r.usage.total_tokens, r.usage.prompt_tokens + r.usage.completion_tokens)
+
+    def test_sixteen_streams_at_once(self):
+        whole = self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=0.7, seed=11, max_tokens=40).choices[0].message.content
+        got = []
+
+        def one():
+            stream = self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=0.7, seed=11, max_tokens=40, stream=True,
+                                                    stream_options={"include_usage": True})
+            chunks = list(stream)
+            assert chunks[0].choices[0].delta.role == "assistant"
+            assert chunks[-1].usage.completion_tokens > 0 and not chunks[-1].choices
+            got.append("".join(c.choices[0].delta.content or "" for c in chunks if c.choices))
+
+        threads = [threading.Thread(target=one) for _ in range(16)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(got, [whole] * 16)
+
+    def test_completions_n_stop_logprobs(self):
+        r = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=12, n=3, seed=1, logprobs=2, temperature=1.2)
+        self.assertEqual([c.index for c in r.choices], [0, 1, 2])
+        self.assertGreater(len({c.text for c in r.choices}), 1)
+        lp = r.choices[0].logprobs
+        self.assertEqual(len(lp.tokens), len(lp.token_logprobs))
+        self.assertTrue(all(v <= 0 for v in lp.token_logprobs))
+        again = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=12, n=3, seed=1, logprobs=2, temperature=1.2)
+        self.assertEqual([c.text for c in again.choices], [c.text for c in r.choices])
+        full = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=40, temperature=0, extra_body={"ignore_eos": True})
+        text = full.choices[0].text
+        stop = text[8:11]
+        cut = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=40, temperature=0, stop=[stop], extra_body={"ignore_eos": True})
+        self.assertEqual(cut.choices[0].text, text[:text.index(stop)])
+        self.assertEqual(cut.choices[0].finish_reason, "stop")
+
+    def test_chat_logprobs(self):
+        r = self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=0, logprobs=True, top_logprobs=3, max_tokens=5)
+        content = r.choices[0].logprobs.content
+        self.assertEqual("".join(bytes(t.bytes).decode() for t in content), r.choices[0].message.content)
+        for t in content:
+            self.assertEqual(len(t.top_logprobs), 3)
+            self.assertEqual(t.logprob, t.top_logprobs[0].logprob)
+
+    def test_errors_are_the_clients_own_exceptions(self):
+        with self.assertRaises(openai.NotFoundError):
+            self.c.chat.completions.create(model="no-such-model", messages=QUESTION)
+        with self.assertRaises(openai.BadRequestError) as e:
+            self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=-1)
+        self.assertEqual(e.exception.param, "temperature")
+        with self.assertRaises(openai.BadRequestError) as e:
+            self.c.completions.create(model=self.model, prompt="word " * 5000)
+        self.assertIn("maximum context length", str(e.exception))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

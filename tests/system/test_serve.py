@@ -1,0 +1,219 @@
+"""The cluster as its users meet it: real processes, real HTTP."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from cluster import BIN, DEMO, Server, cpu_ticks, free_port, mpi_env
+
+ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 40}
+STORY = {"prompt": "<|im_start|>user\nTell me the story of the lighthouse.<|im_end|>\n<|im_start|>assistant\n", "temperature": 0,
+         "max_tokens": 200, "ignore_eos": True}
+
+
+def text_of(events):
+    out = ""
+    for e in events:
+        if e != "[DONE]" and e.get("choices"):
+            c = e["choices"][0]
+            out += c.get("text") or (c.get("delta") or {}).get("content") or ""
+    return out
+
+
+class Serving(unittest.TestCase):
+    """One server with two ranks for the tests that leave it whole."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.s = Server("--tp", 2, "--threads", 1)
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.s.stop() == 0, cls.s.text()
+
+    def test_it_answers_right(self):
+        status, body = self.s.post("/v1/chat/completions", ASK)
+        self.assertEqual(status, 200, body)
+        self.assertIn("Paris", body["choices"][0]["message"]["content"])
+        self.assertEqual(body["choices"][0]["finish_reason"], "stop")
+
+    def test_a_stream_says_what_the_document_says(self):
+        whole = self.s.post("/v1/completions", STORY)[1]["choices"][0]["text"]
+        events = list(self.s.stream("/v1/completions", {**STORY, "stream_options": {"include_usage": True}}))
+        self.assertEqual(text_of(events), whole)
+        self.assertEqual(events[-1], "[DONE]")
+        self.assertEqual(events[-2]["usage"]["completion_tokens"], 200)
+
+    def test_many_at_once_get_what_each_gets_alone(self):
+        prompts = [f"What is {i} + {i + 2}?" for i in range(16)]
+        body = lambda p: {"messages": [{"role": "user", "content": p}], "seed": 5, "max_tokens": 24, "logprobs": True, "top_logprobs": 2}
+        alone = [self.s.post("/v1/chat/completions", body(p))[1]["choices"] for p in prompts]
+        got = [None] * len(prompts)
+
+        def ask(i):
+            got[i] = self.s.post("/v1/chat/completions", body(prompts[i]))[1]["choices"]
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(prompts))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        for a, g in zip(alone, got):
+            self.assertEqual(json.dumps(a), json.dumps(g))  # texts and every digit of the logprobs
+
+    def test_a_second_time_hits_the_prefix_cache_with_the_same_bits(self):
+        prompt = "<|im_start|>user\n" + "one two three four five " * 12 + "<|im_end|>\n<|im_start|>assistant\n"
+        body = {"prompt": prompt, "max_tokens": 8, "temperature": 0, "logprobs": 3}
+        first, second = self.s.post("/v1/completions", body)[1], self.s.post("/v1/completions", body)[1]
+        self.assertEqual(first["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+        self.assertGreater(second["usage"]["prompt_tokens_details"]["cached_tokens"], 15)
+        self.assertEqual(json.dumps(first["choices"]), json.dumps(second["choices"]))
+
+    def test_metrics_have_vllm_names_and_count(self):
+        self.s.post("/v1/chat/completions", ASK)
+        text = self.s.get("/metrics")[1].decode()
+        for name in ("vllm:num_requests_running", "vllm:kv_cache_usage_perc", "vllm:time_to_first_token_seconds_bucket",
+                     "vllm:request_success_total", "vllm:generation_tokens_total", "tessera:rank_comm_bytes_total"):
+            self.assertIn(name, text)
+        sent = [float(l.split()[-1]) for l in text.splitlines() if l.startswith("tessera:rank_comm_bytes_total{")]
+        weights = [float(l.split()[-1]) for l in text.splitlines() if l.startswith("tessera:rank_weight_bytes{")]
+        self.assertEqual(len(sent), 2)
+        self.assertLess(max(weights), 0.6 * sum(weights))
+
+    def test_a_client_that_leaves_frees_its_place(self):
+        c = socket.create_connection(("127.0.0.1", self.s.port))
+        body = json.dumps({**STORY, "max_tokens": 900, "stream": True}).encode()
+        c.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        c.recv(2000)
+        c.close()
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            running = [l for l in self.s.get("/metrics")[1].decode().splitlines() if l.startswith("vllm:num_requests_running{")]
+            if running and float(running[0].split()[-1]) == 0:
+                return
+            time.sleep(0.1)
+        self.fail("still running: " + str(running))
+
+    def test_more_than_fits_is_queued_and_finished(self):
+        got = []
+        body = {**STORY, "max_tokens": 300}
+        alone = self.s.post("/v1/completions", body)[1]["choices"][0]["text"]
+        threads = [threading.Thread(target=lambda: got.append(self.s.post("/v1/completions", body)[1]["choices"][0]["text"])) for _ in range(80)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(set(got), {alone})
+
+    def test_zz_idle_costs_nothing(self):
+        self.s.post("/v1/chat/completions", ASK)
+        pids = [self.s.proc.pid, *self.s.workers()]
+        time.sleep(2)
+        before = [cpu_ticks(p) for p in pids]
+        time.sleep(3)
+        used = [a - b for a, b in zip([cpu_ticks(p) for p in pids], before)]
+        ticks = os.sysconf("SC_CLK_TCK") * 3
+        self.assertTrue(all(u <= ticks * 0.01 + 1 for u in used), f"ticks used in 3 s: {used}")
+
+
+class Launching(unittest.TestCase):
+    def test_under_mpirun(self):
+        prefix = ["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2"]
+        with Server("--threads", 1, prefix=prefix) as s:
+            self.assertIn("Paris", s.post("/v1/chat/completions", ASK)[1]["choices"][0]["message"]["content"])
+            self.assertEqual(len(s.workers()), 2)
+
+    def test_workers_that_join_by_themselves(self):
+        with tempfile.NamedTemporaryFile("w") as key:
+            key.write("a key of enough length")
+            key.flush()
+            port = free_port()
+            args = ["--launch", "external", "--ranks", 2, "--listen", f"127.0.0.1:{port}", "--cluster-key-file", key.name]
+            with Server(*args, wait=False) as s:
+                self.assertEqual(self.wait_status(s), 503)
+                w = subprocess.Popen(["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2", BIN, "worker", "--join",
+                                      f"127.0.0.1:{port}", "--cluster-key-file", key.name, "--threads", "1"], env=mpi_env())
+                s.wait_ready()
+                self.assertIn("Paris", s.post("/v1/chat/completions", ASK)[1]["choices"][0]["message"]["content"])
+                s.proc.send_signal(signal.SIGTERM)
+                s.proc.wait(20)
+                self.assertEqual(w.wait(20), 0)
+
+    def wait_status(self, s):
+        for _ in range(200):
+            try:
+                return s.get("/health")[0]
+            except OSError:
+                time.sleep(0.05)
+        return None
+
+    def test_a_wrong_key_is_refused_with_one_sentence(self):
+        port = free_port()
+        env = {**mpi_env(), "TESSERA_CLUSTER_KEY": "the right key, long enough"}
+        with Server("--launch", "external", "--ranks", 1, "--listen", f"127.0.0.1:{port}", env=env, wait=False) as s:
+            self.wait_status(s)
+            w = subprocess.run([BIN, "worker", "--join", f"127.0.0.1:{port}"], capture_output=True, timeout=30,
+                               env={**mpi_env(), "TESSERA_CLUSTER_KEY": "a wrong key, also long enough"})
+            self.assertNotEqual(w.returncode, 0)
+            self.assertIn("cluster key", w.stderr.decode())
+            self.assertEqual(s.get("/health")[0], 503)
+
+    def test_a_file_key_that_others_can_read_is_refused(self):
+        with tempfile.NamedTemporaryFile("w") as key:
+            key.write("a key of enough length")
+            key.flush()
+            os.chmod(key.name, 0o644)
+            p = subprocess.run([BIN, "worker", "--join", "127.0.0.1:1", "--cluster-key-file", key.name], capture_output=True, timeout=30, env=mpi_env())
+            self.assertNotEqual(p.returncode, 0)
+            self.assertIn("chmod", p.stderr.decode())
+
+
+class Losing(unittest.TestCase):
+    def lose(self, rank):
+        with Server("--tp", 2, "--threads", 1) as s:
+            pid = s.workers()[rank]
+            events = s.stream("/v1/completions", {**STORY, "max_tokens": 950})
+            seen = [next(events) for _ in range(5)]
+            self.assertTrue(all("choices" in e for e in seen))
+            os.kill(pid, signal.SIGKILL)
+            rest = list(events)
+            self.assertEqual(rest[-1], "[DONE]")
+            self.assertIn(f"rank {rank}", rest[-2]["error"]["message"])
+            status, raw, _ = s.get("/health")
+            self.assertEqual(status, 503)
+            self.assertIn(b"rank", raw)
+            status, body = s.post("/v1/chat/completions", ASK)
+            self.assertEqual(status, 503)
+            self.assertIn("message", body["error"])
+
+    def test_killing_rank_0_ends_streams_and_health(self):
+        self.lose(0)
+
+    def test_killing_rank_1_ends_streams_and_health(self):
+        self.lose(1)
+
+    def test_sigterm_lets_running_answers_finish(self):
+        with Server("--tp", 2, "--threads", 1) as s:
+            events = s.stream("/v1/completions", {**STORY, "max_tokens": 600})
+            next(events)
+            s.proc.send_signal(signal.SIGTERM)
+            rest = list(events)
+            self.assertEqual(rest[-1], "[DONE]")
+            self.assertNotIn("error", rest[-2])
+            self.assertEqual(s.proc.wait(30), 0)
+
+    def test_ctrl_c_while_loading_leaves_nothing(self):
+        for delay in (0.0, 0.1, 0.3, 0.5):
+            s = Server("--tp", 2, "--threads", 1, wait=False)
+            time.sleep(delay)
+            s.stop(signal.SIGINT)
+            s.log.close()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
