@@ -16,6 +16,7 @@ struct waker_hub {
     _Atomic int refs;
     pthread_mutex_t lock;
     struct gw_waker *head; /* under lock */
+    bool closed;           /* under lock: nobody drains any more */
 };
 
 struct gw_waker {
@@ -92,6 +93,9 @@ static void ignore(struct gw_exchange *x) { (void)x; }
 void crd_waker_hub_close(struct waker_hub *h)
 {
     if (!h) return;
+    pthread_mutex_lock(&h->lock);
+    h->closed = true;
+    pthread_mutex_unlock(&h->lock);
     crd_waker_hub_drain(h, ignore);
     hub_unref(h);
 }
@@ -118,13 +122,14 @@ void gw_wake(struct gw_waker *w)
 {
     struct waker_hub *h = w->hub;
     if (atomic_exchange(&w->queued, true)) return;
-    crd_waker_ref(w);
     pthread_mutex_lock(&h->lock);
-    bool first = !h->head;
-    w->next = h->head;
-    h->head = w;
+    bool first = !h->head, heard = !h->closed;
+    if (heard) {
+        w->next = h->head;
+        h->head = crd_waker_ref(w);
+    }
     pthread_mutex_unlock(&h->lock);
-    if (first) crd_waker_hub_poke(h);
+    if (heard && first) crd_waker_hub_poke(h);
 }
 
 void gw_waker_free(struct gw_waker *w)
