@@ -1,8 +1,9 @@
 /* admission.c: see admission.h.
  *
- * Strictly in order: when the first in line finds no room, nobody else starts, so a large request cannot be starved by small ones.
- * A sequence gets the blocks of all its known tokens at once, so a prefill never waits for blocks and two half-filled ones cannot
- * block each other; a few blocks are left to the running ones, who would otherwise preempt it right away. */
+ * Strictly in order: when the first in line finds no room, nobody else starts, so a large request
+ * cannot be starved by small ones. A sequence gets the blocks of all its known tokens at once, so a
+ * prefill never waits for blocks and two half-filled ones cannot block each other; a few blocks are
+ * left to the running ones, who would otherwise preempt it right away. */
 #include "coordinator/sched/admission.h"
 #include "coordinator/sched/batch.h"
 #include "coordinator/sched/share.h"
@@ -10,16 +11,19 @@
 #include <inttypes.h>
 #include <math.h>
 
-enum { HEADROOM_PER = 4 };   /* one block is left free for so many running sequences */
+enum { HEADROOM_PER = 4 }; /* one block is left free for so many running sequences */
 
 static enum err check_values(const struct gen_request *r)
 {
-    if (r->n_prompt < 1) return err_raise(ERR_BAD_REQUEST, "the prompt is empty; at least one token is needed");
+    if (r->n_prompt < 1)
+        return err_raise(ERR_BAD_REQUEST, "the prompt is empty; at least one token is needed");
     if (r->n < 1) return err_raise(ERR_BAD_REQUEST, "n is %" PRId32 ", at least 1 is needed", r->n);
     if (r->sampling.max_tokens < 1)
-        return err_raise(ERR_BAD_REQUEST, "max_tokens is %" PRId32 ", at least 1 is needed", r->sampling.max_tokens);
+        return err_raise(ERR_BAD_REQUEST, "max_tokens is %" PRId32 ", at least 1 is needed",
+                         r->sampling.max_tokens);
     if (!(r->weight > 0) || !isfinite(r->weight))
-        return err_raise(ERR_BAD_REQUEST, "the tenant's weight is %g, a positive number is needed", (double)r->weight);
+        return err_raise(ERR_BAD_REQUEST, "the tenant's weight is %g, a positive number is needed",
+                         (double)r->weight);
     return OK;
 }
 
@@ -31,16 +35,20 @@ enum err crd_admission_check(const struct crd_sched *s, const struct gen_request
     const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS;
     if (need > s->conf.context)
         TRY(err_raise(ERR_TOO_LONG,
-                      "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64 "; the context is %" PRId32
-                      " tokens: shorten the prompt or lower max_tokens",
+                      "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64
+                      "; the context is %" PRId32 " tokens: shorten the prompt or lower max_tokens",
                       r->n_prompt, r->sampling.max_tokens, need, s->conf.context));
     if (need > pool)
-        TRY(err_raise(ERR_TOO_LONG,
-                      "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64 "; the whole KV pool holds %" PRId64
-                      " tokens: shorten the prompt, lower max_tokens, or give the cluster more KV memory",
-                      r->n_prompt, r->sampling.max_tokens, need, pool));
+        TRY(err_raise(
+            ERR_TOO_LONG,
+            "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64
+            "; the whole KV pool holds %" PRId64
+            " tokens: shorten the prompt, lower max_tokens, or give the cluster more KV memory",
+            r->n_prompt, r->sampling.max_tokens, need, pool));
     if ((int64_t)s->n_new + r->n > s->conf.max_waiting)
-        TRY(err_raise(ERR_QUEUE_FULL, "%" PRId32 " sequences wait and %" PRId32 " more came; at most %" PRId32 " may wait: try again later",
+        TRY(err_raise(ERR_QUEUE_FULL,
+                      "%" PRId32 " sequences wait and %" PRId32 " more came; at most %" PRId32
+                      " may wait: try again later",
                       s->n_new, r->n, s->conf.max_waiting));
 out:
     return rc;
@@ -51,14 +59,18 @@ out:
 void crd_admission_wait(struct crd_sched *s, struct crd_seq *q)
 {
     crd_seq_move(q, SEQ_WAITING);
-    if (q->resumed) crd_heap_push(&s->resumed, q);
-    else crd_fair_wait(&s->fair, q->group->tenant, q);
+    if (q->resumed)
+        crd_heap_push(&s->resumed, q);
+    else
+        crd_fair_wait(&s->fair, q->group->tenant, q);
 }
 
 void crd_admission_unwait(struct crd_sched *s, struct crd_seq *q)
 {
-    if (q->resumed) crd_heap_remove(&s->resumed, q);
-    else crd_fair_unwait(&s->fair, q->group->tenant, q);
+    if (q->resumed)
+        crd_heap_remove(&s->resumed, q);
+    else
+        crd_fair_unwait(&s->fair, q->group->tenant, q);
     if (s->stalled == q) s->stalled = NULL;
 }
 
@@ -85,10 +97,12 @@ void crd_admission_release_held(struct crd_sched *s, struct crd_group *g)
 
 /* ---- start ---- */
 
-/* References on what can be shared and on fresh blocks for the rest, or nothing at all. Returns how many are shared, -1 for no room. */
+/* References on what can be shared and on fresh blocks for the rest, or nothing at all. Returns how
+ * many are shared, -1 for no room. */
 static int32_t take_blocks(struct crd_sched *s, struct crd_seq *q, int32_t *n_nodes)
 {
-    int32_t *ids = s->scratch_ids, total = DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS), n_running = crd_sched_n_running(s);
+    int32_t *ids = s->scratch_ids, total = DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS),
+            n_running = crd_sched_n_running(s);
     int32_t n = crd_share_find(s, q, ids, n_nodes);
     for (int32_t i = 0; i < n; i++) crd_blocks_hold(&s->blocks, ids[i]);
     do {

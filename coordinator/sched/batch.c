@@ -1,23 +1,26 @@
 /* batch.c: see batch.h.
  *
  * I1  a sequence has at most one item, one start and one table record in a plan.
- * I2  an input whose id is not known is the newest token of its sequence, the output of sample_step: a sequence has at most one. */
+ * I2  an input whose id is not known is its sequence's newest token, the output of sample_step. */
 #include "coordinator/sched/batch.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    START_BYTES = 128 + 4 * LIMIT_STOP_IDS,   /* of a start record without bias, history and table */
-    STARTS_BYTES = LIMIT_STEP_BYTES / 2,      /* for all start records of a plan; the other records have the rest */
+    START_BYTES = 128 + 4 * LIMIT_STOP_IDS, /* of a start record without bias, history and table */
+    STARTS_BYTES = LIMIT_STEP_BYTES / 2,    /* for all of a plan; other records have the rest */
 };
 
 void crd_batch_open(struct crd_batch *b, const struct sched_conf *conf)
 {
     size_t n = (size_t)conf->n_slots;
-    *b = (struct crd_batch){.max_items = MIN(MIN(conf->n_slots, conf->max_step_tokens), (int32_t)LIMIT_STEP_ITEMS),
-                            .ends = xcalloc(n, sizeof *b->ends), .starts = xcalloc(n, sizeof *b->starts),
-                            .tables = xcalloc(n, sizeof *b->tables), .items = xcalloc(n, sizeof *b->items)};
+    *b = (struct crd_batch){
+        .max_items = MIN(MIN(conf->n_slots, conf->max_step_tokens), (int32_t)LIMIT_STEP_ITEMS),
+        .ends = xcalloc(n, sizeof *b->ends),
+        .starts = xcalloc(n, sizeof *b->starts),
+        .tables = xcalloc(n, sizeof *b->tables),
+        .items = xcalloc(n, sizeof *b->items)};
 }
 
 void crd_batch_close(struct crd_batch *b)
@@ -53,7 +56,7 @@ void crd_batch_abandon(struct crd_sched *s)
 {
     struct crd_batch *b = &s->batch;
     ASSERT(!b->n_starts && !b->n_tables && !b->n_items);
-    s->n_free_slots -= b->n_ends;   /* nothing has started, so they are still on top */
+    s->n_free_slots -= b->n_ends; /* nothing has started, so they are still on top */
     for (int32_t i = 0; i < b->n_ends; i++) s->ends[s->n_ends++] = b->ends[i].slot;
 }
 
@@ -65,8 +68,12 @@ static void *keep(struct arena *a, const void *p, int32_t n, size_t size)
 void crd_batch_finish(struct crd_sched *s, struct step_plan *out)
 {
     struct crd_batch *b = &s->batch;
-    *out = (struct step_plan){.epoch = s->conf.epoch, .step = b->step, .n_ends = b->n_ends, .n_starts = b->n_starts,
-                              .n_tables = b->n_tables, .n_items = b->n_items,
+    *out = (struct step_plan){.epoch = s->conf.epoch,
+                              .step = b->step,
+                              .n_ends = b->n_ends,
+                              .n_starts = b->n_starts,
+                              .n_tables = b->n_tables,
+                              .n_items = b->n_items,
                               .ends = keep(b->a, b->ends, b->n_ends, sizeof *b->ends),
                               .starts = keep(b->a, b->starts, b->n_starts, sizeof *b->starts),
                               .tables = keep(b->a, b->tables, b->n_tables, sizeof *b->tables),
@@ -75,7 +82,10 @@ void crd_batch_finish(struct crd_sched *s, struct step_plan *out)
     s->n_in_flight++;
 }
 
-bool crd_batch_full(const struct crd_batch *b) { return !b->tokens_left || b->n_items == b->max_items; }
+bool crd_batch_full(const struct crd_batch *b)
+{
+    return !b->tokens_left || b->n_items == b->max_items;
+}
 
 /* ---- records ---- */
 
@@ -86,7 +96,8 @@ static int32_t history_length(const struct crd_seq *q)
 
 static int64_t start_bytes(const struct crd_seq *q)
 {
-    return START_BYTES + 4LL * history_length(q) + 4LL * DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS) +
+    return START_BYTES + 4LL * history_length(q) +
+           4LL * DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS) +
            (int64_t)sizeof(struct logit_bias) * q->group->sampling.n_bias;
 }
 
@@ -108,8 +119,13 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
 {
     const struct crd_group *g = q->group;
     struct step_start *r = &b->starts[b->n_starts++];
-    *r = (struct step_start){.slot = q->slot, .seq_id = q->id, .sampling = g->sampling, .n_generated = q->n_gen,
-                             .n_prompt = g->n_prompt, .n_history = history_length(q), .history = history(b->a, q)};
+    *r = (struct step_start){.slot = q->slot,
+                             .seq_id = q->id,
+                             .sampling = g->sampling,
+                             .n_generated = q->n_gen,
+                             .n_prompt = g->n_prompt,
+                             .n_history = history_length(q),
+                             .history = history(b->a, q)};
     r->sampling.choice += q->choice;
     r->sampling.bias = keep(b->a, g->sampling.bias, g->sampling.n_bias, sizeof *g->sampling.bias);
     b->start_bytes += start_bytes(q);
@@ -119,8 +135,11 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
 void crd_batch_extend(struct crd_batch *b, const struct crd_seq *q, int32_t n)
 {
     int32_t first = q->n_blocks - n;
-    b->tables[b->n_tables++] = (struct step_table){.slot = q->slot, .first = first, .n = n,
-                                                   .ids = keep(b->a, q->blocks + first, n, sizeof *q->blocks)};
+    b->tables[b->n_tables++] =
+        (struct step_table){.slot = q->slot,
+                            .first = first,
+                            .n = n,
+                            .ids = keep(b->a, q->blocks + first, n, sizeof *q->blocks)};
 }
 
 /* ---- items ---- */
@@ -129,10 +148,14 @@ void crd_batch_extend(struct crd_batch *b, const struct crd_seq *q, int32_t n)
 static int32_t next_chunk(const struct crd_batch *b, const struct crd_seq *q, uint32_t *out)
 {
     const struct crd_group *g = q->group;
-    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left), pos = q->n_computed;
-    bool prompt_rows = g->prompt_logits && !q->choice && pos < g->n_prompt && pos + n > q->rows_sent;
-    if (prompt_rows) n = MIN(n, b->rows_left);
-    else if (g->sample_logits && n == left && n > 1) n--;   /* the sampling position by itself, so that only its row comes back */
+    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left),
+            pos = q->n_computed;
+    bool prompt_rows =
+        g->prompt_logits && !q->choice && pos < g->n_prompt && pos + n > q->rows_sent;
+    if (prompt_rows)
+        n = MIN(n, b->rows_left);
+    else if (g->sample_logits && n == left && n > 1)
+        n--; /* the sampling position by itself, so that only its row comes back */
     bool last = n == left, rows = prompt_rows || (g->sample_logits && last);
     if (rows) n = MIN(n, b->rows_left);
     *out = (last ? OUT_SAMPLE : OUT_NONE) | (rows ? OUT_LOGITS : OUT_NONE);
@@ -144,8 +167,10 @@ static const struct step_in *inputs(struct arena *a, const struct crd_seq *q, in
     struct step_in *in = arena_alloc(a, (size_t)n * sizeof *in);
     for (int32_t i = 0; i < n; i++) {
         int32_t pos = q->n_computed + i;
-        if (pos < crd_seq_known(q)) in[i].id = crd_seq_token(q, pos);
-        else in[i] = (struct step_in){.id = -1, .ref_step = q->sample_step, .ref_slot = q->slot};
+        if (pos < crd_seq_known(q))
+            in[i].id = crd_seq_token(q, pos);
+        else
+            in[i] = (struct step_in){.id = -1, .ref_step = q->sample_step, .ref_slot = q->slot};
     }
     return in;
 }
@@ -180,9 +205,10 @@ bool crd_batch_item(struct crd_sched *s, struct crd_seq *q)
     int32_t n = next_chunk(b, q, &out);
     if (!n) return false;
     ASSERT(q->last_step < b->step && q->n_computed + n <= q->n_blocks * LIMIT_BLOCK_TOKENS);
-    b->items[b->n_items++] = (struct step_item){.slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out,
-                                                .in = inputs(b->a, q, n)};
-    b->rec->items[b->rec->n++] = (struct crd_step_item){.seq = q, .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out};
+    b->items[b->n_items++] = (struct step_item){
+        .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out, .in = inputs(b->a, q, n)};
+    b->rec->items[b->rec->n++] = (struct crd_step_item){
+        .seq = q, .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out};
     b->tokens_left -= n;
     if (out & OUT_LOGITS) b->rows_left -= n;
     charge(s, q, q->n_computed + n);

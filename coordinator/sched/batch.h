@@ -1,4 +1,5 @@
-/* batch.h: records -> step_plan, and the note of what was asked that a result is read against. Private to sched/. */
+/* batch.h: records -> step_plan, and the note of what was asked that a result is read against.
+ * Private to sched/. */
 #ifndef COORDINATOR_SCHED_BATCH_H
 #define COORDINATOR_SCHED_BATCH_H
 
@@ -7,7 +8,8 @@
 void crd_batch_open(struct crd_batch *b, const struct sched_conf *conf);
 void crd_batch_close(struct crd_batch *b);
 
-/* Begin the next plan. End records due go in first, so their slots can be given away in this very plan. */
+/* Begin the next plan. End records due go in first, so their slots can be given away in this very
+ * plan. */
 void crd_batch_begin(struct crd_sched *s, struct arena *a);
 /* Nothing to do after all: the end records stay due. */
 void crd_batch_abandon(struct crd_sched *s);
@@ -22,8 +24,9 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q);
 /* The last n blocks of a table are new. */
 void crd_batch_extend(struct crd_batch *b, const struct crd_seq *q, int32_t n);
 
-/* The next item of a prefilling or decoding sequence as far as the plan has room; moves it to the list it belongs to after.
- * False: no room for even one position (rows of logits are short), nothing was added. */
+/* The next item of a prefilling or decoding sequence as far as the plan has room; moves it to the
+ * list it belongs to after. False: no room for even one position (rows of logits are short),
+ * nothing was added. */
 bool crd_batch_item(struct crd_sched *s, struct crd_seq *q);
 
 #endif

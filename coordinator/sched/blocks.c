@@ -1,18 +1,28 @@
 /* blocks.c: see blocks.h.
  *
  * I1  refs > 0, on the free stack, or in the idle list: exactly one of the three.
- * I2  the idle list holds cached blocks only, in the order in which they lost their last reference; everybody who refers to a block also
- *     refers to its ancestors in the prefix tree and drops children first, so the list never has a parent before its child. */
+ *
+ * I2  the idle list holds cached blocks only, in the order in which they lost their last reference;
+ * everybody who refers to a block also refers to its ancestors in the prefix tree and drops
+ * children first, so the list never has a parent before its child. */
 #include "coordinator/sched/blocks.h"
 
 #include <stdlib.h>
 
-void crd_blocks_open(struct crd_blocks *b, int32_t n, void (*on_evict)(void *user, int32_t id), void *user)
+void crd_blocks_open(struct crd_blocks *b, int32_t n, void (*on_evict)(void *user, int32_t id),
+                     void *user)
 {
     size_t m = (size_t)n;
-    *b = (struct crd_blocks){.n = n, .n_free = n, .head = -1, .tail = -1, .on_evict = on_evict, .user = user,
-                             .refs = xcalloc(m, sizeof *b->refs), .cached = xcalloc(m, sizeof *b->cached),
-                             .free_ids = xcalloc(m, sizeof *b->free_ids), .prev = xcalloc(m, sizeof *b->prev),
+    *b = (struct crd_blocks){.n = n,
+                             .n_free = n,
+                             .head = -1,
+                             .tail = -1,
+                             .on_evict = on_evict,
+                             .user = user,
+                             .refs = xcalloc(m, sizeof *b->refs),
+                             .cached = xcalloc(m, sizeof *b->cached),
+                             .free_ids = xcalloc(m, sizeof *b->free_ids),
+                             .prev = xcalloc(m, sizeof *b->prev),
                              .next = xcalloc(m, sizeof *b->next)};
     for (int32_t i = 0; i < n; i++) b->free_ids[i] = n - 1 - i;
 }
@@ -55,7 +65,8 @@ static void evict_oldest(struct crd_blocks *b)
 enum err crd_blocks_take(struct crd_blocks *b, int32_t n, int32_t ids[])
 {
     if (n > crd_blocks_room(b))
-        return err_raise(ERR_NO_BLOCKS, "%d KV blocks needed, %d of %d are free", n, crd_blocks_room(b), b->n);
+        return err_raise(ERR_NO_BLOCKS, "%d KV blocks needed, %d of %d are free", n,
+                         crd_blocks_room(b), b->n);
     while (b->n_free < n) evict_oldest(b);
     for (int32_t i = 0; i < n; i++) {
         ids[i] = b->free_ids[--b->n_free];
@@ -78,8 +89,10 @@ void crd_blocks_drop(struct crd_blocks *b, int32_t n, const int32_t ids[])
         int32_t id = ids[n];
         ASSERT(b->refs[id] > 0);
         if (--b->refs[id]) continue;
-        if (b->cached[id]) idle_add(b, id);
-        else b->free_ids[b->n_free++] = id;
+        if (b->cached[id])
+            idle_add(b, id);
+        else
+            b->free_ids[b->n_free++] = id;
     }
 }
 

@@ -1,11 +1,12 @@
-/* check.c: every invariant of the scheduler in one place, asserted by tests after each call. Recomputes everything from the sequences. */
+/* check.c: every invariant of the scheduler in one place, asserted by tests after each call.
+ * Recomputes everything from the sequences. */
 #include "coordinator/sched/share.h"
 #include "coordinator/sched/state.h"
 
 #include <stdlib.h>
 
 struct tally {
-    int32_t *refs;      /* [n_blocks] as the holders have it */
+    int32_t *refs; /* [n_blocks] as the holders have it */
     int32_t n_new, n_resumed, n_slots, n_prefills, n_decodes, n_leaving;
 };
 
@@ -21,11 +22,14 @@ static void check_running(const struct crd_sched *s, const struct crd_seq *q)
     ASSERT(q->n_computed <= total && q->n_computed <= q->n_blocks * LIMIT_BLOCK_TOKENS);
     ASSERT(q->n_published <= q->n_blocks);
     for (int32_t i = 0; i < q->n_published; i++) ASSERT(s->prefix.nodes[q->blocks[i]].used);
-    if (q->state == SEQ_PREFILL) ASSERT(q->list == &s->prefills && q->n_computed < known && known == total);
+    if (q->state == SEQ_PREFILL)
+        ASSERT(q->list == &s->prefills && q->n_computed < known && known == total);
     if (q->state == SEQ_DECODE) ASSERT(q->list == &s->decodes && q->n_computed == total - 1);
     if (q->state == SEQ_LAST) ASSERT(q->list == &s->leaving && crd_sched_in_flight(s, q));
-    if (q->state == SEQ_PREEMPTING) ASSERT(q->list == &s->leaving && crd_sched_in_flight(s, q) && q->slot < 0);
-    else ASSERT(q->slot >= 0 && s->slots[q->slot] == q);
+    if (q->state == SEQ_PREEMPTING)
+        ASSERT(q->list == &s->leaving && crd_sched_in_flight(s, q) && q->slot < 0);
+    else
+        ASSERT(q->slot >= 0 && s->slots[q->slot] == q);
     if (known < total) ASSERT(crd_sched_in_flight(s, q));
 }
 
@@ -34,15 +38,19 @@ static void check_seq(const struct crd_sched *s, const struct crd_seq *q, struct
     count_blocks(t, q->n_blocks, q->blocks);
     t->n_prefills += q->state == SEQ_PREFILL;
     t->n_decodes += q->state == SEQ_DECODE;
-    t->n_leaving += q->state == SEQ_LAST || q->state == SEQ_PREEMPTING || (q->state == SEQ_DRAINING && !q->gone);
+    t->n_leaving += q->state == SEQ_LAST || q->state == SEQ_PREEMPTING ||
+                    (q->state == SEQ_DRAINING && !q->gone);
     t->n_slots += q->slot >= 0;
     ASSERT(q->gone == (!q->list && q->state == SEQ_DRAINING));
     if (crd_seq_running(q)) check_running(s, q);
     if (q->gone) ASSERT(!q->n_blocks && !q->gen && q->slot < 0);
-    if (q->state == SEQ_DRAINING && !q->gone) ASSERT(q->list == &s->leaving && crd_sched_in_flight(s, q) && q->slot < 0);
+    if (q->state == SEQ_DRAINING && !q->gone)
+        ASSERT(q->list == &s->leaving && crd_sched_in_flight(s, q) && q->slot < 0);
     if (q->state == SEQ_WAITING || q->state == SEQ_HELD) {
-        ASSERT(!q->n_blocks && q->slot < 0 && !q->list && q->n_sampled == q->n_gen && q->resumed == q->started);
-        ASSERT((q->heap_at >= 0) == (q->state == SEQ_WAITING) && (q->state != SEQ_HELD || (q->group->leader && !q->started)));
+        ASSERT(!q->n_blocks && q->slot < 0 && !q->list && q->n_sampled == q->n_gen &&
+               q->resumed == q->started);
+        ASSERT((q->heap_at >= 0) == (q->state == SEQ_WAITING) &&
+               (q->state != SEQ_HELD || (q->group->leader && !q->started)));
         t->n_new += !q->resumed;
         t->n_resumed += q->resumed;
     }
@@ -58,7 +66,8 @@ static void check_group(const struct crd_sched *s, const struct crd_group *g, st
         n_gone += q->gone;
         n_unstarted += q->state != SEQ_DRAINING && !q->started;
     }
-    ASSERT(n_open == g->n_open && n_gone == g->n_gone && n_gone < g->n && n_unstarted == g->n_unstarted);
+    ASSERT(n_open == g->n_open && n_gone == g->n_gone && n_gone < g->n &&
+           n_unstarted == g->n_unstarted);
     ASSERT(!g->n_shared || g->n_unstarted);
     count_blocks(t, g->n_shared, g->shared);
 }
@@ -74,7 +83,8 @@ static void check_blocks(const struct crd_sched *s, const struct tally *t)
         n_idle += !b->refs[i] && b->cached[i];
     }
     ASSERT(n_idle == b->n_idle && n_held + n_idle + b->n_free == b->n);
-    for (int32_t i = 0; i < b->n_free; i++) ASSERT(!b->refs[b->free_ids[i]] && !b->cached[b->free_ids[i]]);
+    for (int32_t i = 0; i < b->n_free; i++)
+        ASSERT(!b->refs[b->free_ids[i]] && !b->cached[b->free_ids[i]]);
     for (int32_t i = b->head; i >= 0; i = b->next[i], n_idle--) ASSERT(!b->refs[i] && b->cached[i]);
     ASSERT(!n_idle);
 }
@@ -91,21 +101,25 @@ static void check_prefix(const struct crd_sched *s)
         ASSERT(p->nodes[n->parent].used && s->blocks.refs[n->parent] >= (s->blocks.refs[i] > 0));
         children[n->parent]++;
     }
-    for (int32_t i = 0; i < p->n_nodes; i++) ASSERT(!p->nodes[i].used || p->nodes[i].n_children == children[i]);
+    for (int32_t i = 0; i < p->n_nodes; i++)
+        ASSERT(!p->nodes[i].used || p->nodes[i].n_children == children[i]);
     free(children);
 }
 
 static void check_decode_order(const struct crd_sched *s)
 {
-    for (const struct crd_seq *q = s->decodes.head; q && q->next; q = q->next) ASSERT(q->last_step <= q->next->last_step);
+    for (const struct crd_seq *q = s->decodes.head; q && q->next; q = q->next)
+        ASSERT(q->last_step <= q->next->last_step);
 }
 
 void crd_sched_check(const struct crd_sched *s)
 {
     struct tally t = {.refs = xcalloc((size_t)s->conf.n_blocks, sizeof *t.refs)};
     for (const struct crd_group *g = s->groups; g; g = g->next) check_group(s, g, &t);
-    ASSERT(t.n_new == s->n_new && t.n_resumed == s->resumed.n && t.n_slots == crd_sched_n_running(s));
-    ASSERT(t.n_prefills == s->prefills.n && t.n_decodes == s->decodes.n && t.n_leaving == s->leaving.n);
+    ASSERT(t.n_new == s->n_new && t.n_resumed == s->resumed.n &&
+           t.n_slots == crd_sched_n_running(s));
+    ASSERT(t.n_prefills == s->prefills.n && t.n_decodes == s->decodes.n &&
+           t.n_leaving == s->leaving.n);
     ASSERT(s->step - s->retired == (uint64_t)s->n_in_flight && s->n_in_flight <= s->conf.depth);
     check_blocks(s, &t);
     check_prefix(s);

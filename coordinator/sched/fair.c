@@ -1,8 +1,11 @@
 /* fair.c: see fair.h.
  *
- * I1  a tenant is in `waiting` exactly while somebody of it waits, in `idle` only while it has no live sequence.
- * I2  a tenant is forgotten once it has no sequence and its counter is not above the floor: on return it would be lifted there anyway.
- *     At most FAIR_MAX_IDLE debts are remembered; the smallest is forgiven first. */
+ * I1  a tenant is in `waiting` exactly while somebody of it waits, in `idle` only while it has no
+ * live sequence.
+ *
+ * I2  a tenant is forgotten once it has no sequence and its counter is not above the floor: on
+ * return it would be lifted there anyway. At most FAIR_MAX_IDLE debts are remembered; the smallest
+ * is forgiven first. */
 #include "coordinator/sched/fair.h"
 #include "base/rng.h"
 #include "coordinator/sched/seq.h"
@@ -25,7 +28,8 @@ static bool less_served(const void *pa, const void *pb)
 void crd_fair_open(struct crd_fair *f)
 {
     const size_t at = offsetof(struct crd_tenant, heap_at);
-    *f = (struct crd_fair){.waiting = {.before = owed_before, .at_offset = at}, .idle = {.before = less_served, .at_offset = at}};
+    *f = (struct crd_fair){.waiting = {.before = owed_before, .at_offset = at},
+                           .idle = {.before = less_served, .at_offset = at}};
 }
 
 static struct crd_tenant **find(struct crd_fair *f, uint64_t id)
@@ -45,7 +49,8 @@ static void forget(struct crd_fair *f, struct crd_tenant *t)
 
 static void forget_idle(struct crd_fair *f)
 {
-    for (struct crd_tenant *t; (t = crd_heap_top(&f->idle)) && (t->served <= f->floor || f->idle.n > FAIR_MAX_IDLE);) {
+    for (struct crd_tenant *t;
+         (t = crd_heap_top(&f->idle)) && (t->served <= f->floor || f->idle.n > FAIR_MAX_IDLE);) {
         crd_heap_remove(&f->idle, t);
         forget(f, t);
     }
@@ -64,8 +69,11 @@ struct crd_tenant *crd_fair_join(struct crd_fair *f, uint64_t id, float weight)
     struct crd_tenant **at = find(f, id), *t = *at;
     if (!t) {
         t = *at = xcalloc(1, sizeof *t);
-        *t = (struct crd_tenant){.id = id, .served = f->floor, .heap_at = -1,
-                                 .waiting = {.before = crd_seq_before, .at_offset = offsetof(struct crd_seq, heap_at)}};
+        *t = (struct crd_tenant){
+            .id = id,
+            .served = f->floor,
+            .heap_at = -1,
+            .waiting = {.before = crd_seq_before, .at_offset = offsetof(struct crd_seq, heap_at)}};
         f->n_tenants++;
     } else if (!t->n_live) {
         crd_heap_remove(&f->idle, t);

@@ -1,6 +1,7 @@
 /* fair.h: who is owed the next tokens: a virtual token counter per tenant. Private to sched/.
- * Source: Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024): serve the waiting tenant that has had the fewest
- * tokens per weight; one that starts to wait is lifted to the least of those already waiting, so idling saves up no credit. */
+ * Source: Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024): serve the waiting
+ * tenant that has had the fewest tokens per weight; one that starts to wait is lifted to the least
+ * of those already waiting, so idling saves up no credit. */
 #ifndef COORDINATOR_SCHED_FAIR_H
 #define COORDINATOR_SCHED_FAIR_H
 
@@ -10,19 +11,19 @@ enum { FAIR_BUCKETS = 1024, FAIR_MAX_IDLE = 4096 };
 
 struct crd_tenant {
     uint64_t id;
-    double served;               /* tokens computed for it, each divided by the weight of the time */
+    double served; /* tokens computed for it, each divided by the weight of the time */
     double weight;
-    int32_t n_live;              /* sequences waiting or running */
-    struct crd_heap waiting;     /* struct crd_seq, by priority, then arrival */
-    int32_t heap_at;             /* in crd_fair.waiting or crd_fair.idle */
-    struct crd_tenant *next;     /* in its bucket */
+    int32_t n_live;          /* sequences waiting or running */
+    struct crd_heap waiting; /* struct crd_seq, by priority, then arrival */
+    int32_t heap_at;         /* in crd_fair.waiting or crd_fair.idle */
+    struct crd_tenant *next; /* in its bucket */
 };
 
 struct crd_fair {
     struct crd_tenant *buckets[FAIR_BUCKETS];
-    struct crd_heap waiting;     /* tenants with somebody waiting: fewest tokens first, then as their first in line */
-    struct crd_heap idle;        /* tenants without sequences whose counter still matters, least first */
-    double floor;                /* the least counter of the waiting, never falling */
+    struct crd_heap waiting; /* with somebody waiting: fewest tokens, then as their first in line */
+    struct crd_heap idle;    /* without sequences, but their counter still matters: least first */
+    double floor;            /* the least counter of the waiting, never falling */
     int32_t n_tenants;
 };
 

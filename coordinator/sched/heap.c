@@ -3,7 +3,10 @@
 
 #include <stdlib.h>
 
-static int32_t *at(const struct crd_heap *h, void *e) { return (int32_t *)((char *)e + h->at_offset); }
+static int32_t *at(const struct crd_heap *h, void *e)
+{
+    return (int32_t *)((char *)e + h->at_offset);
+}
 
 static void put(struct crd_heap *h, int32_t i, void *e)
 {
@@ -14,7 +17,8 @@ static void put(struct crd_heap *h, int32_t i, void *e)
 static void up(struct crd_heap *h, int32_t i)
 {
     void *e = h->v[i];
-    for (int32_t parent; i && h->before(e, h->v[parent = (i - 1) / 2]); i = parent) put(h, i, h->v[parent]);
+    for (int32_t parent; i && h->before(e, h->v[parent = (i - 1) / 2]); i = parent)
+        put(h, i, h->v[parent]);
     put(h, i, e);
 }
 

@@ -1,13 +1,18 @@
 /* preempt.c: see preempt.h.
  *
- * Preemption is by recomputation: the victim's blocks go back, its known tokens are prefilled again later (what the prefix cache still has of
- * them for nothing). Its steps in flight are awaited first, so no token is sampled twice.
- * The victim is the last by priority and arrival, possibly the one that asks. So the first by that order is never preempted, and always
- * gets on: everybody finishes in the end. While anybody is on the way out nobody else is chosen: what comes back may suffice. */
+ * Preemption is by recomputation: the victim's blocks go back, its known tokens are prefilled again
+ * later (what the prefix cache still has of them for nothing). Its steps in flight are awaited
+ * first, so no token is sampled twice.
+ *
+ * The victim is the last by priority and arrival, possibly the
+ * one that asks. So the first by that order is never preempted, and always gets on: everybody
+ * finishes in the end. While anybody is on the way out nobody else is chosen: what comes back may
+ * suffice. */
 #include "coordinator/sched/preempt.h"
 #include "base/log.h"
 #include "coordinator/sched/admission.h"
 #include "coordinator/sched/batch.h"
+#include "coordinator/sched/request.h"
 #include "coordinator/sched/share.h"
 
 #include <inttypes.h>
@@ -36,9 +41,11 @@ static void preempt(struct crd_sched *s, struct crd_seq *q)
 {
     s->stats.n_preemptions++;
     q->n_preempted++;
-    log_debug("sched", "preempted sequence %" PRIu64 ": it held %" PRId32 " blocks, %" PRId32 " of %" PRId32 " are free", q->id, q->n_blocks,
-              crd_blocks_room(&s->blocks), s->conf.n_blocks);
-    crd_sched_end_slot(s, q);
+    log_debug("sched",
+              "preempted sequence %" PRIu64 ": it held %" PRId32 " blocks, %" PRId32 " of %" PRId32
+              " are free",
+              q->id, q->n_blocks, crd_blocks_room(&s->blocks), s->conf.n_blocks);
+    crd_request_end_slot(s, q);
     leave(s, q, SEQ_PREEMPTING);
 }
 
@@ -76,11 +83,12 @@ void crd_preempt_requeue(struct crd_sched *s, struct crd_seq *q)
 
 void crd_preempt_settle(struct crd_sched *s, struct crd_seq *q)
 {
-    const int64_t most = MIN((int64_t)s->conf.context, (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS);
+    const int64_t most =
+        MIN((int64_t)s->conf.context, (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS);
     if (q->state == SEQ_LAST || crd_seq_known(q) > most) {
-        crd_sched_finish(s, q, FINISH_LENGTH, OK, "");
+        crd_request_finish(s, q, FINISH_LENGTH, OK, "");
         return;
     }
-    crd_sched_drop_blocks(s, q);
+    crd_request_drop_blocks(s, q);
     crd_preempt_requeue(s, q);
 }

@@ -1,15 +1,17 @@
 /* scheduler.c: see scheduler.h: the life of one step (spine 2) and of what it answers.
  *
- *   crd_sched_step       ends due -> decodes (room, preemption) -> prefills and admission by fairness -> plan; then what the step computes is
- *                        published to the prefix cache and to siblings
- *   crd_sched_on_result  check whole -> tokens, logits, finishes -> retire: whoever waited for this step leaves
+ *   crd_sched_step       ends due -> decodes (room, preemption) -> prefills and admissions -> plan;
+ *                        what the step computes is published to the prefix cache and siblings
+ *   crd_sched_on_result  check whole -> tokens, logits, finishes -> retire: whoever waited for
+ *                        this step leaves (result.c)
  *
  * A step counts as sent when crd_sched_step returns it. Invariants: check.c states them all. */
 #include "coordinator/sched/scheduler.h"
-#include "base/rng.h"
 #include "coordinator/sched/admission.h"
 #include "coordinator/sched/batch.h"
 #include "coordinator/sched/preempt.h"
+#include "coordinator/sched/request.h"
+#include "coordinator/sched/result.h"
 #include "coordinator/sched/share.h"
 
 #include <inttypes.h>
@@ -18,14 +20,17 @@
 
 /* ---- open, close ---- */
 
-static void forget_block(void *user, int32_t id) { crd_prefix_forget(user, id); }
+static void forget_block(void *user, int32_t id)
+{
+    crd_prefix_forget(user, id);
+}
 
 /* What depends on the replica. Lifetime: of one epoch. */
 static void open_replica(struct crd_sched *s, const struct sched_conf *conf)
 {
     const size_t n_slots = (size_t)conf->n_slots;
-    ASSERT(conf->n_blocks > 0 && conf->n_slots > 0 && conf->n_stages > 0 && conf->depth > 0 && conf->max_step_tokens > 0 &&
-           conf->context > 0 && conf->max_waiting >= 0);
+    ASSERT(conf->n_blocks > 0 && conf->n_slots > 0 && conf->n_stages > 0 && conf->depth > 0 &&
+           conf->max_step_tokens > 0 && conf->context > 0 && conf->max_waiting >= 0);
     s->conf = *conf;
     crd_prefix_open(&s->prefix, conf->n_blocks, conf->prefix_key);
     crd_blocks_open(&s->blocks, conf->n_blocks, forget_block, &s->prefix);
@@ -41,7 +46,8 @@ static void open_replica(struct crd_sched *s, const struct sched_conf *conf)
         s->recs[i].items = xcalloc((size_t)s->batch.max_items, sizeof *s->recs[i].items);
     s->first_rec = s->n_in_flight = 0;
     s->step = s->retired = 0;
-    s->scratch_ids = xcalloc((size_t)DIV_UP(conf->context, LIMIT_BLOCK_TOKENS) + 1, sizeof *s->scratch_ids);
+    s->scratch_ids =
+        xcalloc((size_t)DIV_UP(conf->context, LIMIT_BLOCK_TOKENS) + 1, sizeof *s->scratch_ids);
     s->stalled = NULL;
 }
 
@@ -64,9 +70,11 @@ struct crd_sched *crd_sched_open(const struct sched_conf *conf, token_event_fn o
     s->on_event = on_event;
     s->user = user;
     s->next_id = 1;
-    s->resumed = (struct crd_heap){.before = crd_seq_before, .at_offset = offsetof(struct crd_seq, heap_at)};
+    s->resumed =
+        (struct crd_heap){.before = crd_seq_before, .at_offset = offsetof(struct crd_seq, heap_at)};
     crd_fair_open(&s->fair);
-    for (s->n_buckets = 64; s->n_buckets < conf->max_waiting && s->n_buckets < 1 << 16;) s->n_buckets *= 2;
+    for (s->n_buckets = 64; s->n_buckets < conf->max_waiting && s->n_buckets < 1 << 16;)
+        s->n_buckets *= 2;
     s->by_request = xcalloc((size_t)s->n_buckets, sizeof(struct crd_group *));
     open_replica(s, conf);
     return s;
@@ -86,130 +94,30 @@ void crd_sched_close(struct crd_sched *s)
     free(s);
 }
 
-/* ---- requests ---- */
-
-static struct crd_group **find_request(struct crd_sched *s, uint64_t request)
-{
-    struct crd_group **g = &s->by_request[rng_mix(request) & (uint64_t)(s->n_buckets - 1)];
-    while (*g && (*g)->request != request) g = &(*g)->next_bucket;
-    return g;
-}
+/* ---- requests and results ---- */
 
 enum err crd_sched_submit(struct crd_sched *s, const struct gen_request *r, int64_t now_us)
 {
-    enum err rc;
     s->now_us = now_us;
-    TRY(crd_admission_check(s, r));
-    if (*find_request(s, r->id)) TRY(err_raise(ERR_BAD_REQUEST, "request %" PRIu64 " is already running; ids are unique", r->id));
-    struct crd_group *g = crd_group_new(r, s->next_id, now_us);
-    s->next_id += (uint64_t)g->n;
-    for (int32_t i = 0; i < g->n; i++) g->tenant = crd_fair_join(&s->fair, r->tenant, r->weight);
-    *find_request(s, r->id) = g;
-    g->next = s->groups;
-    if (s->groups) s->groups->prev = g;
-    s->groups = g;
-    crd_admission_add(s, g);
-out:
-    return rc;
-}
-
-static void free_group(struct crd_sched *s, struct crd_group *g)
-{
-    *(g->prev ? &g->prev->next : &s->groups) = g->next;
-    if (g->next) g->next->prev = g->prev;
-    crd_group_free(g);
-}
-
-/* Nothing holds the sequence any more. */
-static void gone(struct crd_sched *s, struct crd_seq *q)
-{
-    crd_list_remove(q);
-    crd_seq_free(q);
-    q->gone = true;
-    if (++q->group->n_gone == q->group->n) free_group(s, q->group);
-}
-
-static void send_finish(struct crd_sched *s, const struct crd_seq *q, enum seq_finish finish, enum err err, const char *text)
-{
-    const struct crd_group *g = q->group;
-    struct token_event e = {.kind = EVENT_FINISH, .request = g->request, .choice = q->choice, .finish = finish, .err = err,
-                            .text = text, .n_prompt = g->n_prompt, .n_generated = q->n_gen, .n_cached = g->n_cached,
-                            .n_preempted = q->n_preempted};
-    e.queued_us = (q->started ? q->sched_us : s->now_us) - q->submit_us;
-    if (q->started) e.prefill_us = (q->n_gen ? q->first_us : s->now_us) - q->sched_us;
-    if (q->n_gen) e.decode_us = q->last_us - q->first_us;
-    s->on_event(s->user, &e);
-}
-
-/* Out of the lines, lists and counts of the living. */
-static void retire_from_lines(struct crd_sched *s, struct crd_seq *q)
-{
-    struct crd_group *g = q->group;
-    if (q->state == SEQ_WAITING) crd_admission_unwait(s, q);
-    if (!q->started) {
-        s->n_new--;
-        g->n_unstarted--;
-    }
-    crd_list_remove(q);
-    if (q->slot >= 0) crd_sched_end_slot(s, q);
-    crd_seq_move(q, SEQ_DRAINING);
-    if (g->leader == q) crd_admission_release_held(s, g);
-    if (!g->n_unstarted) crd_share_drop(s, g);
-    if (!--g->n_open) *find_request(s, g->request) = g->next_bucket;
-}
-
-void crd_sched_finish(struct crd_sched *s, struct crd_seq *q, enum seq_finish finish, enum err err, const char *text)
-{
-    crd_share_publish(s, q, MIN(crd_seq_known(q) - 1, q->n_computed));
-    retire_from_lines(s, q);
-    crd_fair_leave(&s->fair, q->group->tenant);
-    send_finish(s, q, finish, err, text);
-    if (crd_sched_in_flight(s, q)) {
-        crd_list_append(&s->leaving, q);
-    } else {
-        crd_sched_drop_blocks(s, q);
-        gone(s, q);
-    }
-}
-
-void crd_sched_end_slot(struct crd_sched *s, struct crd_seq *q)
-{
-    ASSERT(s->slots[q->slot] == q);
-    s->slots[q->slot] = NULL;
-    s->ends[s->n_ends++] = q->slot;
-    q->slot = -1;
-}
-
-void crd_sched_drop_blocks(struct crd_sched *s, struct crd_seq *q)
-{
-    crd_blocks_drop(&s->blocks, q->n_blocks, q->blocks);
-    q->n_blocks = 0;
-}
-
-/* End every choice of a request; the group may be gone after. */
-static void finish_group(struct crd_sched *s, struct crd_group *g, enum err err, const char *text)
-{
-    for (int32_t i = g->n - 1, n_open = g->n_open; n_open; i--) {
-        if (g->seqs[i].state == SEQ_DRAINING) continue;
-        n_open--;
-        crd_sched_finish(s, &g->seqs[i], FINISH_NONE, err, text);
-    }
+    return crd_request_submit(s, r);
 }
 
 void crd_sched_cancel(struct crd_sched *s, uint64_t request, int64_t now_us)
 {
     s->now_us = now_us;
-    struct crd_group *g = *find_request(s, request);
-    if (g) finish_group(s, g, ERR_CANCELLED, err_short(ERR_CANCELLED));
+    crd_request_cancel(s, request);
 }
 
 void crd_sched_fail_all(struct crd_sched *s, enum err err, const char *text, int64_t now_us)
 {
     s->now_us = now_us;
-    for (struct crd_group *g = s->groups, *next; g; g = next) {
-        next = g->next;
-        if (g->n_open) finish_group(s, g, err, text);
-    }
+    crd_request_fail_all(s, err, text);
+}
+
+enum err crd_sched_on_result(struct crd_sched *s, const struct step_result *r, int64_t now_us)
+{
+    s->now_us = now_us;
+    return crd_result_take(s, r);
 }
 
 /* ---- the step ---- */
@@ -225,13 +133,15 @@ static bool fill_decodes(struct crd_sched *s)
 {
     struct crd_list later = {0};
     bool starved = false;
-    const int32_t per_step = DIV_UP(s->decodes.n, s->conf.n_stages);   /* equal micro-batches */
-    for (struct crd_seq *q; (q = s->decodes.head) && ready_to_decode(s, q) && !crd_batch_full(&s->batch);) {
+    const int32_t per_step = DIV_UP(s->decodes.n, s->conf.n_stages); /* equal micro-batches */
+    for (struct crd_seq *q;
+         (q = s->decodes.head) && ready_to_decode(s, q) && !crd_batch_full(&s->batch);) {
         if (s->batch.n_items == per_step) break;
         crd_list_remove(q);
         enum crd_room room = crd_preempt_room(s, q);
         if (room == ROOM_LATER) starved = true;
-        if (room == ROOM_LATER || (room == ROOM_OK && !crd_batch_item(s, q))) crd_list_append(&later, q);
+        if (room == ROOM_LATER || (room == ROOM_OK && !crd_batch_item(s, q)))
+            crd_list_append(&later, q);
     }
     for (struct crd_seq *q; (q = later.tail);) {
         crd_list_remove(q);
@@ -248,7 +158,8 @@ static bool prefill_before(const struct crd_seq *a, const struct crd_seq *b)
     return crd_seq_before(a, b);
 }
 
-/* Who prefills next of those that have begun. The list is short: one stays in it only when a step's budget has cut its prompt. */
+/* Who prefills next of those that have begun. The list is short: one stays in it only when a step's
+ * budget has cut its prompt. */
 static struct crd_seq *next_prefill(const struct crd_sched *s)
 {
     struct crd_seq *best = NULL;
@@ -293,118 +204,12 @@ bool crd_sched_step(struct crd_sched *s, int64_t now_us, struct arena *a, struct
         return false;
     }
     s->stats.n_steps++;
-    s->stats.last_step_tokens = MIN(s->conf.max_step_tokens, (int32_t)LIMIT_STEP_TOKENS) - s->batch.tokens_left;
+    s->stats.last_step_tokens =
+        MIN(s->conf.max_step_tokens, (int32_t)LIMIT_STEP_TOKENS) - s->batch.tokens_left;
     struct crd_step_rec *rec = s->batch.rec;
     crd_batch_finish(s, out);
     publish_step(s, rec);
     return true;
-}
-
-/* ---- the result ---- */
-
-static enum err check_item(const struct step_result *r, const struct crd_step_item *want, const struct result_item *got)
-{
-    const bool alive = want->seq->state != SEQ_DRAINING, sample = want->out & OUT_SAMPLE;
-    if (got->slot != want->slot)
-        return err_raise(ERR_LINK_PROTOCOL, "the result of step %" PRIu64 " names slot %" PRId32 " where the plan had slot %" PRId32,
-                         r->step, got->slot, want->slot);
-    if (!alive) return OK;   /* nobody reads it */
-    if (got->n_tokens != (sample ? 1 : 0) || (sample && got->tokens[0].id < 0))
-        return err_raise(ERR_LINK_PROTOCOL, "the result of step %" PRIu64 " has %" PRId32 " tokens for slot %" PRId32
-                         ", which runs: %d needed", r->step, got->n_tokens, got->slot, sample ? 1 : 0);
-    if ((want->out & OUT_LOGITS) && (got->n_logit_rows != want->n_in || !got->logits || r->n_vocab < 1))
-        return err_raise(ERR_LINK_PROTOCOL, "the result of step %" PRIu64 " has %" PRId32 " rows of %" PRId32
-                         " logits for slot %" PRId32 ", %" PRId32 " rows needed", r->step, got->n_logit_rows, r->n_vocab, got->slot,
-                         want->n_in);
-    return OK;
-}
-
-static enum err check_result(const struct crd_sched *s, const struct step_result *r)
-{
-    enum err rc = OK;
-    const struct crd_step_rec *rec = &s->recs[s->first_rec];
-    if (!s->n_in_flight || r->epoch != s->conf.epoch || r->step != rec->step)
-        TRY(err_raise(ERR_LINK_PROTOCOL, "a result of step %" PRIu64 " in epoch %" PRIu32 "; needed: step %" PRIu64 " in epoch %" PRIu32
-                      ", %" PRId32 " steps are in flight", r->step, r->epoch, s->retired + 1, s->conf.epoch, s->n_in_flight));
-    if (r->n_items != rec->n)
-        TRY(err_raise(ERR_LINK_PROTOCOL, "the result of step %" PRIu64 " has %" PRId32 " items, the plan had %" PRId32, r->step,
-                      r->n_items, rec->n));
-    for (int32_t i = 0; i < rec->n; i++) TRY(check_item(r, &rec->items[i], &r->items[i]));
-out:
-    return rc;
-}
-
-static void send_rows(struct crd_sched *s, const struct crd_seq *q, int32_t n, const float *logits)
-{
-    struct token_event e = {.kind = EVENT_LOGITS, .request = q->group->request, .choice = q->choice, .n_rows = n, .logits = logits};
-    s->on_event(s->user, &e);
-}
-
-/* Prompt rows that have not been delivered before, then the row a token was sampled from unless it was among them. */
-static void take_rows(struct crd_sched *s, const struct crd_step_item *it, const struct result_item *got, int32_t n_vocab)
-{
-    struct crd_seq *q = it->seq;
-    const struct crd_group *g = q->group;
-    const int32_t end = it->pos + it->n_in;
-    int32_t delivered = 0;
-    if (g->prompt_logits && !q->choice) {
-        int32_t from = MAX(it->pos, q->rows_sent), to = MIN(end, g->n_prompt);
-        if (from < to) {
-            send_rows(s, q, to - from, got->logits + (int64_t)(from - it->pos) * n_vocab);
-            q->rows_sent = delivered = to;
-        }
-    }
-    if (g->sample_logits && (it->out & OUT_SAMPLE) && delivered < end)
-        send_rows(s, q, 1, got->logits + (int64_t)(it->n_in - 1) * n_vocab);
-}
-
-static void take_token(struct crd_sched *s, struct crd_seq *q, const struct result_item *got)
-{
-    const struct crd_group *g = q->group;
-    crd_seq_append(q, got->tokens[0].id);
-    q->last_us = s->now_us;
-    if (q->n_gen == 1) q->first_us = s->now_us;
-    s->stats.generated_tokens++;
-    struct token_event e = {.kind = EVENT_TOKEN, .request = g->request, .choice = q->choice, .token = &got->tokens[0]};
-    s->on_event(s->user, &e);
-    if (got->finish != FINISH_NONE) crd_sched_finish(s, q, got->finish, OK, "");
-    else if (q->n_gen == g->sampling.max_tokens) crd_sched_finish(s, q, FINISH_LENGTH, OK, "");
-    else crd_share_publish(s, q, MIN(crd_seq_known(q), q->n_computed));
-}
-
-/* The step is over: whoever was only waiting for it goes. */
-static void retire(struct crd_sched *s, const struct crd_step_rec *rec)
-{
-    s->retired = rec->step;
-    s->n_in_flight--;
-    s->first_rec = (s->first_rec + 1) % s->conf.depth;
-    for (int32_t i = 0; i < rec->n; i++) {
-        struct crd_seq *q = rec->items[i].seq;
-        if (q->last_step != rec->step) continue;
-        if (q->state == SEQ_DRAINING) {
-            crd_sched_drop_blocks(s, q);
-            gone(s, q);
-        } else if (q->state == SEQ_LAST || q->state == SEQ_PREEMPTING) {
-            crd_preempt_settle(s, q);
-        }
-    }
-}
-
-enum err crd_sched_on_result(struct crd_sched *s, const struct step_result *r, int64_t now_us)
-{
-    enum err rc;
-    s->now_us = now_us;
-    TRY(check_result(s, r));
-    const struct crd_step_rec *rec = &s->recs[s->first_rec];
-    for (int32_t i = 0; i < rec->n; i++) {
-        const struct crd_step_item *it = &rec->items[i];
-        if (it->seq->state == SEQ_DRAINING) continue;
-        if (it->out & OUT_LOGITS) take_rows(s, it, &r->items[i], r->n_vocab);
-        if (it->out & OUT_SAMPLE) take_token(s, it->seq, &r->items[i]);
-    }
-    retire(s, rec);
-out:
-    return rc;
 }
 
 /* ---- a new replica ---- */
@@ -416,17 +221,21 @@ static void lose_replica(struct crd_sched *s, struct crd_seq *q)
     q->slot = -1;
     q->last_step = q->sample_step = 0;
     q->n_hashes = 0;
-    if (q->state == SEQ_DRAINING) gone(s, q);
-    else if (crd_seq_running(q)) crd_preempt_requeue(s, q);
+    if (q->state == SEQ_DRAINING)
+        crd_request_gone(s, q);
+    else if (crd_seq_running(q))
+        crd_preempt_requeue(s, q);
 }
 
 static void end_if_too_long(struct crd_sched *s, struct crd_seq *q)
 {
-    const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS, most = MIN(pool, (int64_t)s->conf.context);
+    const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS,
+                  most = MIN(pool, (int64_t)s->conf.context);
     if (q->state == SEQ_DRAINING || crd_seq_known(q) <= most) return;
-    char *text = xasprintf("the sequence has %" PRId32 " tokens; after the loss of a worker the cluster has room for %" PRId64,
+    char *text = xasprintf("the sequence has %" PRId32
+                           " tokens; after the loss of a worker the cluster has room for %" PRId64,
                            crd_seq_known(q), most);
-    crd_sched_finish(s, q, FINISH_NONE, ERR_NO_BLOCKS, text);
+    crd_request_finish(s, q, FINISH_NONE, ERR_NO_BLOCKS, text);
     free(text);
 }
 
@@ -447,7 +256,8 @@ static void for_each_seq(struct crd_sched *s, void (*f)(struct crd_sched *s, str
 void crd_sched_restart(struct crd_sched *s, const struct sched_conf *conf, int64_t now_us)
 {
     s->now_us = now_us;
-    while (crd_share_reclaim(s)) {}
+    while (crd_share_reclaim(s)) {
+    }
     close_replica(s);
     open_replica(s, conf);
     for_each_seq(s, lose_replica);

@@ -1,13 +1,18 @@
-/* scheduler.h: who runs in the next step of one replica (spine 2). A pure core: no clock, no socket, no thread; time is an
- * argument, so tests and the simulator run this very code with virtual time.
+/* scheduler.h: who runs in the next step of one replica (spine 2). A pure core: no clock, no
+ * socket, no thread; time is an argument, so tests and the simulator run this very code with
+ * virtual time.
  *
- * Continuous batching over paged KV blocks: every step is a token budget filled by running decodes first, then chunks of prefills,
- * by weighted token fairness between tenants (virtual token counters), then priority, then arrival. Preemption is by
- * recomputation and never an error. Up to `depth` steps are in flight: an item may name as its input the output of a step whose
- * result is not known yet; a sequence is in step n only if its previous step's result is known or its previous step <= n - n_stages,
- * so that independent micro-batches keep all stages busy; a chunk of known tokens waits for nobody.
- * Invariants (asserted): a block is free, or referenced, or cached and unreferenced; a block is freed only when the last step that
- * names it has retired; tokens past a stop are never in usage, text or prefix cache; every accepted request ends with exactly one
+ * Continuous batching over paged KV blocks: every step is a token budget filled by running decodes
+ * first, then chunks of prefills, by weighted token fairness between tenants (virtual token
+ * counters), then priority, then arrival. Preemption is by recomputation and never an error. Up to
+ * `depth` steps are in flight: an item may name as its input the output of a step whose result is
+ * not known yet; a sequence is in step n only if its previous step's result is known or its
+ * previous step <= n - n_stages, so that independent micro-batches keep all stages busy; a chunk of
+ * known tokens waits for nobody.
+ *
+ * Invariants (asserted): a block is free, or referenced, or cached
+ * and unreferenced; a block is freed only when the last step that names it has retired; tokens past
+ * a stop are never in usage, text or prefix cache; every accepted request ends with exactly one
  * finishing event per choice. */
 #ifndef COORDINATOR_SCHED_SCHEDULER_H
 #define COORDINATOR_SCHED_SCHEDULER_H
@@ -22,31 +27,32 @@
 
 struct sched_conf {
     uint32_t epoch;
-    int32_t n_blocks;            /* of LIMIT_BLOCK_TOKENS positions, on every rank */
-    int32_t n_slots;             /* sequences in state on the ranks at once */
-    int32_t n_stages;            /* pipeline stages */
-    int32_t depth;               /* steps in flight, >= n_stages + 1 */
-    int32_t max_step_tokens;     /* token budget of one step */
-    int32_t context;             /* longest sequence, prompt + generated */
-    int32_t max_waiting;         /* queued sequences; beyond: QUEUE_FULL */
+    int32_t n_blocks;        /* of LIMIT_BLOCK_TOKENS positions, on every rank */
+    int32_t n_slots;         /* sequences in state on the ranks at once */
+    int32_t n_stages;        /* pipeline stages */
+    int32_t depth;           /* steps in flight, >= n_stages + 1 */
+    int32_t max_step_tokens; /* token budget of one step */
+    int32_t context;         /* longest sequence, prompt + generated */
+    int32_t max_waiting;     /* queued sequences; beyond: QUEUE_FULL */
     bool prefix_cache;
-    uint64_t prefix_key[2];      /* random per start */
-    int32_t max_logit_rows;      /* logits rows that one result may carry (a frame is bounded); 0: as many as max_step_tokens */
+    uint64_t prefix_key[2]; /* random per start */
+    int32_t max_logit_rows; /* that one result may carry, as a frame is bounded; 0: any number */
 };
 
 /* One request as the scheduler sees it: ids and numbers only. */
 struct gen_request {
-    uint64_t id;                 /* unique; choices of one request share it */
-    uint64_t tenant;             /* fairness between these; 0: anonymous */
-    float weight;                /* of the tenant; > 0 */
-    int32_t priority;            /* lower runs first, as vLLM's */
+    uint64_t id;      /* unique; choices of one request share it */
+    uint64_t tenant;  /* fairness between these; 0: anonymous */
+    float weight;     /* of the tenant; > 0 */
+    int32_t priority; /* lower runs first, as vLLM's */
     int32_t n_prompt;
-    const int32_t *prompt;       /* copied by submit */
-    int32_t n;                   /* choices >= 1 */
-    struct sampling sampling;    /* of choice 0; choice i differs in `choice` only. bias array copied by submit */
-    bool prompt_logits;          /* return logits of every prompt position (no prefix hits are used) */
-    bool sample_logits;          /* return the logits row each token was sampled from */
-    uint64_t cache_salt;         /* prefixes are shared within a salt only */
+    const int32_t *prompt; /* copied by submit */
+    int32_t n;             /* choices >= 1 */
+    /* Of choice 0; choice i differs in `choice` only. bias array copied by submit. */
+    struct sampling sampling;
+    bool prompt_logits;  /* return logits of every prompt position (no prefix hits are used) */
+    bool sample_logits;  /* return the logits row each token was sampled from */
+    uint64_t cache_salt; /* prefixes are shared within a salt only */
 };
 
 enum token_event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_FINISH };
@@ -56,12 +62,15 @@ struct token_event {
     enum token_event_kind kind;
     uint64_t request;
     int32_t choice;
-    const struct result_token *token;     /* EVENT_TOKEN; a stop id (EOS) is delivered too, just before FINISH_STOP */
-    int32_t n_rows; const float *logits;  /* EVENT_LOGITS: rows of n_vocab, in position order */
-    enum seq_finish finish;               /* EVENT_FINISH with err OK */
-    enum err err;                         /* EVENT_FINISH: why it ended otherwise; the sentence in text */
+    /* EVENT_TOKEN; a stop id (EOS) is delivered too, just before FINISH_STOP. */
+    const struct result_token *token;
+    int32_t n_rows;
+    const float *logits;    /* EVENT_LOGITS: rows of n_vocab, in position order */
+    enum seq_finish finish; /* EVENT_FINISH with err OK */
+    enum err err;           /* EVENT_FINISH: why it ended otherwise; the sentence in text */
     const char *text;
-    int32_t n_prompt, n_generated, n_cached;  /* EVENT_FINISH: usage; n_cached: prompt tokens not computed thanks to the prefix cache */
+    /* EVENT_FINISH: usage; n_cached: prompt tokens not computed thanks to the prefix cache. */
+    int32_t n_prompt, n_generated, n_cached;
     int64_t queued_us, prefill_us, decode_us; /* EVENT_FINISH: times as COMPAT 5.1 defines them */
     int32_t n_preempted;
 };
@@ -69,25 +78,31 @@ struct token_event {
 typedef void (*token_event_fn)(void *user, const struct token_event *e);
 
 struct crd_sched;
-struct crd_sched *crd_sched_open(const struct sched_conf *conf, token_event_fn on_event, void *user);
+struct crd_sched *crd_sched_open(const struct sched_conf *conf, token_event_fn on_event,
+                                 void *user);
 void crd_sched_close(struct crd_sched *s);
 
-/* Err BAD_REQUEST (a value out of its range, an id in use), TOO_LONG (prompt + max_tokens exceeds the context or the whole pool: numbers
- * in the sentence), QUEUE_FULL. On success every choice will end with one EVENT_FINISH. Rows of prompt logits come with choice 0 only. */
-MUST_USE enum err crd_sched_submit(struct crd_sched *s, const struct gen_request *r, int64_t now_us);
+/* Err BAD_REQUEST (a value out of its range, an id in use), TOO_LONG (prompt + max_tokens exceeds
+ * the context or the whole pool: numbers in the sentence), QUEUE_FULL. On success every choice will
+ * end with one EVENT_FINISH. Rows of prompt logits come with choice 0 only. */
+MUST_USE enum err crd_sched_submit(struct crd_sched *s, const struct gen_request *r,
+                                   int64_t now_us);
 /* Ends all choices of a request (EVENT_FINISH with CANCELLED); unknown ids are ignored. */
 void crd_sched_cancel(struct crd_sched *s, uint64_t request, int64_t now_us);
 
-/* Fill *out with the next step, if there is something to do and fewer than depth are in flight. Arrays live in `a`; replica, model and
- * flags are 0 for the caller to set. Every plan returned must be sent, and is answered by one result with one item per item.
- * Returns false when there is nothing to send now. */
+/* Fill *out with the next step, if there is something to do and fewer than depth are in flight.
+ * Arrays live in `a`; replica, model and flags are 0 for the caller to set. Every plan returned
+ * must be sent, and is answered by one result with one item per item. Returns false when there is
+ * nothing to send now. */
 bool crd_sched_step(struct crd_sched *s, int64_t now_us, struct arena *a, struct step_plan *out);
-/* The result of the oldest step in flight. Err LINK_PROTOCOL if it is not that one or names a slot that the step did not. */
-MUST_USE enum err crd_sched_on_result(struct crd_sched *s, const struct step_result *r, int64_t now_us);
+/* The result of the oldest step in flight. Err LINK_PROTOCOL if it is not that one or names a slot
+ * that the step did not. */
+MUST_USE enum err crd_sched_on_result(struct crd_sched *s, const struct step_result *r,
+                                      int64_t now_us);
 
-/* The replica is gone: steps in flight will never be answered. Every live sequence goes back to waiting with its known tokens;
- * blocks, slots and the prefix cache are emptied. `conf` describes the new replica (new epoch); sequences that no longer fit
- * end with NO_BLOCKS. */
+/* The replica is gone: steps in flight will never be answered. Every live sequence goes back to
+ * waiting with its known tokens; blocks, slots and the prefix cache are emptied. `conf` describes
+ * the new replica (new epoch); sequences that no longer fit end with NO_BLOCKS. */
 void crd_sched_restart(struct crd_sched *s, const struct sched_conf *conf, int64_t now_us);
 /* End everything with this error. */
 void crd_sched_fail_all(struct crd_sched *s, enum err err, const char *text, int64_t now_us);
@@ -96,7 +111,7 @@ struct sched_stats {
     int32_t n_running, n_waiting, n_in_flight;
     int32_t n_blocks, n_blocks_used, n_blocks_cached;
     uint64_t n_steps, n_preemptions, prompt_tokens, generated_tokens;
-    uint64_t prefix_queries, prefix_hits;   /* tokens */
+    uint64_t prefix_queries, prefix_hits; /* tokens */
     int32_t last_step_tokens;
 };
 void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out);

@@ -12,7 +12,7 @@
  *    DECODE
  *   PREEMPTING   WAITING      preempt.c: crd_preempt_settle, its steps in flight are known
  *   running      WAITING      scheduler.c: crd_sched_restart
- *   any          DRAINING     scheduler.c: crd_sched_finish; gone when its last step has retired */
+ *   any          DRAINING     request.c: crd_request_finish; gone when its last step has retired */
 #include "coordinator/sched/seq.h"
 
 #include <stdlib.h>
@@ -105,7 +105,8 @@ void crd_seq_add_blocks(struct crd_seq *s, int32_t n, const int32_t ids[])
 
 void crd_seq_block_ids(const struct crd_seq *s, int32_t i, int32_t ids[LIMIT_BLOCK_TOKENS])
 {
-    for (int32_t k = 0; k < LIMIT_BLOCK_TOKENS; k++) ids[k] = crd_seq_token(s, i * LIMIT_BLOCK_TOKENS + k);
+    for (int32_t k = 0; k < LIMIT_BLOCK_TOKENS; k++)
+        ids[k] = crd_seq_token(s, i * LIMIT_BLOCK_TOKENS + k);
 }
 
 struct crd_prefix_hash crd_seq_hash(struct crd_seq *s, const struct crd_prefix *p, int32_t i)
@@ -133,21 +134,36 @@ void crd_seq_free(struct crd_seq *s)
 
 /* ---- a request ---- */
 
-static void *copy(const void *p, size_t n) { return memcpy(xmalloc(MAX(n, (size_t)1)), p, n); }
+static void *copy(const void *p, size_t n)
+{
+    return memcpy(xmalloc(MAX(n, (size_t)1)), p, n);
+}
 
 struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, int64_t now_us)
 {
     struct crd_group *g = xcalloc(1, sizeof *g);
-    *g = (struct crd_group){.request = r->id, .priority = r->priority, .sampling = r->sampling,
-                            .prompt_logits = r->prompt_logits, .sample_logits = r->sample_logits, .salt = r->cache_salt,
-                            .prompt = copy(r->prompt, (size_t)r->n_prompt * sizeof *r->prompt), .n_prompt = r->n_prompt,
-                            .n = r->n, .n_open = r->n, .n_unstarted = r->n};
+    *g = (struct crd_group){.request = r->id,
+                            .priority = r->priority,
+                            .sampling = r->sampling,
+                            .prompt_logits = r->prompt_logits,
+                            .sample_logits = r->sample_logits,
+                            .salt = r->cache_salt,
+                            .prompt = copy(r->prompt, (size_t)r->n_prompt * sizeof *r->prompt),
+                            .n_prompt = r->n_prompt,
+                            .n = r->n,
+                            .n_open = r->n,
+                            .n_unstarted = r->n};
     g->sampling.bias = NULL;
     if (r->sampling.n_bias)
-        g->sampling.bias = copy(r->sampling.bias, (size_t)r->sampling.n_bias * sizeof *r->sampling.bias);
+        g->sampling.bias =
+            copy(r->sampling.bias, (size_t)r->sampling.n_bias * sizeof *r->sampling.bias);
     g->seqs = xcalloc((size_t)g->n, sizeof *g->seqs);
     for (int32_t i = 0; i < g->n; i++)
-        g->seqs[i] = (struct crd_seq){.group = g, .id = first_id + (uint64_t)i, .choice = i, .heap_at = -1, .slot = -1,
+        g->seqs[i] = (struct crd_seq){.group = g,
+                                      .id = first_id + (uint64_t)i,
+                                      .choice = i,
+                                      .heap_at = -1,
+                                      .slot = -1,
                                       .submit_us = now_us};
     return g;
 }

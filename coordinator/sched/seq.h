@@ -1,8 +1,9 @@
-/* seq.h: one choice of one request, from submit to its finishing event, and the request whose choices share a prompt.
- * Private to sched/: everything here belongs to the scheduler thread.
+/* seq.h: one choice of one request, from submit to its finishing event, and the request whose
+ * choices share a prompt. Private to sched/: everything here belongs to the scheduler thread.
  *
- * Tokens of a sequence are numbered by position: [0, n_prompt) the prompt, then what was generated. Of these, n_known have ids that the
- * scheduler knows, n_total exist (sampled by steps in flight included), n_computed are inputs of steps sent. */
+ * Tokens of a sequence are numbered by position: [0, n_prompt) the prompt, then what was generated.
+ * Of these, n_known have ids that the scheduler knows, n_total exist (sampled by steps in flight
+ * included), n_computed are inputs of steps sent. */
 #ifndef COORDINATOR_SCHED_SEQ_H
 #define COORDINATOR_SCHED_SEQ_H
 
@@ -12,91 +13,104 @@
 
 /* The table of transitions stands in seq.c. */
 enum crd_seq_state {
-    SEQ_NEW,         /* being made */
-    SEQ_HELD,        /* waits for a sibling to compute the prompt they share */
-    SEQ_WAITING,     /* in its tenant's line, or in the line of the resumed */
-    SEQ_PREFILL,     /* holds a slot and the blocks of all known tokens; some are not computed */
-    SEQ_DECODE,      /* one token per step */
-    SEQ_LAST,        /* every token it may have is asked for */
-    SEQ_PREEMPTING,  /* will give slot and blocks back when its steps in flight are known */
-    SEQ_DRAINING,    /* has had its finishing event; blocks wait for its steps in flight */
+    SEQ_NEW,        /* being made */
+    SEQ_HELD,       /* waits for a sibling to compute the prompt they share */
+    SEQ_WAITING,    /* in its tenant's line, or in the line of the resumed */
+    SEQ_PREFILL,    /* holds a slot and the blocks of all known tokens; some are not computed */
+    SEQ_DECODE,     /* one token per step */
+    SEQ_LAST,       /* every token it may have is asked for */
+    SEQ_PREEMPTING, /* will give slot and blocks back when its steps in flight are known */
+    SEQ_DRAINING,   /* has had its finishing event; blocks wait for its steps in flight */
     SEQ_N_STATES
 };
 
-struct crd_list { struct crd_seq *head, *tail; int32_t n; };
+struct crd_list {
+    struct crd_seq *head, *tail;
+    int32_t n;
+};
 
 struct crd_seq {
     struct crd_group *group;
-    uint64_t id;                       /* also the order of arrival */
+    uint64_t id; /* also the order of arrival */
     int32_t choice;
     enum crd_seq_state state;
-    bool gone;                         /* nothing refers to it; its group is still there */
-    bool started;                      /* has had a slot */
-    bool resumed;                      /* has lost it again: goes ahead of those that have not run */
-    struct crd_seq *prev, *next;       /* in `list`: of prefills, decodes, or those that leave */
+    bool gone;                   /* nothing refers to it; its group is still there */
+    bool started;                /* has had a slot */
+    bool resumed;                /* has lost it again: goes ahead of those that have not run */
+    struct crd_seq *prev, *next; /* in `list`: of prefills, decodes, or those that leave */
     struct crd_list *list;
-    int32_t heap_at;                   /* in a line of waiting ones, or -1 */
+    int32_t heap_at; /* in a line of waiting ones, or -1 */
 
-    int32_t *gen;                      /* [n_gen] known generated tokens */
+    int32_t *gen; /* [n_gen] known generated tokens */
     int32_t n_gen, cap_gen;
-    int32_t n_sampled;                 /* n_gen and those in flight */
+    int32_t n_sampled; /* n_gen and those in flight */
     int32_t n_computed;
-    int32_t n_charged;                 /* positions its tenant has paid for: recomputation is free */
-    int32_t rows_sent;                 /* prompt positions whose logits have been delivered */
+    int32_t n_charged; /* positions its tenant has paid for: recomputation is free */
+    int32_t rows_sent; /* prompt positions whose logits have been delivered */
 
-    int32_t slot;                      /* -1: none */
-    uint64_t last_step;                /* that names it, in this epoch; 0: none */
-    uint64_t sample_step;              /* that samples its newest token */
+    int32_t slot;         /* -1: none */
+    uint64_t last_step;   /* that names it, in this epoch; 0: none */
+    uint64_t sample_step; /* that samples its newest token */
 
-    int32_t *blocks;                   /* [n_blocks] its table; one reference each */
+    int32_t *blocks; /* [n_blocks] its table; one reference each */
     int32_t n_blocks, cap_blocks;
-    struct crd_prefix_hash *hashes;    /* [n_hashes] of its full blocks, as far as they were needed */
+    struct crd_prefix_hash *hashes; /* [n_hashes] of its full blocks, as far as they were needed */
     int32_t n_hashes, cap_hashes;
-    int32_t n_published;               /* leading blocks of its table that are nodes of the prefix tree */
-    bool unpublished;                  /* a block of it lost against an equal one: no more nodes below it */
+    int32_t n_published; /* leading blocks of its table that are nodes of the prefix tree */
+    bool unpublished;    /* a block of it lost against an equal one: no more nodes below it */
 
-    int64_t submit_us, sched_us, first_us, last_us;   /* 0: not yet */
+    int64_t submit_us, sched_us, first_us, last_us; /* 0: not yet */
     int32_t n_preempted;
 };
 
 struct crd_group {
     uint64_t request;
-    struct crd_group *next_bucket;             /* in the table by request */
-    struct crd_group *prev, *next;             /* of all */
+    struct crd_group *next_bucket; /* in the table by request */
+    struct crd_group *prev, *next; /* of all */
     struct crd_tenant *tenant;
     int32_t priority;
-    struct sampling sampling;                  /* of choice 0; Own: bias */
+    struct sampling sampling; /* of choice 0; Own: bias */
     bool prompt_logits, sample_logits;
     uint64_t salt;
     int32_t *prompt;
     int32_t n_prompt;
-    struct crd_seq *seqs;                      /* [n] */
-    int32_t n, n_open, n_gone;                 /* without a finishing event yet; freed for good */
-    int32_t n_unstarted;                       /* choices that have never had a slot */
-    struct crd_seq *leader;                    /* computes the prompt while its siblings are held */
-    int32_t n_cached;                          /* prompt tokens found in the prefix cache */
-    int32_t *shared;                           /* [n_shared] full blocks of the prompt, kept for choices that have not started */
+    struct crd_seq *seqs;      /* [n] */
+    int32_t n, n_open, n_gone; /* without a finishing event yet; freed for good */
+    int32_t n_unstarted;       /* choices that have never had a slot */
+    struct crd_seq *leader;    /* computes the prompt while its siblings are held */
+    int32_t n_cached;          /* prompt tokens found in the prefix cache */
+    int32_t *shared;           /* [n_shared] full blocks of the prompt for choices not started */
     int32_t n_shared;
-    struct crd_group *prev_shared, *next_shared;   /* of those that keep some */
+    struct crd_group *prev_shared, *next_shared; /* of those that keep some */
 };
 
 /* Lists of sequences; a sequence is in at most one. */
 void crd_list_append(struct crd_list *l, struct crd_seq *s);
 void crd_list_prepend(struct crd_list *l, struct crd_seq *s);
-void crd_list_remove(struct crd_seq *s);       /* from the one it is in, if any */
+void crd_list_remove(struct crd_seq *s); /* from the one it is in, if any */
 
-/* Who goes first among equals of a tenant, and who is preempted last: by priority, then arrival. const void * for heaps. */
+/* Who goes first among equals of a tenant, and who is preempted last: by priority, then arrival.
+ * const void * for heaps. */
 bool crd_seq_before(const void *a, const void *b);
 
-static inline int32_t crd_seq_known(const struct crd_seq *s) { return s->group->n_prompt + s->n_gen; }
-static inline int32_t crd_seq_total(const struct crd_seq *s) { return s->group->n_prompt + s->n_sampled; }
+static inline int32_t crd_seq_known(const struct crd_seq *s)
+{
+    return s->group->n_prompt + s->n_gen;
+}
+static inline int32_t crd_seq_total(const struct crd_seq *s)
+{
+    return s->group->n_prompt + s->n_sampled;
+}
 static inline int32_t crd_seq_token(const struct crd_seq *s, int32_t pos)
 {
     return pos < s->group->n_prompt ? s->group->prompt[pos] : s->gen[pos - s->group->n_prompt];
 }
-static inline bool crd_seq_running(const struct crd_seq *s) { return s->state >= SEQ_PREFILL && s->state <= SEQ_PREEMPTING; }
+static inline bool crd_seq_running(const struct crd_seq *s)
+{
+    return s->state >= SEQ_PREFILL && s->state <= SEQ_PREEMPTING;
+}
 
-void crd_seq_move(struct crd_seq *s, enum crd_seq_state to);   /* asserts that the table allows it */
+void crd_seq_move(struct crd_seq *s, enum crd_seq_state to); /* asserts that the table allows it */
 void crd_seq_append(struct crd_seq *s, int32_t token);
 void crd_seq_add_blocks(struct crd_seq *s, int32_t n, const int32_t ids[]);
 /* Ids of the i-th full block. */

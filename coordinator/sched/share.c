@@ -1,12 +1,15 @@
 /* share.c: see share.h.
  *
- * When may a block be read by others? Steps run in order on every rank, so a later step may read whatever an earlier one wrote: a block is
- * published when the step that computes its last position has been sent, provided that all its token ids are known. Generated tokens are
- * inputs before their ids are known; their block is published when the result names them. A token past a stop is never an input of a step
- * that a rank really computes, so the last token of a finished sequence is left out by its caller.
+ * When may a block be read by others? Steps run in order on every rank, so a later step may read
+ * whatever an earlier one wrote: a block is published when the step that computes its last position
+ * has been sent, provided that all its token ids are known. Generated tokens are inputs before
+ * their ids are known; their block is published when the result names them. A token past a stop is
+ * never an input of a step that a rank really computes, so the last token of a finished sequence is
+ * left out by its caller.
  *
- * I1  the published blocks of a sequence are the first of its table and form a path of the tree; whoever refers to a block refers to all its
- *     ancestors. When an equal block was published by somebody else in the meantime, the sequence therefore publishes no more. */
+ * Invariant: the published blocks of a sequence are the first of its table and form a path of the
+ * tree; whoever refers to a block refers to all its ancestors. When an equal block was published by
+ * somebody else in the meantime, the sequence therefore publishes no more. */
 #include "coordinator/sched/share.h"
 
 #include <stdlib.h>
@@ -22,7 +25,8 @@ static int32_t find_nodes(struct crd_sched *s, struct crd_seq *q, int32_t most, 
     while (n < most) {
         int32_t tokens[LIMIT_BLOCK_TOKENS];
         crd_seq_block_ids(q, n, tokens);
-        parent = crd_prefix_find(&s->prefix, parent, q->group->salt, crd_seq_hash(q, &s->prefix, n), tokens);
+        parent = crd_prefix_find(&s->prefix, parent, q->group->salt, crd_seq_hash(q, &s->prefix, n),
+                                 tokens);
         if (parent == PREFIX_NONE) break;
         ids[n++] = parent;
     }
@@ -46,9 +50,11 @@ int32_t crd_share_find(struct crd_sched *s, struct crd_seq *q, int32_t ids[], in
 void crd_share_publish(struct crd_sched *s, struct crd_seq *q, int32_t n_tokens)
 {
     while (!q->unpublished && (q->n_published + 1) * LIMIT_BLOCK_TOKENS <= n_tokens) {
-        int32_t i = q->n_published, ids[LIMIT_BLOCK_TOKENS], parent = i ? q->blocks[i - 1] : PREFIX_NONE;
+        int32_t i = q->n_published, ids[LIMIT_BLOCK_TOKENS],
+                parent = i ? q->blocks[i - 1] : PREFIX_NONE;
         crd_seq_block_ids(q, i, ids);
-        if (crd_prefix_insert(&s->prefix, q->blocks[i], parent, q->group->salt, crd_seq_hash(q, &s->prefix, i), ids)) {
+        if (crd_prefix_insert(&s->prefix, q->blocks[i], parent, q->group->salt,
+                              crd_seq_hash(q, &s->prefix, i), ids)) {
             crd_blocks_cache(&s->blocks, q->blocks[i]);
             q->n_published++;
         } else {

@@ -2,6 +2,6 @@
 #ifndef TESTS_SCHED_BENCH_SCHED_H
 #define TESTS_SCHED_BENCH_SCHED_H
 
-int bench_sched(void);   /* prints; 0 */
+int bench_sched(void); /* prints; 0 */
 
 #endif

@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-uint64_t fake_state(uint64_t before, int32_t token) { return rng_at(before, (uint64_t)token, 1, 2); }
+uint64_t fake_state(uint64_t before, int32_t token)
+{
+    return rng_at(before, (uint64_t)token, 1, 2);
+}
 
 bool fake_stops(const struct sampling *p, int32_t token)
 {
@@ -14,7 +17,8 @@ bool fake_stops(const struct sampling *p, int32_t token)
     return false;
 }
 
-int32_t fake_next(uint64_t state, const struct sampling *p, int32_t n_generated, const int32_t *history, int32_t n_history)
+int32_t fake_next(uint64_t state, const struct sampling *p, int32_t n_generated,
+                  const int32_t *history, int32_t n_history)
 {
     uint64_t h = rng_at(state, p->seed, (uint64_t)p->choice, (uint64_t)n_generated);
     if (sampling_needs_history(p))
@@ -31,7 +35,8 @@ void fake_row(uint64_t state, int32_t pos, float row[FAKE_ROW])
     row[1] = (float)(state & 0xffff);
 }
 
-int32_t fake_alone(const struct gen_request *r, int32_t choice, int32_t *out, enum seq_finish *finish)
+int32_t fake_alone(const struct gen_request *r, int32_t choice, int32_t *out,
+                   enum seq_finish *finish)
 {
     struct sampling p = r->sampling;
     uint64_t state = 0;
@@ -44,8 +49,10 @@ int32_t fake_alone(const struct gen_request *r, int32_t choice, int32_t *out, en
         all[r->n_prompt + n] = token;
         out[n++] = token;
         state = fake_state(state, token);
-        if (fake_stops(&p, token)) *finish = FINISH_STOP;
-        else if (n == p.max_tokens) *finish = FINISH_LENGTH;
+        if (fake_stops(&p, token))
+            *finish = FINISH_STOP;
+        else if (n == p.max_tokens)
+            *finish = FINISH_LENGTH;
     }
     free(all);
     return n;

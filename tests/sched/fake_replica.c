@@ -1,5 +1,6 @@
-/* fake_replica.c: see fake_replica.h. A block remembers per position the token and the state of the model after it, so what a sequence
- * reads through its table can be compared with what its own tokens would have written. */
+/* fake_replica.c: see fake_replica.h. A block remembers per position the token and the state of the
+ * model after it, so what a sequence reads through its table can be compared with what its own
+ * tokens would have written. */
 #include "tests/sched/fake_replica.h"
 
 #include <setjmp.h>
@@ -10,7 +11,11 @@
 
 enum { T = LIMIT_BLOCK_TOKENS, GARBAGE = -7 };
 
-struct block { int32_t token[T]; uint64_t state[T]; uint64_t seq, step; };
+struct block {
+    int32_t token[T];
+    uint64_t state[T];
+    uint64_t seq, step;
+};
 
 struct slot {
     bool used, stopped;
@@ -20,7 +25,11 @@ struct slot {
     int32_t *table, *history, n_history;
 };
 
-struct reply { struct step_result r; struct arena a; struct reply *next; };
+struct reply {
+    struct step_result r;
+    struct arena a;
+    struct reply *next;
+};
 
 struct fake_replica {
     struct sched_conf conf;
@@ -85,12 +94,20 @@ static void start(struct fake_replica *f, const struct step_start *r)
 {
     struct slot *s = &f->slots[r->slot];
     assert_false(s->used);
-    *s = (struct slot){.used = true, .seq = r->seq_id, .sampling = r->sampling, .n_prompt = r->n_prompt,
-                       .n_generated = r->n_generated, .n_history = r->n_history, .table = s->table, .history = s->history};
+    *s = (struct slot){.used = true,
+                       .seq = r->seq_id,
+                       .sampling = r->sampling,
+                       .n_prompt = r->n_prompt,
+                       .n_generated = r->n_generated,
+                       .n_history = r->n_history,
+                       .table = s->table,
+                       .history = s->history};
     size_t n = (size_t)r->sampling.n_bias * sizeof *r->sampling.bias;
     s->sampling.bias = n ? memcpy(xmalloc(n), r->sampling.bias, n) : NULL;
-    if (sampling_needs_history(&r->sampling)) assert_int_equal(r->n_history, r->n_prompt + r->n_generated);
-    else assert_int_equal(r->n_history, 0);
+    if (sampling_needs_history(&r->sampling))
+        assert_int_equal(r->n_history, r->n_prompt + r->n_generated);
+    else
+        assert_int_equal(r->n_history, 0);
     if (r->n_history) memcpy(s->history, r->history, (size_t)r->n_history * sizeof *r->history);
 }
 
@@ -121,9 +138,10 @@ static void apply(struct fake_replica *f, const struct step_plan *p)
 
 /* ---- items ---- */
 
-/* A token only known to the ranks: allowed if far enough back in the pipeline and not yet known to the scheduler. */
-static int32_t resolve(const struct fake_replica *f, const struct step_plan *p, const struct slot *s, int32_t slot,
-                       const struct step_in *in)
+/* A token only known to the ranks: allowed if far enough back in the pipeline and not yet known to
+ * the scheduler. */
+static int32_t resolve(const struct fake_replica *f, const struct step_plan *p,
+                       const struct slot *s, int32_t slot, const struct step_in *in)
 {
     if (in->id >= 0) return in->id;
     assert_int_equal(in->ref_slot, slot);
@@ -146,11 +164,13 @@ static uint64_t read_kv(const struct fake_replica *f, const struct slot *s, int3
     return state;
 }
 
-static void name_blocks(struct fake_replica *f, const struct step_plan *p, const struct slot *s, int32_t from, int32_t end)
+static void name_blocks(struct fake_replica *f, const struct step_plan *p, const struct slot *s,
+                        int32_t from, int32_t end)
 {
     for (int32_t i = from / T; i <= (end - 1) / T; i++) {
         struct block *b = &f->blocks[s->table[i]];
-        if (b->seq != s->seq) assert_true(b->step <= f->delivered);   /* nobody else's step names it any more */
+        if (b->seq != s->seq)
+            assert_true(b->step <= f->delivered); /* nobody else's step names it any more */
     }
     for (int32_t i = 0; i <= (end - 1) / T; i++) {
         struct block *b = &f->blocks[s->table[i]];
@@ -168,13 +188,15 @@ static void sample(struct slot *s, const struct step_plan *p, uint64_t state, st
     s->sample_step = p->step;
     s->n_generated++;
     if (sampling_needs_history(&s->sampling)) s->history[s->n_history++] = token;
-    if (fake_stops(&s->sampling, token)) r->finish = FINISH_STOP;
-    else if (s->n_generated >= s->sampling.max_tokens) r->finish = FINISH_LENGTH;
+    if (fake_stops(&s->sampling, token))
+        r->finish = FINISH_STOP;
+    else if (s->n_generated >= s->sampling.max_tokens)
+        r->finish = FINISH_LENGTH;
     s->stopped = r->finish != FINISH_NONE;
 }
 
-static void compute(struct fake_replica *f, const struct step_plan *p, const struct step_item *it, struct arena *a,
-                    struct result_item *r)
+static void compute(struct fake_replica *f, const struct step_plan *p, const struct step_item *it,
+                    struct arena *a, struct result_item *r)
 {
     struct slot *s = &f->slots[it->slot];
     const bool rows = it->out & OUT_LOGITS;
@@ -192,14 +214,19 @@ static void compute(struct fake_replica *f, const struct step_plan *p, const str
         b->state[pos % T] = s->stopped ? ~state : state;
         if (rows) fake_row(state, pos, logits + i * FAKE_ROW);
     }
-    *r = (struct result_item){.slot = it->slot, .n_logit_rows = rows ? it->n_in : 0, .logits = logits};
+    *r = (struct result_item){
+        .slot = it->slot, .n_logit_rows = rows ? it->n_in : 0, .logits = logits};
     if ((it->out & OUT_SAMPLE) && !s->stopped) sample(s, p, state, r);
 }
 
-static void over_the_wire(const struct fake_replica *f, const struct step_plan *in, struct step_plan *out, struct arena *a)
+static void over_the_wire(const struct fake_replica *f, const struct step_plan *in,
+                          struct step_plan *out, struct arena *a)
 {
-    const struct step_bounds bounds = {.n_slots = f->conf.n_slots, .n_groups = 1, .n_blocks = f->conf.n_blocks,
-                                       .n_vocab = FAKE_VOCAB, .context = f->conf.context};
+    const struct step_bounds bounds = {.n_slots = f->conf.n_slots,
+                                       .n_groups = 1,
+                                       .n_blocks = f->conf.n_blocks,
+                                       .n_vocab = FAKE_VOCAB,
+                                       .context = f->conf.context};
     struct buf b = {0};
     step_plan_pack(in, &b);
     enum err e = step_plan_unpack(out, b.data, b.len, &bounds, a);
@@ -216,7 +243,8 @@ void fake_replica_send(struct fake_replica *f, const struct step_plan *plan)
     assert_int_equal(p.step, ++f->step);
     assert_true(step_plan_tokens(&p) <= f->conf.max_step_tokens && p.n_items > 0);
     apply(f, &p);
-    reply->r = (struct step_result){.epoch = p.epoch, .step = p.step, .n_vocab = FAKE_ROW, .n_items = p.n_items};
+    reply->r = (struct step_result){
+        .epoch = p.epoch, .step = p.step, .n_vocab = FAKE_ROW, .n_items = p.n_items};
     reply->r.items = arena_alloc(&reply->a, (size_t)p.n_items * sizeof *reply->r.items);
     int32_t n_rows = 0;
     for (int32_t i = 0; i < p.n_items; i++) {
@@ -241,4 +269,7 @@ const struct step_result *fake_replica_deliver(struct fake_replica *f)
     return &f->given->r;
 }
 
-int32_t fake_replica_in_flight(const struct fake_replica *f) { return f->n_in_flight; }
+int32_t fake_replica_in_flight(const struct fake_replica *f)
+{
+    return f->n_in_flight;
+}

@@ -1,6 +1,7 @@
-/* fake_replica.h: executes step plans exactly as the ranks would and refuses (by a failed cmocka assertion) what no rank may be asked:
- * slots reused without an end, tables with holes, blocks written while somebody else's step is in flight, KV that is not what the
- * sequence's tokens make it, references that are not allowed. Plans go over the real wire format. */
+/* fake_replica.h: executes step plans exactly as the ranks would and refuses (by a failed cmocka
+ * assertion) what no rank may be asked: slots reused without an end, tables with holes, blocks
+ * written while somebody else's step is in flight, KV that is not what the sequence's tokens make
+ * it, references that are not allowed. Plans go over the real wire format. */
 #ifndef TESTS_SCHED_FAKE_REPLICA_H
 #define TESTS_SCHED_FAKE_REPLICA_H
 

@@ -1,4 +1,5 @@
-/* Fairness in virtual time: what tenants get of a replica that is always full. A step costs 10 ms and 50 us per token. */
+/* Fairness in virtual time: what tenants get of a replica that is always full. A step costs 10 ms
+ * and 50 us per token. */
 #include "base/rng.h"
 #include "coordinator/sched/state.h"
 #include "tests/sched/fake_replica.h"
@@ -18,7 +19,7 @@ struct tenant {
     int32_t open, n_prompt, n_out;
     int64_t period_us, next_us;
     int32_t n_now;
-    uint64_t served;                 /* prompt and generated tokens */
+    uint64_t served; /* prompt and generated tokens */
     int64_t sent_us, worst_ttft_us;
     int32_t n_first;
 };
@@ -34,7 +35,10 @@ struct world {
 };
 
 /* A request's id tells its tenant. */
-static struct tenant *tenant_of(struct world *w, uint64_t request) { return &w->t[request % MAX_TENANTS]; }
+static struct tenant *tenant_of(struct world *w, uint64_t request)
+{
+    return &w->t[request % MAX_TENANTS];
+}
 
 static void on_event(void *user, const struct token_event *e)
 {
@@ -54,8 +58,14 @@ static void send_one(struct world *w, int32_t i)
     struct tenant *t = &w->t[i];
     int32_t prompt[MAX_PROMPT];
     uint64_t id = ++w->next_id * MAX_TENANTS + (uint64_t)i;
-    for (int32_t k = 0; k < t->n_prompt; k++) prompt[k] = (int32_t)(rng_at(id, (uint64_t)k, 0, 0) % FAKE_VOCAB);
-    struct gen_request r = {.id = id, .tenant = (uint64_t)i + 1, .weight = t->weight, .n_prompt = t->n_prompt, .prompt = prompt, .n = 1,
+    for (int32_t k = 0; k < t->n_prompt; k++)
+        prompt[k] = (int32_t)(rng_at(id, (uint64_t)k, 0, 0) % FAKE_VOCAB);
+    struct gen_request r = {.id = id,
+                            .tenant = (uint64_t)i + 1,
+                            .weight = t->weight,
+                            .n_prompt = t->n_prompt,
+                            .prompt = prompt,
+                            .n = 1,
                             .sampling = sampling_default()};
     r.sampling.max_tokens = t->n_out;
     r.sampling.seed = id;
@@ -87,15 +97,24 @@ static void turn(struct world *w, int32_t n_steps)
         }
         arena_free(&a);
         w->now += 10000 + 50 * tokens;
-        if (crd_sched_on_result(w->s, fake_replica_deliver(w->f), w->now)) fail_msg("%s", err_text());
+        if (crd_sched_on_result(w->s, fake_replica_deliver(w->f), w->now))
+            fail_msg("%s", err_text());
     }
 }
 
 static struct world *setup(int32_t n_tenants)
 {
     struct world *w = xcalloc(1, sizeof *w);
-    w->conf = (struct sched_conf){.epoch = 1, .n_blocks = 400, .n_slots = 16, .n_stages = 1, .depth = 2, .max_step_tokens = 128,
-                                  .context = 1024, .max_waiting = 1000, .prefix_cache = true, .prefix_key = {3, 4}};
+    w->conf = (struct sched_conf){.epoch = 1,
+                                  .n_blocks = 400,
+                                  .n_slots = 16,
+                                  .n_stages = 1,
+                                  .depth = 2,
+                                  .max_step_tokens = 128,
+                                  .context = 1024,
+                                  .max_waiting = 1000,
+                                  .prefix_cache = true,
+                                  .prefix_key = {3, 4}};
     w->s = crd_sched_open(&w->conf, on_event, w);
     w->f = fake_replica_open(&w->conf);
     w->n_tenants = n_tenants;
@@ -124,16 +143,20 @@ static void one_light_tenant_is_served_promptly_beside_32_heavy_ones(void **stat
     struct world *w = setup(33);
     double shares[32];
     for (int32_t i = 0; i < 32; i++)
-        w->t[i] = (struct tenant){.weight = 1, .open = 8, .n_prompt = 40 + 10 * (i % 8), .n_out = 20 + 8 * (i % 5)};
+        w->t[i] = (struct tenant){
+            .weight = 1, .open = 8, .n_prompt = 40 + 10 * (i % 8), .n_out = 20 + 8 * (i % 5)};
     w->t[32] = (struct tenant){.weight = 1, .n_prompt = 32, .n_out = 8, .period_us = 2000000};
     turn(w, 12000);
     for (int32_t i = 0; i < 32; i++) shares[i] = (double)w->t[i].served;
     double index = jain(shares, 32);
-    print_message("Jain's index of 32 heavy tenants: %.4f; worst TTFT of the light one: %.2f s over %d requests; of a heavy one: %.2f s\n",
-                  index, (double)w->t[32].worst_ttft_us / 1e6, w->t[32].n_first, (double)w->t[0].worst_ttft_us / 1e6);
+    print_message("Jain's index of 32 heavy tenants: %.4f; worst TTFT of the light one: %.2f s "
+                  "over %d requests; of a heavy one: %.2f s\n",
+                  index, (double)w->t[32].worst_ttft_us / 1e6, w->t[32].n_first,
+                  (double)w->t[0].worst_ttft_us / 1e6);
     assert_true(index >= 0.95);
     assert_true(w->t[32].n_first > 50);
-    /* When every slot is taken it waits for the first to come free: at most one whole answer of 52 tokens in the fullest of steps. */
+    /* When every slot is taken it waits for the first to come free: at most one whole answer of 52
+     * tokens in the fullest of steps. */
     assert_true(w->t[32].worst_ttft_us <= 53 * (10000 + 50 * 128));
     teardown(w);
 }
@@ -142,7 +165,9 @@ static void shares_follow_the_weights(void **state)
 {
     (void)state;
     struct world *w = setup(3);
-    for (int32_t i = 0; i < 3; i++) w->t[i] = (struct tenant){.weight = (float)(1 << i), .open = 20, .n_prompt = 60, .n_out = 30};
+    for (int32_t i = 0; i < 3; i++)
+        w->t[i] =
+            (struct tenant){.weight = (float)(1 << i), .open = 20, .n_prompt = 60, .n_out = 30};
     turn(w, 8000);
     double a = (double)w->t[0].served, b = (double)w->t[1].served, c = (double)w->t[2].served;
     print_message("weights 1 : 2 : 4 were served 1 : %.2f : %.2f\n", b / a, c / a);
@@ -158,7 +183,8 @@ static void a_flood_of_short_prompts_does_not_starve_a_long_one(void **state)
     w->t[0] = (struct tenant){.weight = 1, .open = 200, .n_prompt = 20, .n_out = 10};
     w->t[1] = (struct tenant){.weight = 1, .n_prompt = 400, .n_out = 10, .period_us = 1000000};
     turn(w, 3000);
-    print_message("worst TTFT of a 400-token prompt beside 200 short ones: %.2f s\n", (double)w->t[1].worst_ttft_us / 1e6);
+    print_message("worst TTFT of a 400-token prompt beside 200 short ones: %.2f s\n",
+                  (double)w->t[1].worst_ttft_us / 1e6);
     assert_true(w->t[1].n_first > 20);
     assert_true(w->t[1].worst_ttft_us < 1000000);
     teardown(w);

@@ -53,7 +53,7 @@ static void blocks_are_evicted_in_the_order_they_were_dropped(void **state)
     assert_int_equal(crd_blocks_take(&b, 4, ids), OK);
     for (int32_t i = 0; i < 4; i++) crd_blocks_cache(&b, ids[i]);
     crd_blocks_drop(&b, 1, &ids[2]);
-    crd_blocks_drop(&b, 2, &ids[0]);        /* the last of the array goes first */
+    crd_blocks_drop(&b, 2, &ids[0]); /* the last of the array goes first */
     assert_int_equal(crd_blocks_take(&b, 2, more), OK);
     assert_int_equal(n_evicted, 2);
     assert_int_equal(evicted[0], ids[2]);
@@ -98,7 +98,8 @@ static void prefix_hit_is_confirmed_by_ids(void **state)
     struct crd_prefix_hash h = crd_prefix_chain(crd_prefix_root(&p, 0), a);
     assert_true(crd_prefix_insert(&p, 3, PREFIX_NONE, 0, h, a));
     assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, a), 3);
-    assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, b), PREFIX_NONE);   /* as if the hash had collided */
+    assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, b),
+                     PREFIX_NONE); /* as if the hash had collided */
     assert_int_equal(crd_prefix_find(&p, 3, 0, h, a), PREFIX_NONE);
     assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 1, h, a), PREFIX_NONE);
     crd_prefix_close(&p);
@@ -130,8 +131,11 @@ static void prefix_hash_depends_on_key_salt_and_everything_before(void **state)
     fill(b, 1);
     crd_prefix_open(&p, 4, KEY);
     crd_prefix_open(&q, 4, other);
-    struct crd_prefix_hash h[] = {crd_prefix_root(&p, 0), crd_prefix_root(&p, 1), crd_prefix_root(&q, 0),
-                                  crd_prefix_chain(crd_prefix_root(&p, 0), a), crd_prefix_chain(crd_prefix_root(&p, 0), b),
+    struct crd_prefix_hash h[] = {crd_prefix_root(&p, 0),
+                                  crd_prefix_root(&p, 1),
+                                  crd_prefix_root(&q, 0),
+                                  crd_prefix_chain(crd_prefix_root(&p, 0), a),
+                                  crd_prefix_chain(crd_prefix_root(&p, 0), b),
                                   crd_prefix_chain(crd_prefix_chain(crd_prefix_root(&p, 0), a), a),
                                   crd_prefix_chain(crd_prefix_chain(crd_prefix_root(&p, 0), b), a)};
     for (size_t i = 0; i < COUNT_OF(h); i++)
@@ -152,14 +156,21 @@ static void prefix_survives_crowded_buckets(void **state)
         assert_true(crd_prefix_insert(&p, i, PREFIX_NONE, 0, same, ids[i]));
     }
     for (int32_t i = 0; i < 64; i += 2) crd_prefix_forget(&p, i);
-    for (int32_t i = 0; i < 64; i++) assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, same, ids[i]), i % 2 ? i : PREFIX_NONE);
+    for (int32_t i = 0; i < 64; i++)
+        assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, same, ids[i]),
+                         i % 2 ? i : PREFIX_NONE);
     crd_prefix_close(&p);
 }
 
 /* ---- heap ---- */
 
-struct thing { int32_t key, at; };
-static bool lower(const void *a, const void *b) { return ((const struct thing *)a)->key < ((const struct thing *)b)->key; }
+struct thing {
+    int32_t key, at;
+};
+static bool lower(const void *a, const void *b)
+{
+    return ((const struct thing *)a)->key < ((const struct thing *)b)->key;
+}
 
 static void heap_gives_the_first_whatever_moves_or_leaves(void **state)
 {
@@ -170,11 +181,15 @@ static void heap_gives_the_first_whatever_moves_or_leaves(void **state)
     for (uint64_t k = 0; k < 20000; k++) {
         struct thing *t = &things[rng_at(5, k, 0, 0) % 200];
         t->key = (int32_t)(rng_at(5, k, 1, 0) % 1000);
-        if (t->at < 0) crd_heap_push(&h, t);
-        else if (rng_at(5, k, 2, 0) % 2) crd_heap_remove(&h, t);
-        else crd_heap_moved(&h, t);
+        if (t->at < 0)
+            crd_heap_push(&h, t);
+        else if (rng_at(5, k, 2, 0) % 2)
+            crd_heap_remove(&h, t);
+        else
+            crd_heap_moved(&h, t);
         const struct thing *first = crd_heap_top(&h);
-        for (int32_t i = 0; i < 200; i++) assert_true(things[i].at < 0 || first->key <= things[i].key);
+        for (int32_t i = 0; i < 200; i++)
+            assert_true(things[i].at < 0 || first->key <= things[i].key);
     }
     while (h.n) crd_heap_remove(&h, crd_heap_top(&h));
     assert_int_equal(h.cap, 16);
@@ -185,7 +200,8 @@ static void heap_gives_the_first_whatever_moves_or_leaves(void **state)
 
 static struct crd_group group_of_priority_0;
 
-static struct crd_tenant *one_waits(struct crd_fair *f, struct crd_seq *s, uint64_t id, float weight)
+static struct crd_tenant *one_waits(struct crd_fair *f, struct crd_seq *s, uint64_t id,
+                                    float weight)
 {
     static uint64_t next = 1;
     struct crd_tenant *t = crd_fair_join(f, id, weight);
@@ -201,7 +217,7 @@ static void fair_the_least_served_is_first_and_weight_divides(void **state)
     struct crd_seq a, b;
     crd_fair_open(&f);
     struct crd_tenant *light = one_waits(&f, &a, 1, 1), *heavy = one_waits(&f, &b, 2, 4);
-    assert_ptr_equal(crd_fair_first(&f), &a);   /* arrival breaks the tie */
+    assert_ptr_equal(crd_fair_first(&f), &a); /* arrival breaks the tie */
     crd_fair_charge(&f, light, 100);
     assert_ptr_equal(crd_fair_first(&f), &b);
     crd_fair_charge(&f, heavy, 399);
@@ -237,11 +253,11 @@ static void fair_idling_saves_no_credit_and_forgives_no_debt(void **state)
     crd_fair_leave(&f, t1);
     crd_fair_charge(&f, t2, 300);
     t1 = one_waits(&f, &a, 1, 1);
-    assert_true(t1->served == 1000);    /* a debt is remembered while the others are behind */
+    assert_true(t1->served == 1000); /* a debt is remembered while the others are behind */
     crd_fair_unwait(&f, t1, &a);
     crd_fair_leave(&f, t1);
     crd_fair_charge(&f, t2, 5000);
-    assert_int_equal(f.n_tenants, 1);   /* and forgotten when they have caught up */
+    assert_int_equal(f.n_tenants, 1); /* and forgotten when they have caught up */
     t1 = one_waits(&f, &a, 1, 1);
     assert_true(t1->served == 5300);
     crd_fair_close(&f);

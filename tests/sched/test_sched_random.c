@@ -1,5 +1,6 @@
-/* Random workloads in virtual time: whatever the pool, the budget, the pipeline, the cancels and the restarts, every request comes to what
- * it would come to alone. Invariants are checked after every call. Seeds are printed; `test_sched_random SEED` runs one. */
+/* Random workloads in virtual time: whatever the pool, the budget, the pipeline, the cancels and
+ * the restarts, every request comes to what it would come to alone. Invariants are checked after
+ * every call. Seeds are printed; `test_sched_random SEED` runs one. */
 #include "base/rng.h"
 #include "coordinator/sched/state.h"
 #include "tests/sched/bench_sched.h"
@@ -38,19 +39,24 @@ struct world {
     struct request requests[MAX_REQUESTS];
     int32_t n_requests, n_arrived;
     int64_t now;
-    bool crowded;            /* short prompts, long answers, a small pool: constant preemption */
-    int32_t most_blocks;     /* requests are drawn to fit */
-    bool shrunk, failed;     /* a smaller replica came: length and NO_BLOCKS are allowed; everything was failed */
+    bool crowded;        /* short prompts, long answers, a small pool: constant preemption */
+    int32_t most_blocks; /* requests are drawn to fit */
+    bool shrunk, failed; /* a smaller replica came: length and NO_BLOCKS are allowed; everything was
+                            failed */
     uint64_t n_cancelled, n_done;
 };
 
-static uint64_t totals[8];   /* steps, preemptions, restarts, cancels, prefix hits, done, lengths, no_blocks */
+static uint64_t
+    totals[8]; /* steps, preemptions, restarts, cancels, prefix hits, done, lengths, no_blocks */
 
 static int32_t draw(struct world *w, int32_t lo, int32_t hi)
 {
     return lo + (int32_t)(rng_at(w->seed, ++w->draws, 7, 7) % (uint64_t)(hi - lo + 1));
 }
-static bool chance(struct world *w, int32_t percent) { return draw(w, 1, 100) <= percent; }
+static bool chance(struct world *w, int32_t percent)
+{
+    return draw(w, 1, 100) <= percent;
+}
 
 /* ---- what comes out ---- */
 
@@ -62,7 +68,8 @@ static void on_rows(const struct request *q, struct choice *c, const struct toke
         float row[FAKE_ROW];
         int32_t pos = prompt ? c->rows : r->n_prompt - 1 + c->n_got;
         uint64_t state = 0;
-        for (int32_t k = 0; k <= pos; k++) state = fake_state(state, k < r->n_prompt ? q->prompt[k] : c->want[k - r->n_prompt]);
+        for (int32_t k = 0; k <= pos; k++)
+            state = fake_state(state, k < r->n_prompt ? q->prompt[k] : c->want[k - r->n_prompt]);
         fake_row(state, pos, row);
         assert_memory_equal(row, e->logits + i * FAKE_ROW, sizeof row);
         c->rows++;
@@ -73,23 +80,30 @@ static void check_rows(const struct request *q, int32_t choice)
 {
     const struct gen_request *r = &q->r;
     const struct choice *c = &q->choices[choice];
-    int32_t want = (r->prompt_logits && !choice ? r->n_prompt : 0) + (r->sample_logits ? c->n_got : 0);
+    int32_t want =
+        (r->prompt_logits && !choice ? r->n_prompt : 0) + (r->sample_logits ? c->n_got : 0);
     if (r->sample_logits && r->prompt_logits && !choice) want--;
     assert_int_equal(c->rows, want);
 }
 
-static void on_finish(struct world *w, const struct request *q, struct choice *c, const struct token_event *e)
+static void on_finish(struct world *w, const struct request *q, struct choice *c,
+                      const struct token_event *e)
 {
     assert_int_equal(e->n_prompt, q->r.n_prompt);
     assert_int_equal(e->n_generated, c->n_got);
     assert_true(e->queued_us >= 0 && e->prefill_us >= 0 && e->decode_us >= 0);
-    assert_true(e->n_cached >= 0 && e->n_cached < q->r.n_prompt && e->n_cached % LIMIT_BLOCK_TOKENS == 0);
+    assert_true(e->n_cached >= 0 && e->n_cached < q->r.n_prompt &&
+                e->n_cached % LIMIT_BLOCK_TOKENS == 0);
     if (!w->conf.prefix_cache || q->r.prompt_logits) assert_int_equal(e->n_cached, 0);
     assert_non_null(e->text);
-    if (e->err == ERR_CANCELLED) assert_true(q->cancelled);
-    else if (e->err == ERR_UNAVAILABLE) assert_true(w->failed);
-    else if (e->err == ERR_NO_BLOCKS) assert_true(w->shrunk);
-    else if (w->shrunk && e->finish == FINISH_LENGTH) assert_true(c->n_got <= c->n_want);
+    if (e->err == ERR_CANCELLED)
+        assert_true(q->cancelled);
+    else if (e->err == ERR_UNAVAILABLE)
+        assert_true(w->failed);
+    else if (e->err == ERR_NO_BLOCKS)
+        assert_true(w->shrunk);
+    else if (w->shrunk && e->finish == FINISH_LENGTH)
+        assert_true(c->n_got <= c->n_want);
     else {
         assert_int_equal(e->err, OK);
         assert_int_equal(e->finish, c->finish);
@@ -143,9 +157,14 @@ static void draw_request(struct world *w, int32_t i)
 {
     struct request *q = &w->requests[i];
     struct gen_request *r = &q->r;
-    *r = (struct gen_request){.id = (uint64_t)i + 1, .tenant = (uint64_t)draw(w, 0, 3), .weight = (float)draw(w, 1, 3),
-                              .priority = chance(w, 20) ? draw(w, -1, 1) : 0, .n = chance(w, 25) ? draw(w, 2, MAX_CHOICES) : 1,
-                              .cache_salt = chance(w, 15), .prompt_logits = chance(w, 12), .sample_logits = chance(w, 12)};
+    *r = (struct gen_request){.id = (uint64_t)i + 1,
+                              .tenant = (uint64_t)draw(w, 0, 3),
+                              .weight = (float)draw(w, 1, 3),
+                              .priority = chance(w, 20) ? draw(w, -1, 1) : 0,
+                              .n = chance(w, 25) ? draw(w, 2, MAX_CHOICES) : 1,
+                              .cache_salt = chance(w, 15),
+                              .prompt_logits = chance(w, 12),
+                              .sample_logits = chance(w, 12)};
     draw_sampling(w, q, &r->sampling);
     int32_t room = MIN(w->conf.context, w->conf.n_blocks * LIMIT_BLOCK_TOKENS);
     r->sampling.max_tokens = MIN(r->sampling.max_tokens, room - 1);
@@ -154,25 +173,36 @@ static void draw_request(struct world *w, int32_t i)
     r->n_prompt = draw(w, 1, MIN(room - r->sampling.max_tokens, longest));
     int32_t common = draw(w, 0, r->n_prompt), stem = draw(w, 0, 2);
     for (int32_t k = 0; k < r->n_prompt; k++)
-        q->prompt[k] = k < common ? (int32_t)(rng_at(99, (uint64_t)stem, (uint64_t)k, 0) % FAKE_VOCAB) : draw(w, 0, FAKE_VOCAB - 1);
-    if (i && !w->crowded && chance(w, 30)) {   /* the conversation goes on: an earlier prompt and its answer */
+        q->prompt[k] = k < common
+                           ? (int32_t)(rng_at(99, (uint64_t)stem, (uint64_t)k, 0) % FAKE_VOCAB)
+                           : draw(w, 0, FAKE_VOCAB - 1);
+    if (i && !w->crowded &&
+        chance(w, 30)) { /* the conversation goes on: an earlier prompt and its answer */
         const struct request *old = &w->requests[draw(w, 0, i - 1)];
         int32_t n = MIN(old->r.n_prompt + old->choices[0].n_want, room - r->sampling.max_tokens);
-        for (int32_t k = 0; k < n; k++) q->prompt[k] = k < old->r.n_prompt ? old->prompt[k] : old->choices[0].want[k - old->r.n_prompt];
+        for (int32_t k = 0; k < n; k++)
+            q->prompt[k] =
+                k < old->r.n_prompt ? old->prompt[k] : old->choices[0].want[k - old->r.n_prompt];
         const int32_t more = draw(w, 0, 20);
         r->n_prompt = MIN(n + more, room - r->sampling.max_tokens);
     }
     r->prompt = q->prompt;
-    for (int32_t c = 0; c < r->n; c++) q->choices[c].n_want = fake_alone(r, c, q->choices[c].want, &q->choices[c].finish);
+    for (int32_t c = 0; c < r->n; c++)
+        q->choices[c].n_want = fake_alone(r, c, q->choices[c].want, &q->choices[c].finish);
     q->arrives = i ? w->requests[i - 1].arrives + (chance(w, 50) ? 0 : draw(w, 0, 40)) : 0;
 }
 
 static struct sched_conf draw_conf(struct world *w, int32_t max_waiting)
 {
-    struct sched_conf c = {.epoch = w->conf.epoch + 1, .n_slots = draw(w, 1, 12), .n_stages = draw(w, 1, 3),
-                           .max_step_tokens = chance(w, 30) ? draw(w, 1, 4) : draw(w, 1, 64), .context = MAX_LEN,
-                           .max_waiting = max_waiting, .prefix_cache = chance(w, 70),
-                           .prefix_key = {rng_at(w->seed, 1, 0, w->draws), 2}, .n_blocks = chance(w, 70) ? draw(w, 3, 14) : draw(w, 12, 64),
+    struct sched_conf c = {.epoch = w->conf.epoch + 1,
+                           .n_slots = draw(w, 1, 12),
+                           .n_stages = draw(w, 1, 3),
+                           .max_step_tokens = chance(w, 30) ? draw(w, 1, 4) : draw(w, 1, 64),
+                           .context = MAX_LEN,
+                           .max_waiting = max_waiting,
+                           .prefix_cache = chance(w, 70),
+                           .prefix_key = {rng_at(w->seed, 1, 0, w->draws), 2},
+                           .n_blocks = chance(w, 70) ? draw(w, 3, 14) : draw(w, 12, 64),
                            .max_logit_rows = chance(w, 30) ? draw(w, 1, 9) : 0};
     c.depth = draw(w, chance(w, 10) ? 1 : c.n_stages + 1, 6);
     return c;
@@ -194,7 +224,8 @@ static void cancel_one(struct world *w)
     struct request *q = &w->requests[draw(w, 0, w->n_requests - 1)];
     q->cancelled = q->submitted;
     crd_sched_cancel(w->s, q->submitted ? q->r.id : 12345, w->now);
-    for (int32_t c = 0; c < q->r.n; c++) assert_true(!q->cancelled || q->refused || q->choices[c].done);
+    for (int32_t c = 0; c < q->r.n; c++)
+        assert_true(!q->cancelled || q->refused || q->choices[c].done);
     totals[3]++;
 }
 
@@ -257,7 +288,8 @@ static void run(struct world *w)
     while (w->n_arrived < w->n_requests || !crd_sched_idle(w->s)) {
         bool moved = false;
         w->now++;
-        while (w->n_arrived < w->n_requests && w->requests[w->n_arrived].arrives <= w->now) submit(w), moved = true;
+        while (w->n_arrived < w->n_requests && w->requests[w->n_arrived].arrives <= w->now)
+            submit(w), moved = true;
         if (rate) disturb(w, rate);
         while (step(w)) {
             moved = true;
@@ -280,7 +312,8 @@ static void check_end(struct world *w)
     assert_int_equal(w->s->blocks.n_free + st.n_blocks_cached, w->conf.n_blocks);
     assert_null(w->s->groups);
     for (int32_t i = 0; i < w->n_requests; i++)
-        for (int32_t c = 0; c < w->requests[i].r.n; c++) assert_true(w->requests[i].refused || w->requests[i].choices[c].done);
+        for (int32_t c = 0; c < w->requests[i].r.n; c++)
+            assert_true(w->requests[i].refused || w->requests[i].choices[c].done);
     totals[0] += st.n_steps;
     totals[1] += st.n_preemptions;
     totals[4] += st.prefix_hits;
@@ -314,7 +347,9 @@ static uint64_t first_seed = 1, n_worlds = 1500, seed_now;
 static int tell_seed(void **state)
 {
     (void)state;
-    if (seed_now) fprintf(stderr, "failed at seed %llu: run test_sched_random %llu\n", (unsigned long long)seed_now, (unsigned long long)seed_now);
+    if (seed_now)
+        fprintf(stderr, "failed at seed %llu: run test_sched_random %llu\n",
+                (unsigned long long)seed_now, (unsigned long long)seed_now);
     return 0;
 }
 static void on_abort(int sig)
@@ -326,24 +361,30 @@ static void on_abort(int sig)
 static void every_request_comes_to_what_it_would_alone(void **state)
 {
     (void)state;
-    print_message("%llu worlds from seed %llu on\n", (unsigned long long)n_worlds, (unsigned long long)first_seed);
+    print_message("%llu worlds from seed %llu on\n", (unsigned long long)n_worlds,
+                  (unsigned long long)first_seed);
     for (uint64_t seed = first_seed; seed < first_seed + n_worlds; seed++) {
         seed_now = seed;
         one_world(seed);
     }
     seed_now = 0;
-    print_message("%llu steps, %llu preemptions, %llu restarts, %llu cancels, %llu tokens from the prefix cache, %llu finishes, "
+    print_message("%llu steps, %llu preemptions, %llu restarts, %llu cancels, %llu tokens from the "
+                  "prefix cache, %llu finishes, "
                   "%llu by length, %llu without blocks\n",
-                  (unsigned long long)totals[0], (unsigned long long)totals[1], (unsigned long long)totals[2],
-                  (unsigned long long)totals[3], (unsigned long long)totals[4], (unsigned long long)totals[5],
+                  (unsigned long long)totals[0], (unsigned long long)totals[1],
+                  (unsigned long long)totals[2], (unsigned long long)totals[3],
+                  (unsigned long long)totals[4], (unsigned long long)totals[5],
                   (unsigned long long)totals[6], (unsigned long long)totals[7]);
 }
 
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "--bench")) return bench_sched();
-    if (argc > 1) first_seed = strtoull(argv[1], NULL, 10), n_worlds = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    if (argc > 1)
+        first_seed = strtoull(argv[1], NULL, 10),
+        n_worlds = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     signal(SIGABRT, on_abort);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_request_comes_to_what_it_would_alone)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_request_comes_to_what_it_would_alone)};
     return cmocka_run_group_tests(tests, NULL, tell_seed);
 }

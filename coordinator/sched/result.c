@@ -1,0 +1,131 @@
+/* result.c: see result.h. A result is checked whole before anything is taken from it. */
+#include "coordinator/sched/result.h"
+#include "coordinator/sched/preempt.h"
+#include "coordinator/sched/request.h"
+#include "coordinator/sched/share.h"
+
+#include <inttypes.h>
+
+static enum err check_item(const struct step_result *r, const struct crd_step_item *want,
+                           const struct result_item *got)
+{
+    const bool alive = want->seq->state != SEQ_DRAINING, sample = want->out & OUT_SAMPLE;
+    if (got->slot != want->slot)
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "the result of step %" PRIu64 " names slot %" PRId32
+                         " where the plan had slot %" PRId32,
+                         r->step, got->slot, want->slot);
+    if (!alive) return OK; /* nobody reads it */
+    if (got->n_tokens != (sample ? 1 : 0) || (sample && got->tokens[0].id < 0))
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "the result of step %" PRIu64 " has %" PRId32 " tokens for slot %" PRId32
+                         ", which runs: %d needed",
+                         r->step, got->n_tokens, got->slot, sample ? 1 : 0);
+    if ((want->out & OUT_LOGITS) &&
+        (got->n_logit_rows != want->n_in || !got->logits || r->n_vocab < 1))
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "the result of step %" PRIu64 " has %" PRId32 " rows of %" PRId32
+                         " logits for slot %" PRId32 ", %" PRId32 " rows needed",
+                         r->step, got->n_logit_rows, r->n_vocab, got->slot, want->n_in);
+    return OK;
+}
+
+static enum err check_result(const struct crd_sched *s, const struct step_result *r)
+{
+    enum err rc = OK;
+    const struct crd_step_rec *rec = &s->recs[s->first_rec];
+    if (!s->n_in_flight || r->epoch != s->conf.epoch || r->step != rec->step)
+        TRY(err_raise(ERR_LINK_PROTOCOL,
+                      "a result of step %" PRIu64 " in epoch %" PRIu32 "; needed: step %" PRIu64
+                      " in epoch %" PRIu32 ", %" PRId32 " steps are in flight",
+                      r->step, r->epoch, s->retired + 1, s->conf.epoch, s->n_in_flight));
+    if (r->n_items != rec->n)
+        TRY(err_raise(ERR_LINK_PROTOCOL,
+                      "the result of step %" PRIu64 " has %" PRId32 " items, the plan had %" PRId32,
+                      r->step, r->n_items, rec->n));
+    for (int32_t i = 0; i < rec->n; i++) TRY(check_item(r, &rec->items[i], &r->items[i]));
+out:
+    return rc;
+}
+
+static void send_rows(struct crd_sched *s, const struct crd_seq *q, int32_t n, const float *logits)
+{
+    struct token_event e = {.kind = EVENT_LOGITS,
+                            .request = q->group->request,
+                            .choice = q->choice,
+                            .n_rows = n,
+                            .logits = logits};
+    s->on_event(s->user, &e);
+}
+
+/* Prompt rows that have not been delivered before, then the row a token was sampled from unless it
+ * was among them. */
+static void take_rows(struct crd_sched *s, const struct crd_step_item *it,
+                      const struct result_item *got, int32_t n_vocab)
+{
+    struct crd_seq *q = it->seq;
+    const struct crd_group *g = q->group;
+    const int32_t end = it->pos + it->n_in;
+    int32_t delivered = 0;
+    if (g->prompt_logits && !q->choice) {
+        int32_t from = MAX(it->pos, q->rows_sent), to = MIN(end, g->n_prompt);
+        if (from < to) {
+            send_rows(s, q, to - from, got->logits + (int64_t)(from - it->pos) * n_vocab);
+            q->rows_sent = delivered = to;
+        }
+    }
+    if (g->sample_logits && (it->out & OUT_SAMPLE) && delivered < end)
+        send_rows(s, q, 1, got->logits + (int64_t)(it->n_in - 1) * n_vocab);
+}
+
+static void take_token(struct crd_sched *s, struct crd_seq *q, const struct result_item *got)
+{
+    const struct crd_group *g = q->group;
+    crd_seq_append(q, got->tokens[0].id);
+    q->last_us = s->now_us;
+    if (q->n_gen == 1) q->first_us = s->now_us;
+    s->stats.generated_tokens++;
+    struct token_event e = {
+        .kind = EVENT_TOKEN, .request = g->request, .choice = q->choice, .token = &got->tokens[0]};
+    s->on_event(s->user, &e);
+    if (got->finish != FINISH_NONE)
+        crd_request_finish(s, q, got->finish, OK, "");
+    else if (q->n_gen == g->sampling.max_tokens)
+        crd_request_finish(s, q, FINISH_LENGTH, OK, "");
+    else
+        crd_share_publish(s, q, MIN(crd_seq_known(q), q->n_computed));
+}
+
+/* The step is over: whoever was only waiting for it goes. */
+static void retire(struct crd_sched *s, const struct crd_step_rec *rec)
+{
+    s->retired = rec->step;
+    s->n_in_flight--;
+    s->first_rec = (s->first_rec + 1) % s->conf.depth;
+    for (int32_t i = 0; i < rec->n; i++) {
+        struct crd_seq *q = rec->items[i].seq;
+        if (q->last_step != rec->step) continue;
+        if (q->state == SEQ_DRAINING) {
+            crd_request_drop_blocks(s, q);
+            crd_request_gone(s, q);
+        } else if (q->state == SEQ_LAST || q->state == SEQ_PREEMPTING) {
+            crd_preempt_settle(s, q);
+        }
+    }
+}
+
+enum err crd_result_take(struct crd_sched *s, const struct step_result *r)
+{
+    enum err rc;
+    TRY(check_result(s, r));
+    const struct crd_step_rec *rec = &s->recs[s->first_rec];
+    for (int32_t i = 0; i < rec->n; i++) {
+        const struct crd_step_item *it = &rec->items[i];
+        if (it->seq->state == SEQ_DRAINING) continue;
+        if (it->out & OUT_LOGITS) take_rows(s, it, &r->items[i], r->n_vocab);
+        if (it->out & OUT_SAMPLE) take_token(s, it->seq, &r->items[i]);
+    }
+    retire(s, rec);
+out:
+    return rc;
+}
