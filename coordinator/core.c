@@ -114,8 +114,10 @@ static void service_metrics(void *self, struct buf *out)
     buf_printf(out, "# HELP tessera:kv_blocks KV blocks of the pool by use.\n# TYPE tessera:kv_blocks gauge\n"
                     "tessera:kv_blocks{state=\"all\"} %d\ntessera:kv_blocks{state=\"used\"} %d\ntessera:kv_blocks{state=\"cached\"} %d\n",
                s.sched.n_blocks, s.sched.n_blocks_used, s.sched.n_blocks_cached);
-    buf_printf(out, "# HELP tessera:steps_total Steps planned.\n# TYPE tessera:steps_total counter\ntessera:steps_total %llu\n",
-               (unsigned long long)s.sched.n_steps);
+    buf_printf(out, "# HELP tessera:steps_total Steps answered.\n# TYPE tessera:steps_total counter\ntessera:steps_total %llu\n"
+                    "# HELP tessera:step_compute_seconds_total Seconds in these steps on the rank that answers.\n"
+                    "# TYPE tessera:step_compute_seconds_total counter\ntessera:step_compute_seconds_total %.6f\n",
+               (unsigned long long)s.n_results, s.compute_seconds);
 }
 
 static const struct crd_service_ops service_ops = {service_submit, service_cancel, service_status, service_health, service_metrics};

@@ -264,6 +264,12 @@ static void on_result(struct crd_replica *r, const struct control_msg *m)
     if (!e && res.epoch != r->epoch) e = ERR_STALE_EPOCH;
     if (!e) e = crd_sched_on_result(r->sched, &res, clock_us());
     if (e && e != ERR_STALE_EPOCH) lose(r, e, err_text());
+    if (!e) {
+        pthread_mutex_lock(&r->lock);
+        r->status.n_results++;
+        r->status.compute_seconds += res.compute_us / 1e6;
+        pthread_mutex_unlock(&r->lock);
+    }
     arena_free(&a);
 }
 
@@ -371,7 +377,10 @@ static void on_command(struct crd_replica *r, struct command *c)
     case CMD_CANCEL:
         if (r->sched) crd_sched_cancel(r->sched, c->id, clock_us());
         break;
-    case CMD_DRAIN: r->draining = true; break;
+    case CMD_DRAIN:
+        r->draining = true;
+        send_all(r, &(struct control_msg){.type = MSG_DRAIN}); /* no new sequences will come */
+        break;
     case CMD_STOP: stop(r, c); break;
     }
     free_command(c);

@@ -64,6 +64,8 @@ struct replica_status {
     int32_t n_ranks, n_joined, n_ready, n_stages;
     int32_t context, n_blocks;
     double load_seconds;
+    uint64_t n_results;              /* steps answered */
+    double compute_seconds;          /* of those steps, on the rank that answers */
 };
 void crd_replica_status(struct crd_replica *r, struct replica_status *out);
 /* A copy of the ranks' facts; returns how many (<= LIMIT_RANKS). */

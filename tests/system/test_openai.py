@@ -52,13 +52,13 @@ class OpenAI(unittest.TestCase):
         self.assertEqual(got, [whole] * 16)
 
     def test_completions_n_stop_logprobs(self):
-        r = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=12, n=3, seed=1, logprobs=2, temperature=1.2)
+        r = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=12, n=3, seed=1, logprobs=2, temperature=4)
         self.assertEqual([c.index for c in r.choices], [0, 1, 2])
         self.assertGreater(len({c.text for c in r.choices}), 1)
         lp = r.choices[0].logprobs
         self.assertEqual(len(lp.tokens), len(lp.token_logprobs))
         self.assertTrue(all(v <= 0 for v in lp.token_logprobs))
-        again = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=12, n=3, seed=1, logprobs=2, temperature=1.2)
+        again = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=12, n=3, seed=1, logprobs=2, temperature=4)
         self.assertEqual([c.text for c in again.choices], [c.text for c in r.choices])
         full = self.c.completions.create(model=self.model, prompt="Once upon a time", max_tokens=40, temperature=0, extra_body={"ignore_eos": True})
         text = full.choices[0].text
