@@ -61,16 +61,16 @@ static enum err start_coordinator(int argc, char **argv, int32_t size, const cha
 {
     int p[2];
     char program[4096], ranks[16];
-    char **args = xcalloc((size_t)argc + 8, sizeof *args);
+    const char **args = xcalloc((size_t)argc + 8, sizeof *args);
     int k = 0;
     options_program(program);
     snprintf(ranks, sizeof ranks, "%d", size);
     args[k++] = program;
     for (int i = 0; i < argc; i++) args[k++] = argv[i];
-    char *more[] = {"--launch", "external", "--ranks", ranks, "--listen", (char *)(uintptr_t)listen};
+    const char *more[] = {"--launch", "external", "--ranks", ranks, "--listen", listen};
     for (size_t i = 0; i < COUNT_OF(more); i++) args[k++] = more[i];
     if (pipe(p)) {
-        free(args);
+        free((void *)args);
         return err_raise(ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
     }
     pid_t pid = fork(); /* before MPI_Init, one thread: anything may be called in the child */
@@ -78,11 +78,11 @@ static enum err start_coordinator(int argc, char **argv, int32_t size, const cha
         setsid();
         close(p[0]);
         child_environment(p[1], key);
-        execv(program, args);
+        execv(program, (char *const *)args);
         _exit(127);
     }
     close(p[1]);
-    free(args);
+    free((void *)args);
     coordinator_pid = pid;
     FILE *f = fdopen(p[0], "r");
     bool told = pid > 0 && f && fgets(join, (int)n, f);

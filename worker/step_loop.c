@@ -75,6 +75,7 @@ static struct control_msg *next_plan(struct wrk_step_loop *l)
         struct control_msg *m = mailbox_get(l->in, -1);
         if (!m) continue;
         if (m->type == MSG_STEP_PLAN) return m;
+        /* Wake while awake and Drain change nothing here: sequences end by the plans that are still to come */
         bool leave = m->type == MSG_SHUTDOWN;
         control_msg_free(m);
         if (leave) return NULL;
