@@ -91,7 +91,8 @@ void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request
     struct crd_api_error e = {0};
     const char *allowed = method_of(r->path);
     char allow[32];
-    if (!strncmp(r->path, models, sizeof models - 1) && !strcmp(r->method, "GET")) {
+    bool reading = !strcmp(r->method, "GET") || !strcmp(r->method, "HEAD");
+    if (reading && !strncmp(r->path, models, sizeof models - 1)) {
         crd_http_model(user, x, r->path + sizeof models - 1);
         return;
     }

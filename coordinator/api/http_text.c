@@ -85,7 +85,7 @@ static bool flag(const json_t *body, const char *name, bool def)
 static void put_tokens(struct text_call *c, const struct eng_tokens *t, bool with_texts)
 {
     struct buf *out = &c->out, piece = {0};
-    buf_printf(out, "{\"count\":%zu,\"max_model_len\":%d,\"tokens\":[", t->n, c->api->max_context);
+    buf_printf(out, "{\"count\":%zu,\"max_model_len\":%d,\"tokens\":[", t->n, crd_request_context(c->api));
     for (size_t i = 0; i < t->n; i++) buf_printf(out, "%s%d", i ? "," : "", t->ids[i]);
     buf_puts(out, "],\"token_strs\":");
     for (size_t i = 0; with_texts && i < t->n; i++) {

@@ -1,6 +1,7 @@
 /* models.c: GET /v1/models and /v1/models/{id}: OpenAI's objects with vLLM's and llama-server's additions. */
 #include "coordinator/api/http.h"
 #include "coordinator/api/json_out.h"
+#include "coordinator/api/request.h"
 
 #include <string.h>
 
@@ -11,7 +12,7 @@ static void put_model(const struct crd_api *api, const char *id, struct buf *out
     json_out_str(out, id);
     buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tessera\",\"root\":", (long long)api->created_unix);
     json_out_str(out, m->name[0] ? m->name : api->model_names[0]);
-    buf_printf(out, ",\"parent\":null,\"max_model_len\":%d,\"permission\":[{\"id\":\"modelperm-", api->max_context);
+    buf_printf(out, ",\"parent\":null,\"max_model_len\":%d,\"permission\":[{\"id\":\"modelperm-", crd_request_context(api));
     buf_printf(out, "%llx\",\"object\":\"model_permission\",\"created\":%lld,\"allow_create_engine\":false,"
                     "\"allow_sampling\":true,\"allow_logprobs\":true,\"allow_search_indices\":false,\"allow_view\":true,"
                     "\"allow_fine_tuning\":false,\"organization\":\"*\",\"group\":null,\"is_blocking\":false}]",

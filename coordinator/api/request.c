@@ -80,3 +80,10 @@ void crd_request_close(struct crd_request *r)
     json_decref(r->body);
     *r = (struct crd_request){0};
 }
+
+int32_t crd_request_context(const struct crd_api *api)
+{
+    struct service_status st = {0};
+    if (api->service.ops) api->service.ops->status(api->service.self, &st);
+    return st.max_context > 0 ? MIN(st.max_context, api->max_context) : api->max_context;
+}

@@ -55,5 +55,7 @@ MUST_USE enum err crd_request_parse(struct crd_request *out, const struct crd_ap
 MUST_USE enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd_api_error *e);
 MUST_USE enum err crd_request_model(const struct crd_api *api, const json_t *body, struct crd_api_error *e);
 void crd_request_close(struct crd_request *r);
+/* Positions a sequence may have now: the service's word, which may change with its cut, within the model's. */
+int32_t crd_request_context(const struct crd_api *api);
 
 #endif

@@ -338,16 +338,17 @@ out:
 enum err crd_sampling_fit(struct crd_request *r, const struct crd_api *api, int64_t n_prompt, struct crd_api_error *e)
 {
     struct sampling *s = &r->sampling;
-    int64_t room = api->max_context - n_prompt, asked = r->max_tokens;
+    int32_t context = crd_request_context(api);
+    int64_t room = context - n_prompt, asked = r->max_tokens;
     if (room <= 0)
         return crd_api_refuse(e, 400, "input_tokens", "This model's maximum context length is %d tokens. However, your "
                               "request has %lld input tokens. Please reduce the length of the input messages.",
-                              api->max_context, (long long)n_prompt);
+                              context, (long long)n_prompt);
     if (asked > room)
         return crd_api_refuse(e, 400, "max_tokens", "'max_tokens' or 'max_completion_tokens' is too large: %lld. This "
                               "model's maximum context length is %d tokens and your request has %lld input tokens "
-                              "(%lld > %d - %lld).", (long long)asked, api->max_context, (long long)n_prompt,
-                              (long long)asked, api->max_context, (long long)n_prompt);
+                              "(%lld > %d - %lld).", (long long)asked, context, (long long)n_prompt,
+                              (long long)asked, context, (long long)n_prompt);
     if (asked < 0) asked = r->endpoint == ENDPOINT_CHAT ? room : MIN(room, 16);
     s->max_tokens = (int32_t)MAX(asked, 1);
     if (s->min_tokens > s->max_tokens)
