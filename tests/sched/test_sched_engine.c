@@ -1,0 +1,183 @@
+/* The scheduler over the real engine: requests crowded into a small pool, cut in chunks, preempted,
+ * resumed, sharing prefixes, over several stages with steps in flight, generate the ids that each
+ * generates alone. */
+#include "coordinator/sched/scheduler.h"
+#include "tests/support/local_replica.h"
+#include "tests/support/random_model.h"
+#include "tests/support/scratch.h"
+#include "base/rng.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { N_REQUESTS = 14, MAX_N = 3, MAX_OUT = 48, MAX_PROMPT = 90, VOCAB = 300, CONTEXT = 160 };
+
+struct result {
+    int32_t ids[MAX_OUT], n;
+    enum seq_finish finish;
+    bool done;
+};
+struct outcome {
+    struct result r[N_REQUESTS][MAX_N];
+};
+
+struct run {
+    struct outcome *out;
+    struct sched_stats stats;
+};
+
+static char model_path[512];
+
+static void on_event(void *user, const struct token_event *e)
+{
+    struct result *r = &((struct outcome *)user)->r[e->request - 1][e->choice];
+    assert_false(r->done);
+    if (e->kind == EVENT_TOKEN) r->ids[r->n++] = e->token->id;
+    if (e->kind != EVENT_FINISH) return;
+    assert_int_equal(e->err, OK);
+    r->finish = e->finish;
+    r->done = true;
+}
+
+/* Request i: greedy or seeded, with or without penalties, some with stop ids that do come, some
+ * with several choices. */
+static struct gen_request make_request(int32_t i, int32_t prompt[MAX_PROMPT])
+{
+    struct gen_request r = {.id = (uint64_t)i + 1,
+                            .tenant = (uint64_t)i % 3,
+                            .weight = 1,
+                            .n = i % 5 == 4 ? MAX_N : 1,
+                            .prompt = prompt,
+                            .n_prompt = 5 + i * 37 % (MAX_PROMPT - 5),
+                            .sampling = sampling_default()};
+    for (int32_t k = 0; k < r.n_prompt; k++)
+        prompt[k] = (int32_t)(rng_at(i % 2 && k < 40 ? 77 : (uint64_t)i, (uint64_t)k, 0, 0) % 256);
+    r.sampling.temperature = i % 3 ? 1.0f : 0.0f;
+    r.sampling.seed = (uint64_t)i * 11;
+    r.sampling.max_tokens = 20 + i * 13 % (MAX_OUT - 20);
+    if (i % 4 == 1) r.sampling.frequency_penalty = 0.7f;
+    if (i % 4 == 2) r.sampling.repetition_penalty = 1.3f;
+    if (i % 2)
+        for (int32_t k = 0; k < 12; k++) r.sampling.stop_ids[r.sampling.n_stop_ids++] = 3 + 25 * k;
+    return r;
+}
+
+static void submit_all(struct crd_sched *s)
+{
+    for (int32_t i = 0; i < N_REQUESTS; i++) {
+        int32_t prompt[MAX_PROMPT];
+        struct gen_request r = make_request(i, prompt);
+        if (crd_sched_submit(s, &r, 0)) fail_msg("%s", err_text());
+    }
+}
+
+static void receive(struct crd_sched *s, struct local_replica *r)
+{
+    struct arena a = {0};
+    struct step_result res;
+    if (local_replica_recv(r, &a, &res)) fail_msg("%s", err_text());
+    if (crd_sched_on_result(s, &res, 0)) fail_msg("%s", err_text());
+    arena_free(&a);
+}
+
+static void run(struct sched_conf c, int32_t tp, struct outcome *out, struct sched_stats *stats)
+{
+    const struct local_replica_conf rc = {.path = model_path,
+                                          .tp = tp,
+                                          .pp = c.n_stages,
+                                          .context = c.context,
+                                          .n_blocks = c.n_blocks,
+                                          .n_slots = c.n_slots,
+                                          .max_step_tokens = c.max_step_tokens};
+    struct local_replica *r = NULL;
+    memset(out, 0, sizeof *out);
+    if (local_replica_open(&r, &rc)) fail_msg("%s", err_text());
+    struct crd_sched *s = crd_sched_open(&c, on_event, out);
+    submit_all(s);
+    while (!crd_sched_idle(s)) {
+        struct arena a = {0};
+        struct step_plan p;
+        while (crd_sched_step(s, 0, &a, &p)) local_replica_send(r, &p);
+        receive(s, r);
+        arena_free(&a);
+    }
+    crd_sched_stats(s, stats);
+    crd_sched_close(s);
+    local_replica_close(r);
+}
+
+static struct sched_conf alone(void)
+{
+    return (struct sched_conf){.epoch = 1,
+                               .n_blocks = CONTEXT / LIMIT_BLOCK_TOKENS,
+                               .n_slots = 1,
+                               .n_stages = 1,
+                               .depth = 1,
+                               .max_step_tokens = CONTEXT,
+                               .context = CONTEXT,
+                               .max_waiting = 100};
+}
+
+static void requests_together_generate_what_each_does_alone(void **state)
+{
+    (void)state;
+    static struct outcome want, got;
+    struct sched_stats st;
+    run(alone(), 1, &want, &st);
+    int32_t stopped = 0;
+    for (int32_t i = 0; i < N_REQUESTS; i++) stopped += want.r[i][0].finish == FINISH_STOP;
+    assert_true(stopped > 1);
+    const struct {
+        int32_t tp, stages, depth, blocks, slots, budget;
+        bool prefix;
+    } cases[] = {
+        {1, 1, 2, 64, 8, 64, true},  {1, 1, 5, 12, 6, 23, true}, {1, 1, 3, 11, 8, 7, false},
+        {2, 1, 2, 14, 8, 40, true},  {1, 2, 3, 12, 8, 33, true}, {1, 2, 6, 16, 6, 9, false},
+        {2, 2, 4, 13, 16, 64, true},
+    };
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
+        struct sched_conf c = alone();
+        c.n_stages = cases[k].stages;
+        c.depth = cases[k].depth;
+        c.n_blocks = cases[k].blocks;
+        c.n_slots = cases[k].slots;
+        c.max_step_tokens = cases[k].budget;
+        c.prefix_cache = cases[k].prefix;
+        run(c, cases[k].tp, &got, &st);
+        print_message("tp %d, %d stages, depth %d, %d blocks: %llu steps, %llu preemptions, %llu "
+                      "tokens from the prefix cache\n",
+                      cases[k].tp, c.n_stages, c.depth, c.n_blocks, (unsigned long long)st.n_steps,
+                      (unsigned long long)st.n_preemptions, (unsigned long long)st.prefix_hits);
+        assert_memory_equal(&want, &got, sizeof want);
+    }
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    const struct random_model m = {.arch = "llama",
+                                   .n_layer = 2,
+                                   .d_model = 64,
+                                   .n_head = 4,
+                                   .n_kv_head = 2,
+                                   .d_ffn = 128,
+                                   .vocab = VOCAB,
+                                   .context = 256,
+                                   .tied = true,
+                                   .type = DTYPE_F32,
+                                   .embd_type = DTYPE_F32,
+                                   .seed = 5};
+    snprintf(model_path, sizeof model_path, "%s", scratch_path("sched.gguf"));
+    return random_model_write(&m, model_path) ? -1 : 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(requests_together_generate_what_each_does_alone)};
+    return cmocka_run_group_tests(tests, setup, NULL);
+}
