@@ -13,24 +13,28 @@ static void put_head(const struct crd_answer *a, const char *object, struct buf 
 {
     buf_puts(out, "{\"id\":");
     json_out_str(out, a->id);
-    buf_printf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", object, (long long)a->created);
+    buf_printf(out, ",\"object\":\"%s\",\"created\":%lld,\"model\":", object,
+               (long long)a->created);
     json_out_str(out, a->model);
     buf_puts(out, ",\"choices\":[");
 }
 
 static void put_usage(const struct crd_usage *u, struct buf *out)
 {
-    buf_printf(out, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld,\"completion_tokens\":%lld,"
-                    "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
-               (long long)u->n_prompt, (long long)(u->n_prompt + u->n_completion), (long long)u->n_completion,
-               (long long)u->n_cached);
+    buf_printf(
+        out,
+        ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld,\"completion_tokens\":%lld,"
+        "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+        (long long)u->n_prompt, (long long)(u->n_prompt + u->n_completion),
+        (long long)u->n_completion, (long long)u->n_cached);
 }
 
 static void put_rate(const char *name, int64_t n, int64_t us, struct buf *out)
 {
     double ms = (double)us / 1e3;
-    buf_printf(out, "\"%s_n\":%lld,\"%s_ms\":%.3f,\"%s_per_token_ms\":%.3f,\"%s_per_second\":%.3f", name, (long long)n,
-               name, ms, name, n ? ms / (double)n : 0.0, name, us > 0 ? (double)n * 1e6 / (double)us : 0.0);
+    buf_printf(out, "\"%s_n\":%lld,\"%s_ms\":%.3f,\"%s_per_token_ms\":%.3f,\"%s_per_second\":%.3f",
+               name, (long long)n, name, ms, name, n ? ms / (double)n : 0.0, name,
+               us > 0 ? (double)n * 1e6 / (double)us : 0.0);
 }
 
 static void put_timings(const struct crd_answer *a, struct buf *out)
@@ -43,7 +47,10 @@ static void put_timings(const struct crd_answer *a, struct buf *out)
     buf_putc(out, '}');
 }
 
-static void put_tail(struct buf *out) { buf_puts(out, ",\"system_fingerprint\":null}"); }
+static void put_tail(struct buf *out)
+{
+    buf_puts(out, ",\"system_fingerprint\":null}");
+}
 
 void crd_answer_put_finish(const struct crd_choice *c, bool finished, struct buf *out)
 {
@@ -52,9 +59,12 @@ void crd_answer_put_finish(const struct crd_choice *c, bool finished, struct buf
         return;
     }
     buf_printf(out, ",\"finish_reason\":\"%s\",\"stop_reason\":", c->finish);
-    if (c->stop_string >= 0) json_out_str(out, c->request->stops[c->stop_string]);
-    else if (c->stop_id >= 0) buf_printf(out, "%d", c->stop_id);
-    else buf_puts(out, "null");
+    if (c->stop_string >= 0)
+        json_out_str(out, c->request->stops[c->stop_string]);
+    else if (c->stop_id >= 0)
+        buf_printf(out, "%d", c->stop_id);
+    else
+        buf_puts(out, "null");
 }
 
 void crd_answer_put_ids(struct crd_choice *c, struct buf *out)
@@ -73,21 +83,27 @@ void crd_answer_put_prompt_ids(const struct crd_choice *c, struct buf *out)
     buf_putc(out, ']');
 }
 
-void crd_answer_chunk(const struct crd_answer *a, struct crd_choice *c, enum delta_kind kind, bool last, struct buf *out)
+void crd_answer_chunk(const struct crd_answer *a, struct crd_choice *c, enum delta_kind kind,
+                      bool last, struct buf *out)
 {
     buf_puts(out, "data: ");
     put_head(a, a->format->chunk_object, out);
     a->format->delta(c, kind, out);
     buf_putc(out, ']');
     if (kind == DELTA_OPEN && a->format->ids_outside) crd_answer_put_prompt_ids(c, out);
-    if (a->request->continuous_usage) put_usage(&a->usage, out);
-    else if (a->request->include_usage) buf_puts(out, ",\"usage\":null");
+    if (a->request->continuous_usage)
+        put_usage(&a->usage, out);
+    else if (a->request->include_usage)
+        buf_puts(out, ",\"usage\":null");
     if (last) put_timings(a, out);
     put_tail(out);
     buf_puts(out, "\n\n");
 }
 
-static void put_done(struct buf *out) { buf_puts(out, "data: [DONE]\n\n"); }
+static void put_done(struct buf *out)
+{
+    buf_puts(out, "data: [DONE]\n\n");
+}
 
 void crd_answer_end(const struct crd_answer *a, struct buf *out)
 {
@@ -111,7 +127,8 @@ void crd_answer_fail(const struct crd_api_error *e, struct buf *out)
     put_done(out);
 }
 
-void crd_answer_whole(const struct crd_answer *a, struct crd_choice *choices, int32_t n, struct buf *out)
+void crd_answer_whole(const struct crd_answer *a, struct crd_choice *choices, int32_t n,
+                      struct buf *out)
 {
     put_head(a, a->format->object, out);
     for (int32_t i = 0; i < n; i++) {

@@ -1,4 +1,5 @@
-/* api.c: see api.h. A generation on a connection: the gateway asks for bytes, the generation's wake is the exchange's. */
+/* api.c: see api.h. A generation on a connection: the gateway asks for bytes, the generation's wake
+ * is the exchange's. */
 #include "coordinator/api/api.h"
 #include "coordinator/api/http.h"
 
@@ -12,12 +13,14 @@ struct call {
     char headers[48];
 };
 
-static bool call_run(void *self, struct buf *out, int32_t *status, const char **type, const char **headers)
+static bool call_run(void *self, struct buf *out, int32_t *status, const char **type,
+                     const char **headers)
 {
     struct call *c = self;
     bool over = crd_generation_run(c->g, out, status);
     int32_t retry = *status ? crd_generation_retry_after(c->g) : 0;
-    *type = *status && crd_generation_streaming(c->g) ? "text/event-stream; charset=utf-8" : "application/json";
+    *type = *status && crd_generation_streaming(c->g) ? "text/event-stream; charset=utf-8"
+                                                      : "application/json";
     if (retry) snprintf(c->headers, sizeof c->headers, "Retry-After: %d\n", retry);
     *headers = c->headers;
     return over;
@@ -32,9 +35,13 @@ static void call_closed(void *self, bool client_left)
     free(c);
 }
 
-static void call_wake(void *user) { gw_wake(((struct call *)user)->waker); }
+static void call_wake(void *user)
+{
+    gw_wake(((struct call *)user)->waker);
+}
 
-static void generate(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r, enum crd_endpoint ep)
+static void generate(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r,
+                     enum crd_endpoint ep)
 {
     static const struct gw_stream_ops ops = {call_run, call_closed};
     const uint64_t anonymous = 0;
@@ -44,7 +51,10 @@ static void generate(struct crd_api *api, struct gw_exchange *x, const struct gw
     gw_stream(x, &ops, c);
 }
 
-static void h_chat(void *api, struct gw_exchange *x, const struct gw_request *r) { generate(api, x, r, ENDPOINT_CHAT); }
+static void h_chat(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    generate(api, x, r, ENDPOINT_CHAT);
+}
 
 static void h_completions(void *api, struct gw_exchange *x, const struct gw_request *r)
 {
@@ -52,14 +62,10 @@ static void h_completions(void *api, struct gw_exchange *x, const struct gw_requ
 }
 
 const struct gw_route crd_api_routes[] = {
-    {"POST", "/v1/chat/completions", h_chat},
-    {"POST", "/v1/completions", h_completions},
-    {"GET", "/v1/models", crd_http_models},
-    {"GET", "/health", crd_http_health},
-    {"GET", "/metrics", crd_http_metrics},
-    {"GET", "/version", crd_http_version},
-    {"POST", "/tokenize", crd_http_tokenize},
-    {"POST", "/detokenize", crd_http_detokenize},
+    {"POST", "/v1/chat/completions", h_chat}, {"POST", "/v1/completions", h_completions},
+    {"GET", "/v1/models", crd_http_models},   {"GET", "/health", crd_http_health},
+    {"GET", "/metrics", crd_http_metrics},    {"GET", "/version", crd_http_version},
+    {"POST", "/tokenize", crd_http_tokenize}, {"POST", "/detokenize", crd_http_detokenize},
 };
 const int32_t crd_api_n_routes = COUNT_OF(crd_api_routes);
 
@@ -100,7 +106,8 @@ void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request
         snprintf(allow, sizeof allow, "Allow: %s\n", allowed);
         crd_api_refuse(&e, 405, NULL, "Method Not Allowed: %s answers %s only", r->path, allowed);
     } else {
-        crd_api_refuse(&e, 404, NULL, "Not Found: there is nothing at %s %.200s", r->method, r->path);
+        crd_api_refuse(&e, 404, NULL, "Not Found: there is nothing at %s %.200s", r->method,
+                       r->path);
     }
     crd_http_error(x, &e, allowed ? allow : NULL);
 }

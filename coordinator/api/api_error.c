@@ -12,19 +12,25 @@ enum { RETRY_QUEUE_S = 1, RETRY_CLUSTER_S = 5 };
 static const char *type_of(int32_t status)
 {
     switch (status) {
-    case 404: return "NotFoundError";
-    case 405: return "MethodNotAllowedError";
-    case 500: return "InternalServerError";
-    case 501: return "NotImplementedError";
-    case 503: return "ServiceUnavailableError";
-    default: return "BadRequestError";
+    case 404:
+        return "NotFoundError";
+    case 405:
+        return "MethodNotAllowedError";
+    case 500:
+        return "InternalServerError";
+    case 501:
+        return "NotImplementedError";
+    case 503:
+        return "ServiceUnavailableError";
+    default:
+        return "BadRequestError";
     }
 }
 
-static void record(struct crd_api_error *e, int32_t status, const char *type, const char *param, const char *fmt,
-                   va_list ap) __attribute__((format(printf, 5, 0)));
-static void record(struct crd_api_error *e, int32_t status, const char *type, const char *param, const char *fmt,
-                   va_list ap)
+static void record(struct crd_api_error *e, int32_t status, const char *type, const char *param,
+                   const char *fmt, va_list ap) __attribute__((format(printf, 5, 0)));
+static void record(struct crd_api_error *e, int32_t status, const char *type, const char *param,
+                   const char *fmt, va_list ap)
 {
     if (e->status) return;
     int n = vasprintf(&e->message, fmt, ap);
@@ -34,7 +40,8 @@ static void record(struct crd_api_error *e, int32_t status, const char *type, co
     snprintf(e->param, sizeof e->param, "%s", param ? param : "");
 }
 
-enum err crd_api_refuse(struct crd_api_error *e, int32_t status, const char *param, const char *fmt, ...)
+enum err crd_api_refuse(struct crd_api_error *e, int32_t status, const char *param, const char *fmt,
+                        ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -55,10 +62,18 @@ enum err crd_api_malformed(struct crd_api_error *e, const char *param, const cha
 static int32_t status_of(enum err err)
 {
     switch (err) {
-    case ERR_BAD_REQUEST: case ERR_TOO_LONG: case ERR_UNSUPPORTED: return 400;
-    case ERR_NOT_FOUND: return 404;
-    case ERR_QUEUE_FULL: case ERR_UNAVAILABLE: case ERR_NO_BLOCKS: return 503;
-    default: return err_radius(err) == RADIUS_REPLICA || err_radius(err) == RADIUS_LINK ? 503 : 500;
+    case ERR_BAD_REQUEST:
+    case ERR_TOO_LONG:
+    case ERR_UNSUPPORTED:
+        return 400;
+    case ERR_NOT_FOUND:
+        return 404;
+    case ERR_QUEUE_FULL:
+    case ERR_UNAVAILABLE:
+    case ERR_NO_BLOCKS:
+        return 503;
+    default:
+        return err_radius(err) == RADIUS_REPLICA || err_radius(err) == RADIUS_LINK ? 503 : 500;
     }
 }
 
@@ -66,7 +81,8 @@ void crd_api_error_of(struct crd_api_error *e, enum err err, const char *text)
 {
     if (e->status) return;
     crd_api_refuse(e, status_of(err), NULL, "%s", text && *text ? text : err_short(err));
-    if (e->status == 503) e->retry_after_s = err == ERR_QUEUE_FULL ? RETRY_QUEUE_S : RETRY_CLUSTER_S;
+    if (e->status == 503)
+        e->retry_after_s = err == ERR_QUEUE_FULL ? RETRY_QUEUE_S : RETRY_CLUSTER_S;
 }
 
 void crd_api_error_clear(struct crd_api_error *e)
@@ -82,7 +98,9 @@ void crd_api_error_json(const struct crd_api_error *e, struct buf *out)
     buf_puts(out, ",\"type\":");
     json_out_str(out, e->type);
     buf_puts(out, ",\"param\":");
-    if (e->param[0]) json_out_str(out, e->param);
-    else buf_puts(out, "null");
+    if (e->param[0])
+        json_out_str(out, e->param);
+    else
+        buf_puts(out, "null");
     buf_printf(out, ",\"code\":%d}}", e->status);
 }

@@ -8,10 +8,15 @@
 
 static const double steps[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
 static const double choices[] = {1, 2, 5, 10, 20};
-static const double ttft[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560};
-static const double itl[] = {.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
-static const double seconds[] = {.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-static const double tokens[] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000};
+static const double ttft[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                              1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+static const double itl[] = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
+                             .75, 1,    2.5, 5,    7.5, 10,  20, 40, 80};
+static const double seconds[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
+                                 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+static const double tokens[] = {1,     2,      5,      10,     20,     50,    100,
+                                200,   500,    1000,   2000,   5000,   10000, 20000,
+                                50000, 100000, 200000, 500000, 1000000};
 
 /* In the order shown; those of one name stand together. */
 enum which {
@@ -47,62 +52,128 @@ enum which {
 };
 
 static const struct metric rows[N_METRICS] = {
-    [M_PROMPT_TOKENS] = {.name = "vllm:prompt_tokens", .kind = METRIC_COUNTER,
-        .help = "Prefill tokens processed."},
-    [M_BY_COMPUTE] = {.name = "vllm:prompt_tokens_by_source", .kind = METRIC_COUNTER, .labels = "source=\"local_compute\"",
-        .help = "Prompt tokens by source."},
-    [M_BY_CACHE] = {.name = "vllm:prompt_tokens_by_source", .kind = METRIC_COUNTER, .labels = "source=\"local_cache_hit\"",
-        .help = "Prompt tokens by source."},
-    [M_PROMPT_CACHED] = {.name = "vllm:prompt_tokens_cached", .kind = METRIC_COUNTER,
-        .help = "Prompt tokens not computed thanks to the prefix cache."},
-    [M_GENERATION_TOKENS] = {.name = "vllm:generation_tokens", .kind = METRIC_COUNTER,
-        .help = "Generation tokens processed."},
-    [M_QUERIES] = {.name = "vllm:prefix_cache_queries", .kind = METRIC_COUNTER,
-        .help = "Prefix cache queries, in tokens."},
-    [M_HITS] = {.name = "vllm:prefix_cache_hits", .kind = METRIC_COUNTER,
-        .help = "Prefix cache hits, in tokens."},
-    [M_PREEMPTIONS] = {.name = "vllm:num_preemptions", .kind = METRIC_COUNTER,
-        .help = "Preemptions of requests that ended."},
-    [M_ENDED_STOP] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"stop\"",
-        .help = "Requests that ended, by reason."},
-    [M_ENDED_LENGTH] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"length\"",
-        .help = "Requests that ended, by reason."},
-    [M_ENDED_ABORT] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"abort\"",
-        .help = "Requests that ended, by reason."},
-    [M_ENDED_ERROR] = {.name = "vllm:request_success", .kind = METRIC_COUNTER, .labels = "finished_reason=\"error\"",
-        .help = "Requests that ended, by reason."},
-    [M_STEP_TOKENS] = {.name = "vllm:iteration_tokens_total", .kind = METRIC_HISTOGRAM, .buckets = steps, .n_buckets = COUNT_OF(steps),
-        .help = "Tokens per engine step."},
-    [M_H_PROMPT] = {.name = "vllm:request_prompt_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
-        .help = "Prompt tokens per request."},
-    [M_H_GENERATION] = {.name = "vllm:request_generation_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
-        .help = "Generated tokens per request."},
-    [M_H_MAX_GENERATION] = {.name = "vllm:request_max_num_generation_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
-        .help = "The longest choice of each request."},
-    [M_H_MAX_TOKENS] = {.name = "vllm:request_params_max_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
-        .help = "The max_tokens parameter."},
-    [M_H_COMPUTED] = {.name = "vllm:request_prefill_kv_computed_tokens", .kind = METRIC_HISTOGRAM, .buckets = tokens, .n_buckets = COUNT_OF(tokens),
-        .help = "Prompt tokens computed, cached ones left out."},
-    [M_H_N] = {.name = "vllm:request_params_n", .kind = METRIC_HISTOGRAM, .buckets = choices, .n_buckets = COUNT_OF(choices),
-        .help = "The n parameter."},
-    [M_H_PREEMPTIONS] = {.name = "vllm:request_num_preemptions", .kind = METRIC_HISTOGRAM, .buckets = choices, .n_buckets = COUNT_OF(choices),
-        .help = "Preemptions per request."},
-    [M_H_TTFT] = {.name = "vllm:time_to_first_token_seconds", .kind = METRIC_HISTOGRAM, .buckets = ttft, .n_buckets = COUNT_OF(ttft),
-        .help = "Arrival to first token."},
-    [M_H_ITL] = {.name = "vllm:inter_token_latency_seconds", .kind = METRIC_HISTOGRAM, .buckets = itl, .n_buckets = COUNT_OF(itl),
-        .help = "Between two tokens."},
-    [M_H_TPOT] = {.name = "vllm:request_time_per_output_token_seconds", .kind = METRIC_HISTOGRAM, .buckets = itl, .n_buckets = COUNT_OF(itl),
-        .help = "Mean time per token after the first."},
-    [M_H_E2E] = {.name = "vllm:e2e_request_latency_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
-        .help = "Arrival to end."},
-    [M_H_QUEUE] = {.name = "vllm:request_queue_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
-        .help = "Queued to last scheduled."},
-    [M_H_INFERENCE] = {.name = "vllm:request_inference_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
-        .help = "Last scheduled to last token."},
-    [M_H_PREFILL] = {.name = "vllm:request_prefill_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
-        .help = "Last scheduled to first token."},
-    [M_H_DECODE] = {.name = "vllm:request_decode_time_seconds", .kind = METRIC_HISTOGRAM, .buckets = seconds, .n_buckets = COUNT_OF(seconds),
-        .help = "First to last token."},
+    [M_PROMPT_TOKENS] = {.name = "vllm:prompt_tokens",
+                         .kind = METRIC_COUNTER,
+                         .help = "Prefill tokens processed."},
+    [M_BY_COMPUTE] = {.name = "vllm:prompt_tokens_by_source",
+                      .kind = METRIC_COUNTER,
+                      .labels = "source=\"local_compute\"",
+                      .help = "Prompt tokens by source."},
+    [M_BY_CACHE] = {.name = "vllm:prompt_tokens_by_source",
+                    .kind = METRIC_COUNTER,
+                    .labels = "source=\"local_cache_hit\"",
+                    .help = "Prompt tokens by source."},
+    [M_PROMPT_CACHED] = {.name = "vllm:prompt_tokens_cached",
+                         .kind = METRIC_COUNTER,
+                         .help = "Prompt tokens not computed thanks to the prefix cache."},
+    [M_GENERATION_TOKENS] = {.name = "vllm:generation_tokens",
+                             .kind = METRIC_COUNTER,
+                             .help = "Generation tokens processed."},
+    [M_QUERIES] = {.name = "vllm:prefix_cache_queries",
+                   .kind = METRIC_COUNTER,
+                   .help = "Prefix cache queries, in tokens."},
+    [M_HITS] = {.name = "vllm:prefix_cache_hits",
+                .kind = METRIC_COUNTER,
+                .help = "Prefix cache hits, in tokens."},
+    [M_PREEMPTIONS] = {.name = "vllm:num_preemptions",
+                       .kind = METRIC_COUNTER,
+                       .help = "Preemptions of requests that ended."},
+    [M_ENDED_STOP] = {.name = "vllm:request_success",
+                      .kind = METRIC_COUNTER,
+                      .labels = "finished_reason=\"stop\"",
+                      .help = "Requests that ended, by reason."},
+    [M_ENDED_LENGTH] = {.name = "vllm:request_success",
+                        .kind = METRIC_COUNTER,
+                        .labels = "finished_reason=\"length\"",
+                        .help = "Requests that ended, by reason."},
+    [M_ENDED_ABORT] = {.name = "vllm:request_success",
+                       .kind = METRIC_COUNTER,
+                       .labels = "finished_reason=\"abort\"",
+                       .help = "Requests that ended, by reason."},
+    [M_ENDED_ERROR] = {.name = "vllm:request_success",
+                       .kind = METRIC_COUNTER,
+                       .labels = "finished_reason=\"error\"",
+                       .help = "Requests that ended, by reason."},
+    [M_STEP_TOKENS] = {.name = "vllm:iteration_tokens_total",
+                       .kind = METRIC_HISTOGRAM,
+                       .buckets = steps,
+                       .n_buckets = COUNT_OF(steps),
+                       .help = "Tokens per engine step."},
+    [M_H_PROMPT] = {.name = "vllm:request_prompt_tokens",
+                    .kind = METRIC_HISTOGRAM,
+                    .buckets = tokens,
+                    .n_buckets = COUNT_OF(tokens),
+                    .help = "Prompt tokens per request."},
+    [M_H_GENERATION] = {.name = "vllm:request_generation_tokens",
+                        .kind = METRIC_HISTOGRAM,
+                        .buckets = tokens,
+                        .n_buckets = COUNT_OF(tokens),
+                        .help = "Generated tokens per request."},
+    [M_H_MAX_GENERATION] = {.name = "vllm:request_max_num_generation_tokens",
+                            .kind = METRIC_HISTOGRAM,
+                            .buckets = tokens,
+                            .n_buckets = COUNT_OF(tokens),
+                            .help = "The longest choice of each request."},
+    [M_H_MAX_TOKENS] = {.name = "vllm:request_params_max_tokens",
+                        .kind = METRIC_HISTOGRAM,
+                        .buckets = tokens,
+                        .n_buckets = COUNT_OF(tokens),
+                        .help = "The max_tokens parameter."},
+    [M_H_COMPUTED] = {.name = "vllm:request_prefill_kv_computed_tokens",
+                      .kind = METRIC_HISTOGRAM,
+                      .buckets = tokens,
+                      .n_buckets = COUNT_OF(tokens),
+                      .help = "Prompt tokens computed, cached ones left out."},
+    [M_H_N] = {.name = "vllm:request_params_n",
+               .kind = METRIC_HISTOGRAM,
+               .buckets = choices,
+               .n_buckets = COUNT_OF(choices),
+               .help = "The n parameter."},
+    [M_H_PREEMPTIONS] = {.name = "vllm:request_num_preemptions",
+                         .kind = METRIC_HISTOGRAM,
+                         .buckets = choices,
+                         .n_buckets = COUNT_OF(choices),
+                         .help = "Preemptions per request."},
+    [M_H_TTFT] = {.name = "vllm:time_to_first_token_seconds",
+                  .kind = METRIC_HISTOGRAM,
+                  .buckets = ttft,
+                  .n_buckets = COUNT_OF(ttft),
+                  .help = "Arrival to first token."},
+    [M_H_ITL] = {.name = "vllm:inter_token_latency_seconds",
+                 .kind = METRIC_HISTOGRAM,
+                 .buckets = itl,
+                 .n_buckets = COUNT_OF(itl),
+                 .help = "Between two tokens."},
+    [M_H_TPOT] = {.name = "vllm:request_time_per_output_token_seconds",
+                  .kind = METRIC_HISTOGRAM,
+                  .buckets = itl,
+                  .n_buckets = COUNT_OF(itl),
+                  .help = "Mean time per token after the first."},
+    [M_H_E2E] = {.name = "vllm:e2e_request_latency_seconds",
+                 .kind = METRIC_HISTOGRAM,
+                 .buckets = seconds,
+                 .n_buckets = COUNT_OF(seconds),
+                 .help = "Arrival to end."},
+    [M_H_QUEUE] = {.name = "vllm:request_queue_time_seconds",
+                   .kind = METRIC_HISTOGRAM,
+                   .buckets = seconds,
+                   .n_buckets = COUNT_OF(seconds),
+                   .help = "Queued to last scheduled."},
+    [M_H_INFERENCE] = {.name = "vllm:request_inference_time_seconds",
+                       .kind = METRIC_HISTOGRAM,
+                       .buckets = seconds,
+                       .n_buckets = COUNT_OF(seconds),
+                       .help = "Last scheduled to last token."},
+    [M_H_PREFILL] = {.name = "vllm:request_prefill_time_seconds",
+                     .kind = METRIC_HISTOGRAM,
+                     .buckets = seconds,
+                     .n_buckets = COUNT_OF(seconds),
+                     .help = "Last scheduled to first token."},
+    [M_H_DECODE] = {.name = "vllm:request_decode_time_seconds",
+                    .kind = METRIC_HISTOGRAM,
+                    .buckets = seconds,
+                    .n_buckets = COUNT_OF(seconds),
+                    .help = "First to last token."},
 };
 
 struct crd_api_stats {
@@ -126,9 +197,15 @@ struct crd_api_stats *crd_api_stats_open(int32_t max_context)
     return s;
 }
 
-void crd_api_stats_close(struct crd_api_stats *s) { free(s); }
+void crd_api_stats_close(struct crd_api_stats *s)
+{
+    free(s);
+}
 
-static double s_of(int64_t us) { return (double)us / 1e6; }
+static double s_of(int64_t us)
+{
+    return (double)us / 1e6;
+}
 
 void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *r)
 {
@@ -158,9 +235,11 @@ static void count_cache(struct crd_api_stats *s, const struct token_event *e)
     metric_add(&s->m[M_BY_COMPUTE], e->n_prompt - e->n_cached);
 }
 
-void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how, int64_t e2e_us)
+void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how,
+                         int64_t e2e_us)
 {
-    struct metric *const reasons[] = {&s->m[M_ENDED_STOP], &s->m[M_ENDED_LENGTH], &s->m[M_ENDED_ABORT], &s->m[M_ENDED_ERROR]};
+    struct metric *const reasons[] = {&s->m[M_ENDED_STOP], &s->m[M_ENDED_LENGTH],
+                                      &s->m[M_ENDED_ABORT], &s->m[M_ENDED_ERROR]};
     metric_add(reasons[how], 1);
     metric_add(&s->m[M_PREEMPTIONS], e->n_preempted);
     if (e->choice <= 0) count_cache(s, e); /* choices share one prompt */
@@ -174,19 +253,28 @@ void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, e
     metric_observe(&s->m[M_H_PREFILL], s_of(e->prefill_us));
     metric_observe(&s->m[M_H_DECODE], s_of(e->decode_us));
     metric_observe(&s->m[M_H_INFERENCE], s_of(e->prefill_us + e->decode_us));
-    if (e->n_generated > 1) metric_observe(&s->m[M_H_TPOT], s_of(e->decode_us) / (e->n_generated - 1));
+    if (e->n_generated > 1)
+        metric_observe(&s->m[M_H_TPOT], s_of(e->decode_us) / (e->n_generated - 1));
 }
 
-void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens) { metric_observe(&s->m[M_STEP_TOKENS], n_tokens); }
+void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens)
+{
+    metric_observe(&s->m[M_STEP_TOKENS], n_tokens);
+}
 
 static void render_scheduler(const struct crd_api *api, struct buf *out, const char *common)
 {
     struct service_status st = {0};
     api->service.ops->status(api->service.self, &st);
     const struct sched_stats *c = &st.sched;
-    struct metric running = {.name = "vllm:num_requests_running", .help = "Requests being computed.", .kind = METRIC_GAUGE};
-    struct metric waiting = {.name = "vllm:num_requests_waiting", .help = "Requests waiting.", .kind = METRIC_GAUGE};
-    struct metric kv = {.name = "vllm:kv_cache_usage_perc", .help = "KV blocks in use; 1 is all.", .kind = METRIC_GAUGE};
+    struct metric running = {.name = "vllm:num_requests_running",
+                             .help = "Requests being computed.",
+                             .kind = METRIC_GAUGE};
+    struct metric waiting = {
+        .name = "vllm:num_requests_waiting", .help = "Requests waiting.", .kind = METRIC_GAUGE};
+    struct metric kv = {.name = "vllm:kv_cache_usage_perc",
+                        .help = "KV blocks in use; 1 is all.",
+                        .kind = METRIC_GAUGE};
     struct metric *const all[] = {&running, &waiting, &kv};
     metric_set(&running, c->n_running);
     metric_set(&waiting, c->n_waiting);
@@ -201,7 +289,8 @@ void crd_api_metrics(const struct crd_api *api, struct buf *out)
     for (int i = 0; i < N_METRICS; i++) all[i] = &s->m[i];
     struct buf common = {0};
     buf_puts(&common, "model_name=");
-    json_out_str(&common, api->model_names[0]); /* the same escapes as Prometheus for what a name may hold */
+    json_out_str(&common,
+                 api->model_names[0]); /* the same escapes as Prometheus for what a name may hold */
     buf_puts(&common, ",engine=\"0\"");
     render_scheduler(api, out, buf_str(&common));
     metric_render(out, all, N_METRICS, buf_str(&common));

@@ -1,6 +1,8 @@
-/* api_metrics.h: what requests cost and how they ended, under vLLM's metric names, definitions and buckets.
+/* api_metrics.h: what requests cost and how they ended, under vLLM's metric names, definitions and
+ * buckets.
  *
- * Updated from scheduler threads as events arrive, so that a slow client does not distort them. Thr: any. */
+ * Updated from scheduler threads as events arrive, so that a slow client does not distort them.
+ * Thr: any. */
 #ifndef COORDINATOR_API_API_METRICS_H
 #define COORDINATOR_API_API_METRICS_H
 
@@ -15,12 +17,15 @@ enum crd_ended { ENDED_STOP, ENDED_LENGTH, ENDED_ABORT, ENDED_ERROR };
 
 /* A request handed to the service. */
 void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *r);
-/* A choice's first token: ttft from the request's arrival. prompt: tokens of the prompt, on its first choice, else 0. */
+/* A choice's first token: ttft from the request's arrival. prompt: tokens of the prompt, on its
+ * first choice, else 0. */
 void crd_api_stats_first_token(struct crd_api_stats *s, int64_t ttft_us, int32_t n_prompt);
 void crd_api_stats_next_token(struct crd_api_stats *s, int64_t since_last_us);
 /* A choice ended. e: its EVENT_FINISH; e2e from the request's arrival. */
-void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how, int64_t e2e_us);
-/* One step of a scheduler computed so many tokens (vllm:iteration_tokens_total); called by whoever runs the steps. */
+void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how,
+                         int64_t e2e_us);
+/* One step of a scheduler computed so many tokens (vllm:iteration_tokens_total); called by whoever
+ * runs the steps. */
 void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens);
 
 /* Append everything /metrics shows: ours, the scheduler's gauges, and the service's own lines. */

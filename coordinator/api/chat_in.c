@@ -14,12 +14,18 @@ static enum err join_parts(const json_t *parts, size_t m, struct buf *out, struc
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *text = json_is_string(part) ? part : json_object_get(part, "text");
         if (!json_is_string(part) && !type)
-            return crd_api_malformed(e, "messages", "messages.%zu.content.%zu.type: Field required", m, i);
-        if (type && strcmp(type, "text") && strcmp(type, "input_text") && strcmp(type, "output_text"))
-            return crd_api_refuse(e, 400, "messages", "messages.%zu.content.%zu: parts of type '%s' are not supported: "
-                                  "this model reads text only.", m, i, type);
+            return crd_api_malformed(e, "messages", "messages.%zu.content.%zu.type: Field required",
+                                     m, i);
+        if (type && strcmp(type, "text") && strcmp(type, "input_text") &&
+            strcmp(type, "output_text"))
+            return crd_api_refuse(e, 400, "messages",
+                                  "messages.%zu.content.%zu: parts of type '%s' are not supported: "
+                                  "this model reads text only.",
+                                  m, i, type);
         if (!json_is_string(text))
-            return crd_api_malformed(e, "messages", "messages.%zu.content.%zu.text: Input should be a valid string", m, i);
+            return crd_api_malformed(
+                e, "messages", "messages.%zu.content.%zu.text: Input should be a valid string", m,
+                i);
         if (i) buf_putc(out, '\n');
         buf_put(out, json_string_value(text), json_string_length(text));
     }
@@ -36,7 +42,8 @@ static enum err set_content(json_t *message, size_t m, struct crd_api_error *e)
         if (!json_object_get(message, "tool_calls"))
             return crd_api_malformed(e, "messages", "messages.%zu.content: Field required", m);
     } else if (!json_is_array(content)) {
-        return crd_api_malformed(e, "messages", "messages.%zu.content: Input should be a string or a list of parts", m);
+        return crd_api_malformed(
+            e, "messages", "messages.%zu.content: Input should be a string or a list of parts", m);
     }
     TRY(join_parts(content, m, &text, e));
     json_object_set_new(message, "content", json_stringn(buf_str(&text), text.len));
@@ -56,21 +63,28 @@ static void open_arguments(json_t *message)
     }
     json_array_foreach(calls, i, call)
     {
-        json_t *function = json_object_get(call, "function"), *args = json_object_get(function, "arguments");
+        json_t *function = json_object_get(call, "function"),
+               *args = json_object_get(function, "arguments");
         if (!json_is_string(args)) continue;
-        json_t *open = json_loadb(json_string_value(args), json_string_length(args), JSON_REJECT_DUPLICATES, NULL);
+        json_t *open = json_loadb(json_string_value(args), json_string_length(args),
+                                  JSON_REJECT_DUPLICATES, NULL);
         if (open) json_object_set_new(function, "arguments", open);
     }
     json_object_set_new(message, "tool_calls", calls);
 }
 
-static enum err one_message(struct crd_request *r, const json_t *given, size_t m, struct crd_api_error *e)
+static enum err one_message(struct crd_request *r, const json_t *given, size_t m,
+                            struct crd_api_error *e)
 {
-    if (!json_is_object(given)) return crd_api_malformed(e, "messages", "messages.%zu: Input should be an object", m);
+    if (!json_is_object(given))
+        return crd_api_malformed(e, "messages", "messages.%zu: Input should be an object", m);
     const json_t *role = json_object_get(given, "role");
     if (!role) return crd_api_malformed(e, "messages", "messages.%zu.role: Field required", m);
-    if (!json_is_string(role)) return crd_api_malformed(e, "messages", "messages.%zu.role: Input should be a valid string", m);
-    json_t *copy = json_copy((json_t *)(uintptr_t)given); /* shallow: only what differs is made anew */
+    if (!json_is_string(role))
+        return crd_api_malformed(e, "messages", "messages.%zu.role: Input should be a valid string",
+                                 m);
+    json_t *copy =
+        json_copy((json_t *)(uintptr_t)given); /* shallow: only what differs is made anew */
     json_array_append_new(r->messages, copy);
     open_arguments(copy);
     return set_content(copy, m, e);
@@ -78,32 +92,46 @@ static enum err one_message(struct crd_request *r, const json_t *given, size_t m
 
 static enum err tools(struct crd_request *r, struct crd_api_error *e)
 {
-    const json_t *list = json_object_get(r->body, "tools"), *choice = json_object_get(r->body, "tool_choice");
+    const json_t *list = json_object_get(r->body, "tools"),
+                 *choice = json_object_get(r->body, "tool_choice");
     const char *how = json_string_value(choice);
     bool none = list == NULL || json_is_null(list);
-    if (!none && !json_is_array(list)) return crd_api_malformed(e, "tools", "tools: Input should be a valid list");
+    if (!none && !json_is_array(list))
+        return crd_api_malformed(e, "tools", "tools: Input should be a valid list");
     if (!none && !json_array_size(list))
-        return crd_api_refuse(e, 400, "tools", "`tools` must not be an empty array. Either leave it out or give at least "
-                              "one tool.");
+        return crd_api_refuse(
+            e, 400, "tools",
+            "`tools` must not be an empty array. Either leave it out or give at least "
+            "one tool.");
     if (!choice || json_is_null(choice) || (how && !strcmp(how, "none"))) return OK;
-    if (none) return crd_api_refuse(e, 400, "tool_choice", "When using `tool_choice`, `tools` must be set.");
+    if (none)
+        return crd_api_refuse(e, 400, "tool_choice",
+                              "When using `tool_choice`, `tools` must be set.");
     if (how && !strcmp(how, "auto")) return OK;
     if (json_is_object(choice) || (how && !strcmp(how, "required")))
-        return crd_api_refuse(e, 400, "tool_choice", "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
-    return crd_api_malformed(e, "tool_choice", "tool_choice: Input should be 'none', 'auto', 'required' or an object");
+        return crd_api_refuse(
+            e, 400, "tool_choice",
+            "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
+    return crd_api_malformed(
+        e, "tool_choice", "tool_choice: Input should be 'none', 'auto', 'required' or an object");
 }
 
 enum err crd_chat_in(struct crd_request *r, struct crd_api_error *e)
 {
-    const json_t *list = json_object_get(r->body, "messages"), *kwargs = json_object_get(r->body, "chat_template_kwargs");
+    const json_t *list = json_object_get(r->body, "messages"),
+                 *kwargs = json_object_get(r->body, "chat_template_kwargs");
     json_t *m;
     size_t i;
     enum err rc = OK;
-    if (!list || json_is_null(list)) return crd_api_malformed(e, "messages", "messages: Field required");
-    if (!json_is_array(list)) return crd_api_malformed(e, "messages", "messages: Input should be a valid list");
-    if (!json_array_size(list)) return crd_api_malformed(e, "messages", "messages: List should have at least 1 item");
+    if (!list || json_is_null(list))
+        return crd_api_malformed(e, "messages", "messages: Field required");
+    if (!json_is_array(list))
+        return crd_api_malformed(e, "messages", "messages: Input should be a valid list");
+    if (!json_array_size(list))
+        return crd_api_malformed(e, "messages", "messages: List should have at least 1 item");
     if (kwargs && !json_is_object(kwargs) && !json_is_null(kwargs))
-        return crd_api_malformed(e, "chat_template_kwargs", "chat_template_kwargs: Input should be a valid dictionary");
+        return crd_api_malformed(e, "chat_template_kwargs",
+                                 "chat_template_kwargs: Input should be a valid dictionary");
     r->messages = json_array();
     json_array_foreach(list, i, m) TRY(one_message(r, m, i, e));
     TRY(tools(r, e));
@@ -147,23 +175,29 @@ static enum err cut_after_final(struct crd_request *r, struct buf *text, struct 
     const char *content = json_string_value(json_object_get(last, "content")), *found = NULL;
     size_t n = strlen(content);
     while (n && strchr(" \t\r\n", content[n - 1])) n--; /* templates may trim */
-    for (const char *p = buf_str(text), *end = p + text->len; n && (p = memmem(p, (size_t)(end - p), content, n)); p++) found = p;
+    for (const char *p = buf_str(text), *end = p + text->len;
+         n && (p = memmem(p, (size_t)(end - p), content, n)); p++)
+        found = p;
     if (!found)
-        return crd_api_refuse(e, 400, "continue_final_message", "continue_final_message is set but the final message does "
+        return crd_api_refuse(e, 400, "continue_final_message",
+                              "continue_final_message is set but the final message does "
                               "not appear in the chat after applying the chat template.");
     text->len = (size_t)(found + n - buf_str(text));
     text->data[text->len] = 0;
     return OK;
 }
 
-enum err crd_chat_render(struct crd_request *r, const struct crd_api *api, int64_t now_unix, struct crd_api_error *e)
+enum err crd_chat_render(struct crd_request *r, const struct crd_api *api, int64_t now_unix,
+                         struct crd_api_error *e)
 {
     enum err rc;
     struct buf text = {0};
     json_t *context = NULL;
     if (!api->chat_template)
-        return crd_api_refuse(e, 400, NULL, "This model has no chat template, so it cannot be asked in messages. Use "
-                              "/v1/completions, or start the server with a chat template.");
+        return crd_api_refuse(
+            e, 400, NULL,
+            "This model has no chat template, so it cannot be asked in messages. Use "
+            "/v1/completions, or start the server with a chat template.");
     context = context_of(r, api);
     rc = eng_template_render(api->chat_template, context, now_unix, &text);
     if (rc) crd_api_error_of(e, rc, err_text());

@@ -36,6 +36,11 @@ static void whole(struct crd_choice *c, struct buf *out)
 }
 
 const struct crd_format crd_format_chat = {
-    .id_prefix = "chatcmpl-", .object = "chat.completion", .chunk_object = "chat.completion.chunk",
-    .opens = true, .ids_outside = true, .delta = delta, .whole = whole,
+    .id_prefix = "chatcmpl-",
+    .object = "chat.completion",
+    .chunk_object = "chat.completion.chunk",
+    .opens = true,
+    .ids_outside = true,
+    .delta = delta,
+    .whole = whole,
 };

@@ -1,10 +1,15 @@
 /* choice.c: see choice.h. */
 #include "coordinator/api/choice.h"
 
-void crd_choice_open(struct crd_choice *c, const struct crd_request *r, const struct eng_tokenizer *t,
-                     const struct crd_prompt *prompt, int32_t index)
+void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
+                     const struct eng_tokenizer *t, const struct crd_prompt *prompt, int32_t index)
 {
-    *c = (struct crd_choice){.index = index, .request = r, .tokenizer = t, .prompt = prompt, .stop_id = -1, .stop_string = -1};
+    *c = (struct crd_choice){.index = index,
+                             .request = r,
+                             .tokenizer = t,
+                             .prompt = prompt,
+                             .stop_id = -1,
+                             .stop_string = -1};
     c->detok = eng_detok_open(t, r->stops, r->n_stops, r->include_stop, !r->skip_special);
     if (r->endpoint == ENDPOINT_CHAT) eng_detok_drop_first_space(c->detok);
 }
@@ -22,12 +27,15 @@ void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p)
     const struct eng_tokens *t = &c->prompt->tokens;
     c->opened = true;
     if (!c->request->echo) return;
-    if (c->prompt->text) buf_put(&c->text, c->prompt->text, c->prompt->n_text);
-    else eng_tokenizer_decode(c->tokenizer, t->ids, t->n, !c->request->skip_special, &c->text);
+    if (c->prompt->text)
+        buf_put(&c->text, c->prompt->text, c->prompt->n_text);
+    else
+        eng_tokenizer_decode(c->tokenizer, t->ids, t->n, !c->request->skip_special, &c->text);
     if (!c->request->logprobs) return;
     struct result_token first = {.id = t->ids[0]};
     crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &first, false);
-    for (int32_t i = 0; i < p->n; i++) crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &p->tokens[i], true);
+    for (int32_t i = 0; i < p->n; i++)
+        crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &p->tokens[i], true);
 }
 
 /* The index among the stop ids, or -1. */

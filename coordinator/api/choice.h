@@ -1,7 +1,7 @@
 /* choice.h: one choice of an answer: tokens in, text, ids and log-probabilities out, until it ends.
  *
- * Collects what has not left yet; whether that leaves with every token or once at the end is the generation's affair,
- * so both say the same. Thr: the generation's owner. */
+ * Collects what has not left yet; whether that leaves with every token or once at the end is the
+ * generation's affair, so both say the same. Thr: the generation's owner. */
 #ifndef COORDINATOR_API_CHOICE_H
 #define COORDINATOR_API_CHOICE_H
 
@@ -10,27 +10,28 @@
 #include "engine/text/detok.h"
 
 struct crd_choice {
-    int32_t index;                   /* in the answer: prompt * n + choice */
+    int32_t index; /* in the answer: prompt * n + choice */
     const struct crd_request *request;
     const struct eng_tokenizer *tokenizer;
     const struct crd_prompt *prompt;
-    struct eng_detok *detok;         /* Own */
-    bool opened;                     /* the echo has been put */
+    struct eng_detok *detok; /* Own */
+    bool opened;             /* the echo has been put */
     bool prompt_ids_said;
     /* not sent yet */
-    struct buf text, ids;            /* ids: "1,2,3" */
+    struct buf text, ids; /* ids: "1,2,3" */
     struct crd_logprobs logprobs;
     /* counted and decided */
-    int32_t n_tokens;                /* in usage */
-    const char *finish;              /* finish_reason; NULL while it goes on */
-    int32_t stop_id;                 /* stop_reason: one of stop_token_ids, else -1 */
-    int32_t stop_string;             /* stop_reason: index of a stop string, else -1 */
+    int32_t n_tokens;    /* in usage */
+    const char *finish;  /* finish_reason; NULL while it goes on */
+    int32_t stop_id;     /* stop_reason: one of stop_token_ids, else -1 */
+    int32_t stop_string; /* stop_reason: index of a stop string, else -1 */
 };
 
-void crd_choice_open(struct crd_choice *c, const struct crd_request *r, const struct eng_tokenizer *t,
-                     const struct crd_prompt *prompt, int32_t index);
+void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
+                     const struct eng_tokenizer *t, const struct crd_prompt *prompt, int32_t index);
 void crd_choice_close(struct crd_choice *c);
-/* Before the first token: the prompt itself, where echo asks for it. p: its log-probabilities, if they were asked. */
+/* Before the first token: the prompt itself, where echo asks for it. p: its log-probabilities, if
+ * they were asked. */
 void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p);
 /* One token. When it completes a stop string the choice has ended: c->finish is set. */
 void crd_choice_push(struct crd_choice *c, const struct result_token *token);

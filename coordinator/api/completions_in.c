@@ -6,16 +6,20 @@
 
 static enum err empty(struct crd_api_error *e)
 {
-    return crd_api_refuse(e, 400, "prompt", "Either prompt or prompt_embeds must be provided and non-empty.");
+    return crd_api_refuse(e, 400, "prompt",
+                          "Either prompt or prompt_embeds must be provided and non-empty.");
 }
 
 static enum err wrong_type(struct crd_api_error *e)
 {
-    return crd_api_malformed(e, "prompt", "prompt: Input should be a string, a list of strings, a list of token ids or a "
-                             "list of lists of token ids");
+    return crd_api_malformed(
+        e, "prompt",
+        "prompt: Input should be a string, a list of strings, a list of token ids or a "
+        "list of lists of token ids");
 }
 
-static enum err take_ids(struct crd_prompt *p, const struct crd_api *api, const json_t *list, struct crd_api_error *e)
+static enum err take_ids(struct crd_prompt *p, const struct crd_api *api, const json_t *list,
+                         struct crd_api_error *e)
 {
     const json_t *j;
     size_t i;
@@ -25,13 +29,15 @@ static enum err take_ids(struct crd_prompt *p, const struct crd_api *api, const 
         json_int_t id = json_integer_value(j);
         if (!json_is_integer(j)) return wrong_type(e);
         if (id < 0 || id >= eng_tokenizer_size(api->tokenizer))
-            return crd_api_refuse(e, 400, "prompt", "Token id %" JSON_INTEGER_FORMAT " is out of vocabulary", id);
+            return crd_api_refuse(e, 400, "prompt",
+                                  "Token id %" JSON_INTEGER_FORMAT " is out of vocabulary", id);
         eng_tokens_push(&p->tokens, (int32_t)id);
     }
     return OK;
 }
 
-static enum err take_one(struct crd_request *r, const struct crd_api *api, const json_t *j, struct crd_api_error *e)
+static enum err take_one(struct crd_request *r, const struct crd_api *api, const json_t *j,
+                         struct crd_api_error *e)
 {
     struct crd_prompt *p = &r->prompts[r->n_prompts++];
     if (json_is_array(j)) return take_ids(p, api, j, e);
@@ -43,7 +49,8 @@ static enum err take_one(struct crd_request *r, const struct crd_api *api, const
     return OK;
 }
 
-enum err crd_completions_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
+enum err crd_completions_in(struct crd_request *r, const struct crd_api *api,
+                            struct crd_api_error *e)
 {
     const json_t *given = json_object_get(r->body, "prompt"), *j;
     size_t i;
@@ -53,7 +60,8 @@ enum err crd_completions_in(struct crd_request *r, const struct crd_api *api, st
     size_t n = many ? json_array_size(given) : 1;
     if (!n) return empty(e);
     if (n > REQUEST_MAX_PROMPTS)
-        return crd_api_refuse(e, 400, "prompt", "prompt may contain at most %d prompts, got %zu.", REQUEST_MAX_PROMPTS, n);
+        return crd_api_refuse(e, 400, "prompt", "prompt may contain at most %d prompts, got %zu.",
+                              REQUEST_MAX_PROMPTS, n);
     r->prompts = xcalloc(n, sizeof *r->prompts);
     if (!many) return take_one(r, api, given, e);
     json_array_foreach(given, i, j) TRY(take_one(r, api, j, e));
@@ -68,7 +76,8 @@ static void keep_last(struct eng_tokens *t, size_t keep)
     t->n = keep;
 }
 
-enum err crd_prompts_tokenize(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
+enum err crd_prompts_tokenize(struct crd_request *r, const struct crd_api *api,
+                              struct crd_api_error *e)
 {
     for (int32_t i = 0; i < r->n_prompts; i++) {
         struct crd_prompt *p = &r->prompts[i];

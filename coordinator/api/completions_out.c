@@ -16,10 +16,21 @@ static void put(struct crd_choice *c, bool finished, struct buf *out)
     buf_putc(out, '}');
 }
 
-static void delta(struct crd_choice *c, enum delta_kind kind, struct buf *out) { put(c, kind == DELTA_FINISH, out); }
-static void whole(struct crd_choice *c, struct buf *out) { put(c, true, out); }
+static void delta(struct crd_choice *c, enum delta_kind kind, struct buf *out)
+{
+    put(c, kind == DELTA_FINISH, out);
+}
+static void whole(struct crd_choice *c, struct buf *out)
+{
+    put(c, true, out);
+}
 
 const struct crd_format crd_format_completions = {
-    .id_prefix = "cmpl-", .object = "text_completion", .chunk_object = "text_completion",
-    .opens = false, .ids_outside = false, .delta = delta, .whole = whole,
+    .id_prefix = "cmpl-",
+    .object = "text_completion",
+    .chunk_object = "text_completion",
+    .opens = false,
+    .ids_outside = false,
+    .delta = delta,
+    .whole = whole,
 };

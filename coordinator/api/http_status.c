@@ -4,8 +4,10 @@
 #include "coordinator/api/json_out.h"
 #include "proto/version.h"
 
-static const char *const names[] = {
-    [SERVICE_LOADING] = "loading", [SERVICE_READY] = "ok", [SERVICE_DEGRADED] = "degraded", [SERVICE_DRAINING] = "draining"};
+static const char *const names[] = {[SERVICE_LOADING] = "loading",
+                                    [SERVICE_READY] = "ok",
+                                    [SERVICE_DEGRADED] = "degraded",
+                                    [SERVICE_DRAINING] = "draining"};
 
 /* 200 only when every rank answers; otherwise 503 with the sentence that says why not. */
 void crd_http_health(void *user, struct gw_exchange *x, const struct gw_request *r)

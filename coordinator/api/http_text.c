@@ -1,4 +1,5 @@
-/* http_text.c: POST /tokenize and /detokenize: the work is done by a text thread, the connection sleeps meanwhile. */
+/* http_text.c: POST /tokenize and /detokenize: the work is done by a text thread, the connection
+ * sleeps meanwhile. */
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
 #include "coordinator/api/http.h"
@@ -47,15 +48,18 @@ out:
     unref(c);
 }
 
-static bool text_run(void *self, struct buf *out, int32_t *status, const char **type, const char **headers)
+static bool text_run(void *self, struct buf *out, int32_t *status, const char **type,
+                     const char **headers)
 {
     struct text_call *c = self;
     (void)headers;
     if (!atomic_load(&c->done)) return false;
     *type = "application/json";
     *status = c->error.status ? c->error.status : 200;
-    if (c->error.status) crd_api_error_json(&c->error, out);
-    else buf_put(out, c->out.data, c->out.len);
+    if (c->error.status)
+        crd_api_error_json(&c->error, out);
+    else
+        buf_put(out, c->out.data, c->out.len);
     return true;
 }
 
@@ -85,7 +89,8 @@ static bool flag(const json_t *body, const char *name, bool def)
 static void put_tokens(struct text_call *c, const struct eng_tokens *t, bool with_texts)
 {
     struct buf *out = &c->out, piece = {0};
-    buf_printf(out, "{\"count\":%zu,\"max_model_len\":%d,\"tokens\":[", t->n, crd_request_context(c->api));
+    buf_printf(out, "{\"count\":%zu,\"max_model_len\":%d,\"tokens\":[", t->n,
+               crd_request_context(c->api));
     for (size_t i = 0; i < t->n; i++) buf_printf(out, "%s%d", i ? "," : "", t->ids[i]);
     buf_puts(out, "],\"token_strs\":");
     for (size_t i = 0; with_texts && i < t->n; i++) {
@@ -101,7 +106,8 @@ static void put_tokens(struct text_call *c, const struct eng_tokens *t, bool wit
 /* Messages are rendered as a chat request's would be. */
 static enum err tokenize_chat(struct text_call *c, json_t *body)
 {
-    struct crd_request r = {.endpoint = ENDPOINT_CHAT, .body = json_incref(body), .truncate_prompt = -1};
+    struct crd_request r = {
+        .endpoint = ENDPOINT_CHAT, .body = json_incref(body), .truncate_prompt = -1};
     enum err rc;
     r.add_generation_prompt = flag(body, "add_generation_prompt", true);
     r.continue_final = flag(body, "continue_final_message", false);
@@ -122,9 +128,12 @@ static enum err tokenize(struct text_call *c, json_t *body)
     if (json_object_get(body, "messages")) return tokenize_chat(c, body);
     if (!text) text = json_object_get(body, "content"); /* llama-server's name for it */
     if (!text) return crd_api_malformed(&c->error, "prompt", "prompt: Field required");
-    if (!json_is_string(text)) return crd_api_malformed(&c->error, "prompt", "prompt: Input should be a valid string");
-    unsigned flags = TOKENIZE_PARSE_SPECIAL | (flag(body, "add_special_tokens", true) ? TOKENIZE_ADD_SPECIAL : 0);
-    eng_tokenizer_encode(c->api->tokenizer, json_string_value(text), json_string_length(text), flags, &t);
+    if (!json_is_string(text))
+        return crd_api_malformed(&c->error, "prompt", "prompt: Input should be a valid string");
+    unsigned flags = TOKENIZE_PARSE_SPECIAL |
+                     (flag(body, "add_special_tokens", true) ? TOKENIZE_ADD_SPECIAL : 0);
+    eng_tokenizer_encode(c->api->tokenizer, json_string_value(text), json_string_length(text),
+                         flags, &t);
     put_tokens(c, &t, flag(body, "return_token_strs", false));
     eng_tokens_free(&t);
     return OK;
@@ -137,7 +146,9 @@ static enum err detokenize(struct text_call *c, json_t *body)
     struct buf text = {0};
     size_t i;
     enum err rc = OK;
-    if (!json_is_array(list)) return crd_api_malformed(&c->error, "tokens", "tokens: Input should be a list of token ids");
+    if (!json_is_array(list))
+        return crd_api_malformed(&c->error, "tokens",
+                                 "tokens: Input should be a list of token ids");
     json_array_foreach(list, i, j)
     {
         json_int_t id = json_integer_value(j);
@@ -159,5 +170,11 @@ out:
     return rc;
 }
 
-void crd_http_tokenize(void *api, struct gw_exchange *x, const struct gw_request *r) { start(api, x, r, tokenize); }
-void crd_http_detokenize(void *api, struct gw_exchange *x, const struct gw_request *r) { start(api, x, r, detokenize); }
+void crd_http_tokenize(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    start(api, x, r, tokenize);
+}
+void crd_http_detokenize(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    start(api, x, r, detokenize);
+}

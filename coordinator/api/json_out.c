@@ -10,12 +10,23 @@
 static void escape(struct buf *out, uint8_t c)
 {
     switch (c) {
-    case '"': buf_puts(out, "\\\""); break;
-    case '\\': buf_puts(out, "\\\\"); break;
-    case '\n': buf_puts(out, "\\n"); break;
-    case '\r': buf_puts(out, "\\r"); break;
-    case '\t': buf_puts(out, "\\t"); break;
-    default: buf_printf(out, "\\u%04x", c);
+    case '"':
+        buf_puts(out, "\\\"");
+        break;
+    case '\\':
+        buf_puts(out, "\\\\");
+        break;
+    case '\n':
+        buf_puts(out, "\\n");
+        break;
+    case '\r':
+        buf_puts(out, "\\r");
+        break;
+    case '\t':
+        buf_puts(out, "\\t");
+        break;
+    default:
+        buf_printf(out, "\\u%04x", c);
     }
 }
 
@@ -37,9 +48,15 @@ void json_out_text(struct buf *out, const char *s, size_t n)
     buf_putc(out, '"');
 }
 
-void json_out_str(struct buf *out, const char *s) { json_out_text(out, s, strlen(s)); }
+void json_out_str(struct buf *out, const char *s)
+{
+    json_out_text(out, s, strlen(s));
+}
 
-static bool same_bits(float a, float b) { return !memcmp(&a, &b, sizeof a); }
+static bool same_bits(float a, float b)
+{
+    return !memcmp(&a, &b, sizeof a);
+}
 
 void json_out_f32(struct buf *out, float v)
 {
@@ -48,7 +65,8 @@ void json_out_f32(struct buf *out, float v)
         buf_puts(out, "null");
         return;
     }
-    for (int digits = 6; digits <= 9; digits++) { /* %g leaves trailing zeros out: up to six digits this is shortest */
+    for (int digits = 6; digits <= 9;
+         digits++) { /* %g leaves trailing zeros out: up to six digits this is shortest */
         snprintf(text, sizeof text, "%.*g", digits, (double)v);
         if (same_bits(strtof(text, NULL), v)) break;
     }

@@ -6,11 +6,12 @@
 
 #include "base/buf.h"
 
-/* Append s[n] as a JSON string. Bytes that are not UTF-8 become U+FFFD, so that the document always is. */
+/* Append s[n] as a JSON string. Bytes that are not UTF-8 become U+FFFD, so that the document always
+ * is. */
 void json_out_text(struct buf *out, const char *s, size_t n);
 void json_out_str(struct buf *out, const char *s);
-/* Append the shortest decimal that reads back as the same f32, always with a point or an exponent, so that equal text
- * means equal bits. Infinities and NaN, which JSON lacks, become null. */
+/* Append the shortest decimal that reads back as the same f32, always with a point or an exponent,
+ * so that equal text means equal bits. Infinities and NaN, which JSON lacks, become null. */
 void json_out_f32(struct buf *out, float v);
 
 #endif

@@ -6,13 +6,19 @@
 
 static const float LOWEST = -9999.0f; /* JSON has no minus infinity */
 
-static void put_logprob(struct buf *out, float v) { json_out_f32(out, v > LOWEST ? v : LOWEST); }
+static void put_logprob(struct buf *out, float v)
+{
+    json_out_f32(out, v > LOWEST ? v : LOWEST);
+}
 
 /* What a token is called: its text, or "token_id:N". */
-static void name_of(const struct crd_request *r, const struct eng_tokenizer *t, int32_t id, struct buf *out)
+static void name_of(const struct crd_request *r, const struct eng_tokenizer *t, int32_t id,
+                    struct buf *out)
 {
-    if (r->ids_as_names) buf_printf(out, "token_id:%d", id);
-    else eng_tokenizer_piece(t, id, true, out);
+    if (r->ids_as_names)
+        buf_printf(out, "token_id:%d", id);
+    else
+        eng_tokenizer_piece(t, id, true, out);
 }
 
 static void put_bytes(struct buf *out, const struct buf *name)
@@ -23,7 +29,8 @@ static void put_bytes(struct buf *out, const struct buf *name)
 }
 
 /* "token":...,"logprob":...,"bytes":[...] */
-static void chat_fields(struct buf *out, const struct crd_request *r, const struct eng_tokenizer *t, int32_t id, float lp)
+static void chat_fields(struct buf *out, const struct crd_request *r, const struct eng_tokenizer *t,
+                        int32_t id, float lp)
 {
     struct buf name = {0};
     name_of(r, t, id, &name);
@@ -36,8 +43,8 @@ static void chat_fields(struct buf *out, const struct crd_request *r, const stru
     buf_free(&name);
 }
 
-static void add_chat(struct crd_logprobs *l, const struct crd_request *r, const struct eng_tokenizer *t,
-                     const struct result_token *token)
+static void add_chat(struct crd_logprobs *l, const struct crd_request *r,
+                     const struct eng_tokenizer *t, const struct result_token *token)
 {
     struct buf *out = &l->part[0];
     buf_puts(out, l->n ? ",{" : "{");
@@ -51,7 +58,8 @@ static void add_chat(struct crd_logprobs *l, const struct crd_request *r, const 
     buf_puts(out, "]}");
 }
 
-/* One key of an object whose keys are texts: different ids may have the same text, and only the first counts. */
+/* One key of an object whose keys are texts: different ids may have the same text, and only the
+ * first counts. */
 static void put_top(struct buf *out, struct buf *seen, const char *text, size_t n, float lp)
 {
     struct buf key = {0};
@@ -72,10 +80,12 @@ static void add_tops(struct buf *out, const struct crd_request *r, const struct 
 {
     struct buf name = {0}, seen = {0};
     buf_putc(out, '{');
-    for (int32_t i = -1; i < token->n_top && i < r->sampling.n_logprobs; i++) { /* the chosen one first */
+    for (int32_t i = -1; i < token->n_top && i < r->sampling.n_logprobs;
+         i++) { /* the chosen one first */
         buf_clear(&name);
         name_of(r, t, i < 0 ? token->id : token->top[i].id, &name);
-        put_top(out, &seen, buf_str(&name), name.len, i < 0 ? token->logprob : token->top[i].logprob);
+        put_top(out, &seen, buf_str(&name), name.len,
+                i < 0 ? token->logprob : token->top[i].logprob);
     }
     buf_putc(out, '}');
     buf_free(&name);
@@ -89,8 +99,9 @@ static int64_t count_chars(const struct buf *text)
     return n;
 }
 
-static void add_completions(struct crd_logprobs *l, const struct crd_request *r, const struct eng_tokenizer *t,
-                            const struct result_token *token, bool known)
+static void add_completions(struct crd_logprobs *l, const struct crd_request *r,
+                            const struct eng_tokenizer *t, const struct result_token *token,
+                            bool known)
 {
     const char *sep = l->n ? "," : "";
     struct buf name = {0};
@@ -109,18 +120,20 @@ static void add_completions(struct crd_logprobs *l, const struct crd_request *r,
     buf_free(&name);
 }
 
-void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r, const struct eng_tokenizer *t,
-                      const struct result_token *token, bool known)
+void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r,
+                      const struct eng_tokenizer *t, const struct result_token *token, bool known)
 {
-    if (r->endpoint == ENDPOINT_CHAT) add_chat(l, r, t, token);
-    else add_completions(l, r, t, token, known);
+    if (r->endpoint == ENDPOINT_CHAT)
+        add_chat(l, r, t, token);
+    else
+        add_completions(l, r, t, token, known);
     l->n++;
 }
 
 void crd_logprobs_take(struct crd_logprobs *l, const struct crd_request *r, struct buf *out)
 {
-    static const char *const names[] = {"{\"text_offset\":[", "],\"token_logprobs\":[", "],\"tokens\":[",
-                                        "],\"top_logprobs\":["};
+    static const char *const names[] = {"{\"text_offset\":[", "],\"token_logprobs\":[",
+                                        "],\"tokens\":[", "],\"top_logprobs\":["};
     bool chat = r->endpoint == ENDPOINT_CHAT;
     if (!l->n) {
         buf_puts(out, "null");

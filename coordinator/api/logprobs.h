@@ -9,15 +9,16 @@
 
 /* Zeroed = nothing collected. */
 struct crd_logprobs {
-    struct buf part[4];   /* chat: the entries; completions: offsets, logprobs, tokens, tops */
+    struct buf part[4]; /* chat: the entries; completions: offsets, logprobs, tokens, tops */
     int32_t n;
-    int64_t n_chars;      /* characters of all tokens so far: where the next begins */
+    int64_t n_chars; /* characters of all tokens so far: where the next begins */
 };
 
 /* One token more. known: false for a prompt's first, which nothing predicted. */
-void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r, const struct eng_tokenizer *t,
-                      const struct result_token *token, bool known);
-/* Append what was collected since the last time as the value of "logprobs": an object, or null when there is none. */
+void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r,
+                      const struct eng_tokenizer *t, const struct result_token *token, bool known);
+/* Append what was collected since the last time as the value of "logprobs": an object, or null when
+ * there is none. */
 void crd_logprobs_take(struct crd_logprobs *l, const struct crd_request *r, struct buf *out);
 void crd_logprobs_free(struct crd_logprobs *l);
 

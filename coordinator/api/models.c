@@ -1,4 +1,5 @@
-/* models.c: GET /v1/models and /v1/models/{id}: OpenAI's objects with vLLM's and llama-server's additions. */
+/* models.c: GET /v1/models and /v1/models/{id}: OpenAI's objects with vLLM's and llama-server's
+ * additions. */
 #include "coordinator/api/http.h"
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/request.h"
@@ -10,17 +11,23 @@ static void put_model(const struct crd_api *api, const char *id, struct buf *out
     const struct model_info *m = &api->model;
     buf_puts(out, "{\"id\":");
     json_out_str(out, id);
-    buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tessera\",\"root\":", (long long)api->created_unix);
+    buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tessera\",\"root\":",
+               (long long)api->created_unix);
     json_out_str(out, m->name[0] ? m->name : api->model_names[0]);
-    buf_printf(out, ",\"parent\":null,\"max_model_len\":%d,\"permission\":[{\"id\":\"modelperm-", crd_request_context(api));
-    buf_printf(out, "%llx\",\"object\":\"model_permission\",\"created\":%lld,\"allow_create_engine\":false,"
-                    "\"allow_sampling\":true,\"allow_logprobs\":true,\"allow_search_indices\":false,\"allow_view\":true,"
-                    "\"allow_fine_tuning\":false,\"organization\":\"*\",\"group\":null,\"is_blocking\":false}]",
-               (unsigned long long)api->created_unix, (long long)api->created_unix);
+    buf_printf(out, ",\"parent\":null,\"max_model_len\":%d,\"permission\":[{\"id\":\"modelperm-",
+               crd_request_context(api));
+    buf_printf(
+        out,
+        "%llx\",\"object\":\"model_permission\",\"created\":%lld,\"allow_create_engine\":false,"
+        "\"allow_sampling\":true,\"allow_logprobs\":true,\"allow_search_indices\":false,\"allow_"
+        "view\":true,"
+        "\"allow_fine_tuning\":false,\"organization\":\"*\",\"group\":null,\"is_blocking\":false}]",
+        (unsigned long long)api->created_unix, (long long)api->created_unix);
     buf_puts(out, ",\"meta\":{\"arch\":");
     json_out_str(out, m->arch);
-    buf_printf(out, ",\"n_vocab\":%d,\"n_ctx_train\":%d,\"n_embd\":%d,\"n_params\":%lld,\"size\":%lld}}", m->n_vocab,
-               m->context, m->d_model, (long long)m->n_params, (long long)m->weight_bytes);
+    buf_printf(
+        out, ",\"n_vocab\":%d,\"n_ctx_train\":%d,\"n_embd\":%d,\"n_params\":%lld,\"size\":%lld}}",
+        m->n_vocab, m->context, m->d_model, (long long)m->n_params, (long long)m->weight_bytes);
 }
 
 void crd_http_models(void *user, struct gw_exchange *x, const struct gw_request *r)

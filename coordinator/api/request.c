@@ -1,5 +1,5 @@
-/* request.c: bytes to an object, and what all endpoints have in common. The fields are in sampling_in.c, the
- * prompts in chat_in.c and completions_in.c. */
+/* request.c: bytes to an object, and what all endpoints have in common. The fields are in
+ * sampling_in.c, the prompts in chat_in.c and completions_in.c. */
 #include "coordinator/api/request.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
@@ -15,8 +15,10 @@ static bool too_deep(const char *p, size_t n)
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         if (in_string) {
-            if (p[i] == '\\') i++;
-            else if (p[i] == '"') in_string = false;
+            if (p[i] == '\\')
+                i++;
+            else if (p[i] == '"')
+                in_string = false;
         } else if (p[i] == '"') {
             in_string = true;
         } else if (p[i] == '{' || p[i] == '[') {
@@ -31,10 +33,13 @@ static bool too_deep(const char *p, size_t n)
 enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd_api_error *e)
 {
     json_error_t why;
-    if (too_deep(body, n)) return crd_api_malformed(e, NULL, "Invalid JSON: nested deeper than %d levels", REQUEST_MAX_DEPTH);
+    if (too_deep(body, n))
+        return crd_api_malformed(e, NULL, "Invalid JSON: nested deeper than %d levels",
+                                 REQUEST_MAX_DEPTH);
     json_t *j = json_loadb(body, n, JSON_REJECT_DUPLICATES, &why);
     if (!j)
-        return crd_api_malformed(e, NULL, "Invalid JSON: line %d, column %d: %s", why.line, why.column, why.text);
+        return crd_api_malformed(e, NULL, "Invalid JSON: line %d, column %d: %s", why.line,
+                                 why.column, why.text);
     if (!json_is_object(j)) {
         json_decref(j);
         return crd_api_malformed(e, NULL, "The body should be a JSON object");
@@ -55,8 +60,14 @@ enum err crd_request_model(const struct crd_api *api, const json_t *body, struct
     return crd_api_refuse(e, 404, "model", "The model `%s` does not exist.", name);
 }
 
-enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enum crd_endpoint ep, const char *body,
-                           size_t n, struct crd_api_error *e)
+const json_t *crd_request_get(const struct crd_request *r, const char *name)
+{
+    const json_t *j = json_object_get(r->body, name);
+    return json_is_null(j) ? NULL : j;
+}
+
+enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enum crd_endpoint ep,
+                           const char *body, size_t n, struct crd_api_error *e)
 {
     enum err rc;
     *r = (struct crd_request){.endpoint = ep, .sampling = sampling_default()};
@@ -79,11 +90,4 @@ void crd_request_close(struct crd_request *r)
     json_decref(r->messages);
     json_decref(r->body);
     *r = (struct crd_request){0};
-}
-
-int32_t crd_request_context(const struct crd_api *api)
-{
-    struct service_status st = {0};
-    if (api->service.ops) api->service.ops->status(api->service.self, &st);
-    return st.max_context > 0 ? MIN(st.max_context, api->max_context) : api->max_context;
 }

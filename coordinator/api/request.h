@@ -1,4 +1,5 @@
-/* request.h: the body of a chat or completions request, understood: every field checked, nothing tokenized yet.
+/* request.h: the body of a chat or completions request, understood: every field checked, nothing
+ * tokenized yet.
  *
  * A pure parser: bytes and a few facts of the model in, a value or an error object out. */
 #ifndef COORDINATOR_API_REQUEST_H
@@ -11,51 +12,58 @@
 enum {
     REQUEST_MAX_STOPS = 16,
     REQUEST_MAX_PROMPTS = 256,
-    REQUEST_MAX_DEPTH = 100,   /* of the JSON */
+    REQUEST_MAX_DEPTH = 100, /* of the JSON */
     REQUEST_MAX_SALT = 128,
 };
 
 /* One prompt: text to be tokenized, or ids as given. Becomes one request to the scheduler. */
 struct crd_prompt {
-    char *text;                /* Own; NULL when ids were given */
+    char *text; /* Own; NULL when ids were given */
     size_t n_text;
-    struct eng_tokens tokens;  /* Own; filled by TOKENIZE */
-    bool add_special;          /* BOS and the like, as the model says */
+    struct eng_tokens tokens; /* Own; filled by TOKENIZE */
+    bool add_special;         /* BOS and the like, as the model says */
 };
 
 struct crd_request {
     enum crd_endpoint endpoint;
-    json_t *body;              /* Own; the parsed object, into which the pointers below lead */
-    struct sampling sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
-    int32_t n_eog;             /* of the stop ids: the model's own ends */
+    json_t *body; /* Own; the parsed object, into which the pointers below lead */
+    struct sampling
+        sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
+    int32_t n_eog; /* of the stop ids: the model's own ends */
     int32_t n;
-    int32_t max_tokens;        /* as asked; -1: not */
-    bool score_only;           /* max_tokens 0 with echo: nothing is generated for the client */
+    int32_t max_tokens; /* as asked; -1: not */
+    bool score_only;    /* max_tokens 0 with echo: nothing is generated for the client */
     bool stream, include_usage, continuous_usage;
-    bool echo;                 /* completions */
+    bool echo; /* completions */
     bool return_ids, ids_as_names, include_stop, skip_special, add_special;
-    int32_t truncate_prompt;   /* keep the last so many tokens; -1: no */
+    int32_t truncate_prompt; /* keep the last so many tokens; -1: no */
     int32_t priority;
-    uint64_t cache_salt;       /* 0: none */
+    uint64_t cache_salt; /* 0: none */
     const char *stops[REQUEST_MAX_STOPS];
     int32_t n_stops;
-    bool logprobs;             /* wanted in the answer */
+    bool logprobs; /* wanted in the answer */
     /* chat */
     bool add_generation_prompt, continue_final;
-    json_t *messages;          /* Own: normalized: content is a string */
+    json_t *messages;           /* Own: normalized: content is a string */
     struct crd_prompt *prompts; /* Own; one for chat, empty until the template is rendered */
     int32_t n_prompts;
 };
 
 /* Parse body[n]. On error *e says what the client is told, and *out is still to be closed.
  * Err BAD_REQUEST, NOT_FOUND (model). */
-MUST_USE enum err crd_request_parse(struct crd_request *out, const struct crd_api *api, enum crd_endpoint ep,
-                                    const char *body, size_t n, struct crd_api_error *e);
+MUST_USE enum err crd_request_parse(struct crd_request *out, const struct crd_api *api,
+                                    enum crd_endpoint ep, const char *body, size_t n,
+                                    struct crd_api_error *e);
 /* The same steps for other endpoints: body[n] as an object (Own: caller), its "model" known. */
-MUST_USE enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd_api_error *e);
-MUST_USE enum err crd_request_model(const struct crd_api *api, const json_t *body, struct crd_api_error *e);
+MUST_USE enum err crd_request_object(json_t **out, const char *body, size_t n,
+                                     struct crd_api_error *e);
+MUST_USE enum err crd_request_model(const struct crd_api *api, const json_t *body,
+                                    struct crd_api_error *e);
+/* A field of r->body; NULL when absent or null. */
+const json_t *crd_request_get(const struct crd_request *r, const char *name);
 void crd_request_close(struct crd_request *r);
-/* Positions a sequence may have now: the service's word, which may change with its cut, within the model's. */
+/* Positions a sequence may have now: the service's word, which may change with its cut, within the
+ * model's. */
 int32_t crd_request_context(const struct crd_api *api);
 
 #endif

@@ -71,6 +71,8 @@ void crd_text_pool_close(struct crd_text_pool *p)
 
 void crd_text_pool_run(struct crd_text_pool *p, void (*work)(void *user), void *user)
 {
-    if (p) put(p, work, user);
-    else work(user);
+    if (p)
+        put(p, work, user);
+    else
+        work(user);
 }

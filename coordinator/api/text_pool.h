@@ -1,4 +1,5 @@
-/* text_pool.h: threads for work too long for the net thread: parsing large bodies, templates, tokenizing.
+/* text_pool.h: threads for work too long for the net thread: parsing large bodies, templates,
+ * tokenizing.
  *
  * Pure jobs: in by a mailbox, out by whatever the job does at its end. */
 #ifndef COORDINATOR_API_TEXT_POOL_H

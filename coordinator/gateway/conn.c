@@ -1,8 +1,10 @@
-/* conn.c: connections as the library reports them: headers checked, bodies bounded, deadlines of our own.
+/* conn.c: connections as the library reports them: headers checked, bodies bounded, deadlines of
+ * our own.
  *
- * The library's own time-out counts from the last byte, so one byte a second keeps a connection for ever; ours count
- * from the beginning. It also takes two Content-Lengths, and a Content-Length beside a Transfer-Encoding, on which a
- * proxy before us may see another request than we do: both are refused here. */
+ * The library's own time-out counts from the last byte, so one byte a second keeps a connection for
+ * ever; ours count from the beginning. It also takes two Content-Lengths, and a Content-Length
+ * beside a Transfer-Encoding, on which a proxy before us may see another request than we do: both
+ * are refused here. */
 #include "coordinator/gateway/net.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -20,7 +22,10 @@ static struct conn *conn_of(struct MHD_Connection *mhd)
     return MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 }
 
-static void start(struct conn *c, enum timer_kind kind) { crd_timer_start(&c->gw->timers, &c->timer, kind, clock_us()); }
+static void start(struct conn *c, enum timer_kind kind)
+{
+    crd_timer_start(&c->gw->timers, &c->timer, kind, clock_us());
+}
 
 static void conn_open(struct gw *g, struct MHD_Connection *mhd, void **ctx)
 {
@@ -31,7 +36,8 @@ static void conn_open(struct gw *g, struct MHD_Connection *mhd, void **ctx)
     if (g->conns) g->conns->prev = c;
     g->conns = c;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    /* Edge-triggered and for this one event: told once, and the set forgets the socket when it is closed. */
+    /* Edge-triggered and for this one event: told once, and the set forgets the socket when it is
+     * closed. */
     struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = c};
     epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev);
     start(c, TIMER_HEADERS);
@@ -42,13 +48,16 @@ static void conn_close(struct conn *c)
 {
     crd_timer_stop(&c->timer);
     crd_exchange_close(c->x, true);
-    if (c->prev) c->prev->next = c->next;
-    else c->gw->conns = c->next;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        c->gw->conns = c->next;
     if (c->next) c->next->prev = c->prev;
     free(c);
 }
 
-void crd_conn_notify(void *gw, struct MHD_Connection *mhd, void **ctx, enum MHD_ConnectionNotificationCode code)
+void crd_conn_notify(void *gw, struct MHD_Connection *mhd, void **ctx,
+                     enum MHD_ConnectionNotificationCode code)
 {
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         conn_open(gw, mhd, ctx);
@@ -68,9 +77,14 @@ void *crd_conn_request_line(void *gw, const char *target, struct MHD_Connection 
     return c->x;
 }
 
-struct header_facts { int n_length, n_encoding; bool chunked, expects; uint64_t length; };
+struct header_facts {
+    int n_length, n_encoding;
+    bool chunked, expects;
+    uint64_t length;
+};
 
-static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
 {
     struct header_facts *f = cls;
     (void)kind;
@@ -89,7 +103,8 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
 static void refuse_too_large(struct gw_exchange *x)
 {
     struct buf b = {0};
-    buf_printf(&b, "The request body is larger than %lld bytes.", (long long)x->conn->gw->conf.max_body);
+    buf_printf(&b, "The request body is larger than %lld bytes.",
+               (long long)x->conn->gw->conf.max_body);
     crd_exchange_refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, "BadRequestError", buf_str(&b));
     buf_free(&b);
 }
@@ -101,11 +116,14 @@ static bool refuse_headers(struct gw_exchange *x)
     uint64_t limit = (uint64_t)x->conn->gw->conf.max_body;
     MHD_get_connection_values(x->conn->mhd, MHD_HEADER_KIND, see_header, &f);
     if (f.n_length > 1)
-        crd_exchange_refuse(x, 400, "Bad Request", "The request has more than one Content-Length header.");
+        crd_exchange_refuse(x, 400, "Bad Request",
+                            "The request has more than one Content-Length header.");
     else if (f.n_length && f.n_encoding)
-        crd_exchange_refuse(x, 400, "Bad Request", "The request has both Content-Length and Transfer-Encoding.");
+        crd_exchange_refuse(x, 400, "Bad Request",
+                            "The request has both Content-Length and Transfer-Encoding.");
     else if (f.n_encoding > 1 || (f.n_encoding && !f.chunked))
-        crd_exchange_refuse(x, 400, "Bad Request", "The only Transfer-Encoding understood is chunked.");
+        crd_exchange_refuse(x, 400, "Bad Request",
+                            "The only Transfer-Encoding understood is chunked.");
     else if (f.length > limit && (f.expects || f.length > limit + DRAIN_BYTES))
         refuse_too_large(x);
     return x->response != NULL;
@@ -151,11 +169,13 @@ static void answer(struct gw_exchange *x, const char *method, const char *path)
     crd_exchange_name(x);
     crd_router_dispatch(x, method, path);
     buf_free(&x->body);
-    if (!x->response && !x->ops) crd_exchange_refuse(x, 500, "InternalServerError", "No handler answered.");
+    if (!x->response && !x->ops)
+        crd_exchange_refuse(x, 500, "InternalServerError", "No handler answered.");
 }
 
-enum MHD_Result crd_conn_request(void *gw, struct MHD_Connection *mhd, const char *path, const char *method,
-                                 const char *version, const char *data, size_t *n, void **ctx)
+enum MHD_Result crd_conn_request(void *gw, struct MHD_Connection *mhd, const char *path,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *n, void **ctx)
 {
     struct gw_exchange *x = *ctx;
     (void)gw, (void)mhd, (void)version;
@@ -169,7 +189,8 @@ enum MHD_Result crd_conn_request(void *gw, struct MHD_Connection *mhd, const cha
     return x->ops ? crd_stream_advance(x) : crd_exchange_send(x);
 }
 
-void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx, enum MHD_RequestTerminationCode code)
+void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx,
+                        enum MHD_RequestTerminationCode code)
 {
     struct conn *c = conn_of(mhd);
     (void)gw;
@@ -190,20 +211,27 @@ void crd_conn_expired(struct conn *c, enum timer_kind kind, int64_t now_us)
 {
     struct gw_exchange *x = c->x;
     switch (kind) {
-    case TIMER_HEADERS: hang_up(c, "the headers took too long"); break;
-    case TIMER_IDLE: hang_up(c, "idle"); break;
+    case TIMER_HEADERS:
+        hang_up(c, "the headers took too long");
+        break;
+    case TIMER_IDLE:
+        hang_up(c, "idle");
+        break;
     case TIMER_BODY: {
         int64_t got = (int64_t)(x->body.len + x->sent);
         int64_t spent = (now_us - x->body_since_us) / 1000000;
-        if (got / BODY_BYTES_PER_S + c->gw->conf.header_timeout_s > spent) start(c, TIMER_BODY);
-        else hang_up(c, "the body came too slowly");
+        if (got / BODY_BYTES_PER_S + c->gw->conf.header_timeout_s > spent)
+            start(c, TIMER_BODY);
+        else
+            hang_up(c, "the body came too slowly");
         break;
     }
     case TIMER_SILENT:
         x->ping_due = true;
         crd_stream_unpark(x);
         break;
-    case TIMER_KINDS: break;
+    case TIMER_KINDS:
+        break;
     }
 }
 

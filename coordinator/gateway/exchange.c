@@ -39,28 +39,32 @@ void crd_exchange_add_headers(struct MHD_Response *r, const char *lines)
         char *name = xstrndup(lines, (size_t)(colon - lines));
         const char *v = colon + 1 + strspn(colon + 1, " ");
         char *value = xstrndup(v, (size_t)(end - v));
-        if (MHD_add_response_header(r, name, value) != MHD_YES) log_warn("gateway", "bad header \"%s\"", name);
+        if (MHD_add_response_header(r, name, value) != MHD_YES)
+            log_warn("gateway", "bad header \"%s\"", name);
         free(name);
         free(value);
     }
 }
 
-void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, const void *body, size_t n,
-              const char *extra_headers)
+void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, const void *body,
+              size_t n, const char *extra_headers)
 {
     ASSERT(!x->response && !x->ops);
     x->status = (unsigned)status;
-    x->response = MHD_create_response_from_buffer(n, n ? (void *)(uintptr_t)body : (void *)(uintptr_t)"",
-                                                  MHD_RESPMEM_MUST_COPY);
+    x->response = MHD_create_response_from_buffer(
+        n, n ? (void *)(uintptr_t)body : (void *)(uintptr_t) "", MHD_RESPMEM_MUST_COPY);
     ASSERT(x->response);
-    if (content_type) MHD_add_response_header(x->response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    if (content_type)
+        MHD_add_response_header(x->response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
     crd_exchange_add_headers(x->response, extra_headers);
 }
 
-void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type, const char *message)
+void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type,
+                         const char *message)
 {
     struct buf b = {0};
-    buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":%u}}", message, type, status);
+    buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":%u}}",
+               message, type, status);
     gw_reply(x, (int32_t)status, "application/json", b.data, b.len, NULL);
     buf_free(&b);
 }
@@ -90,9 +94,12 @@ void crd_exchange_name(struct gw_exchange *x)
     const char *given = MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, "X-Request-Id");
     size_t n = given ? strlen(given) : 0;
     bool good = n && n <= MAX_REQUEST_ID;
-    for (size_t i = 0; i < n && good; i++) good = given[i] > ' ' && given[i] < 0x7f && !strchr("\"\\", given[i]);
-    if (good) memcpy(x->request_id, given, n + 1);
-    else draw_request_id(x->request_id);
+    for (size_t i = 0; i < n && good; i++)
+        good = given[i] > ' ' && given[i] < 0x7f && !strchr("\"\\", given[i]);
+    if (good)
+        memcpy(x->request_id, given, n + 1);
+    else
+        draw_request_id(x->request_id);
 }
 
 enum MHD_Result crd_exchange_send(struct gw_exchange *x)
@@ -100,7 +107,8 @@ enum MHD_Result crd_exchange_send(struct gw_exchange *x)
     struct MHD_Response *r = x->response;
     crd_exchange_name(x);
     MHD_add_response_header(r, "X-Request-Id", x->request_id);
-    if (atomic_load(&x->conn->gw->want_quiesce)) MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
+    if (atomic_load(&x->conn->gw->want_quiesce))
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
     x->response = NULL;
     x->queued = true;
     enum MHD_Result ok = MHD_queue_response(x->conn->mhd, x->status, r);

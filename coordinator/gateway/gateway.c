@@ -12,7 +12,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-static void library_says(void *cls, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
+static void library_says(void *cls, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
 static void library_says(void *cls, const char *fmt, va_list ap)
 {
     char line[512];
@@ -26,26 +27,26 @@ static enum err start_library(struct gw *g, int listen_fd)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     g->mhd = MHD_start_daemon(
-        flags, 0, NULL, NULL, crd_conn_request, g,
-        MHD_OPTION_EXTERNAL_LOGGER, library_says, NULL, /* first: it is used while the others are read */
-        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)listen_fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)g->conf.max_connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)g->conf.idle_timeout_s, /* for a client that stops reading */
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADER_BYTES,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_NOTIFY_CONNECTION, crd_conn_notify, g,
-        MHD_OPTION_URI_LOG_CALLBACK, crd_conn_request_line, g,
-        MHD_OPTION_NOTIFY_COMPLETED, crd_conn_completed, g,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,           /* blocked in the net thread */
+        flags, 0, NULL, NULL, crd_conn_request, g, MHD_OPTION_EXTERNAL_LOGGER, library_says,
+        NULL, /* first: it is used while the others are read */
+        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)g->conf.max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)g->conf.idle_timeout_s, /* for a client that stops reading */
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADER_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_NOTIFY_CONNECTION, crd_conn_notify, g, MHD_OPTION_URI_LOG_CALLBACK,
+        crd_conn_request_line, g, MHD_OPTION_NOTIFY_COMPLETED, crd_conn_completed, g,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, /* blocked in the net thread */
         MHD_OPTION_END);
     if (!g->mhd) return err_raise(ERR_SYSTEM, "the HTTP library did not start on port %d", g->port);
     return OK;
 }
 
-/* nfds of the outer set: the library's own set (ptr NULL), the hub (ptr gw), every connection (ptr conn). */
+/* nfds of the outer set: the library's own set (ptr NULL), the hub (ptr gw), every connection (ptr
+ * conn). */
 static enum err watch(struct gw *g)
 {
-    struct epoll_event lib = {.events = EPOLLIN, .data.ptr = NULL}, hub = {.events = EPOLLIN, .data.ptr = g};
+    struct epoll_event lib = {.events = EPOLLIN, .data.ptr = NULL},
+                       hub = {.events = EPOLLIN, .data.ptr = g};
     int lib_fd = MHD_get_daemon_info(g->mhd, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     if (epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, lib_fd, &lib) ||
         epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, crd_waker_hub_fd(g->hub), &hub))
@@ -59,7 +60,8 @@ static int wait_ms(struct gw *g)
     MHD_UNSIGNED_LONG_LONG lib;
     int64_t next = crd_timer_next(&g->timers), ms = INT64_MAX;
     if (next != INT64_MAX) ms = MAX((next - clock_us() + 999) / 1000, 0);
-    if (MHD_get_timeout(g->mhd, &lib) == MHD_YES) ms = MIN(ms, (int64_t)MIN(lib, (unsigned long long)INT32_MAX));
+    if (MHD_get_timeout(g->mhd, &lib) == MHD_YES)
+        ms = MIN(ms, (int64_t)MIN(lib, (unsigned long long)INT32_MAX));
     return ms == INT64_MAX ? -1 : (int)MIN(ms, INT32_MAX);
 }
 
@@ -67,7 +69,8 @@ static void expire(struct gw *g)
 {
     int64_t now = clock_us();
     for (struct timer *t; (t = crd_timer_expired(&g->timers, now));)
-        crd_conn_expired((struct conn *)(void *)((char *)t - offsetof(struct conn, timer)), t->kind, now);
+        crd_conn_expired((struct conn *)(void *)((char *)t - offsetof(struct conn, timer)), t->kind,
+                         now);
 }
 
 static void quiesce(struct gw *g)
@@ -97,9 +100,12 @@ static void *net_main(void *arg)
     struct epoll_event ev[64];
     while (!atomic_load(&g->want_stop)) {
         int n = epoll_wait(g->epoll_fd, ev, COUNT_OF(ev), wait_ms(g));
-        for (int i = 0; i < n; i++) { /* none of these frees a connection: that happens in MHD_run only */
-            if (ev[i].data.ptr == g) crd_waker_hub_drain(g->hub, crd_stream_unpark);
-            else if (ev[i].data.ptr) crd_conn_left(ev[i].data.ptr);
+        for (int i = 0; i < n;
+             i++) { /* none of these frees a connection: that happens in MHD_run only */
+            if (ev[i].data.ptr == g)
+                crd_waker_hub_drain(g->hub, crd_stream_unpark);
+            else if (ev[i].data.ptr)
+                crd_conn_left(ev[i].data.ptr);
         }
         quiesce(g);
         expire(g);
@@ -134,8 +140,10 @@ static void init_timers(struct gw *g)
 
 static void dispose(struct gw *g, int listen_fd)
 {
-    if (g->mhd) MHD_stop_daemon(g->mhd); /* closes the listening socket unless quiesced */
-    else if (listen_fd >= 0) close(listen_fd);
+    if (g->mhd)
+        MHD_stop_daemon(g->mhd); /* closes the listening socket unless quiesced */
+    else if (listen_fd >= 0)
+        close(listen_fd);
     if (g->epoll_fd >= 0) close(g->epoll_fd);
     crd_waker_hub_close(g->hub);
     pthread_mutex_destroy(&g->lock);
@@ -144,20 +152,22 @@ static void dispose(struct gw *g, int listen_fd)
     free(g);
 }
 
-enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[], int32_t n_routes,
-                 gw_handler fallback, void *user)
+enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[],
+                 int32_t n_routes, gw_handler fallback, void *user)
 {
     enum err rc = OK;
     int listen_fd = -1;
     struct gw *g = xcalloc(1, sizeof *g);
-    *g = (struct gw){.conf = *conf, .routes = routes, .n_routes = n_routes, .fallback = fallback, .user = user};
+    *g = (struct gw){
+        .conf = *conf, .routes = routes, .n_routes = n_routes, .fallback = fallback, .user = user};
     g->conf.host = xstrdup(conf->host);
     g->conf.max_connections = crd_listen_room(conf->max_connections);
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->changed, NULL);
     init_timers(g);
     g->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (g->epoll_fd < 0) rc = err_raise(ERR_SYSTEM, "cannot create an epoll set: %s", strerror(errno));
+    if (g->epoll_fd < 0)
+        rc = err_raise(ERR_SYSTEM, "cannot create an epoll set: %s", strerror(errno));
     if (rc) goto out;
     TRY(crd_waker_hub_open(&g->hub));
     TRY(crd_listen_open(conf->host, conf->port, &listen_fd));
@@ -172,14 +182,21 @@ out:
     return rc;
 }
 
-int32_t gw_port(const struct gw *g) { return g->port; }
-int32_t gw_active(const struct gw *g) { return atomic_load(&((struct gw *)(uintptr_t)g)->n_active); }
+int32_t gw_port(const struct gw *g)
+{
+    return g->port;
+}
+int32_t gw_active(const struct gw *g)
+{
+    return atomic_load(&((struct gw *)(uintptr_t)g)->n_active);
+}
 
 void gw_quiesce(struct gw *g)
 {
     atomic_store(&g->want_quiesce, true);
     crd_waker_hub_poke(g->hub);
-    if (pthread_equal(pthread_self(), g->thread)) return; /* a handler asks: the loop does it next */
+    if (pthread_equal(pthread_self(), g->thread))
+        return; /* a handler asks: the loop does it next */
     pthread_mutex_lock(&g->lock);
     while (!g->quiesced) pthread_cond_wait(&g->changed, &g->lock);
     pthread_mutex_unlock(&g->lock);

@@ -29,7 +29,8 @@ struct gw_request { const char *method, *path, *query; const char *body; size_t 
 void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, const void *body, size_t n, const char *extra_headers);
 
 /* A long answer: run() is called on the net thread whenever wake was called (and first at once); it appends bytes and says done. *status is set
- * before the first byte leaves; while it is 0 nothing is sent. closed() is called exactly once at the end, also when the client left first. */
+ * before the first byte leaves; while it is 0 nothing is sent. A silent stream's run() is also called every ping_ms. closed() is called exactly
+ * once at the end, also when the client left first. content_type and extra_headers are read when *status first becomes non-zero. */
 struct gw_stream_ops {
     bool (*run)(void *self, struct buf *out, int32_t *status, const char **content_type, const char **extra_headers);
     void (*closed)(void *self, bool client_left);

@@ -1,11 +1,11 @@
 /* net.h: what the files of gateway/ share: the loop, a connection, an exchange. Private to gateway.
  *
- * One thread, the net thread, runs everything here: our own epoll set holds the HTTP library's descriptor, the wakers'
- * eventfd, and every connection's socket once more for one event only: the peer has left. The library looks at no
- * socket while a connection sleeps; we do.
- * I1  a parked exchange is suspended in the library and has TIMER_SILENT running; nothing else is ever suspended.
- * I2  a connection has at most one timer running, and one exchange.
- * I3  closed() of a stream runs exactly once, when its exchange is freed. */
+ * One thread, the net thread, runs everything here: our own epoll set holds the HTTP library's
+ * descriptor, the wakers' eventfd, and every connection's socket once more for one event only: the
+ * peer has left. The library looks at no socket while a connection sleeps; we do. I1  a parked
+ * exchange is suspended in the library and has TIMER_SILENT running; nothing else is ever
+ * suspended. I2  a connection has at most one timer running, and one exchange. I3  closed() of a
+ * stream runs exactly once, when its exchange is freed. */
 #ifndef COORDINATOR_GATEWAY_NET_H
 #define COORDINATOR_GATEWAY_NET_H
 
@@ -18,10 +18,11 @@
 #include <stdatomic.h>
 
 enum {
-    MAX_HEADER_BYTES = 32 << 10,     /* request line and headers of one request; beyond: 431 */
+    MAX_HEADER_BYTES = 32 << 10, /* request line and headers of one request; beyond: 431 */
     MAX_REQUEST_ID = 128,
-    BODY_BYTES_PER_S = 64 << 10,     /* a body slower than this over header_timeout_s is closed */
-    DRAIN_BYTES = 16 << 20,          /* of a body over the limit we read this much more, so that the 413 is seen */
+    BODY_BYTES_PER_S = 64 << 10, /* a body slower than this over header_timeout_s is closed */
+    DRAIN_BYTES =
+        16 << 20, /* of a body over the limit we read this much more, so that the 413 is seen */
 };
 
 struct gw {
@@ -53,7 +54,7 @@ struct conn {
     struct MHD_Connection *mhd;
     struct gw_exchange *x; /* Own; NULL between requests */
     int fd;
-    bool left;             /* the peer closed, or closed its sending side */
+    bool left; /* the peer closed, or closed its sending side */
     struct timer timer;
     struct conn *prev, *next;
 };
@@ -63,7 +64,7 @@ enum exchange_phase { PHASE_HEADERS, PHASE_BODY, PHASE_ANSWER };
 struct gw_exchange {
     struct conn *conn;
     enum exchange_phase phase;
-    char *target;          /* as sent: path and query */
+    char *target; /* as sent: path and query */
     struct buf body;
     int64_t body_since_us;
     bool too_large, active;
@@ -77,7 +78,7 @@ struct gw_exchange {
     const struct gw_stream_ops *ops;
     void *self;
     struct buf out;
-    size_t sent;           /* of out */
+    size_t sent; /* of out */
     bool done, parked, is_sse, ping_due;
 };
 
@@ -88,11 +89,14 @@ int32_t crd_listen_port(int fd);
 int32_t crd_listen_room(int32_t wanted);
 
 /* conn.c: the library's callbacks */
-void crd_conn_notify(void *gw, struct MHD_Connection *mhd, void **ctx, enum MHD_ConnectionNotificationCode code);
+void crd_conn_notify(void *gw, struct MHD_Connection *mhd, void **ctx,
+                     enum MHD_ConnectionNotificationCode code);
 void *crd_conn_request_line(void *gw, const char *target, struct MHD_Connection *mhd);
-enum MHD_Result crd_conn_request(void *gw, struct MHD_Connection *mhd, const char *path, const char *method,
-                                 const char *version, const char *data, size_t *n, void **ctx);
-void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx, enum MHD_RequestTerminationCode code);
+enum MHD_Result crd_conn_request(void *gw, struct MHD_Connection *mhd, const char *path,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *n, void **ctx);
+void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx,
+                        enum MHD_RequestTerminationCode code);
 /* A deadline passed. */
 void crd_conn_expired(struct conn *c, enum timer_kind kind, int64_t now_us);
 void crd_conn_left(struct conn *c);
@@ -103,7 +107,8 @@ void crd_exchange_close(struct gw_exchange *x, bool client_left);
 /* Settle its request id: the client's or a fresh one. */
 void crd_exchange_name(struct gw_exchange *x);
 /* An error in the API's shape, before any handler has run. */
-void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type, const char *message);
+void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type,
+                         const char *message);
 /* Hand the prepared answer to the library. */
 enum MHD_Result crd_exchange_send(struct gw_exchange *x);
 void crd_exchange_add_headers(struct MHD_Response *r, const char *lines);

@@ -1,4 +1,5 @@
-/* router.c: exact paths to handlers. HEAD is answered by GET's handler; the library leaves the body out. */
+/* router.c: exact paths to handlers. HEAD is answered by GET's handler; the library leaves the body
+ * out. */
 #include "coordinator/gateway/net.h"
 
 #include <string.h>
@@ -6,7 +7,8 @@
 static gw_handler find(const struct gw *g, const char *method, const char *path)
 {
     for (int32_t i = 0; i < g->n_routes; i++)
-        if (!strcmp(g->routes[i].path, path) && !strcmp(g->routes[i].method, method)) return g->routes[i].handler;
+        if (!strcmp(g->routes[i].path, path) && !strcmp(g->routes[i].method, method))
+            return g->routes[i].handler;
     return g->fallback;
 }
 
@@ -15,9 +17,15 @@ void crd_router_dispatch(struct gw_exchange *x, const char *method, const char *
     struct gw *g = x->conn->gw;
     const char *query = strchr(x->target, '?');
     struct gw_request r = {
-        .method = method, .path = path, .query = query ? query + 1 : "",
-        .body = buf_str(&x->body), .n_body = x->body.len, .request_id = x->request_id,
-        .authorization = MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION),
+        .method = method,
+        .path = path,
+        .query = query ? query + 1 : "",
+        .body = buf_str(&x->body),
+        .n_body = x->body.len,
+        .request_id = x->request_id,
+        .authorization = MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND,
+                                                     MHD_HTTP_HEADER_AUTHORIZATION),
     };
-    find(g, strcmp(method, MHD_HTTP_METHOD_HEAD) ? method : MHD_HTTP_METHOD_GET, path)(g->user, x, &r);
+    find(g, strcmp(method, MHD_HTTP_METHOD_HEAD) ? method : MHD_HTTP_METHOD_GET, path)(g->user, x,
+                                                                                       &r);
 }

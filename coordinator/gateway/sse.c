@@ -1,7 +1,8 @@
 /* sse.c: long answers: a connection that sleeps until its owner has something to say.
  *
- * The library pulls: when a socket has room it asks the reader for bytes, and the reader asks the stream's run(). When
- * run() has nothing the connection is parked; a wake, the silence timer or the peer's leaving unparks it. */
+ * The library pulls: when a socket has room it asks the reader for bytes, and the reader asks the
+ * stream's run(). When run() has nothing the connection is parked; a wake, the silence timer or the
+ * peer's leaving unparks it. */
 #include "coordinator/gateway/net.h"
 #include "base/clock.h"
 
@@ -25,7 +26,10 @@ void crd_stream_unpark(struct gw_exchange *x)
     MHD_resume_connection(x->conn->mhd);
 }
 
-static bool abandoned(const struct gw_exchange *x) { return x->conn->left || x->conn->gw->stopping; }
+static bool abandoned(const struct gw_exchange *x)
+{
+    return x->conn->left || x->conn->gw->stopping;
+}
 
 /* What run() has to say, or after a silence at least a sign of life. */
 static void fill(struct gw_exchange *x)
@@ -77,12 +81,15 @@ enum MHD_Result crd_stream_advance(struct gw_exchange *x)
     ASSERT(status);
     x->status = (unsigned)status;
     x->is_sse = type && !strncmp(type, "text/event-stream", 17);
-    x->response = x->done ? whole(x) : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READ_BLOCK, reader, x, NULL);
+    x->response =
+        x->done ? whole(x)
+                : MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READ_BLOCK, reader, x, NULL);
     ASSERT(x->response);
     if (type) MHD_add_response_header(x->response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     if (x->is_sse) {
         MHD_add_response_header(x->response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
-        MHD_add_response_header(x->response, "X-Accel-Buffering", "no"); /* proxies: pass each event on at once */
+        MHD_add_response_header(x->response, "X-Accel-Buffering",
+                                "no"); /* proxies: pass each event on at once */
     }
     crd_exchange_add_headers(x->response, headers);
     return crd_exchange_send(x);

@@ -21,7 +21,8 @@ void crd_timer_start(struct timer_set *s, struct timer *t, enum timer_kind kind,
 {
     struct timer *head = &s->head[kind];
     crd_timer_stop(t);
-    *t = (struct timer){.prev = head->prev, .next = head, .due_us = now_us + s->after_us[kind], .kind = kind};
+    *t = (struct timer){
+        .prev = head->prev, .next = head, .due_us = now_us + s->after_us[kind], .kind = kind};
     t->prev->next = t;
     head->prev = t;
 }

@@ -1,7 +1,8 @@
 /* timer.h: deadlines of connections, on the net thread.
  *
- * Every kind of deadline has one constant duration, so a list per kind stays sorted by appending: setting, clearing
- * and finding the next are O(1), however many connections there are. Private to gateway. Pure: time is an argument. */
+ * Every kind of deadline has one constant duration, so a list per kind stays sorted by appending:
+ * setting, clearing and finding the next are O(1), however many connections there are. Private to
+ * gateway. Pure: time is an argument. */
 #ifndef COORDINATOR_GATEWAY_TIMER_H
 #define COORDINATOR_GATEWAY_TIMER_H
 

@@ -57,7 +57,10 @@ static void waker_unref(struct gw_waker *w)
     free(w);
 }
 
-int crd_waker_hub_fd(const struct waker_hub *h) { return h->fd; }
+int crd_waker_hub_fd(const struct waker_hub *h)
+{
+    return h->fd;
+}
 
 void crd_waker_hub_poke(struct waker_hub *h)
 {
@@ -88,7 +91,10 @@ void crd_waker_hub_drain(struct waker_hub *h, void (*woken)(struct gw_exchange *
     }
 }
 
-static void ignore(struct gw_exchange *x) { (void)x; }
+static void ignore(struct gw_exchange *x)
+{
+    (void)x;
+}
 
 void crd_waker_hub_close(struct waker_hub *h)
 {
@@ -116,7 +122,10 @@ struct gw_waker *crd_waker_ref(struct gw_waker *w)
     return w;
 }
 
-void crd_waker_detach(struct gw_waker *w) { w->x = NULL; }
+void crd_waker_detach(struct gw_waker *w)
+{
+    w->x = NULL;
+}
 
 void gw_wake(struct gw_waker *w)
 {

@@ -1,8 +1,8 @@
 /* waker.h: how any thread tells the net thread that an exchange has something to do.
  *
- * Handles outlive their exchange and even the gateway: each is counted, and so is the hub they report to.
- * A handle waits in the hub's list at most once, so a thousand tokens between two turns of the loop cost one wake-up.
- * Private to gateway; the public half is in gateway.h. */
+ * Handles outlive their exchange and even the gateway: each is counted, and so is the hub they
+ * report to. A handle waits in the hub's list at most once, so a thousand tokens between two turns
+ * of the loop cost one wake-up. Private to gateway; the public half is in gateway.h. */
 #ifndef COORDINATOR_GATEWAY_WAKER_H
 #define COORDINATOR_GATEWAY_WAKER_H
 

@@ -15,45 +15,63 @@ struct live {
     token_event_fn on_event;
     void *user;
     struct fake_plan plan;
-    int32_t k;           /* tokens said of every choice */
-    bool *over;          /* [n] */
+    int32_t k;  /* tokens said of every choice */
+    bool *over; /* [n] */
     bool announced;
     struct live *next;
 };
 
-struct command { enum { SUBMIT, CANCEL, RELEASE, QUIT } kind; struct live *live; uint64_t id; };
+struct command {
+    enum { SUBMIT, CANCEL, RELEASE, QUIT } kind;
+    struct live *live;
+    uint64_t id;
+};
 
 struct fake {
     const struct eng_tokenizer *t;
     struct mailbox *in;
     pthread_t thread;
     pthread_mutex_t lock;
-    struct fake_plan plan;       /* under lock */
+    struct fake_plan plan; /* under lock */
     enum service_state state;
     char text[512];
     struct gen_request last;
     int32_t *last_prompt;
     struct logit_bias *last_bias;
-    struct live *list;           /* [fake] */
+    struct live *list; /* [fake] */
     uint64_t draws;
     _Atomic int32_t n_submitted, n_cancelled, n_live;
 };
 
-float fake_logit(int32_t i, int32_t v) { return (float)((i * 31 + v * 17) % 97) / 16.0f; }
+float fake_logit(int32_t i, int32_t v)
+{
+    return (float)((i * 31 + v * 17) % 97) / 16.0f;
+}
 
 struct result_token fake_token(int32_t id, int32_t k, int32_t n_vocab, int32_t n_logprobs)
 {
     struct result_token t = {.id = id, .logprob = -1.0f / 3.0f * (float)(k + 1)};
     for (int32_t i = 0; i < n_logprobs; i++)
-        t.top[t.n_top++] = (struct result_logprob){1 + (id + i) % (n_vocab - 1), -0.1f * (float)(i + 1) - (float)k};
+        t.top[t.n_top++] = (struct result_logprob){1 + (id + i) % (n_vocab - 1),
+                                                   -0.1f * (float)(i + 1) - (float)k};
     return t;
 }
 
-static void finish(struct live *l, int32_t choice, enum seq_finish why, enum err err, const char *text)
+static void finish(struct live *l, int32_t choice, enum seq_finish why, enum err err,
+                   const char *text)
 {
-    struct token_event e = {.kind = EVENT_FINISH, .request = l->q.id, .choice = choice, .finish = why, .err = err,
-                            .text = text, .n_prompt = l->q.n_prompt, .n_generated = l->k, .n_cached = l->plan.n_cached,
-                            .queued_us = 1000, .prefill_us = 20000, .decode_us = 30000};
+    struct token_event e = {.kind = EVENT_FINISH,
+                            .request = l->q.id,
+                            .choice = choice,
+                            .finish = why,
+                            .err = err,
+                            .text = text,
+                            .n_prompt = l->q.n_prompt,
+                            .n_generated = l->k,
+                            .n_cached = l->plan.n_cached,
+                            .queued_us = 1000,
+                            .prefill_us = 20000,
+                            .decode_us = 30000};
     if (choice >= 0) l->over[choice] = true;
     l->on_event(l->user, &e);
 }
@@ -78,7 +96,9 @@ static void say_prompt_logits(struct fake *f, struct live *l)
     for (int32_t i = 0; i < l->q.n_prompt; i++)
         for (int32_t v = 0; v < n_vocab; v++) rows[i * n_vocab + v] = fake_logit(i, v);
     for (int32_t at = 0; at < l->q.n_prompt; at += 3) { /* as chunked prefill would */
-        struct token_event e = {.kind = EVENT_LOGITS, .request = l->q.id, .n_rows = MIN(3, l->q.n_prompt - at),
+        struct token_event e = {.kind = EVENT_LOGITS,
+                                .request = l->q.id,
+                                .n_rows = MIN(3, l->q.n_prompt - at),
                                 .logits = rows + at * n_vocab};
         l->on_event(l->user, &e);
     }
@@ -102,8 +122,10 @@ static void say_token(struct fake *f, struct live *l, int32_t c)
     struct result_token t = fake_token(id, l->k, eng_tokenizer_size(f->t), s->n_logprobs);
     struct token_event e = {.kind = EVENT_TOKEN, .request = l->q.id, .choice = c, .token = &t};
     l->on_event(l->user, &e);
-    if (is_stop(s, id)) finish(l, c, FINISH_STOP, OK, NULL);
-    else if (l->k + 1 == s->max_tokens) finish(l, c, FINISH_LENGTH, OK, NULL);
+    if (is_stop(s, id))
+        finish(l, c, FINISH_STOP, OK, NULL);
+    else if (l->k + 1 == s->max_tokens)
+        finish(l, c, FINISH_LENGTH, OK, NULL);
 }
 
 static void step(struct fake *f, struct live *l)
@@ -116,7 +138,8 @@ static void step(struct fake *f, struct live *l)
         say_token(f, l, c);
     }
     l->k++;
-    if (l->plan.fail_after && l->k == l->plan.fail_after) finish_all(l, ERR_UNAVAILABLE, "rank 1 stopped answering");
+    if (l->plan.fail_after && l->k == l->plan.fail_after)
+        finish_all(l, ERR_UNAVAILABLE, "rank 1 stopped answering");
 }
 
 static void drop(struct fake *f, struct live **at)
@@ -169,8 +192,10 @@ static void *fake_main(void *arg)
             struct live *l = *at;
             if (!l->plan.hold && !ended(l)) step(f, l);
             wait = MAX(wait, l->plan.token_us);
-            if (ended(l)) drop(f, at);
-            else at = &l->next;
+            if (ended(l))
+                drop(f, at);
+            else
+                at = &l->next;
         }
         if (wait) clock_sleep_us(wait);
     }
@@ -193,7 +218,8 @@ static void remember(struct fake *f, const struct gen_request *r)
     f->last_prompt = xcalloc((size_t)r->n_prompt + 1, sizeof *f->last_prompt);
     f->last_bias = xcalloc((size_t)r->sampling.n_bias + 1, sizeof *f->last_bias);
     memcpy(f->last_prompt, r->prompt, sizeof *r->prompt * (size_t)r->n_prompt);
-    if (r->sampling.n_bias) memcpy(f->last_bias, r->sampling.bias, sizeof *f->last_bias * (size_t)r->sampling.n_bias);
+    if (r->sampling.n_bias)
+        memcpy(f->last_bias, r->sampling.bias, sizeof *f->last_bias * (size_t)r->sampling.n_bias);
     f->last = *r;
     f->last.prompt = f->last_prompt;
     f->last.sampling.bias = f->last_bias;
@@ -221,14 +247,19 @@ static void do_submit(void *self, const struct gen_request *r, token_event_fn on
     order(f, (struct command){.kind = SUBMIT, .live = l});
 }
 
-static void do_cancel(void *self, uint64_t id) { order(self, (struct command){.kind = CANCEL, .id = id}); }
+static void do_cancel(void *self, uint64_t id)
+{
+    order(self, (struct command){.kind = CANCEL, .id = id});
+}
 
 static void do_status(void *self, struct service_status *out)
 {
     struct fake *f = self;
     pthread_mutex_lock(&f->lock);
-    *out = (struct service_status){.state = f->state, .max_context = 4096,
-                                   .sched = {.n_running = 3, .n_waiting = 2, .n_blocks = 100, .n_blocks_used = 25}};
+    *out = (struct service_status){
+        .state = f->state,
+        .max_context = 4096,
+        .sched = {.n_running = 3, .n_waiting = 2, .n_blocks = 100, .n_blocks_used = 25}};
     memcpy(out->text, f->text, sizeof out->text);
     pthread_mutex_unlock(&f->lock);
 }
@@ -272,7 +303,8 @@ void fake_close(struct fake *f)
 
 struct crd_service fake_service(struct fake *f)
 {
-    static const struct crd_service_ops ops = {do_submit, do_cancel, do_status, do_health, do_metrics};
+    static const struct crd_service_ops ops = {do_submit, do_cancel, do_status, do_health,
+                                               do_metrics};
     return (struct crd_service){&ops, f};
 }
 
@@ -291,10 +323,22 @@ void fake_set_state(struct fake *f, enum service_state state, const char *text)
     pthread_mutex_unlock(&f->lock);
 }
 
-void fake_release(struct fake *f) { order(f, (struct command){.kind = RELEASE}); }
-int32_t fake_submitted(struct fake *f) { return atomic_load(&f->n_submitted); }
-int32_t fake_cancelled(struct fake *f) { return atomic_load(&f->n_cancelled); }
-int32_t fake_live(struct fake *f) { return atomic_load(&f->n_live); }
+void fake_release(struct fake *f)
+{
+    order(f, (struct command){.kind = RELEASE});
+}
+int32_t fake_submitted(struct fake *f)
+{
+    return atomic_load(&f->n_submitted);
+}
+int32_t fake_cancelled(struct fake *f)
+{
+    return atomic_load(&f->n_cancelled);
+}
+int32_t fake_live(struct fake *f)
+{
+    return atomic_load(&f->n_live);
+}
 
 struct gen_request fake_last(struct fake *f)
 {

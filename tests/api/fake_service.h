@@ -1,6 +1,8 @@
-/* fake_service.h: a cluster of one thread: it answers every request with the tokens it was told to say.
+/* fake_service.h: a cluster of one thread: it answers every request with the tokens it was told to
+ * say.
  *
- * Keeps the contract of service.h: events come on its own thread, one EVENT_FINISH per choice, cancel ends all. */
+ * Keeps the contract of service.h: events come on its own thread, one EVENT_FINISH per choice,
+ * cancel ends all. */
 #ifndef TESTS_API_FAKE_SERVICE_H
 #define TESTS_API_FAKE_SERVICE_H
 
@@ -9,14 +11,16 @@
 
 /* How the next requests are answered; zeroed: with the ids of their prompt, at once. */
 struct fake_plan {
-    struct eng_tokens say;       /* every choice says these; then an end token. Empty: the prompt. Borrowed */
-    enum err refuse;             /* at submit */
+    struct eng_tokens
+        say;         /* every choice says these; then an end token. Empty: the prompt. Borrowed */
+    enum err refuse; /* at submit */
     const char *refusal;
-    int32_t fail_after;          /* tokens of each choice, then every choice fails with UNAVAILABLE; 0: never */
-    int64_t token_us;            /* between two tokens */
-    bool hold;                   /* says nothing until released (or cancelled) */
+    int32_t
+        fail_after; /* tokens of each choice, then every choice fails with UNAVAILABLE; 0: never */
+    int64_t token_us; /* between two tokens */
+    bool hold;        /* says nothing until released (or cancelled) */
     int32_t n_cached;
-    uint32_t jitter;             /* > 0: seed of random small delays between events */
+    uint32_t jitter; /* > 0: seed of random small delays between events */
 };
 
 struct fake;
@@ -25,9 +29,9 @@ void fake_close(struct fake *f);
 struct crd_service fake_service(struct fake *f);
 void fake_set(struct fake *f, const struct fake_plan *plan);
 void fake_set_state(struct fake *f, enum service_state state, const char *text);
-void fake_release(struct fake *f);           /* requests held go on */
+void fake_release(struct fake *f); /* requests held go on */
 int32_t fake_submitted(struct fake *f);
-int32_t fake_cancelled(struct fake *f);      /* requests that ended by cancel */
+int32_t fake_cancelled(struct fake *f); /* requests that ended by cancel */
 int32_t fake_live(struct fake *f);
 /* The last request submitted; arrays valid until the next. */
 struct gen_request fake_last(struct fake *f);

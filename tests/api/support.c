@@ -36,10 +36,20 @@ void test_api_open(struct test_api *t, int n_threads)
     ASSERT(!rc);
     t->fake = fake_open(t->tokenizer);
     t->api = (struct crd_api){
-        .service = fake_service(t->fake), .tokenizer = t->tokenizer, .chat_template = t->chat_template,
-        .model = {.name = "test-model", .arch = "llama", .d_model = 64, .n_vocab = TEST_VOCAB, .context = 4096, .n_params = 1234},
-        .model_names = names, .max_context = TEST_CONTEXT, .max_n = TEST_MAX_N,
-        .stats = crd_api_stats_open(TEST_CONTEXT), .created_unix = 1700000000,
+        .service = fake_service(t->fake),
+        .tokenizer = t->tokenizer,
+        .chat_template = t->chat_template,
+        .model = {.name = "test-model",
+                  .arch = "llama",
+                  .d_model = 64,
+                  .n_vocab = TEST_VOCAB,
+                  .context = 4096,
+                  .n_params = 1234},
+        .model_names = names,
+        .max_context = TEST_CONTEXT,
+        .max_n = TEST_MAX_N,
+        .stats = crd_api_stats_open(TEST_CONTEXT),
+        .created_unix = 1700000000,
     };
     if (n_threads) rc = crd_text_pool_open(&t->api.pool, n_threads);
     ASSERT(!rc);
@@ -68,14 +78,18 @@ void test_api_say(struct test_api *t, const char *text, size_t n)
     test_api_plan(t, (struct fake_plan){0});
 }
 
-static void wake(void *user) { sem_post(user); }
+static void wake(void *user)
+{
+    sem_post(user);
+}
 
 void test_api_run(struct test_api *t, enum crd_endpoint ep, const char *body, struct outcome *o)
 {
     sem_t woken;
     sem_init(&woken, 0, 0);
     *o = (struct outcome){0};
-    struct crd_generation *g = crd_generation_open(&t->api, ep, body, strlen(body), 7, NULL, wake, &woken);
+    struct crd_generation *g =
+        crd_generation_open(&t->api, ep, body, strlen(body), 7, NULL, wake, &woken);
     while (!crd_generation_run(g, &o->bytes, &o->status)) sem_wait(&woken);
     o->streaming = crd_generation_streaming(g);
     o->retry_after = crd_generation_retry_after(g);
@@ -83,7 +97,10 @@ void test_api_run(struct test_api *t, enum crd_endpoint ep, const char *body, st
     sem_destroy(&woken);
 }
 
-void outcome_free(struct outcome *o) { buf_free(&o->bytes); }
+void outcome_free(struct outcome *o)
+{
+    buf_free(&o->bytes);
+}
 
 static json_t *bad(const char *why, const char *at)
 {
@@ -95,14 +112,16 @@ static json_t *choice_at(json_t *whole, json_int_t index)
 {
     json_t *list = json_object_get(whole, "choices");
     while ((json_int_t)json_array_size(list) <= index)
-        json_array_append_new(list, json_pack("{s:s,s:n,s:n}", "text", "", "logprobs", "finish_reason"));
+        json_array_append_new(list,
+                              json_pack("{s:s,s:n,s:n}", "text", "", "logprobs", "finish_reason"));
     return json_array_get(list, (size_t)index);
 }
 
 static void append_text(json_t *to, const char *key, const json_t *piece)
 {
     if (!json_is_string(piece)) return;
-    char *all = xasprintf("%s%s", json_string_value(json_object_get(to, key)), json_string_value(piece));
+    char *all =
+        xasprintf("%s%s", json_string_value(json_object_get(to, key)), json_string_value(piece));
     json_object_set_new(to, key, json_string(all));
     free(all);
 }
@@ -116,7 +135,8 @@ static void extend_all(json_t *to, const char *key, const json_t *from)
         json_object_set_new(to, key, json_deep_copy(from));
         return;
     }
-    json_object_foreach((json_t *)(uintptr_t)from, k, list) json_array_extend(json_object_get(mine, k), list);
+    json_object_foreach((json_t *)(uintptr_t)from, k, list)
+        json_array_extend(json_object_get(mine, k), list);
 }
 
 static bool take_choice(json_t *whole, const json_t *c, enum crd_endpoint ep)
@@ -129,9 +149,12 @@ static bool take_choice(json_t *whole, const json_t *c, enum crd_endpoint ep)
         if (!json_object_get(delta, "role")) return false; /* the first says the role */
         json_object_set(to, "role", json_object_get(delta, "role"));
     }
-    append_text(to, "text", ep == ENDPOINT_CHAT ? json_object_get(delta, "content") : json_object_get(c, "text"));
+    append_text(to, "text",
+                ep == ENDPOINT_CHAT ? json_object_get(delta, "content")
+                                    : json_object_get(c, "text"));
     extend_all(to, "logprobs", json_object_get(c, "logprobs"));
-    if (ids && !json_object_get(to, "token_ids")) json_object_set_new(to, "token_ids", json_array());
+    if (ids && !json_object_get(to, "token_ids"))
+        json_object_set_new(to, "token_ids", json_array());
     if (ids) json_array_extend(json_object_get(to, "token_ids"), (json_t *)(uintptr_t)ids);
     if (json_is_null(finish)) return true;
     json_object_set(to, "finish_reason", (json_t *)(uintptr_t)finish);
@@ -142,17 +165,21 @@ static bool take_choice(json_t *whole, const json_t *c, enum crd_endpoint ep)
 static bool take_event(json_t *whole, json_t *e, enum crd_endpoint ep)
 {
     const char *object = ep == ENDPOINT_CHAT ? "chat.completion.chunk" : "text_completion";
-    const char *id = json_string_value(json_object_get(e, "id")), *first = json_string_value(json_object_get(whole, "id"));
+    const char *id = json_string_value(json_object_get(e, "id")),
+               *first = json_string_value(json_object_get(whole, "id"));
     json_t *c;
     size_t i;
-    if (json_object_get(e, "error")) return json_object_set(whole, "error", json_object_get(e, "error")) == 0;
+    if (json_object_get(e, "error"))
+        return json_object_set(whole, "error", json_object_get(e, "error")) == 0;
     if (strcmp(json_string_value(json_object_get(e, "object")), object)) return false;
     if (first && strcmp(first, id)) return false;
     json_object_set(whole, "id", json_object_get(e, "id"));
-    if (json_is_object(json_object_get(e, "usage"))) json_object_set(whole, "usage", json_object_get(e, "usage"));
-    if (json_object_get(e, "timings")) json_object_set(whole, "timings", json_object_get(e, "timings"));
-    json_array_foreach(json_object_get(e, "choices"), i, c)
-        if (!take_choice(whole, c, ep)) return false;
+    if (json_is_object(json_object_get(e, "usage")))
+        json_object_set(whole, "usage", json_object_get(e, "usage"));
+    if (json_object_get(e, "timings"))
+        json_object_set(whole, "timings", json_object_get(e, "timings"));
+    json_array_foreach(json_object_get(e, "choices"), i,
+                       c) if (!take_choice(whole, c, ep)) return false;
     return true;
 }
 
@@ -176,4 +203,49 @@ json_t *stream_assemble(const char *p, enum crd_endpoint ep)
     }
     json_decref(whole);
     return bad("no [DONE]", "the end");
+}
+
+const char test_chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]%s}";
+
+json_t *test_api_ask(struct test_api *t, enum crd_endpoint ep, const char *format, const char *more,
+                     int status)
+{
+    struct outcome o;
+    struct buf body = {0};
+    const char *at = strstr(format, "%s");
+    buf_put(&body, format, (size_t)(at - format));
+    buf_puts(&body, more);
+    buf_puts(&body, at + 2);
+    test_api_run(t, ep, buf_str(&body), &o);
+    json_t *j = o.streaming
+                    ? stream_assemble(buf_str(&o.bytes), ep)
+                    : json_loadb(buf_str(&o.bytes), o.bytes.len, JSON_REJECT_DUPLICATES, NULL);
+    if (!j || o.status != status)
+        printf("%s\n -> %d %s\n", buf_str(&body), o.status, buf_str(&o.bytes));
+    ASSERT(j && o.status == status);
+    outcome_free(&o);
+    buf_free(&body);
+    return j;
+}
+
+json_t *answer_choice(json_t *answer, size_t i)
+{
+    return json_array_get(json_object_get(answer, "choices"), i);
+}
+
+const char *answer_content(json_t *answer, size_t i)
+{
+    json_t *c = answer_choice(answer, i), *message = json_object_get(c, "message");
+    return json_string_value(message ? json_object_get(message, "content")
+                                     : json_object_get(c, "text"));
+}
+
+const char *json_str(const json_t *object, const char *key)
+{
+    return json_string_value(json_object_get(object, key));
+}
+
+long json_num(const json_t *object, const char *key)
+{
+    return (long)json_integer_value(json_object_get(object, key));
 }

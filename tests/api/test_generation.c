@@ -4,15 +4,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include "base/clock.h"
-#include "base/rng.h"
 #include "tests/api/support.h"
 
-#include <semaphore.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static struct test_api t;
 
@@ -30,59 +25,26 @@ static int teardown(void **state)
     return 0;
 }
 
-static const char chat[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]%s}";
-
-/* The answer to a body (a printf format with one %s for more fields), as JSON. */
-static json_t *ask_for(enum crd_endpoint ep, const char *format, const char *more, int status)
-{
-    struct outcome o;
-    struct buf body = {0};
-    const char *at = strstr(format, "%s");
-    buf_put(&body, format, (size_t)(at - format));
-    buf_puts(&body, more);
-    buf_puts(&body, at + 2);
-    test_api_run(&t, ep, buf_str(&body), &o);
-    if (o.status != status) printf("answer: %s\n", buf_str(&o.bytes));
-    assert_int_equal(o.status, status);
-    json_t *j = o.streaming ? stream_assemble(buf_str(&o.bytes), ep)
-                            : json_loadb(buf_str(&o.bytes), o.bytes.len, JSON_REJECT_DUPLICATES, NULL);
-    if (!j) printf("not an answer: %s\n", buf_str(&o.bytes));
-    assert_non_null(j);
-    outcome_free(&o);
-    buf_free(&body);
-    return j;
-}
-
-static json_t *choice(json_t *answer, size_t i) { return json_array_get(json_object_get(answer, "choices"), i); }
-
-static const char *content(json_t *answer, size_t i)
-{
-    json_t *c = choice(answer, i), *message = json_object_get(c, "message");
-    return json_string_value(message ? json_object_get(message, "content") : json_object_get(c, "text"));
-}
-
-static const char *str(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
-static long num(const json_t *o, const char *key) { return (long)json_integer_value(json_object_get(o, key)); }
-
 static void a_chat_is_answered(void **state)
 {
     (void)state;
     test_api_say(&t, "Hello there", 11);
     test_api_plan(&t, (struct fake_plan){.n_cached = 5});
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, "", 200);
-    assert_string_equal(content(a, 0), "Hello there");
-    assert_string_equal(str(choice(a, 0), "finish_reason"), "stop");
-    assert_true(json_is_null(json_object_get(choice(a, 0), "stop_reason")));
-    assert_string_equal(str(a, "object"), "chat.completion");
-    assert_int_equal(strncmp(str(a, "id"), "chatcmpl-", 9), 0);
+    json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, "", 200);
+    assert_string_equal(answer_content(a, 0), "Hello there");
+    assert_string_equal(json_str(answer_choice(a, 0), "finish_reason"), "stop");
+    assert_true(json_is_null(json_object_get(answer_choice(a, 0), "stop_reason")));
+    assert_string_equal(json_str(a, "object"), "chat.completion");
+    assert_int_equal(strncmp(json_str(a, "id"), "chatcmpl-", 9), 0);
     json_t *u = json_object_get(a, "usage");
     struct gen_request q = fake_last(t.fake);
-    assert_int_equal(num(u, "completion_tokens"), 12);
-    assert_int_equal(num(u, "prompt_tokens"), q.n_prompt);
-    assert_int_equal(num(u, "total_tokens"), q.n_prompt + 12);
-    assert_int_equal(num(json_object_get(u, "prompt_tokens_details"), "cached_tokens"), 5);
-    assert_int_equal(num(json_object_get(a, "timings"), "predicted_n"), 12);
-    assert_int_equal(q.prompt[0], TOKEN_IM_START); /* the template's text, parsed with its control tokens */
+    assert_int_equal(json_num(u, "completion_tokens"), 12);
+    assert_int_equal(json_num(u, "prompt_tokens"), q.n_prompt);
+    assert_int_equal(json_num(u, "total_tokens"), q.n_prompt + 12);
+    assert_int_equal(json_num(json_object_get(u, "prompt_tokens_details"), "cached_tokens"), 5);
+    assert_int_equal(json_num(json_object_get(a, "timings"), "predicted_n"), 12);
+    assert_int_equal(q.prompt[0],
+                     TOKEN_IM_START); /* the template's text, parsed with its control tokens */
     assert_int_equal(q.sampling.max_tokens, TEST_CONTEXT - q.n_prompt);
     assert_int_equal(q.tenant, 7);
     json_decref(a);
@@ -90,7 +52,11 @@ static void a_chat_is_answered(void **state)
 
 static void completions_take_four_shapes_of_prompt(void **state)
 {
-    static const struct { const char *prompt; int n; const char *texts[2]; } cases[] = {
+    static const struct {
+        const char *prompt;
+        int n;
+        const char *texts[2];
+    } cases[] = {
         {"\"abc\"", 1, {"<s>abc"}},
         {"[\"abc\",\"de\"]", 2, {"<s>abc", "<s>de"}},
         {"[65,66]", 1, {"ab"}},
@@ -98,15 +64,19 @@ static void completions_take_four_shapes_of_prompt(void **state)
     };
     (void)state;
     for (size_t k = 0; k < COUNT_OF(cases); k++) {
-        char *body = xasprintf("{\"prompt\":%s,\"n\":2,\"skip_special_tokens\":false%%s}", cases[k].prompt);
-        json_t *a = ask_for(ENDPOINT_COMPLETIONS, body, "", 200);
+        char *body =
+            xasprintf("{\"prompt\":%s,\"n\":2,\"skip_special_tokens\":false%%s}", cases[k].prompt);
+        json_t *a = test_api_ask(&t, ENDPOINT_COMPLETIONS, body, "", 200);
         assert_int_equal(json_array_size(json_object_get(a, "choices")), 2 * cases[k].n);
-        assert_string_equal(str(a, "object"), "text_completion");
-        for (int i = 0; i < 2 * cases[k].n; i++) { /* the fake says the prompt; index = prompt * n + choice */
-            assert_int_equal(num(choice(a, (size_t)i), "index"), i);
-            const char *want = cases[k].texts[i / 2], *got = content(a, (size_t)i);
-            if (*want == '<') assert_string_equal(got, want);
-            else assert_int_equal(strlen(got), strlen(want));
+        assert_string_equal(json_str(a, "object"), "text_completion");
+        for (int i = 0; i < 2 * cases[k].n;
+             i++) { /* the fake says the prompt; index = prompt * n + choice */
+            assert_int_equal(json_num(answer_choice(a, (size_t)i), "index"), i);
+            const char *want = cases[k].texts[i / 2], *got = answer_content(a, (size_t)i);
+            if (*want == '<')
+                assert_string_equal(got, want);
+            else
+                assert_int_equal(strlen(got), strlen(want));
         }
         json_decref(a);
         free(body);
@@ -117,12 +87,13 @@ static void the_default_of_completions_is_sixteen_tokens(void **state)
 {
     (void)state;
     test_api_say(&t, "0123456789012345678901234567890", 31);
-    json_t *a = ask_for(ENDPOINT_COMPLETIONS, "{\"prompt\":\"x\"%s}", "", 200);
-    assert_string_equal(content(a, 0), "0123456789012345");
-    assert_string_equal(str(choice(a, 0), "finish_reason"), "length");
+    json_t *a = test_api_ask(&t, ENDPOINT_COMPLETIONS, "{\"prompt\":\"x\"%s}", "", 200);
+    assert_string_equal(answer_content(a, 0), "0123456789012345");
+    assert_string_equal(json_str(answer_choice(a, 0), "finish_reason"), "length");
     json_decref(a);
-    a = ask_for(ENDPOINT_COMPLETIONS, "{\"prompt\":\"x\"%s}", ",\"max_tokens\":3,\"max_completion_tokens\":null", 200);
-    assert_string_equal(content(a, 0), "012");
+    a = test_api_ask(&t, ENDPOINT_COMPLETIONS, "{\"prompt\":\"x\"%s}",
+                     ",\"max_tokens\":3,\"max_completion_tokens\":null", 200);
+    assert_string_equal(answer_content(a, 0), "012");
     json_decref(a);
 }
 
@@ -132,18 +103,21 @@ static void a_stop_string_ends_and_cancels(void **state)
     test_api_say(&t, "one two three four five", 23);
     for (int stream = 0; stream < 2; stream++) {
         int32_t before = fake_cancelled(t.fake);
-        json_t *a = ask_for(ENDPOINT_CHAT, chat,
-                            stream ? ",\"stop\":[\"zzz\",\"thr\"],\"stream\":true,\"stream_options\":{\"include_usage\":true}"
-                                   : ",\"stop\":[\"zzz\",\"thr\"]", 200);
-        assert_string_equal(content(a, 0), "one two ");
-        assert_string_equal(str(choice(a, 0), "finish_reason"), "stop");
-        assert_string_equal(str(choice(a, 0), "stop_reason"), "thr");
-        assert_int_equal(num(json_object_get(a, "usage"), "completion_tokens"), 11);
+        json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat,
+                                 stream ? ",\"stop\":[\"zzz\",\"thr\"],\"stream\":true,\"stream_"
+                                          "options\":{\"include_usage\":true}"
+                                        : ",\"stop\":[\"zzz\",\"thr\"]",
+                                 200);
+        assert_string_equal(answer_content(a, 0), "one two ");
+        assert_string_equal(json_str(answer_choice(a, 0), "finish_reason"), "stop");
+        assert_string_equal(json_str(answer_choice(a, 0), "stop_reason"), "thr");
+        assert_int_equal(json_num(json_object_get(a, "usage"), "completion_tokens"), 11);
         json_decref(a);
         assert_true(fake_cancelled(t.fake) - before <= 1); /* the fake may have been faster */
     }
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, ",\"stop\":\"two\",\"include_stop_str_in_output\":true,\"n\":3", 200);
-    for (size_t i = 0; i < 3; i++) assert_string_equal(content(a, i), "one two");
+    json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat,
+                             ",\"stop\":\"two\",\"include_stop_str_in_output\":true,\"n\":3", 200);
+    for (size_t i = 0; i < 3; i++) assert_string_equal(answer_content(a, i), "one two");
     json_decref(a);
 }
 
@@ -151,8 +125,9 @@ static void a_held_back_beginning_of_a_stop_is_not_lost(void **state)
 {
     (void)state;
     test_api_say(&t, "abcSTO", 6);
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, ",\"stop\":\"STOP\",\"stream\":true", 200);
-    assert_string_equal(content(a, 0), "abcSTO");
+    json_t *a =
+        test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"stop\":\"STOP\",\"stream\":true", 200);
+    assert_string_equal(answer_content(a, 0), "abcSTO");
     json_decref(a);
 }
 
@@ -161,16 +136,16 @@ static void a_stop_id_is_told(void **state)
     (void)state;
     test_api_say(&t, "abcdef", 6);
     char *more = xasprintf(",\"stop_token_ids\":[%d]", t.said.ids[3]);
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, more, 200);
-    assert_string_equal(content(a, 0), "abc");
-    assert_int_equal(num(choice(a, 0), "stop_reason"), t.said.ids[3]);
+    json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, more, 200);
+    assert_string_equal(answer_content(a, 0), "abc");
+    assert_int_equal(json_num(answer_choice(a, 0), "stop_reason"), t.said.ids[3]);
     json_decref(a);
     free(more);
     struct gen_request q = fake_last(t.fake);
     assert_int_equal(q.sampling.n_stop_ids, 2);
     assert_int_equal(q.sampling.stop_ids[0], TOKEN_IM_END);
-    a = ask_for(ENDPOINT_CHAT, chat, ",\"ignore_eos\":true,\"max_tokens\":8", 200);
-    assert_string_equal(content(a, 0), "abcdefab");
+    a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"ignore_eos\":true,\"max_tokens\":8", 200);
+    assert_string_equal(answer_content(a, 0), "abcdefab");
     json_decref(a);
     q = fake_last(t.fake);
     assert_int_equal(q.sampling.n_stop_ids, 0);
@@ -179,15 +154,21 @@ static void a_stop_id_is_told(void **state)
 static void parameters_reach_the_scheduler(void **state)
 {
     (void)state;
-    json_decref(ask_for(ENDPOINT_CHAT, chat,
-        ",\"temperature\":0.5,\"top_p\":0.25,\"top_k\":-1,\"min_p\":0.125,\"seed\":-9223372036854775808,\"n\":2,"
-        "\"presence_penalty\":1,\"frequency_penalty\":-2,\"repetition_penalty\":1.5,\"logit_bias\":{\"65\":200,\"66\":-1.5},"
-        "\"max_completion_tokens\":9,\"max_tokens\":4,\"min_tokens\":2,\"priority\":-3,\"logprobs\":true,\"top_logprobs\":4,"
-        "\"cache_salt\":\"s\",\"model\":\"alias\",\"unknown_field\":{}", 200));
+    json_decref(
+        test_api_ask(&t, ENDPOINT_CHAT, test_chat,
+                     ",\"temperature\":0.5,\"top_p\":0.25,\"top_k\":-1,\"min_p\":0.125,\"seed\":"
+                     "-9223372036854775808,\"n\":2,"
+                     "\"presence_penalty\":1,\"frequency_penalty\":-2,\"repetition_penalty\":1."
+                     "5,\"logit_bias\":{\"65\":200,\"66\":-1.5},"
+                     "\"max_completion_tokens\":9,\"max_tokens\":4,\"min_tokens\":2,"
+                     "\"priority\":-3,\"logprobs\":true,\"top_logprobs\":4,"
+                     "\"cache_salt\":\"s\",\"model\":\"alias\",\"unknown_field\":{}",
+                     200));
     struct gen_request q = fake_last(t.fake);
     const struct sampling *s = &q.sampling;
     assert_true(s->temperature == 0.5f && s->top_p == 0.25f && s->min_p == 0.125f && s->top_k == 0);
-    assert_true(s->presence_penalty == 1 && s->frequency_penalty == -2 && s->repetition_penalty == 1.5f);
+    assert_true(s->presence_penalty == 1 && s->frequency_penalty == -2 &&
+                s->repetition_penalty == 1.5f);
     assert_true(s->seed == UINT64_C(1) << 63);
     assert_int_equal(s->max_tokens, 9);
     assert_int_equal(s->min_tokens, 2);
@@ -198,10 +179,11 @@ static void parameters_reach_the_scheduler(void **state)
     assert_int_equal(q.priority, -3);
     uint64_t salt = q.cache_salt;
     assert_true(salt != 0);
-    json_decref(ask_for(ENDPOINT_CHAT, chat, ",\"cache_salt\":\"s\"", 200));
+    json_decref(test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"cache_salt\":\"s\"", 200));
     assert_true(fake_last(t.fake).cache_salt == salt);
     uint64_t seed = fake_last(t.fake).sampling.seed;
-    json_decref(ask_for(ENDPOINT_CHAT, chat, ",\"cache_salt\":\"other\",\"temperature\":1e-30", 200));
+    json_decref(test_api_ask(&t, ENDPOINT_CHAT, test_chat,
+                             ",\"cache_salt\":\"other\",\"temperature\":1e-30", 200));
     q = fake_last(t.fake);
     assert_true(q.cache_salt != salt);
     assert_true(q.sampling.seed != seed); /* drawn anew */
@@ -211,10 +193,16 @@ static void parameters_reach_the_scheduler(void **state)
 static void contents_may_be_parts(void **state)
 {
     (void)state;
-    json_decref(ask_for(ENDPOINT_CHAT, "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"name\":\"bob\","
-        "\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},{\"role\":\"assistant\",\"content\":null,"
-        "\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}]},"
-        "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"42\"}]%s}", "", 200));
+    json_decref(
+        test_api_ask(&t, ENDPOINT_CHAT,
+                     "{\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\","
+                     "\"name\":\"bob\","
+                     "\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\","
+                     "\"text\":\"b\"}]},{\"role\":\"assistant\",\"content\":null,"
+                     "\"tool_calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{"
+                     "\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}]},"
+                     "{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"42\"}]%s}",
+                     "", 200));
     struct gen_request q = fake_last(t.fake);
     struct buf text = {0};
     eng_tokenizer_decode(t.tokenizer, q.prompt, (size_t)q.n_prompt, true, &text);
@@ -228,8 +216,12 @@ static void contents_may_be_parts(void **state)
 static void a_final_message_is_continued(void **state)
 {
     (void)state;
-    json_decref(ask_for(ENDPOINT_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
-        "\"content\":\"The answer is\"}],\"add_generation_prompt\":false,\"continue_final_message\":true%s}", "", 200));
+    json_decref(
+        test_api_ask(&t, ENDPOINT_CHAT,
+                     "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\","
+                     "\"content\":\"The answer "
+                     "is\"}],\"add_generation_prompt\":false,\"continue_final_message\":true%s}",
+                     "", 200));
     struct gen_request q = fake_last(t.fake);
     struct buf text = {0};
     eng_tokenizer_decode(t.tokenizer, q.prompt, (size_t)q.n_prompt, true, &text);
@@ -242,21 +234,25 @@ static void echo_repeats_the_prompt_with_its_logprobs(void **state)
     (void)state;
     test_api_say(&t, "XY", 2);
     for (int stream = 0; stream < 2; stream++) {
-        json_t *a = ask_for(ENDPOINT_COMPLETIONS, "{\"prompt\":[97,98,99,100],\"echo\":true,\"logprobs\":2,\"n\":2,"
-                            "\"return_token_ids\":true%s}", stream ? ",\"stream\":true" : "", 200);
+        json_t *a = test_api_ask(&t, ENDPOINT_COMPLETIONS,
+                                 "{\"prompt\":[97,98,99,100],\"echo\":true,\"logprobs\":2,\"n\":2,"
+                                 "\"return_token_ids\":true%s}",
+                                 stream ? ",\"stream\":true" : "", 200);
         struct buf text = {0};
         const int32_t ids[] = {97, 98, 99, 100};
         eng_tokenizer_decode(t.tokenizer, ids, 4, false, &text);
         buf_puts(&text, "XY");
         for (size_t i = 0; i < 2; i++) {
-            json_t *lp = json_object_get(choice(a, i), "logprobs"), *lps = json_object_get(lp, "token_logprobs");
-            assert_string_equal(content(a, i), buf_str(&text));
+            json_t *lp = json_object_get(answer_choice(a, i), "logprobs"),
+                   *lps = json_object_get(lp, "token_logprobs");
+            assert_string_equal(answer_content(a, i), buf_str(&text));
             assert_int_equal(json_array_size(lps), 7); /* 4 of the prompt, X, Y, the end */
             assert_true(json_is_null(json_array_get(lps, 0)));
             assert_true(json_is_null(json_array_get(json_object_get(lp, "top_logprobs"), 0)));
             assert_true(json_real_value(json_array_get(lps, 1)) < 0);
-            assert_int_equal(json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 4)), 4);
-            assert_int_equal(json_array_size(json_object_get(choice(a, i), "token_ids")), 3);
+            assert_int_equal(
+                json_integer_value(json_array_get(json_object_get(lp, "text_offset"), 4)), 4);
+            assert_int_equal(json_array_size(json_object_get(answer_choice(a, i), "token_ids")), 3);
         }
         buf_free(&text);
         json_decref(a);
@@ -267,12 +263,17 @@ static void echo_repeats_the_prompt_with_its_logprobs(void **state)
 static void max_tokens_zero_scores_the_prompt(void **state)
 {
     (void)state;
-    json_t *a = ask_for(ENDPOINT_COMPLETIONS, "{\"prompt\":\"abc\",\"add_special_tokens\":false,\"echo\":true,\"logprobs\":1,"
-                        "\"max_tokens\":0%s}", "", 200);
-    assert_string_equal(content(a, 0), "abc");
-    assert_string_equal(str(choice(a, 0), "finish_reason"), "length");
-    assert_int_equal(num(json_object_get(a, "usage"), "completion_tokens"), 0);
-    assert_int_equal(json_array_size(json_object_get(json_object_get(choice(a, 0), "logprobs"), "tokens")), 3);
+    json_t *a = test_api_ask(
+        &t, ENDPOINT_COMPLETIONS,
+        "{\"prompt\":\"abc\",\"add_special_tokens\":false,\"echo\":true,\"logprobs\":1,"
+        "\"max_tokens\":0%s}",
+        "", 200);
+    assert_string_equal(answer_content(a, 0), "abc");
+    assert_string_equal(json_str(answer_choice(a, 0), "finish_reason"), "length");
+    assert_int_equal(json_num(json_object_get(a, "usage"), "completion_tokens"), 0);
+    assert_int_equal(json_array_size(json_object_get(
+                         json_object_get(answer_choice(a, 0), "logprobs"), "tokens")),
+                     3);
     json_decref(a);
 }
 
@@ -280,202 +281,24 @@ static void chat_logprobs_have_bytes_and_tops(void **state)
 {
     (void)state;
     test_api_say(&t, "\xC3\xA9", 2); /* one character, two tokens */
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, ",\"logprobs\":true,\"top_logprobs\":2", 200);
-    json_t *list = json_object_get(json_object_get(choice(a, 0), "logprobs"), "content"), *one = json_array_get(list, 0);
+    json_t *a =
+        test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"logprobs\":true,\"top_logprobs\":2", 200);
+    json_t *list = json_object_get(json_object_get(answer_choice(a, 0), "logprobs"), "content"),
+           *one = json_array_get(list, 0);
     assert_int_equal(json_array_size(list), 3);
     assert_int_equal(json_integer_value(json_array_get(json_object_get(one, "bytes"), 0)), 0xC3);
-    assert_string_equal(str(one, "token"), "\xEF\xBF\xBD");
+    assert_string_equal(json_str(one, "token"), "\xEF\xBF\xBD");
     assert_true((float)json_real_value(json_object_get(one, "logprob")) == -1.0f / 3.0f);
     assert_int_equal(json_array_size(json_object_get(one, "top_logprobs")), 2);
-    assert_string_equal(content(a, 0), "\xC3\xA9");
+    assert_string_equal(answer_content(a, 0), "\xC3\xA9");
     json_decref(a);
-    a = ask_for(ENDPOINT_CHAT, chat, ",\"logprobs\":true,\"return_tokens_as_token_ids\":true", 200);
+    a = test_api_ask(&t, ENDPOINT_CHAT, test_chat,
+                     ",\"logprobs\":true,\"return_tokens_as_token_ids\":true", 200);
     char *name = xasprintf("token_id:%d", t.said.ids[0]);
-    list = json_object_get(json_object_get(choice(a, 0), "logprobs"), "content");
-    assert_string_equal(str(json_array_get(list, 0), "token"), name);
+    list = json_object_get(json_object_get(answer_choice(a, 0), "logprobs"), "content");
+    assert_string_equal(json_str(json_array_get(list, 0), "token"), name);
     free(name);
     json_decref(a);
-}
-
-static void refusals_of_the_cluster_become_statuses(void **state)
-{
-    static const struct { enum err err; int status, retry; } cases[] = {
-        {ERR_QUEUE_FULL, 503, 1}, {ERR_UNAVAILABLE, 503, 5}, {ERR_TOO_LONG, 400, 0}, {ERR_NO_MEMORY, 500, 0}};
-    (void)state;
-    for (size_t i = 0; i < COUNT_OF(cases); i++) {
-        struct outcome o;
-        test_api_plan(&t, (struct fake_plan){.refuse = cases[i].err, .refusal = "because"});
-        test_api_run(&t, ENDPOINT_COMPLETIONS, "{\"prompt\":[\"a\",\"b\"],\"stream\":true}", &o);
-        assert_int_equal(o.status, cases[i].status);
-        assert_int_equal(o.retry_after, cases[i].retry);
-        assert_false(o.streaming);
-        json_t *j = json_loads(buf_str(&o.bytes), 0, NULL);
-        assert_string_equal(str(json_object_get(j, "error"), "message"), "because");
-        json_decref(j);
-        outcome_free(&o);
-    }
-}
-
-static void an_error_after_the_first_byte_is_an_event(void **state)
-{
-    (void)state;
-    test_api_say(&t, "abcdef", 6);
-    test_api_plan(&t, (struct fake_plan){.fail_after = 3});
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, ",\"stream\":true", 200);
-    assert_string_equal(content(a, 0), "abc");
-    assert_string_equal(str(json_object_get(a, "error"), "message"), "rank 1 stopped answering");
-    assert_int_equal(num(json_object_get(a, "error"), "code"), 503);
-    json_decref(a);
-    a = ask_for(ENDPOINT_CHAT, chat, "", 503);
-    json_decref(a);
-}
-
-static void usage_rides_where_asked(void **state)
-{
-    struct outcome o;
-    (void)state;
-    test_api_say(&t, "ab", 2);
-    test_api_run(&t, ENDPOINT_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"stream\":true}", &o);
-    assert_null(strstr(buf_str(&o.bytes), "usage"));
-    assert_non_null(strstr(buf_str(&o.bytes), "\"timings\""));
-    outcome_free(&o);
-    test_api_run(&t, ENDPOINT_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"stream\":true,"
-                 "\"stream_options\":{\"include_usage\":true}}", &o);
-    assert_non_null(strstr(buf_str(&o.bytes), "\"usage\":null"));
-    assert_non_null(strstr(buf_str(&o.bytes), "\"choices\":[],\"usage\":{"));
-    outcome_free(&o);
-    test_api_run(&t, ENDPOINT_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"stream\":true,"
-                 "\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true}}", &o);
-    assert_null(strstr(buf_str(&o.bytes), "\"usage\":null"));
-    assert_non_null(strstr(buf_str(&o.bytes), "\"completion_tokens\":1,"));
-    outcome_free(&o);
-}
-
-static void wake(void *user) { sem_post(user); }
-
-static void closing_early_cancels(void **state)
-{
-    sem_t woken;
-    struct buf out = {0};
-    const char *body = "{\"prompt\":[\"a\",\"b\"],\"n\":2}";
-    (void)state;
-    test_api_plan(&t, (struct fake_plan){.hold = true});
-    for (int when = 0; when < 2; when++) { /* before the text thread is done, and while it waits for tokens */
-        int32_t status = 0, before = fake_cancelled(t.fake);
-        sem_init(&woken, 0, 0);
-        struct crd_generation *g = crd_generation_open(&t.api, ENDPOINT_COMPLETIONS, body, strlen(body), 0, "id", wake, &woken);
-        assert_false(crd_generation_run(g, &out, &status));
-        if (when) {
-            sem_wait(&woken);
-            assert_false(crd_generation_run(g, &out, &status));
-        }
-        crd_generation_close(g);
-        int64_t end = clock_us() + 5000000;
-        while (fake_cancelled(t.fake) < before + 2 * when && clock_us() < end) clock_sleep_us(1000);
-        assert_int_equal(fake_cancelled(t.fake), before + 2 * when);
-        sem_destroy(&woken);
-    }
-    buf_free(&out);
-}
-
-static void a_silent_stream_begins_after_a_while(void **state)
-{
-    sem_t woken;
-    struct buf out = {0};
-    int32_t status = 0;
-    const char *body = "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],\"stream\":true}";
-    (void)state;
-    test_api_plan(&t, (struct fake_plan){.hold = true});
-    sem_init(&woken, 0, 0);
-    struct crd_generation *g = crd_generation_open(&t.api, ENDPOINT_CHAT, body, strlen(body), 0, NULL, wake, &woken);
-    crd_generation_run(g, &out, &status);
-    sem_wait(&woken);
-    assert_false(crd_generation_run(g, &out, &status));
-    assert_int_equal(status, 0);
-    clock_sleep_us(1050000);
-    assert_false(crd_generation_run(g, &out, &status));
-    assert_int_equal(status, 200);
-    assert_non_null(strstr(buf_str(&out), "\"role\":\"assistant\""));
-    fake_release(t.fake);
-    for (bool over = false; !over; over = crd_generation_run(g, &out, &status)) sem_wait(&woken);
-    json_t *a = stream_assemble(buf_str(&out), ENDPOINT_CHAT);
-    assert_non_null(a);
-    json_decref(a);
-    crd_generation_close(g);
-    sem_destroy(&woken);
-    buf_free(&out);
-}
-
-/* A whole answer in the shape stream_assemble gives. */
-static void flatten(json_t *a)
-{
-    json_t *c;
-    size_t i;
-    json_array_foreach(json_object_get(a, "choices"), i, c)
-    {
-        json_t *m = json_object_get(c, "message");
-        if (m) json_object_set(c, "text", json_object_get(m, "content"));
-    }
-}
-
-static void random_text(uint64_t seed, uint64_t round, struct buf *out)
-{
-    uint64_t n = 1 + rng_at(seed, round, 1, 0) % 40;
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t r = rng_at(seed, round, 2, i);
-        static const char *const bits[] = {"a", "STOP", "ST", "\xC3\xA9", "\xF0\x9F\x98\x80", "\n", "\"", "\xE2\x82", "\xFF", " "};
-        buf_puts(out, bits[r % COUNT_OF(bits)]);
-    }
-}
-
-static void streamed_and_buffered_say_the_same(void **state)
-{
-    uint64_t seed = (uint64_t)time(NULL);
-    (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
-    for (uint64_t round = 0; round < 300; round++) {
-        static const char *const keys[] = {"text", "logprobs", "token_ids", "finish_reason", "stop_reason"};
-        struct buf text = {0}, more = {0};
-        enum crd_endpoint ep = rng_at(seed, round, 3, 0) & 1 ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS;
-        const char *format = ep == ENDPOINT_CHAT ? chat : "{\"prompt\":[\"one\",\"two\"]%s}";
-        random_text(seed, round, &text);
-        test_api_say(&t, buf_str(&text), text.len);
-        test_api_plan(&t, (struct fake_plan){.jitter = (uint32_t)round + 1, .n_cached = 1});
-        buf_printf(&more, ",\"n\":%llu,\"max_tokens\":%llu,\"return_token_ids\":true", 1 + (unsigned long long)rng_at(seed, round, 4, 0) % 3,
-                   1 + (unsigned long long)rng_at(seed, round, 5, 0) % 60);
-        if (rng_at(seed, round, 6, 0) & 1) buf_puts(&more, ",\"stop\":[\"STOP\",\"aa\"]");
-        if (rng_at(seed, round, 7, 0) & 1) buf_puts(&more, ep == ENDPOINT_CHAT ? ",\"logprobs\":true,\"top_logprobs\":3" : ",\"logprobs\":3");
-        if (ep == ENDPOINT_COMPLETIONS && rng_at(seed, round, 8, 0) & 1) buf_puts(&more, ",\"echo\":true");
-        json_t *whole = ask_for(ep, format, buf_str(&more), 200);
-        buf_puts(&more, ",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
-        json_t *stream = ask_for(ep, format, buf_str(&more), 200);
-        flatten(whole);
-        json_t *a = json_object_get(whole, "choices"), *b = json_object_get(stream, "choices");
-        assert_int_equal(json_array_size(a), json_array_size(b));
-        for (size_t i = 0; i < json_array_size(a) * COUNT_OF(keys); i++) {
-            const json_t *x = json_object_get(json_array_get(a, i / COUNT_OF(keys)), keys[i % COUNT_OF(keys)]);
-            const json_t *y = json_object_get(json_array_get(b, i / COUNT_OF(keys)), keys[i % COUNT_OF(keys)]);
-            if (!json_equal(x, y)) printf("round %llu: %s differs\n", (unsigned long long)round, keys[i % COUNT_OF(keys)]);
-            assert_true(json_equal(x, y));
-        }
-        assert_true(json_equal(json_object_get(whole, "usage"), json_object_get(stream, "usage")));
-        json_decref(whole);
-        json_decref(stream);
-        buf_free(&text);
-        buf_free(&more);
-    }
-}
-
-static void it_works_without_text_threads(void **state)
-{
-    (void)state;
-    struct crd_text_pool *pool = t.api.pool;
-    t.api.pool = NULL;
-    test_api_say(&t, "inline", 6);
-    json_t *a = ask_for(ENDPOINT_CHAT, chat, "", 200);
-    assert_string_equal(content(a, 0), "inline");
-    json_decref(a);
-    t.api.pool = pool;
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -495,13 +318,6 @@ int main(void)
         CASE(echo_repeats_the_prompt_with_its_logprobs),
         CASE(max_tokens_zero_scores_the_prompt),
         CASE(chat_logprobs_have_bytes_and_tops),
-        CASE(refusals_of_the_cluster_become_statuses),
-        CASE(an_error_after_the_first_byte_is_an_event),
-        CASE(usage_rides_where_asked),
-        CASE(closing_early_cancels),
-        CASE(a_silent_stream_begins_after_a_while),
-        CASE(streamed_and_buffered_say_the_same),
-        CASE(it_works_without_text_threads),
     };
     return cmocka_run_group_tests_name("generation", tests, NULL, NULL);
 }

@@ -19,11 +19,16 @@ static struct gw *gw;
 
 static int setup(void **state)
 {
-    struct gw_conf conf = {.host = "127.0.0.1", .max_body = 1 << 20, .header_timeout_s = 5, .idle_timeout_s = 30,
-                           .ping_ms = 100, .max_connections = 256};
+    struct gw_conf conf = {.host = "127.0.0.1",
+                           .max_body = 1 << 20,
+                           .header_timeout_s = 5,
+                           .idle_timeout_s = 30,
+                           .ping_ms = 100,
+                           .max_connections = 256};
     (void)state;
     test_api_open(&t, 2);
-    assert_int_equal(gw_open(&gw, &conf, crd_api_routes, crd_api_n_routes, crd_api_fallback, &t.api), OK);
+    assert_int_equal(
+        gw_open(&gw, &conf, crd_api_routes, crd_api_n_routes, crd_api_fallback, &t.api), OK);
     return 0;
 }
 
@@ -47,11 +52,17 @@ static json_t *fetch(const char *method, const char *path, const char *body, int
     return j;
 }
 
-static const char *str(const json_t *o, const char *key) { return json_string_value(json_object_get(o, key)); }
-static const char *error_of(const json_t *o) { return str(json_object_get(o, "error"), "message"); }
+static const char *str(const json_t *o, const char *key)
+{
+    return json_string_value(json_object_get(o, key));
+}
+static const char *error_of(const json_t *o)
+{
+    return str(json_object_get(o, "error"), "message");
+}
 
 #define CHAT "/v1/chat/completions"
-#define MSG "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+#define MSG  "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
 static void chat_streams_over_a_socket(void **state)
 {
@@ -66,7 +77,8 @@ static void chat_streams_over_a_socket(void **state)
     assert_string_equal(answer_header(&a, "Content-Type"), "text/event-stream; charset=utf-8");
     assert_string_equal(answer_header(&a, "X-Request-Id"), "abc");
     json_t *j = stream_assemble(buf_str(&a.body), ENDPOINT_CHAT);
-    assert_string_equal(str(json_array_get(json_object_get(j, "choices"), 0), "text"), "Good morning");
+    assert_string_equal(str(json_array_get(json_object_get(j, "choices"), 0), "text"),
+                        "Good morning");
     assert_string_equal(str(j, "id"), "chatcmpl-abc");
     json_decref(j);
     answer_free(&a);
@@ -82,7 +94,8 @@ static void errors_come_before_the_stream(void **state)
 {
     struct answer a;
     (void)state;
-    test_api_plan(&t, (struct fake_plan){.refuse = ERR_QUEUE_FULL, .refusal = "256 requests wait already"});
+    test_api_plan(
+        &t, (struct fake_plan){.refuse = ERR_QUEUE_FULL, .refusal = "256 requests wait already"});
     client_fetch(gw_port(gw), "POST", CHAT, "{" MSG ",\"stream\":true}", &a);
     assert_int_equal(a.status, 503);
     assert_string_equal(answer_header(&a, "Retry-After"), "1");
@@ -109,10 +122,12 @@ static void a_client_that_leaves_cancels(void **state)
     assert_true(client_until(&c, "\"content\":\"a\"", 5000));
     client_close(&c);
     assert_true(eventually_cancelled(1));
-    test_api_plan(&t, (struct fake_plan){.hold = true}); /* nothing was said yet: not even a header */
+    test_api_plan(&t,
+                  (struct fake_plan){.hold = true}); /* nothing was said yet: not even a header */
     client_open(&c, gw_port(gw));
     client_request(&c, "POST", CHAT, NULL, "{" MSG "}");
-    for (int64_t end = clock_us() + 5000000; !fake_live(t.fake) && clock_us() < end;) clock_sleep_us(1000);
+    for (int64_t end = clock_us() + 5000000; !fake_live(t.fake) && clock_us() < end;)
+        clock_sleep_us(1000);
     client_close(&c);
     assert_true(eventually_cancelled(2));
     assert_int_equal(gw_active(gw), 0);
@@ -142,7 +157,8 @@ static void health_follows_the_service(void **state)
     (void)state;
     json_t *j = fetch("GET", "/health", NULL, 200);
     assert_string_equal(str(j, "status"), "ok");
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "cluster"), "replicas")), 1);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "cluster"), "replicas")),
+                     1);
     json_decref(j);
     fake_set_state(t.fake, SERVICE_DEGRADED, "rank 1 on \"hostB\" has not answered for 12.4 s");
     j = fetch("GET", "/health", NULL, 503);
@@ -154,11 +170,13 @@ static void health_follows_the_service(void **state)
 static void models_are_listed(void **state)
 {
     (void)state;
-    json_t *j = fetch("GET", "/v1/models", NULL, 200), *first = json_array_get(json_object_get(j, "data"), 0);
+    json_t *j = fetch("GET", "/v1/models", NULL, 200),
+           *first = json_array_get(json_object_get(j, "data"), 0);
     assert_int_equal(json_array_size(json_object_get(j, "data")), 2);
     assert_string_equal(str(first, "id"), "test-model");
     assert_int_equal(json_integer_value(json_object_get(first, "max_model_len")), TEST_CONTEXT);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(first, "meta"), "n_vocab")), TEST_VOCAB);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(first, "meta"), "n_vocab")),
+                     TEST_VOCAB);
     json_decref(j);
     j = fetch("GET", "/v1/models/alias", NULL, 200);
     assert_string_equal(str(j, "id"), "alias");
@@ -190,7 +208,8 @@ static void texts_and_tokens(void **state)
     json_t *j = fetch("POST", "/tokenize", "{\"prompt\":\"ab\",\"return_token_strs\":true}", 200);
     assert_int_equal(json_integer_value(json_object_get(j, "count")), 3); /* <s> a b */
     assert_int_equal(json_integer_value(json_object_get(j, "max_model_len")), TEST_CONTEXT);
-    assert_string_equal(json_string_value(json_array_get(json_object_get(j, "token_strs"), 1)), "a");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(j, "token_strs"), 1)),
+                        "a");
     json_t *ids = json_incref(json_object_get(j, "tokens"));
     json_decref(j);
     json_t *body = json_pack("{s:o}", "tokens", ids);
@@ -204,7 +223,8 @@ static void texts_and_tokens(void **state)
     assert_int_equal(json_integer_value(json_object_get(j, "count")), 2);
     json_decref(j);
     j = fetch("POST", "/tokenize", "{" MSG "}", 200);
-    assert_int_equal(json_integer_value(json_array_get(json_object_get(j, "tokens"), 0)), TOKEN_IM_START);
+    assert_int_equal(json_integer_value(json_array_get(json_object_get(j, "tokens"), 0)),
+                     TOKEN_IM_START);
     json_decref(j);
     json_decref(fetch("POST", "/tokenize", "{}", 400));
     json_decref(fetch("POST", "/tokenize", "{\"prompt\":[1]}", 400));
@@ -218,14 +238,17 @@ static void metrics_count_what_happened(void **state)
         "vllm:num_requests_running{model_name=\"test-model\",engine=\"0\"} 3\n",
         "vllm:num_requests_waiting{model_name=\"test-model\",engine=\"0\"} 2\n",
         "vllm:kv_cache_usage_perc{model_name=\"test-model\",engine=\"0\"} 0.25\n",
-        "vllm:request_success_total{model_name=\"test-model\",engine=\"0\",finished_reason=\"stop\"} 2\n",
-        "vllm:request_success_total{model_name=\"test-model\",engine=\"0\",finished_reason=\"length\"} 1\n",
+        "vllm:request_success_total{model_name=\"test-model\",engine=\"0\",finished_reason="
+        "\"stop\"} 2\n",
+        "vllm:request_success_total{model_name=\"test-model\",engine=\"0\",finished_reason="
+        "\"length\"} 1\n",
         "vllm:generation_tokens_total{model_name=\"test-model\",engine=\"0\"} 8\n",
         "vllm:prompt_tokens_total{model_name=\"test-model\",engine=\"0\"} 4\n",
         "vllm:prompt_tokens_cached_total{model_name=\"test-model\",engine=\"0\"} 2\n",
         "vllm:time_to_first_token_seconds_count{model_name=\"test-model\",engine=\"0\"} 3\n",
         "vllm:inter_token_latency_seconds_count{model_name=\"test-model\",engine=\"0\"} 5\n",
-        "vllm:request_queue_time_seconds_bucket{model_name=\"test-model\",engine=\"0\",le=\"0.3\"} 3\n",
+        "vllm:request_queue_time_seconds_bucket{model_name=\"test-model\",engine=\"0\",le=\"0.3\"} "
+        "3\n",
         "# TYPE vllm:e2e_request_latency_seconds histogram\n",
         "tessera:ranks 2\n",
     };
@@ -237,9 +260,11 @@ static void metrics_count_what_happened(void **state)
     json_decref(fetch("POST", "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":2}", 200));
     client_fetch(gw_port(gw), "GET", "/metrics", NULL, &a);
     assert_int_equal(a.status, 200);
-    assert_string_equal(answer_header(&a, "Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_string_equal(answer_header(&a, "Content-Type"),
+                        "text/plain; version=0.0.4; charset=utf-8");
     for (size_t i = 0; i < COUNT_OF(lines); i++) {
-        if (!strstr(buf_str(&a.body), lines[i])) printf("missing: %s in\n%s", lines[i], buf_str(&a.body));
+        if (!strstr(buf_str(&a.body), lines[i]))
+            printf("missing: %s in\n%s", lines[i], buf_str(&a.body));
         assert_non_null(strstr(buf_str(&a.body), lines[i]));
     }
     answer_free(&a);
@@ -280,16 +305,11 @@ static void sixteen_users_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(chat_streams_over_a_socket),
-        CASE(errors_come_before_the_stream),
-        CASE(a_client_that_leaves_cancels),
-        CASE(silence_is_filled_with_pings),
-        CASE(health_follows_the_service),
-        CASE(models_are_listed),
-        CASE(unknown_places_are_said),
-        CASE(texts_and_tokens),
-        CASE(metrics_count_what_happened),
-        CASE(sixteen_users_at_once),
+        CASE(chat_streams_over_a_socket),   CASE(errors_come_before_the_stream),
+        CASE(a_client_that_leaves_cancels), CASE(silence_is_filled_with_pings),
+        CASE(health_follows_the_service),   CASE(models_are_listed),
+        CASE(unknown_places_are_said),      CASE(texts_and_tokens),
+        CASE(metrics_count_what_happened),  CASE(sixteen_users_at_once),
     };
     return cmocka_run_group_tests_name("http", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Any bytes as the body of a request: refused with an error the client can read, or understood within every bound.
- * The first byte chooses the endpoint. */
+/* Any bytes as the body of a request: refused with an error the client can read, or understood
+ * within every bound. The first byte chooses the endpoint. */
 #include "coordinator/api/request.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
@@ -21,11 +21,18 @@ static struct eng_tokenizer *open_tokenizer(void)
     struct eng_tokenizer *t = NULL;
     for (int i = 0; i < N_VOCAB; i++) {
         texts[i] = (char)(i ? i : 1);
-        tokens[i] = (struct text_span){i == N_VOCAB - 1 ? "<|im_end|>" : &texts[i], i == N_VOCAB - 1 ? 10 : 1};
+        tokens[i] = (struct text_span){i == N_VOCAB - 1 ? "<|im_end|>" : &texts[i],
+                                       i == N_VOCAB - 1 ? 10 : 1};
         types[i] = i == N_VOCAB - 1 ? TOKEN_CONTROL : TOKEN_NORMAL;
     }
-    struct eng_vocab_src src = {.model = "gpt2", .n_tokens = N_VOCAB, .tokens = tokens, .types = types, .bos = -1,
-                                .eos = N_VOCAB - 1, .eot = -1, .unk = -1};
+    struct eng_vocab_src src = {.model = "gpt2",
+                                .n_tokens = N_VOCAB,
+                                .tokens = tokens,
+                                .types = types,
+                                .bos = -1,
+                                .eos = N_VOCAB - 1,
+                                .eot = -1,
+                                .unk = -1};
     enum err rc = eng_tokenizer_open(&t, &src);
     ASSERT(!rc);
     return t;
@@ -39,19 +46,24 @@ static struct crd_api *open_api(void)
     const char *source = eng_template_builtin("chatml");
     enum err rc = eng_template_compile(&t, source, strlen(source));
     ASSERT(!rc);
-    api = (struct crd_api){.tokenizer = open_tokenizer(), .chat_template = t, .model_names = names, .max_context = 200, .max_n = 8};
+    api = (struct crd_api){.tokenizer = open_tokenizer(),
+                           .chat_template = t,
+                           .model_names = names,
+                           .max_context = 200,
+                           .max_n = 8};
     return &api;
 }
 
-static enum err understand(struct crd_request *r, const struct crd_api *api, enum crd_endpoint ep, const uint8_t *data,
-                           size_t n, struct crd_api_error *e)
+static enum err understand(struct crd_request *r, const struct crd_api *api, enum crd_endpoint ep,
+                           const uint8_t *data, size_t n, struct crd_api_error *e)
 {
     enum err rc;
     int64_t longest = 0;
     TRY(crd_request_parse(r, api, ep, (const char *)data, n, e));
     if (ep == ENDPOINT_CHAT) TRY(crd_chat_render(r, api, 0, e));
     TRY(crd_prompts_tokenize(r, api, e));
-    for (int32_t i = 0; i < r->n_prompts; i++) longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
+    for (int32_t i = 0; i < r->n_prompts; i++)
+        longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
     TRY(crd_sampling_fit(r, api, longest, e));
 out:
     return rc;
@@ -60,9 +72,11 @@ out:
 static void check(const struct crd_request *r, const struct crd_api *api)
 {
     const struct sampling *s = &r->sampling;
-    ASSERT(s->temperature >= 0 && s->top_p > 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1 && s->top_k >= 0);
+    ASSERT(s->temperature >= 0 && s->top_p > 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1 &&
+           s->top_k >= 0);
     ASSERT(s->repetition_penalty > 0 && s->n_logprobs >= -1 && s->n_logprobs <= LIMIT_LOGPROBS);
-    ASSERT(s->n_stop_ids <= LIMIT_STOP_IDS && s->n_bias <= LIMIT_LOGIT_BIAS && r->n_stops <= REQUEST_MAX_STOPS);
+    ASSERT(s->n_stop_ids <= LIMIT_STOP_IDS && s->n_bias <= LIMIT_LOGIT_BIAS &&
+           r->n_stops <= REQUEST_MAX_STOPS);
     ASSERT(r->n >= 1 && r->n <= api->max_n && r->n_prompts >= 1);
     ASSERT(s->max_tokens >= 1 && s->min_tokens <= s->max_tokens);
     for (int32_t i = 0; i < r->n_prompts; i++) {
@@ -80,7 +94,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct buf out = {0};
     if (!api) api = open_api();
     if (!n) return 0;
-    if (!understand(&r, api, data[0] & 1 ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS, data + 1, n - 1, &e)) {
+    if (!understand(&r, api, data[0] & 1 ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS, data + 1, n - 1,
+                    &e)) {
         check(&r, api);
         ASSERT(!e.status);
     } else {

@@ -13,7 +13,8 @@
 
 void client_open(struct client *c, int port)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons((uint16_t)port),
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1;
     *c = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
@@ -44,13 +45,18 @@ bool client_send(struct client *c, const char *text, size_t n)
     return true;
 }
 
-bool client_puts(struct client *c, const char *text) { return client_send(c, text, strlen(text)); }
+bool client_puts(struct client *c, const char *text)
+{
+    return client_send(c, text, strlen(text));
+}
 
-bool client_request(struct client *c, const char *method, const char *path, const char *headers, const char *body)
+bool client_request(struct client *c, const char *method, const char *path, const char *headers,
+                    const char *body)
 {
     struct buf b = {0};
     buf_printf(&b, "%s %s HTTP/1.1\r\nHost: test\r\n%s", method, path, headers ? headers : "");
-    if (body) buf_printf(&b, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
+    if (body)
+        buf_printf(&b, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
     buf_puts(&b, "\r\n");
     if (body) buf_puts(&b, body);
     bool ok = client_send(c, (char *)b.data, b.len);
@@ -139,7 +145,8 @@ void client_answer(struct client *c, struct answer *a)
     a->head = xstrndup(buf_str(&c->in), n);
     use(c, n);
     a->status = atoi(a->head + 9);
-    const char *length = answer_header(a, "Content-Length"), *te = answer_header(a, "Transfer-Encoding");
+    const char *length = answer_header(a, "Content-Length"),
+               *te = answer_header(a, "Transfer-Encoding");
     if (te) {
         read_chunks(c, a);
     } else if ((length = answer_header(a, "Content-Length"))) {
@@ -158,7 +165,8 @@ void answer_free(struct answer *a)
     *a = (struct answer){0};
 }
 
-void client_fetch(int port, const char *method, const char *path, const char *body, struct answer *out)
+void client_fetch(int port, const char *method, const char *path, const char *body,
+                  struct answer *out)
 {
     struct client c;
     client_open(&c, port);

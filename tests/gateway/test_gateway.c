@@ -31,7 +31,8 @@ static struct gw *gw;
 static struct talk talk;
 static char last_id[256];
 
-static bool talk_run(void *self, struct buf *out, int32_t *status, const char **type, const char **headers)
+static bool talk_run(void *self, struct buf *out, int32_t *status, const char **type,
+                     const char **headers)
 {
     struct talk *t = self;
     atomic_fetch_add(&t->runs, 1);
@@ -82,7 +83,10 @@ static void h_talk(void *user, struct gw_exchange *x, const struct gw_request *r
     gw_stream(x, &talk_ops, &talk);
 }
 
-static void h_silent(void *user, struct gw_exchange *x, const struct gw_request *r) { (void)user, (void)x, (void)r; }
+static void h_silent(void *user, struct gw_exchange *x, const struct gw_request *r)
+{
+    (void)user, (void)x, (void)r;
+}
 
 static void h_other(void *user, struct gw_exchange *x, const struct gw_request *r)
 {
@@ -90,13 +94,19 @@ static void h_other(void *user, struct gw_exchange *x, const struct gw_request *
     gw_reply(x, 404, "text/plain", r->path, strlen(r->path), NULL);
 }
 
-static const struct gw_route routes[] = {
-    {"POST", "/echo", h_echo}, {"GET", "/echo", h_echo}, {"GET", "/talk", h_talk}, {"GET", "/silent", h_silent}};
+static const struct gw_route routes[] = {{"POST", "/echo", h_echo},
+                                         {"GET", "/echo", h_echo},
+                                         {"GET", "/talk", h_talk},
+                                         {"GET", "/silent", h_silent}};
 
 static int setup(void **state)
 {
-    struct gw_conf conf = {.host = "127.0.0.1", .max_body = MAX_BODY, .header_timeout_s = 1, .idle_timeout_s = 30,
-                           .ping_ms = 100, .max_connections = 64};
+    struct gw_conf conf = {.host = "127.0.0.1",
+                           .max_body = MAX_BODY,
+                           .header_timeout_s = 1,
+                           .idle_timeout_s = 30,
+                           .ping_ms = 100,
+                           .max_connections = 64};
     (void)state;
     talk = (struct talk){0};
     pthread_mutex_init(&talk.lock, NULL);
@@ -150,7 +160,8 @@ static void a_connection_is_kept_for_more_requests(void **state)
         client_request(&c, "POST", "/echo", NULL, "hello");
         expect(&c, 200, "hello");
     }
-    client_puts(&c, "POST /echo?q=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    client_puts(&c, "POST /echo?q=1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+                    "chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
     expect(&c, 200, "abcde");
     client_request(&c, "GET", "/nowhere/at/all", NULL, NULL);
     expect(&c, 404, "/nowhere/at/all");
@@ -227,7 +238,9 @@ static void large_bodies_and_headers_are_refused(void **state)
     expect(&c, 413, NULL);
     client_close(&c);
     client_open(&c, gw_port(gw));
-    client_puts(&c, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 200000\r\n\r\n");
+    client_puts(
+        &c,
+        "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 200000\r\n\r\n");
     expect(&c, 413, NULL);
     client_close(&c);
 
@@ -372,8 +385,13 @@ static void closing_ends_open_streams(void **state)
 static void a_port_in_use_is_said(void **state)
 {
     struct gw *second = NULL;
-    struct gw_conf conf = {.host = "127.0.0.1", .port = gw_port(gw), .max_body = 1, .header_timeout_s = 1,
-                           .idle_timeout_s = 1, .ping_ms = 100, .max_connections = 4};
+    struct gw_conf conf = {.host = "127.0.0.1",
+                           .port = gw_port(gw),
+                           .max_body = 1,
+                           .header_timeout_s = 1,
+                           .idle_timeout_s = 1,
+                           .ping_ms = 100,
+                           .max_connections = 4};
     (void)state;
     assert_int_equal(gw_open(&second, &conf, routes, 1, h_other, NULL), ERR_SYSTEM);
     assert_non_null(strstr(err_text(), "the port is in use"));
@@ -415,7 +433,8 @@ int main(void)
         CASE(a_stream_speaks_pings_and_ends),
         CASE(an_answer_known_at_once_has_a_length),
         CASE(a_client_that_leaves_is_noticed),
-        {"a_client_that_leaves_a_stream_is_noticed", a_client_that_leaves_is_noticed, setup, teardown, &yes},
+        {"a_client_that_leaves_a_stream_is_noticed", a_client_that_leaves_is_noticed, setup,
+         teardown, &yes},
         CASE(quiescing_lets_streams_finish),
         CASE(closing_ends_open_streams),
         CASE(a_port_in_use_is_said),

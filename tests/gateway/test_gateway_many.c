@@ -18,7 +18,7 @@ enum { N_IDLE = 1000, N_BUSY = 16, N_EVENTS = 400 };
 struct talk {
     struct gw_waker *waker;
     bool busy, opened;
-    int said;              /* [net] */
+    int said; /* [net] */
     _Atomic int due, closed;
 };
 
@@ -26,7 +26,8 @@ static struct gw *gw;
 static struct talk talks[N_IDLE + N_BUSY];
 static _Atomic int n_talks;
 
-static bool talk_run(void *self, struct buf *out, int32_t *status, const char **type, const char **headers)
+static bool talk_run(void *self, struct buf *out, int32_t *status, const char **type,
+                     const char **headers)
 {
     struct talk *t = self;
     (void)headers;
@@ -34,7 +35,8 @@ static bool talk_run(void *self, struct buf *out, int32_t *status, const char **
     *type = "text/event-stream";
     if (!t->opened) buf_puts(out, "data: hello\n\n");
     t->opened = true;
-    for (int due = atomic_load(&t->due); t->said < due; t->said++) buf_printf(out, "data: %d\n\n", t->said);
+    for (int due = atomic_load(&t->due); t->said < due; t->said++)
+        buf_printf(out, "data: %d\n\n", t->said);
     return t->said == N_EVENTS;
 }
 
@@ -94,8 +96,12 @@ static void check_events(struct client *c)
 
 static void many_sleepers_do_not_disturb_the_busy(void **state)
 {
-    struct gw_conf conf = {.host = "127.0.0.1", .max_body = 1000, .header_timeout_s = 20, .idle_timeout_s = 30,
-                           .ping_ms = 500, .max_connections = 2000};
+    struct gw_conf conf = {.host = "127.0.0.1",
+                           .max_body = 1000,
+                           .header_timeout_s = 20,
+                           .idle_timeout_s = 30,
+                           .ping_ms = 500,
+                           .max_connections = 2000};
     struct client *c = xcalloc(N_IDLE + N_BUSY, sizeof *c);
     pthread_t producer;
     (void)state;
@@ -105,7 +111,8 @@ static void many_sleepers_do_not_disturb_the_busy(void **state)
         assert_true(c[i].fd >= 0);
         assert_true(client_request(&c[i], "GET", i < N_IDLE ? "/idle" : "/busy", NULL, NULL));
     }
-    for (int i = 0; i < N_IDLE; i++) assert_true(client_until(&c[i], "data: hello", CLIENT_WAIT_MS));
+    for (int i = 0; i < N_IDLE; i++)
+        assert_true(client_until(&c[i], "data: hello", CLIENT_WAIT_MS));
     while (atomic_load(&n_talks) < N_IDLE + N_BUSY) clock_sleep_us(1000);
     assert_int_equal(gw_active(gw), N_IDLE + N_BUSY);
     pthread_create(&producer, NULL, produce, NULL);
@@ -113,7 +120,8 @@ static void many_sleepers_do_not_disturb_the_busy(void **state)
     pthread_join(producer, NULL);
     for (int i = 0; i < N_IDLE; i++) assert_true(client_until(&c[i], ": ping\n\n", CLIENT_WAIT_MS));
     for (int i = 0; i < N_IDLE + N_BUSY; i++) client_close(&c[i]);
-    for (int64_t end = clock_us() + 5000000; gw_active(gw) && clock_us() < end;) clock_sleep_us(1000);
+    for (int64_t end = clock_us() + 5000000; gw_active(gw) && clock_us() < end;)
+        clock_sleep_us(1000);
     assert_int_equal(gw_active(gw), 0);
     gw_close(gw);
     for (int i = 0; i < N_IDLE + N_BUSY; i++) {

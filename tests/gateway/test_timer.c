@@ -10,7 +10,8 @@ static struct timer_set set;
 
 static void fresh(void)
 {
-    const int64_t after[TIMER_KINDS] = {[TIMER_HEADERS] = 10, [TIMER_BODY] = 20, [TIMER_IDLE] = 100, [TIMER_SILENT] = 5};
+    const int64_t after[TIMER_KINDS] = {
+        [TIMER_HEADERS] = 10, [TIMER_BODY] = 20, [TIMER_IDLE] = 100, [TIMER_SILENT] = 5};
     crd_timer_set_init(&set, after);
 }
 

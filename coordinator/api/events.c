@@ -1,0 +1,127 @@
+/* events.c: a generation and the service: requests out, events in, on whatever thread they come.
+ *
+ * What happens is measured here, when it happens, so that a client who reads slowly does not
+ * distort it. */
+#include "coordinator/api/generation_impl.h"
+#include "base/clock.h"
+#include "coordinator/api/api_metrics.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void inbox_put(struct crd_inbox *b, struct crd_sub *s, const struct token_event *e)
+{
+    if (b->n == b->cap) {
+        b->cap = MAX(b->cap * 2, 16);
+        b->at = xrealloc(b->at, b->cap * sizeof *b->at);
+    }
+    struct crd_event *v = &b->at[b->n++];
+    *v = (struct crd_event){.sub = s, .e = *e, .text = e->text ? xstrdup(e->text) : NULL};
+    if (e->token) v->token = *e->token;
+}
+
+static void measure_token(struct crd_sub *s, int32_t choice, int64_t now_us)
+{
+    struct crd_api_stats *stats = s->g->api->stats;
+    int64_t *last = &s->last_us[choice];
+    if (!stats) return;
+    if (*last)
+        crd_api_stats_next_token(stats, now_us - *last);
+    else
+        crd_api_stats_first_token(stats, now_us - s->g->arrived_us,
+                                  choice ? 0 : (int32_t)s->prompt->tokens.n);
+    *last = now_us;
+}
+
+static void measure_end(struct crd_sub *s, const struct token_event *e, int64_t now_us)
+{
+    enum crd_ended how = e->finish == FINISH_STOP ? ENDED_STOP : ENDED_LENGTH;
+    if (e->err == ERR_CANCELLED)
+        how = e->choice >= 0 && s->by_text[e->choice] ? ENDED_STOP : ENDED_ABORT;
+    else if (e->err)
+        how = ENDED_ERROR;
+    if (s->g->api->stats) crd_api_stats_ended(s->g->api->stats, e, how, now_us - s->g->arrived_us);
+}
+
+static bool wants_prompt_logprobs(const struct crd_request *r)
+{
+    return r->echo && r->logprobs;
+}
+
+static void on_event(void *user, const struct token_event *e)
+{
+    struct crd_sub *s = user;
+    struct crd_generation *g = s->g;
+    int64_t now_us = clock_us();
+    if (e->kind == EVENT_LOGITS) { /* read by the owner after a token that comes later */
+        if (wants_prompt_logprobs(&g->request) && e->choice == 0)
+            crd_prompt_logprobs_take(&s->prompt_logprobs, e->logits, e->n_rows,
+                                     eng_tokenizer_size(g->api->tokenizer), s->prompt->tokens.ids,
+                                     (int32_t)s->prompt->tokens.n, g->request.sampling.n_logprobs);
+        return;
+    }
+    bool last = false;
+    pthread_mutex_lock(&g->lock);
+    if (e->kind == EVENT_TOKEN) measure_token(s, e->choice, now_us);
+    if (e->kind == EVENT_FINISH) {
+        measure_end(s, e, now_us);
+        s->n_unfinished -= e->choice < 0 ? s->n_unfinished : 1;
+        last = !s->n_unfinished;
+    }
+    if (!g->closed) {
+        inbox_put(&g->inbox, s, e);
+        g->wake(g->user);
+    }
+    pthread_mutex_unlock(&g->lock);
+    if (last) crd_generation_unref(g);
+}
+
+void crd_sub_submit(struct crd_sub *s)
+{
+    struct crd_generation *g = s->g;
+    const struct crd_request *r = &g->request;
+    struct gen_request q = {
+        .id = s->id,
+        .tenant = g->tenant,
+        .weight = 1,
+        .priority = r->priority,
+        .n_prompt = (int32_t)s->prompt->tokens.n,
+        .prompt = s->prompt->tokens.ids,
+        .n = r->n,
+        .sampling = r->sampling,
+        .cache_salt = r->cache_salt,
+        .prompt_logits = wants_prompt_logprobs(r),
+    };
+    s->submitted = true;
+    atomic_fetch_add(&g->refs, 1);
+    if (g->api->stats) crd_api_stats_submitted(g->api->stats, &q);
+    g->api->service.ops->submit(g->api->service.self, &q, on_event, s);
+}
+
+void crd_sub_cancel(struct crd_sub *s)
+{
+    struct crd_generation *g = s->g;
+    pthread_mutex_lock(&g->lock);
+    bool needed = s->submitted && s->n_unfinished && !s->cancelled;
+    s->cancelled = true;
+    pthread_mutex_unlock(&g->lock);
+    if (needed) g->api->service.ops->cancel(g->api->service.self, s->id);
+}
+
+struct crd_inbox crd_generation_take(struct crd_generation *g, bool *all_finished)
+{
+    pthread_mutex_lock(&g->lock);
+    struct crd_inbox b = g->inbox;
+    g->inbox = (struct crd_inbox){0};
+    *all_finished = true;
+    for (int32_t i = 0; i < g->request.n_prompts; i++) *all_finished &= !g->subs[i].n_unfinished;
+    pthread_mutex_unlock(&g->lock);
+    return b;
+}
+
+void crd_sub_ended_by_text(struct crd_sub *s, int32_t choice)
+{
+    pthread_mutex_lock(&s->g->lock);
+    s->by_text[choice] = true;
+    pthread_mutex_unlock(&s->g->lock);
+}

@@ -1,0 +1,148 @@
+/* options_in.c: the fields that are neither numbers nor lists, and those that are refused for now.
+ */
+#include "coordinator/api/sampling_in.h"
+
+#include <pthread.h>
+#include <sodium.h>
+#include <string.h>
+#include <sys/random.h>
+
+static enum err stream_options(struct crd_request *r, struct crd_api_error *e)
+{
+    const json_t *o = crd_request_get(r, "stream_options");
+    if (!o) return OK;
+    if (!json_is_object(o))
+        return crd_api_malformed(e, "stream_options",
+                                 "stream_options: Input should be a valid dictionary");
+    if (!r->stream)
+        return crd_api_refuse(e, 400, "stream_options",
+                              "Stream options can only be defined when `stream=True`.");
+    r->include_usage = json_is_true(json_object_get(o, "include_usage"));
+    r->continuous_usage =
+        r->include_usage && json_is_true(json_object_get(o, "continuous_usage_stats"));
+    return OK;
+}
+
+/* Keyed, so that nobody can choose a salt that meets another's. */
+static uint8_t salt_key[crypto_shorthash_KEYBYTES];
+static pthread_once_t salt_once = PTHREAD_ONCE_INIT;
+
+static void draw_salt_key(void)
+{
+    ssize_t n = getrandom(salt_key, sizeof salt_key, 0);
+    ASSERT(n == sizeof salt_key);
+}
+
+static enum err cache_salt(struct crd_request *r, struct crd_api_error *e)
+{
+    const json_t *j = crd_request_get(r, "cache_salt");
+    const char *s = json_string_value(j);
+    if (!j) return OK;
+    if (!s || !*s || strlen(s) > REQUEST_MAX_SALT || strpbrk(s, "@/\\"))
+        return crd_api_refuse(
+            e, 400, "cache_salt",
+            "Parameter 'cache_salt' must be a non-empty string of at most %d bytes "
+            "without '@', '/' and '\\' if provided.",
+            REQUEST_MAX_SALT);
+    pthread_once(&salt_once, draw_salt_key);
+    crypto_shorthash((unsigned char *)&r->cache_salt, (const unsigned char *)s, strlen(s),
+                     salt_key);
+    r->cache_salt |= 1; /* 0 means none */
+    return OK;
+}
+
+static enum err response_format(struct crd_request *r, struct crd_api_error *e)
+{
+    const json_t *f = crd_request_get(r, "response_format");
+    const char *type = json_string_value(json_object_get(f, "type"));
+    if (!f) return OK;
+    if (!type)
+        return crd_api_malformed(e, "response_format", "response_format.type: Field required");
+    if (!strcmp(type, "text")) return OK;
+    if (!strcmp(type, "json_schema") && !json_is_object(json_object_get(f, "json_schema")))
+        return crd_api_refuse(e, 400, "response_format",
+                              "When response_format type is 'json_schema', the 'json_schema' field "
+                              "must be provided.");
+    return crd_api_refuse(e, 400, "response_format",
+                          "response_format type '%s' is not supported yet.", type);
+}
+
+static bool falsy(const json_t *j)
+{
+    return !j || json_is_null(j) || json_is_false(j) || (json_is_array(j) && !json_array_size(j)) ||
+           (json_is_object(j) && !json_object_size(j)) ||
+           (json_is_string(j) && !json_string_length(j));
+}
+
+/* What would change the answer, and is not done yet: refused rather than ignored. */
+static const char *const refused[] = {
+    "structured_outputs", "guided_json",   "guided_regex",    "guided_choice",
+    "guided_grammar",     "grammar",       "json_schema",     "prompt_logprobs",
+    "allowed_token_ids",  "bad_words",     "use_beam_search", "suffix",
+    "prompt_embeds",      "chat_template", "functions",       "kv_transfer_params",
+};
+
+static enum err not_yet(struct crd_request *r, struct crd_api_error *e)
+{
+    for (size_t i = 0; i < COUNT_OF(refused); i++)
+        if (!falsy(crd_request_get(r, refused[i])))
+            return crd_api_refuse(e, 400, refused[i], "%s is not supported yet.", refused[i]);
+    const json_t *best = crd_request_get(r, "best_of");
+    if (best && json_integer_value(best) != r->n)
+        return crd_api_refuse(e, 400, "best_of", "best_of other than n is not supported.");
+    return OK;
+}
+
+/* Read elsewhere, or without effect on the answer. */
+static const char *const others[] = {
+    "model",
+    "messages",
+    "prompt",
+    "seed",
+    "stop",
+    "stop_token_ids",
+    "logit_bias",
+    "stream_options",
+    "response_format",
+    "tools",
+    "tool_choice",
+    "chat_template_kwargs",
+    "documents",
+    "reasoning_effort",
+    "user",
+    "cache_salt",
+    "echo",
+    "best_of",
+    "parallel_tool_calls",
+    "length_penalty",
+    "spaces_between_special_tokens",
+    "request_id",
+    "session_id",
+    "store",
+    "metadata",
+    "service_tier",
+    "include_reasoning",
+};
+
+static bool is_one_of(const char *name, const char *const list[], size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(list[i], name)) return true;
+    return false;
+}
+
+bool crd_options_known(const char *name)
+{
+    return is_one_of(name, refused, COUNT_OF(refused)) || is_one_of(name, others, COUNT_OF(others));
+}
+
+enum err crd_options_in(struct crd_request *r, struct crd_api_error *e)
+{
+    enum err rc;
+    TRY(stream_options(r, e));
+    TRY(cache_salt(r, e));
+    TRY(response_format(r, e));
+    TRY(not_yet(r, e));
+out:
+    return rc;
+}
