@@ -182,7 +182,7 @@ static enum err open_key(struct crd_core *c)
 static enum err open_control(struct crd_core *c)
 {
     enum err rc;
-    struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .prefix_cache = c->conf.prefix_cache,
+    struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .n_vocab = c->conf.info.n_vocab, .prefix_cache = c->conf.prefix_cache,
                                  .idle_us = 20000, .place = c->conf.place, .on_change = c->conf.on_change, .user = c->conf.user};
     c->replica = crd_replica_open(&rconf);
     struct rpc_conf sc = {.address = c->conf.listen, .key = &c->key, .identity = "coordinator", .keepalive_ms = 5000,

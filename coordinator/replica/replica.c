@@ -221,7 +221,9 @@ static void become_ready(struct crd_replica *r)
 {
     struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .n_slots = r->plan.n_slots, .n_stages = r->plan.n_stages,
                            .depth = r->plan.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
-                           .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache};
+                           .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache,
+                           /* half a frame of logits at most: they travel in one StepResult */
+                           .max_logit_rows = MAX(1, LIMIT_FRAME_BYTES / 2 / (int32_t)sizeof(float) / MAX(r->conf.n_vocab, 1))};
     if (getrandom(c.prefix_key, sizeof c.prefix_key, 0) != sizeof c.prefix_key)
         c.prefix_key[0] = rng_mix((uint64_t)clock_us()), c.prefix_key[1] = rng_mix(c.prefix_key[0]);
     struct rpc_peer *peers[LIMIT_RANKS];

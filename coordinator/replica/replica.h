@@ -30,6 +30,7 @@ struct replica_rank {
 struct replica_conf {
     int32_t n_ranks;                   /* ranks to expect; 0: as many as the job has */
     int32_t max_waiting;
+    int32_t n_vocab;                   /* bounds the rows of logits in one answer */
     bool prefix_cache;
     int64_t idle_us;                   /* without work before the ranks are put to sleep */
     /* Fill the common part of every rank's load plan (grid, context, blocks, ...) once all ranks said hello. epoch is set. Err: the
