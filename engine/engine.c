@@ -43,6 +43,26 @@ struct eng_engine {
 
 /* ---- open, close ---- */
 
+static int64_t mat_bytes(const struct krn_mat *w) { return w->tile_bytes * DIV_UP(w->rows, KRN_TILE); }
+
+/* What a step reads and multiplies: the embedding gives single rows only. */
+static void count_work(struct eng_engine *e)
+{
+    const struct eng_weights *w = e->m.weights;
+    struct eng_engine_info *o = &e->info;
+    for (int32_t l = 0; l < w->n_layers; l++) {
+        const struct eng_layer *y = &w->layers[l];
+        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down};
+        for (size_t i = 0; i < COUNT_OF(all); i++) {
+            o->step_bytes += mat_bytes(all[i]);
+            o->layer_weights += (int64_t)all[i]->rows * all[i]->cols;
+        }
+    }
+    if (!e->m.shard.last) return;
+    o->step_bytes += mat_bytes(&w->head);
+    o->head_weights = (int64_t)w->head.rows * w->head.cols;
+}
+
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)
 {
     enum err rc;
@@ -78,6 +98,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     }
     e->info = (struct eng_engine_info){.weight_bytes = m->weights->bytes, .kv_bytes = m->kv->bytes, .n_blocks = conf->n_blocks,
                                        .isa = m->krn->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
+    count_work(e);
     *out = e, e = NULL;
 out:
     eng_engine_close(e);
@@ -107,6 +128,7 @@ void eng_engine_close(struct eng_engine *e)
 }
 
 void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out) { *out = e->info; }
+void eng_engine_measure(struct eng_engine *e, struct eng_times *t) { e->m.times = t; }
 int32_t eng_engine_layer(const struct eng_engine *e) { return atomic_load_explicit(&e->m.layer, memory_order_relaxed); }
 bool eng_engine_answers(const struct eng_engine *e) { return e->m.shard.last && e->m.shard.tp_rank == 0; }
 
@@ -395,6 +417,7 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
     struct coll_stats before = e->conf.tp->stats;
     const struct eng_shard *h = &e->m.shard;
     *result = (struct step_result){.epoch = p->epoch, .step = p->step};
+    if (e->m.times) e->m.times->last_ns = eng_times_now();
     TRY(eng_slots_apply(&e->slots, p));
     for (int32_t i = 0; i < p->n_copies; i++) eng_kv_pool_copy(e->m.kv, p->copies[i].src, p->copies[i].dst);
     TRY(fill_batch(e, p));
@@ -406,6 +429,7 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
     }
     if (h->last) TRY(finish_step(e, p, a, result));
     else if (h->first) TRY(note_tokens(e, p));
+    eng_times_lap(e->m.times, ENG_OP_OTHER);
     result->comm_us = (uint32_t)(e->conf.tp->stats.wait_us - before.wait_us);
     result->comm_bytes = e->conf.tp->stats.bytes_sent - before.bytes_sent;
     result->compute_us = (uint32_t)(clock_us() - t0);

@@ -7,6 +7,7 @@
 #define ENGINE_ENGINE_H
 
 #include "base/arena.h"
+#include "engine/model/times.h"
 #include "engine/model/weights.h"
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
@@ -28,13 +29,22 @@ struct eng_engine_conf {
     void *user;
 };
 
-struct eng_engine_info { int64_t weight_bytes, kv_bytes; int32_t n_blocks; const char *isa; double load_seconds; };
+struct eng_engine_info {
+    int64_t weight_bytes, kv_bytes;
+    int64_t step_bytes;                  /* weights that a step reads: all matrices but the embedding */
+    int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
+    int32_t n_blocks;
+    const char *isa;
+    double load_seconds;
+};
 
 struct eng_engine;
 /* Err as eng_weights_open, eng_shard_of, eng_kv_pool_open. Own: caller closes. */
 MUST_USE enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf);
 void eng_engine_close(struct eng_engine *e);
 void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out);
+/* From now on steps add their times to *t (NULL: no more). For benchmarks. */
+void eng_engine_measure(struct eng_engine *e, struct eng_times *t);
 
 /* What a plan for this engine may refer to. */
 struct step_bounds eng_engine_bounds(const struct eng_engine *e);

@@ -1,190 +1,269 @@
 /* forward.c: see forward.h.
  *
- * The team runs one function per sublayer; inside it the threads share rows or tokens and meet at barriers. Only the calling thread
- * speaks to other ranks, between those functions. */
+ * The team runs one function per pass; inside it the threads share rows, tokens or heads and meet at
+ * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. */
 #include "engine/model/forward.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+enum { GATE_CHUNK = 8192 }; /* values of SwiGLU quantised while they are in L1 */
+
+/* One pass, as every thread of the team sees it. */
+struct pass {
+    struct eng_model *m;
+    const struct eng_batch *b;
+    enum err failed; /* written by thread 0 before a barrier, read by all after it */
+};
+
 /* ---- pieces shared by the sublayers, run by every thread of the team ---- */
 
-static struct krn_act act_of(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols, enum dtype type)
+static void lap(const struct eng_model *m, int32_t i, enum eng_op op)
 {
-    struct krn_act a = {.n_tok = n_tok, .cols = cols, .x = x};
-    if (!m->oracle && dtype_block(type) > 1) a.q = m->act_q, a.d = m->act_d, a.s = m->act_s;
-    return a;
+    if (i == 0) eng_times_lap(m->times, op);
 }
 
-static void quantize_if(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols, bool quantised, int64_t t0,
-                        int64_t t1)
+static void barrier(const struct eng_model *m, int32_t i)
 {
-    if (!quantised || m->oracle) return;
-    struct krn_act a = act_of(m, x, n_tok, cols, DTYPE_Q8_0);
-    m->krn->quantize(&a, (int32_t)t0, (int32_t)t1);
-}
-
-static void matmul(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok,
-                   const struct krn_leaves *leaves, float *y, int64_t y_stride, int64_t node_stride, int32_t i, int32_t n)
-{
-    int64_t r0, r1;
-    eng_team_range(w->rows, KRN_TILE, i, n, &r0, &r1);
-    if (r0 >= r1) return;
-    struct krn_act a = act_of(m, x, n_tok, w->cols, w->type);
-    m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y, .y_stride = y_stride,
-                                        .node_stride = node_stride, .row0 = (int32_t)r0, .row1 = (int32_t)r1});
-}
-
-/* y = W x with K whole. */
-static void matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, float *y,
-                         int32_t i, int32_t n)
-{
-    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
-    matmul(m, w, x, n_tok, &one, y, w->rows, 0, i, n);
+    eng_team_barrier(m->team, i);
+    lap(m, i, ENG_OP_WAIT);
 }
 
 static bool quantised(const struct krn_mat *w) { return dtype_block(w->type) > 1; }
 
-/* The residual receives the last all-reduce just before it is read. */
-static void add_pending(const struct eng_model *m, int64_t t0, int64_t t1)
+static struct krn_act act_of(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols,
+                             bool quant)
+{
+    struct krn_act a = {.n_tok = n_tok, .cols = cols, .x = x};
+    if (!m->oracle && quant) a.q = m->act_q, a.d = m->act_d, a.s = m->act_s;
+    return a;
+}
+
+/* Rows [t0,t1) of x, if the matmul that reads them wants codes. Units are quantised one by one, so
+ * x may be seen as any number of rows as long as these are whole units. */
+static void quantize_if(const struct eng_model *m, const float *x, int64_t n_rows, int32_t cols,
+                        bool quant, int64_t t0, int64_t t1)
+{
+    if (!quant || m->oracle || t0 >= t1) return;
+    struct krn_act a = act_of(m, x, (int32_t)n_rows, cols, true);
+    m->krn->quantize(&a, (int32_t)t0, (int32_t)t1);
+}
+
+static void matmul(const struct eng_model *m, const struct krn_mat *w, const float *x,
+                   int32_t n_tok, const struct krn_leaves *leaves, float *y, int64_t y_stride,
+                   int64_t node_stride, int32_t i, int32_t n)
+{
+    int64_t r0, r1;
+    eng_team_range(w->rows, KRN_TILE, i, n, &r0, &r1);
+    if (r0 >= r1) return;
+    struct krn_act a = act_of(m, x, n_tok, w->cols, quantised(w));
+    m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y,
+                                        .y_stride = y_stride, .node_stride = node_stride,
+                                        .row0 = (int32_t)r0, .row1 = (int32_t)r1});
+}
+
+/* y = W x with K whole. */
+static void matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x,
+                         int32_t n_tok, float *y, int32_t i, int32_t n)
+{
+    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1,
+                             .nodes = {{0, 1}}};
+    matmul(m, w, x, n_tok, &one, y, w->rows, 0, i, n);
+}
+
+/* The residual receives the last sublayer's sum just before it is read. */
+static void add_pending(const struct eng_model *m, const float *pending, int64_t t0, int64_t t1)
 {
     int64_t d = m->spec.d_model;
-    if (m->pending && t0 < t1) m->krn->add(m->x + t0 * d, m->pending + t0 * d, (t1 - t0) * d);
+    if (pending && t0 < t1) m->krn->add(m->x + t0 * d, pending + t0 * d, (t1 - t0) * d);
+}
+
+/* Where sublayer k leaves its subtrees. With one rank the whole tree is one of them and is the next
+ * sublayer's pending sum, so it must survive that one's own. */
+static float *parts_of(const struct eng_model *m, int32_t k)
+{
+    return m->shard.tp_width == 1 && k % 2 ? m->red : m->parts;
+}
+
+static const float *pending_after(const struct eng_model *m, int32_t k)
+{
+    return k < 0 ? NULL : m->shard.tp_width == 1 ? parts_of(m, k) : m->red;
 }
 
 /* ---- attention ---- */
 
-struct sublayer { struct eng_model *m; const struct eng_batch *b; int32_t layer; };
-
-static void add_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols, int64_t t0, int64_t t1)
+static void add_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols,
+                     int64_t t0, int64_t t1)
 {
     for (int64_t t = t0; bias && t < t1; t++) m->krn->add(y + t * cols, bias, cols);
 }
 
-static void attention(void *arg, int32_t i, int32_t n)
+/* q and k of tokens [t0,t1) from raw products to what attention reads; k and v into the cache. */
+static void rope_append(const struct eng_model *m, const struct eng_batch *b, int32_t layer,
+                        int32_t t0, int32_t t1)
 {
-    const struct sublayer *a = arg;
-    struct eng_model *m = a->m;
     const struct eng_spec *s = &m->spec;
-    const struct eng_layer *l = &m->weights->layers[a->layer];
-    const struct krn_kv *kv = &m->kv->layers[a->layer];
+    const struct eng_layer *l = &m->weights->layers[layer];
     const struct krn_table *krn = m->krn;
-    int32_t T = a->b->n_tok, d = s->d_model, hd = s->head_dim;
-    int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
-    int64_t t0, t1, i0, i1;
-    eng_team_range(T, 1, i, n, &t0, &t1);
-    int32_t a0 = (int32_t)t0, a1 = (int32_t)t1;
-
-    add_pending(m, t0, t1);
-    krn->rmsnorm(m->h, m->x, l->attn_norm, d, s->norm_eps, a0, a1);
-    quantize_if(m, m->h, T, d, quantised(&l->q) || quantised(&l->k) || quantised(&l->v), t0, t1);
-    eng_team_barrier(m->team, i);
-
-    matmul_whole(m, &l->q, m->h, T, m->q, i, n);
-    matmul_whole(m, &l->k, m->h, T, m->k, i, n);
-    matmul_whole(m, &l->v, m->h, T, m->v, i, n);
-    eng_team_barrier(m->team, i);
-
+    int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0, hd = s->head_dim;
     add_bias(m, m->q, l->bq, nq * hd, t0, t1);
     add_bias(m, m->k, l->bk, nkv * hd, t0, t1);
     add_bias(m, m->v, l->bv, nkv * hd, t0, t1);
     if (s->qk_norm) {
-        krn->rmsnorm(m->q, m->q, l->q_norm, hd, s->norm_eps, a0 * nq, a1 * nq);
-        krn->rmsnorm(m->k, m->k, l->k_norm, hd, s->norm_eps, a0 * nkv, a1 * nkv);
+        krn->rmsnorm(m->q, m->q, l->q_norm, hd, s->norm_eps, t0 * nq, t1 * nq);
+        krn->rmsnorm(m->k, m->k, l->k_norm, hd, s->norm_eps, t0 * nkv, t1 * nkv);
     }
-    krn->rope(m->q, nq, hd, s->rope_dim, s->rope_interleaved, m->cs, a0, a1);
-    krn->rope(m->k, nkv, hd, s->rope_dim, s->rope_interleaved, m->cs, a0, a1);
-    krn->kv_append(&(struct krn_kv_append){.kv = kv, .k = m->k, .v = m->v, .pos = a->b->pos, .table = a->b->table,
-                                           .t0 = a0, .t1 = a1});
-    eng_team_barrier(m->team, i);
+    krn->rope(m->q, nq, hd, s->rope_dim, s->rope_interleaved, m->cs, t0, t1);
+    krn->rope(m->k, nkv, hd, s->rope_dim, s->rope_interleaved, m->cs, t0, t1);
+    krn->kv_append(&(struct krn_kv_append){.kv = &m->kv->layers[layer], .k = m->k, .v = m->v,
+                                           .pos = b->pos, .table = b->table, .t0 = t0, .t1 = t1});
+}
 
+/* Attention of this thread's share of (token, kv head) items, and its output quantised. */
+static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t layer, int32_t i,
+                   int32_t n)
+{
+    int32_t T = b->n_tok, hd = m->spec.head_dim;
+    int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
+    int64_t i0, i1;
+    bool quant = quantised(&m->weights->layers[layer].o);
     eng_team_range((int64_t)T * nkv, 1, i, n, &i0, &i1);
-    krn->attention(&(struct krn_attention){.kv = kv, .q = m->q, .out = m->att, .pos = a->b->pos, .table = a->b->table,
-                                           .n_tok = T, .n_head = nq, .scale = 1.0f / __builtin_sqrtf((float)hd),
-                                           .scratch = m->scratch + i * m->scratch_each, .i0 = (int32_t)i0, .i1 = (int32_t)i1});
-    eng_team_barrier(m->team, i);
+    m->krn->attention(&(struct krn_attention){
+        .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = b->pos, .table = b->table,
+        .n_tok = T, .n_head = nq, .scale = 1.0f / __builtin_sqrtf((float)hd),
+        .scratch = m->scratch + i * m->scratch_each, .i0 = (int32_t)i0, .i1 = (int32_t)i1});
+    if (nq / nkv * hd % KRN_UNIT == 0) {
+        quantize_if(m, m->att, (int64_t)T * nkv, nq / nkv * hd, quant, i0, i1);
+    } else if (quant) { /* a unit may span two items */
+        int64_t t0, t1;
+        eng_team_barrier(m->team, i);
+        eng_team_range(T, 1, i, n, &t0, &t1);
+        quantize_if(m, m->att, T, nq * hd, quant, t0, t1);
+    }
+}
 
-    quantize_if(m, m->att, T, nq * hd, quantised(&l->o), t0, t1);
-    eng_team_barrier(m->team, i);
-    matmul(m, &l->o, m->att, T, &m->shard.attn, m->parts, d, (int64_t)T * d, i, n);
+/* Sublayer k of the pass; its subtrees go to parts_of(k). */
+static void attention(const struct pass *p, int32_t k, int32_t i, int32_t n)
+{
+    const struct eng_model *m = p->m;
+    const struct eng_spec *s = &m->spec;
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    int32_t T = p->b->n_tok, d = s->d_model;
+    int64_t t0, t1;
+    eng_team_range(T, 1, i, n, &t0, &t1);
+
+    add_pending(m, pending_after(m, k - 1), t0, t1);
+    m->krn->rmsnorm(m->h, m->x, l->attn_norm, d, s->norm_eps, (int32_t)t0, (int32_t)t1);
+    quantize_if(m, m->h, T, d, quantised(&l->q) || quantised(&l->k) || quantised(&l->v), t0, t1);
+    lap(m, i, ENG_OP_NORM);
+    barrier(m, i);
+
+    matmul_whole(m, &l->q, m->h, T, m->q, i, n);
+    matmul_whole(m, &l->k, m->h, T, m->k, i, n);
+    matmul_whole(m, &l->v, m->h, T, m->v, i, n);
+    lap(m, i, ENG_OP_MATMUL);
+    barrier(m, i);
+
+    rope_append(m, p->b, k / 2, (int32_t)t0, (int32_t)t1);
+    lap(m, i, ENG_OP_ROPE);
+    barrier(m, i);
+
+    attend(m, p->b, k / 2, i, n);
+    lap(m, i, ENG_OP_ATTENTION);
+    barrier(m, i);
+
+    matmul(m, &l->o, m->att, T, &m->shard.attn, parts_of(m, k), d, (int64_t)T * d, i, n);
+    lap(m, i, ENG_OP_MATMUL);
 }
 
 /* ---- feed-forward ---- */
 
-static void mlp(void *arg, int32_t i, int32_t n)
+/* This thread's share of gate = silu(gate) * up, and the codes of it. */
+static void gate_up(const struct eng_model *m, int32_t T, int32_t f, bool quant, int32_t i,
+                    int32_t n)
 {
-    const struct sublayer *a = arg;
-    struct eng_model *m = a->m;
-    const struct eng_spec *s = &m->spec;
-    const struct eng_layer *l = &m->weights->layers[a->layer];
-    int32_t T = a->b->n_tok, d = s->d_model, f = l->gate.rows;
-    int64_t t0, t1, e0, e1;
+    int64_t e0, e1, units = (int64_t)T * f / KRN_UNIT;
+    eng_team_range((int64_t)T * f, KRN_UNIT, i, n, &e0, &e1);
+    for (int64_t e = e0; e < e1; e += GATE_CHUNK) {
+        int64_t end = MIN(e + GATE_CHUNK, e1);
+        m->krn->silu_mul(m->gate + e, m->gate + e, m->up + e, end - e);
+        quantize_if(m, m->gate, units, KRN_UNIT, quant, e / KRN_UNIT, end / KRN_UNIT);
+    }
+}
+
+static void mlp(const struct pass *p, int32_t k, int32_t i, int32_t n)
+{
+    const struct eng_model *m = p->m;
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    int32_t T = p->b->n_tok, d = m->spec.d_model;
+    int64_t t0, t1;
     eng_team_range(T, 1, i, n, &t0, &t1);
 
-    add_pending(m, t0, t1);
-    m->krn->rmsnorm(m->h, m->x, l->ffn_norm, d, s->norm_eps, (int32_t)t0, (int32_t)t1);
+    add_pending(m, pending_after(m, k - 1), t0, t1);
+    m->krn->rmsnorm(m->h, m->x, l->ffn_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
     quantize_if(m, m->h, T, d, quantised(&l->gate) || quantised(&l->up), t0, t1);
-    eng_team_barrier(m->team, i);
+    lap(m, i, ENG_OP_NORM);
+    barrier(m, i);
 
     matmul_whole(m, &l->gate, m->h, T, m->gate, i, n);
     matmul_whole(m, &l->up, m->h, T, m->up, i, n);
-    eng_team_barrier(m->team, i);
+    lap(m, i, ENG_OP_MATMUL);
+    barrier(m, i);
 
-    eng_team_range((int64_t)T * f, KRN_UNIT, i, n, &e0, &e1);
-    m->krn->silu_mul(m->gate + e0, m->gate + e0, m->up + e0, e1 - e0);
-    eng_team_barrier(m->team, i);
+    gate_up(m, T, l->gate.rows, quantised(&l->down), i, n);
+    lap(m, i, ENG_OP_GATE);
+    barrier(m, i);
 
-    quantize_if(m, m->gate, T, f, quantised(&l->down), t0, t1);
-    eng_team_barrier(m->team, i);
-    matmul(m, &l->down, m->gate, T, &m->shard.ffn, m->parts, d, (int64_t)T * d, i, n);
+    matmul(m, &l->down, m->gate, T, &m->shard.ffn, parts_of(m, k), d, (int64_t)T * d, i, n);
+    lap(m, i, ENG_OP_MATMUL);
 }
 
 /* ---- the pass ---- */
 
-/* parts -> the sum over all ranks, to be added to the residual by the next sublayer. */
-static enum err reduce(struct eng_model *m, const struct coll_cut *cut, int64_t n)
+/* Everyone's rows of the last product are there; with several ranks, summed over them. */
+static bool reduce(struct pass *p, const struct coll_cut *cut, int32_t i)
 {
-    if (m->shard.tp_width == 1) {
-        /* the whole tree is one node: swap buffers, so that the next sublayer's parts do not overwrite it */
-        float *parts = m->parts;
-        m->parts = m->red;
-        m->red = parts;
-        m->pending = parts;
-        return OK;
+    struct eng_model *m = p->m;
+    barrier(m, i);
+    if (m->shard.tp_width == 1) return true;
+    if (i == 0) {
+        p->failed = trn_coll_all_reduce(m->tp, cut, m->parts, m->red,
+                                        (int64_t)p->b->n_tok * m->spec.d_model, m->timeout_us);
+        lap(m, i, ENG_OP_COLLECTIVE);
     }
-    enum err e = trn_coll_all_reduce(m->tp, cut, m->parts, m->red, n, m->timeout_us);
-    m->pending = m->red;
-    return e;
+    barrier(m, i);
+    return !p->failed;
 }
 
-static void settle(void *arg, int32_t i, int32_t n)
+static void layers(void *arg, int32_t i, int32_t n)
 {
-    const struct sublayer *a = arg;
+    struct pass *p = arg;
+    struct eng_model *m = p->m;
+    int32_t n_sub = 2 * m->weights->n_layers;
     int64_t t0, t1;
-    eng_team_range(a->b->n_tok, 1, i, n, &t0, &t1);
-    add_pending(a->m, t0, t1);
+    for (int32_t k = 0; k < n_sub; k += 2) {
+        if (i == 0)
+            atomic_store_explicit(&m->layer, m->shard.layer0 + k / 2, memory_order_relaxed);
+        attention(p, k, i, n);
+        if (!reduce(p, &m->shard.attn_cut, i)) return;
+        mlp(p, k + 1, i, n);
+        if (!reduce(p, &m->shard.ffn_cut, i)) return;
+    }
+    eng_team_range(p->b->n_tok, 1, i, n, &t0, &t1);
+    add_pending(m, pending_after(m, n_sub - 1), t0, t1);
+    lap(m, i, ENG_OP_NORM);
 }
 
 enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
 {
-    enum err rc = OK;
-    int64_t n = (int64_t)b->n_tok * m->spec.d_model;
+    struct pass p = {.m = m, .b = b};
     int32_t half = m->spec.rope_dim / 2;
     for (int32_t t = 0; t < b->n_tok; t++) m->cs[t] = m->rope + (int64_t)b->pos[t] * half * 2;
-    m->pending = NULL;
-    for (int32_t l = 0; l < m->weights->n_layers; l++) {
-        struct sublayer a = {m, b, l};
-        atomic_store_explicit(&m->layer, m->shard.layer0 + l, memory_order_relaxed);
-        eng_team_run(m->team, attention, &a);
-        TRY(reduce(m, &m->shard.attn_cut, n));
-        eng_team_run(m->team, mlp, &a);
-        TRY(reduce(m, &m->shard.ffn_cut, n));
-    }
-    eng_team_run(m->team, settle, &(struct sublayer){m, b, 0});
-out:
-    m->pending = NULL;
+    eng_times_lap(m->times, ENG_OP_OTHER);
+    eng_team_run(m->team, layers, &p);
+    eng_times_lap(m->times, ENG_OP_WAIT);
     atomic_store_explicit(&m->layer, -1, memory_order_relaxed);
-    return rc;
+    return p.failed;
 }
 
 /* Each rank unpacks the rows it holds; the others receive them. */
@@ -237,7 +316,10 @@ static void head(void *arg, int32_t i, int32_t n)
 void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out)
 {
     ASSERT(n <= m->max_tok);
-    if (n) eng_team_run(m->team, head, &(struct head){m, rows, n, out});
+    if (!n) return;
+    eng_times_lap(m->times, ENG_OP_OTHER);
+    eng_team_run(m->team, head, &(struct head){m, rows, n, out});
+    eng_times_lap(m->times, ENG_OP_HEAD);
 }
 
 /* ---- buffers ---- */

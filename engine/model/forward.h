@@ -7,6 +7,7 @@
 
 #include "engine/kv/kv_pool.h"
 #include "engine/model/rope.h"
+#include "engine/model/times.h"
 #include "engine/model/weights.h"
 #include "transport/coll.h"
 
@@ -39,11 +40,11 @@ struct eng_model {
     float *q, *k, *v, *att;       /* this rank's heads */
     float *gate, *up;             /* this rank's FFN slice */
     float *parts;                 /* [n_nodes][n_tok][d_model] subtrees before the all-reduce */
-    float *red;                   /* after it */
-    const float *pending;         /* sum to add to x before its next use, or NULL */
+    float *red;                   /* after it; with one rank these two alternate */
     int8_t *act_q; float *act_d; int32_t *act_s;
     const float **cs;             /* rope row of each token */
     float *scratch; int64_t scratch_each; /* attention, per thread */
+    struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
 };
 
