@@ -16,6 +16,7 @@ static const struct command {
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
+    {"bench", "the engine's speed beside the machine's limits; the cost of a step", cmd_bench},
 };
 
 int cmd_fail(enum err e)

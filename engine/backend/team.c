@@ -52,6 +52,9 @@ struct eng_team {
     /* [init] */
     int32_t n_threads, n_started;
     int64_t spin_ns;
+    bool bound; /* the caller, who had `before` */
+    pthread_t caller;
+    cpu_set_t before;
     struct helper *helpers; /* [n_threads]; 0 is the caller's and has no thread */
 };
 
@@ -153,12 +156,14 @@ static enum err start(struct helper *h, const int32_t *cpus)
                      h->index, h->team->n_threads, strerror(e));
 }
 
-static enum err bind_caller(int32_t cpu)
+static enum err bind_caller(struct eng_team *t, int32_t cpu)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
-    if (!pthread_setaffinity_np(pthread_self(), sizeof set, &set)) return OK;
+    t->caller = pthread_self();
+    t->bound = !pthread_getaffinity_np(t->caller, sizeof t->before, &t->before);
+    if (!pthread_setaffinity_np(t->caller, sizeof set, &set)) return OK;
     return err_raise(
         ERR_BAD_CONFIG,
         "compute thread 0 cannot be bound to processor %d: it is not one this process may use",
@@ -182,14 +187,14 @@ enum err eng_team_open(struct eng_team **out, int32_t n_threads, const int32_t *
     memset(t, 0, sizeof *t);
     t->n_threads = n_threads;
     t->n_started = 1;
-    t->spin_ns = n_threads > online_cpus() ? SPIN_CROWDED_NS : SPIN_NS;
+    t->spin_ns = !cpus && n_threads > online_cpus() ? SPIN_CROWDED_NS : SPIN_NS;
     t->helpers = xcalloc((size_t)n_threads, sizeof *t->helpers);
     for (; t->n_started < n_threads; t->n_started++) {
         struct helper *h = &t->helpers[t->n_started];
         *h = (struct helper){.team = t, .index = t->n_started};
         TRY(start(h, cpus));
     }
-    if (cpus) TRY(bind_caller(cpus[0]));
+    if (cpus) TRY(bind_caller(t, cpus[0]));
     *out = t;
     t = NULL; /* given to the caller */
 out:
@@ -204,6 +209,7 @@ void eng_team_close(struct eng_team *t)
     atomic_fetch_add(&t->round.value, 1);
     bell_wake(&t->round);
     for (int32_t i = 1; i < t->n_started; i++) pthread_join(t->helpers[i].thread, NULL);
+    if (t->bound) (void)pthread_setaffinity_np(t->caller, sizeof t->before, &t->before);
     free(t->helpers);
     free(t);
 }

@@ -13,7 +13,8 @@
 struct eng_team;
 typedef void (*eng_team_fn)(void *arg, int32_t thread, int32_t n_threads);
 
-/* n_threads >= 1. cpus: processor numbers to bind to, [n_threads], or NULL: unbound. */
+/* n_threads >= 1. cpus: processors of their own to bind to, [n_threads], or NULL: unbound. The caller is bound to the first until close,
+ * which is to be called by the same thread. */
 MUST_USE enum err eng_team_open(struct eng_team **out, int32_t n_threads, const int32_t *cpus);
 void eng_team_close(struct eng_team *t);
 int32_t eng_team_size(const struct eng_team *t);

@@ -1,0 +1,295 @@
+/* bench_engine.c: `tessera bench engine`: every combination of threads and test on one loaded model,
+ * each figure beside the machine's own limit measured in the same run. */
+#include "cli/bench.h"
+#include "cli/commands.h"
+
+#include "base/conf.h"
+#include "engine/bench/limits.h"
+#include "engine/bench/ranks.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_LIST = 16, MAX_RUNS = 64 };
+
+struct options {
+    const char *threads, *batch, *prompt, *depth, *isa;
+    int64_t tp, steps, runs;
+    int32_t kv_type, activations;
+    bool profile, json;
+};
+
+#define O(f) offsetof(struct options, f)
+static const struct conf_opt table[] = {
+    {"threads", CONF_STR, O(threads), "0", 0, 0, "N,...",
+     "compute threads of a rank; 0: all processors"},
+    {"tp", CONF_INT, O(tp), "1", 1, 64, "N", "ranks, as threads of this process"},
+    {"batch", CONF_STR, O(batch), "1,4,8,16,32", 0, 0, "N,...", "sequences that generate together"},
+    {"prompt", CONF_STR, O(prompt), "128,512", 0, 0, "N,...", "prompt tokens computed in one step"},
+    {"depth", CONF_STR, O(depth), "2048", 0, 0, "N,...",
+     "positions before a generated token, one sequence"},
+    {"steps", CONF_INT, O(steps), "16", 1, 1000, "N", "generated tokens per run"},
+    {"runs", CONF_INT, O(runs), "3", 1, MAX_RUNS, "N", "of each test; the median counts"},
+    {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, "f16|f32", "type of the KV cache"},
+    {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
+     "inputs of quantised matmuls; f32 is the oracle mode"},
+    {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
+    {"profile", CONF_FLAG, O(profile), NULL, 0, 0, "on|off", "where the time goes, of thread 0"},
+    {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of the table"},
+    {0},
+};
+static const struct conf_opt *const groups[] = {table, NULL};
+static const struct conf_table conf = {
+    "bench engine", "bench engine MODEL [options]",
+    "Speed of the engine alone: no coordinator, no HTTP. Prompts and generated tokens are made up,\n"
+    "KV caches are filled beforehand. Limits of the machine are measured in the same run:\n"
+    "weights per second are set against the read bandwidth, operations against the multiply-add\n"
+    "rate of the arithmetic that the weights' type uses (int8 products or f32).\n"
+    "  tessera bench engine model.gguf --threads 1,2 --profile", groups, 1, 1};
+
+/* The tests of one thread count. */
+struct lists { int32_t threads[MAX_LIST], batch[MAX_LIST], prompt[MAX_LIST], depth[MAX_LIST]; };
+struct counts { int32_t threads, batch, prompt, depth; };
+
+struct test {
+    const char *name;                /* "prompt", "decode" */
+    int32_t n_seqs, n_in, pos, n_steps;
+};
+
+struct row {
+    struct test t;
+    int32_t n_threads;
+    double seconds;                  /* of one step, the median run's */
+    struct eng_times times;
+    int64_t n_times;                 /* steps in it */
+};
+
+struct bench {
+    const struct options *o;
+    struct bench_ranks *ranks;
+    struct bench_limits limits;
+    struct eng_engine_info info;
+    bool int8;                       /* the arithmetic of most weights */
+    json_t *rows;
+};
+
+/* ---- measuring ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static enum err measure(struct bench *b, const struct test *t, struct row *r)
+{
+    enum err rc = OK;
+    double runs[MAX_RUNS] = {0}, s;
+    int32_t n = (int32_t)b->o->runs;
+    *r = (struct row){.t = *t};
+    TRY(bench_ranks_step(b->ranks, t->n_seqs, t->n_in, t->pos, &s));
+    bench_ranks_times(b->ranks, &r->times);
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t k = 0; k < t->n_steps; k++) {
+            TRY(bench_ranks_step(b->ranks, t->n_seqs, t->n_in, t->pos + k * t->n_in, &s));
+            runs[i] += s / t->n_steps;
+        }
+    bench_ranks_times(b->ranks, &r->times);
+    r->n_times = (int64_t)n * t->n_steps;
+    qsort(runs, (size_t)n, sizeof *runs, by_value);
+    r->seconds = runs[n / 2];
+out:
+    return rc;
+}
+
+/* ---- showing ---- */
+
+static double tokens_s(const struct row *r) { return r->t.n_seqs * r->t.n_in / r->seconds; }
+static double bytes_s(const struct bench *b, const struct row *r)
+{
+    return (double)b->info.step_bytes / r->seconds;
+}
+static double ops_s(const struct bench *b, const struct row *r)
+{
+    double n = r->t.n_seqs;
+    return 2 * (n * r->t.n_in * (double)b->info.layer_weights + n * (double)b->info.head_weights) /
+           r->seconds;
+}
+static double peak(const struct bench *b)
+{
+    return b->int8 ? b->limits.dot_ops_s : b->limits.fma_ops_s;
+}
+
+static const char *const op_names[ENG_OP_COUNT] = {
+    [ENG_OP_NORM] = "norm", [ENG_OP_MATMUL] = "matmul", [ENG_OP_ROPE] = "rope",
+    [ENG_OP_ATTENTION] = "attention", [ENG_OP_GATE] = "gate", [ENG_OP_WAIT] = "wait",
+    [ENG_OP_COLLECTIVE] = "collective", [ENG_OP_HEAD] = "head", [ENG_OP_OTHER] = "other"};
+
+static void print_profile(const struct row *r)
+{
+    int64_t all = 0;
+    for (int32_t i = 0; i < ENG_OP_COUNT; i++) all += r->times.ns[i];
+    printf("         us/step:");
+    for (int32_t i = 0; i < ENG_OP_COUNT; i++)
+        if (r->times.ns[i])
+            printf(" %s %.0f (%.1f%%)", op_names[i], (double)r->times.ns[i] / 1e3 / (double)r->n_times,
+                   100.0 * (double)r->times.ns[i] / (double)MAX(all, 1));
+    printf("\n");
+}
+
+static void show(struct bench *b, const struct row *r)
+{
+    double gbs = bytes_s(b, r), ops = ops_s(b, r);
+    if (!b->o->json) {
+        printf("%-7s %4d %5d %6d %7d %10.2f %9.2f %8.2f %5.0f%% %9.1f %5.0f%%\n", r->t.name,
+               r->t.n_seqs, r->t.n_in, r->t.pos, r->n_threads, tokens_s(r), r->seconds * 1e3,
+               gbs / 1e9, 100 * gbs / b->limits.read_bytes_s, ops / 1e9, 100 * ops / peak(b));
+        if (b->o->profile) print_profile(r);
+        fflush(stdout);
+        return;
+    }
+    json_t *v = json_pack("{s:s,s:i,s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f}", "test", r->t.name,
+                          "sequences", r->t.n_seqs, "tokens_each", r->t.n_in, "depth", r->t.pos,
+                          "threads", r->n_threads, "tokens_per_s", tokens_s(r), "step_s", r->seconds,
+                          "weight_bytes_per_s", gbs, "share_of_read", gbs / b->limits.read_bytes_s,
+                          "ops_per_s", ops, "share_of_multiply_add", ops / peak(b));
+    json_t *ops_json = json_object();
+    for (int32_t i = 0; i < ENG_OP_COUNT; i++)
+        json_object_set_new(ops_json, op_names[i],
+                            json_real((double)r->times.ns[i] * 1e-9 / (double)r->n_times));
+    json_object_set_new(v, "seconds_by_op", ops_json);
+    json_array_append_new(b->rows, v);
+}
+
+static void show_head(const struct bench *b)
+{
+    if (b->o->json) return;
+    printf("%lld rank(s) x %d thread(s), kernels %s, %.1f MB of weights a step, loaded in %.2f s\n"
+           "limits: read %.2f GB/s, int8 %.0f GOP/s, f32 %.0f GFLOP/s\n"
+           "%-7s %4s %5s %6s %7s %10s %9s %8s %6s %9s %6s\n",
+           (long long)b->o->tp, b->limits.n_threads / (int32_t)b->o->tp, b->info.isa,
+           (double)b->info.step_bytes / 1e6, b->info.load_seconds, b->limits.read_bytes_s / 1e9,
+           b->limits.dot_ops_s / 1e9, b->limits.fma_ops_s / 1e9, "test", "seqs", "each", "depth",
+           "threads", "tok/s", "ms/step", "GB/s", "read", b->int8 ? "GOP/s" : "GFLOP/s", "peak");
+}
+
+/* ---- the command ---- */
+
+static enum err measure_all(struct bench *b, const struct lists *l, const struct counts *n,
+                            int32_t n_threads)
+{
+    enum err rc = OK;
+    struct row r;
+    int32_t steps = (int32_t)b->o->steps;
+    for (int32_t i = 0; i < n->prompt; i++) {
+        TRY(measure(b, &(struct test){"prompt", 1, l->prompt[i], 0, 1}, &r));
+        r.n_threads = n_threads;
+        show(b, &r);
+    }
+    for (int32_t i = 0; i < n->batch; i++) {
+        TRY(measure(b, &(struct test){"decode", l->batch[i], 1, 128, steps}, &r));
+        r.n_threads = n_threads;
+        show(b, &r);
+    }
+    for (int32_t i = 0; i < n->depth; i++) {
+        TRY(measure(b, &(struct test){"decode", 1, 1, l->depth[i], steps}, &r));
+        r.n_threads = n_threads;
+        show(b, &r);
+    }
+out:
+    return rc;
+}
+
+/* Is most of a step's arithmetic done on int8 codes? */
+static enum err find_arithmetic(const struct options *o, const char *model, bool *int8)
+{
+    struct eng_model_file *f = NULL;
+    int64_t quant = 0, all = 0;
+    enum err e = eng_model_file_open(&f, model);
+    for (int64_t i = 0; !e && i < eng_model_file_n_tensors(f); i++) {
+        const struct model_tensor *t = eng_model_file_tensor(f, i);
+        if (t->type >= DTYPE_COUNT) continue;
+        all += t->dims[0] * t->dims[1];
+        if (dtype_block(t->type) > 1) quant += t->dims[0] * t->dims[1];
+    }
+    *int8 = o->activations == 0 && quant > all / 2;
+    eng_model_file_close(f);
+    return e;
+}
+
+static enum err one_thread_count(struct bench *b, const char *model, const struct lists *l,
+                                 const struct counts *n, int32_t n_threads)
+{
+    enum err rc;
+    const struct options *o = b->o;
+    int32_t seqs = 1, context = 128, step = 32;
+    for (int32_t i = 0; i < n->batch; i++) seqs = MAX(seqs, l->batch[i]);
+    for (int32_t i = 0; i < n->prompt; i++) step = MAX(step, l->prompt[i]);
+    for (int32_t i = 0; i < n->depth; i++) context = MAX(context, l->depth[i]);
+    context = MAX(context + (int32_t)o->steps, step);
+    struct bench_ranks_conf c = {.path = model, .isa = o->isa, .tp = (int32_t)o->tp,
+                                 .n_threads = n_threads, .n_seqs = seqs, .context = context,
+                                 .max_step_tokens = MAX(step, seqs), .kv_f16 = o->kv_type == 0,
+                                 .oracle = o->activations == 1};
+    TRY(bench_ranks_open(&b->ranks, &c));
+    bench_ranks_info(b->ranks, &b->info);
+    TRY(bench_limits_measure(&b->limits, b->info.isa, n_threads * (int32_t)o->tp,
+                             bench_ranks_cpus(b->ranks)));
+    show_head(b);
+    TRY(measure_all(b, l, n, n_threads));
+out:
+    bench_ranks_close(b->ranks);
+    b->ranks = NULL;
+    return rc;
+}
+
+static enum err read_lists(const struct options *o, struct lists *l, struct counts *n)
+{
+    enum err rc;
+    long cpus = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+    TRY(bench_list("threads", o->threads, 0, 512, l->threads, MAX_LIST, &n->threads));
+    TRY(bench_list("batch", o->batch, 1, LIMIT_SLOTS, l->batch, MAX_LIST, &n->batch));
+    TRY(bench_list("prompt", o->prompt, 1, LIMIT_STEP_TOKENS, l->prompt, MAX_LIST, &n->prompt));
+    TRY(bench_list("depth", o->depth, 1, LIMIT_CONTEXT / 2, l->depth, MAX_LIST, &n->depth));
+    for (int32_t i = 0; i < n->threads; i++)
+        if (!l->threads[i]) l->threads[i] = (int32_t)MAX(cpus / o->tp, 1);
+out:
+    return rc;
+}
+
+int bench_engine(int argc, char **argv)
+{
+    enum err rc;
+    struct options o = {0};
+    struct lists l;
+    struct counts n;
+    const char *args[1];
+    int n_args;
+    bool help;
+    struct bench b = {.o = &o};
+    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
+    if (help) {
+        conf_help(&conf);
+        return 0;
+    }
+    TRY(read_lists(&o, &l, &n));
+    TRY(find_arithmetic(&o, args[0], &b.int8));
+    b.rows = json_array();
+    for (int32_t i = 0; i < n.threads; i++) TRY(one_thread_count(&b, args[0], &l, &n, l.threads[i]));
+    if (o.json) {
+        json_t *doc = json_pack("{s:s,s:i,s:s,s:f,s:f,s:f,s:I,s:O}", "model", args[0], "ranks",
+                                (int)o.tp, "kernels", b.info.isa, "read_bytes_per_s",
+                                b.limits.read_bytes_s, "int8_ops_per_s", b.limits.dot_ops_s,
+                                "f32_ops_per_s", b.limits.fma_ops_s, "weight_bytes_per_step",
+                                (json_int_t)b.info.step_bytes, "rows", b.rows);
+        json_dumpf(doc, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+        printf("\n");
+        json_decref(doc);
+    }
+out:
+    json_decref(b.rows);
+    return rc ? cmd_fail(rc) : 0;
+}

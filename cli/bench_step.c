@@ -1,0 +1,163 @@
+/* bench_step.c: `tessera bench step`: what scheduler, link and result cost beside the computation, on
+ * the real cluster: a managed start, one sequence that generates. */
+#include "cli/bench.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct options {
+    struct common_options c; /* first: the shared tables' offsets */
+    int64_t steps;
+    bool json;
+};
+
+#define O(f) offsetof(struct options, f)
+static const struct conf_opt table[] = {
+    {"steps", CONF_INT, O(steps), "256", 8, 1e6, "N", "generated tokens"},
+    {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of sentences"},
+    {0},
+};
+static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table,
+                                                NULL};
+static const struct conf_table conf = {
+    "bench step", "bench step MODEL [options]",
+    "Starts the workers, generates with one sequence and prints the time between two tokens less\n"
+    "the time the workers computed: what coordinator and link cost per step.\n"
+    "  tessera bench step model.gguf --threads 1", groups, 1, 1};
+
+enum { WARM = 4 }; /* first tokens, left out */
+
+/* Written on the scheduler's thread, read after the last event. */
+struct run {
+    struct crd_replica *replica;
+    struct mailbox *done;
+    int64_t last_us;
+    double last_compute; /* seconds, of all steps answered before */
+    double *overhead, *step; /* [n] us */
+    int32_t n, n_tokens;
+    enum err err;
+    char text[512];
+};
+
+/* A result's own compute time is added to the status after its events, so at a token the status
+ * holds the step before: pairs are shifted by one on both sides. */
+static void on_event(void *user, const struct token_event *e)
+{
+    struct run *r = user;
+    struct replica_status s;
+    if (e->kind == EVENT_TOKEN) {
+        int64_t now = clock_us();
+        crd_replica_status(r->replica, &s);
+        if (r->n_tokens >= 1 && r->n_tokens - 1 < r->n) {
+            int32_t i = r->n_tokens - 1;
+            r->step[i] = (double)(now - r->last_us);
+            if (i > 0) r->overhead[i - 1] = r->step[i - 1] - (s.compute_seconds - r->last_compute) * 1e6;
+        }
+        r->last_us = now;
+        r->last_compute = s.compute_seconds;
+        r->n_tokens++;
+    }
+    if (e->kind != EVENT_FINISH) return;
+    r->err = e->err;
+    if (e->err) snprintf(r->text, sizeof r->text, "%s", e->text ? e->text : err_short(e->err));
+    mailbox_put(r->done, r);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double quantile(double *v, int32_t n, double q)
+{
+    qsort(v, (size_t)n, sizeof *v, by_value);
+    return v[MIN((int32_t)(q * n), n - 1)];
+}
+
+static void report(const struct options *o, struct run *r)
+{
+    int32_t n = r->n - 1 - WARM;
+    double *over = r->overhead + WARM, *step = r->step + WARM;
+    double step50 = quantile(step, n, 0.5), p50 = quantile(over, n, 0.5), p99 = quantile(over, n, 0.99);
+    if (o->json)
+        printf("{\"steps\": %d, \"step_us_p50\": %.1f, \"overhead_us_p50\": %.1f, "
+               "\"overhead_us_p99\": %.1f}\n", n, step50, p50, p99);
+    else
+        printf("%d steps of %.0f us (p50); beside the computation: p50 %.0f us, p99 %.0f us\n", n,
+               step50, p50, p99);
+}
+
+static enum err measure(const struct options *o, struct crd_core *core)
+{
+    enum err rc = OK;
+    struct crd_api *api = crd_core_api(core);
+    int32_t prompt[] = {1, 2, 3, 4}, n = (int32_t)o->steps;
+    struct run r = {.replica = crd_core_replica(core), .done = mailbox_open(), .n = n};
+    r.overhead = xcalloc((size_t)n, sizeof *r.overhead);
+    r.step = xcalloc((size_t)n, sizeof *r.step);
+    struct gen_request q = {.id = 1, .weight = 1, .n_prompt = COUNT_OF(prompt), .prompt = prompt,
+                            .n = 1, .sampling = sampling_default()};
+    q.sampling.temperature = 0;
+    q.sampling.ignore_eos = true;
+    q.sampling.max_tokens = n + 1;
+    api->service.ops->submit(api->service.self, &q, on_event, &r);
+    while (!mailbox_get(r.done, 200000) && !options_stop()) {}
+    if (r.err) rc = err_raise(r.err, "%s", r.text);
+    else if (r.n_tokens > n) report(o, &r);
+    else rc = err_raise(ERR_CANCELLED, "stopped after %d of %d steps", r.n_tokens, n);
+    mailbox_close(r.done);
+    free(r.overhead);
+    free(r.step);
+    return rc;
+}
+
+static enum err run(const struct options *o, const char *model)
+{
+    enum err rc;
+    struct placement place;
+    struct core_conf cc;
+    struct crd_core *core = NULL;
+    char listen[128], program[4096];
+    options_program(program);
+    TRY(placement_open(&place, &o->c, model));
+    if (o->steps + 8 > place.context)
+        TRY(err_raise(ERR_BAD_CONFIG, "--steps %lld do not fit the context of %d tokens",
+                      (long long)o->steps, place.context));
+    TRY(options_core(&o->c, &place, program, &cc));
+    TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
+    cc.listen = listen;
+    TRY(crd_core_open(&core, &cc));
+    TRY(crd_core_await_ready(core, options_stop));
+    TRY(measure(o, core));
+out:
+    crd_core_close(core, 3000000);
+    return rc;
+}
+
+int bench_step(int argc, char **argv)
+{
+    enum err rc;
+    struct options o = {0};
+    const char *args[1];
+    int n_args, level;
+    bool help;
+    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
+    if (help) {
+        conf_help(&conf);
+        return 0;
+    }
+    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
+        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
+    log_set_level((enum log_level)level);
+    options_catch_signals();
+    TRY(run(&o, args[0]));
+    return 0;
+out:
+    return cmd_fail(rc);
+}
