@@ -54,14 +54,9 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
 static void stand_by(const struct options *o, struct crd_core *core)
 {
     int64_t lost_us = 0;
-    bool said = false;
     while (!options_stop()) {
         struct replica_status s;
         crd_replica_status(crd_core_replica(core), &s);
-        if (crd_core_workers_ended(core) && !said) {
-            said = true;
-            log_error("serve", "the worker processes have ended; /health says 503. Restart this command to serve again");
-        }
         if (s.state == REPLICA_READY) lost_us = 0;
         else if (!lost_us) lost_us = clock_us();
         if (lost_us && getenv("TESSERA_ANNOUNCE_FD") && clock_us() - lost_us > (int64_t)(o->c.cluster.rejoin_timeout * 1e6)) {

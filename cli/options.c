@@ -47,7 +47,8 @@ const struct conf_opt cluster_option_table[] = {
     {"tls-key", CONF_STR, K(tls_key), NULL, 0, 0, "FILE", "its key"},
     {"tls-ca", CONF_STR, K(tls_ca), NULL, 0, 0, "FILE", "CA that the other side's certificate must come from (mTLS)"},
     {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds from start until the model must be ready"},
-    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "under mpirun: seconds to wait for a new job after a loss"},
+    {"recovery-timeout", CONF_FLOAT, K(recovery_timeout), "60", 0, 1e6, "S", "seconds that open answers wait for lost workers to be back; 0: end at once"},
+    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "workers that join by themselves: the same, for a new job"},
     {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
     {0},
 };
@@ -194,7 +195,8 @@ enum err options_core(const struct common_options *o, struct placement *p, const
                             .program = program, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
                             .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca,
                             .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache, .info = p->info,
-                            .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6), .place = placement_place,
+                            .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6),
+                            .recovery_us = (int64_t)((o->cluster.launch ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout) * 1e6), .place = placement_place,
                             .on_change = progress_on_change, .user = p};
     if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));
     int64_t threads = MAX(o->model.threads, 1) * c->n_ranks;

@@ -28,7 +28,7 @@ struct clu_launch { pid_t pid; };
 MUST_USE enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *conf);
 /* True when mpirun has ended; *status as waitpid's. */
 bool clu_launch_ended(struct clu_launch *l, int *status);
-/* Wait at most grace_us for it to end by itself, then TERM, then KILL to its whole session. */
+/* Wait at most grace_us for it to end by itself, then KILL. */
 void clu_launch_stop(struct clu_launch *l, int64_t grace_us);
 
 /* Total slots of a hostfile ("name slots=N"); 0 with an error raised when it cannot be read. */

@@ -8,6 +8,8 @@
 #include "coordinator/api/text_pool.h"
 #include "engine/model_text.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +25,11 @@ struct crd_core {
     struct eng_template *chat_template;
     struct rpc_server *server;
     struct crd_replica *replica;
-    struct clu_launch workers;
-    bool workers_ended;
+    struct clu_launch workers;       /* main thread until READY, then the fleet thread, then main again */
+    struct mailbox *fleet_mail;      /* poked when a replica changes state */
+    pthread_t fleet;
+    bool fleet_runs;
+    _Atomic bool stopping;
     struct crd_api api;
     const char *names[2];
     char name[128];
@@ -114,6 +119,8 @@ static void service_metrics(void *self, struct buf *out)
     buf_printf(out, "# HELP tessera:kv_blocks KV blocks of the pool by use.\n# TYPE tessera:kv_blocks gauge\n"
                     "tessera:kv_blocks{state=\"all\"} %d\ntessera:kv_blocks{state=\"used\"} %d\ntessera:kv_blocks{state=\"cached\"} %d\n",
                s.sched.n_blocks, s.sched.n_blocks_used, s.sched.n_blocks_cached);
+    buf_printf(out, "# HELP tessera:recoveries_total Times the replica came back after a loss.\n# TYPE tessera:recoveries_total counter\n"
+                    "tessera:recoveries_total %u\n", s.n_recoveries);
     buf_printf(out, "# HELP tessera:steps_total Steps answered.\n# TYPE tessera:steps_total counter\ntessera:steps_total %llu\n"
                     "# HELP tessera:step_compute_seconds_total Seconds in these steps on the rank that answers.\n"
                     "# TYPE tessera:step_compute_seconds_total counter\ntessera:step_compute_seconds_total %.6f\n",
@@ -179,11 +186,32 @@ static enum err open_key(struct crd_core *c)
     return trn_auth_key_of_text(&c->key, c->key_text);
 }
 
+/* On the replica's thread: pass it on, and wake the fleet. */
+static void on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
+{
+    struct crd_core *c = user;
+    if (c->conf.on_change) c->conf.on_change(c->conf.user, state, ranks, n, text);
+    if (state == REPLICA_LOST) mailbox_poke(c->fleet_mail);
+}
+
+static enum err place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
+{
+    struct crd_core *c = user;
+    return c->conf.place(c->conf.user, hellos, n, plan);
+}
+
+static void on_step(void *user, int32_t n_tokens)
+{
+    struct crd_api_stats *stats = ((struct crd_core *)user)->api.stats;
+    if (stats) crd_api_stats_step(stats, n_tokens);
+}
+
 static enum err open_control(struct crd_core *c)
 {
     enum err rc;
     struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .n_vocab = c->conf.info.n_vocab, .prefix_cache = c->conf.prefix_cache,
-                                 .idle_us = 20000, .place = c->conf.place, .on_change = c->conf.on_change, .user = c->conf.user};
+                                 .idle_us = 20000, .recovery_us = c->conf.recovery_us, .place = place, .on_change = on_change, .on_step = on_step, .user = c};
+    c->fleet_mail = mailbox_open();
     c->replica = crd_replica_open(&rconf);
     struct rpc_conf sc = {.address = c->conf.listen, .key = &c->key, .identity = "coordinator", .keepalive_ms = 5000,
                           .keepalive_timeout_ms = 5000, .tls_cert = c->conf.tls_cert, .tls_key = c->conf.tls_key, .tls_ca = c->conf.tls_ca};
@@ -223,26 +251,61 @@ out:
     return rc;
 }
 
-bool crd_core_workers_ended(struct crd_core *c)
+/* ---- the fleet thread: starts lost workers again ---- */
+
+enum { FLEET_POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
+
+/* Start the workers until the replica is whole, or has given up. */
+static void bring_back(struct crd_core *c)
 {
-    int status;
-    if (c->conf.launch == LAUNCH_MANAGED && !c->workers_ended) c->workers_ended = clu_launch_ended(&c->workers, &status);
-    return c->workers_ended;
+    struct replica_status s;
+    int64_t pause = PAUSE_MIN_US;
+    for (bool first = true; !atomic_load(&c->stopping); first = false) {
+        int status;
+        clu_launch_stop(&c->workers, 0); /* what is left of the old job holds memory and hosts */
+        if (!first) {
+            mailbox_get(c->fleet_mail, pause);
+            pause = MIN(2 * pause, (int64_t)PAUSE_MAX_US);
+        }
+        if (atomic_load(&c->stopping)) return;
+        crd_replica_status(c->replica, &s);
+        uint32_t epoch = s.epoch; /* the next loss changes it */
+        if (start_workers(c)) log_error(LOG, "%s", err_text());
+        do {
+            mailbox_get(c->fleet_mail, FLEET_POLL_US);
+            crd_replica_status(c->replica, &s);
+            if (s.state == REPLICA_READY || atomic_load(&c->stopping) || !s.recovering) return;
+        } while (s.epoch == epoch && !clu_launch_ended(&c->workers, &status));
+    }
+}
+
+static void *fleet_main(void *arg)
+{
+    struct crd_core *c = arg;
+    while (!atomic_load(&c->stopping)) {
+        struct replica_status s;
+        mailbox_get(c->fleet_mail, -1);
+        crd_replica_status(c->replica, &s);
+        if (s.state == REPLICA_LOST && s.recovering) bring_back(c);
+        else if (s.state == REPLICA_LOST) log_error(LOG, "the workers are gone and are not started again; /health says 503");
+    }
+    return NULL;
 }
 
 enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
 {
     int64_t until = clock_us() + c->conf.load_timeout_us;
+    int status;
     for (;;) {
         struct replica_status s;
         crd_replica_status(c->replica, &s);
         if (s.state == REPLICA_READY) {
-            c->api.max_context = s.context;
+            c->fleet_runs = c->conf.launch == LAUNCH_MANAGED && !pthread_create(&c->fleet, NULL, fleet_main, c);
             return OK;
         }
         if (s.state == REPLICA_LOST) return err_raise(ERR_UNAVAILABLE, "%s", s.text);
         if (stop && stop()) return err_raise(ERR_CANCELLED, "stopped while starting");
-        if (crd_core_workers_ended(c))
+        if (c->conf.launch == LAUNCH_MANAGED && clu_launch_ended(&c->workers, &status))
             return err_raise(ERR_UNAVAILABLE, "mpirun ended before the workers were ready (%s)", s.text);
         if (c->conf.launch == LAUNCH_MANAGED && clock_us() > until)
             return err_raise(ERR_DEADLINE, "not ready after %.0f s: %s (--load-timeout)", (double)c->conf.load_timeout_us / 1e6, s.text);
@@ -258,10 +321,16 @@ void crd_core_drain(struct crd_core *c) { crd_replica_drain(c->replica); }
 void crd_core_close(struct crd_core *c, int64_t grace_us)
 {
     if (!c) return;
+    atomic_store(&c->stopping, true);
+    if (c->fleet_runs) {
+        mailbox_poke(c->fleet_mail);
+        pthread_join(c->fleet, NULL);
+    }
     if (c->replica) crd_replica_stop(c->replica, c->server ? grace_us : 0);
     clu_launch_stop(&c->workers, grace_us);
     rpc_server_close(c->server);
     crd_replica_close(c->replica);
+    mailbox_close(c->fleet_mail);
     crd_text_pool_close(c->api.pool);
     crd_api_stats_close(c->api.stats);
     eng_template_close(c->chat_template);

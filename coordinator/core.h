@@ -23,6 +23,7 @@ struct core_conf {
     bool prefix_cache;
     struct model_info info;
     int64_t load_timeout_us;         /* from start to READY */
+    int64_t recovery_us;             /* see replica_conf; managed: the workers are started again meanwhile */
     /* see replica_conf */
     enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
     void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
@@ -32,13 +33,11 @@ struct core_conf {
 struct crd_core;
 /* Everything but READY: starts the worker processes (managed) and listens. Err: any start-up failure. */
 MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *conf);
-/* Wait until the replica is READY. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
+/* Wait until the replica is READY; from then on, managed workers that are lost are started again, with growing pauses while that fails. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
 MUST_USE enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void));
 struct crd_api *crd_core_api(struct crd_core *c);
 struct crd_replica *crd_core_replica(struct crd_core *c);
 int32_t crd_core_port(const struct crd_core *c);  /* of the worker plane */
-/* Managed: have the worker processes ended? */
-bool crd_core_workers_ended(struct crd_core *c);
 /* Drain flag up: new requests are refused. */
 void crd_core_drain(struct crd_core *c);
 /* Ends workers (within grace_us), then frees everything. NULL-safe. */

@@ -5,6 +5,8 @@
  *
  *   GATHERING -> LOADING -> READY -> LOST -> GATHERING (a new job, the next epoch)      any -> STOPPED
  *
+ * Open requests survive a loss: they wait, at most recovery_us, and go on with the same bits where they stood.
+ *
  * Not here: choosing between replicas, starting processes (cluster/launch.h), HTTP. */
 #ifndef COORDINATOR_REPLICA_REPLICA_H
 #define COORDINATOR_REPLICA_REPLICA_H
@@ -32,12 +34,15 @@ struct replica_conf {
     int32_t max_waiting;
     int32_t n_vocab;                   /* bounds the rows of logits in one answer */
     bool prefix_cache;
+    int64_t recovery_us;               /* after a loss, open requests wait so long for the replica to come back; 0: they end at once */
     int64_t idle_us;                   /* without work before the ranks are put to sleep */
     /* Fill the common part of every rank's load plan (grid, context, blocks, ...) once all ranks said hello. epoch is set. Err: the
      * sentence is what people will read. */
     enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
     /* The state or the load progress changed; called on the replica's thread. May be NULL. */
     void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+    /* A step of so many tokens was sent; on the replica's thread. May be NULL. */
+    void (*on_step)(void *user, int32_t n_tokens);
     void *user;
 };
 
@@ -65,6 +70,9 @@ struct replica_status {
     int32_t n_ranks, n_joined, n_ready, n_stages;
     int32_t context, n_blocks;
     double load_seconds;
+    bool recovering;                 /* lost, and open requests wait for it to come back */
+    uint32_t n_recoveries;
+    double recovery_seconds;         /* the last one took */
     uint64_t n_results;              /* steps answered */
     double compute_seconds;          /* of those steps, on the rank that answers */
 };

@@ -175,7 +175,7 @@ class Launching(unittest.TestCase):
 
 class Losing(unittest.TestCase):
     def lose(self, rank):
-        with Server("--tp", 2, "--threads", 1) as s:
+        with Server("--tp", 2, "--threads", 1, "--recovery-timeout", 0) as s:
             pid = s.workers()[rank]
             events = s.stream("/v1/completions", {**STORY, "max_tokens": 950})
             seen = [next(events) for _ in range(5)]
@@ -196,6 +196,58 @@ class Losing(unittest.TestCase):
 
     def test_killing_rank_1_ends_streams_and_health(self):
         self.lose(1)
+
+    def recover(self, rank, sig, *args):
+        """Streams of several kinds are open when a rank is lost; each goes on to the text of an undisturbed run."""
+        kinds = [{**STORY, "max_tokens": 400}, {**STORY, "max_tokens": 400, "temperature": 0.9, "seed": 4, "top_p": 0.95},
+                 {**STORY, "max_tokens": 300, "temperature": 1.5, "seed": 9, "logprobs": 2}, {**STORY, "max_tokens": 300, "frequency_penalty": 0.7}]
+        with Server("--tp", 2, "--threads", 1, *args) as s:
+            whole = [s.post("/v1/completions", k)[1]["choices"][0] for k in kinds]
+            got, started = [None] * len(kinds), threading.Barrier(len(kinds) + 1)
+
+            def follow(i):
+                events = s.stream("/v1/completions", kinds[i])
+                seen = [next(events) for _ in range(4)]
+                started.wait()
+                got[i] = seen + list(events)
+
+            threads = [threading.Thread(target=follow, args=(i,)) for i in range(len(kinds))]
+            for t in threads:
+                t.start()
+            started.wait()
+            begin = time.monotonic()
+            os.kill(s.workers()[rank], sig)
+            for t in threads:
+                t.join()
+            for w, events in zip(whole, got):
+                self.assertEqual(events[-1], "[DONE]")
+                self.assertFalse([e for e in events if "error" in e], s.text())
+                self.assertEqual(text_of(events), w["text"])
+            logprobs = [p for e in got[2] if e != "[DONE]" and e["choices"] and e["choices"][0]["logprobs"] for p in e["choices"][0]["logprobs"]["token_logprobs"]]
+            self.assertEqual(logprobs, whole[2]["logprobs"]["token_logprobs"])
+            self.assertIn("recovered in", s.text())
+            self.assertEqual(s.get("/health")[0], 200)
+            print(f"all streams ended {time.monotonic() - begin:.2f} s after the loss: {[l for l in s.text().splitlines() if 'recovered' in l][0]}")
+
+    def test_streams_survive_a_killed_rank_0(self):
+        self.recover(0, signal.SIGKILL)
+
+    def test_streams_survive_a_killed_rank_1(self):
+        self.recover(1, signal.SIGKILL)
+
+    def test_what_cannot_recover_ends_with_one_error(self):
+        with tempfile.TemporaryDirectory() as d:
+            model = os.path.join(d, "model.gguf")
+            with open(DEMO, "rb") as src, open(model, "wb") as dst:
+                dst.write(src.read())
+            with Server("--tp", 2, "--threads", 1, "--recovery-timeout", 2, model=model) as s:
+                events = s.stream("/v1/completions", {**STORY, "max_tokens": 950})
+                next(events)
+                os.unlink(model)
+                os.kill(s.workers()[1], signal.SIGKILL)
+                rest = list(events)
+                self.assertEqual(rest[-1], "[DONE]")
+                self.assertIn("--recovery-timeout", rest[-2]["error"]["message"])
 
     def test_sigterm_lets_running_answers_finish(self):
         with Server("--tp", 2, "--threads", 1) as s:

@@ -1,0 +1,269 @@
+/* ranks.c: the processes of a replica: who joined, what they were told to load, and what happens when one is lost.
+ *
+ * The unit of failure is the replica: when one rank is gone the MPI job is over. The scheduler keeps every open sequence's known tokens;
+ * the next job that joins gets the next epoch, and the sequences are prefilled again and go on in their open streams. Since results do not
+ * depend on the cut, batch or chunking, they go on with the same bits. */
+#include "coordinator/replica/state.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/rng.h"
+#include "proto/version.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define C "replica"
+
+void crd_ranks_forget(struct crd_replica *r)
+{
+    pthread_mutex_lock(&r->lock);
+    for (int32_t i = 0; i < LIMIT_RANKS; i++) {
+        if (r->ranks[i].peer) {
+            rpc_peer_set_user(r->ranks[i].peer, NULL);
+            rpc_peer_close(r->ranks[i].peer);
+        }
+        control_msg_free(r->ranks[i].hello);
+        r->ranks[i] = (struct rank){0};
+    }
+    r->n_ranks = 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- losing and coming back ---- */
+
+static void end_all(struct crd_replica *r, enum err err, const char *text)
+{
+    if (r->sched) crd_sched_fail_all(r->sched, err, text, clock_us());
+    crd_sched_close(r->sched);
+    r->sched = NULL;
+    r->lost_us = 0;
+}
+
+void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
+{
+    char why[600];
+    if (r->stopping) return;
+    bool hope = r->sched && r->conf.recovery_us > 0;
+    log_error(C, "replica lost: %s%s", text, hope ? "; open requests wait for it to come back" : "");
+    snprintf(why, sizeof why, "%s%s", text, hope ? " (recovering)" : "");
+    if (!r->lost_us) r->lost_us = clock_us();
+    r->state = REPLICA_LOST;
+    r->awake = false;
+    trn_step_link_close(r->link);
+    r->link = NULL;
+    crd_replica_set_text(r, why);
+    crd_ranks_forget(r);
+    r->epoch++;
+    if (!hope) end_all(r, err_radius(err) == RADIUS_REQUEST ? err : ERR_UNAVAILABLE, text);
+    crd_replica_tell(r, why);
+}
+
+void crd_ranks_give_up(struct crd_replica *r)
+{
+    char text[700];
+    pthread_mutex_lock(&r->lock);
+    snprintf(text, sizeof text, "not recovered within --recovery-timeout %.0f s: %s", (double)r->conf.recovery_us / 1e6, r->status.text);
+    pthread_mutex_unlock(&r->lock);
+    log_error(C, "%s", text);
+    end_all(r, ERR_UNAVAILABLE, text);
+    crd_replica_set_text(r, text);
+    crd_replica_tell(r, text);
+}
+
+/* ---- joining and loading ---- */
+
+void crd_ranks_send(struct crd_replica *r, const struct control_msg *m)
+{
+    for (int32_t i = 0; i < r->n_ranks; i++)
+        if (r->ranks[i].peer) rpc_peer_send(r->ranks[i].peer, m);
+}
+
+static void start_loading(struct crd_replica *r)
+{
+    struct msg_hello hellos[LIMIT_RANKS];
+    struct control_msg m = {.type = MSG_LOAD_PLAN};
+    for (int32_t i = 0; i < r->n_ranks; i++) hellos[i] = r->ranks[i].hello->hello;
+    m.load_plan.epoch = r->epoch;
+    enum err e = r->conf.place(r->conf.user, hellos, r->n_ranks, &m.load_plan);
+    if (e) {
+        crd_ranks_lose(r, e, err_text());
+        return;
+    }
+    r->plan = m.load_plan;
+    r->state = REPLICA_LOADING;
+    r->load_started_us = clock_us();
+    crd_replica_set_text(r, "the model is loading");
+    crd_ranks_send(r, &m);
+    crd_replica_tell(r, "loading");
+}
+
+static const char *why_not_welcome(const struct crd_replica *r, const struct msg_hello *h, char *text, size_t n)
+{
+    if (strcmp(h->version, TESSERA_VERSION))
+        snprintf(text, n, "rank %d on %s runs tessera %s, the coordinator %s: install the same version on every host", h->rank, h->host,
+                 h->version, TESSERA_VERSION);
+    else if (r->conf.n_ranks && h->size != r->conf.n_ranks)
+        snprintf(text, n, "the job has %d ranks, %d are needed: start it with mpirun -n %d, or change --tp and --pp", h->size, r->conf.n_ranks,
+                 r->conf.n_ranks);
+    else if (r->n_ranks && (h->size != r->n_ranks || strcmp(r->job, h->job)))
+        snprintf(text, n, "rank %d on %s belongs to another job than the %d rank(s) already here", h->rank, h->host, r->n_ranks);
+    else if (r->ranks[h->rank].peer)
+        snprintf(text, n, "rank %d has already joined from %s", h->rank, r->ranks[h->rank].info.host);
+    else return NULL;
+    return text;
+}
+
+static void on_hello(struct crd_replica *r, struct rpc_event *e)
+{
+    const struct msg_hello *h = &e->msg->hello;
+    char text[512];
+    const char *no = why_not_welcome(r, h, text, sizeof text);
+    if (!no && r->state != REPLICA_GATHERING && r->state != REPLICA_LOST) no = "the replica is already complete";
+    if (no) {
+        struct control_msg m = {.type = MSG_SHUTDOWN, .shutdown = {.reason = no}};
+        log_warn(C, "refused: %s", no);
+        if (r->state != REPLICA_READY) crd_replica_set_text(r, no);
+        rpc_peer_send(e->peer, &m);
+        return;
+    }
+    r->state = REPLICA_GATHERING;
+    r->n_ranks = h->size;
+    snprintf(r->job, sizeof r->job, "%s", h->job);
+    struct rank *k = &r->ranks[h->rank];
+    pthread_mutex_lock(&r->lock);
+    k->peer = e->peer;
+    k->info = (struct replica_rank){.joined = true, .pid = h->pid, .seen_us = clock_us()};
+    snprintf(k->info.host, sizeof k->info.host, "%s", h->host);
+    snprintf(k->info.device, sizeof k->info.device, "%s", h->device);
+    pthread_mutex_unlock(&r->lock);
+    k->hello = e->msg;
+    e->msg = NULL;
+    rpc_peer_set_user(e->peer, k);
+    int32_t joined = 0;
+    for (int32_t i = 0; i < r->n_ranks; i++) joined += r->ranks[i].info.joined;
+    snprintf(text, sizeof text, "waiting for workers: %d of %d joined", joined, r->n_ranks);
+    crd_replica_set_text(r, text);
+    crd_replica_tell(r, text);
+    if (joined == r->n_ranks) start_loading(r);
+}
+
+static void on_token_event(void *user, const struct token_event *e)
+{
+    struct crd_replica *r = user;
+    crd_requests_event(r->requests, e);
+}
+
+static void recovered(struct crd_replica *r)
+{
+    struct sched_stats s;
+    int64_t now = clock_us();
+    crd_sched_stats(r->sched, &s);
+    pthread_mutex_lock(&r->lock);
+    r->status.n_recoveries++;
+    r->status.recovery_seconds = (double)(now - r->lost_us) / 1e6;
+    pthread_mutex_unlock(&r->lock);
+    log_info(C, "recovered in %.2f s (until all ranks were back %.2f, loading %.2f): %d sequence(s) go on", (double)(now - r->lost_us) / 1e6,
+             (double)(r->load_started_us - r->lost_us) / 1e6, (double)(now - r->load_started_us) / 1e6, s.n_waiting + s.n_running);
+    r->lost_us = 0;
+}
+
+static void become_ready(struct crd_replica *r)
+{
+    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .n_slots = r->plan.n_slots, .n_stages = r->plan.n_stages,
+                           .depth = r->plan.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
+                           .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache,
+                           /* half a frame of logits at most: they travel in one StepResult */
+                           .max_logit_rows = MAX(1, LIMIT_FRAME_BYTES / 2 / (int32_t)sizeof(float) / MAX(r->conf.n_vocab, 1))};
+    if (getrandom(c.prefix_key, sizeof c.prefix_key, 0) != sizeof c.prefix_key)
+        c.prefix_key[0] = rng_mix((uint64_t)clock_us()), c.prefix_key[1] = rng_mix(c.prefix_key[0]);
+    struct rpc_peer *peers[LIMIT_RANKS];
+    for (int32_t i = 0; i < r->n_ranks; i++) peers[i] = r->ranks[i].peer;
+    r->link = trn_step_link_rpc_open(peers, r->n_ranks);
+    if (r->sched) crd_sched_restart(r->sched, &c, clock_us());
+    else r->sched = crd_sched_open(&c, on_token_event, r);
+    r->state = REPLICA_READY;
+    r->awake = false;
+    pthread_mutex_lock(&r->lock);
+    r->status.context = c.context;
+    r->status.n_blocks = c.n_blocks;
+    r->status.n_stages = c.n_stages;
+    r->status.load_seconds = (double)(clock_us() - r->load_started_us) / 1e6;
+    snprintf(r->status.text, sizeof r->status.text, "ready");
+    pthread_mutex_unlock(&r->lock);
+    if (r->lost_us) recovered(r);
+    crd_replica_tell(r, "ready");
+}
+
+static void on_ready(struct crd_replica *r, struct rank *k, const struct msg_ready *m)
+{
+    int32_t ready = 0;
+    pthread_mutex_lock(&r->lock);
+    k->info.ready = true;
+    k->info.weight_bytes = m->weight_bytes;
+    k->info.kv_bytes = m->kv_bytes;
+    k->info.bytes_done = k->info.bytes_total;
+    pthread_mutex_unlock(&r->lock);
+    for (int32_t i = 0; i < r->n_ranks; i++) ready += r->ranks[i].info.ready;
+    crd_replica_tell(r, "loading");
+    if (ready == r->n_ranks && r->state == REPLICA_LOADING) become_ready(r);
+}
+
+/* ---- messages from ranks ---- */
+
+static void on_telemetry(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t)
+{
+    pthread_mutex_lock(&r->lock);
+    k->info.step = t->step;
+    k->info.comm_bytes = t->comm_bytes;
+    k->info.comm_us = t->comm_us;
+    k->info.comm_ops = t->comm_ops;
+    pthread_mutex_unlock(&r->lock);
+}
+
+void crd_ranks_message(struct crd_replica *r, struct rpc_event *e)
+{
+    struct rank *k = rpc_peer_user(e->peer);
+    if (e->msg->type == MSG_HELLO) {
+        on_hello(r, e);
+        return;
+    }
+    if (!k) return; /* a rank of an epoch that is over */
+    k->info.seen_us = clock_us();
+    switch (e->msg->type) {
+    case MSG_LOAD_PROGRESS:
+        pthread_mutex_lock(&r->lock);
+        k->info.bytes_done = e->msg->progress.bytes_done;
+        k->info.bytes_total = e->msg->progress.bytes_total;
+        pthread_mutex_unlock(&r->lock);
+        crd_replica_tell(r, "loading");
+        break;
+    case MSG_READY: on_ready(r, k, &e->msg->ready); break;
+    case MSG_STEP_RESULT: crd_steps_result(r, e->msg); break;
+    case MSG_TELEMETRY: on_telemetry(r, k, &e->msg->telemetry); break;
+    case MSG_FAULT: {
+        char text[512];
+        snprintf(text, sizeof text, "rank %d (%s): %s", (int)(k - r->ranks), k->info.host, e->msg->fault.text);
+        crd_ranks_lose(r, ERR_UNAVAILABLE, text);
+        break;
+    }
+    default: log_warn(C, "unexpected message %d from %s", e->msg->type, rpc_peer_identity(e->peer));
+    }
+}
+
+void crd_ranks_closed(struct crd_replica *r, struct rpc_event *e)
+{
+    struct rank *k = rpc_peer_user(e->peer);
+    if (!k) return;
+    char text[512];
+    snprintf(text, sizeof text, "rank %d (%s, pid %d) is gone: %s", (int)(k - r->ranks), k->info.host, k->info.pid, e->text);
+    k->peer = NULL;
+    if (r->stopping) trn_step_link_close(r->link), r->link = NULL;
+    pthread_mutex_lock(&r->lock);
+    k->info.joined = k->info.ready = false;
+    pthread_mutex_unlock(&r->lock);
+    if (r->stopping) return;
+    crd_ranks_lose(r, ERR_UNAVAILABLE, text);
+}

@@ -1,0 +1,61 @@
+/* state.h: the replica's own state, shared by the files of replica/. Private to this folder.
+ *
+ *   replica.c  the thread, its mailbox, the outside
+ *   ranks.c    joining, loading, losing, coming back
+ *   steps.c    plans out, results in */
+#ifndef COORDINATOR_REPLICA_STATE_H
+#define COORDINATOR_REPLICA_STATE_H
+
+#include "coordinator/replica/replica.h"
+#include "coordinator/replica/requests.h"
+#include "transport/step_link.h"
+
+#include <pthread.h>
+
+struct rank {
+    struct rpc_peer *peer;
+    struct control_msg *hello;  /* Own */
+    struct replica_rank info;   /* [lock] */
+};
+
+struct crd_replica {
+    /* [init] */
+    struct replica_conf conf;
+    struct mailbox *mail;
+    pthread_t thread;
+    /* [sched] */
+    enum replica_state state;
+    struct rank ranks[LIMIT_RANKS];
+    int32_t n_ranks;            /* of the job; 0 until the first hello */
+    char job[64];
+    uint32_t epoch;
+    struct msg_load_plan plan;
+    struct crd_sched *sched;    /* from the first READY on; survives a loss while recovery is possible */
+    struct crd_requests *requests;
+    struct trn_step_link *link; /* while READY */
+    struct arena step_arena;    /* lifetime: step */
+    bool awake, draining, stopping;
+    int64_t busy_us, load_started_us, stop_deadline_us;
+    int64_t lost_us;            /* when the replica was lost; 0: it is whole, or was never ready */
+    /* [lock] what others may read */
+    pthread_mutex_t lock;
+    struct replica_status status;
+};
+
+/* replica.c */
+void crd_replica_set_text(struct crd_replica *r, const char *text);
+void crd_replica_tell(struct crd_replica *r, const char *text);
+/* ranks.c */
+void crd_ranks_send(struct crd_replica *r, const struct control_msg *m);
+void crd_ranks_message(struct crd_replica *r, struct rpc_event *e);
+void crd_ranks_closed(struct crd_replica *r, struct rpc_event *e);
+void crd_ranks_forget(struct crd_replica *r);
+/* The replica cannot go on: requests wait for it to come back, or end with this sentence when it cannot. */
+void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text);
+/* Recovery took too long: every open request ends. */
+void crd_ranks_give_up(struct crd_replica *r);
+/* steps.c */
+void crd_steps_result(struct crd_replica *r, const struct control_msg *m);
+void crd_steps_pump(struct crd_replica *r);
+
+#endif
