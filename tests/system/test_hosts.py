@@ -1,0 +1,171 @@
+"""Several hosts: network namespaces of our own with an sshd each, and mpirun reaching them through a hostfile. Needs root, ip and sshd;
+nothing outside these namespaces is touched."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from cluster import BIN, DEMO, mpi_env, run
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+NET = "10.77.0"
+
+
+def sh(*args, **kw):
+    return subprocess.run(args, check=True, capture_output=True, **kw)
+
+
+def why_not():
+    if os.geteuid() != 0:
+        return "not root"
+    for tool in ("ip", "unshare", "ssh-keygen", "ssh"):
+        if not shutil.which(tool):
+            return f"no {tool} here"
+    if not os.path.exists(SSHD):
+        return "no sshd here (openssh-server)"
+    try:
+        sh("ip", "netns", "add", "tsprobe")
+        sh("ip", "netns", "del", "tsprobe")
+    except subprocess.CalledProcessError as e:
+        return "no network namespaces here: " + e.stderr.decode().strip()
+    return None
+
+
+class Hosts:
+    """n hosts h0..: one namespace, one name, one sshd each, all on one bridge."""
+
+    def __init__(self, n):
+        self.n, self.pre = n, f"ts{os.getpid() % 10000}"
+        self.dir = tempfile.mkdtemp(prefix="tessera-hosts-")
+        os.makedirs("/run/sshd", exist_ok=True)
+        d = self.dir
+        for key in ("id", "hk"):
+            sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{d}/{key}")
+        shutil.copy(f"{d}/id.pub", f"{d}/auth")
+        os.chmod(f"{d}/auth", 0o600)
+        sh("ip", "netns", "add", self.pre + "sw")
+        sh("ip", "-n", self.pre + "sw", "link", "add", "br0", "type", "bridge")
+        sh("ip", "-n", self.pre + "sw", "link", "set", "br0", "up")
+        for i in range(n):
+            self.add(i)
+        with open(f"{d}/rsh", "w") as f:
+            f.write(f"#!/bin/sh\nexec ssh -i {d}/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \"$@\"\n")
+        os.chmod(f"{d}/rsh", 0o755)
+        with open(f"{d}/hosts", "w") as f:
+            f.write("".join(f"{NET}.{i + 1} slots=1\n" for i in range(n)))
+
+    def add(self, i):
+        h, d = self.name(i), self.dir
+        sh("ip", "netns", "add", h)
+        sh("ip", "-n", h, "link", "set", "lo", "up")
+        sh("ip", "-n", h, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{i}", "netns", self.pre + "sw")
+        sh("ip", "-n", self.pre + "sw", "link", "set", f"p{i}", "master", "br0", "up")
+        sh("ip", "-n", h, "addr", "add", f"{NET}.{i + 1}/24", "dev", "eth0")
+        sh("ip", "-n", h, "link", "set", "eth0", "up")
+        with open(f"{d}/sshd{i}.conf", "w") as f:
+            f.write(f"ListenAddress {NET}.{i + 1}\nHostKey {d}/hk\nAuthorizedKeysFile {d}/auth\nPidFile {d}/sshd{i}.pid\nUsePAM no\n"
+                    "StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n")
+        sh("ip", "netns", "exec", h, "unshare", "-u", "sh", "-c", f"hostname {h}; exec {SSHD} -f {d}/sshd{i}.conf")
+
+    def name(self, i):
+        return f"{self.pre}h{i}"
+
+    def inside(self, i, *args):
+        return ["ip", "netns", "exec", self.name(i), "unshare", "-u", "sh", "-c", f'hostname {self.name(i)}; exec "$@"', "x", *map(str, args)]
+
+    def mpirun_args(self):
+        return (f"--mca plm_rsh_agent {self.dir}/rsh --mca oob_tcp_if_include {NET}.0/24 --mca btl tcp,self "
+                f"--mca btl_tcp_if_include {NET}.0/24 --mca mpi_yield_when_idle 1")
+
+    def pids(self, i):
+        return [int(p) for p in subprocess.run(["ip", "netns", "pids", self.name(i)], capture_output=True).stdout.split()]
+
+    def close(self):
+        for i in range(self.n):
+            for p in self.pids(i):
+                try:
+                    os.kill(p, signal.SIGKILL)
+                except OSError:
+                    pass
+        for i in range(self.n):
+            subprocess.run(["ip", "netns", "del", self.name(i)], capture_output=True)
+        subprocess.run(["ip", "netns", "del", self.pre + "sw"], capture_output=True)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class OverSsh(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.h = Hosts(3)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.h.close()
+
+    def curl(self, path, *args):
+        p = subprocess.run(self.h.inside(0, "curl", "-s", "-m", 20, "http://127.0.0.1:8200" + path, *args), capture_output=True)
+        return p.stdout
+
+    def serve(self, *args):
+        log = tempfile.TemporaryFile()
+        cmd = self.h.inside(0, os.path.abspath(BIN), "serve", os.path.abspath(DEMO), "--hostfile", f"{self.h.dir}/hosts", "--threads", 1, "--port",
+                            8200, "--mpirun-args", self.h.mpirun_args(), *args)
+        p = subprocess.Popen(cmd, stdout=log, stderr=log, env=mpi_env())
+        for _ in range(300):
+            if p.poll() is not None or b'"status":"ok"' in self.curl("/health"):
+                break
+            time.sleep(0.1)
+        log.seek(0)
+        self.assertIsNone(p.poll(), log.read().decode())
+        return p, log
+
+    def ask(self):
+        body = {"prompt": "Tell me the story of the fox.", "max_tokens": 40, "seed": 8, "logprobs": 1, "ignore_eos": True}
+        return json.loads(self.curl("/v1/completions", "-d", json.dumps(body)))["choices"]
+
+    def test_three_hosts_give_the_bits_of_one(self):
+        answers = []
+        for cut in (("--tp", 3), ("--pp", 3)):
+            p, log = self.serve(*cut)
+            answers.append(self.ask())
+            hosts = {r["host"] for r in json.loads(self.curl("/health"))["cluster"]["replicas"][0]["ranks"]}
+            self.assertEqual(hosts, {self.h.name(i) for i in range(3)})
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(30), 0)
+            log.close()
+            time.sleep(0.5)
+            for i in range(3):
+                self.assertLessEqual(len(self.h.pids(i)), 1, "only the sshd is left on each host")
+        code, out, err = run("generate", DEMO, "--prompt", "Tell me the story of the fox.", "--max-tokens", 40, "--seed", 8, "--logprobs", 1,
+                             "--ignore-eos", "--log-level", "warn")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(answers[0], answers[1])
+        self.assertEqual(out.decode().rsplit("\n", 2)[0], answers[0][0]["text"])
+
+    def test_a_host_that_dies_is_named(self):
+        p, log = self.serve("--tp", 3, "--recovery-timeout", 0)
+        rank = [r for r in json.loads(self.curl("/health"))["cluster"]["replicas"][0]["ranks"] if r["host"] == self.h.name(2)][0]
+        os.kill(rank["pid"], signal.SIGKILL)
+        for _ in range(100):
+            text = self.curl("/health").decode()
+            if self.h.name(2) in text and '"status":"ok"' not in text:
+                break
+            time.sleep(0.05)
+        else:
+            self.fail(text)
+        p.send_signal(signal.SIGTERM)
+        self.assertEqual(p.wait(30), 0)
+        log.close()
+
+
+if __name__ == "__main__":
+    reason = why_not()
+    if reason:
+        print("skipped:", reason)
+        sys.exit(77)
+    unittest.main(verbosity=2)
