@@ -1,13 +1,20 @@
 /* leaf_walk.h: the loops around a vector matmul: tiles, tokens, nodes, leaves. Internal to kernels.
  *
- * An instruction set brings functions that run the chain of ONE leaf for a few tiles and tokens in
- * registers. The tree over leaves is a stack of such blocks: after a leaf its block is pushed, and
- * as many pairs are added as subtrees end there. Static, because every folder compiles it with its
- * own flags. */
+ * An instruction set brings functions that continue the chains of ONE leaf for a few tiles and one
+ * group of tokens (panel.h). The tree over leaves is a stack of such blocks: after a leaf its block
+ * is pushed, and as many pairs are added as subtrees end there.
+ *
+ * What is read again should be near: as many groups as fit in half of a second-level cache are done
+ * before the next ones, so weights come from memory once per so many tokens; within them a block of
+ * tiles meets one group after the other, K in steps, so that a step's slice of the panel stays in
+ * the first-level cache while the block's tiles use it. A single group uses each weight once: tiles
+ * go one by one, straight through memory. Static, because every folder compiles it with its own
+ * flags. */
 #ifndef ENGINE_KERNELS_LEAF_WALK_H
 #define ENGINE_KERNELS_LEAF_WALK_H
 
 #include "base/base.h"
+#include "engine/kernels/panel.h"
 #include "engine/kernels/table.h"
 
 #include <string.h>
@@ -20,24 +27,29 @@
 #define KRN_INLINE static inline __attribute__((always_inline))
 
 enum {
-    KRN_WALK_BLOCK = 16, /* tiles x tokens in one call of a leaf function */
-    KRN_WALK_DEPTH = 12, /* of the tree over TREE_MAX_LEAF leaves, plus one */
+    KRN_WALK_TILES = 4,        /* tiles of a block at most */
+    KRN_WALK_DEPTH = 12,       /* of the tree over TREE_MAX_LEAF leaves, plus one */
+    KRN_WALK_NEAR = 512 << 10, /* bytes of panels that share one pass over the weights */
+    KRN_WALK_BLOCK = KRN_WALK_TILES * KRN_GROUP * KRN_TILE,
 };
 
-/* The chain of one leaf for n_tiles consecutive tiles and n_tok tokens. */
+/* Columns [k0,k1) of one leaf for n_tiles consecutive tiles and one group. */
 struct krn_leaf_job {
     const struct krn_mat *w;
-    const struct krn_act *x;
     const uint8_t *tile;
-    int32_t t0;      /* first token */
-    int32_t k0, k1;  /* columns of the leaf */
-    float *acc;      /* out [n_tiles][n_tok][KRN_TILE], 64-byte aligned */
+    int32_t n_tiles, width;
+    const void *panel; /* the group's, from column 0: int8 units or f32 [cols][width] */
+    int32_t k0, k1;
+    bool more;  /* the chains go on from acc, else they begin at +0 */
+    float *acc; /* in, out [n_tiles][width][KRN_TILE], 64-byte aligned */
 };
+typedef void (*krn_leaf_fn)(const struct krn_leaf_job *j);
 
 struct krn_leaf_kernel {
-    int32_t max_tiles, max_tok; /* powers of two; product <= KRN_WALK_BLOCK */
-    /* n_tiles and n_tok are powers of two up to these. */
-    void (*run)(const struct krn_leaf_job *j, int32_t n_tiles, int32_t n_tok);
+    krn_leaf_fn fn;
+    int32_t single_tiles; /* tiles of a block when there is a single group */
+    int32_t k_step;       /* columns per step, a multiple of KRN_UNIT */
+    bool f32;             /* reads xt (or x), else q */
 };
 
 /* Subtrees of `node` that end after `leaf`, leaving out the leaf itself: additions due once its
@@ -58,63 +70,90 @@ static inline uint8_t krn_leaf_merges(struct tree_node node, int32_t leaf)
     return n;
 }
 
-static inline int32_t krn_leaf_power(int32_t n, int32_t max)
-{
-    while (max > n) max /= 2;
-    return max;
-}
+/* One product on its way. */
+struct krn_walk {
+    const struct krn_matmul *a;
+    const struct krn_leaf_kernel *k;
+    int32_t k_step;
+    uint8_t merges[TREE_MAX_LEAF];
+    _Alignas(64) float stack[KRN_WALK_DEPTH][KRN_WALK_BLOCK];
+};
 
-/* One node for one block of tiles and tokens; the result is stack[0]. */
-static inline void krn_leaf_node(const struct krn_leaf_kernel *k, struct krn_leaf_job *j,
-                                 const struct krn_leaves *l, struct tree_node node,
-                                 const uint8_t merges[], int32_t n_tiles, int32_t n_tok,
-                                 float stack[][KRN_WALK_BLOCK * KRN_TILE])
+/* One node for one block of tiles and one group; the result is stack[0]. */
+static inline void krn_walk_node(struct krn_walk *w, struct krn_leaf_job *j, struct tree_node node)
 {
-    int32_t depth = 0, n = n_tiles * n_tok * KRN_TILE;
+    const struct krn_leaves *l = w->a->leaves;
+    int32_t depth = 0, n = j->n_tiles * j->width * KRN_TILE;
     for (int32_t i = node.a; i < node.b; i++) {
-        j->k0 = l->cols[i - l->lo];
-        j->k1 = l->cols[i - l->lo + 1];
-        j->acc = stack[depth++];
-        k->run(j, n_tiles, n_tok);
-        for (int32_t m = merges[i - l->lo]; m > 0; m--) {
+        int32_t k0 = l->cols[i - l->lo], k1 = l->cols[i - l->lo + 1];
+        j->acc = w->stack[depth++];
+        for (j->k0 = k0; j->k0 < k1; j->k0 = j->k1) {
+            j->more = j->k0 > k0;
+            j->k1 = MIN(k1, j->k0 + w->k_step);
+            w->k->fn(j);
+        }
+        for (int32_t m = w->merges[i - l->lo]; m > 0; m--) {
             depth--;
-            float *left = stack[depth - 1];
-            const float *right = stack[depth];
+            float *left = w->stack[depth - 1];
+            const float *right = w->stack[depth];
             for (int32_t e = 0; e < n; e++) left[e] = left[e] + right[e];
         }
+    }
+}
+
+/* One block of tiles from `row` and the group of `width` lanes from token t. */
+static inline void krn_walk_group(struct krn_walk *w, struct krn_leaf_job *j, int32_t row,
+                                  int32_t t)
+{
+    const struct krn_matmul *a = w->a;
+    int32_t n_tok = MIN(j->width, a->x->n_tok - t);
+    for (int32_t i = 0; i < a->leaves->n_nodes; i++) {
+        krn_walk_node(w, j, a->leaves->nodes[i]);
+        for (int32_t m = 0; m < j->n_tiles; m++)
+            for (int32_t n = 0; n < n_tok; n++) {
+                int32_t first = row + m * KRN_TILE, rows = MIN(KRN_TILE, a->row1 - first);
+                memcpy(a->y + (t + n) * a->y_stride + i * a->node_stride + first,
+                       w->stack[0] + (m * j->width + n) * KRN_TILE, (size_t)rows * sizeof(float));
+            }
     }
 }
 
 static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_leaf_kernel *k)
 {
     const struct krn_leaves *l = a->leaves;
-    ASSERT(a->x->cols == a->w->cols && l->cols[l->hi - l->lo] == a->w->cols &&
+    const struct krn_act *x = a->x;
+    ASSERT(x->cols == a->w->cols && l->cols[l->hi - l->lo] == a->w->cols &&
            a->row0 % KRN_TILE == 0);
-    _Alignas(64) float stack[KRN_WALK_DEPTH][KRN_WALK_BLOCK * KRN_TILE];
-    uint8_t merges[TREE_MAX_LEAF];
+    struct krn_walk w; /* most of it is the stack: not cleared */
+    w.a = a;
+    w.k = k;
     for (int32_t i = 0; i < l->n_nodes; i++)
         for (int32_t leaf = l->nodes[i].a; leaf < l->nodes[i].b; leaf++)
-            merges[leaf - l->lo] = krn_leaf_merges(l->nodes[i], leaf);
+            w.merges[leaf - l->lo] = krn_leaf_merges(l->nodes[i], leaf);
 
-    int32_t n_tiles, n_tok;
-    for (int32_t row = a->row0; row < a->row1; row += n_tiles * KRN_TILE) {
-        n_tiles = krn_leaf_power(DIV_UP(a->row1 - row, KRN_TILE), k->max_tiles);
-        struct krn_leaf_job j = {
-            .w = a->w, .x = a->x, .tile = a->w->data + row / KRN_TILE * a->w->tile_bytes};
-        for (int32_t t = 0; t < a->x->n_tok; t += n_tok) {
-            n_tok = krn_leaf_power(a->x->n_tok - t, k->max_tok);
-            j.t0 = t;
-            for (int32_t i = 0; i < l->n_nodes; i++) {
-                krn_leaf_node(k, &j, l, l->nodes[i], merges, n_tiles, n_tok, stack);
-                for (int32_t m = 0; m < n_tiles; m++)
-                    for (int32_t n = 0; n < n_tok; n++) {
-                        int32_t first = row + m * KRN_TILE, rows = MIN(KRN_TILE, a->row1 - first);
-                        memcpy(a->y + (t + n) * a->y_stride + i * a->node_stride + first,
-                               stack[0] + (m * n_tok + n) * KRN_TILE, (size_t)rows * sizeof(float));
-                    }
+    /* without xt every token is a group of its own: its row of x is the panel */
+    int32_t group = k->f32 && !x->xt ? 1 : KRN_GROUP;
+    bool single = x->n_tok <= group;
+    w.k_step = single && k->single_tiles == 1 ? x->cols : k->k_step;
+    int32_t most_tiles = single ? k->single_tiles : KRN_WALK_TILES;
+    int64_t token_bytes =
+        k->f32 ? (int64_t)x->cols * 4 : (int64_t)x->cols / KRN_UNIT * KRN_UNIT_BYTES;
+    int32_t near = (int32_t)MAX(KRN_WALK_NEAR / token_bytes / group, 1) * group;
+
+    struct krn_leaf_job j = {.w = a->w};
+    for (int32_t c = 0; c < x->n_tok; c += near)
+        for (int32_t row = a->row0; row < a->row1; row += j.n_tiles * KRN_TILE) {
+            j.n_tiles = MIN(most_tiles, DIV_UP(a->row1 - row, KRN_TILE));
+            j.tile = a->w->data + row / KRN_TILE * a->w->tile_bytes;
+            for (int32_t t = c; t < MIN(x->n_tok, c + near); t += group) {
+                j.width = group == 1 ? 1 : krn_group_width(x->n_tok, t);
+                if (k->f32)
+                    j.panel = (x->xt ? x->xt : x->x) + (int64_t)t * x->cols;
+                else
+                    j.panel = krn_panel_unit(x, t, j.width, 0);
+                krn_walk_group(&w, &j, row, t);
             }
         }
-    }
 }
 
 #endif

@@ -2,6 +2,7 @@
 #include "engine/kernels/pack.h"
 
 #include "engine/file/half.h"
+#include "engine/kernels/panel.h"
 
 /* ---- into tiles ------------------------------------------------------------------------------ */
 
@@ -141,13 +142,22 @@ void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32
     switch (type) {
     case DTYPE_F32:
     case DTYPE_F16:
-    case DTYPE_BF16: pack_elements(out, src, n_rows, cols, dtype_block_bytes(type)); break;
-    case DTYPE_Q8_0: pack_q8_0(out, out + (int64_t)n * 512, src, n_rows, n); break;
-    case DTYPE_Q4_0: pack_q4_0(out, out + (int64_t)n * 256, src, n_rows, n); break;
+    case DTYPE_BF16:
+        pack_elements(out, src, n_rows, cols, dtype_block_bytes(type));
+        break;
+    case DTYPE_Q8_0:
+        pack_q8_0(out, out + (int64_t)n * 512, src, n_rows, n);
+        break;
+    case DTYPE_Q4_0:
+        pack_q4_0(out, out + (int64_t)n * 256, src, n_rows, n);
+        break;
     case DTYPE_Q4_K:
     case DTYPE_Q5_K:
-    case DTYPE_Q6_K: pack_k(type, out, src, n_rows, k0 / KRN_UNIT % KRN_SUPER_UNITS, cols); break;
-    case DTYPE_COUNT: ASSERT(!"a type with a layout");
+    case DTYPE_Q6_K:
+        pack_k(type, out, src, n_rows, k0 / KRN_UNIT % KRN_SUPER_UNITS, cols);
+        break;
+    case DTYPE_COUNT:
+        ASSERT(!"a type with a layout");
     }
 }
 
@@ -229,4 +239,23 @@ void krn_unpack_row(const struct krn_mat *m, int32_t row, float *dst)
         krn_pack_unit_row(m->type, &p, u, r, &unit);
         krn_pack_unit_values(m->type, &unit, dst + u * KRN_UNIT);
     }
+}
+
+/* ---- activations ----------------------------------------------------------------------------- */
+
+/* Lanes of all groups together. */
+static int64_t lanes(int32_t n_tok)
+{
+    int32_t whole = n_tok / KRN_GROUP * KRN_GROUP;
+    return whole + (n_tok > whole ? krn_group_width(n_tok, whole) : 0);
+}
+
+int64_t krn_act_q_bytes(int32_t n_tok, int32_t cols)
+{
+    return lanes(n_tok) * (cols / KRN_UNIT) * KRN_UNIT_BYTES;
+}
+
+int64_t krn_act_xt_floats(int32_t n_tok, int32_t cols)
+{
+    return lanes(n_tok) * cols;
 }

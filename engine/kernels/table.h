@@ -44,16 +44,18 @@ void krn_unpack_row(const struct krn_mat *m, int32_t row, float *dst);
 
 /* ---- activations ----------------------------------------------------------------------------------------- */
 
-/* n_tok rows of K values. For a quantised matrix in the default mode q,d,s are used, else x.
+/* n_tok rows of K values. For a quantised matrix in the default mode q is used, else x (or xt).
  * Quantisation per unit of 32: amax = max|x|; d = amax / 127; inv = amax > 0 ? min(127 / amax, FLT_MAX) : 0;
- * q = round-half-even(x * inv) in [-127,127]; s = sum of q (exact, int32). */
+ * q = round-half-even(x * inv) in [-127,127]; s = sum of q (exact, int32).
+ * q and xt hold the tokens in groups, interleaved for the kernels (engine/kernels/panel.h). */
 struct krn_act {
     int32_t n_tok, cols;
     const float *x;   /* [n_tok][cols] */
-    int8_t *q;        /* [n_tok][cols], or NULL: oracle mode or an unquantised matrix */
-    float *d;         /* [n_tok][cols/32] */
-    int32_t *s;       /* [n_tok][cols/32] */
+    uint8_t *q;       /* krn_act_q_bytes, 64-byte aligned; NULL: oracle mode or an unquantised matrix */
+    float *xt;        /* x as krn_act_xt_floats, 64-byte aligned; NULL: kernels of f32 read x, slower when n_tok > 1 */
 };
+int64_t krn_act_q_bytes(int32_t n_tok, int32_t cols);
+int64_t krn_act_xt_floats(int32_t n_tok, int32_t cols);
 
 /* How this rank's slice of K falls into leaves, and which subtrees of the reduction tree it can finish alone.
  * An unsplit K is one leaf: n_leaf 1, lo 0, hi 1, one node. */
@@ -136,8 +138,10 @@ struct krn_table {
     const char *name;   /* "ref", "avx2", "avx512" */
 
     void (*matmul)(const struct krn_matmul *a);
-    /* Quantise rows [t0,t1) of x into a->q, d, s. */
-    void (*quantize)(const struct krn_act *a, int32_t t0, int32_t t1);
+    /* Quantise units [u0,u1) of rows [t0,t1) of x into a->q. */
+    void (*quantize)(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
+    /* Copy columns [k0,k1) of rows [t0,t1) of x into a->xt. */
+    void (*interleave)(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
     void (*kv_append)(const struct krn_kv_append *a);
     void (*attention)(const struct krn_attention *a);
 

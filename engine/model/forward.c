@@ -31,22 +31,42 @@ static void barrier(const struct eng_model *m, int32_t i)
 
 static bool quantised(const struct krn_mat *w) { return dtype_block(w->type) > 1; }
 
+/* The form in which a product of these weights reads its input. */
+enum { READS_CODES = 1, READS_FLOATS = 2 };
+static int reads(const struct eng_model *m, const struct krn_mat *w)
+{
+    return quantised(w) && !m->oracle ? READS_CODES : READS_FLOATS;
+}
+
+/* One token's floats are read from x itself. */
 static struct krn_act act_of(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols,
-                             bool quant)
+                             int forms)
 {
     struct krn_act a = {.n_tok = n_tok, .cols = cols, .x = x};
-    if (!m->oracle && quant) a.q = m->act_q, a.d = m->act_d, a.s = m->act_s;
+    if (forms & READS_CODES) a.q = m->act_q;
+    if (forms & READS_FLOATS && n_tok > 1) a.xt = m->act_xt;
     return a;
 }
 
-/* Rows [t0,t1) of x, if the matmul that reads them wants codes. Units are quantised one by one, so
- * x may be seen as any number of rows as long as these are whole units. */
-static void quantize_if(const struct eng_model *m, const float *x, int64_t n_rows, int32_t cols,
-                        bool quant, int64_t t0, int64_t t1)
+/* Columns [k0,k1) of rows [t0,t1) of x, in the forms that the products read. */
+static void prepare(const struct eng_model *m, const struct krn_act *a, int64_t t0, int64_t t1,
+                    int64_t k0, int64_t k1)
 {
-    if (!quant || m->oracle || t0 >= t1) return;
-    struct krn_act a = act_of(m, x, (int32_t)n_rows, cols, true);
-    m->krn->quantize(&a, (int32_t)t0, (int32_t)t1);
+    if (t0 >= t1 || k0 >= k1) return;
+    if (a->q)
+        m->krn->quantize(a, (int32_t)t0, (int32_t)t1, (int32_t)(k0 / KRN_UNIT),
+                         (int32_t)(k1 / KRN_UNIT));
+    if (a->xt) m->krn->interleave(a, (int32_t)t0, (int32_t)t1, (int32_t)k0, (int32_t)k1);
+}
+
+/* The same of elements [e0,e1), row after row. */
+static void prepare_flat(const struct eng_model *m, const struct krn_act *a, int64_t e0, int64_t e1)
+{
+    for (int64_t end; e0 < e1; e0 = end) {
+        int64_t t = e0 / a->cols, row = t * a->cols;
+        end = MIN(e1, row + a->cols);
+        prepare(m, a, t, t + 1, e0 - row, end - row);
+    }
 }
 
 static void matmul(const struct eng_model *m, const struct krn_mat *w, const float *x,
@@ -56,7 +76,7 @@ static void matmul(const struct eng_model *m, const struct krn_mat *w, const flo
     int64_t r0, r1;
     eng_team_range(w->rows, KRN_TILE, i, n, &r0, &r1);
     if (r0 >= r1) return;
-    struct krn_act a = act_of(m, x, n_tok, w->cols, quantised(w));
+    struct krn_act a = act_of(m, x, n_tok, w->cols, reads(m, w));
     m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y,
                                         .y_stride = y_stride, .node_stride = node_stride,
                                         .row0 = (int32_t)r0, .row1 = (int32_t)r1});
@@ -126,19 +146,21 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
     int32_t T = b->n_tok, hd = m->spec.head_dim;
     int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
     int64_t i0, i1;
-    bool quant = quantised(&m->weights->layers[layer].o);
+    int32_t group = nq / nkv * hd; /* columns of one item's output */
     eng_team_range((int64_t)T * nkv, 1, i, n, &i0, &i1);
     m->krn->attention(&(struct krn_attention){
         .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = b->pos, .table = b->table,
         .n_tok = T, .n_head = nq, .scale = 1.0f / __builtin_sqrtf((float)hd),
         .scratch = m->scratch + i * m->scratch_each, .i0 = (int32_t)i0, .i1 = (int32_t)i1});
-    if (nq / nkv * hd % KRN_UNIT == 0) {
-        quantize_if(m, m->att, (int64_t)T * nkv, nq / nkv * hd, quant, i0, i1);
-    } else if (quant) { /* a unit may span two items */
+    struct krn_act a =
+        act_of(m, m->att, T, nq * hd, reads(m, &m->weights->layers[layer].o));
+    if (group % KRN_UNIT == 0 || !a.q) {
+        prepare_flat(m, &a, i0 * group, i1 * group);
+    } else { /* a unit may span two items */
         int64_t t0, t1;
         eng_team_barrier(m->team, i);
         eng_team_range(T, 1, i, n, &t0, &t1);
-        quantize_if(m, m->att, T, nq * hd, quant, t0, t1);
+        prepare(m, &a, t0, t1, 0, nq * hd);
     }
 }
 
@@ -154,7 +176,8 @@ static void attention(const struct pass *p, int32_t k, int32_t i, int32_t n)
 
     add_pending(m, pending_after(m, k - 1), t0, t1);
     m->krn->rmsnorm(m->h, m->x, l->attn_norm, d, s->norm_eps, (int32_t)t0, (int32_t)t1);
-    quantize_if(m, m->h, T, d, quantised(&l->q) || quantised(&l->k) || quantised(&l->v), t0, t1);
+    struct krn_act in = act_of(m, m->h, T, d, reads(m, &l->q) | reads(m, &l->k) | reads(m, &l->v));
+    prepare(m, &in, t0, t1, 0, d);
     lap(m, i, ENG_OP_NORM);
     barrier(m, i);
 
@@ -178,16 +201,17 @@ static void attention(const struct pass *p, int32_t k, int32_t i, int32_t n)
 
 /* ---- feed-forward ---- */
 
-/* This thread's share of gate = silu(gate) * up, and the codes of it. */
-static void gate_up(const struct eng_model *m, int32_t T, int32_t f, bool quant, int32_t i,
+/* This thread's share of gate = silu(gate) * up, and of what the next product reads of it. */
+static void gate_up(const struct eng_model *m, int32_t T, const struct krn_mat *down, int32_t i,
                     int32_t n)
 {
-    int64_t e0, e1, units = (int64_t)T * f / KRN_UNIT;
-    eng_team_range((int64_t)T * f, KRN_UNIT, i, n, &e0, &e1);
+    int64_t e0, e1;
+    struct krn_act a = act_of(m, m->gate, T, down->cols, reads(m, down));
+    eng_team_range((int64_t)T * down->cols, KRN_UNIT, i, n, &e0, &e1);
     for (int64_t e = e0; e < e1; e += GATE_CHUNK) {
         int64_t end = MIN(e + GATE_CHUNK, e1);
         m->krn->silu_mul(m->gate + e, m->gate + e, m->up + e, end - e);
-        quantize_if(m, m->gate, units, KRN_UNIT, quant, e / KRN_UNIT, end / KRN_UNIT);
+        prepare_flat(m, &a, e, end);
     }
 }
 
@@ -201,7 +225,8 @@ static void mlp(const struct pass *p, int32_t k, int32_t i, int32_t n)
 
     add_pending(m, pending_after(m, k - 1), t0, t1);
     m->krn->rmsnorm(m->h, m->x, l->ffn_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
-    quantize_if(m, m->h, T, d, quantised(&l->gate) || quantised(&l->up), t0, t1);
+    struct krn_act in = act_of(m, m->h, T, d, reads(m, &l->gate) | reads(m, &l->up));
+    prepare(m, &in, t0, t1, 0, d);
     lap(m, i, ENG_OP_NORM);
     barrier(m, i);
 
@@ -210,7 +235,7 @@ static void mlp(const struct pass *p, int32_t k, int32_t i, int32_t n)
     lap(m, i, ENG_OP_MATMUL);
     barrier(m, i);
 
-    gate_up(m, T, l->gate.rows, quantised(&l->down), i, n);
+    gate_up(m, T, &l->down, i, n);
     lap(m, i, ENG_OP_GATE);
     barrier(m, i);
 
@@ -308,7 +333,8 @@ static void head(void *arg, int32_t i, int32_t n)
     for (int64_t t = t0; t < t1; t++)
         memcpy(m->h + t * d, m->x + (int64_t)a->rows[t] * d, (size_t)d * sizeof(float));
     m->krn->rmsnorm(m->h, m->h, m->weights->out_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
-    quantize_if(m, m->h, a->n, d, quantised(&m->weights->head), t0, t1);
+    struct krn_act in = act_of(m, m->h, a->n, d, reads(m, &m->weights->head));
+    prepare(m, &in, t0, t1, 0, d);
     eng_team_barrier(m->team, i);
     matmul_whole(m, &m->weights->head, m->h, a->n, a->out, i, n);
 }
@@ -354,9 +380,9 @@ enum err eng_forward_open(struct eng_model *m, int32_t context)
     TRY(take(&m->up, T * f));
     TRY(take(&m->parts, T * d * nodes));
     TRY(take(&m->red, T * d));
-    TRY(take(&m->act_d, T * DIV_UP(wide, KRN_UNIT)));
-    TRY(take((float **)&m->act_s, T * DIV_UP(wide, KRN_UNIT)));
-    TRY(take((float **)&m->act_q, DIV_UP(T * wide, 4)));
+    wide = ROUND_UP(wide, KRN_UNIT);
+    TRY(take((float **)&m->act_q, DIV_UP(krn_act_q_bytes((int32_t)T, (int32_t)wide), 4)));
+    TRY(take(&m->act_xt, krn_act_xt_floats((int32_t)T, (int32_t)wide)));
     m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, s->head_dim), 16);
     TRY(take(&m->scratch, m->scratch_each * eng_team_size(m->team)));
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
@@ -366,9 +392,9 @@ out:
 
 void eng_forward_close(struct eng_model *m)
 {
-    float *all[] = {m->rope, m->x, m->h, m->q, m->att, m->k, m->v, m->gate, m->up, m->parts, m->red, m->act_d, m->scratch};
+    float *all[] = {m->rope, m->x, m->h, m->q, m->att, m->k, m->v, m->gate, m->up, m->parts, m->red, m->act_xt,
+                    m->scratch};
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
-    free(m->act_s);
     free(m->act_q);
     free((void *)m->cs);
 }

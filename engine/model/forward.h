@@ -41,7 +41,7 @@ struct eng_model {
     float *gate, *up;             /* this rank's FFN slice */
     float *parts;                 /* [n_nodes][n_tok][d_model] subtrees before the all-reduce */
     float *red;                   /* after it; with one rank these two alternate */
-    int8_t *act_q; float *act_d; int32_t *act_s;
+    uint8_t *act_q; float *act_xt; /* panels of a matmul's input (engine/kernels/panel.h) */
     const float **cs;             /* rope row of each token */
     float *scratch; int64_t scratch_each; /* attention, per thread */
     struct eng_times *times;      /* NULL: not measured */

@@ -1,10 +1,10 @@
-/* bench.c: one thread, the median of several runs. GB/s counts weights (or KV, or elements) read
+/* bench.c: one thread, the median of several runs in its own processor time, so that a busy machine
+ * costs cache and bandwidth only. GB/s counts weights (or KV, or elements) read
  * once; GFLOP/s counts two operations per weight and token, whatever the arithmetic (int8 or
  * f32). */
 #include "bench.h"
 
 #include "base/base.h"
-#include "base/clock.h"
 #include "cases.h"
 #include "engine/kernels/pack.h"
 
@@ -12,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { MAX_TABLES = 8, RUNS = 5, SAMPLE_US = 3000 };
+enum { MAX_TABLES = 8, RUNS = 5 };
+#define SAMPLE_S 3e-3
 
 static int compare(const void *a, const void *b)
 {
@@ -21,16 +23,24 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Seconds of one call of fn(arg): the median of RUNS samples of at least SAMPLE_US, after one call
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Seconds of one call of fn(arg): the median of RUNS samples of at least SAMPLE_S, after one call
  * to warm up. */
 static double seconds(void (*fn)(void *), void *arg)
 {
     double t[RUNS];
     fn(arg);
     for (int i = 0; i < RUNS; i++) {
-        int64_t start = clock_us(), now = start, calls = 0;
-        for (; now - start < SAMPLE_US; now = clock_us(), calls++) fn(arg);
-        t[i] = (double)(now - start) * 1e-6 / (double)calls;
+        double start = cpu_seconds(), now = start;
+        int64_t calls = 0;
+        for (; now - start < SAMPLE_S; now = cpu_seconds(), calls++) fn(arg);
+        t[i] = (now - start) / (double)calls;
     }
     qsort(t, RUNS, sizeof *t, compare);
     return t[RUNS / 2];
@@ -77,12 +87,13 @@ static struct krn_mat big_matrix(struct rnd *r, enum dtype type, int32_t cols, i
 static void bench_matmul(const struct krn_table *t, enum dtype type, bool quantise, int32_t n_tok,
                          int32_t n_leaf)
 {
-    enum { COLS = 4096 };
+    enum { COLS = 2048 };
     struct rnd r = {.key = 1};
     bool ref = t == &krn_ref;
     int32_t bound[TREE_MAX_LEAF + 1];
     struct krn_leaves l;
-    struct krn_mat w = big_matrix(&r, type, COLS, ref ? 1 << 20 : n_tok == 1 ? 96 << 20 : 8 << 20);
+    int64_t size = ref ? 1 << 20 : n_tok <= 32 ? 192 << 20 : 8 << 20;
+    struct krn_mat w = big_matrix(&r, type, COLS, size);
     struct krn_act x = case_act(&r, n_tok, COLS, quantise, CASE_NORMAL);
     for (int32_t i = 0; i <= n_leaf; i++) bound[i] = COLS / KRN_UNIT * i / n_leaf * KRN_UNIT;
     case_leaves(bound, n_leaf, 0, n_leaf, &l);
@@ -99,12 +110,14 @@ static void bench_matmul(const struct krn_table *t, enum dtype type, bool quanti
     case_act_free(&x);
 }
 
-static void bench_matmuls(const struct krn_table *t)
+/* only: NULL or the name of one type */
+static void bench_matmuls(const struct krn_table *t, const char *only)
 {
-    static const int32_t n_toks[] = {1, 4, 16, 128};
+    static const int32_t n_toks[] = {1, 2, 4, 8, 16, 32, 512};
     for (int32_t type = 0; type < DTYPE_COUNT; type++)
         for (size_t n = 0; n < COUNT_OF(n_toks); n++) {
             if (t == &krn_ref && n > 0) continue;
+            if (only && strcmp(only, dtype_name((enum dtype)type))) continue;
             bool quant = krn_pack_is_quant((enum dtype)type);
             bench_matmul(t, (enum dtype)type, quant, n_toks[n], 1);
             if (quant && n % 2 == 0) bench_matmul(t, (enum dtype)type, false, n_toks[n], 1);
@@ -177,7 +190,7 @@ static void run_silu(void *p)
 static void run_quantize(void *p)
 {
     struct rows_run *r = p;
-    r->t->quantize(&r->act, 0, N_ROWS);
+    r->t->quantize(&r->act, 0, N_ROWS, 0, ROW / KRN_UNIT);
 }
 static void run_sum_exp(void *p)
 {
@@ -207,7 +220,7 @@ static void bench_rows(const struct krn_table *t)
     case_act_free(&run.act);
 }
 
-int kernels_bench(const char *only)
+int kernels_bench(const char *only, const char *type)
 {
     const struct krn_table *tables[MAX_TABLES];
     int32_t n = krn_table_all(tables, MAX_TABLES);
@@ -218,7 +231,7 @@ int kernels_bench(const char *only)
             bench_attention(tables[i], 4, 64, 2048);
             bench_attention(tables[i], 4, 128, 4096);
         }
-        if (!only || !strcmp(only, "matmul")) bench_matmuls(tables[i]);
+        if (!only || !strcmp(only, "matmul")) bench_matmuls(tables[i], type);
     }
     return 0;
 }

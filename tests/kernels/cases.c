@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "engine/file/half.h"
 #include "engine/kernels/pack.h"
+#include "engine/kernels/panel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,20 @@ float *case_floats(struct rnd *r, int64_t n, int32_t kind)
         x[i] = rnd_normal(r);
         if (kind == CASE_NORMAL) continue;
         switch (rnd_below(r, 6)) {
-        case 0: x[i] = 0.0f; break;
-        case 1: x[i] = -0.0f; break;
-        case 2: x[i] *= kind == CASE_TINY ? 0x1p-140f : 0x1p+60f; break;
-        case 3: x[i] *= kind == CASE_TINY ? 0x1p-126f : 0x1p-60f; break;
-        default: break;
+        case 0:
+            x[i] = 0.0f;
+            break;
+        case 1:
+            x[i] = -0.0f;
+            break;
+        case 2:
+            x[i] *= kind == CASE_TINY ? 0x1p-140f : 0x1p+60f;
+            break;
+        case 3:
+            x[i] *= kind == CASE_TINY ? 0x1p-126f : 0x1p-60f;
+            break;
+        default:
+            break;
         }
     }
     return x;
@@ -46,18 +56,29 @@ static void make_block(struct rnd *r, enum dtype type, uint8_t *p)
     float x = rnd_normal(r);
     uint16_t bf = half_f32_to_bf16(x);
     switch (type) {
-    case DTYPE_F32: memcpy(p, &x, 4); break;
-    case DTYPE_BF16: memcpy(p, &bf, 2); break;
-    case DTYPE_F16: put_f16(r, p, rnd_below(r, 8) ? 1.0f : 0x1p-20f); break;
+    case DTYPE_F32:
+        memcpy(p, &x, 4);
+        break;
+    case DTYPE_BF16:
+        memcpy(p, &bf, 2);
+        break;
+    case DTYPE_F16:
+        put_f16(r, p, rnd_below(r, 8) ? 1.0f : 0x1p-20f);
+        break;
     case DTYPE_Q8_0:
-    case DTYPE_Q4_0: put_f16(r, p, 0.01f); break;
+    case DTYPE_Q4_0:
+        put_f16(r, p, 0.01f);
+        break;
     case DTYPE_Q4_K:
     case DTYPE_Q5_K:
         put_f16(r, p, 0.001f);
         put_f16(r, p + 2, 0.001f);
         break;
-    case DTYPE_Q6_K: put_f16(r, p + 208, 0.0001f); break;
-    case DTYPE_COUNT: break;
+    case DTYPE_Q6_K:
+        put_f16(r, p + 208, 0.0001f);
+        break;
+    case DTYPE_COUNT:
+        break;
     }
 }
 
@@ -71,7 +92,10 @@ struct case_file case_file_make(struct rnd *r, enum dtype type, int32_t rows, in
     return f;
 }
 
-void case_file_free(struct case_file *f) { free(f->bytes); }
+void case_file_free(struct case_file *f)
+{
+    free(f->bytes);
+}
 
 struct krn_mat case_pack(const struct case_file *f, int32_t k0, int32_t cols)
 {
@@ -114,40 +138,61 @@ void case_leaves(const int32_t bound[], int32_t n, int32_t lo, int32_t hi, struc
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
+/* Room for the panels of rows x. */
+static struct krn_act act_of(float *x, int32_t n_tok, int32_t cols, bool quantise)
+{
+    struct krn_act a = {.n_tok = n_tok, .cols = cols, .x = x};
+    a.xt = case_alloc((size_t)krn_act_xt_floats(n_tok, cols) * sizeof *a.xt);
+    if (quantise) a.q = case_alloc((size_t)krn_act_q_bytes(n_tok, cols));
+    return a;
+}
+
+static void fill(struct krn_act *a)
+{
+    krn_ref.interleave(a, 0, a->n_tok, 0, a->cols);
+    if (a->q) krn_ref.quantize(a, 0, a->n_tok, 0, a->cols / KRN_UNIT);
+}
+
 struct krn_act case_act(struct rnd *r, int32_t n_tok, int32_t cols, bool quantise, int32_t kind)
 {
-    struct krn_act x = {.n_tok = n_tok, .cols = cols};
-    size_t n = (size_t)n_tok * (size_t)cols;
-    x.x = case_floats(r, (int64_t)n, kind);
-    if (!quantise) return x;
-    x.q = case_alloc(n);
-    x.d = case_alloc(n / KRN_UNIT * sizeof(float));
-    x.s = case_alloc(n / KRN_UNIT * sizeof(int32_t));
-    krn_ref.quantize(&x, 0, n_tok);
-    return x;
+    struct krn_act a = act_of(case_floats(r, (int64_t)n_tok * cols, kind), n_tok, cols, quantise);
+    fill(&a);
+    return a;
+}
+
+static float *rows_of(const struct krn_act *x, int32_t k0, int32_t cols)
+{
+    float *values = case_alloc((size_t)x->n_tok * (size_t)cols * sizeof *values);
+    for (int32_t t = 0; t < x->n_tok; t++)
+        memcpy(values + (int64_t)t * cols, x->x + (int64_t)t * x->cols + k0,
+               (size_t)cols * sizeof *values);
+    return values;
 }
 
 struct krn_act case_act_slice(const struct krn_act *x, int32_t k0, int32_t cols)
 {
-    struct krn_act y = {.n_tok = x->n_tok, .cols = cols};
-    size_t n = (size_t)x->n_tok * (size_t)cols;
-    float *values = case_alloc(n * sizeof *values);
-    for (int32_t t = 0; t < x->n_tok; t++)
-        memcpy(values + (int64_t)t * cols, x->x + (int64_t)t * x->cols + k0,
-               (size_t)cols * sizeof *values);
-    y.x = values;
-    if (!x->q) return y;
-    y.q = case_alloc(n);
-    y.d = case_alloc(n / KRN_UNIT * sizeof(float));
-    y.s = case_alloc(n / KRN_UNIT * sizeof(int32_t));
-    krn_ref.quantize(&y, 0, y.n_tok);
+    struct krn_act y = act_of(rows_of(x, k0, cols), x->n_tok, cols, x->q != NULL);
+    fill(&y);
     return y;
+}
+
+struct krn_act case_act_copy(const struct krn_act *x)
+{
+    return act_of(rows_of(x, 0, x->cols), x->n_tok, x->cols, x->q != NULL);
 }
 
 void case_act_free(struct krn_act *x)
 {
     free((void *)x->x);
     free(x->q);
-    free(x->d);
-    free(x->s);
+    free(x->xt);
+}
+
+struct case_unit case_unit_at(const struct krn_act *x, int32_t t, int32_t unit)
+{
+    struct krn_panel_lane l = krn_panel_lane(x, t, unit);
+    struct case_unit u = {.d = krn_lane_f32(&l, KRN_UNIT_D),
+                          .s = (int32_t)krn_lane_f32(&l, KRN_UNIT_S)};
+    memcpy(u.q, krn_lane_q(&l), KRN_UNIT);
+    return u;
 }

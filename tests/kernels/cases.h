@@ -62,10 +62,21 @@ void case_bounds(struct rnd *r, int32_t n, int32_t cols, int32_t grain, int32_t 
 /* The leaves [lo,hi) of n as a rank holding them sees them. */
 void case_leaves(const int32_t bound[], int32_t n, int32_t lo, int32_t hi, struct krn_leaves *out);
 
-/* Activations of n_tok x cols, quantised when asked. Own: caller, case_act_free. */
+/* Activations of n_tok x cols, interleaved, and quantised when asked. Own: caller, case_act_free.
+ */
 struct krn_act case_act(struct rnd *r, int32_t n_tok, int32_t cols, bool quantise, int32_t kind);
 /* Columns [k0, k0+cols) of x as an activation of its own. */
 struct krn_act case_act_slice(const struct krn_act *x, int32_t k0, int32_t cols);
+/* The same rows again, q and xt still to be filled. */
+struct krn_act case_act_copy(const struct krn_act *x);
 void case_act_free(struct krn_act *x);
+
+/* One token's unit as quantised. */
+struct case_unit {
+    int8_t q[KRN_UNIT];
+    float d;
+    int32_t s;
+};
+struct case_unit case_unit_at(const struct krn_act *x, int32_t t, int32_t unit);
 
 #endif

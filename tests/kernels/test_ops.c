@@ -2,6 +2,7 @@
  * and special values; and the choice of a table. */
 #include "base/base.h"
 #include "cases.h"
+#include "engine/kernels/panel.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -44,39 +45,54 @@ static struct pair values(struct rnd *r, int64_t n, int32_t kind)
     return p;
 }
 
+/* Every unit within half a step of its values, and the sums those of the codes. */
+static void check_units(const struct krn_act *x)
+{
+    for (int32_t t = 0; t < x->n_tok; t++)
+        for (int32_t u = 0; u < x->cols / KRN_UNIT; u++) {
+            struct case_unit unit = case_unit_at(x, t, u);
+            const float *v = x->x + (int64_t)t * x->cols + u * KRN_UNIT;
+            int32_t s = 0;
+            for (int32_t i = 0; i < KRN_UNIT; i++) {
+                assert_true(unit.q[i] >= -127);
+                float error = fabsf((float)unit.q[i] * unit.d - v[i]);
+                assert_true(error <= unit.d * 0.5001f || unit.d < 0x1p-120f);
+                s += unit.q[i];
+            }
+            assert_int_equal(s, unit.s);
+        }
+}
+
+/* In four pieces, as threads would share it. */
+static void quantize_in_pieces(const struct krn_table *k, const struct krn_act *y, int32_t t0,
+                               int32_t u0)
+{
+    int32_t units = y->cols / KRN_UNIT;
+    k->quantize(y, t0, y->n_tok, u0, units);
+    k->quantize(y, 0, t0, u0, units);
+    k->quantize(y, t0, y->n_tok, 0, u0);
+    k->quantize(y, 0, t0, 0, u0);
+}
+
 static void quantize_agrees(void **state)
 {
     (void)state;
     struct rnd r = {.key = 31};
     for (int32_t n = 0; n < 300; n++) {
-        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 9), n_tok = rnd_between(&r, 1, 5),
-                t0 = rnd_below(&r, n_tok);
+        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 9), n_tok = rnd_between(&r, 1, n % 9 ? 5 : 40);
         struct krn_act x = case_act(&r, n_tok, cols, true, n % CASE_KINDS);
         if (n % 5 == 0) memset((float *)x.x, 0, KRN_UNIT * sizeof(float));
         if (n % 5 == 1)
             ((float *)x.x)[0] = 0x1p-149f; /* alone among zeros its inverse would overflow */
         if (n % 5 == 1) memset((float *)x.x + 1, 0, (KRN_UNIT - 1) * sizeof(float));
-        krn_ref.quantize(&x, 0, n_tok);
-        for (int32_t u = 0; u < cols / KRN_UNIT * n_tok; u++) {
-            int32_t s = 0;
-            for (int32_t i = 0; i < KRN_UNIT; i++) {
-                int32_t q = x.q[u * KRN_UNIT + i];
-                assert_true(q >= -127 && q <= 127);
-                float error = fabsf((float)q * x.d[u] - x.x[u * KRN_UNIT + i]);
-                assert_true(error <= x.d[u] * 0.5001f || x.d[u] < 0x1p-120f);
-                s += q;
-            }
-            assert_int_equal(s, x.s[u]);
-        }
-        for (int32_t i = 1; i < n_tables; i++) {
-            struct krn_act y = case_act_slice(&x, 0, cols);
-            memset(y.q, 0x55, (size_t)(cols * n_tok));
-            tables[i]->quantize(&y, t0, n_tok);
-            if (t0) assert_int_equal(y.q[0], 0x55);
-            tables[i]->quantize(&y, 0, t0);
-            assert_memory_equal(x.q, y.q, (size_t)(cols * n_tok));
-            assert_bits(x.d, y.d, cols / KRN_UNIT * n_tok, tables[i], "quantize d", cols);
-            assert_bits(x.s, y.s, cols / KRN_UNIT * n_tok, tables[i], "quantize s", cols);
+        krn_ref.quantize(&x, 0, n_tok, 0, cols / KRN_UNIT);
+        check_units(&x);
+        for (int32_t i = 0; i < n_tables; i++) {
+            struct krn_act y = case_act_copy(&x);
+            size_t bytes = (size_t)krn_act_q_bytes(n_tok, cols);
+            memset(y.q, 0x55, bytes);
+            quantize_in_pieces(tables[i], &y, rnd_below(&r, n_tok), rnd_below(&r, cols / KRN_UNIT));
+            assert_memory_equal(x.q, y.q, bytes);
             case_act_free(&y);
         }
         case_act_free(&x);
@@ -90,13 +106,39 @@ static void halves_round_to_even(void **state)
                          -1.5f,  -2.5f, 126.5f, -126.5f, 0.49999997f};
     static const int8_t want[10] = {127, 0, 2, 2, 0, -2, -2, 126, -126, 0};
     for (int32_t i = 0; i < n_tables; i++) {
-        int8_t q[KRN_UNIT];
-        float d;
-        int32_t s;
-        struct krn_act a = {.n_tok = 1, .cols = KRN_UNIT, .x = x, .q = q, .d = &d, .s = &s};
-        tables[i]->quantize(&a, 0, 1);
-        assert_memory_equal(q, want, sizeof want);
-        assert_true(d == 1.0f && s == 127);
+        struct krn_act a = {.n_tok = 1, .cols = KRN_UNIT, .x = x};
+        a.q = case_alloc((size_t)krn_act_q_bytes(1, KRN_UNIT));
+        tables[i]->quantize(&a, 0, 1, 0, 1);
+        struct case_unit u = case_unit_at(&a, 0, 0);
+        assert_memory_equal(u.q, want, sizeof want);
+        assert_true(u.d == 1.0f && u.s == 127);
+        free(a.q);
+    }
+}
+
+static void interleaved_rows_are_the_rows(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 36};
+    for (int32_t n = 0; n < 60; n++) {
+        int32_t cols = rnd_between(&r, 1, 70), n_tok = rnd_between(&r, 1, 40),
+                k = rnd_below(&r, cols);
+        struct krn_act x = case_act(&r, n_tok, cols, false, CASE_NORMAL);
+        for (int32_t t = 0; t < n_tok; t++) {
+            int32_t t0 = t / KRN_GROUP * KRN_GROUP, width = krn_group_width(n_tok, t0);
+            assert_true(x.xt[t0 * cols + k * width + t - t0] == x.x[t * cols + k]);
+        }
+        for (int32_t i = 0; i < n_tables; i++) {
+            struct krn_act y = case_act_copy(&x);
+            int32_t t0 = rnd_below(&r, n_tok);
+            tables[i]->interleave(&y, 0, t0, 0, cols);
+            tables[i]->interleave(&y, t0, n_tok, k, cols);
+            tables[i]->interleave(&y, t0, n_tok, 0, k);
+            assert_bits(x.xt, y.xt, (int32_t)krn_act_xt_floats(n_tok, cols), tables[i],
+                        "interleave", cols);
+            case_act_free(&y);
+        }
+        case_act_free(&x);
     }
 }
 
@@ -281,6 +323,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantize_agrees),
+        cmocka_unit_test(interleaved_rows_are_the_rows),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(rmsnorm_agrees),
         cmocka_unit_test(rope_agrees),

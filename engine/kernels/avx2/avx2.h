@@ -9,20 +9,22 @@
 extern const struct krn_table krn_avx2;
 
 void krn_avx2_matmul(const struct krn_matmul *a);
-void krn_avx2_quantize(const struct krn_act *a, int32_t t0, int32_t t1);
+void krn_avx2_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
+void krn_avx2_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_avx2_kv_append(const struct krn_kv_append *a);
 void krn_avx2_attention(const struct krn_attention *a);
 void krn_avx2_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
                       int32_t t1);
 void krn_avx2_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,
-                     const float *const *cs, int32_t t0, int32_t t1);
+                   const float *const *cs, int32_t t0, int32_t t1);
 void krn_avx2_add(float *x, const float *y, int64_t n);
 void krn_avx2_silu_mul(float *y, const float *g, const float *u, int64_t n);
 int32_t krn_avx2_argmax(const float *x, int32_t n);
 float krn_avx2_sum_exp(const float *x, int32_t n, float m);
 
-/* How matmul runs one leaf: chains over elements (F32, F16, BF16), over units in int8, over
- * dequantised units. */
-extern const struct krn_leaf_kernel krn_avx2_leaf_float, krn_avx2_leaf_int8, krn_avx2_leaf_oracle;
+/* How matmul continues the chains of one leaf: over elements (F32, F16, BF16), over units in int8,
+ * over dequantised units. By type. */
+extern const struct krn_leaf_kernel krn_avx2_float[DTYPE_COUNT], krn_avx2_int8[DTYPE_COUNT],
+    krn_avx2_oracle;
 
 #endif

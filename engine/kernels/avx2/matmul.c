@@ -5,7 +5,12 @@
 void krn_avx2_matmul(const struct krn_matmul *a)
 {
     if (!krn_pack_is_quant(a->w->type))
-        krn_leaf_walk(a, &krn_avx2_leaf_float);
+        krn_leaf_walk(a, &krn_avx2_float[a->w->type]);
     else
-        krn_leaf_walk(a, a->x->q ? &krn_avx2_leaf_int8 : &krn_avx2_leaf_oracle);
+        krn_leaf_walk(a, a->x->q ? &krn_avx2_int8[a->w->type] : &krn_avx2_oracle);
+}
+
+void krn_avx2_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1)
+{
+    krn_interleave_walk(a, t0, t1, k0, k1);
 }

@@ -5,6 +5,7 @@ const struct krn_table krn_avx2 = {
     .name = "avx2",
     .matmul = krn_avx2_matmul,
     .quantize = krn_avx2_quantize,
+    .interleave = krn_avx2_interleave,
     .kv_append = krn_avx2_kv_append,
     .attention = krn_avx2_attention,
     .rmsnorm = krn_avx2_rmsnorm,

@@ -9,7 +9,8 @@
 extern const struct krn_table krn_avx512;
 
 void krn_avx512_matmul(const struct krn_matmul *a);
-void krn_avx512_quantize(const struct krn_act *a, int32_t t0, int32_t t1);
+void krn_avx512_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
+void krn_avx512_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_avx512_kv_append(const struct krn_kv_append *a);
 void krn_avx512_attention(const struct krn_attention *a);
 void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
@@ -21,9 +22,9 @@ void krn_avx512_silu_mul(float *y, const float *g, const float *u, int64_t n);
 int32_t krn_avx512_argmax(const float *x, int32_t n);
 float krn_avx512_sum_exp(const float *x, int32_t n, float m);
 
-/* How matmul runs one leaf: chains over elements (F32, F16, BF16), over units in int8, over
- * dequantised units. */
-extern const struct krn_leaf_kernel krn_avx512_leaf_float, krn_avx512_leaf_int8,
-    krn_avx512_leaf_oracle;
+/* How matmul continues the chains of one leaf: over elements (F32, F16, BF16), over units in int8,
+ * over dequantised units. By type. */
+extern const struct krn_leaf_kernel krn_avx512_float[DTYPE_COUNT], krn_avx512_int8[DTYPE_COUNT],
+    krn_avx512_oracle;
 
 #endif

@@ -5,6 +5,7 @@ const struct krn_table krn_avx512 = {
     .name = "avx512",
     .matmul = krn_avx512_matmul,
     .quantize = krn_avx512_quantize,
+    .interleave = krn_avx512_interleave,
     .kv_append = krn_avx512_kv_append,
     .attention = krn_avx512_attention,
     .rmsnorm = krn_avx512_rmsnorm,

@@ -1,6 +1,7 @@
 /* matmul.c: a packed matrix times activations, one output at a time: the order of table.h,
  * literally. */
 #include "engine/kernels/pack.h"
+#include "engine/kernels/panel.h"
 #include "engine/kernels/ref/ref.h"
 
 #include <math.h>
@@ -44,9 +45,9 @@ static float chain_units(const struct dot *o, int32_t k0, int32_t k1)
     const struct krn_act *x = o->a->x;
     float acc = 0.0f;
     for (int32_t k = k0; k < k1; k += KRN_UNIT) {
-        const int8_t *xq = x->q + (int64_t)o->t * w->cols + k;
-        int64_t i_unit = (int64_t)o->t * (w->cols / KRN_UNIT) + k / KRN_UNIT;
-        float dx = x->d[i_unit];
+        struct krn_panel_lane l = krn_panel_lane(x, o->t, k / KRN_UNIT);
+        const int8_t *xq = krn_lane_q(&l);
+        float dx = krn_lane_f32(&l, KRN_UNIT_D);
         struct krn_unit_row u;
         krn_pack_unit_row(w->type, &o->planes, k / KRN_UNIT, o->row, &u);
         int32_t isum[2] = {0, 0}; /* of the two half units */
@@ -58,7 +59,7 @@ static float chain_units(const struct dot *o, int32_t k0, int32_t k1)
         }
         acc = fmaf(u.d[0] * dx, (float)(isum[0] + isum[1]), acc);
         if (w->type == DTYPE_Q4_K || w->type == DTYPE_Q5_K)
-            acc = fmaf(-(u.m * dx), (float)x->s[i_unit], acc);
+            acc = fmaf(-(u.m * dx), krn_lane_f32(&l, KRN_UNIT_S), acc);
     }
     return acc;
 }

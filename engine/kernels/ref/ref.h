@@ -6,7 +6,8 @@
 #include "engine/kernels/table.h"
 
 void krn_ref_matmul(const struct krn_matmul *a);
-void krn_ref_quantize(const struct krn_act *a, int32_t t0, int32_t t1);
+void krn_ref_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
+void krn_ref_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_ref_kv_append(const struct krn_kv_append *a);
 void krn_ref_attention(const struct krn_attention *a);
 void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,

@@ -5,6 +5,7 @@ const struct krn_table krn_ref = {
     .name = "ref",
     .matmul = krn_ref_matmul,
     .quantize = krn_ref_quantize,
+    .interleave = krn_ref_interleave,
     .kv_append = krn_ref_kv_append,
     .attention = krn_ref_attention,
     .rmsnorm = krn_ref_rmsnorm,

@@ -1,0 +1,165 @@
+/* matmul_int8.c: the chain over units of 32: int8 dot products on the stored codes.
+ *
+ * vpmaddubsw adds pairs of (unsigned code x signed activation) in 16 bits. What fits without
+ * saturating decides how many are added before widening: 4-bit codes 8 (8 x 2 x 15 x 127 = 30480),
+ * 5-bit 4 (31496), 6-bit 2 (32004). Eight-bit codes are made |w| against x sign(w): 2 x 128 x 127 =
+ * 32512 fits alone. So isum is exact, as with AVX-512. */
+#include "engine/kernels/avx2/avx2.h"
+#include "engine/kernels/avx2/unit.h"
+
+enum {
+    MAX_TOK = 4,
+    AHEAD = 4096 /* bytes fetched ahead */
+};
+
+KRN_INLINE __m256i four_bytes(const int8_t *q)
+{
+    int32_t v;
+    memcpy(&v, q, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+
+/* Sum of n (1, 2, 4 or 8) vectors of products in 16 bits, widened. */
+KRN_INLINE __m256i dot(const __m256i *w, const int8_t *q, const int n)
+{
+    __m256i pairs = _mm256_maddubs_epi16(w[0], four_bytes(q));
+    KRN_UNROLL for (int j = 1; j < n; j++) pairs =
+        _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[j], four_bytes(q + 4 * j)));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* codes + 128, as stored, against signed activations. */
+KRN_INLINE __m256i dot_q8_0(const __m256i w[UNIT_VECTORS], const int8_t *q)
+{
+    const __m256i top = _mm256_set1_epi8(-128), one = _mm256_set1_epi16(1);
+    __m256i sum = _mm256_setzero_si256();
+    KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++)
+    {
+        __m256i code = _mm256_xor_si256(w[j], top);
+        __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(code),
+                                             _mm256_sign_epi8(four_bytes(q + 4 * j), code));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, one));
+    }
+    return sum;
+}
+
+KRN_INLINE __m256i all_i32(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+KRN_INLINE __m256 all_f32(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_ps(v);
+}
+
+/* One unit of lane t of a panel `width` lanes wide onto its accumulator. */
+KRN_INLINE __m256 add_unit(__m256 acc, const __m256i w[UNIT_VECTORS], const struct unit_scales *sc,
+                           const uint8_t *x, int32_t width, int32_t t, const enum dtype type)
+{
+    const int8_t *q = (const int8_t *)x + t * KRN_UNIT;
+    const uint8_t *f = x + 4 * t;
+    const __m256 dx = all_f32(f + KRN_UNIT_D * width);
+    if (type == DTYPE_Q6_K) {
+        for (int h = 0; h < 2; h++) {
+            __m256i isum = all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width);
+            isum = _mm256_add_epi32(isum, dot(w + 4 * h, q + 16 * h, 2));
+            isum = _mm256_add_epi32(isum, dot(w + 4 * h + 2, q + 16 * h + 8, 2));
+            acc = _mm256_fmadd_ps(_mm256_mul_ps(sc->d[h], dx), _mm256_cvtepi32_ps(isum), acc);
+        }
+        return acc;
+    }
+    __m256i isum;
+    if (type == DTYPE_Q8_0)
+        isum = dot_q8_0(w, q);
+    else if (type == DTYPE_Q5_K)
+        isum = _mm256_add_epi32(dot(w, q, 4), dot(w + 4, q + 16, 4));
+    else
+        isum = dot(w, q, 8);
+    if (type == DTYPE_Q4_0) isum = _mm256_add_epi32(isum, all_i32(f + KRN_UNIT_Z8 * width));
+    acc = _mm256_fmadd_ps(_mm256_mul_ps(sc->d[0], dx), _mm256_cvtepi32_ps(isum), acc);
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
+        acc = _mm256_fnmadd_ps(_mm256_mul_ps(sc->m, dx), all_f32(f + KRN_UNIT_S * width), acc);
+    return acc;
+}
+
+KRN_INLINE void fetch_ahead(const uint8_t *p, int n)
+{
+    KRN_UNROLL for (int i = 0; i < n; i += 64)
+        _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
+/* n_tok lanes from `lane`. */
+KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, int32_t lane,
+                      const enum dtype type, const int n_tok)
+{
+    const struct krn_planes p =
+        krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
+    const int quant_bytes = krn_pack_quant_bytes(type);
+    float *out = j->acc + (tile * j->width + lane) * KRN_TILE;
+    __m256 acc[2][MAX_TOK];
+    KRN_UNROLL for (int t = 0; t < n_tok; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
+        acc[half][t] =
+            j->more ? _mm256_load_ps(out + t * KRN_TILE + 8 * half) : _mm256_setzero_ps();
+
+    for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
+        const uint8_t *codes = p.quants + (int64_t)u * quant_bytes;
+        const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
+        fetch_ahead(codes, quant_bytes);
+        fetch_ahead(p.scales + (int64_t)u * KRN_SCALE_BYTES, 1);
+        KRN_UNROLL for (int half = 0; half < 2; half++)
+        {
+            __m256i w[UNIT_VECTORS];
+            unit_codes(codes + 32 * half, type, w);
+            const struct unit_scales sc = unit_scales(&p, u, 8 * half, type);
+            KRN_UNROLL for (int t = 0; t < n_tok; t++) acc[half][t] =
+                add_unit(acc[half][t], w, &sc, x, j->width, lane + t, type);
+        }
+    }
+    KRN_UNROLL for (int t = 0; t < n_tok; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
+        _mm256_store_ps(out + t * KRN_TILE + 8 * half, acc[half][t]);
+}
+
+KRN_INLINE void chains(const struct krn_leaf_job *j, const enum dtype type)
+{
+    for (int32_t tile = 0; tile < j->n_tiles; tile++) {
+        int32_t lane = 0;
+        for (; lane + MAX_TOK <= j->width; lane += MAX_TOK) chain(j, tile, lane, type, MAX_TOK);
+        for (; lane + 2 <= j->width; lane += 2) chain(j, tile, lane, type, 2);
+        if (lane < j->width) chain(j, tile, lane, type, 1);
+    }
+}
+
+static void q8_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q8_0);
+}
+static void q4_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q4_0);
+}
+static void q4_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q4_K);
+}
+static void q5_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q5_K);
+}
+static void q6_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q6_K);
+}
+
+enum { K_STEP = 8 * KRN_UNIT };
+#define KERNEL(f)                                                                                  \
+    {                                                                                              \
+        .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \
+    }
+const struct krn_leaf_kernel krn_avx2_int8[DTYPE_COUNT] = {
+    [DTYPE_Q8_0] = KERNEL(q8_0), [DTYPE_Q4_0] = KERNEL(q4_0), [DTYPE_Q4_K] = KERNEL(q4_k),
+    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k),
+};

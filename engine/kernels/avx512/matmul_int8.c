@@ -1,0 +1,167 @@
+/* matmul_int8.c: the chain over units of 32: int8 dot products on the stored codes.
+ *
+ * A unit's codes become 8 vectors of unsigned bytes (16 rows x 4 values of k), made once and used
+ * for up to 16 tokens; vpdpbusd against 4 activation bytes, broadcast from memory by the
+ * instruction itself, adds into one 32-bit lane per row. Codes are stored with an offset (128, 8,
+ * 32): the integer sum starts at minus offset x (sum of the activations), which the panel holds, so
+ * isum is exact and costs nothing. Per unit and token: 8 dot products, a conversion, the product of
+ * the scales, one fused multiply-add. */
+#include "engine/kernels/avx512/avx512.h"
+#include "engine/kernels/avx512/unit.h"
+
+enum { AHEAD = 4096 /* bytes of weights fetched ahead */ };
+
+/* Weights come straight from memory when tokens are few. Codes are one run of lines; where they end
+ * the next tile's begin, `gap` bytes on. The scales of this unit in the next tile come along. */
+struct fetch {
+    int64_t gap, scales;
+    int32_t last; /* units from here on fetch of the next tile */
+};
+
+KRN_INLINE struct fetch fetch_start(const struct krn_planes *p, const struct krn_mat *w,
+                                    const int quant_bytes)
+{
+    int32_t units = w->cols / KRN_UNIT;
+    struct fetch f = {.gap = w->tile_bytes - (int64_t)units * quant_bytes,
+                      .scales = p->scales - p->quants + w->tile_bytes,
+                      .last = units - AHEAD / quant_bytes};
+    return f;
+}
+
+KRN_INLINE void fetch_ahead(const struct fetch *f, const struct krn_planes *p, int32_t u,
+                            const int quant_bytes)
+{
+    const char *codes = (const char *)p->quants + (int64_t)u * quant_bytes + AHEAD;
+    codes += u >= f->last ? f->gap : 0;
+    KRN_UNROLL for (int i = 0; i < quant_bytes; i += 64) _mm_prefetch(codes + i, _MM_HINT_T0);
+    _mm_prefetch((const char *)p->quants + f->scales + u * KRN_SCALE_BYTES, _MM_HINT_T0);
+}
+
+/* sum += w . (4 bytes at q, in every lane) */
+KRN_INLINE __m512i dot(__m512i sum, __m512i w, const uint8_t *q)
+{
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const uint8_t(*)[4])q));
+    return sum;
+}
+KRN_INLINE __m512i dot4(__m512i sum, const __m512i w[4], const uint8_t *q)
+{
+    KRN_UNROLL for (int j = 0; j < 4; j++) sum = dot(sum, w[j], q + 4 * j);
+    return sum;
+}
+
+KRN_INLINE __m512i all_i32(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+KRN_INLINE __m512 all_f32(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_ps(v);
+}
+
+/* One unit of lane t of a panel `width` lanes wide onto its accumulator. */
+KRN_INLINE __m512 add_unit(__m512 acc, const __m512i w[UNIT_VECTORS], const struct unit_scales *sc,
+                           const uint8_t *x, const int width, const int t, const enum dtype type)
+{
+    const uint8_t *q = x + t * KRN_UNIT, *f = x + 4 * t;
+    const __m512 dx = all_f32(f + KRN_UNIT_D * width);
+    if (type == DTYPE_Q6_K) {
+        __m512i low = dot4(all_i32(f + KRN_UNIT_Z32 * width), w, q);
+        __m512i high = dot4(all_i32(f + (KRN_UNIT_Z32 + 4) * width), w + 4, q + 16);
+        acc = _mm512_fmadd_ps(_mm512_mul_ps(sc->d[0], dx), _mm512_cvtepi32_ps(low), acc);
+        return _mm512_fmadd_ps(_mm512_mul_ps(sc->d[1], dx), _mm512_cvtepi32_ps(high), acc);
+    }
+    __m512i isum = _mm512_setzero_si512();
+    if (type == DTYPE_Q8_0) isum = all_i32(f + KRN_UNIT_Z128 * width);
+    if (type == DTYPE_Q4_0) isum = all_i32(f + KRN_UNIT_Z8 * width);
+    isum = dot4(dot4(isum, w, q), w + 4, q + 16);
+    acc = _mm512_fmadd_ps(_mm512_mul_ps(sc->d[0], dx), _mm512_cvtepi32_ps(isum), acc);
+    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
+        acc = _mm512_fnmadd_ps(_mm512_mul_ps(sc->m, dx), all_f32(f + KRN_UNIT_S * width), acc);
+    return acc;
+}
+
+KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dtype type,
+                      const int width)
+{
+    const int quant_bytes = krn_pack_quant_bytes(type);
+    const struct krn_planes p =
+        krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
+    const struct fetch ahead = fetch_start(&p, j->w, quant_bytes);
+    float *out = j->acc + tile * width * KRN_TILE;
+    __m512 acc[KRN_GROUP];
+    KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
+        j->more ? _mm512_load_ps(out + t * KRN_TILE) : _mm512_setzero_ps();
+
+    for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
+        const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * width * KRN_UNIT_BYTES;
+        fetch_ahead(&ahead, &p, u, quant_bytes);
+        __m512i w[UNIT_VECTORS];
+        unit_codes(p.quants + (int64_t)u * quant_bytes, type, w);
+        const struct unit_scales sc = unit_scales(&p, u, type);
+        KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
+            add_unit(acc[t], w, &sc, x, width, t, type);
+    }
+    KRN_UNROLL for (int t = 0; t < width; t++) _mm512_store_ps(out + t * KRN_TILE, acc[t]);
+}
+
+KRN_INLINE void chains(const struct krn_leaf_job *j, const enum dtype type)
+{
+    for (int32_t tile = 0; tile < j->n_tiles; tile++) switch (j->width) {
+        case 1:
+            chain(j, tile, type, 1);
+            break;
+        case 2:
+            chain(j, tile, type, 2);
+            break;
+        case 4:
+            chain(j, tile, type, 4);
+            break;
+        case 6:
+            chain(j, tile, type, 6);
+            break;
+        case 8:
+            chain(j, tile, type, 8);
+            break;
+        case 12:
+            chain(j, tile, type, 12);
+            break;
+        case 16:
+            chain(j, tile, type, 16);
+            break;
+        }
+}
+
+static void q8_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q8_0);
+}
+static void q4_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q4_0);
+}
+static void q4_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q4_K);
+}
+static void q5_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q5_K);
+}
+static void q6_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q6_K);
+}
+
+enum { K_STEP = 8 * KRN_UNIT };
+#define KERNEL(f)                                                                                  \
+    {                                                                                              \
+        .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \
+    }
+const struct krn_leaf_kernel krn_avx512_int8[DTYPE_COUNT] = {
+    [DTYPE_Q8_0] = KERNEL(q8_0), [DTYPE_Q4_0] = KERNEL(q4_0), [DTYPE_Q4_K] = KERNEL(q4_k),
+    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k),
+};
