@@ -47,6 +47,7 @@ const struct conf_opt cluster_option_table[] = {
     {"tls-key", CONF_STR, K(tls_key), NULL, 0, 0, "FILE", "its key"},
     {"tls-ca", CONF_STR, K(tls_ca), NULL, 0, 0, "FILE", "CA that the other side's certificate must come from (mTLS)"},
     {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds from start until the model must be ready"},
+    {"stall-timeout", CONF_FLOAT, K(stall_timeout), "10", 0, 1e6, "S", "seconds without progress of any rank until the replica counts as hung; 0: never"},
     {"recovery-timeout", CONF_FLOAT, K(recovery_timeout), "60", 0, 1e6, "S", "seconds that open answers wait for lost workers to be back; 0: end at once"},
     {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "workers that join by themselves: the same, for a new job"},
     {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
@@ -59,7 +60,7 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
 {
     enum err rc;
     int32_t n;
-    struct eng_grid g;
+    struct grid g;
     *p = (struct placement){.o = o, .model_path = path};
     if (o->model.exact) log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
     TRY(eng_engine_model_info(path, &p->info));
@@ -77,7 +78,7 @@ out:
 }
 
 /* KV blocks that every rank has memory for. */
-static enum err fit_blocks(struct placement *p, const struct eng_grid *g, const struct msg_hello hellos[], int32_t n, int64_t *out)
+static enum err fit_blocks(struct placement *p, const struct grid *g, const struct msg_hello hellos[], int32_t n, int64_t *out)
 {
     int64_t fit = INT32_MAX / 2;
     const struct model_options *m = &p->o->model;
@@ -104,7 +105,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     enum err rc;
     struct placement *p = user;
     const struct model_options *m = &p->o->model;
-    struct eng_grid g;
+    struct grid g;
     int64_t fit;
     if (n % m->pp || (m->tp && m->tp * m->pp != n))
         return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n, (long long)m->tp, (long long)m->pp);
@@ -120,9 +121,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     bool one_host = true;
     for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
     plan->model_path = p->model_path;
-    plan->n_stages = g.n_stages;
-    memcpy(plan->stage_layers, g.layers, sizeof g.layers);
-    memcpy(plan->stage_width, g.width, sizeof g.width);
+    plan->grid = g;
     plan->n_threads = (int32_t)m->threads;
     plan->context = p->context;
     plan->n_blocks = p->n_blocks;
@@ -196,6 +195,7 @@ enum err options_core(const struct common_options *o, struct placement *p, const
                             .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca,
                             .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache, .info = p->info,
                             .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6),
+                            .stall_us = (int64_t)(o->cluster.stall_timeout * 1e6),
                             .recovery_us = (int64_t)((o->cluster.launch ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout) * 1e6), .place = placement_place,
                             .on_change = progress_on_change, .user = p};
     if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));

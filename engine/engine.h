@@ -9,13 +9,14 @@
 #include "base/arena.h"
 #include "engine/model/times.h"
 #include "engine/model/weights.h"
+#include "proto/model_weights.h"
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
 #include "transport/coll.h"
 
 struct eng_engine_conf {
     const char *model_path;
-    struct eng_grid grid;
+    struct grid grid;
     int32_t rank;
     struct trn_coll *tp;       /* the ranks of this rank's stage, in order; borrowed */
     struct trn_coll *world;    /* all ranks of the replica; point-to-point between stages; borrowed */
@@ -63,9 +64,11 @@ MUST_USE enum err eng_engine_model_info(const char *model_path, struct model_inf
 
 /* Memory of one rank before anything is loaded: packed weights, one KV block, step buffers, in bytes. */
 struct eng_engine_need { int64_t weight_bytes, block_bytes, buffer_bytes; };
-MUST_USE enum err eng_engine_need(const char *model_path, const struct eng_grid *g, int32_t rank, bool kv_f16, int32_t max_step_tokens,
+MUST_USE enum err eng_engine_need(const char *model_path, const struct grid *g, int32_t rank, bool kv_f16, int32_t max_step_tokens,
                                   int32_t context, struct eng_engine_need *out);
+/* What the parts of the model weigh: headers only. Err as eng_engine_model_info; a tensor that is missing weighs nothing here. */
+MUST_USE enum err eng_engine_weights(const char *model_path, struct model_weights *out);
 /* An even grid of tp x pp ranks for the model. Err as eng_grid_even, eng_shard_of (each rank is checked). */
-MUST_USE enum err eng_engine_grid(const char *model_path, int32_t tp, int32_t pp, struct eng_grid *out);
+MUST_USE enum err eng_engine_grid(const char *model_path, int32_t tp, int32_t pp, struct grid *out);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/grid.h"
 #include "proto/limits.h"
 
 #include <stdbool.h>
@@ -52,9 +53,7 @@ struct msg_load_plan {
     uint32_t epoch;
     uint16_t replica, model;
     const char *model_path;
-    int32_t n_stages;                            /* pipeline stages */
-    int32_t stage_layers[LIMIT_RANKS + 1];       /* stage i holds layers [l[i], l[i+1]) */
-    int32_t stage_width[LIMIT_RANKS];            /* tensor ranks of stage i; ranks are numbered stage by stage */
+    struct grid grid;                            /* who holds what */
     int32_t n_threads;
     int32_t context;                             /* longest sequence */
     int32_t n_blocks;                            /* KV blocks, the same on every rank */

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { SHARE_MAX = 1 << 24 }; /* no model has more of anything; sums fit 32 bits */
+
 enum err control_need(const char *msg, const char *field, int64_t v, int64_t lo, int64_t hi)
 {
     if (v >= lo && v <= hi) return OK;
@@ -77,16 +79,20 @@ static enum err check_fault(const struct control_msg *m)
     return OK;
 }
 
-static enum err check_stages(const struct msg_load_plan *p)
+static enum err check_grid(const struct grid *g)
 {
     enum err rc = OK;
     int32_t ranks = 0;
-    TRY(control_need("LoadPlan", "first stage_layers", p->stage_layers[0], 0, 0));
-    for (int32_t i = 0; i < p->n_stages; i++) {
-        TRY(control_need("LoadPlan", "stage_layers", p->stage_layers[i + 1], p->stage_layers[i] + 1,
-                 LIMIT_LAYERS));
-        TRY(control_need("LoadPlan", "stage_width", p->stage_width[i], 1, LIMIT_RANKS - ranks));
-        ranks += p->stage_width[i];
+    TRY(control_need("LoadPlan", "first stage_layers", g->layers[0], 0, 0));
+    for (int32_t i = 0; i < g->n_stages; i++) {
+        TRY(control_need("LoadPlan", "stage_layers", g->layers[i + 1], g->layers[i] + 1, LIMIT_LAYERS));
+        TRY(control_need("LoadPlan", "stage_width", g->width[i], 1, LIMIT_RANKS - ranks));
+        ranks += g->width[i];
+    }
+    for (int32_t r = 0; r < ranks && g->shared; r++) {
+        TRY(control_need("LoadPlan", "share_heads", g->share[r].heads, 1, SHARE_MAX));
+        TRY(control_need("LoadPlan", "share_ffn", g->share[r].ffn, 1, SHARE_MAX));
+        TRY(control_need("LoadPlan", "share_vocab", g->share[r].vocab, 0, SHARE_MAX));
     }
 out:
     return rc;
@@ -96,7 +102,7 @@ static enum err check_load_plan(const struct control_msg *m)
 {
     const struct msg_load_plan *p = &m->load_plan;
     enum err rc = OK;
-    TRY(check_stages(p));
+    TRY(check_grid(&p->grid));
     TRY(control_need("LoadPlan", "n_threads", p->n_threads, 0, 4096));
     TRY(control_need("LoadPlan", "context", p->context, 1, LIMIT_CONTEXT));
     TRY(control_need("LoadPlan", "n_blocks", p->n_blocks, 0, INT32_MAX));

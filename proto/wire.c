@@ -31,6 +31,7 @@ union pb {
     Tessera__Telemetry telemetry;
     Tessera__Fault fault;
     Tessera__LoadPlan load_plan;
+    struct { Tessera__LoadPlan plan; int32_t shares[3][LIMIT_RANKS]; } filled; /* what a plan being encoded points at */
     Tessera__Shutdown shutdown;
 };
 
@@ -156,15 +157,25 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
 {
     const struct msg_load_plan *l = &from->load_plan;
     pb_load_plan *p = &to->load_plan;
-    ASSERT(l->n_stages >= 1 && l->n_stages <= LIMIT_RANKS);
+    const struct grid *g = &l->grid;
+    ASSERT(g->n_stages >= 1 && g->n_stages <= LIMIT_RANKS && (!g->shared || grid_ranks(g) <= LIMIT_RANKS));
     p->epoch = l->epoch;
     p->replica = l->replica;
     p->model = l->model;
     p->model_path = str(l->model_path);
-    p->stage_layers = (int32_t *)(uintptr_t)l->stage_layers;
-    p->n_stage_layers = (size_t)l->n_stages + 1;
-    p->stage_width = (int32_t *)(uintptr_t)l->stage_width;
-    p->n_stage_width = (size_t)l->n_stages;
+    p->stage_layers = (int32_t *)(uintptr_t)g->layers;
+    p->n_stage_layers = (size_t)g->n_stages + 1;
+    p->stage_width = (int32_t *)(uintptr_t)g->width;
+    p->n_stage_width = (size_t)g->n_stages;
+    p->n_share_heads = p->n_share_ffn = p->n_share_vocab = g->shared ? (size_t)grid_ranks(g) : 0;
+    p->share_heads = to->filled.shares[0];
+    p->share_ffn = to->filled.shares[1];
+    p->share_vocab = to->filled.shares[2];
+    for (size_t r = 0; r < p->n_share_heads; r++) {
+        p->share_heads[r] = g->share[r].heads;
+        p->share_ffn[r] = g->share[r].ffn;
+        p->share_vocab[r] = g->share[r].vocab;
+    }
     p->n_threads = l->n_threads;
     p->context = l->context;
     p->n_blocks = l->n_blocks;
@@ -187,7 +198,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .replica = (uint16_t)p->replica,
         .model = (uint16_t)p->model,
         .model_path = keep(to, p->model_path),
-        .n_stages = (int32_t)p->n_stage_width,
+        .grid = {.n_stages = (int32_t)p->n_stage_width, .shared = p->n_share_heads > 0},
         .n_threads = p->n_threads,
         .context = p->context,
         .n_blocks = p->n_blocks,
@@ -200,8 +211,10 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .comm_timeout_us = p->comm_timeout_us,
         .telemetry_us = p->telemetry_us,
     };
-    memcpy(l->stage_layers, p->stage_layers, p->n_stage_layers * sizeof *l->stage_layers);
-    memcpy(l->stage_width, p->stage_width, p->n_stage_width * sizeof *l->stage_width);
+    memcpy(l->grid.layers, p->stage_layers, p->n_stage_layers * sizeof *l->grid.layers);
+    memcpy(l->grid.width, p->stage_width, p->n_stage_width * sizeof *l->grid.width);
+    for (size_t r = 0; r < p->n_share_heads; r++)
+        l->grid.share[r] = (struct grid_share){p->share_heads[r], p->share_ffn[r], p->share_vocab[r]};
 }
 
 static void fill_shutdown(union pb *to, const struct control_msg *from)
@@ -268,7 +281,7 @@ static enum err check_field(const ProtobufCMessage *m, const ProtobufCFieldDescr
     const char *msg = m->descriptor->short_name;
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
         size_t n = *(size_t *)member(m, f->quantifier_offset);
-        return control_need(msg, f->name, (int64_t)n, 1, LIMIT_RANKS + 1);
+        return control_need(msg, f->name, (int64_t)n, 0, LIMIT_RANKS + 1);
     }
     if (f->type != PROTOBUF_C_TYPE_STRING) {
         if (*(protobuf_c_boolean *)member(m, f->quantifier_offset)) return OK;
@@ -294,6 +307,21 @@ out:
     return rc;
 }
 
+/* As many of each share as there are ranks, or none. */
+static enum err check_shares(const pb_load_plan *p)
+{
+    enum err rc = OK;
+    int64_t ranks = 0;
+    for (size_t i = 0; i < p->n_stage_width; i++) ranks += p->stage_width[i];
+    if (!p->n_share_heads && !p->n_share_ffn && !p->n_share_vocab) return OK;
+    TRY(control_need("LoadPlan", "sum of stage_width", ranks, 1, LIMIT_RANKS));
+    TRY(control_need("LoadPlan", "number of share_heads", (int64_t)p->n_share_heads, ranks, ranks));
+    TRY(control_need("LoadPlan", "number of share_ffn", (int64_t)p->n_share_ffn, ranks, ranks));
+    TRY(control_need("LoadPlan", "number of share_vocab", (int64_t)p->n_share_vocab, ranks, ranks));
+out:
+    return rc;
+}
+
 /* Ranges that must hold before `read` may narrow or copy. */
 static enum err check_narrow(const union pb *p)
 {
@@ -304,6 +332,7 @@ static enum err check_narrow(const union pb *p)
     TRY(control_need("LoadPlan", "n_stages", (int64_t)p->load_plan.n_stage_width, 1, LIMIT_RANKS));
     TRY(control_need("LoadPlan", "number of stage_layers", (int64_t)p->load_plan.n_stage_layers,
              (int64_t)p->load_plan.n_stage_width + 1, (int64_t)p->load_plan.n_stage_width + 1));
+    TRY(check_shares(&p->load_plan));
 out:
     return rc;
 }

@@ -78,8 +78,11 @@ static void say_telemetry(struct worker *w)
 {
     struct control_msg m = {.type = MSG_TELEMETRY};
     struct coll_stats s = w->tp->stats; /* counters: a torn read is a wrong sample, nothing more */
+    struct trn_coll_now tp = trn_coll_now(w->tp), world = trn_coll_now(w->world), now = tp.op ? tp : world;
+    int32_t first = w->rank - w->tp->rank; /* tensor ranks of a stage are neighbours */
     m.telemetry = (struct msg_telemetry){
-        .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = "", .comm_bytes = s.bytes_sent,
+        .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = now.op ? now.op : "", .op_seq = now.seq,
+        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = now.waiting_for < 0 ? -1 : now.waiting_for + (tp.op ? first : 0), .comm_bytes = s.bytes_sent,
         .comm_us = s.wait_us, .comm_ops = s.n_ops};
     rpc_peer_send(w->loop.coordinator, &m);
 }
@@ -206,7 +209,7 @@ static enum err open_groups(struct worker *w, const struct msg_load_plan *p, int
     else if (one_host && strcmp(p->wire, "mpi")) TRY(trn_coll_shm_open(&w->world, name, w->rank, w->size, p->comm_timeout_us));
     else TRY(trn_coll_mpi_open(&w->world, members, w->size, 1));
     snprintf(name, sizeof name, "%s-%u-s%d", w->job, p->epoch, stage);
-    int32_t width = p->stage_width[stage];
+    int32_t width = p->grid.width[stage];
     if (width == 1) TRY(trn_coll_self_open(&w->tp));
     else if (!strcmp(p->wire, "shm")) TRY(trn_coll_shm_open(&w->tp, name, w->rank - first, width, p->comm_timeout_us));
     else TRY(trn_coll_mpi_open(&w->tp, members + first, width, 2 + stage));
@@ -217,19 +220,16 @@ out:
 static enum err load(struct worker *w, const struct msg_load_plan *p)
 {
     enum err rc;
-    struct eng_grid g = {.n_stages = p->n_stages};
-    int32_t stage = 0, first = 0;
-    memcpy(g.layers, p->stage_layers, sizeof g.layers);
-    memcpy(g.width, p->stage_width, sizeof g.width);
-    if (eng_grid_ranks(&g) != w->size)
-        return err_raise(ERR_BAD_CONFIG, "the plan is for %d ranks, this job has %d", eng_grid_ranks(&g), w->size);
-    while (w->rank >= first + g.width[stage]) first += g.width[stage++];
-    TRY(open_groups(w, p, stage, first));
+    const struct grid *g = &p->grid;
+    if (grid_ranks(g) != w->size)
+        return err_raise(ERR_BAD_CONFIG, "the plan is for %d ranks, this job has %d", grid_ranks(g), w->size);
+    int32_t stage = grid_stage_of(g, w->rank);
+    TRY(open_groups(w, p, stage, grid_first(g, stage)));
     int32_t n = w->conf->n_threads ? w->conf->n_threads : p->n_threads;
     if (!n) n = MAX(1, w->n_cpus / w->host_size);
     bool bind = w->conf->bind && n * w->host_size <= w->n_cpus;
     struct eng_engine_conf c = {
-        .model_path = p->model_path, .grid = g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
+        .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
         .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
         .max_step_tokens = p->max_step_tokens, .kv_f16 = p->kv_f16, .oracle = p->oracle, .isa = p->isa,
         .timeout_us = p->comm_timeout_us, .progress = say_progress, .user = w};

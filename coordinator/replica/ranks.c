@@ -172,8 +172,8 @@ static void recovered(struct crd_replica *r)
 
 static void become_ready(struct crd_replica *r)
 {
-    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .n_slots = r->plan.n_slots, .n_stages = r->plan.n_stages,
-                           .depth = r->plan.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
+    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .n_slots = r->plan.n_slots, .n_stages = r->plan.grid.n_stages,
+                           .depth = r->plan.grid.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
                            .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache,
                            /* half a frame of logits at most: they travel in one StepResult */
                            .max_logit_rows = MAX(1, LIMIT_FRAME_BYTES / 2 / (int32_t)sizeof(float) / MAX(r->conf.n_vocab, 1))};
@@ -213,16 +213,6 @@ static void on_ready(struct crd_replica *r, struct rank *k, const struct msg_rea
 
 /* ---- messages from ranks ---- */
 
-static void on_telemetry(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t)
-{
-    pthread_mutex_lock(&r->lock);
-    k->info.step = t->step;
-    k->info.comm_bytes = t->comm_bytes;
-    k->info.comm_us = t->comm_us;
-    k->info.comm_ops = t->comm_ops;
-    pthread_mutex_unlock(&r->lock);
-}
-
 void crd_ranks_message(struct crd_replica *r, struct rpc_event *e)
 {
     struct rank *k = rpc_peer_user(e->peer);
@@ -242,7 +232,7 @@ void crd_ranks_message(struct crd_replica *r, struct rpc_event *e)
         break;
     case MSG_READY: on_ready(r, k, &e->msg->ready); break;
     case MSG_STEP_RESULT: crd_steps_result(r, e->msg); break;
-    case MSG_TELEMETRY: on_telemetry(r, k, &e->msg->telemetry); break;
+    case MSG_TELEMETRY: crd_watch_heartbeat(r, k, &e->msg->telemetry); break;
     case MSG_FAULT: {
         char text[512];
         snprintf(text, sizeof text, "rank %d (%s): %s", (int)(k - r->ranks), k->info.host, e->msg->fault.text);

@@ -22,7 +22,7 @@ struct rank {
 struct bench_ranks {
     struct bench_ranks_conf conf;
     struct eng_team *team;
-    struct eng_grid grid;
+    struct grid grid;
     struct rank *ranks;
     struct trn_coll *tp[COLL_MAX_RANKS], *world[COLL_MAX_RANKS];
     int32_t *cpus; /* [tp * n_threads], or NULL */

@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-enum err eng_grid_even(struct eng_grid *out, const struct eng_spec *s, int32_t tp, int32_t n_stages)
+enum err eng_grid_even(struct grid *out, const struct eng_spec *s, int32_t tp, int32_t n_stages)
 {
-    struct eng_grid g = {.n_stages = n_stages};
+    struct grid g = {.n_stages = n_stages};
     if (tp < 1 || n_stages < 1 || (int64_t)tp * n_stages > LIMIT_RANKS)
         return err_raise(ERR_BAD_CONFIG, "a grid of %d tensor ranks x %d stages is outside 1..%d ranks", tp, n_stages,
                          LIMIT_RANKS);
@@ -18,27 +18,6 @@ enum err eng_grid_even(struct eng_grid *out, const struct eng_spec *s, int32_t t
     return OK;
 }
 
-int32_t eng_grid_ranks(const struct eng_grid *g)
-{
-    int32_t n = 0;
-    for (int32_t i = 0; i < g->n_stages; i++) n += g->width[i];
-    return n;
-}
-
-static int32_t heads_per_leaf(const struct eng_spec *s) { return s->head_dim % KRN_UNIT ? 2 : 1; }
-
-static int32_t ffn_leaves(const struct eng_spec *s)
-{
-    int32_t units = DIV_UP(s->d_ffn, KRN_UNIT);
-    return MIN(CLAMP(s->d_ffn / 256, 16, 128), units);
-}
-
-static int32_t ffn_leaf_col(const struct eng_spec *s, int32_t leaf)
-{
-    int32_t units = DIV_UP(s->d_ffn, KRN_UNIT), n = ffn_leaves(s);
-    return MIN((int32_t)((int64_t)leaf * units / n) * KRN_UNIT, s->d_ffn);
-}
-
 static void set_leaves(struct krn_leaves *l, const struct coll_cut *cut, int32_t r)
 {
     l->n_leaf = cut->n_leaf;
@@ -47,73 +26,64 @@ static void set_leaves(struct krn_leaves *l, const struct coll_cut *cut, int32_t
     l->n_nodes = tree_maximal(l->n_leaf, l->lo, l->hi, l->nodes);
 }
 
-static enum err cut_attention(struct eng_shard *h, const struct eng_spec *s)
+static void cut_attention(struct eng_shard *h, const struct leaf_shape *s, const struct grid_share share[])
 {
-    int32_t w = h->tp_width, per_kv = s->n_heads / s->n_kv_heads, hpl = heads_per_leaf(s);
-    if (s->n_kv_heads < w)
-        return err_raise(ERR_UNSUPPORTED,
-                         "%d tensor ranks are more than the %d KV heads of %s: use --tp %d or fewer, and --pp for the rest",
-                         w, s->n_kv_heads, s->name, s->n_kv_heads);
+    int32_t hpl = leaf_heads(s->head_dim), q = 0;
     h->attn_cut.n_leaf = DIV_UP(s->n_heads, hpl);
-    if (h->attn_cut.n_leaf > TREE_MAX_LEAF)
-        return err_raise(ERR_UNSUPPORTED, "%d query heads are more than %d leaves", s->n_heads, TREE_MAX_LEAF);
-    for (int32_t r = 0; r <= w; r++) {
-        int32_t kv = (int32_t)((int64_t)s->n_kv_heads * r / w), q = kv * per_kv;
-        if (q % hpl && q != s->n_heads)
-            return err_raise(ERR_UNSUPPORTED,
-                             "--tp %d would part two heads of %d values that are summed together (a cut is made every %d "
-                             "values): use a width whose ranks hold an even number of query heads",
-                             w, s->head_dim, KRN_UNIT);
+    for (int32_t r = 0; r < h->tp_width; q += share[r++].heads) {
         h->attn_cut.bounds[r] = DIV_UP(q, hpl);
-        if (r == h->tp_rank) h->kv0 = kv;
-        if (r == h->tp_rank + 1) h->kv1 = kv;
+        if (r == h->tp_rank) h->q0 = q, h->q1 = q + share[r].heads;
     }
-    h->q0 = h->kv0 * per_kv;
-    h->q1 = h->kv1 * per_kv;
+    h->attn_cut.bounds[h->tp_width] = h->attn_cut.n_leaf;
+    leaf_kv_range(s, h->q0, h->q1, &h->kv0, &h->kv1);
     set_leaves(&h->attn, &h->attn_cut, h->tp_rank);
     for (int32_t i = h->attn.lo; i <= h->attn.hi; i++)
         h->attn.cols[i - h->attn.lo] = (MIN(i * hpl, h->q1) - h->q0) * s->head_dim;
-    return OK;
 }
 
-static enum err cut_ffn(struct eng_shard *h, const struct eng_spec *s)
+static void cut_ffn(struct eng_shard *h, const struct leaf_shape *s, const struct grid_share share[])
 {
-    int32_t w = h->tp_width, n = ffn_leaves(s);
-    if (n < w)
-        return err_raise(ERR_UNSUPPORTED, "--tp %d is more than the %d parts a feed-forward width of %d can be cut into",
-                         w, n, s->d_ffn);
-    h->ffn_cut.n_leaf = n;
-    for (int32_t r = 0; r <= w; r++) h->ffn_cut.bounds[r] = (int32_t)((int64_t)n * r / w);
+    int32_t leaf = 0;
+    h->ffn_cut.n_leaf = leaf_ffn_count(s->d_ffn);
+    for (int32_t r = 0; r < h->tp_width; leaf += share[r++].ffn) h->ffn_cut.bounds[r] = leaf;
+    h->ffn_cut.bounds[h->tp_width] = leaf;
     set_leaves(&h->ffn, &h->ffn_cut, h->tp_rank);
-    h->ffn0 = ffn_leaf_col(s, h->ffn.lo);
-    h->ffn1 = ffn_leaf_col(s, h->ffn.hi);
-    for (int32_t i = h->ffn.lo; i <= h->ffn.hi; i++) h->ffn.cols[i - h->ffn.lo] = ffn_leaf_col(s, i) - h->ffn0;
-    return OK;
+    h->ffn0 = leaf_ffn_col(s->d_ffn, h->ffn.lo);
+    h->ffn1 = leaf_ffn_col(s->d_ffn, h->ffn.hi);
+    for (int32_t i = h->ffn.lo; i <= h->ffn.hi; i++) h->ffn.cols[i - h->ffn.lo] = leaf_ffn_col(s->d_ffn, i) - h->ffn0;
 }
 
-enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct eng_grid *g, int32_t rank)
+/* Whole tiles, so that every rank but the last has full ones. */
+static void cut_vocab(struct eng_shard *h, const struct leaf_shape *s, const struct grid_share share[])
+{
+    int32_t tile = 0;
+    for (int32_t r = 0; r < h->tp_width; tile += share[r++].vocab) h->vocab_bounds[r] = MIN(tile * LEAF_TILE, s->n_vocab);
+    h->vocab_bounds[h->tp_width] = s->n_vocab;
+    h->embd0 = h->vocab_bounds[h->tp_rank];
+    h->embd1 = h->vocab_bounds[h->tp_rank + 1];
+}
+
+enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct grid *g, int32_t rank)
 {
     enum err rc;
-    struct eng_shard h = {.rank = rank, .n_ranks = eng_grid_ranks(g), .n_stages = g->n_stages};
-    int32_t first = 0;
+    struct grid_share even[LIMIT_RANKS];
+    const struct leaf_shape shape = {s->name, s->n_heads, s->n_kv_heads, s->head_dim, s->d_ffn, s->n_vocab};
+    struct eng_shard h = {.rank = rank, .n_ranks = grid_ranks(g), .n_stages = g->n_stages};
     ASSERT(rank >= 0 && rank < h.n_ranks);
-    while (rank >= first + g->width[h.stage]) first += g->width[h.stage++];
-    h.stage_first_rank = first;
-    h.tp_rank = rank - first;
+    h.stage = grid_stage_of(g, rank);
+    h.stage_first_rank = grid_first(g, h.stage);
+    h.tp_rank = rank - h.stage_first_rank;
     h.tp_width = g->width[h.stage];
     h.first = h.stage == 0;
     h.last = h.stage == g->n_stages - 1;
     h.layer0 = g->layers[h.stage];
     h.layer1 = g->layers[h.stage + 1];
-    TRY(cut_attention(&h, s));
-    TRY(cut_ffn(&h, s));
-    for (int32_t r = 0; r <= h.tp_width; r++)
-        /* whole tiles, so that every rank but the last has full ones */
-        h.vocab_bounds[r] =
-            r == h.tp_width ? s->n_vocab
-                            : (int32_t)((int64_t)DIV_UP(s->n_vocab, KRN_TILE) * r / h.tp_width) * KRN_TILE;
-    h.embd0 = h.vocab_bounds[h.tp_rank];
-    h.embd1 = h.vocab_bounds[h.tp_rank + 1];
+    const struct grid_share *share = g->shared ? g->share + h.stage_first_rank : even;
+    if (g->shared) TRY(leaf_check(&shape, h.tp_width, share));
+    else TRY(leaf_deal(&shape, h.tp_width, even));
+    cut_attention(&h, &shape, share);
+    cut_ffn(&h, &shape, share);
+    cut_vocab(&h, &shape, share);
     *out = h;
 out:
     return rc;
@@ -121,6 +91,5 @@ out:
 
 int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, bool f16)
 {
-    int64_t per_layer = (int64_t)(h->kv1 - h->kv0) * s->head_dim * KRN_KV_BLOCK * (f16 ? 2 : 4) * 2;
-    return per_layer * (h->layer1 - h->layer0);
+    return leaf_kv_block_bytes(h->layer1 - h->layer0, h->kv1 - h->kv0, s->head_dim, f16);
 }

@@ -1,29 +1,21 @@
-/* shard.h: what one rank holds: all sharding arithmetic of the project in one place. Pure.
+/* shard.h: what one rank holds. Pure.
  *
- * Ranks are numbered stage by stage. A stage holds consecutive layers; its tensor ranks hold consecutive KV-head groups (and the query heads
- * that read them), consecutive FFN leaves and consecutive vocabulary rows. Leaves (docs/exactness.md) depend on the tensor's shape alone:
- *   attention output: one query head each; two where head_dim is no multiple of 32;
- *   FFN down: n = clamp(K/256, 16, 128), at most one per unit, over units of 32 values: leaf i = units [i*U/n, (i+1)*U/n). */
+ * The cut is a `struct grid` (proto/grid.h); the rules of cutting, which the planner shares, are in proto/leaves.h. Here a rank's share becomes
+ * heads, rows, columns, and the leaves that its kernels and all-reduces work with. */
 #ifndef ENGINE_MODEL_SHARD_H
 #define ENGINE_MODEL_SHARD_H
 
 #include "engine/kernels/table.h"
 #include "engine/model/spec.h"
+#include "proto/leaves.h"
 #include "transport/coll.h"
-
-/* The cut of a whole replica. */
-struct eng_grid {
-    int32_t n_stages;
-    int32_t layers[LIMIT_RANKS + 1];    /* stage i: layers [layers[i], layers[i+1]) */
-    int32_t width[LIMIT_RANKS];
-};
 
 struct eng_shard {
     int32_t rank, n_ranks;
     int32_t stage, n_stages, tp_rank, tp_width, stage_first_rank;
     bool first, last;                   /* stage */
     int32_t layer0, layer1;
-    int32_t kv0, kv1, q0, q1;           /* heads */
+    int32_t kv0, kv1, q0, q1;           /* heads; a KV head may be held by several ranks, a query head by one */
     int32_t ffn0, ffn1;                 /* columns of FFN down, rows of gate and up */
     int32_t embd0, embd1;               /* vocabulary rows of the embedding (first stage) and of the head (last) */
     struct krn_leaves attn, ffn;        /* this rank's leaves of attention output and FFN down */
@@ -32,10 +24,9 @@ struct eng_shard {
 };
 
 /* An even grid: n_stages stages of tp ranks each. Err BAD_CONFIG when layers < stages. */
-MUST_USE enum err eng_grid_even(struct eng_grid *out, const struct eng_spec *s, int32_t tp, int32_t n_stages);
-int32_t eng_grid_ranks(const struct eng_grid *g);
+MUST_USE enum err eng_grid_even(struct grid *out, const struct eng_spec *s, int32_t tp, int32_t n_stages);
 /* Err UNSUPPORTED naming heads, leaves and the widths this model admits. */
-MUST_USE enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct eng_grid *g, int32_t rank);
+MUST_USE enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct grid *g, int32_t rank);
 
 /* Bytes of KV per block of 16 positions on this rank, all its layers. */
 int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, bool f16);

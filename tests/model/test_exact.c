@@ -38,7 +38,13 @@ struct variant {
     int32_t tp, pp, threads, chunk;
     bool together;
     const char *isa;
+    const struct cut *cut;
 };
+
+/* Cuts that no --tp and --pp give: stages of unlike widths, shares in given proportions (one weight per rank; 0: none). */
+struct cut { int32_t width[4], weight[8]; };
+static const struct cut three_to_one = {{2}, {3, 1}}, one_to_three = {{2}, {1, 3}}, crooked = {{3}, {1, 5, 2}},
+                        three_then_two = {{3, 2}, {0}}, one_two_one = {{1, 2, 1}, {1, 4, 1, 1}}, one_then_four = {{1, 4}, {1, 1, 2, 3, 1}};
 
 static const struct variant variants[] = {
     {"2 threads", 1, 1, 2, 0, false, "auto"},   {"chunks of 5", 1, 1, 1, 5, false, "auto"},
@@ -49,6 +55,14 @@ static const struct variant variants[] = {
     {"pp 2", 1, 2, 1, 0, true, "auto"},         {"tp 2 x pp 2, 2 threads, chunks of 3", 2, 2, 2, 3, true, "auto"},
     {"avx2", 1, 1, 1, 0, true, "avx2"},         {"ref", 1, 1, 1, 0, true, "ref"},
     {"ref, tp 2", 2, 1, 1, 11, true, "ref"},    {"avx2, tp 4", 4, 1, 2, 4, true, "avx2"},
+    {"tp 5", 5, 1, 1, 7, true, "auto"},         {"tp 6", 6, 1, 1, 0, true, "auto"},
+    {"tp 7", 7, 1, 1, 0, true, "auto"},         {"tp 16", 16, 1, 1, 12, true, "auto"},
+    {"shares 3:1", 0, 0, 1, 0, true, "auto", &three_to_one},
+    {"shares 1:3, chunks of 5, 2 threads", 0, 0, 2, 5, true, "auto", &one_to_three},
+    {"shares 1:5:2", 0, 0, 1, 9, false, "auto", &crooked},
+    {"widths 3, 2", 0, 0, 1, 0, true, "auto", &three_then_two},
+    {"widths 1, 2, 1, shares 4:1", 0, 0, 1, 6, true, "auto", &one_two_one},
+    {"widths 1, 4, shares 1:2:3:1", 0, 0, 1, 3, true, "auto", &one_then_four},
 };
 
 static int32_t vocab_of(struct local_replica *r)
@@ -58,12 +72,51 @@ static int32_t vocab_of(struct local_replica *r)
     return b.n_vocab;
 }
 
+/* n things in proportion to the weights: at least `least` each, whole units. */
+static void split(int32_t n, int32_t unit, int32_t width, const int32_t weight[], int32_t out[])
+{
+    int32_t sum = 0, done = 0, seen = 0, units = n / unit;
+    for (int32_t r = 0; r < width; r++) sum += weight[r];
+    for (int32_t r = 0; r < width; r++) {
+        seen += weight[r];
+        int32_t to = MIN(MAX(units * seen / sum, done + 1), units - (width - 1 - r));
+        if (r == width - 1) to = units;
+        out[r] = (to - done) * unit;
+        done = to;
+    }
+}
+
+/* The grid of a cut for this model; false when it does not admit it. */
+static bool grid_of(const char *path, const struct cut *c, struct grid *g)
+{
+    struct model_info info;
+    int32_t first = 0, n = 0;
+    if (eng_engine_model_info(path, &info)) fail_msg("%s", err_text());
+    while (n < 4 && c->width[n]) n++;
+    if (n > info.n_layers) return false;
+    *g = (struct grid){.n_stages = n, .shared = c->weight[0] > 0};
+    for (int32_t i = 0; i <= n; i++) g->layers[i] = i == n ? info.n_layers : i; /* the last stage has the rest */
+    for (int32_t i = 0; i < n; first += g->width[i++]) {
+        int32_t w = g->width[i] = c->width[i], heads[8], ffn[8], vocab[8], group = info.n_heads / info.n_kv_heads;
+        if (w > info.n_kv_heads && g->shared) return false;
+        if (!g->shared) continue;
+        split(info.n_heads, MAX(group, leaf_heads(info.head_dim)), w, c->weight + first, heads);
+        split(leaf_ffn_count(info.d_ffn), 1, w, c->weight + first, ffn);
+        split(leaf_vocab_tiles(info.n_vocab), 1, w, c->weight + first, vocab);
+        for (int32_t r = 0; r < w; r++) g->share[first + r] = (struct grid_share){heads[r], ffn[r], vocab[r]};
+    }
+    return true;
+}
+
 /* Run all sequences in a variant; false when the model does not admit the cut or this CPU the instruction set. */
 static bool run(const char *path, const struct variant *v, bool kv_f32, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
 {
     struct local_replica *r;
     struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .n_threads = v->threads, .isa = v->isa, .context = 64,
                                    .n_blocks = 24, .kv_f32 = kv_f32, .oracle = oracle, .max_step_tokens = 96};
+    struct grid g;
+    if (v->cut && !grid_of(path, v->cut, &g)) return false;
+    if (v->cut) c.grid = &g;
     enum err e = local_replica_open(&r, &c);
     if (e == ERR_UNSUPPORTED || e == ERR_BAD_CONFIG) return false;
     if (e) fail_msg("%s: %s", v->what, err_text());
@@ -96,7 +149,7 @@ static void same(const char *model, const char *what, const struct sequence *a, 
 
 static void check(const char *name, const char *path, bool kv_f32, bool oracle)
 {
-    static const struct variant plain = {"plain", 1, 1, 1, 0, false, "auto"};
+    static const struct variant plain = {"plain", 1, 1, 1, 0, false, "auto", NULL};
     struct sequence base[N_SEQ], s[N_SEQ];
     int32_t pb[N_SEQ][64], ps[N_SEQ][64], n = 0;
     struct local_replica *r;
@@ -166,6 +219,22 @@ static void every_cut_of_every_type(void **state)
     }
 }
 
+/* Ranks that outnumber the KV heads hold some of them twice; odd counts of heads fall unevenly. */
+static void every_cut_of_few_kv_heads(void **state)
+{
+    static const struct { int32_t heads, kv; } shapes[] = {{8, 1}, {6, 2}, {9, 3}, {10, 5}, {8, 8}};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        struct random_model m = {.arch = "qwen3", .n_layer = 4, .d_model = 96, .n_head = shapes[i].heads, .n_kv_head = shapes[i].kv, .head_dim = 32,
+                                 .d_ffn = 576, .vocab = 300, .type = i % 2 ? DTYPE_Q8_0 : DTYPE_F16, .embd_type = DTYPE_Q8_0, .seed = 40 + i};
+        char name[64];
+        snprintf(name, sizeof name, "%d heads, %d KV heads", shapes[i].heads, shapes[i].kv);
+        const char *path = scratch_path(name);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(name, path, i == 1, false);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +242,7 @@ int main(void)
         cmocka_unit_test(every_cut_of_the_demo_model),
         cmocka_unit_test(every_cut_of_every_family),
         cmocka_unit_test(every_cut_of_every_type),
+        cmocka_unit_test(every_cut_of_few_kv_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,7 @@ static struct eng_spec spec_of(const struct shape *m)
 /* The ranks of a stage of this width; false when the model does not admit it. */
 static bool cut(const struct eng_spec *s, int32_t width, struct eng_shard h[])
 {
-    struct eng_grid g;
+    struct grid g;
     assert_int_equal(eng_grid_even(&g, s, width, 1), OK);
     for (int32_t r = 0; r < width; r++) {
         enum err e = eng_shard_of(&h[r], s, &g, r);
@@ -77,15 +77,16 @@ static void ranks_hold_everything_once(void **state)
             if (!cut(&s, w, h)) continue;
             int32_t kv = 0, q = 0, ffn = 0, vocab = 0, attn_leaf = 0, ffn_leaf = 0;
             for (int32_t r = 0; r < w; r++) {
-                assert_int_equal(h[r].kv0, kv);
                 assert_int_equal(h[r].q0, q);
                 assert_int_equal(h[r].ffn0, ffn);
                 assert_int_equal(h[r].embd0, vocab);
                 assert_int_equal(h[r].attn.lo, attn_leaf);
                 assert_int_equal(h[r].ffn.lo, ffn_leaf);
-                /* a query head lies with the KV head it reads */
-                assert_int_equal(h[r].q0, h[r].kv0 * (s.n_heads / s.n_kv_heads));
-                assert_int_equal(h[r].q1, h[r].kv1 * (s.n_heads / s.n_kv_heads));
+                /* a query head lies with the KV head it reads; the kernels want as many readers for each */
+                int32_t group = s.n_heads / s.n_kv_heads;
+                assert_true(h[r].kv0 * group <= h[r].q0 && h[r].q1 <= h[r].kv1 * group);
+                assert_true(h[r].kv1 - h[r].kv0 == 1 || h[r].q1 - h[r].q0 == (h[r].kv1 - h[r].kv0) * group);
+                assert_true(w > s.n_kv_heads || h[r].kv0 == kv);
                 leaves_tile(&h[r].attn, (h[r].q1 - h[r].q0) * s.head_dim);
                 leaves_tile(&h[r].ffn, h[r].ffn1 - h[r].ffn0);
                 kv = h[r].kv1, q = h[r].q1, ffn = h[r].ffn1, vocab = h[r].embd1;
@@ -193,15 +194,15 @@ static void refusals_name_the_width(void **state)
 {
     (void)state;
     static const struct { const char *model; int32_t width; const char *says[3]; } cases[] = {
-        {"Qwen2.5-7B", 5, {"5 tensor ranks", "4 KV heads", "--tp 4"}},
-        {"Qwen2.5-0.5B", 3, {"3 tensor ranks", "2 KV heads", "--tp 2"}},
-        {"stories260K", 8, {"8 tensor ranks", "4 KV heads", "--tp 4"}},
-        {"Phi-like, heads of 80", 3, {"--tp 3", "80 values", "even number"}},
+        {"Qwen2.5-7B", 29, {"29 tensor ranks", "4 KV heads", "--tp 28"}},
+        {"Qwen2.5-0.5B", 15, {"15 tensor ranks", "2 KV heads", "--tp 14"}},
+        {"stories260K", 6, {"6 tensor ranks", "4 KV heads", "--tp 4"}},
+        {"Phi-like, heads of 80", 17, {"17 tensor ranks", "32 KV heads", "--tp 16"}},
         {"one head", 2, {"2 tensor ranks", "1 KV heads", "--tp 1"}},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct eng_spec s = spec_of(named(cases[i].model));
-        struct eng_grid g;
+        struct grid g;
         struct eng_shard h = {.rank = -7};
         assert_int_equal(eng_grid_even(&g, &s, cases[i].width, 1), OK);
         assert_int_equal(eng_shard_of(&h, &s, &g, 0), ERR_UNSUPPORTED);
@@ -215,7 +216,7 @@ static void grids_that_cannot_be_are_refused(void **state)
 {
     (void)state;
     struct eng_spec s = spec_of(named("tessera-demo"));
-    struct eng_grid g = {.n_stages = 77};
+    struct grid g = {.n_stages = 77};
     assert_int_equal(eng_grid_even(&g, &s, 1, 5), ERR_BAD_CONFIG);
     assert_non_null(strstr(err_text(), "--pp 4"));
     assert_int_equal(eng_grid_even(&g, &s, 0, 1), ERR_BAD_CONFIG);
@@ -230,10 +231,10 @@ static void stages_hold_every_layer_once(void **state)
     for (size_t m = 0; m < N_SHAPES; m++) {
         struct eng_spec s = spec_of(&shapes[m]);
         for (int32_t pp = 1; pp <= MIN(s.n_layers, 6); pp++) {
-            struct eng_grid g;
+            struct grid g;
             int32_t tp = MIN(s.n_kv_heads, 2), layer = 0;
             assert_int_equal(eng_grid_even(&g, &s, tp, pp), OK);
-            assert_int_equal(eng_grid_ranks(&g), tp * pp);
+            assert_int_equal(grid_ranks(&g), tp * pp);
             for (int32_t r = 0; r < tp * pp; r++) {
                 struct eng_shard h;
                 assert_int_equal(eng_shard_of(&h, &s, &g, r), OK);
@@ -256,9 +257,9 @@ static void unlike_stages_are_numbered_stage_by_stage(void **state)
 {
     (void)state;
     struct eng_spec s = spec_of(named("Llama-3-70B"));
-    struct eng_grid g = {.n_stages = 3, .layers = {0, 48, 64, 80}, .width = {3, 1, 2}};
+    struct grid g = {.n_stages = 3, .layers = {0, 48, 64, 80}, .width = {3, 1, 2}};
     static const int32_t stage[] = {0, 0, 0, 1, 2, 2}, tp[] = {0, 1, 2, 0, 0, 1};
-    assert_int_equal(eng_grid_ranks(&g), 6);
+    assert_int_equal(grid_ranks(&g), 6);
     for (int32_t r = 0; r < 6; r++) {
         struct eng_shard h;
         assert_int_equal(eng_shard_of(&h, &s, &g, r), OK);
@@ -269,6 +270,33 @@ static void unlike_stages_are_numbered_stage_by_stage(void **state)
         assert_int_equal(eng_shard_kv_block_bytes(&h, &s, true),
                          (int64_t)(h.kv1 - h.kv0) * 128 * 16 * 2 * 2 * (h.layer1 - h.layer0));
     }
+}
+
+/* Shares as they are given, and refused when they do not add up or part what lies together. */
+static void shares_are_carried_out_or_refused_by_name(void **state)
+{
+    (void)state;
+    struct eng_spec s = spec_of(named("Llama-3-70B"));
+    struct grid g = {.n_stages = 1, .layers = {0, 80}, .width = {3}, .shared = true,
+                     .share = {{24, 36, 2672}, {24, 36, 2672}, {16, 40, 2672}}};
+    struct eng_shard h;
+    assert_int_equal(eng_shard_of(&h, &s, &g, 2), OK);
+    assert_int_equal(h.kv1 - h.kv0, 2);
+    assert_int_equal(h.q0, 48);
+    assert_int_equal(h.ffn1 - h.ffn0, 40 * 256);
+    assert_int_equal(h.embd0, 2 * 2672 * 16);
+    assert_int_equal(h.embd1, 128256);
+    static const struct { struct grid_share s; const char *says; } bad[] = {
+        {{17, 40, 2672}, "query heads"}, {{16, 41, 2672}, "112"}, {{16, 40, 2671}, "8016"}, {{16, 0, 2672}, "FFN leaves"}, {{0, 40, 2672}, "no query head"},
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        g.share[2] = bad[i].s;
+        assert_int_equal(eng_shard_of(&h, &s, &g, 0), ERR_UNSUPPORTED);
+        if (!strstr(err_text(), bad[i].says)) fail_msg("'%s' does not say '%s'", err_text(), bad[i].says);
+    }
+    g.share[1].heads = 20, g.share[2] = (struct grid_share){20, 40, 2672};
+    assert_int_equal(eng_shard_of(&h, &s, &g, 0), ERR_UNSUPPORTED); /* a group parted, beside whole ones */
+    assert_non_null(strstr(err_text(), "whole groups of 8"));
 }
 
 /* Bytes of packed weights that the ranks of a replica hold. */
@@ -291,7 +319,7 @@ static void each_of_two_ranks_needs_less_than_60_percent(void **state)
                                      .head_dim = m->head_dim, .d_ffn = m->ffn, .vocab = m->vocab, .tied = true, .type = types[t],
                                      .embd_type = types[t], .seed = 3};
         const char *path = scratch_path(dtype_name(types[t]));
-        struct eng_grid one, two;
+        struct grid one, two;
         struct eng_engine_need whole, half;
         assert_int_equal(random_model_write(&model, path), OK);
         assert_int_equal(eng_engine_grid(path, 1, 1, &one), OK);
@@ -325,6 +353,7 @@ int main(void)
         cmocka_unit_test(grids_that_cannot_be_are_refused),
         cmocka_unit_test(stages_hold_every_layer_once),
         cmocka_unit_test(unlike_stages_are_numbered_stage_by_stage),
+        cmocka_unit_test(shares_are_carried_out_or_refused_by_name),
         cmocka_unit_test(each_of_two_ranks_needs_less_than_60_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,9 +41,7 @@ static struct control_msg load_plan(void)
                                               .replica = 1,
                                               .model = 2,
                                               .model_path = "/m/x.gguf",
-                                              .n_stages = 2,
-                                              .stage_layers = {0, 3, 7},
-                                              .stage_width = {2, 3},
+                                              .grid = {.n_stages = 2, .layers = {0, 3, 7}, .width = {2, 3}},
                                               .n_threads = 2,
                                               .context = 4096,
                                               .n_blocks = 100,
@@ -112,9 +110,7 @@ static void load_plan_round_trip(void **state)
     assert_int_equal(p->replica, 1);
     assert_int_equal(p->model, 2);
     assert_string_equal(p->model_path, "/m/x.gguf");
-    assert_int_equal(p->n_stages, 2);
-    assert_memory_equal(p->stage_layers, m.load_plan.stage_layers, sizeof p->stage_layers);
-    assert_memory_equal(p->stage_width, m.load_plan.stage_width, sizeof p->stage_width);
+    assert_memory_equal(&p->grid, &m.load_plan.grid, sizeof p->grid);
     assert_int_equal(p->n_threads, 2);
     assert_int_equal(p->context, 4096);
     assert_int_equal(p->n_blocks, 100);
@@ -201,6 +197,22 @@ static void refuse(const struct control_msg *m, const char *sentence)
     buf_free(&b);
 }
 
+static void uneven_shares_round_trip_and_must_be_whole(void **state)
+{
+    (void)state;
+    struct control_msg m = load_plan();
+    m.load_plan.grid.shared = true;
+    for (int32_t r = 0; r < 5; r++) m.load_plan.grid.share[r] = (struct grid_share){1 + r, 10 + r, 20 * r};
+    struct control_msg *o = round_trip(&m);
+    assert_memory_equal(&o->load_plan.grid, &m.load_plan.grid, sizeof m.load_plan.grid);
+    control_msg_free(o);
+    m.load_plan.grid.share[3].ffn = 0;
+    refuse(&m, "LoadPlan: share_ffn is 0, needed 1..16777216");
+    m.load_plan.grid.share[3].ffn = 1;
+    m.load_plan.grid.share[4].heads = -1;
+    refuse(&m, "LoadPlan: share_heads is -1, needed 1..16777216");
+}
+
 static void absurd_values_are_refused(void **state)
 {
     (void)state;
@@ -214,10 +226,10 @@ static void absurd_values_are_refused(void **state)
     m.hello.host_rank = -1;
     refuse(&m, "Hello: host_rank is -1, needed 0..1");
     m = load_plan();
-    m.load_plan.stage_layers[1] = 7;
+    m.load_plan.grid.layers[1] = 7;
     refuse(&m, "LoadPlan: stage_layers is 7, needed 8..256");
     m = load_plan();
-    m.load_plan.stage_width[1] = 63;
+    m.load_plan.grid.width[1] = 63;
     refuse(&m, "LoadPlan: stage_width is 63, needed 1..62");
     m = load_plan();
     m.load_plan.wire = "ring";
@@ -291,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_round_trip),
         cmocka_unit_test(load_plan_round_trip),
+        cmocka_unit_test(uneven_shares_round_trip_and_must_be_whole),
         cmocka_unit_test(small_messages_round_trip),
         cmocka_unit_test(packed_bytes_pass_unchanged),
         cmocka_unit_test(absurd_values_are_refused),

@@ -63,7 +63,7 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-static enum err open_colls(struct local_replica *r, const struct eng_grid *g)
+static enum err open_colls(struct local_replica *r, const struct grid *g)
 {
     enum err rc;
     struct trn_coll *world[COLL_MAX_RANKS], *tp[COLL_MAX_RANKS];
@@ -81,11 +81,12 @@ out:
 enum err local_replica_open(struct local_replica **out, const struct local_replica_conf *c)
 {
     enum err rc;
-    struct eng_grid g;
+    struct grid g;
     int32_t context = c->context ? c->context : 512;
-    TRY(eng_engine_grid(c->path, c->tp ? c->tp : 1, c->pp ? c->pp : 1, &g));
+    if (c->grid) rc = OK, g = *c->grid;
+    else TRY(eng_engine_grid(c->path, c->tp ? c->tp : 1, c->pp ? c->pp : 1, &g));
     struct local_replica *r = xcalloc(1, sizeof *r);
-    r->n = eng_grid_ranks(&g);
+    r->n = grid_ranks(&g);
     r->opened = mailbox_open();
     r->results = mailbox_open();
     TRY(open_colls(r, &g));

@@ -9,6 +9,7 @@
 
 struct local_replica_conf {
     const char *path;
+    const struct grid *grid; /* instead of tp and pp, or NULL */
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
     bool kv_f32, oracle;
     const char *isa;

@@ -115,7 +115,7 @@ class BadInput(unittest.TestCase):
         self.refuse("serve", DEMO, "--tp", "0x", say=["--tp"])
         self.refuse("serve", DEMO, "--tp", "70", say=["--tp"])
         self.refuse("serve", DEMO, "--ranks", "0", "--tp", "-1", say=["--tp"])
-        self.refuse("serve", DEMO, "--tp", "16", say=["KV heads", "--tp 8"])
+        self.refuse("serve", DEMO, "--tp", "17", say=["--tp 17", "16 parts"])
         self.refuse("serve", DEMO, "--pp", "9", say=["stages", "--pp"])
         self.refuse("serve", DEMO, "--context", "100000", say=["--context"])
         self.refuse("serve", DEMO, "--kv-type", "f8", say=["--kv-type", "f16|f32"])

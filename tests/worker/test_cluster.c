@@ -29,15 +29,13 @@ struct cluster {
 static enum err place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
 {
     struct cluster *c = user;
-    struct eng_grid g;
+    struct grid g;
     (void)hellos;
     assert_int_equal(n, c->tp * c->pp);
     enum err e = eng_engine_grid(c->model, c->tp, c->pp, &g);
     if (e) return e;
     plan->model_path = c->model;
-    plan->n_stages = g.n_stages;
-    memcpy(plan->stage_layers, g.layers, sizeof g.layers);
-    memcpy(plan->stage_width, g.width, sizeof g.width);
+    plan->grid = g;
     plan->n_threads = 1;
     plan->context = CONTEXT;
     plan->n_blocks = 40;
