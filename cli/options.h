@@ -22,7 +22,7 @@ struct cluster_options {
     int32_t launch;          /* 0 managed, 1 external */
     int64_t ranks;
     const char *hostfile, *mpirun_args, *listen, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
-    double load_timeout, rejoin_timeout, recovery_timeout;
+    double load_timeout, rejoin_timeout, recovery_timeout, stall_timeout;
 };
 
 /* Tables whose offsets are into a struct beginning with model_options, then cluster_options. */

@@ -119,6 +119,25 @@ void clu_launch_stop(struct clu_launch *l, int64_t grace_us)
     ended_within(l, 2000000);
 }
 
+static bool is_worker(pid_t pid)
+{
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+    if (fd >= 0) close(fd);
+    if (n <= 0) return false;
+    line[n] = 0;
+    const char *second = line + strlen(line) + 1; /* arguments end with NUL each */
+    return second < line + n && (!strcmp(second, "worker") || !strcmp(second, "serve")) && strstr(line, "tessera");
+}
+
+void clu_launch_reap_local(const pid_t pids[], int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        if (pids[i] > 1 && pids[i] != getpid() && is_worker(pids[i])) kill(pids[i], SIGKILL);
+}
+
 int32_t clu_hostfile_slots(const char *path)
 {
     FILE *f = fopen(path, "r");

@@ -31,6 +31,10 @@ bool clu_launch_ended(struct clu_launch *l, int *status);
 /* Wait at most grace_us for it to end by itself, then KILL. */
 void clu_launch_stop(struct clu_launch *l, int64_t grace_us);
 
+/* End worker processes of this host that outlived their mpirun (a stopped one cannot leave by itself). Only processes whose command line is a
+ * tessera worker's are touched, so a number that was given to somebody else meanwhile is safe. */
+void clu_launch_reap_local(const pid_t pids[], int32_t n);
+
 /* Total slots of a hostfile ("name slots=N"); 0 with an error raised when it cannot be read. */
 int32_t clu_hostfile_slots(const char *path);
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define LOG "coordinator"
 
@@ -26,6 +27,8 @@ struct crd_core {
     struct rpc_server *server;
     struct crd_replica *replica;
     struct clu_launch workers;       /* main thread until READY, then the fleet thread, then main again */
+    pid_t local_pids[LIMIT_RANKS];   /* workers of this host: written by sched at READY, read by fleet after a loss and by main at the end */
+    _Atomic int32_t n_local;
     struct mailbox *fleet_mail;      /* poked when a replica changes state */
     pthread_t fleet;
     bool fleet_runs;
@@ -186,11 +189,29 @@ static enum err open_key(struct crd_core *c)
     return trn_auth_key_of_text(&c->key, c->key_text);
 }
 
+static void note_local(struct crd_core *c, const struct replica_rank ranks[], int32_t n)
+{
+    char host[64] = "";
+    int32_t k = 0;
+    if (gethostname(host, sizeof host - 1)) return;
+    for (int32_t i = 0; i < n; i++)
+        if (!strcmp(ranks[i].host, host)) c->local_pids[k++] = ranks[i].pid;
+    atomic_store(&c->n_local, k);
+}
+
+/* What is left of a job: mpirun, and ranks of this host that cannot leave by themselves. */
+static void clear_away(struct crd_core *c, int64_t grace_us)
+{
+    clu_launch_stop(&c->workers, grace_us);
+    clu_launch_reap_local(c->local_pids, atomic_exchange(&c->n_local, 0));
+}
+
 /* On the replica's thread: pass it on, and wake the fleet. */
 static void on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
 {
     struct crd_core *c = user;
     if (c->conf.on_change) c->conf.on_change(c->conf.user, state, ranks, n, text);
+    if (state == REPLICA_READY) note_local(c, ranks, n);
     if (state == REPLICA_LOST) mailbox_poke(c->fleet_mail);
 }
 
@@ -210,7 +231,7 @@ static enum err open_control(struct crd_core *c)
 {
     enum err rc;
     struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .n_vocab = c->conf.info.n_vocab, .prefix_cache = c->conf.prefix_cache,
-                                 .idle_us = 20000, .recovery_us = c->conf.recovery_us, .place = place, .on_change = on_change, .on_step = on_step, .user = c};
+                                 .idle_us = 20000, .recovery_us = c->conf.recovery_us, .stall_us = c->conf.stall_us, .place = place, .on_change = on_change, .on_step = on_step, .user = c};
     c->fleet_mail = mailbox_open();
     c->replica = crd_replica_open(&rconf);
     struct rpc_conf sc = {.address = c->conf.listen, .key = &c->key, .identity = "coordinator", .keepalive_ms = 5000,
@@ -262,7 +283,7 @@ static void bring_back(struct crd_core *c)
     int64_t pause = PAUSE_MIN_US;
     for (bool first = true; !atomic_load(&c->stopping); first = false) {
         int status;
-        clu_launch_stop(&c->workers, 0); /* what is left of the old job holds memory and hosts */
+        clear_away(c, 0); /* the old job holds memory and hosts */
         if (!first) {
             mailbox_get(c->fleet_mail, pause);
             pause = MIN(2 * pause, (int64_t)PAUSE_MAX_US);
@@ -327,7 +348,7 @@ void crd_core_close(struct crd_core *c, int64_t grace_us)
         pthread_join(c->fleet, NULL);
     }
     if (c->replica) crd_replica_stop(c->replica, c->server ? grace_us : 0);
-    clu_launch_stop(&c->workers, grace_us);
+    if (c->conf.launch == LAUNCH_MANAGED) clear_away(c, grace_us);
     rpc_server_close(c->server);
     crd_replica_close(c->replica);
     mailbox_close(c->fleet_mail);

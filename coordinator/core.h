@@ -23,6 +23,7 @@ struct core_conf {
     bool prefix_cache;
     struct model_info info;
     int64_t load_timeout_us;         /* from start to READY */
+    int64_t stall_us;                /* see replica_conf */
     int64_t recovery_us;             /* see replica_conf; managed: the workers are started again meanwhile */
     /* see replica_conf */
     enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);

@@ -143,6 +143,7 @@ static int64_t patience(const struct crd_replica *r)
     if (r->stopping) return 20000;
     if (r->sched && r->lost_us) return MAX(r->lost_us + r->conf.recovery_us - clock_us(), 0);
     if (r->state == REPLICA_READY && r->awake && crd_sched_idle(r->sched)) return r->conf.idle_us;
+    if (crd_watch_due(r)) return MIN(r->conf.stall_us / 4, (int64_t)1000000);
     return -1;
 }
 
@@ -160,6 +161,7 @@ static void *replica_main(void *arg)
         void *m = mailbox_get(r->mail, patience(r));
         for (; m; m = mailbox_get(r->mail, 0)) handle(r, m);
         if (r->state == REPLICA_READY) crd_steps_pump(r);
+        crd_watch_check(r);
         if (r->sched && r->lost_us && clock_us() >= r->lost_us + r->conf.recovery_us) crd_ranks_give_up(r);
         publish(r);
     }

@@ -35,6 +35,7 @@ struct replica_conf {
     int32_t n_vocab;                   /* bounds the rows of logits in one answer */
     bool prefix_cache;
     int64_t recovery_us;               /* after a loss, open requests wait so long for the replica to come back; 0: they end at once */
+    int64_t stall_us;                  /* without progress of any rank while steps are in flight: the replica hangs; 0: never said */
     int64_t idle_us;                   /* without work before the ranks are put to sleep */
     /* Fill the common part of every rank's load plan (grid, context, blocks, ...) once all ranks said hello. epoch is set. Err: the
      * sentence is what people will read. */

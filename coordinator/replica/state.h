@@ -2,7 +2,8 @@
  *
  *   replica.c  the thread, its mailbox, the outside
  *   ranks.c    joining, loading, losing, coming back
- *   steps.c    plans out, results in */
+ *   steps.c    plans out, results in
+ *   watch.c    heartbeats, and the verdict on a hang */
 #ifndef COORDINATOR_REPLICA_STATE_H
 #define COORDINATOR_REPLICA_STATE_H
 
@@ -16,6 +17,11 @@ struct rank {
     struct rpc_peer *peer;
     struct control_msg *hello;  /* Own */
     struct replica_rank info;   /* [lock] */
+    /* [sched] the last heartbeat; moved_us: when step or layer last changed */
+    uint64_t step, op_seq;
+    int32_t layer, op_rank;
+    char op[16];
+    int64_t op_waited_us, moved_us;
 };
 
 struct crd_replica {
@@ -36,6 +42,7 @@ struct crd_replica {
     struct arena step_arena;    /* lifetime: step */
     bool awake, draining, stopping;
     int64_t busy_us, load_started_us, stop_deadline_us;
+    int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
     int64_t lost_us;            /* when the replica was lost; 0: it is whole, or was never ready */
     /* [lock] what others may read */
     pthread_mutex_t lock;
@@ -54,6 +61,11 @@ void crd_ranks_forget(struct crd_replica *r);
 void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text);
 /* Recovery took too long: every open request ends. */
 void crd_ranks_give_up(struct crd_replica *r);
+/* watch.c */
+void crd_watch_start(struct crd_replica *r);   /* the ranks were just woken */
+void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t);
+bool crd_watch_due(const struct crd_replica *r);
+void crd_watch_check(struct crd_replica *r);   /* may lose the replica */
 /* steps.c */
 void crd_steps_result(struct crd_replica *r, const struct control_msg *m);
 void crd_steps_pump(struct crd_replica *r);

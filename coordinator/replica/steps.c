@@ -13,6 +13,7 @@ void crd_steps_result(struct crd_replica *r, const struct control_msg *m)
     if (!e && res.epoch != r->epoch) e = ERR_STALE_EPOCH;
     if (!e) e = crd_sched_on_result(r->sched, &res, clock_us());
     if (e && e != ERR_STALE_EPOCH) crd_ranks_lose(r, e, err_text());
+    r->result_us = clock_us();
     if (!e) {
         pthread_mutex_lock(&r->lock);
         r->status.n_results++;
@@ -24,7 +25,11 @@ void crd_steps_result(struct crd_replica *r, const struct control_msg *m)
 
 static enum err send_plan(struct crd_replica *r, const struct step_plan *p)
 {
-    if (!r->awake) trn_step_link_wake(r->link);
+    if (!r->awake) {
+        trn_step_link_wake(r->link);
+        r->result_us = clock_us();
+        crd_watch_start(r);
+    }
     r->awake = true;
     return trn_step_link_send(r->link, p);
 }

@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from cluster import BIN, DEMO, Server, cpu_ticks, free_port, mpi_env
+from cluster import BIN, DEMO, Server, alive, cpu_ticks, free_port, mpi_env
 
 ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 40}
 STORY = {"prompt": "<|im_start|>user\nTell me the story of the lighthouse.<|im_end|>\n<|im_start|>assistant\n", "temperature": 0,
@@ -216,7 +216,8 @@ class Losing(unittest.TestCase):
                 t.start()
             started.wait()
             begin = time.monotonic()
-            os.kill(s.workers()[rank], sig)
+            old = s.workers()[rank]
+            os.kill(old, sig)
             for t in threads:
                 t.join()
             for w, events in zip(whole, got):
@@ -226,6 +227,7 @@ class Losing(unittest.TestCase):
             logprobs = [p for e in got[2] if e != "[DONE]" and e["choices"] and e["choices"][0]["logprobs"] for p in e["choices"][0]["logprobs"]["token_logprobs"]]
             self.assertEqual(logprobs, whole[2]["logprobs"]["token_logprobs"])
             self.assertIn("recovered in", s.text())
+            self.assertFalse(alive(old))
             self.assertEqual(s.get("/health")[0], 200)
             print(f"all streams ended {time.monotonic() - begin:.2f} s after the loss: {[l for l in s.text().splitlines() if 'recovered' in l][0]}")
 
@@ -234,6 +236,15 @@ class Losing(unittest.TestCase):
 
     def test_streams_survive_a_killed_rank_1(self):
         self.recover(1, signal.SIGKILL)
+
+    def test_streams_survive_a_stopped_rank_and_the_hang_is_named(self):
+        self.recover(1, signal.SIGSTOP, "--stall-timeout", 2)
+
+    def test_a_stopped_rank_does_not_outlive_the_server(self):
+        with Server("--tp", 2, "--threads", 1) as s:
+            pid = s.workers()[0]
+            os.kill(pid, signal.SIGSTOP)
+        self.assertFalse(alive(pid))
 
     def test_what_cannot_recover_ends_with_one_error(self):
         with tempfile.TemporaryDirectory() as d:
