@@ -20,6 +20,8 @@ enum {
     KRN_UNIT = 32,   /* values of K: the unit of quantisation, of leaves and of cutting */
     KRN_KV_BLOCK = 16,    /* positions per KV block */
     KRN_ATTN_SPLIT = 256, /* key positions per softmax split, at absolute positions */
+    KRN_ATTN_ROWS = 32,   /* query rows (tokens x heads of a group) that share a load of K and V */
+    KRN_ATTN_STRIDE = KRN_ATTN_SPLIT + 16, /* floats from one row of weights to the next */
     KRN_LSE_TILE = 1024,  /* vocabulary ids per tile of a log-sum-exp */
 };
 
@@ -113,9 +115,13 @@ struct krn_kv_append {
  *     (0+8,1+9,..7+15), then (0+4,..), (0+2,..), (0+1); o[d] = chain over j in order of fma(p_j, V_j[d], .), from +0.
  *   Splits are merged in order: (M,L,O) = first split; then M' = max(M,m), a = krn_exp(M-M'), b = krn_exp(m-M'),
  *     L = fma(L, a, l*b), O = fma(O, a, o*b). Result: O[d] * (1/L).
- * Query head h reads kv head h / (n_head / n_kv). Items are (token, kv head) pairs, item = t * n_kv + kvh; a call does
- * items [i0,i1). out, q: [n_tok][n_head][head_dim]. scratch: KRN_ATTN_SPLIT * (n_head/n_kv) + 2 * head_dim *
- * (n_head/n_kv) floats per thread. */
+ * Query head h reads kv head h / (n_head / n_kv). Items are (kv head, token) pairs, item = kvh * n_tok + t; a call does
+ * items [i0,i1). Tokens that follow each other in one sequence should stand side by side: they share loads.
+ * out, q: [n_tok][n_head][head_dim]. scratch: krn_attention_scratch() floats per thread.
+ *
+ * With n_split > 0 the splits of an item are items of their own, so that threads can share a long context:
+ * item = (kvh * n_tok + t) * n_split + s, n_split >= pos[t] / KRN_ATTN_SPLIT + 1 for every t. They write m, l, o of each
+ * head to partial, and `attention_merge` on items (kvh, t) makes out of them what a call without splits would have made. */
 struct krn_attention {
     const struct krn_kv *kv;
     const float *q;
@@ -126,10 +132,17 @@ struct krn_attention {
     float scale;
     float *scratch;
     int32_t i0, i1;
+    int32_t n_split;               /* 0: items are whole */
+    float *partial;                /* [n_kv * n_tok * n_split][group][head_dim + 2]: o, m, l */
 };
 static inline int64_t krn_attention_scratch(int32_t n_head, int32_t n_kv, int32_t head_dim)
 {
-    return (int64_t)(n_head / n_kv) * (KRN_ATTN_SPLIT + 2 * head_dim) + 64;
+    int32_t group = n_head / n_kv, rows = group > KRN_ATTN_ROWS ? group : KRN_ATTN_ROWS;
+    return (int64_t)rows * (KRN_ATTN_STRIDE + 3 * head_dim + 4) + 64;
+}
+static inline int64_t krn_attention_partial(int32_t n_items, int32_t n_split, int32_t group, int32_t head_dim)
+{
+    return (int64_t)n_items * n_split * group * (head_dim + 2);
 }
 
 /* ---- the table ------------------------------------------------------------------------------------------- */
@@ -144,6 +157,7 @@ struct krn_table {
     void (*interleave)(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
     void (*kv_append)(const struct krn_kv_append *a);
     void (*attention)(const struct krn_attention *a);
+    void (*attention_merge)(const struct krn_attention *a);
 
     /* y = x * (1/sqrt(mean(x^2) + eps)) * w per row of d values; y may be x. Rows [t0,t1).
      *   Sum of squares: 64 lanes, lane j = chain over i of fma(x[64i+j], x[64i+j], .); lanes added pairwise j + (j+32),

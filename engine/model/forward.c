@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GATE_CHUNK = 8192 }; /* values of SwiGLU quantised while they are in L1 */
+enum {
+    GATE_CHUNK = 8192, /* values of SwiGLU quantised while they are in L1 */
+    SPLIT_ITEMS = 8,   /* items per thread from which attention does not split them */
+};
 
 /* One pass, as every thread of the team sees it. */
 struct pass {
@@ -139,29 +142,74 @@ static void rope_append(const struct eng_model *m, const struct eng_batch *b, in
                                            .pos = b->pos, .table = b->table, .t0 = t0, .t1 = t1});
 }
 
-/* Attention of this thread's share of (token, kv head) items, and its output quantised. */
+/* Items [i0,i1) = kvh * n_tok + t that cost thread i its share: an item costs as many keys as it
+ * reads, and something of its own. */
+static void attention_share(const struct eng_batch *b, int32_t nkv, int32_t i, int32_t n,
+                            int64_t *i0, int64_t *i1)
+{
+    enum { OWN = 32 };
+    int64_t T = b->n_tok, each = 0, *out[] = {i0, i1};
+    for (int32_t t = 0; t < T; t++) each += b->pos[t] + OWN;
+    for (int32_t k = 0; k < 2; k++) {
+        int64_t want = each * nkv * (i + k) / n, rest = want % each, t = 0;
+        for (; t < T && rest >= b->pos[t] + OWN; t++) rest -= b->pos[t] + OWN;
+        *out[k] = want / each * T + t;
+    }
+}
+
+/* How many splits each item falls into when there are too few items to occupy the team; 0: none. */
+static int32_t attention_splits(const struct eng_batch *b, int32_t nkv, int32_t n)
+{
+    int32_t items = b->n_tok * nkv, most = 0;
+    if (items % n == 0 || items >= SPLIT_ITEMS * n) return 0;
+    for (int32_t t = 0; t < b->n_tok; t++) most = MAX(most, b->pos[t] / KRN_ATTN_SPLIT + 1);
+    return most > 1 ? most : 0;
+}
+
+/* Attention's output as the next product reads it: of items [i0,i1), which this thread computed, or,
+ * where a unit may span two items, of its share of tokens once all are there. */
+static void prepare_attention(const struct eng_model *m, const struct krn_act *a, int32_t nkv,
+                              int64_t i0, int64_t i1, int32_t i, int32_t n)
+{
+    int32_t T = a->n_tok, group = a->cols / nkv;
+    if (group % KRN_UNIT == 0 || !a->q) {
+        for (int64_t k = i0; k < i1; k++)
+            prepare(m, a, k % T, k % T + 1, k / T * group, (k / T + 1) * group);
+        return;
+    }
+    int64_t t0, t1;
+    eng_team_barrier(m->team, i);
+    eng_team_range(T, 1, i, n, &t0, &t1);
+    prepare(m, a, t0, t1, 0, a->cols);
+}
+
+/* Attention of this thread's share of (kv head, token) items, and its output quantised. */
 static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t layer, int32_t i,
                    int32_t n)
 {
     int32_t T = b->n_tok, hd = m->spec.head_dim;
     int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
     int64_t i0, i1;
-    int32_t group = nq / nkv * hd; /* columns of one item's output */
-    eng_team_range((int64_t)T * nkv, 1, i, n, &i0, &i1);
-    m->krn->attention(&(struct krn_attention){
+    struct krn_attention a = {
         .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = b->pos, .table = b->table,
         .n_tok = T, .n_head = nq, .scale = 1.0f / __builtin_sqrtf((float)hd),
-        .scratch = m->scratch + i * m->scratch_each, .i0 = (int32_t)i0, .i1 = (int32_t)i1});
-    struct krn_act a =
-        act_of(m, m->att, T, nq * hd, reads(m, &m->weights->layers[layer].o));
-    if (group % KRN_UNIT == 0 || !a.q) {
-        prepare_flat(m, &a, i0 * group, i1 * group);
-    } else { /* a unit may span two items */
-        int64_t t0, t1;
+        .scratch = m->scratch + i * m->scratch_each,
+        .n_split = attention_splits(b, nkv, n), .partial = m->partial};
+    if (a.n_split) {
+        eng_team_range((int64_t)T * nkv * a.n_split, 1, i, n, &i0, &i1);
+        a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
+        m->krn->attention(&a);
         eng_team_barrier(m->team, i);
-        eng_team_range(T, 1, i, n, &t0, &t1);
-        prepare(m, &a, t0, t1, 0, nq * hd);
+        eng_team_range((int64_t)T * nkv, 1, i, n, &i0, &i1);
+        a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
+        m->krn->attention_merge(&a);
+    } else {
+        attention_share(b, nkv, i, n, &i0, &i1);
+        a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
+        m->krn->attention(&a);
     }
+    struct krn_act out = act_of(m, m->att, T, nq * hd, reads(m, &m->weights->layers[layer].o));
+    prepare_attention(m, &out, nkv, i0, i1, i, n);
 }
 
 /* Sublayer k of the pass; its subtrees go to parts_of(k). */
@@ -385,6 +433,9 @@ enum err eng_forward_open(struct eng_model *m, int32_t context)
     TRY(take(&m->act_xt, krn_act_xt_floats((int32_t)T, (int32_t)wide)));
     m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, s->head_dim), 16);
     TRY(take(&m->scratch, m->scratch_each * eng_team_size(m->team)));
+    TRY(take(&m->partial, krn_attention_partial(SPLIT_ITEMS * eng_team_size(m->team),
+                                                DIV_UP(context, KRN_ATTN_SPLIT),
+                                                (h->q1 - h->q0) / MAX(h->kv1 - h->kv0, 1), s->head_dim)));
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
 out:
     return rc;
@@ -392,8 +443,8 @@ out:
 
 void eng_forward_close(struct eng_model *m)
 {
-    float *all[] = {m->rope, m->x, m->h, m->q, m->att, m->k, m->v, m->gate, m->up, m->parts, m->red, m->act_xt,
-                    m->scratch};
+    float *all[] = {m->rope, m->x, m->h, m->q, m->att, m->k, m->v, m->gate, m->up, m->parts, m->red, m->act_xt, m->scratch,
+                    m->partial};
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
     free(m->act_q);
     free((void *)m->cs);

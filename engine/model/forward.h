@@ -44,6 +44,7 @@ struct eng_model {
     uint8_t *act_q; float *act_xt; /* panels of a matmul's input (engine/kernels/panel.h) */
     const float **cs;             /* rope row of each token */
     float *scratch; int64_t scratch_each; /* attention, per thread */
+    float *partial;               /* attention whose items are split over threads */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
 };

@@ -136,30 +136,39 @@ static void run_attention(void *p)
     ((struct attention_run *)p)->t->attention(&((struct attention_run *)p)->a);
 }
 
-static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context)
+/* n_tok tokens that follow each other; the last one sees `context` keys. */
+static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context,
+                            int32_t n_tok)
 {
-    enum { N_KV = 8, MAX_BLOCKS = 256 };
+    enum { N_KV = 8, MAX_BLOCKS = 256, MAX_TOK = 128 };
     struct rnd r = {.key = 2};
-    int32_t n_blocks = DIV_UP(context, KRN_KV_BLOCK), table[MAX_BLOCKS], pos = context - 1;
-    const int32_t *tables[1] = {table};
+    int32_t n_blocks = DIV_UP(context, KRN_KV_BLOCK), table[MAX_BLOCKS], pos[MAX_TOK];
+    const int32_t *tables[MAX_TOK];
+    double keys = 0;
     size_t n = (size_t)n_blocks * KRN_KV_BLOCK * N_KV * (size_t)dim;
     struct krn_kv kv = {
         .k = case_alloc(n * 2), .v = case_alloc(n * 2), .f16 = true, .n_kv = N_KV, .head_dim = dim};
     for (size_t i = 0; i < n; i++)
         ((uint16_t *)kv.k)[i] = ((uint16_t *)kv.v)[i] = (uint16_t)(0x3000 + i % 1000);
     for (int32_t i = 0; i < n_blocks; i++) table[i] = (int32_t)((int64_t)i * 37 % n_blocks);
+    for (int32_t i = 0; i < n_tok; i++) {
+        tables[i] = table;
+        pos[i] = context - n_tok + i;
+        keys += pos[i] + 1;
+    }
+    int32_t n_head = N_KV * group;
     struct attention_run run = {
-        .t = t, .a = {.kv = &kv, .pos = &pos, .table = tables, .n_tok = 1, .n_head = N_KV * group}};
+        .t = t,
+        .a = {.kv = &kv, .pos = pos, .table = tables, .n_tok = n_tok, .n_head = n_head}};
     run.a.scale = 0.1f;
-    run.a.i1 = N_KV;
-    run.a.q = case_floats(&r, N_KV * group * dim, CASE_NORMAL);
-    run.a.out = case_alloc((size_t)(N_KV * group * dim) * sizeof(float));
-    run.a.scratch =
-        case_alloc((size_t)krn_attention_scratch(N_KV * group, N_KV, dim) * sizeof(float));
+    run.a.i1 = N_KV * n_tok;
+    run.a.q = case_floats(&r, (int64_t)n_head * dim * n_tok, CASE_NORMAL);
+    run.a.out = case_alloc((size_t)(n_head * dim * n_tok) * sizeof(float));
+    run.a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, N_KV, dim) * sizeof(float));
     char what[64];
-    snprintf(what, sizeof what, "8x%d heads of %d, %d keys", group, dim, context);
+    snprintf(what, sizeof what, "8x%d of %d, %d keys, %d tok", group, dim, context, n_tok);
     double s = seconds(run_attention, &run);
-    line("attention", what, t, (double)n * 4, 4.0 * context * dim * N_KV * group, s);
+    line("attention", what, t, (double)n * 4, 4.0 * keys * dim * n_head, s);
     free(kv.k);
     free(kv.v);
     free((void *)run.a.q);
@@ -227,9 +236,13 @@ int kernels_bench(const char *only, const char *type)
     for (int32_t i = 0; i < n; i++) {
         if (!only || !strcmp(only, "rows")) bench_rows(tables[i]);
         if (!only || !strcmp(only, "attention")) {
-            bench_attention(tables[i], 1, 128, 2048);
-            bench_attention(tables[i], 4, 64, 2048);
-            bench_attention(tables[i], 4, 128, 4096);
+            bench_attention(tables[i], 1, 128, 2048, 1);
+            bench_attention(tables[i], 4, 64, 2048, 1);
+            bench_attention(tables[i], 4, 128, 4096, 1);
+            bench_attention(tables[i], 4, 64, 128, 128);
+            bench_attention(tables[i], 4, 64, 512, 128);
+            bench_attention(tables[i], 4, 64, 2048, 128);
+            bench_attention(tables[i], 1, 128, 2048, 128);
         }
         if (!only || !strcmp(only, "matmul")) bench_matmuls(tables[i], type);
     }

@@ -148,7 +148,28 @@ static void check_table(const struct krn_table *table, const struct batch *b, co
              b->a.kv->head_dim, b->a.n_head, b->a.kv->n_kv, b->a.kv->f16 ? "f16" : "f32");
 }
 
-/* Every table, whole, item by item in reverse, and one token at a time. */
+/* Splits as items of their own, in two calls, then merged. */
+static void check_splits(const struct krn_table *table, struct batch *b, const float *want)
+{
+    struct krn_attention a = b->a;
+    int32_t group = a.n_head / a.kv->n_kv, n_items = a.i1;
+    for (int32_t t = 0; t < a.n_tok; t++)
+        a.n_split = MAX(a.n_split, a.pos[t] / KRN_ATTN_SPLIT + 1);
+    a.partial = case_alloc((size_t)krn_attention_partial(n_items, a.n_split, group,
+                                                         a.kv->head_dim) * sizeof(float));
+    memset(b->a.out, 0xa5, (size_t)b->n_out * sizeof(float));
+    int32_t all = n_items * a.n_split;
+    a.i0 = all / 3, a.i1 = all;
+    table->attention(&a);
+    a.i0 = 0, a.i1 = all / 3;
+    table->attention(&a);
+    a.i0 = 0, a.i1 = n_items;
+    table->attention_merge(&a);
+    check_table(table, b, want, "attention by splits");
+    free(a.partial);
+}
+
+/* Every table, whole, by splits, item by item in reverse, and one token at a time. */
 static void check_batch(struct batch *b)
 {
     const struct krn_table *tables[MAX_TABLES];
@@ -161,6 +182,7 @@ static void check_batch(struct batch *b)
         memset(b->a.out, 0xa5, bytes);
         tables[i]->attention(&b->a);
         check_table(tables[i], b, want, "attention");
+        check_splits(tables[i], b, want);
         if (i == 0) continue;
         memset(b->a.out, 0xa5, bytes);
         struct krn_attention one = b->a;
@@ -204,6 +226,30 @@ static void every_table_equals_ref(void **state)
                 check_batch(&b);
                 batch_free(&b);
             }
+            pool_free(&p);
+        }
+}
+
+/* Chunks of a prompt: tokens that follow each other share tiles, over borders of splits, and may be
+ * interrupted by other sequences. */
+static void chunks_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t dims[] = {64, 32, 128, 20}, groups[] = {4, 1, 8, 3, 7};
+    static const int32_t firsts[] = {0, 3, 225, 240, 256, 490};
+    struct rnd r = {.key = 26};
+    printf("seed %llu\n", (unsigned long long)r.key);
+    for (size_t i = 0; i < COUNT_OF(dims); i++)
+        for (size_t g = 0; g < COUNT_OF(groups); g++) {
+            struct pool p = pool_make(&r, 1 + (int32_t)(g % 2), dims[i], g % 3 != 1);
+            struct batch b;
+            int32_t pos[40], n = 40, first = firsts[rnd_below(&r, COUNT_OF(firsts))];
+            int32_t jump = rnd_between(&r, 1, 2 * n);
+            for (int32_t t = 0; t < n; t++) pos[t] = first + t + (t >= jump ? 50 : 0);
+            batch_make(&b, &r, &p, pos, n, groups[g]);
+            for (int32_t t = 0; t < n; t++) b.tables[t] = p.table[t >= 33];
+            check_batch(&b);
+            batch_free(&b);
             pool_free(&p);
         }
 }
@@ -314,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ref_is_softmax_times_values),
         cmocka_unit_test(every_table_equals_ref),
+        cmocka_unit_test(chunks_equal_ref),
         cmocka_unit_test(extreme_scores_agree),
         cmocka_unit_test(stale_keys_past_the_query_do_not_matter),
         cmocka_unit_test(every_table_appends_the_same_bytes),

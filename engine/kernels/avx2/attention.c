@@ -1,22 +1,13 @@
 /* attention.c: eight keys of a block are the lanes of a score; head_dim fills the lanes of P*V.
+ * The loops around: engine/kernels/attention_walk.h.
  *
- * Up to 2 query heads of a group share each load of K and V, and up to 4 half blocks of keys (or 4
- * vectors of head_dim) go at once, so that 4 to 8 independent chains hide the latency of the
- * multiply-add. Keys past the query's position are never part of a chain over keys; in scores they
- * fill lanes that are masked out. */
-#include "base/base.h"
+ * 16 registers hold 8 accumulators, 2 or 4 vectors of K or V and a factor: 4 rows x 2 vectors or
+ * 2 x 4. 4 rows take a tile of queries or a whole group of heads per load. */
+#include "engine/kernels/attention_walk.h"
 #include "engine/kernels/avx2/avx2.h"
 #include "engine/kernels/avx2/vmath.h"
 
-enum { HEADS = 2, VECTORS = 4, HALF = 8, SPLIT_BLOCKS = KRN_ATTN_SPLIT / KRN_KV_BLOCK };
-
-/* One split of one (token, kv head): its keys and what the heads of the group make of them. */
-struct split {
-    const uint8_t *k[SPLIT_BLOCKS], *v[SPLIT_BLOCKS]; /* where this head begins in each block */
-    int32_t n_keys, dim;
-    const float *qs; /* [group][dim] */
-    float *p;        /* [group][KRN_ATTN_SPLIT] */
-};
+enum { MAX_ROWS = 4, MAX_VECTORS = 4, HALF = 8 };
 
 KRN_INLINE __m256 load8(const uint8_t *plane, int64_t i, const bool f16)
 {
@@ -32,38 +23,57 @@ KRN_INLINE __m256 load_first(const uint8_t *plane, int64_t i, int32_t n, const b
     return load8((const uint8_t *)half, 0, true);
 }
 
-/* Scores of heads [h0, h0+n_heads) against n_vec half blocks from b0 on. */
-KRN_INLINE void scores(const struct split *s, int32_t h0, int32_t b0, const int n_heads,
-                       const int n_vec, const bool f16)
+/* ---- scores ---------------------------------------------------------------------------------- */
+
+/* Rows [r, r+n_rows) against n_vec half blocks from b on. */
+KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b, const int n_rows,
+                             const int n_vec, const bool f16)
 {
-    const float *qs = s->qs + (int64_t)h0 * s->dim;
-    __m256 acc[HEADS][VECTORS];
-    KRN_UNROLL for (int h = 0; h < n_heads; h++)
-        KRN_UNROLL for (int b = 0; b < n_vec; b++) acc[h][b] = _mm256_setzero_ps();
-    for (int64_t d = 0; d < s->dim; d++) {
-        __m256 k[VECTORS];
-        KRN_UNROLL for (int b = 0; b < n_vec; b++)
-            k[b] = load8(s->k[(b0 + b) / 2], d * KRN_KV_BLOCK + (b0 + b) % 2 * HALF, f16);
-        KRN_UNROLL for (int h = 0; h < n_heads; h++) {
-            __m256 q = _mm256_set1_ps(qs[h * (int64_t)s->dim + d]);
-            KRN_UNROLL for (int b = 0; b < n_vec; b++)
-                acc[h][b] = _mm256_fmadd_ps(q, k[b], acc[h][b]);
+    const float *q = s->qs + r;
+    __m256 acc[MAX_ROWS][MAX_VECTORS];
+    KRN_UNROLL for (int i = 0; i < n_rows; i++)
+        KRN_UNROLL for (int c = 0; c < n_vec; c++) acc[i][c] = _mm256_setzero_ps();
+    for (int64_t d = 0; d < s->dim; d++, q += s->n_rows) {
+        __m256 k[MAX_VECTORS];
+        KRN_UNROLL for (int c = 0; c < n_vec; c++)
+            k[c] = load8(s->k[(b + c) / 2], d * KRN_KV_BLOCK + (b + c) % 2 * HALF, f16);
+        KRN_UNROLL for (int i = 0; i < n_rows; i++) {
+            __m256 factor = _mm256_set1_ps(q[i]);
+            KRN_UNROLL for (int c = 0; c < n_vec; c++)
+                acc[i][c] = _mm256_fmadd_ps(factor, k[c], acc[i][c]);
         }
     }
-    KRN_UNROLL for (int h = 0; h < n_heads; h++)
-        KRN_UNROLL for (int b = 0; b < n_vec; b++)
-            _mm256_storeu_ps(s->p + (h0 + h) * KRN_ATTN_SPLIT + (b0 + b) * HALF, acc[h][b]);
+    KRN_UNROLL for (int i = 0; i < n_rows; i++)
+        KRN_UNROLL for (int c = 0; c < n_vec; c++)
+            _mm256_storeu_ps(s->p + (int64_t)(r + i) * KRN_ATTN_STRIDE + (b + c) * HALF, acc[i][c]);
 }
 
-KRN_INLINE void scores_of_heads(const struct split *s, int32_t h0, const int n_heads,
-                                const bool f16)
+KRN_INLINE int32_t scores_rows(const struct krn_attn_tile *s, int32_t r, const int n_rows,
+                               const int n_vec, const bool f16)
 {
-    int32_t b = 0, n = 2 * DIV_UP(s->n_keys, KRN_KV_BLOCK);
-    for (; b + VECTORS <= n; b += VECTORS) scores(s, h0, b, n_heads, VECTORS, f16);
-    for (; b < n; b += 2) scores(s, h0, b, n_heads, 2, f16);
+    for (; r + n_rows <= s->n_rows; r += n_rows) {
+        int32_t b = 0, n = 2 * DIV_UP(s->n_keys, KRN_KV_BLOCK);
+        for (; b + n_vec <= n; b += n_vec) scores_block(s, r, b, n_rows, n_vec, f16);
+        for (; b < n; b += 2) scores_block(s, r, b, n_rows, 2, f16);
+    }
+    return r;
 }
 
-/* Scores to p = exp(score - max), in place; keys past the end get 0. */
+KRN_INLINE void scores_of(const struct krn_attn_tile *s, int32_t r, const bool f16)
+{
+    r = scores_rows(s, r, 4, 2, f16);
+    r = scores_rows(s, r, 2, 4, f16);
+    scores_rows(s, r, 1, 4, f16);
+}
+
+static void scores(const struct krn_attn_tile *s, int32_t r0)
+{
+    if (s->f16) scores_of(s, r0, true);
+    else scores_of(s, r0, false);
+}
+
+/* ---- softmax --------------------------------------------------------------------------------- */
+
 static void softmax(float *p, int32_t n_keys, float *m, float *l)
 {
     const __m256 lowest = _mm256_set1_ps(-INFINITY);
@@ -81,115 +91,84 @@ static void softmax(float *p, int32_t n_keys, float *m, float *l)
     *l = vmath_lane_sum(sum[0], sum[1]);
 }
 
-/* o[h][d0..] = sum of p V over the split's keys, in order; a single vector may be partial: its
- * first `lanes`. */
-KRN_INLINE void values(const struct split *s, int32_t h0, int32_t d0, float *o, int32_t lanes,
-                       const int n_heads, const int n_vec, const bool f16)
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* What a call of values does: keys [j0,j1) of a split to o[n_rows][dim]. */
+struct span {
+    const struct krn_attn_tile *s;
+    int32_t j0, j1;
+    float *o;
+};
+
+/* Rows [r, r+n_rows), vectors of head_dim from d on; a single one may be partial: its first
+ * `lanes`. */
+KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t lanes,
+                             const int n_rows, const int n_vec, const bool f16)
 {
-    const float *p = s->p + (int64_t)h0 * KRN_ATTN_SPLIT;
-    __m256 acc[HEADS][VECTORS];
-    KRN_UNROLL for (int h = 0; h < n_heads; h++)
-        KRN_UNROLL for (int i = 0; i < n_vec; i++) acc[h][i] = _mm256_setzero_ps();
-    for (int32_t j = 0; j < s->n_keys; j++) {
+    const struct krn_attn_tile *s = x->s;
+    const float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
+    float *o = x->o + (int64_t)r * s->dim + d;
+    __m256 acc[MAX_ROWS][MAX_VECTORS];
+    KRN_UNROLL for (int i = 0; i < n_rows; i++)
+        KRN_UNROLL for (int c = 0; c < n_vec; c++)
+            acc[i][c] = x->j0 ? vmath_load(o + i * (int64_t)s->dim + HALF * c, lanes)
+                              : _mm256_setzero_ps();
+    for (int32_t j = x->j0; j < x->j1; j++) {
         const uint8_t *block = s->v[j / KRN_KV_BLOCK];
-        int64_t row = (int64_t)(j % KRN_KV_BLOCK) * s->dim + d0;
-        __m256 v[VECTORS];
-        KRN_UNROLL for (int i = 0; i < n_vec; i++)
-            v[i] = lanes < HALF ? load_first(block, row, lanes, f16)
-                                : load8(block, row + HALF * i, f16);
-        KRN_UNROLL for (int h = 0; h < n_heads; h++) {
-            __m256 ph = _mm256_set1_ps(p[h * KRN_ATTN_SPLIT + j]);
-            KRN_UNROLL for (int i = 0; i < n_vec; i++)
-                acc[h][i] = _mm256_fmadd_ps(ph, v[i], acc[h][i]);
+        int64_t row = (int64_t)(j % KRN_KV_BLOCK) * s->dim + d;
+        __m256 v[MAX_VECTORS];
+        KRN_UNROLL for (int c = 0; c < n_vec; c++)
+            v[c] = lanes < HALF ? load_first(block, row, lanes, f16)
+                                : load8(block, row + HALF * c, f16);
+        KRN_UNROLL for (int i = 0; i < n_rows; i++) {
+            __m256 factor = _mm256_set1_ps(p[i * KRN_ATTN_STRIDE + j]);
+            KRN_UNROLL for (int c = 0; c < n_vec; c++)
+                acc[i][c] = _mm256_fmadd_ps(factor, v[c], acc[i][c]);
         }
     }
-    KRN_UNROLL for (int h = 0; h < n_heads; h++)
-        KRN_UNROLL for (int i = 0; i < n_vec; i++)
-            vmath_store(o + (int64_t)(h0 + h) * s->dim + d0 + HALF * i, lanes, acc[h][i]);
+    KRN_UNROLL for (int i = 0; i < n_rows; i++)
+        KRN_UNROLL for (int c = 0; c < n_vec; c++)
+            vmath_store(o + i * (int64_t)s->dim + HALF * c, lanes, acc[i][c]);
 }
 
-KRN_INLINE void values_of_heads(const struct split *s, int32_t h0, float *o, const int n_heads,
-                                const bool f16)
+KRN_INLINE int32_t values_rows(const struct span *x, int32_t r, int32_t r1, const int n_rows,
+                               const int n_vec, const bool f16)
 {
-    int32_t d = 0;
-    for (; d + HALF * VECTORS <= s->dim; d += HALF * VECTORS)
-        values(s, h0, d, o, HALF, n_heads, VECTORS, f16);
-    for (; d + HALF <= s->dim; d += HALF) values(s, h0, d, o, HALF, n_heads, 1, f16);
-    if (d < s->dim) values(s, h0, d, o, s->dim - d, n_heads, 1, f16);
+    for (; r + n_rows <= r1; r += n_rows) {
+        int32_t d = 0, dim = x->s->dim;
+        for (; d + HALF * n_vec <= dim; d += HALF * n_vec)
+            values_block(x, r, d, HALF, n_rows, n_vec, f16);
+        for (; d + HALF <= dim; d += HALF) values_block(x, r, d, HALF, n_rows, 1, f16);
+        if (d < dim) values_block(x, r, d, dim - d, n_rows, 1, f16);
+    }
+    return r;
 }
 
-KRN_INLINE void heads(const struct split *s, int32_t h0, float *m, float *l, float *o,
-                      const int n_heads, const bool f16)
+KRN_INLINE void values_of(const struct span *x, int32_t r, int32_t r1, const bool f16)
 {
-    scores_of_heads(s, h0, n_heads, f16);
-    for (int32_t h = h0; h < h0 + n_heads; h++)
-        softmax(s->p + h * KRN_ATTN_SPLIT, s->n_keys, m + h, l + h);
-    values_of_heads(s, h0, o, n_heads, f16);
+    r = values_rows(x, r, r1, 4, 2, f16);
+    r = values_rows(x, r, r1, 2, 4, f16);
+    values_rows(x, r, r1, 1, 4, f16);
 }
 
-/* All heads of the group over one split: m[group], l[group], o[group][dim]. */
-KRN_INLINE void group_split(const struct split *s, int32_t group, float *m, float *l, float *o,
-                            const bool f16)
+static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_t j0, int32_t j1,
+                   float *o)
 {
-    int32_t h = 0;
-    for (; h + 2 <= group; h += 2) heads(s, h, m, l, o, 2, f16);
-    for (; h < group; h++) heads(s, h, m, l, o, 1, f16);
+    struct span x = {s, j0, j1, o};
+    if (s->f16) values_of(&x, r0, r1, true);
+    else values_of(&x, r0, r1, false);
 }
 
-static void find_blocks(const struct krn_attention *a, int32_t t, int32_t kv_head, int32_t j0,
-                        struct split *s)
+static void blend(float *out, const float *o, float a, float b, int32_t dim)
 {
-    const struct krn_kv *kv = a->kv;
-    int64_t size = kv->f16 ? 2 : 4;
-    s->n_keys = MIN(a->pos[t] + 1 - j0, KRN_ATTN_SPLIT);
-    for (int32_t b = 0; b < DIV_UP(s->n_keys, KRN_KV_BLOCK); b++) {
-        int64_t block = a->table[t][j0 / KRN_KV_BLOCK + b];
-        int64_t base = (block * kv->n_kv + kv_head) * kv->head_dim * KRN_KV_BLOCK * size;
-        s->k[b] = (const uint8_t *)kv->k + base;
-        s->v[b] = (const uint8_t *)kv->v + base;
+    for (int32_t d = 0; d < dim; d += HALF) {
+        __m256 add = _mm256_mul_ps(vmath_load(o + d, dim - d), _mm256_set1_ps(b));
+        __m256 sum = _mm256_fmadd_ps(vmath_load(out + d, dim - d), _mm256_set1_ps(a), add);
+        vmath_store(out + d, dim - d, sum);
     }
 }
 
-/* (M, L, O) merged with a later split's (m, l, o). */
-static void merge(float *big_m, float *big_l, float *out, float m, float l, const float *o,
-                  int32_t dim)
-{
-    float next = m > *big_m ? m : *big_m;
-    float a = krn_math_exp(*big_m - next), b = krn_math_exp(m - next);
-    *big_m = next;
-    *big_l = fmaf(*big_l, a, l * b);
-    for (int32_t d = 0; d < dim; d++) out[d] = fmaf(out[d], a, o[d] * b);
-}
+static const struct krn_attn_kernel kernel = {scores, softmax, values, blend};
 
-static void one_item(const struct krn_attention *a, int32_t t, int32_t kv_head)
-{
-    enum { MAX_GROUP = 128 };
-    int32_t dim = a->kv->head_dim, group = a->n_head / a->kv->n_kv, pos = a->pos[t];
-    int64_t row = ((int64_t)t * a->n_head + kv_head * group) * dim, n = (int64_t)group * dim;
-    float m[MAX_GROUP], l[MAX_GROUP], big_m[MAX_GROUP], big_l[MAX_GROUP], *out = a->out + row;
-    float *qs = a->scratch, *o = qs + n;
-    struct split s = {.dim = dim, .qs = qs, .p = o + n};
-    ASSERT(group <= MAX_GROUP);
-
-    for (int64_t i = 0; i < n; i++) qs[i] = a->q[row + i] * a->scale;
-    for (int32_t j0 = 0; j0 <= pos; j0 += KRN_ATTN_SPLIT) {
-        find_blocks(a, t, kv_head, j0, &s);
-        bool first = j0 == 0;
-        if (a->kv->f16)
-            group_split(&s, group, first ? big_m : m, first ? big_l : l, first ? out : o, true);
-        else
-            group_split(&s, group, first ? big_m : m, first ? big_l : l, first ? out : o, false);
-        for (int32_t h = 0; h < group && !first; h++)
-            merge(&big_m[h], &big_l[h], out + (int64_t)h * dim, m[h], l[h], o + (int64_t)h * dim,
-                  dim);
-    }
-    for (int32_t h = 0; h < group; h++) {
-        float inv = 1.0f / big_l[h];
-        for (int32_t d = 0; d < dim; d++) out[(int64_t)h * dim + d] *= inv;
-    }
-}
-
-void krn_avx2_attention(const struct krn_attention *a)
-{
-    for (int32_t i = a->i0; i < a->i1; i++) one_item(a, i / a->kv->n_kv, i % a->kv->n_kv);
-}
+void krn_avx2_attention(const struct krn_attention *a) { krn_attn_walk(a, &kernel); }
+void krn_avx2_attention_merge(const struct krn_attention *a) { krn_attn_walk_merge(a, &kernel); }

@@ -13,6 +13,7 @@ void krn_avx2_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t 
 void krn_avx2_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_avx2_kv_append(const struct krn_kv_append *a);
 void krn_avx2_attention(const struct krn_attention *a);
+void krn_avx2_attention_merge(const struct krn_attention *a);
 void krn_avx2_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
                       int32_t t1);
 void krn_avx2_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,

@@ -8,6 +8,7 @@ const struct krn_table krn_avx2 = {
     .interleave = krn_avx2_interleave,
     .kv_append = krn_avx2_kv_append,
     .attention = krn_avx2_attention,
+    .attention_merge = krn_avx2_attention_merge,
     .rmsnorm = krn_avx2_rmsnorm,
     .rope = krn_avx2_rope,
     .add = krn_avx2_add,

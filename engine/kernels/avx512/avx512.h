@@ -13,6 +13,7 @@ void krn_avx512_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_
 void krn_avx512_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_avx512_kv_append(const struct krn_kv_append *a);
 void krn_avx512_attention(const struct krn_attention *a);
+void krn_avx512_attention_merge(const struct krn_attention *a);
 void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
                         int32_t t1);
 void krn_avx512_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,

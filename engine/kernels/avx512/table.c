@@ -8,6 +8,7 @@ const struct krn_table krn_avx512 = {
     .interleave = krn_avx512_interleave,
     .kv_append = krn_avx512_kv_append,
     .attention = krn_avx512_attention,
+    .attention_merge = krn_avx512_attention_merge,
     .rmsnorm = krn_avx512_rmsnorm,
     .rope = krn_avx512_rope,
     .add = krn_avx512_add,

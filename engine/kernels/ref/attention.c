@@ -61,6 +61,17 @@ static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float
     }
 }
 
+/* (M, L, O) merged with a later split's (m, l, o). */
+static void merge(float *big_m, float *big_l, float *out, float m, float l, const float *o,
+                  int32_t dim)
+{
+    float next = m > *big_m ? m : *big_m;
+    float a = krn_math_exp(*big_m - next), b = krn_math_exp(m - next);
+    *big_m = next;
+    *big_l = fmaf(*big_l, a, l * b);
+    for (int32_t d = 0; d < dim; d++) out[d] = fmaf(out[d], a, o[d] * b);
+}
+
 static void one_head(const struct query *c, int32_t pos, float *out, float *p, float *o)
 {
     int32_t dim = c->kv->head_dim;
@@ -69,11 +80,7 @@ static void one_head(const struct query *c, int32_t pos, float *out, float *p, f
     for (int32_t j0 = KRN_ATTN_SPLIT; j0 <= pos; j0 += KRN_ATTN_SPLIT) {
         float m, l;
         split(c, j0, MIN(pos + 1, j0 + KRN_ATTN_SPLIT), p, &m, &l, o);
-        float next = m > big_m ? m : big_m;
-        float a = krn_math_exp(big_m - next), b = krn_math_exp(m - next);
-        big_m = next;
-        big_l = fmaf(big_l, a, l * b);
-        for (int32_t d = 0; d < dim; d++) out[d] = fmaf(out[d], a, o[d] * b);
+        merge(&big_m, &big_l, out, m, l, o, dim);
     }
     float inv = 1.0f / big_l;
     for (int32_t d = 0; d < dim; d++) out[d] = out[d] * inv;
@@ -82,15 +89,41 @@ static void one_head(const struct query *c, int32_t pos, float *out, float *p, f
 void krn_ref_attention(const struct krn_attention *a)
 {
     const struct krn_kv *kv = a->kv;
-    int32_t group = a->n_head / kv->n_kv, dim = kv->head_dim;
+    int32_t group = a->n_head / kv->n_kv, dim = kv->head_dim, per = MAX(a->n_split, 1);
     float *p = a->scratch, *o = p + KRN_ATTN_SPLIT, *qs = o + dim;
     for (int32_t i = a->i0; i < a->i1; i++) {
-        int32_t t = i / kv->n_kv, kv_head = i % kv->n_kv;
+        int32_t kv_head = i / per / a->n_tok, t = i / per % a->n_tok, j0 = i % per * KRN_ATTN_SPLIT;
         struct query c = {.kv = kv, .table = a->table[t], .kv_head = kv_head, .qs = qs};
         for (int32_t g = 0; g < group; g++) {
             int64_t row = ((int64_t)t * a->n_head + kv_head * group + g) * dim;
+            float *part = a->partial + ((int64_t)i * group + g) * (dim + 2);
             for (int32_t d = 0; d < dim; d++) qs[d] = a->q[row + d] * a->scale;
-            one_head(&c, a->pos[t], a->out + row, p, o);
+            if (!a->n_split)
+                one_head(&c, a->pos[t], a->out + row, p, o);
+            else if (j0 <= a->pos[t])
+                split(&c, j0, MIN(a->pos[t] + 1, j0 + KRN_ATTN_SPLIT), p, part + dim,
+                      part + dim + 1, part);
+        }
+    }
+}
+
+void krn_ref_attention_merge(const struct krn_attention *a)
+{
+    int32_t group = a->n_head / a->kv->n_kv, dim = a->kv->head_dim;
+    int64_t next = (int64_t)group * (dim + 2);
+    for (int32_t i = a->i0; i < a->i1; i++) {
+        int32_t kv_head = i / a->n_tok, t = i % a->n_tok;
+        for (int32_t g = 0; g < group; g++) {
+            float *out = a->out + ((int64_t)t * a->n_head + kv_head * group + g) * dim;
+            const float *part = a->partial + i * a->n_split * next + g * (dim + 2);
+            float m = part[dim], l = part[dim + 1];
+            for (int32_t d = 0; d < dim; d++) out[d] = part[d];
+            for (int32_t s = 1; s <= a->pos[t] / KRN_ATTN_SPLIT; s++) {
+                part += next;
+                merge(&m, &l, out, part[dim], part[dim + 1], part, dim);
+            }
+            float inv = 1.0f / l;
+            for (int32_t d = 0; d < dim; d++) out[d] = out[d] * inv;
         }
     }
 }

@@ -10,6 +10,7 @@ void krn_ref_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u
 void krn_ref_interleave(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_ref_kv_append(const struct krn_kv_append *a);
 void krn_ref_attention(const struct krn_attention *a);
+void krn_ref_attention_merge(const struct krn_attention *a);
 void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
                      int32_t t1);
 void krn_ref_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,

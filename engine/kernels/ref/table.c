@@ -8,6 +8,7 @@ const struct krn_table krn_ref = {
     .interleave = krn_ref_interleave,
     .kv_append = krn_ref_kv_append,
     .attention = krn_ref_attention,
+    .attention_merge = krn_ref_attention_merge,
     .rmsnorm = krn_ref_rmsnorm,
     .rope = krn_ref_rope,
     .add = krn_ref_add,

@@ -1,0 +1,229 @@
+/* attention_walk.h: the loops around vector attention: items, tiles of queries, splits, merges.
+ * Internal to kernels. Static, because every folder compiles it with its own flags.
+ *
+ * A tile is up to KRN_ATTN_ROWS query rows that read the same keys: the heads of one group, of one
+ * token or of several tokens that follow each other in a sequence. Row r of a tile is head
+ * r % group of token r / group, so later rows see more keys. Scores are computed for all keys that
+ * the last row sees; what a row may not see is masked out of its maximum and its sum, and never
+ * enters its chain of values: the keys common to all rows go first, each token's own rest after. */
+#ifndef ENGINE_KERNELS_ATTENTION_WALK_H
+#define ENGINE_KERNELS_ATTENTION_WALK_H
+
+#include "base/base.h"
+#include "engine/kernels/leaf_walk.h"
+#include "engine/kernels/math.h"
+#include "engine/kernels/table.h"
+
+enum {
+    KRN_ATTN_BLOCKS = KRN_ATTN_SPLIT / KRN_KV_BLOCK,
+    KRN_ATTN_AHEAD = 4, /* blocks that a kernel may prefetch before it reads them */
+};
+
+/* One split of a tile. */
+struct krn_attn_tile {
+    /* Where this kv head begins in each block; after the last one, what will be read next. */
+    const uint8_t *k[KRN_ATTN_BLOCKS + KRN_ATTN_AHEAD], *v[KRN_ATTN_BLOCKS + KRN_ATTN_AHEAD];
+    bool f16;
+    int32_t dim, n_rows;
+    int32_t n_keys;  /* of the split, that the last row sees */
+    const float *qs; /* [dim][n_rows]: queries times scale */
+    float *p;        /* [n_rows][KRN_ATTN_STRIDE]: scores, then weights */
+};
+
+struct krn_attn_kernel {
+    /* Scores of rows [r0, n_rows) against all keys; lanes past n_keys are undefined. */
+    void (*scores)(const struct krn_attn_tile *s, int32_t r0);
+    /* Scores to exp(score - m) in place; keys past n_keys get 0 up to a whole block. */
+    void (*softmax)(float *p, int32_t n_keys, float *m, float *l);
+    /* o[r] = sum over keys [j0,j1) of p V for rows [r0,r1), o: [n_rows][dim]. The chain begins at
+     * +0 when j0 is 0, else at o. */
+    void (*values)(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_t j0, int32_t j1,
+                   float *o);
+    /* out = fma(out, a, o * b) */
+    void (*blend)(float *out, const float *o, float a, float b, int32_t dim);
+};
+
+/* A tile's tokens [t0, t0 + n_tok) of one kv head, and its share of the scratch. */
+struct krn_attn_job {
+    const struct krn_attention *a;
+    const struct krn_attn_kernel *kernel;
+    struct krn_attn_tile tile;
+    int32_t kv_head, t0, n_tok, group;
+    float *qs, *o, *out, *m, *l, *big_m, *big_l;
+};
+
+static void krn_attn_blocks(struct krn_attn_job *j, int32_t j0)
+{
+    const struct krn_kv *kv = j->a->kv;
+    const int32_t *table = j->a->table[j->t0];
+    struct krn_attn_tile *s = &j->tile;
+    int64_t size = (int64_t)kv->head_dim * KRN_KV_BLOCK * (kv->f16 ? 2 : 4);
+    int32_t last = j->a->pos[j->t0 + j->n_tok - 1] / KRN_KV_BLOCK, b0 = j0 / KRN_KV_BLOCK;
+    int32_t n = DIV_UP(s->n_keys, KRN_KV_BLOCK);
+    for (int32_t b = 0; b < n + KRN_ATTN_AHEAD; b++) {
+        int64_t at = ((int64_t)table[MIN(b0 + b, last)] * kv->n_kv + j->kv_head) * size;
+        if (b < n) s->k[b] = (const uint8_t *)kv->k + at, s->v[b] = (const uint8_t *)kv->v + at;
+        else s->k[b] = s->v[b - n], s->v[b] = (const uint8_t *)kv->k + at;
+    }
+}
+
+/* Queries of the tile, times scale, one column per row. */
+static void krn_attn_queries(struct krn_attn_job *j)
+{
+    int32_t dim = j->tile.dim, n = j->tile.n_rows;
+    for (int32_t r = 0; r < n; r++) {
+        int64_t head = (int64_t)(j->t0 + r / j->group) * j->a->n_head + j->kv_head * j->group +
+                       r % j->group;
+        const float *q = j->a->q + head * dim;
+        for (int32_t d = 0; d < dim; d++) j->qs[(int64_t)d * n + r] = q[d] * j->a->scale;
+    }
+}
+
+/* Keys of the split at j0 that row r sees. */
+static int32_t krn_attn_keys(const struct krn_attn_job *j, int32_t r, int32_t j0)
+{
+    return MIN(j->a->pos[j->t0 + r / j->group] + 1 - j0, KRN_ATTN_SPLIT);
+}
+
+/* m, l, o of the rows from r0 on, for the split at j0; all these rows see keys of it. */
+static void krn_attn_split(struct krn_attn_job *j, int32_t r0, int32_t j0, float *m, float *l,
+                           float *o)
+{
+    struct krn_attn_tile *s = &j->tile;
+    int32_t common = krn_attn_keys(j, r0, j0);
+    s->n_keys = krn_attn_keys(j, s->n_rows - 1, j0);
+    krn_attn_blocks(j, j0);
+    j->kernel->scores(s, r0);
+    for (int32_t r = r0; r < s->n_rows; r++)
+        j->kernel->softmax(s->p + (int64_t)r * KRN_ATTN_STRIDE, krn_attn_keys(j, r, j0), m + r,
+                           l + r);
+    j->kernel->values(s, r0, s->n_rows, 0, common, o);
+    for (int32_t key = common; key < s->n_keys; key++) { /* rows that see this key are the last */
+        int32_t r = r0 + (key - common + 1) * j->group;
+        j->kernel->values(s, r, s->n_rows, key, key + 1, o);
+    }
+}
+
+static void krn_attn_merge(const struct krn_attn_kernel *k, float *big_m, float *big_l, float *out,
+                           float m, float l, const float *o, int32_t dim)
+{
+    float next = m > *big_m ? m : *big_m;
+    float a = krn_math_exp(*big_m - next), b = krn_math_exp(m - next);
+    *big_m = next;
+    *big_l = fmaf(*big_l, a, l * b);
+    k->blend(out, o, a, b, dim);
+}
+
+static void krn_attn_tile_run(struct krn_attn_job *j)
+{
+    const struct krn_attention *a = j->a;
+    int32_t dim = j->tile.dim, n = j->tile.n_rows, last = a->pos[j->t0 + j->n_tok - 1];
+    krn_attn_queries(j);
+    krn_attn_split(j, 0, 0, j->big_m, j->big_l, j->out);
+    for (int32_t j0 = KRN_ATTN_SPLIT; j0 <= last; j0 += KRN_ATTN_SPLIT) {
+        int32_t r0 = MAX(j0 - a->pos[j->t0], 0) * j->group;
+        krn_attn_split(j, r0, j0, j->m, j->l, j->o);
+        for (int32_t r = r0; r < n; r++)
+            krn_attn_merge(j->kernel, &j->big_m[r], &j->big_l[r], j->out + (int64_t)r * dim,
+                           j->m[r], j->l[r], j->o + (int64_t)r * dim, dim);
+    }
+    for (int32_t r = 0; r < n; r++) {
+        int64_t head = (int64_t)(j->t0 + r / j->group) * a->n_head + j->kv_head * j->group +
+                       r % j->group;
+        float inv = 1.0f / j->big_l[r];
+        for (int32_t d = 0; d < dim; d++)
+            a->out[head * dim + d] = j->out[(int64_t)r * dim + d] * inv;
+    }
+}
+
+/* Tokens from t on that can share a tile: one sequence, one position after the other. */
+static int32_t krn_attn_run(const struct krn_attention *a, int32_t t, int32_t t1, int32_t most)
+{
+    int32_t n = 1;
+    while (n < most && t + n < t1 && a->table[t + n] == a->table[t] &&
+           a->pos[t + n] == a->pos[t] + n)
+        n++;
+    return n;
+}
+
+static void krn_attn_carve(struct krn_attn_job *j, const struct krn_attention *a,
+                           const struct krn_attn_kernel *kernel)
+{
+    int32_t dim = a->kv->head_dim, group = a->n_head / a->kv->n_kv;
+    int64_t rows = MAX(group, KRN_ATTN_ROWS), n = rows * dim;
+    float *p = a->scratch;
+    *j = (struct krn_attn_job){.a = a, .kernel = kernel, .group = group};
+    j->tile = (struct krn_attn_tile){.f16 = a->kv->f16, .dim = dim, .p = p};
+    j->qs = p + rows * KRN_ATTN_STRIDE;
+    j->tile.qs = j->qs;
+    j->o = j->qs + n;
+    j->out = j->o + n;
+    j->m = j->out + n;
+    j->l = j->m + rows;
+    j->big_m = j->l + rows;
+    j->big_l = j->big_m + rows;
+}
+
+/* Items (kv head, token, split): m, l, o of a group to partial. */
+static void krn_attn_partial(struct krn_attn_job *j)
+{
+    const struct krn_attention *a = j->a;
+    int32_t dim = j->tile.dim, group = j->group;
+    for (int32_t i = a->i0; i < a->i1; i++) {
+        int32_t item = i / a->n_split, j0 = i % a->n_split * KRN_ATTN_SPLIT;
+        j->kv_head = item / a->n_tok;
+        j->t0 = item % a->n_tok;
+        j->n_tok = 1;
+        j->tile.n_rows = group;
+        if (j0 > a->pos[j->t0]) continue;
+        if (i == a->i0 || i % a->n_split == 0) krn_attn_queries(j);
+        krn_attn_split(j, 0, j0, j->m, j->l, j->o);
+        for (int32_t g = 0; g < group; g++) {
+            float *part = a->partial + ((int64_t)i * group + g) * (dim + 2);
+            memcpy(part, j->o + (int64_t)g * dim, (size_t)dim * sizeof *part);
+            part[dim] = j->m[g];
+            part[dim + 1] = j->l[g];
+        }
+    }
+}
+
+static void krn_attn_walk(const struct krn_attention *a, const struct krn_attn_kernel *kernel)
+{
+    struct krn_attn_job j;
+    krn_attn_carve(&j, a, kernel);
+    if (a->n_split) {
+        krn_attn_partial(&j);
+        return;
+    }
+    int32_t most = MAX(KRN_ATTN_ROWS / j.group, 1);
+    for (int32_t i = a->i0; i < a->i1; i += j.n_tok) {
+        j.kv_head = i / a->n_tok;
+        j.t0 = i % a->n_tok;
+        j.n_tok = krn_attn_run(a, j.t0, MIN(a->n_tok, j.t0 + a->i1 - i), most);
+        j.tile.n_rows = j.n_tok * j.group;
+        krn_attn_tile_run(&j);
+    }
+}
+
+static void krn_attn_walk_merge(const struct krn_attention *a, const struct krn_attn_kernel *kernel)
+{
+    int32_t group = a->n_head / a->kv->n_kv, dim = a->kv->head_dim;
+    int64_t next = (int64_t)group * (dim + 2);
+    for (int32_t i = a->i0; i < a->i1; i++) {
+        int32_t kv_head = i / a->n_tok, t = i % a->n_tok;
+        for (int32_t g = 0; g < group; g++) {
+            float *out = a->out + ((int64_t)t * a->n_head + kv_head * group + g) * dim;
+            const float *part = a->partial + i * a->n_split * next + g * (dim + 2);
+            float m = part[dim], l = part[dim + 1];
+            memcpy(out, part, (size_t)dim * sizeof *out);
+            for (int32_t s = 1; s <= a->pos[t] / KRN_ATTN_SPLIT; s++) {
+                part += next;
+                krn_attn_merge(kernel, &m, &l, out, part[dim], part[dim + 1], part, dim);
+            }
+            float inv = 1.0f / l;
+            for (int32_t d = 0; d < dim; d++) out[d] *= inv;
+        }
+    }
+}
+
+#endif
