@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Score tessera-demo on eval.jsonl: phrasings that it never saw in training. Needs numpy only.
+"""Score tessera-demo on eval.jsonl: phrasings that it never saw in training. Needs numpy
+(none with --base-url).
 
     python3 evaluate.py tessera-demo-q8_0.gguf                  with the small forward pass below
     python3 evaluate.py --base-url http://127.0.0.1:8000/v1     asking a running gateway
@@ -19,7 +20,10 @@ import sys
 import time
 import urllib.request
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:      # asking a gateway needs none
+    np = None
 
 from chat import dumps, render
 
