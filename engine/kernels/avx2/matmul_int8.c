@@ -154,7 +154,7 @@ static void q6_k(const struct krn_leaf_job *j)
     chains(j, DTYPE_Q6_K);
 }
 
-enum { K_STEP = 8 * KRN_UNIT };
+enum { K_STEP = 2048 };
 #define KERNEL(f)                                                                                  \
     {                                                                                              \
         .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \

@@ -9,7 +9,7 @@
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/avx512/unit.h"
 
-enum { AHEAD = 4096 /* bytes of weights fetched ahead */ };
+enum { AHEAD = 8192 /* bytes of weights fetched ahead */ };
 
 /* Weights come straight from memory when tokens are few. Codes are one run of lines; where they end
  * the next tile's begin, `gap` bytes on. The scales of this unit in the next tile come along. */
@@ -156,7 +156,7 @@ static void q6_k(const struct krn_leaf_job *j)
     chains(j, DTYPE_Q6_K);
 }
 
-enum { K_STEP = 8 * KRN_UNIT };
+enum { K_STEP = 2048 };
 #define KERNEL(f)                                                                                  \
     {                                                                                              \
         .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \
