@@ -18,10 +18,11 @@ static uint64_t read_all(const uint8_t *p, int64_t bytes)
     return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
 }
 
-/* The empty asm keeps the compiler from seeing that the rounds repeat themselves. */
+/* The empty asm keeps the compiler from seeing that chains and rounds are alike. */
 static void dot(int64_t n)
 {
     __m512i acc[CHAINS] = {0}, u = _mm512_set1_epi8(3), s = _mm512_set1_epi8(-5);
+    KRN_UNROLL for (int k = 0; k < CHAINS; k++) __asm__ volatile("" : "+v"(acc[k]));
     for (int64_t i = 0; i < n; i++) {
         __asm__ volatile("" : "+v"(u), "+v"(s));
         KRN_UNROLL for (int k = 0; k < CHAINS; k++) acc[k] = _mm512_dpbusd_epi32(acc[k], u, s);
@@ -33,6 +34,7 @@ static void multiply_add(int64_t n)
 {
     __m512 acc[CHAINS], a = _mm512_set1_ps(0.5f), b = _mm512_set1_ps(1e-3f);
     KRN_UNROLL for (int k = 0; k < CHAINS; k++) acc[k] = _mm512_setzero_ps();
+    KRN_UNROLL for (int k = 0; k < CHAINS; k++) __asm__ volatile("" : "+v"(acc[k]));
     for (int64_t i = 0; i < n; i++) {
         __asm__ volatile("" : "+v"(a), "+v"(b));
         KRN_UNROLL for (int k = 0; k < CHAINS; k++) acc[k] = _mm512_fmadd_ps(acc[k], a, b);
