@@ -22,13 +22,18 @@ int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols)
     return ROUND_UP(bytes, 64);
 }
 
-static void pack_elements(uint8_t *dst, const uint8_t *const src[], int32_t n_rows, int32_t cols,
-                          int32_t size)
+/* A line of each row at a time, so that reads are whole lines and writes stay within a few. */
+static inline __attribute__((always_inline)) void pack_lines(uint8_t *dst,
+                                                             const uint8_t *const src[],
+                                                             int32_t n_rows, int32_t cols,
+                                                             const size_t size)
 {
-    for (int32_t k = 0; k < cols; k++)
+    enum { LINE = 32 };
+    for (int32_t k0 = 0; k0 < cols; k0 += LINE)
         for (int32_t r = 0; r < n_rows; r++)
-            memcpy(dst + ((int64_t)k * KRN_TILE + r) * size, src[r] + (int64_t)k * size,
-                   (size_t)size);
+            for (int32_t k = k0; k < MIN(cols, k0 + LINE); k++)
+                memcpy(dst + ((size_t)k * KRN_TILE + (size_t)r) * size, src[r] + (size_t)k * size,
+                       size);
 }
 
 static void pack_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows,
@@ -63,8 +68,9 @@ static void pack_q4_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src
 
 /* Codes 0..31 (Q4_K, Q5_K) or 0..63 (Q6_K) of unit `sub` of a super-block, and the unit's 2 scale
  * bytes. */
-static void k_unit(enum dtype type, const uint8_t *block, int32_t sub, uint8_t code[KRN_UNIT],
-                   uint8_t scale[2])
+static inline __attribute__((always_inline)) void k_unit(const enum dtype type,
+                                                         const uint8_t *block, int32_t sub,
+                                                         uint8_t code[KRN_UNIT], uint8_t scale[2])
 {
     if (type == DTYPE_Q6_K) {
         int32_t half = sub / 4, r = sub % 4;
@@ -88,24 +94,41 @@ static void k_unit(enum dtype type, const uint8_t *block, int32_t sub, uint8_t c
     }
 }
 
-/* Row r of one unit: the nibble vectors, then the vectors of upper bits. */
-static void put_codes(enum dtype type, uint8_t *q, int32_t r, const uint8_t code[KRN_UNIT])
+static inline uint32_t four_codes(const uint8_t *code)
 {
-    for (int32_t j = 0; j < 4; j++)
-        for (int32_t b = 0; b < 4; b++)
-            q[j * 64 + r * 4 + b] =
-                (uint8_t)((code[4 * j + b] & 15) | (code[16 + 4 * j + b] & 15) << 4);
-    for (int32_t b = 0; b < 4; b++) {
-        uint32_t upper = 0, bits = type == DTYPE_Q6_K ? 2 : 1;
-        for (int32_t j = 0; j < 8; j++)
-            upper |= (uint32_t)(code[4 * j + b] >> 4) << (bits * (uint32_t)j);
-        if (type != DTYPE_Q4_K) q[256 + r * 4 + b] = (uint8_t)upper;
-        if (type == DTYPE_Q6_K) q[320 + r * 4 + b] = (uint8_t)(upper >> 8);
-    }
+    uint32_t v;
+    memcpy(&v, code, sizeof v);
+    return v;
+}
+static inline void put_four(uint8_t *q, uint32_t v)
+{
+    memcpy(q, &v, sizeof v);
 }
 
-static void pack_k(enum dtype type, uint8_t *dst, const uint8_t *const src[], int32_t n_rows,
-                   int32_t phase, int32_t cols)
+/* Row r of one unit, four codes at a time: the nibble vectors, then the vectors of upper bits. */
+static inline __attribute__((always_inline)) void put_codes(const enum dtype type, uint8_t *q,
+                                                            int32_t r, const uint8_t code[KRN_UNIT])
+{
+    const uint32_t low = 0x0f0f0f0f, one = 0x01010101, two = 0x03030303;
+    uint32_t upper[2] = {0, 0};
+    q += r * 4;
+    for (int32_t j = 0; j < 4; j++)
+        put_four(q + j * 64,
+                 (four_codes(code + 4 * j) & low) | (four_codes(code + 16 + 4 * j) & low) << 4);
+    for (int32_t j = 0; j < 8 && type != DTYPE_Q4_K; j++) {
+        uint32_t high = four_codes(code + 4 * j) >> 4;
+        if (type == DTYPE_Q5_K)
+            upper[0] |= (high & one) << j;
+        else
+            upper[j / 4] |= (high & two) << (j % 4 * 2);
+    }
+    if (type != DTYPE_Q4_K) put_four(q + 256, upper[0]);
+    if (type == DTYPE_Q6_K) put_four(q + 320, upper[1]);
+}
+
+static inline __attribute__((always_inline)) void pack_k(const enum dtype type, uint8_t *dst,
+                                                         const uint8_t *const src[], int32_t n_rows,
+                                                         int32_t phase, int32_t cols)
 {
     int32_t n = cols / KRN_UNIT, bytes = dtype_block_bytes(type);
     memcpy(dst, &phase, sizeof phase);
@@ -137,27 +160,18 @@ void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32
     ASSERT(n_rows >= 1 && n_rows <= KRN_TILE && k0 >= 0);
     ASSERT(!krn_pack_is_quant(type) || (k0 % KRN_UNIT == 0 && cols % KRN_UNIT == 0));
     memset(dst, 0, (size_t)krn_pack_tile_bytes(type, cols));
-    int32_t n = cols / KRN_UNIT;
+    int32_t n = cols / KRN_UNIT, phase = k0 / KRN_UNIT % KRN_SUPER_UNITS;
     uint8_t *out = dst;
     switch (type) {
-    case DTYPE_F32:
+    case DTYPE_F32: pack_lines(out, src, n_rows, cols, 4); break;
     case DTYPE_F16:
-    case DTYPE_BF16:
-        pack_elements(out, src, n_rows, cols, dtype_block_bytes(type));
-        break;
-    case DTYPE_Q8_0:
-        pack_q8_0(out, out + (int64_t)n * 512, src, n_rows, n);
-        break;
-    case DTYPE_Q4_0:
-        pack_q4_0(out, out + (int64_t)n * 256, src, n_rows, n);
-        break;
-    case DTYPE_Q4_K:
-    case DTYPE_Q5_K:
-    case DTYPE_Q6_K:
-        pack_k(type, out, src, n_rows, k0 / KRN_UNIT % KRN_SUPER_UNITS, cols);
-        break;
-    case DTYPE_COUNT:
-        ASSERT(!"a type with a layout");
+    case DTYPE_BF16: pack_lines(out, src, n_rows, cols, 2); break;
+    case DTYPE_Q8_0: pack_q8_0(out, out + (int64_t)n * 512, src, n_rows, n); break;
+    case DTYPE_Q4_0: pack_q4_0(out, out + (int64_t)n * 256, src, n_rows, n); break;
+    case DTYPE_Q4_K: pack_k(DTYPE_Q4_K, out, src, n_rows, phase, cols); break;
+    case DTYPE_Q5_K: pack_k(DTYPE_Q5_K, out, src, n_rows, phase, cols); break;
+    case DTYPE_Q6_K: pack_k(DTYPE_Q6_K, out, src, n_rows, phase, cols); break;
+    case DTYPE_COUNT: ASSERT(!"a type with a layout");
     }
 }
 

@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { CACHE_LINE = 64 };
+enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20, CHUNK = 64 << 20 };
 
 struct loader {
     const struct eng_model_file *file;
@@ -22,20 +23,40 @@ struct loader {
     int64_t done, total;
 };
 
-static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
+/* Chunks of CHUNK bytes or more, on huge pages where the system gives them: a pass over the weights
+ * touches each page once, and a page of 4 KiB would cost a walk of the page table every 64 lines. The
+ * rest of a chunk that the next tensor does not fit into is never touched. */
+static enum err add_chunk(struct eng_weights *w, int64_t bytes)
 {
     void *p = NULL;
-    if (posix_memalign(&p, CACHE_LINE, (size_t)ROUND_UP(bytes, (int64_t)CACHE_LINE)))
-        return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of weights after %.1f MB: use more ranks or a smaller quantisation",
+    int64_t n = ROUND_UP(MAX(bytes, (int64_t)CHUNK), (int64_t)HUGE_PAGE);
+    if (posix_memalign(&p, HUGE_PAGE, (size_t)n))
+        return err_raise(ERR_NO_MEMORY,
+                         "no memory for %.1f MB of weights after %.1f MB: use more ranks or a "
+                         "smaller quantisation",
                          (double)bytes / 1e6, (double)w->bytes / 1e6);
+    (void)madvise(p, (size_t)n, MADV_HUGEPAGE); /* advice: without it merely slower */
     if (w->n_blocks == w->cap_blocks) {
         w->cap_blocks = MAX(64, 2 * w->cap_blocks);
         w->blocks = xrealloc(w->blocks, (size_t)w->cap_blocks * sizeof *w->blocks);
     }
     w->blocks[w->n_blocks++] = p;
-    w->bytes += bytes;
-    *out = p;
+    w->next = p;
+    w->room = n;
     return OK;
+}
+
+static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
+{
+    enum err rc = OK;
+    int64_t n = ROUND_UP(bytes, (int64_t)CACHE_LINE);
+    if (n > w->room) TRY(add_chunk(w, n));
+    *out = w->next;
+    w->next += n;
+    w->room -= n;
+    w->bytes += bytes;
+out:
+    return rc;
 }
 
 static enum err find(const struct loader *l, const char *name, int64_t d0, int64_t d1, const struct model_tensor **out)

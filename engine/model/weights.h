@@ -26,6 +26,7 @@ struct eng_weights {
     float *rope_freqs;               /* [rope_dim/2] divisors, or NULL */
     int64_t bytes;                   /* packed, this rank */
     void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees */
+    uint8_t *next; int64_t room;                 /* private: the rest of the last block */
 };
 
 /* Bytes of the file this rank will read (for progress and plans). */
