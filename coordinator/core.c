@@ -24,6 +24,7 @@ struct crd_core {
     struct auth_key key;
     struct eng_tokenizer *tokenizer;
     struct eng_template *chat_template;
+    char *template_source;
     struct rpc_server *server;
     struct crd_replica *replica;
     struct clu_launch workers;       /* main thread until READY, then the fleet thread, then main again */
@@ -165,6 +166,7 @@ static enum err open_text(struct crd_core *c)
     }
     if (source) {
         enum err e = eng_template_compile(&c->chat_template, source, strlen(source));
+        c->template_source = xstrdup(source);
         if (e && c->conf.chat_template) rc = err_prefix(e, "--chat-template");
         /* a model whose template we cannot read still serves completions */
         else if (e) log_warn(LOG, "the model's chat template is not usable (%s): /v1/chat/completions will be refused", err_text());
@@ -262,7 +264,8 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     TRY(open_key(c));
     TRY(open_control(c));
     TRY(start_workers(c));
-    c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template, .model = conf->info,
+    c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template,
+                              .template_source = c->template_source, .style = crd_style_of(c->template_source), .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
                               .stats = crd_api_stats_open(conf->info.context), .created_unix = (int64_t)time(NULL)};
     TRY(crd_text_pool_open(&c->api.pool, 1));
@@ -355,6 +358,7 @@ void crd_core_close(struct crd_core *c, int64_t grace_us)
     crd_text_pool_close(c->api.pool);
     crd_api_stats_close(c->api.stats);
     eng_template_close(c->chat_template);
+    free(c->template_source);
     eng_tokenizer_close(c->tokenizer);
     free(c);
 }

@@ -1,59 +1,61 @@
-/* answer_out.h: the envelope of an answer, the same for both endpoints: whole documents, SSE
- * chunks, usage, timings.
+/* answer_out.h: how answers are written: one table of operations per dialect, nothing of which knows
+ * another's.
  *
- * What stands inside "choices" is the endpoint's (struct crd_format: chat_out.c,
- * completions_out.c). */
+ * A generation drives them; what an answer has so far is in struct crd_answer, what has not left yet
+ * in its choices. Whole and streamed answers say the same. Thr: the generation's owner. */
 #ifndef COORDINATOR_API_ANSWER_OUT_H
 #define COORDINATOR_API_ANSWER_OUT_H
 
 #include "coordinator/api/choice.h"
 
-enum delta_kind { DELTA_OPEN, DELTA_TEXT, DELTA_FINISH };
-
-struct crd_format {
-    const char *id_prefix, *object, *chunk_object;
-    bool opens;       /* a stream's choices begin with a chunk of their own */
-    bool ids_outside; /* prompt_token_ids stand beside "choices", not inside */
-    /* Append one element of "choices" of a chunk: what the choice has not sent yet. Required. */
-    void (*delta)(struct crd_choice *c, enum delta_kind kind, struct buf *out);
-    /* Append one element of "choices" of a whole answer. Required. */
-    void (*whole)(struct crd_choice *c, struct buf *out);
-};
-extern const struct crd_format crd_format_chat, crd_format_completions;
-const struct crd_format *crd_format_of(enum crd_endpoint ep);
-
 struct crd_usage {
-    int64_t n_prompt, n_completion, n_cached;
+    int64_t n_prompt, n_completion, n_cached, n_thought;
 };
 struct crd_timings {
     int64_t prompt_us, predicted_us;
+};
+
+/* Streams that open and close blocks (Messages, Responses) note here which is open. */
+enum block_kind { BLOCK_NONE, BLOCK_THOUGHTS, BLOCK_TEXT, BLOCK_CALL };
+struct crd_blocks {
+    enum block_kind open;
+    int32_t n, call;    /* blocks begun; the call the open one shows */
+    int64_t n_events;
+    struct buf so_far;  /* of the open block, where its end repeats it */
+    struct buf done;    /* finished blocks, where the stream's end repeats them */
 };
 
 struct crd_answer {
     const struct crd_format *format;
     const struct crd_request *request;
     char id[160];
-    int64_t created;
+    int64_t created, arrived_us;
     const char *model;
     struct crd_usage usage; /* so far */
     struct crd_timings timings;
+    struct crd_blocks blocks;
 };
 
-/* One SSE event about one choice; last: the timings are known and go with it. */
-void crd_answer_chunk(const struct crd_answer *a, struct crd_choice *c, enum delta_kind kind,
-                      bool last, struct buf *out);
-/* The end of a good stream: the usage chunk if asked for, and [DONE]. */
-void crd_answer_end(const struct crd_answer *a, struct buf *out);
-/* The end of a stream that went wrong. */
-void crd_answer_fail(const struct crd_api_error *e, struct buf *out);
-/* The whole answer as one document. */
-void crd_answer_whole(const struct crd_answer *a, struct crd_choice *choices, int32_t n,
-                      struct buf *out);
+enum delta_kind { DELTA_TEXT, DELTA_FINISH };
 
-/* Shared by the formats: `,"finish_reason":...,"stop_reason":...` and `,"token_ids":[...]` where
- * asked. */
-void crd_answer_put_finish(const struct crd_choice *c, bool finished, struct buf *out);
-void crd_answer_put_ids(struct crd_choice *c, struct buf *out);
-void crd_answer_put_prompt_ids(const struct crd_choice *c, struct buf *out);
+struct crd_format {
+    const char *id_prefix;
+    const char *stream_type; /* content type of a stream */
+    /* A stream begins. Optional. */
+    void (*begin)(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out);
+    /* What the choice has not sent yet; DELTA_FINISH: it has ended. last: so has the answer, and its
+     * timings are known. Required. */
+    void (*chunk)(struct crd_answer *a, struct crd_choice *c, enum delta_kind kind, bool last,
+                  struct buf *out);
+    /* The end of a good stream, and of one that went wrong. Required. */
+    void (*end)(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out);
+    void (*fail)(struct crd_answer *a, const struct crd_api_error *e, struct buf *out);
+    /* The answer as one document. Required. */
+    void (*whole)(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out);
+    /* An error as the whole answer. Required. */
+    void (*error)(const struct crd_api_error *e, struct buf *out);
+};
+extern const struct crd_format crd_format_chat, crd_format_completions;
+const struct crd_format *crd_format_of(enum crd_endpoint ep);
 
 #endif

@@ -19,8 +19,7 @@ static bool call_run(void *self, struct buf *out, int32_t *status, const char **
     struct call *c = self;
     bool over = crd_generation_run(c->g, out, status);
     int32_t retry = *status ? crd_generation_retry_after(c->g) : 0;
-    *type = *status && crd_generation_streaming(c->g) ? "text/event-stream; charset=utf-8"
-                                                      : "application/json";
+    *type = crd_generation_type(c->g);
     if (retry) snprintf(c->headers, sizeof c->headers, "Retry-After: %d\n", retry);
     *headers = c->headers;
     return over;

@@ -1,5 +1,7 @@
 /* chat_in.c: see chat_in.h. */
 #include "coordinator/api/chat_in.h"
+#include "coordinator/api/tools_in.h"
+#include "coordinator/api/tools_prompt.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,33 +92,7 @@ static enum err one_message(struct crd_request *r, const json_t *given, size_t m
     return set_content(copy, m, e);
 }
 
-static enum err tools(struct crd_request *r, struct crd_api_error *e)
-{
-    const json_t *list = json_object_get(r->body, "tools"),
-                 *choice = json_object_get(r->body, "tool_choice");
-    const char *how = json_string_value(choice);
-    bool none = list == NULL || json_is_null(list);
-    if (!none && !json_is_array(list))
-        return crd_api_malformed(e, "tools", "tools: Input should be a valid list");
-    if (!none && !json_array_size(list))
-        return crd_api_refuse(
-            e, 400, "tools",
-            "`tools` must not be an empty array. Either leave it out or give at least "
-            "one tool.");
-    if (!choice || json_is_null(choice) || (how && !strcmp(how, "none"))) return OK;
-    if (none)
-        return crd_api_refuse(e, 400, "tool_choice",
-                              "When using `tool_choice`, `tools` must be set.");
-    if (how && !strcmp(how, "auto")) return OK;
-    if (json_is_object(choice) || (how && !strcmp(how, "required")))
-        return crd_api_refuse(
-            e, 400, "tool_choice",
-            "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
-    return crd_api_malformed(
-        e, "tool_choice", "tool_choice: Input should be 'none', 'auto', 'required' or an object");
-}
-
-enum err crd_chat_in(struct crd_request *r, struct crd_api_error *e)
+enum err crd_chat_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
 {
     const json_t *list = json_object_get(r->body, "messages"),
                  *kwargs = json_object_get(r->body, "chat_template_kwargs");
@@ -134,7 +110,7 @@ enum err crd_chat_in(struct crd_request *r, struct crd_api_error *e)
                                  "chat_template_kwargs: Input should be a valid dictionary");
     r->messages = json_array();
     json_array_foreach(list, i, m) TRY(one_message(r, m, i, e));
-    TRY(tools(r, e));
+    TRY(crd_tools_in(r, api, e));
     r->prompts = xcalloc(1, sizeof *r->prompts);
     r->prompts[0].add_special = r->add_special;
     r->n_prompts = 1;
@@ -152,15 +128,15 @@ static void put_token(json_t *context, const char *name, const struct eng_tokeni
 
 static json_t *context_of(const struct crd_request *r, const struct crd_api *api)
 {
-    static const char *const passed[] = {"tools", "documents", "reasoning_effort"};
-    const char *choice = json_string_value(json_object_get(r->body, "tool_choice"));
+    static const char *const passed[] = {"documents", "reasoning_effort"};
     json_t *context = json_object(), *kwargs = json_object_get(r->body, "chat_template_kwargs");
     if (json_is_object(kwargs)) json_object_update(context, kwargs);
     for (size_t i = 0; i < COUNT_OF(passed); i++) {
         json_t *j = json_object_get(r->body, passed[i]);
-        if (!j || json_is_null(j) || (!i && choice && !strcmp(choice, "none"))) continue;
+        if (!j || json_is_null(j)) continue;
         json_object_set(context, passed[i], j);
     }
+    if (r->tools && api->style.takes_tools) json_object_set(context, "tools", r->tools);
     json_object_set(context, "messages", r->messages);
     json_object_set_new(context, "add_generation_prompt", json_boolean(r->add_generation_prompt));
     put_token(context, "bos_token", api->tokenizer, eng_tokenizer_bos(api->tokenizer));
@@ -187,6 +163,14 @@ static enum err cut_after_final(struct crd_request *r, struct buf *text, struct 
     return OK;
 }
 
+/* But for white space. */
+static bool ends_with(struct buf *text, const char *mark)
+{
+    size_t n = text->len, m = strlen(mark);
+    while (n && strchr(" \t\r\n", text->data[n - 1])) n--;
+    return n >= m && !memcmp(text->data + n - m, mark, m);
+}
+
 enum err crd_chat_render(struct crd_request *r, const struct crd_api *api, int64_t now_unix,
                          struct crd_api_error *e)
 {
@@ -198,11 +182,14 @@ enum err crd_chat_render(struct crd_request *r, const struct crd_api *api, int64
             e, 400, NULL,
             "This model has no chat template, so it cannot be asked in messages. Use "
             "/v1/completions, or start the server with a chat template.");
+    if (!api->style.takes_tools) crd_tools_prompt(r);
     context = context_of(r, api);
     rc = eng_template_render(api->chat_template, context, now_unix, &text);
     if (rc) crd_api_error_of(e, rc, err_text());
     if (rc) goto out;
     if (r->continue_final) TRY(cut_after_final(r, &text, e));
+    r->reply.think = api->style.think;
+    r->reply.thinking = r->reply.think && ends_with(&text, r->reply.think->open);
     r->prompts[0].n_text = text.len;
     r->prompts[0].text = buf_take(&text);
 out:

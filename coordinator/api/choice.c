@@ -1,6 +1,8 @@
 /* choice.c: see choice.h. */
 #include "coordinator/api/choice.h"
 
+#include <string.h>
+
 void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
                      const struct eng_tokenizer *t, const struct crd_prompt *prompt, int32_t index)
 {
@@ -10,14 +12,19 @@ void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
                              .prompt = prompt,
                              .stop_id = -1,
                              .stop_string = -1};
-    c->detok = eng_detok_open(t, r->stops, r->n_stops, r->include_stop, !r->skip_special);
-    if (r->endpoint == ENDPOINT_CHAT) eng_detok_drop_first_space(c->detok);
+    const struct crd_reply_conf *how = &r->reply;
+    if (how->calls || how->think || how->forced) c->reply = crd_reply_open(how);
+    /* marks of calls and thoughts are often control tokens: push lets only these through */
+    c->detok =
+        eng_detok_open(t, r->stops, r->n_stops, r->include_stop, c->reply || !r->skip_special);
+    if (r->chat) eng_detok_drop_first_space(c->detok);
 }
 
 void crd_choice_close(struct crd_choice *c)
 {
     eng_detok_close(c->detok);
-    buf_free(&c->text);
+    crd_reply_close(c->reply);
+    crd_said_free(&c->said);
     buf_free(&c->ids);
     crd_logprobs_free(&c->logprobs);
 }
@@ -28,9 +35,9 @@ void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p)
     c->opened = true;
     if (!c->request->echo) return;
     if (c->prompt->text)
-        buf_put(&c->text, c->prompt->text, c->prompt->n_text);
+        buf_put(&c->said.text, c->prompt->text, c->prompt->n_text);
     else
-        eng_tokenizer_decode(c->tokenizer, t->ids, t->n, !c->request->skip_special, &c->text);
+        eng_tokenizer_decode(c->tokenizer, t->ids, t->n, !c->request->skip_special, &c->said.text);
     if (!c->request->logprobs) return;
     struct result_token first = {.id = t->ids[0]};
     crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &first, false);
@@ -46,6 +53,43 @@ static int32_t find_stop_id(const struct sampling *s, int32_t id)
     return -1;
 }
 
+/* A control token that means nothing to the reader of the reply. */
+static bool is_noise(const struct crd_choice *c, int32_t id)
+{
+    const struct crd_request *r = c->request;
+    struct buf piece = {0};
+    if (!c->reply || !r->skip_special) return false;
+    if (eng_tokenizer_type(c->tokenizer, id) != TOKEN_CONTROL) return false;
+    eng_tokenizer_piece(c->tokenizer, id, true, &piece);
+    bool mark = crd_style_is_mark(r->reply.calls, r->reply.think, buf_str(&piece));
+    buf_free(&piece);
+    return !mark;
+}
+
+/* Text that is certain goes on to the reader of the reply. True: the reply is over. */
+static bool take_text(struct crd_choice *c, struct buf *text)
+{
+    bool before = crd_reply_thinking(c->reply),
+         over = crd_reply_push(c->reply, buf_str(text), text->len, &c->said);
+    c->n_thought += before || crd_reply_thinking(c->reply);
+    return over;
+}
+
+static void finish(struct crd_choice *c, const char *why)
+{
+    if (c->reply) crd_reply_finish(c->reply, &c->said);
+    if (c->request->hide_thoughts) buf_clear(&c->said.thoughts);
+    c->finish = c->said.n_calls && !strcmp(why, "stop") ? "tool_calls" : why;
+}
+
+bool crd_choice_has_news(const struct crd_choice *c)
+{
+    if (c->said.text.len || c->said.thoughts.len) return true;
+    for (int32_t i = 0; i < c->said.n_calls; i++)
+        if (!c->said.calls[i].announced || c->said.calls[i].args.len) return true;
+    return false;
+}
+
 void crd_choice_push(struct crd_choice *c, const struct result_token *token)
 {
     const struct crd_request *r = c->request;
@@ -56,13 +100,22 @@ void crd_choice_push(struct crd_choice *c, const struct result_token *token)
     if (r->return_ids) buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", token->id);
     if (stop >= r->n_eog) c->stop_id = token->id;
     if (stop >= 0 && !(r->include_stop && stop >= r->n_eog)) return;
-    c->stop_string = eng_detok_push(c->detok, token->id, &c->text);
-    if (c->stop_string >= 0) c->finish = "stop";
+    if (is_noise(c, token->id)) return;
+    struct buf text = {0};
+    bool over = false;
+    c->stop_string = eng_detok_push(c->detok, token->id, c->reply ? &text : &c->said.text);
+    if (c->reply) over = take_text(c, &text);
+    if (r->hide_thoughts) buf_clear(&c->said.thoughts);
+    buf_free(&text);
+    if (over || c->stop_string >= 0) finish(c, "stop");
 }
 
 void crd_choice_end(struct crd_choice *c, enum seq_finish why)
 {
     if (c->finish) return;
-    eng_detok_finish(c->detok, &c->text);
-    c->finish = why == FINISH_STOP && !c->request->score_only ? "stop" : "length";
+    struct buf text = {0};
+    eng_detok_finish(c->detok, c->reply ? &text : &c->said.text);
+    if (c->reply) crd_reply_push(c->reply, buf_str(&text), text.len, &c->said);
+    buf_free(&text);
+    finish(c, why == FINISH_STOP && !c->request->score_only ? "stop" : "length");
 }

@@ -1,4 +1,5 @@
-/* choice.h: one choice of an answer: tokens in, text, ids and log-probabilities out, until it ends.
+/* choice.h: one choice of an answer: tokens in; text, thoughts, calls, ids and log-probabilities out,
+ * until it ends.
  *
  * Collects what has not left yet; whether that leaves with every token or once at the end is the
  * generation's affair, so both say the same. Thr: the generation's owner. */
@@ -7,6 +8,7 @@
 
 #include "coordinator/api/logprobs.h"
 #include "coordinator/api/prompt_logprobs.h"
+#include "coordinator/api/reply.h"
 #include "engine/text/detok.h"
 
 struct crd_choice {
@@ -15,13 +17,16 @@ struct crd_choice {
     const struct eng_tokenizer *tokenizer;
     const struct crd_prompt *prompt;
     struct eng_detok *detok; /* Own */
+    struct crd_reply *reply; /* Own; NULL: text is text */
     bool opened;             /* the echo has been put */
     bool prompt_ids_said;
     /* not sent yet */
-    struct buf text, ids; /* ids: "1,2,3" */
+    struct crd_said said;
+    struct buf ids; /* "1,2,3" */
     struct crd_logprobs logprobs;
     /* counted and decided */
     int32_t n_tokens;    /* in usage */
+    int32_t n_thought;   /* of these, in thoughts */
     const char *finish;  /* finish_reason; NULL while it goes on */
     int32_t stop_id;     /* stop_reason: one of stop_token_ids, else -1 */
     int32_t stop_string; /* stop_reason: index of a stop string, else -1 */
@@ -37,5 +42,7 @@ void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p);
 void crd_choice_push(struct crd_choice *c, const struct result_token *token);
 /* No more tokens: what was held back leaves; finish_reason by why the sequence ended. */
 void crd_choice_end(struct crd_choice *c, enum seq_finish why);
+/* Is there text, a thought or a part of a call that has not been sent? */
+bool crd_choice_has_news(const struct crd_choice *c);
 
 #endif

@@ -28,7 +28,7 @@ enum err crd_sampling_fit(struct crd_request *r, const struct crd_api *api, int6
             "(%lld > %d - %lld).",
             (long long)asked, context, (long long)n_prompt, (long long)asked, context,
             (long long)n_prompt);
-    if (asked < 0) asked = r->endpoint == ENDPOINT_CHAT ? room : MIN(room, 16);
+    if (asked < 0) asked = r->chat ? room : MIN(room, 16);
     s->max_tokens = (int32_t)MAX(asked, 1);
     if (s->min_tokens > s->max_tokens)
         return crd_api_refuse(e, 400, "min_tokens",

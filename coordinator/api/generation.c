@@ -51,6 +51,8 @@ void crd_generation_unref(struct crd_generation *g)
     for (int32_t i = 0; i < g->n_choices; i++) crd_choice_close(&g->choices[i]);
     for (size_t i = 0; i < g->inbox.n; i++) free(g->inbox.at[i].text);
     free(g->inbox.at);
+    buf_free(&g->answer.blocks.so_far);
+    buf_free(&g->answer.blocks.done);
     free(g->subs);
     free(g->choices);
     crd_request_close(&g->request);
@@ -67,6 +69,7 @@ static void name_answer(struct crd_generation *g, const char *request_id)
     *a = (struct crd_answer){.format = crd_format_of(g->endpoint),
                              .request = &g->request,
                              .created = time(NULL),
+                             .arrived_us = g->arrived_us,
                              .model = g->api->model_names[0]};
     if (request_id && *request_id) {
         snprintf(a->id, sizeof a->id, "%s%.128s", a->format->id_prefix, request_id);
@@ -170,6 +173,10 @@ bool crd_generation_streaming(const struct crd_generation *g)
 {
     return g->status == 200 && g->request.stream;
 }
+const char *crd_generation_type(const struct crd_generation *g)
+{
+    return crd_generation_streaming(g) ? g->answer.format->stream_type : "application/json";
+}
 int32_t crd_generation_retry_after(const struct crd_generation *g)
 {
     return g->error.retry_after_s;
@@ -189,7 +196,7 @@ static enum progress step_parse(struct crd_generation *g, struct buf *out)
 static enum progress step_template(struct crd_generation *g, struct buf *out)
 {
     (void)out;
-    if (g->endpoint != ENDPOINT_CHAT) return NEXT;
+    if (!g->request.chat) return NEXT;
     return crd_chat_render(&g->request, g->api, g->answer.created, &g->error) ? FAILED : NEXT;
 }
 
@@ -258,18 +265,18 @@ static enum progress step_finish(struct crd_generation *g, struct buf *out)
     bool begun = g->status != 0;
     if (g->error.status) {
         if (begun) {
-            crd_answer_fail(&g->error, out);
+            g->answer.format->fail(&g->answer, &g->error, out);
         } else {
             g->status = g->error.status;
-            crd_api_error_json(&g->error, out);
+            g->answer.format->error(&g->error, out);
         }
         log_debug("api", "%s: %d %s", g->answer.id, g->error.status, g->error.message);
     } else if (g->request.stream) {
         if (!begun) crd_generation_start_stream(g, out);
-        crd_answer_end(&g->answer, out);
+        g->answer.format->end(&g->answer, g->choices, g->n_choices, out);
     } else {
         g->status = 200;
-        crd_answer_whole(&g->answer, g->choices, g->n_choices, out);
+        g->answer.format->whole(&g->answer, g->choices, g->n_choices, out);
     }
     return NEXT;
 }

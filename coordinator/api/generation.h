@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "coordinator/api/service.h"
+#include "coordinator/api/style.h"
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
@@ -19,6 +20,8 @@ struct crd_api {
     struct crd_service service;
     const struct eng_tokenizer *tokenizer;
     const struct eng_template *chat_template;   /* NULL: chat is refused with a sentence */
+    const char *template_source;                /* its text; NULL: not known */
+    struct crd_style style;                     /* crd_style_of(template_source) */
     struct model_info model;
     const char *const *model_names;             /* NULL-terminated; [0] is shown */
     int32_t max_context;
@@ -40,7 +43,8 @@ struct crd_generation *crd_generation_open(struct crd_api *api, enum crd_endpoin
  * *status is 0 until known, then the HTTP status (errors before the first byte: 4xx/5xx with OpenAI's error body;
  * later ones are one SSE error event). */
 bool crd_generation_run(struct crd_generation *g, struct buf *out, int32_t *status);
-bool crd_generation_streaming(const struct crd_generation *g);  /* valid once *status is known: SSE or JSON */
+bool crd_generation_streaming(const struct crd_generation *g);  /* valid once *status is known: events or one document */
+const char *crd_generation_type(const struct crd_generation *g); /* its content type */
 int32_t crd_generation_retry_after(const struct crd_generation *g); /* seconds for 429/503, else 0 */
 /* At any time: cancels what is running; late events are absorbed. */
 void crd_generation_close(struct crd_generation *g);

@@ -107,12 +107,12 @@ static void put_tokens(struct text_call *c, const struct eng_tokens *t, bool wit
 static enum err tokenize_chat(struct text_call *c, json_t *body)
 {
     struct crd_request r = {
-        .endpoint = ENDPOINT_CHAT, .body = json_incref(body), .truncate_prompt = -1};
+        .endpoint = ENDPOINT_CHAT, .chat = true, .body = json_incref(body), .truncate_prompt = -1};
     enum err rc;
     r.add_generation_prompt = flag(body, "add_generation_prompt", true);
     r.continue_final = flag(body, "continue_final_message", false);
     r.add_special = flag(body, "add_special_tokens", false);
-    TRY(crd_chat_in(&r, &c->error));
+    TRY(crd_chat_in(&r, c->api, &c->error));
     TRY(crd_chat_render(&r, c->api, time(NULL), &c->error));
     TRY(crd_prompts_tokenize(&r, c->api, &c->error));
     put_tokens(c, &r.prompts[0].tokens, flag(body, "return_token_strs", false));

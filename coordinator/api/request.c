@@ -70,11 +70,12 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
                            const char *body, size_t n, struct crd_api_error *e)
 {
     enum err rc;
-    *r = (struct crd_request){.endpoint = ep, .sampling = sampling_default()};
+    *r = (struct crd_request){
+        .endpoint = ep, .chat = ep == ENDPOINT_CHAT, .sampling = sampling_default()};
     TRY(crd_request_object(&r->body, body, n, e));
     TRY(crd_request_model(api, r->body, e));
     TRY(crd_sampling_in(r, api, e));
-    TRY(ep == ENDPOINT_CHAT ? crd_chat_in(r, e) : crd_completions_in(r, api, e));
+    TRY(r->chat ? crd_chat_in(r, api, e) : crd_completions_in(r, api, e));
 out:
     return rc;
 }

@@ -7,6 +7,7 @@
 
 #include "coordinator/api/api_error.h"
 #include "coordinator/api/generation.h"
+#include "coordinator/api/reply.h"
 #include "proto/sampling.h"
 
 enum {
@@ -26,6 +27,7 @@ struct crd_prompt {
 
 struct crd_request {
     enum crd_endpoint endpoint;
+    bool chat;    /* messages through the template; else prompts as they are */
     json_t *body; /* Own; the parsed object, into which the pointers below lead */
     struct sampling
         sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
@@ -44,6 +46,9 @@ struct crd_request {
     bool logprobs; /* wanted in the answer */
     /* chat */
     bool add_generation_prompt, continue_final;
+    struct crd_reply_conf reply; /* how the answer is taken apart; zeroed: it is text */
+    bool hide_thoughts;
+    json_t *tools;              /* borrowed of body; NULL: none to be called */
     json_t *messages;           /* Own: normalized: content is a string */
     struct crd_prompt *prompts; /* Own; one for chat, empty until the template is rendered */
     int32_t n_prompts;

@@ -106,7 +106,7 @@ static enum err number(struct crd_request *r, const struct field *f, const json_
 static enum err one_field(struct crd_request *r, const struct field *f, struct crd_api_error *e)
 {
     const json_t *j = crd_request_get(r, f->name);
-    if (!j || !(f->where & (r->endpoint == ENDPOINT_CHAT ? CHAT : COMPLETIONS))) return OK;
+    if (!j || !(f->where & (r->chat ? CHAT : COMPLETIONS))) return OK;
     if (f->type != FIELD_BOOL) return number(r, f, j, e);
     if (!json_is_boolean(j))
         return crd_api_malformed(e, f->name, "%s: Input should be a valid boolean", f->name);
@@ -147,7 +147,7 @@ static enum err together(struct crd_request *r, const struct crd_api *api, struc
     struct sampling *s = &r->sampling;
     if (r->n > api->max_n)
         return crd_api_refuse(e, 400, "n", "n must be at most %d, got %d.", api->max_n, r->n);
-    if (r->endpoint == ENDPOINT_CHAT) {
+    if (r->chat) {
         if (s->n_logprobs >= 0 && !r->logprobs)
             return crd_api_refuse(e, 400, "top_logprobs",
                                   "when using `top_logprobs`, `logprobs` must be set to true.");
@@ -172,7 +172,7 @@ static enum err together(struct crd_request *r, const struct crd_api *api, struc
 enum err crd_sampling_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
 {
     enum err rc = OK;
-    bool chat = r->endpoint == ENDPOINT_CHAT;
+    bool chat = r->chat;
     r->n = 1;
     r->max_tokens = r->truncate_prompt = -1;
     r->add_generation_prompt = r->skip_special = true;

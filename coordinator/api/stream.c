@@ -11,9 +11,8 @@ enum {
 void crd_generation_start_stream(struct crd_generation *g, struct buf *out)
 {
     g->status = 200;
-    if (!g->answer.format->opens) return;
-    for (int32_t i = 0; i < g->n_choices; i++)
-        crd_answer_chunk(&g->answer, &g->choices[i], DELTA_OPEN, false, out);
+    const struct crd_format *f = g->answer.format;
+    if (f->begin) f->begin(&g->answer, g->choices, g->n_choices, out);
 }
 
 /* Is every choice's text settled? Then what is said next is the last. */
@@ -28,8 +27,9 @@ static void speak(struct crd_generation *g, struct crd_choice *c, struct buf *ou
 {
     if (!g->request.stream) return;
     if (!g->status) crd_generation_start_stream(g, out);
-    if (c->text.len) crd_answer_chunk(&g->answer, c, DELTA_TEXT, false, out);
-    if (c->finish) crd_answer_chunk(&g->answer, c, DELTA_FINISH, all_settled(g), out);
+    const struct crd_format *f = g->answer.format;
+    if (crd_choice_has_news(c)) f->chunk(&g->answer, c, DELTA_TEXT, false, out);
+    if (c->finish) f->chunk(&g->answer, c, DELTA_FINISH, all_settled(g), out);
 }
 
 static void settle(struct crd_sub *s, bool by_text, int32_t choice)
@@ -51,13 +51,14 @@ static void on_token(struct crd_generation *g, struct crd_event *v, struct buf *
 {
     struct crd_sub *s = v->sub;
     struct crd_choice *c = &s->choices[v->e.choice];
-    int32_t before = c->n_tokens;
+    int32_t before = c->n_tokens, thought = c->n_thought;
     if (c->finish) return; /* past its stop string, while other choices go on */
     g->last_us = clock_us();
     if (!g->first_us) g->first_us = g->last_us;
     if (!c->opened) crd_choice_echo(c, &s->prompt_logprobs);
     crd_choice_push(c, &v->token);
     g->answer.usage.n_completion += c->n_tokens - before;
+    g->answer.usage.n_thought += c->n_thought - thought;
     if (c->finish) {
         settle(s, true, v->e.choice);
         set_timings(g, NULL);

@@ -39,6 +39,8 @@ void test_api_open(struct test_api *t, int n_threads)
         .service = fake_service(t->fake),
         .tokenizer = t->tokenizer,
         .chat_template = t->chat_template,
+        .template_source = source,
+        .style = crd_style_of(source),
         .model = {.name = "test-model",
                   .arch = "llama",
                   .d_model = 64,
@@ -53,6 +55,16 @@ void test_api_open(struct test_api *t, int n_threads)
     };
     if (n_threads) rc = crd_text_pool_open(&t->api.pool, n_threads);
     ASSERT(!rc);
+}
+
+void test_api_template(struct test_api *t, const char *source)
+{
+    eng_template_close(t->chat_template);
+    enum err rc = eng_template_compile(&t->chat_template, source, strlen(source));
+    ASSERT(!rc);
+    t->api.chat_template = t->chat_template;
+    t->api.template_source = source;
+    t->api.style = crd_style_of(source);
 }
 
 void test_api_close(struct test_api *t)
@@ -139,6 +151,27 @@ static void extend_all(json_t *to, const char *key, const json_t *from)
         json_array_extend(json_object_get(mine, k), list);
 }
 
+/* Parts of calls, by their index. */
+static void take_calls(json_t *to, const json_t *parts)
+{
+    json_t *part, *calls = json_object_get(to, "calls");
+    size_t i;
+    if (!parts) return;
+    if (!calls) json_object_set_new(to, "calls", calls = json_array());
+    json_array_foreach((json_t *)(uintptr_t)parts, i, part)
+    {
+        size_t at = (size_t)json_integer_value(json_object_get(part, "index"));
+        json_t *f = json_object_get(part, "function");
+        ASSERT(at <= json_array_size(calls));
+        if (at == json_array_size(calls)) {
+            ASSERT(json_object_get(part, "id") && json_object_get(f, "name"));
+            json_array_append_new(calls, json_pack("{s:O,s:s}", "name", json_object_get(f, "name"),
+                                                   "arguments", ""));
+        }
+        append_text(json_array_get(calls, at), "arguments", json_object_get(f, "arguments"));
+    }
+}
+
 static bool take_choice(json_t *whole, const json_t *c, enum crd_endpoint ep)
 {
     json_t *to = choice_at(whole, json_integer_value(json_object_get(c, "index")));
@@ -152,6 +185,10 @@ static bool take_choice(json_t *whole, const json_t *c, enum crd_endpoint ep)
     append_text(to, "text",
                 ep == ENDPOINT_CHAT ? json_object_get(delta, "content")
                                     : json_object_get(c, "text"));
+    if (json_object_get(delta, "reasoning_content") && !json_object_get(to, "thoughts"))
+        json_object_set_new(to, "thoughts", json_string(""));
+    append_text(to, "thoughts", json_object_get(delta, "reasoning_content"));
+    take_calls(to, json_object_get(delta, "tool_calls"));
     extend_all(to, "logprobs", json_object_get(c, "logprobs"));
     if (ids && !json_object_get(to, "token_ids"))
         json_object_set_new(to, "token_ids", json_array());

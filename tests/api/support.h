@@ -25,6 +25,8 @@ struct test_api {
 /* n_threads 0: no text pool, jobs run inside. */
 void test_api_open(struct test_api *t, int n_threads);
 void test_api_close(struct test_api *t);
+/* Another chat template. */
+void test_api_template(struct test_api *t, const char *source);
 /* The fake answers with this text (and then ends). */
 void test_api_say(struct test_api *t, const char *text, size_t n);
 void test_api_plan(struct test_api *t,
@@ -51,7 +53,8 @@ const char *json_str(const json_t *object, const char *key);
 long json_num(const json_t *object, const char *key);
 
 /* What a stream said, put together again: a whole answer whose choices have their text ("content"
- * or "text"), logprobs arrays, token_ids, finish_reason and stop_reason. Own: caller. NULL (after
+ * or "text"), "thoughts", "calls" ([{name, arguments}]), logprobs arrays, token_ids, finish_reason
+ * and stop_reason. Own: caller. NULL (after
  * printing why) when an event is out of form. */
 json_t *stream_assemble(const char *sse, enum crd_endpoint ep);
 

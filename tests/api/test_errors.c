@@ -137,7 +137,7 @@ static const struct row rows[] = {
     {C, "{" MSG ",\"tools\":[]}", 400, BAD, "tools", "`tools` must not be an empty array."},
     {C, "{" MSG ",\"tool_choice\":\"auto\"}", 400, BAD, "tool_choice",
      "When using `tool_choice`, `tools` must be set."},
-    {C, "{" MSG ",\"tools\":[{\"type\":\"function\"}],\"tool_choice\":\"required\"}", 400, BAD,
+    {C, "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"}", 400, BAD,
      "tool_choice", "not supported yet"},
     {C, "{" MSG ",\"cache_salt\":\"\"}", 400, BAD, "cache_salt", "cache_salt"},
     {C, "{" MSG ",\"cache_salt\":\"a/b\"}", 400, BAD, "cache_salt", "cache_salt"},
@@ -257,7 +257,7 @@ static void accepted_though_unusual(void **state)
         "{" MSG ",\"response_format\":{\"type\":\"text\"}}",
         "{" MSG ",\"tools\":null,\"tool_choice\":\"none\"}",
         "{" MSG ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"tool_"
-                "choice\":\"auto\"}",
+                "choice\":\"none\"}",
         "{" MSG ",\"use_beam_search\":false,\"bad_words\":[],\"structured_outputs\":null}",
         "{" MSG ",\"whatever\":[1,{}]}",
         "{" MSG ",\"top_p\":1e-300}",
@@ -296,7 +296,7 @@ static void damaged_bodies_are_answered(void **state)
         "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":[1]}\"}}]}],"
         "\"temperature\":0.5,\"n\":2,\"stop\":[\"a\",\"bc\"],"
         "\"logit_bias\":{\"3\":1},\"logprobs\":true,\"top_logprobs\":2,\"max_tokens\":3,\"seed\":-"
-        "5,\"stream\":true,\"tools\":[{\"a\":1}],"
+        "5,\"stream\":true,\"tools\":[{\"function\":{\"name\":\"f\"}}],"
         "\"stream_options\":{\"include_usage\":true},\"stop_token_ids\":[7],\"cache_salt\":\"x\","
         "\"chat_template_kwargs\":{\"k\":[]}}";
     uint64_t seed = (uint64_t)time(NULL);

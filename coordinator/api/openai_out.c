@@ -1,12 +1,10 @@
-/* answer_out.c: see answer_out.h. */
-#include "coordinator/api/answer_out.h"
+/* openai_out.c: see openai_out.h. */
+#include "coordinator/api/openai_out.h"
 #include "coordinator/api/json_out.h"
 
-#include <string.h>
-
-const struct crd_format *crd_format_of(enum crd_endpoint ep)
+static const struct crd_openai_kind *kind_of(const struct crd_answer *a)
 {
-    return ep == ENDPOINT_CHAT ? &crd_format_chat : &crd_format_completions;
+    return a->request->endpoint == ENDPOINT_CHAT ? &crd_openai_chat : &crd_openai_completions;
 }
 
 static void put_head(const struct crd_answer *a, const char *object, struct buf *out)
@@ -19,14 +17,19 @@ static void put_head(const struct crd_answer *a, const char *object, struct buf 
     buf_puts(out, ",\"choices\":[");
 }
 
-static void put_usage(const struct crd_usage *u, struct buf *out)
+static void put_usage(const struct crd_answer *a, struct buf *out)
 {
+    const struct crd_usage *u = &a->usage;
     buf_printf(
         out,
         ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld,\"completion_tokens\":%lld,"
-        "\"prompt_tokens_details\":{\"cached_tokens\":%lld}}",
+        "\"prompt_tokens_details\":{\"cached_tokens\":%lld}",
         (long long)u->n_prompt, (long long)(u->n_prompt + u->n_completion),
         (long long)u->n_completion, (long long)u->n_cached);
+    if (a->request->reply.think)
+        buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%lld}",
+                   (long long)u->n_thought);
+    buf_putc(out, '}');
 }
 
 static void put_rate(const char *name, int64_t n, int64_t us, struct buf *out)
@@ -52,7 +55,7 @@ static void put_tail(struct buf *out)
     buf_puts(out, ",\"system_fingerprint\":null}");
 }
 
-void crd_answer_put_finish(const struct crd_choice *c, bool finished, struct buf *out)
+void crd_openai_put_finish(const struct crd_choice *c, bool finished, struct buf *out)
 {
     if (!finished) {
         buf_puts(out, ",\"finish_reason\":null,\"stop_reason\":null");
@@ -67,14 +70,14 @@ void crd_answer_put_finish(const struct crd_choice *c, bool finished, struct buf
         buf_puts(out, "null");
 }
 
-void crd_answer_put_ids(struct crd_choice *c, struct buf *out)
+void crd_openai_put_ids(struct crd_choice *c, struct buf *out)
 {
     if (!c->request->return_ids) return;
     buf_printf(out, ",\"token_ids\":[%s]", buf_str(&c->ids));
     buf_clear(&c->ids);
 }
 
-void crd_answer_put_prompt_ids(const struct crd_choice *c, struct buf *out)
+void crd_openai_put_prompt_ids(const struct crd_choice *c, struct buf *out)
 {
     const struct eng_tokens *t = &c->prompt->tokens;
     if (!c->request->return_ids) return;
@@ -83,16 +86,17 @@ void crd_answer_put_prompt_ids(const struct crd_choice *c, struct buf *out)
     buf_putc(out, ']');
 }
 
-void crd_answer_chunk(const struct crd_answer *a, struct crd_choice *c, enum delta_kind kind,
+static void put_event(const struct crd_answer *a, struct crd_choice *c, enum openai_part part,
                       bool last, struct buf *out)
 {
+    const struct crd_openai_kind *k = kind_of(a);
     buf_puts(out, "data: ");
-    put_head(a, a->format->chunk_object, out);
-    a->format->delta(c, kind, out);
+    put_head(a, k->chunk_object, out);
+    k->put(c, part, out);
     buf_putc(out, ']');
-    if (kind == DELTA_OPEN && a->format->ids_outside) crd_answer_put_prompt_ids(c, out);
+    if (part == PART_OPEN && k->ids_outside) crd_openai_put_prompt_ids(c, out);
     if (a->request->continuous_usage)
-        put_usage(&a->usage, out);
+        put_usage(a, out);
     else if (a->request->include_usage)
         buf_puts(out, ",\"usage\":null");
     if (last) put_timings(a, out);
@@ -100,18 +104,31 @@ void crd_answer_chunk(const struct crd_answer *a, struct crd_choice *c, enum del
     buf_puts(out, "\n\n");
 }
 
+void crd_openai_begin(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out)
+{
+    for (int32_t i = 0; i < n && kind_of(a)->opens; i++)
+        put_event(a, &choices[i], PART_OPEN, false, out);
+}
+
+void crd_openai_chunk(struct crd_answer *a, struct crd_choice *c, enum delta_kind kind, bool last,
+                      struct buf *out)
+{
+    put_event(a, c, kind == DELTA_FINISH ? PART_FINISH : PART_DELTA, last, out);
+}
+
 static void put_done(struct buf *out)
 {
     buf_puts(out, "data: [DONE]\n\n");
 }
 
-void crd_answer_end(const struct crd_answer *a, struct buf *out)
+void crd_openai_end(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out)
 {
+    (void)choices, (void)n;
     if (a->request->include_usage) {
         buf_puts(out, "data: ");
-        put_head(a, a->format->chunk_object, out);
+        put_head(a, kind_of(a)->chunk_object, out);
         buf_putc(out, ']');
-        put_usage(&a->usage, out);
+        put_usage(a, out);
         put_timings(a, out);
         put_tail(out);
         buf_puts(out, "\n\n");
@@ -119,25 +136,26 @@ void crd_answer_end(const struct crd_answer *a, struct buf *out)
     put_done(out);
 }
 
-void crd_answer_fail(const struct crd_api_error *e, struct buf *out)
+void crd_openai_fail(struct crd_answer *a, const struct crd_api_error *e, struct buf *out)
 {
+    (void)a;
     buf_puts(out, "data: ");
     crd_api_error_json(e, out);
     buf_puts(out, "\n\n");
     put_done(out);
 }
 
-void crd_answer_whole(const struct crd_answer *a, struct crd_choice *choices, int32_t n,
-                      struct buf *out)
+void crd_openai_whole(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out)
 {
-    put_head(a, a->format->object, out);
+    const struct crd_openai_kind *k = kind_of(a);
+    put_head(a, k->object, out);
     for (int32_t i = 0; i < n; i++) {
         if (i) buf_putc(out, ',');
-        a->format->whole(&choices[i], out);
+        k->put(&choices[i], PART_WHOLE, out);
     }
     buf_putc(out, ']');
-    if (a->format->ids_outside) crd_answer_put_prompt_ids(&choices[0], out);
-    put_usage(&a->usage, out);
+    if (k->ids_outside) crd_openai_put_prompt_ids(&choices[0], out);
+    put_usage(a, out);
     put_timings(a, out);
     put_tail(out);
 }

@@ -1,0 +1,94 @@
+/* style.c: see style.h. */
+#include "coordinator/api/style.h"
+#include "base/base.h"
+
+#include <string.h>
+
+/* In the order they are tried: a template may show several marks, and the rarer one decides. */
+static const struct crd_call_style styles[] = {
+    /* DeepSeek V3, R1: type, mark, name, fenced JSON; V3.1: name, mark, JSON */
+    {.name = "deepseek",
+     .known_by = "<｜tool▁calls▁begin｜>",
+     .open = "<｜tool▁calls▁begin｜>",
+     .close = "<｜tool▁calls▁end｜>",
+     .call_open = "<｜tool▁call▁begin｜>",
+     .call_close = "<｜tool▁call▁end｜>",
+     .sep = {"<｜tool▁sep｜>"}},
+    {.name = "kimi",
+     .known_by = "<|tool_calls_section_begin|>",
+     .open = "<|tool_calls_section_begin|>",
+     .close = "<|tool_calls_section_end|>",
+     .call_open = "<|tool_call_begin|>",
+     .call_close = "<|tool_call_end|>",
+     .sep = {"<|tool_call_argument_begin|>"}},
+    /* a list of objects, or name[ARGS]{...} */
+    {.name = "mistral",
+     .known_by = "[TOOL_CALLS]",
+     .open = "[TOOL_CALLS]",
+     .sep = {"[ARGS]", "[CALL_ID]"},
+     .short_ids = true},
+    /* Granite, Phi-4: a list of objects */
+    {.name = "granite",
+     .known_by = "<|tool_call|>",
+     .open = "<|tool_call|>",
+     .close = "<|/tool_call|>"},
+    /* Hermes, Qwen: one object between marks */
+    {.name = "hermes", .known_by = "<tool_call>", .open = "<tool_call>", .close = "</tool_call>"},
+    {.name = "functionary",
+     .known_by = "<function=",
+     .open = "<function=",
+     .close = "</function>",
+     .sep = {">"}},
+    /* Llama 3.x: an object as the whole reply, perhaps after the tag; several with ';' */
+    {.name = "llama", .known_by = "<|python_tag|>", .bare = true, .open = "<|python_tag|>"},
+    /* a template that shows tools in some way of its own: JSON it will be */
+    {.name = "json", .known_by = "tools", .bare = true},
+};
+
+const struct crd_call_style crd_style_enforced = {.name = "enforced", .bare = true};
+
+static const struct crd_think_style thinks[] = {
+    {"<think>", "</think>"},
+    {"[THINK]", "[/THINK]"},
+    {"<|START_THINKING|>", "<|END_THINKING|>"},
+    {"<seed:think>", "</seed:think>"},
+};
+
+const struct crd_call_style *crd_style_at(size_t i)
+{
+    return i < COUNT_OF(styles) ? &styles[i] : NULL;
+}
+
+static const struct crd_call_style *by_name(const char *name)
+{
+    for (size_t i = 0; i < COUNT_OF(styles); i++)
+        if (!strcmp(styles[i].name, name)) return &styles[i];
+    return NULL;
+}
+
+struct crd_style crd_style_of(const char *source)
+{
+    struct crd_style s = {.calls = by_name("hermes")}; /* what tools_prompt.c asks for */
+    if (!source) return s;
+    s.takes_tools = strstr(source, "tools") != NULL;
+    for (size_t i = 0; i < COUNT_OF(styles) && s.takes_tools; i++) {
+        if (!strstr(source, styles[i].known_by)) continue;
+        s.calls = &styles[i];
+        break;
+    }
+    for (size_t i = 0; i < COUNT_OF(thinks) && !s.think; i++)
+        if (strstr(source, thinks[i].open) && strstr(source, thinks[i].close)) s.think = &thinks[i];
+    return s;
+}
+
+bool crd_style_is_mark(const struct crd_call_style *c, const struct crd_think_style *t,
+                       const char *text)
+{
+    const char *const marks[] = {c ? c->open : NULL,       c ? c->close : NULL,
+                                 c ? c->call_open : NULL,  c ? c->call_close : NULL,
+                                 c ? c->sep[0] : NULL,     c ? c->sep[1] : NULL,
+                                 t ? t->open : NULL,       t ? t->close : NULL};
+    for (size_t i = 0; i < COUNT_OF(marks); i++)
+        if (marks[i] && !strcmp(marks[i], text)) return true;
+    return false;
+}

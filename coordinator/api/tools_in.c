@@ -1,0 +1,112 @@
+/* tools_in.c: see tools_in.h. */
+#include "coordinator/api/tools_in.h"
+#include "coordinator/api/reply_name.h"
+
+#include <string.h>
+
+static enum err one_tool(const json_t *tool, size_t i, struct crd_api_error *e)
+{
+    const json_t *f = json_object_get(tool, "function"), *type = json_object_get(tool, "type"),
+                 *name = json_object_get(f, "name"), *parameters = json_object_get(f, "parameters");
+    if (!json_is_object(tool))
+        return crd_api_malformed(e, "tools", "tools.%zu: Input should be an object", i);
+    if (type && !json_is_string(type))
+        return crd_api_malformed(e, "tools", "tools.%zu.type: Input should be 'function'", i);
+    if (type && strcmp(json_string_value(type), "function"))
+        return crd_api_refuse(e, 400, "tools", "tools.%zu: tools of type '%.64s' are not supported.",
+                              i, json_string_value(type));
+    if (!json_is_object(f))
+        return crd_api_malformed(e, "tools", "tools.%zu.function: Field required", i);
+    if (!json_is_string(name))
+        return crd_api_malformed(e, "tools",
+                                 "tools.%zu.function.name: Input should be a valid string", i);
+    if (!crd_reply_name_good(json_string_value(name)) ||
+        json_string_length(name) >= REPLY_NAME_MAX)
+        return crd_api_refuse(e, 400, "tools",
+                              "tools.%zu.function.name: '%.64s' is not made of letters, digits, "
+                              "'_', '-' and '.' only, or is too long.",
+                              i, json_string_value(name));
+    if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
+        return crd_api_malformed(e, "tools",
+                                 "tools.%zu.function.parameters: Input should be an object", i);
+    return OK;
+}
+
+static enum err the_tools(struct crd_request *r, struct crd_api_error *e)
+{
+    json_t *list = json_object_get(r->body, "tools"), *tool;
+    size_t i;
+    enum err rc = OK;
+    if (!list || json_is_null(list)) return OK;
+    if (!json_is_array(list))
+        return crd_api_malformed(e, "tools", "tools: Input should be a valid list");
+    if (!json_array_size(list))
+        return crd_api_refuse(
+            e, 400, "tools",
+            "`tools` must not be an empty array. Either leave it out or give at least "
+            "one tool.");
+    if (json_array_size(list) > TOOLS_MAX)
+        return crd_api_refuse(e, 400, "tools", "tools may contain at most %d tools.", TOOLS_MAX);
+    json_array_foreach(list, i, tool) TRY(one_tool(tool, i, e));
+    r->tools = list;
+out:
+    return rc;
+}
+
+static enum err named(struct crd_request *r, const json_t *choice, struct crd_api_error *e)
+{
+    const json_t *name = json_object_get(json_object_get(choice, "function"), "name");
+    if (!json_is_string(name))
+        return crd_api_malformed(e, "tool_choice", "tool_choice.function.name: Field required");
+    if (!crd_reply_offered(r->tools, json_string_value(name)))
+        return crd_api_refuse(
+            e, 400, "tool_choice",
+            "The tool specified in `tool_choice` does not match any of the specified `tools`");
+    return crd_api_refuse(e, 400, "tool_choice",
+                          "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
+}
+
+static enum err the_choice(struct crd_request *r, struct crd_api_error *e)
+{
+    const json_t *choice = json_object_get(r->body, "tool_choice");
+    const char *how = json_string_value(choice);
+    if (how && !strcmp(how, "none")) r->tools = NULL;
+    if (!choice || json_is_null(choice) || (how && !strcmp(how, "none"))) return OK;
+    if (!how && !json_is_object(choice))
+        return crd_api_malformed(
+            e, "tool_choice",
+            "tool_choice: Input should be 'none', 'auto', 'required' or an object");
+    if (!r->tools)
+        return crd_api_refuse(e, 400, "tool_choice",
+                              "When using `tool_choice`, `tools` must be set.");
+    if (!how) return named(r, choice, e);
+    if (!strcmp(how, "auto")) return OK;
+    if (!strcmp(how, "required"))
+        return crd_api_refuse(
+            e, 400, "tool_choice",
+            "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
+    return crd_api_malformed(e, "tool_choice",
+                             "tool_choice: Input should be 'none', 'auto', 'required' or an object");
+}
+
+enum err crd_tools_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
+{
+    const json_t *parallel = json_object_get(r->body, "parallel_tool_calls"),
+                 *thoughts = json_object_get(r->body, "include_reasoning");
+    enum err rc;
+    if (thoughts && !json_is_null(thoughts) && !json_is_boolean(thoughts))
+        return crd_api_malformed(e, "include_reasoning",
+                                 "include_reasoning: Input should be a valid boolean");
+    r->hide_thoughts = json_is_false(thoughts);
+    if (parallel && !json_is_null(parallel) && !json_is_boolean(parallel))
+        return crd_api_malformed(e, "parallel_tool_calls",
+                                 "parallel_tool_calls: Input should be a valid boolean");
+    TRY(the_tools(r, e));
+    TRY(the_choice(r, e));
+    if (!r->tools) return OK;
+    r->reply.calls = api->style.calls;
+    r->reply.tools = r->tools;
+    r->reply.one_call = json_is_false(parallel);
+out:
+    return rc;
+}
