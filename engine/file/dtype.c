@@ -3,6 +3,7 @@
 #include "engine/file/dtype.h"
 
 #include <stddef.h>
+#include <string.h>
 
 struct layout {
     const char *name;
@@ -27,6 +28,10 @@ static const struct layout foreign[] = {
     {"I8", 24, 1, 1},         {"I16", 25, 1, 2},        {"I32", 26, 1, 4},
     {"I64", 27, 1, 8},        {"F64", 28, 1, 8},        {"IQ1_M", 29, 256, 56},
     {"TQ1_0", 34, 256, 54},   {"TQ2_0", 35, 256, 66},   {"MXFP4", 39, 32, 17},
+    /* safetensors has more types than ggml has numbers: these are ours */
+    {"F8_E4M3", 0x10000, 1, 1}, {"F8_E5M2", 0x10001, 1, 1}, {"F8_E8M0", 0x10002, 1, 1},
+    {"BOOL", 0x10003, 1, 1},    {"U8", 0x10004, 1, 1},      {"U16", 0x10005, 1, 2},
+    {"U32", 0x10006, 1, 4},     {"U64", 0x10007, 1, 8},
 };
 
 static const struct layout *of_ggml(uint32_t ggml)
@@ -68,6 +73,17 @@ const char *dtype_ggml_name(uint32_t ggml)
 {
     const struct layout *l = of_ggml(ggml);
     return l ? l->name : "unknown";
+}
+
+bool dtype_ggml_of_name(const char *name, uint32_t *ggml)
+{
+    for (size_t i = 0; i < COUNT_OF(layouts) + COUNT_OF(foreign); i++) {
+        const struct layout *l = i < COUNT_OF(layouts) ? &layouts[i] : &foreign[i - COUNT_OF(layouts)];
+        if (strcmp(l->name, name)) continue;
+        *ggml = l->ggml;
+        return true;
+    }
+    return false;
 }
 
 bool dtype_ggml_layout(uint32_t ggml, int32_t *block, int32_t *bytes)

@@ -35,6 +35,9 @@ int64_t dtype_bytes(enum dtype t, int64_t n);
 MUST_USE enum err dtype_of_ggml(uint32_t ggml, enum dtype *out);
 uint32_t dtype_ggml(enum dtype t);             /* ggml's number */
 const char *dtype_ggml_name(uint32_t ggml);    /* of ours and of foreign types; "unknown" if nobody's */
+/* The number of a type of that name, ours or foreign (numbers above 0xffff are safetensors' own types); false
+ * when nobody knows it. */
+bool dtype_ggml_of_name(const char *name, uint32_t *ggml);
 /* Block and bytes per block of any ggml type, ours or not; false (nothing written) when the number
  * is unknown. */
 bool dtype_ggml_layout(uint32_t ggml, int32_t *block, int32_t *bytes);

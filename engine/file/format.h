@@ -13,14 +13,15 @@
 struct eng_format {
     const char *name; /* "GGUF" */
     /* Does a file beginning with these n bytes (n may be small) claim to be of this format?
-     * Required. */
+     * NULL: the format is a directory. */
     bool (*claims)(const uint8_t *head, size_t n);
-    /* Part 0 is open: read its header, open and read further parts, fill everything under [format].
-     * Required. */
+    /* Part 0 is open (no part, when the format is a directory): read its header, open and read
+     * further parts, fill everything under [format]. Required. */
     enum err (*read)(struct eng_model_file *f);
 };
 
 extern const struct eng_format eng_format_gguf;
+extern const struct eng_format eng_format_hf; /* a Hugging Face checkpoint's directory */
 
 /* One file on disk. */
 struct eng_part {
@@ -33,6 +34,7 @@ struct eng_part {
 
 struct eng_model_file {
     const struct eng_format *format;
+    char *path; /* Own; as it was given */
     struct eng_part *parts; /* Own */
     int32_t n_parts;
     /* [format] */

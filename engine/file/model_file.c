@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const struct eng_format *const formats[] = {&eng_format_gguf};
+static const struct eng_format *const formats[] = {&eng_format_gguf, &eng_format_hf};
 
 struct eng_shown eng_show(const char *p, uint64_t n)
 {
@@ -58,7 +58,10 @@ enum err eng_model_file_add_part(struct eng_model_file *f, const char *path)
         return err_raise(ERR_IO, "%s: cannot open the model file: %s", path, strerror(errno));
     if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
         close(fd);
-        return err_raise(ERR_IO, "%s: not a regular file; give the path of a .gguf file", path);
+        return err_raise(ERR_IO,
+                         "%s: not a regular file; give the path of a .gguf file, or of a directory "
+                         "with config.json and model.safetensors",
+                         path);
     }
     f->parts = xrealloc(f->parts, (size_t)(f->n_parts + 1) * sizeof *f->parts);
     f->parts[f->n_parts++] =
@@ -68,14 +71,26 @@ enum err eng_model_file_add_part(struct eng_model_file *f, const char *path)
 
 static enum err pick_format(struct eng_model_file *f)
 {
-    uint8_t head[8] = {0};
+    struct stat st;
+    if (!stat(f->path, &st) && S_ISDIR(st.st_mode)) {
+        f->format = &eng_format_hf;
+        return OK;
+    }
+    enum err rc = eng_model_file_add_part(f, f->path);
+    if (rc) return rc;
+    uint8_t head[16] = {0};
     struct eng_part *p = &f->parts[0];
     int64_t n = MIN(p->bytes, (int64_t)sizeof head);
-    enum err rc = eng_part_read(p, 0, n, head);
+    rc = eng_part_read(p, 0, n, head);
     if (rc) return rc;
     for (size_t i = 0; i < COUNT_OF(formats) && !f->format; i++)
-        if (formats[i]->claims(head, (size_t)n)) f->format = formats[i];
+        if (formats[i]->claims && formats[i]->claims(head, (size_t)n)) f->format = formats[i];
     if (f->format) return OK;
+    if (n > 9 && head[8] == '{')
+        return err_raise(ERR_UNSUPPORTED,
+                         "%s: a safetensors file alone does not say what model it is; give its "
+                         "directory, which has config.json",
+                         p->path);
     if (n < 4)
         return err_raise(ERR_BAD_FILE,
                          "%s: only %" PRId64
@@ -84,7 +99,8 @@ static enum err pick_format(struct eng_model_file *f)
                          p->path, p->bytes);
     return err_raise(ERR_UNSUPPORTED,
                      "%s: not a model file: it begins with bytes %02x %02x %02x %02x at offset 0; "
-                     "supported: GGUF v2 and v3 ('GGUF', 47 47 55 46)",
+                     "supported: GGUF v2 and v3 ('GGUF', 47 47 55 46), and the directory of a "
+                     "safetensors checkpoint",
                      p->path, head[0], head[1], head[2], head[3]);
 }
 
@@ -144,7 +160,7 @@ enum err eng_model_file_open(struct eng_model_file **out, const char *path)
 {
     enum err rc = OK;
     struct eng_model_file *f = xcalloc(1, sizeof *f);
-    TRY(eng_model_file_add_part(f, path));
+    f->path = xstrdup(path);
     TRY(pick_format(f));
     TRY(f->format->read(f));
     TRY(check_names(f));
@@ -167,12 +183,13 @@ void eng_model_file_close(struct eng_model_file *f)
     }
     free(f->parts);
     free(f->tensors);
+    free(f->path);
     arena_free(&f->arena);
     free(f);
 }
 
 const char *eng_model_file_format(const struct eng_model_file *f) { return f->version; }
-const char *eng_model_file_path(const struct eng_model_file *f) { return f->parts[0].path; }
+const char *eng_model_file_path(const struct eng_model_file *f) { return f->path; }
 int32_t eng_model_file_parts(const struct eng_model_file *f) { return f->n_parts; }
 
 int64_t eng_model_file_bytes(const struct eng_model_file *f)

@@ -1,11 +1,13 @@
 /* model_file.h: a model on disk: key-value metadata and named tensors, whatever the format.
  *
  * Opening reads headers only and checks every count, offset and string against the file's size; no tensor
- * byte is touched. Formats are an ops table (GGUF v2/v3 incl. split files now; safetensors later).
- * A model file is read-only after open. Thr: any. */
+ * byte is touched. Formats are an ops table: GGUF v2/v3 incl. split files; the directory of a Hugging Face
+ * checkpoint (config.json, safetensors in one file or shards), whose keys and tensor names are given as GGUF
+ * would name them (hf_config.h). A model file is read-only after open. Thr: any. */
 #ifndef ENGINE_FILE_MODEL_FILE_H
 #define ENGINE_FILE_MODEL_FILE_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "engine/file/dtype.h"
 
@@ -51,16 +53,22 @@ struct model_kv {
 
 struct eng_model_file;
 
-/* Open PATH: a GGUF file, or the first part of a split one (all parts are opened).
+/* Open PATH: a GGUF file, or the first part of a split one (all parts are opened), or a checkpoint's directory.
  * Err IO (no such file, unreadable), BAD_FILE (one sentence with the byte offset and the value seen),
  *     UNSUPPORTED (format or version named with what is supported). Own: caller closes. */
 MUST_USE enum err eng_model_file_open(struct eng_model_file **out, const char *path);
 void eng_model_file_close(struct eng_model_file *f);
 
 const char *eng_model_file_format(const struct eng_model_file *f);  /* "GGUF v3" */
-const char *eng_model_file_path(const struct eng_model_file *f);
+const char *eng_model_file_path(const struct eng_model_file *f);           /* as given to open */
+bool eng_model_file_is_dir(const struct eng_model_file *f);         /* its tokenizer lies in files beside the weights */
 int32_t eng_model_file_parts(const struct eng_model_file *f);
 int64_t eng_model_file_bytes(const struct eng_model_file *f);       /* all parts */
+
+/* The whole file NAME of a checkpoint's directory into *out; *there is false (and *out empty) when there is none.
+ * Err IO, BAD_FILE (more than `most` bytes). */
+MUST_USE enum err eng_model_file_beside(const struct eng_model_file *f, const char *name, int64_t most, struct buf *out,
+                                        bool *there);
 
 int64_t eng_model_file_n_kv(const struct eng_model_file *f);
 const struct model_kv *eng_model_file_kv(const struct eng_model_file *f, int64_t i);

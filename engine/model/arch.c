@@ -61,10 +61,20 @@ static enum err read_rope(struct eng_spec *s, const struct eng_model_file *f)
     if (type ? !strcmp(type, "none") : s->rope_factor == 1) s->rope_scaling = ROPE_NONE;
     else if (!type || !strcmp(type, "linear")) s->rope_scaling = ROPE_LINEAR;
     else if (!strcmp(type, "yarn")) s->rope_scaling = ROPE_YARN;
+    else if (!strcmp(type, "llama3")) s->rope_scaling = ROPE_LLAMA3;
     else rc = err_raise(ERR_UNSUPPORTED, "rope scaling '%s' is not supported (known: none, linear, yarn, llama3)", type);
     if (rc) goto out;
+    if (s->rope_scaling == ROPE_LLAMA3) {
+        TRY(read_float(f, s->arch, "rope.scaling.high_freq_factor", 4, &s->rope_fast));
+        TRY(read_float(f, s->arch, "rope.scaling.low_freq_factor", 1, &s->rope_slow));
+    } else {
+        TRY(read_float(f, s->arch, "rope.scaling.yarn_beta_fast", 32, &s->rope_fast));
+        TRY(read_float(f, s->arch, "rope.scaling.yarn_beta_slow", 1, &s->rope_slow));
+    }
+    TRY(eng_model_file_float(f, "tessera.rope.attention_factor", 0, &s->rope_attn_said));
     s->rope_freqs = eng_model_file_tensor_find(f, "rope_freqs.weight") != NULL;
-    if (s->rope_dim % 2 || !(s->rope_base > 0) || !(s->rope_factor > 0) || !(s->rope_orig_context > 0))
+    if (s->rope_dim % 2 || !(s->rope_base > 0) || !(s->rope_factor > 0) || !(s->rope_orig_context > 0) ||
+        !(s->rope_slow > 0) || !(s->rope_fast > s->rope_slow))
         rc = err_raise(ERR_BAD_FILE, "%s: rope of %d dims, base %g, factor %g makes no sense", eng_model_file_path(f),
                        s->rope_dim, s->rope_base, s->rope_factor);
 out:
@@ -115,7 +125,12 @@ enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
     enum err rc;
     struct eng_spec s = {0};
     const struct family *fam = NULL;
-    char *arch = NULL, *name = NULL;
+    char *arch = NULL, *name = NULL, *why = NULL;
+    TRY(eng_model_file_string(f, "tessera.unsupported", &why)); /* engine/file/hf_config.h */
+    if (why) {
+        rc = err_raise(ERR_UNSUPPORTED, "%s", why);
+        goto out;
+    }
     TRY(eng_model_file_string(f, "general.architecture", &arch));
     if (!arch) {
         rc = err_raise(ERR_BAD_FILE, "%s: key general.architecture is missing", eng_model_file_path(f));
@@ -132,11 +147,12 @@ enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
     snprintf(s.name, sizeof s.name, "%s", name ? name : arch);
     s.qkv_bias = fam->qkv_bias;
     s.qk_norm = fam->qk_norm;
-    s.rope_interleaved = fam->rope_interleaved;
+    TRY(eng_model_file_bool(f, "tessera.rope.interleaved", fam->rope_interleaved, &s.rope_interleaved));
     TRY(read_sizes(&s, f));
     TRY(read_rope(&s, f));
     *out = s;
 out:
+    free(why);
     free(arch);
     free(name);
     return rc;

@@ -60,17 +60,27 @@ void eng_dsincos(double x, double *sn, double *cs)
     }
 }
 
+static const double PI = 3.14159265358979323846;
+
 /* YaRN's ramp: how much of frequency i is interpolated (1) rather than kept (0). */
 static double yarn_ramp(const struct eng_spec *s, int32_t i)
 {
-    const double pi = 3.14159265358979323846, fast = 32, slow = 1;
     double per = s->rope_dim / (2 * eng_dlog(s->rope_base));
-    double lo = floor(per * eng_dlog(s->rope_orig_context / (fast * 2 * pi)));
-    double hi = ceil(per * eng_dlog(s->rope_orig_context / (slow * 2 * pi)));
+    double lo = floor(per * eng_dlog(s->rope_orig_context / (s->rope_fast * 2 * PI)));
+    double hi = ceil(per * eng_dlog(s->rope_orig_context / (s->rope_slow * 2 * PI)));
     lo = MAX(lo, 0.0);
     hi = MIN(hi, (double)s->rope_dim - 1);
     if (hi <= lo) hi = lo + 0.001;
     return CLAMP((i - lo) / (hi - lo), 0.0, 1.0);
+}
+
+/* Llama 3.1: long waves are slowed by the factor, short ones kept, those between blended. As a float, like the
+ * tensor of divisors that converted files have. */
+static double llama3_divisor(const struct eng_spec *s, double freq)
+{
+    double turns = s->rope_orig_context * freq / (2 * PI);
+    double keep = CLAMP((turns - s->rope_slow) / (s->rope_fast - s->rope_slow), 0.0, 1.0);
+    return (double)(float)(1 / ((1 - keep) / s->rope_factor + keep));
 }
 
 enum err eng_rope_table(float **out, const struct eng_spec *s, const float *freqs, int32_t n_pos)
@@ -85,9 +95,11 @@ enum err eng_rope_table(float **out, const struct eng_spec *s, const float *freq
         return err_raise(ERR_NO_MEMORY, "no memory for the rope table of %d positions", n_pos);
     }
     if (s->rope_scaling == ROPE_YARN && s->rope_factor > 1) scale *= 0.1 * eng_dlog(s->rope_factor) + 1;
+    if (s->rope_attn_said > 0) scale = s->rope_attn_said;
     for (int32_t i = 0; i < half; i++) {
         double f = eng_dexp(-2.0 * i / s->rope_dim * eng_dlog(s->rope_base));
         if (freqs) f /= (double)freqs[i];
+        if (s->rope_scaling == ROPE_LLAMA3) f /= llama3_divisor(s, f);
         if (s->rope_scaling == ROPE_LINEAR) f /= s->rope_factor;
         if (s->rope_scaling == ROPE_YARN) {
             double ramp = yarn_ramp(s, i);

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_YARN };
+enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3 };
 
 struct eng_spec {
     char arch[32], name[128];
@@ -24,9 +24,11 @@ struct eng_spec {
     bool rope_interleaved;        /* pairs (2i, 2i+1); else (i, i + rope_dim/2) */
     double rope_base;
     enum rope_scaling rope_scaling;
-    double rope_factor;           /* linear, yarn */
-    double rope_orig_context;     /* yarn */
+    double rope_factor;           /* linear, yarn, llama3 */
+    double rope_orig_context;     /* yarn, llama3 */
     double rope_attn_factor;      /* multiplies cos and sin; 1 unless yarn */
+    double rope_attn_said;        /* the whole of what multiplies them, when the file says it; 0: it does not */
+    double rope_fast, rope_slow;  /* turns within the original context: yarn's betas (32, 1), llama3's high and low factor */
     bool rope_freqs;              /* the file has per-frequency divisors (llama3 scaling) */
 };
 

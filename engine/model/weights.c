@@ -64,8 +64,8 @@ static enum err find(const struct loader *l, const char *name, int64_t d0, int64
     const struct model_tensor *t = eng_model_file_tensor_find(l->file, name);
     if (!t) return err_raise(ERR_BAD_FILE, "%s: tensor %s is missing", eng_model_file_path(l->file), name);
     if (t->type >= DTYPE_COUNT)
-        return err_raise(ERR_UNSUPPORTED, "tensor %s has a type this build does not compute with (F32, F16, BF16, Q8_0, Q4_0, "
-                         "Q4_K, Q5_K, Q6_K are known)", name);
+        return err_raise(ERR_UNSUPPORTED, "tensor %s is of type %s, which this build does not compute with (F32, F16, BF16, Q8_0, "
+                         "Q4_0, Q4_K, Q5_K, Q6_K are known)", name, dtype_ggml_name(t->ggml_type));
     if (t->dims[0] != d0 || t->dims[1] != d1 || t->dims[2] != 1 || t->dims[3] != 1)
         return err_raise(ERR_BAD_FILE, "tensor %s is [%lld, %lld, %lld, %lld], needed [%lld, %lld]", name,
                          (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2], (long long)t->dims[3],

@@ -260,8 +260,8 @@ static void what_is_no_model_file_is_named(void **state)
     struct eng_model_file *f = (struct eng_model_file *)1;
     assert_int_equal(eng_model_file_open(&f, "/nowhere/model.gguf"), ERR_IO);
     assert_non_null(strstr(err_text(), "/nowhere/model.gguf"));
-    assert_int_equal(eng_model_file_open(&f, scratch_dir()), ERR_IO);
-    assert_non_null(strstr(err_text(), "not a regular file"));
+    assert_int_equal(eng_model_file_open(&f, scratch_dir()), ERR_BAD_FILE);
+    assert_non_null(strstr(err_text(), "a directory without config.json"));
     assert_int_equal(mkfifo(scratch_path("fifo"), 0600), 0);
     assert_int_equal(eng_model_file_open(&f, scratch_path("fifo")),
                      ERR_IO); /* and does not wait for a writer */

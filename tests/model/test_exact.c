@@ -1,5 +1,6 @@
 /* The cut does not show: logits and texts are the same bits whatever the tensor width, the stages, the threads, the chunking, the batch
  * neighbours and the instruction set. memcmp, no tolerance. */
+#include "tests/support/hf_write.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
 #include "tests/support/sequence.h"
@@ -172,7 +173,7 @@ static void check(const char *name, const char *path, bool kv_f32, bool oracle)
 static void every_cut_of_shared_models(void **state)
 {
     static const char *const files[] = {"weights/stories260K/derived/stories260K-f32.gguf", "weights/stories260K/derived/stories260K-f16.gguf",
-                                        "weights/llama-2-tiny-random.gguf"};
+                                        "weights/llama-2-tiny-random.gguf", "weights/stories260K/derived/hf-f32"};
     (void)state;
     char path[4096];
     for (size_t i = 0; i < COUNT_OF(files); i++) {
@@ -235,6 +236,28 @@ static void every_cut_of_few_kv_heads(void **state)
     }
 }
 
+/* Checkpoints: each family's random model as safetensors, and those of the tree. */
+static void every_cut_of_checkpoints(void **state)
+{
+    static const char *const archs[] = {"llama", "qwen2", "qwen3"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(archs); i++) {
+        struct random_model m = {.arch = archs[i], .n_layer = 2, .d_model = 64, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 544,
+                                 .vocab = 300, .tied = i == 1, .type = i == 1 ? DTYPE_BF16 : DTYPE_F16, .embd_type = DTYPE_F32,
+                                 .seed = 70 + i};
+        char name[64];
+        snprintf(name, sizeof name, "%s-checkpoint.gguf", archs[i]);
+        const char *path = scratch_path(name), *dir = hf_write_dir(NULL);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        hf_write_weights(dir, path);
+        hf_write_config(dir, path);
+        snprintf(name, sizeof name, "%s checkpoint", archs[i]);
+        check(name, dir, i == 0, false);
+    }
+    check("mistral checkpoint", "tests/model/golden/mistral", false, false);
+    check("llama-llama3 checkpoint", "tests/model/golden/llama-llama3", false, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +265,7 @@ int main(void)
         cmocka_unit_test(every_cut_of_the_demo_model),
         cmocka_unit_test(every_cut_of_every_family),
         cmocka_unit_test(every_cut_of_every_type),
+        cmocka_unit_test(every_cut_of_checkpoints),
         cmocka_unit_test(every_cut_of_few_kv_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

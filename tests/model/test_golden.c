@@ -1,5 +1,6 @@
 /* The arithmetic is right: in oracle mode every family gives the logits that Hugging Face transformers gives (golden/make_goldens.py), and
  * the same bits however the prompt is cut into chunks. */
+#include "tests/support/hf_write.h"
 #include "tests/support/scratch.h"
 #include "tests/support/sequence.h"
 
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static const double TOLERANCE = 1e-5; /* of the row's largest logit; promised is 1e-4, seen 3e-6 */
@@ -92,6 +94,63 @@ static void agrees(void **state)
     agrees_from(path, *state);
 }
 
+/* The checkpoint's directory: the one in the tree, or its config.json with weights made from the GGUF file. */
+static void checkpoint_of(const char *name, char path[256])
+{
+    char gguf[256], config[256];
+    struct buf text = {0};
+    snprintf(path, 256, "tests/model/golden/%s", name);
+    snprintf(config, sizeof config, "%s/config.json", path);
+    snprintf(gguf, sizeof gguf, "%s.gguf", path);
+    if (!scratch_read(config, &text)) fail_msg("%s cannot be read", config);
+    snprintf(config, sizeof config, "%s/model.safetensors", path);
+    bool whole = !access(config, R_OK);
+    snprintf(config, sizeof config, "%s/model.safetensors.index.json", path);
+    if (!whole && access(config, R_OK)) {
+        const char *files[] = {"config.json", buf_str(&text), NULL};
+        snprintf(path, 256, "%s", hf_write_dir(files));
+        hf_write_weights(path, gguf);
+    }
+    buf_free(&text);
+}
+
+static void checkpoint_agrees(void **state)
+{
+    char path[256];
+    checkpoint_of(*state, path);
+    agrees_from(path, *state);
+}
+
+static void logits_of(const char *path, const struct golden *g, struct sequence *s)
+{
+    struct local_replica *r;
+    struct local_replica_conf c = {.path = path, .context = 112};
+    if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+    run(s, g, r, 0);
+    local_replica_close(r);
+}
+
+/* Where the two hold the same rows in the same order: every family but llama, whose q and k rows GGUF permutes. */
+static void checkpoint_gives_the_bits_of_its_gguf_twin(void **state)
+{
+    static const char *const names[] = {"qwen2", "qwen2-yarn", "qwen3"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[256], gguf[256];
+        struct golden g;
+        struct sequence a, b;
+        checkpoint_of(names[i], path);
+        snprintf(gguf, sizeof gguf, "tests/model/golden/%s.gguf", names[i]);
+        read_golden(&g, names[i]);
+        logits_of(path, &g, &a);
+        logits_of(gguf, &g, &b);
+        assert_memory_equal(a.logits, b.logits, (size_t)g.n_prompt * (size_t)g.n_vocab * sizeof(float));
+        sequence_free(&a);
+        sequence_free(&b);
+        buf_free(&g.file);
+    }
+}
+
 /* Early converters wrote a factor and no type. */
 static void a_rope_factor_alone_means_linear(void **state)
 {
@@ -108,7 +167,8 @@ static void a_rope_factor_alone_means_linear(void **state)
     agrees_from(path, "llama-linear");
 }
 
-#define GOLDEN(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}
+#define GOLDEN(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, \
+    {"checkpoint_" claim, checkpoint_agrees, NULL, NULL, (char[]){name}}
 
 int main(void)
 {
@@ -123,6 +183,7 @@ int main(void)
         GOLDEN("qwen2", "qwen2_biases_agree"),
         GOLDEN("qwen2-yarn", "yarn_rope_scaling_agrees_past_the_first_context"),
         GOLDEN("qwen3", "qwen3_head_norms_agree"),
+        cmocka_unit_test(checkpoint_gives_the_bits_of_its_gguf_twin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,12 +87,53 @@ static void llama2_tiny_random_logits_agree(void **state)
     agrees_with("weights/llama-2-tiny-random.gguf", "weights/llama-2-tiny-random.expected.json", true, 2e-3);
 }
 
+static void stories260k_checkpoint_greedy_ids_are_the_published_ones(void **state)
+{
+    (void)state;
+    agrees_with("weights/stories260K/derived/hf-f32", "weights/stories260K/expected_f32.json", true, 2e-3);
+}
+
+/* A third party's checkpoint: BF16, llama3 scaling, tensors in no order. */
+static void tiny_llama3_checkpoint_logits_agree(void **state)
+{
+    (void)state;
+    char path[4096];
+    json_error_t je;
+    snprintf(path, sizeof path, "%s", shared_path("weights/mlxd/tiny_llama3"));
+    json_t *doc = json_load_file(shared_path("weights/mlxd/tiny_llama3/expected_logits.json"), 0, &je);
+    assert_non_null(doc);
+    json_t *ids = json_object_get(doc, "input_ids"), *last = json_object_get(doc, "last_logits"),
+           *best = json_object_get(doc, "argmax_per_position");
+    int32_t prompt[64], n = (int32_t)json_array_size(ids), n_vocab = (int32_t)json_array_size(last);
+    for (int32_t i = 0; i < n; i++) prompt[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
+    struct local_replica *r;
+    struct local_replica_conf c = {.path = path, .oracle = true, .kv_f32 = true};
+    if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+    struct sequence s = {.prompt = prompt, .n_prompt = n, .n_gen = 1, .sampling = sampling_default()};
+    if (sequence_run(r, &s, 1, true)) fail_msg("%s", err_text());
+    assert_true(n > 4 && n_vocab == 256);
+    for (int32_t i = 0; i < n; i++) {
+        const float *row = s.logits + (size_t)i * (size_t)n_vocab;
+        int32_t top = 0;
+        for (int32_t v = 1; v < n_vocab; v++)
+            if (row[v] > row[top]) top = v;
+        assert_int_equal(top, json_integer_value(json_array_get(best, (size_t)i)));
+        for (int32_t v = 0; v < n_vocab && i == n - 1; v++)
+            assert_true(fabs((double)row[v] - json_number_value(json_array_get(last, (size_t)v))) < 1e-5);
+    }
+    sequence_free(&s);
+    local_replica_close(r);
+    json_decref(doc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stories260k_f32_greedy_ids_are_the_published_ones),
         cmocka_unit_test(stories260k_f16_greedy_ids_are_the_published_ones),
         cmocka_unit_test(llama2_tiny_random_logits_agree),
+        cmocka_unit_test(stories260k_checkpoint_greedy_ids_are_the_published_ones),
+        cmocka_unit_test(tiny_llama3_checkpoint_logits_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

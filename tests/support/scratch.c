@@ -3,7 +3,7 @@
 
 #include "base/arena.h"
 
-#include <dirent.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,13 +62,16 @@ static char dir[512];
 static struct arena paths;
 static pid_t owner;
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path), 0;
+}
+
 static void remove_dir(void)
 {
     if (owner != getpid()) return; /* a forked child ends: the files are its parent's */
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) unlinkat(dirfd(d), e->d_name, 0);
-    if (d) closedir(d);
-    rmdir(dir);
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     arena_free(&paths);
 }
 

@@ -19,8 +19,7 @@ const char *scratch_bytes(const void *p, size_t n);
 bool scratch_read(const char *path, struct buf *out);
 void scratch_write(const char *path, const void *p, size_t n);
 
-/* A fresh empty directory under $TMPDIR, removed with what is in it (one level) when the program
- * ends. */
+/* A fresh empty directory under $TMPDIR, removed with all that is in it when the program ends. */
 const char *scratch_dir(void);
 /* "DIR/name" in that directory; valid until the program ends. */
 const char *scratch_path(const char *name);

@@ -8,6 +8,8 @@ The files are in the tree; the tests read those and need no Python. Run this onl
 model. For each it writes
 
     NAME.gguf    GGUF v3, weights F32, F16 or BF16 (rounded before the reference sees them)
+    NAME/        the same as a Hugging Face checkpoint: config.json, and for the models of WHOLE also the weights as
+                 safetensors (llama-llama3 in two shards); the tests make the others' weights from NAME.gguf
     NAME.logits  little-endian: i32 n_prompt, n_rows, n_vocab; i32 ids[n_prompt]; i32 positions[n_rows];
                  f32 logits[n_rows][n_vocab]: the reference's rows at those positions of the one prompt
 
@@ -17,6 +19,7 @@ half-rotation (i, i + d/2) to adjacent pairs (2i, 2i + 1), and Llama 3's frequen
 divisors, rope_freqs.weight.
 """
 
+import json
 import math
 import os
 import struct
@@ -24,6 +27,7 @@ import sys
 import zlib
 
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 
@@ -54,6 +58,10 @@ MODELS = {
     "qwen2-yarn": ("qwen2", "F16", {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 3}, 100, YARN),
     "qwen3": ("qwen3", "BF16", {"rms_norm_eps": 1e-6}, 60, {"rope_theta": 1e6}),
 }
+
+WHOLE = {"llama-odd": 1, "llama-llama3": 2, "mistral": 1, "qwen2": 1, "qwen3": 1}   # files of weights
+
+OLD = {"llama-gqa", "llama-llama3", "llama-linear", "mistral", "qwen2-yarn"}   # config.json as transformers 4 wrote it
 
 # ---- the reference ----
 
@@ -200,6 +208,39 @@ def write_gguf(path, arch, name, kind, c, model):
         f.write(head + bytes(-len(head) % ALIGN) + b"".join(blobs))
 
 
+# ---- Hugging Face's layout ----
+
+
+def write_hf(path, name, kind, c, model):
+    os.makedirs(path, exist_ok=True)
+    c.architectures = [type(model).__name__]
+    config = c.to_diff_dict()
+    if name in OLD:
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.pop("rope_theta")
+        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+    with open(os.path.join(path, "config.json"), "w") as f:
+        json.dump(config, f, indent=1)
+        f.write("\n")
+    if name not in WHOLE:
+        return
+    as_kind = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind]
+    saved = {k: (p.detach().to(as_kind) if p.ndim == 2 else p.detach()).contiguous()
+             for k, p in model.named_parameters()}
+    n = WHOLE[name]
+    if n == 1:
+        safetensors.torch.save_file(saved, os.path.join(path, "model.safetensors"), metadata={"format": "pt"})
+        return
+    where = {}
+    for i in range(n):
+        part = dict(list(saved.items())[i::n])
+        file = f"model-{i + 1:05}-of-{n:05}.safetensors"
+        safetensors.torch.save_file(part, os.path.join(path, file), metadata={"format": "pt"})
+        where.update({k: file for k in part})
+    with open(os.path.join(path, "model.safetensors.index.json"), "w") as f:
+        json.dump({"metadata": {"total_size": sum(p.nbytes for p in saved.values())}, "weight_map": where}, f, indent=1)
+
+
 def write_logits(path, ids, logits):
     n = len(ids)
     rows = sorted({0, 1, 7, 16, 31, 32, n // 2, min(64, n - 2), n - 2, n - 1})
@@ -216,6 +257,7 @@ def main():
         arch = "llama" if family == "mistral" else family
         path = os.path.join(out, name)
         write_gguf(path + ".gguf", arch, name, kind, config, model)
+        write_hf(path, name, kind, config, model)
         write_logits(path + ".logits", ids, logits)
         print(f"{name:14} {os.path.getsize(path + '.gguf'):7} bytes, logits within "
               f"[{logits.min():.2f}, {logits.max():.2f}], deviation {logits.std():.2f}")

@@ -1,0 +1,52 @@
+/* hf_config.h: config.json said in GGUF's words, so that the rest of the engine knows one set of
+ * keys and names. Private to engine/file.
+ *
+ * Keys: those of the GGUF specification under the family's name ("llama.block_count", ...), and
+ * four that are ours:
+ *   tessera.rope.interleaved      false: q and k stand in the checkpoint's own order of rows
+ *   tessera.rope.attention_factor what cos and sin are multiplied with, when config.json says it
+ *   tessera.unsupported           a sentence: why this checkpoint opens but does not run here
+ *   tokenizer.ggml.eos_token_ids  every id that ends a generation (GGUF's key has but one) */
+#ifndef ENGINE_FILE_HF_CONFIG_H
+#define ENGINE_FILE_HF_CONFIG_H
+
+#include "engine/file/format.h"
+
+/* A growing list of keys; everything in it lives in the arena. */
+struct eng_hf_keys {
+    struct arena *a;
+    struct model_kv *at; /* Own: until given to the file */
+    int64_t n, cap;
+    bool refused; /* tessera.unsupported is there: the first reason stays */
+};
+void eng_hf_key_int(struct eng_hf_keys *k, const char *arch, const char *key, int64_t v);
+void eng_hf_key_real(struct eng_hf_keys *k, const char *arch, const char *key, double v);
+void eng_hf_key_bool(struct eng_hf_keys *k, const char *arch, const char *key, bool v);
+void eng_hf_key_text(struct eng_hf_keys *k, const char *arch, const char *key, const char *v);
+void eng_hf_refuse(struct eng_hf_keys *k, const char *fmt, ...) PRINTF(2, 3);
+
+/* What the names of the tensors depend on. */
+struct eng_hf_model {
+    char arch[64];        /* "llama"; the class's own name when it is not known */
+    bool known;
+    enum { TIE_UNSAID, TIE_NO, TIE_YES } tied;
+    int64_t n_vocab;      /* -1: not said */
+};
+
+/* Read DIR/config.json and generation_config.json. Without config.json the checkpoint is refused
+ * (by key) but opens. Err BAD_FILE naming file and key. */
+MUST_USE enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *keys,
+                                     const struct eng_model_file *f);
+
+/* A rope_scaling (or rope_parameters) object; part of eng_hf_config_read. `context` is made larger
+ * where the scaling makes it so. */
+struct eng_hf_obj;
+MUST_USE enum err eng_hf_rope_read(const struct eng_hf_obj *config, const char *arch,
+                                   struct eng_hf_keys *keys, int64_t *context);
+
+/* Names of the tensors from the checkpoint's to GGUF's; what a known family does not have refuses
+ * the checkpoint. Err BAD_FILE. */
+MUST_USE enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
+                               struct eng_hf_keys *keys);
+
+#endif

@@ -1,0 +1,114 @@
+/* hf_rope.c: rope_scaling of config.json (newer files: rope_parameters) as GGUF's keys. */
+#include "engine/file/hf_config.h"
+
+#include "engine/file/hf_json.h"
+
+#include <string.h>
+
+struct rope {
+    struct eng_hf_obj o;
+    const char *arch;
+    struct eng_hf_keys *keys;
+    int64_t context;
+};
+
+static enum err copy_real(const struct rope *r, const char *from, const char *to, bool needed)
+{
+    double v;
+    enum err rc = eng_hf_real(r->o, from, 0, &v);
+    if (rc) return rc;
+    if (v < 0 || (needed && v == 0))
+        return err_raise(ERR_BAD_FILE, "%s: rope scaling needs a positive '%s'", r->o.what, from);
+    if (v > 0) eng_hf_key_real(r->keys, r->arch, to, v);
+    return OK;
+}
+
+static enum err copy_original(const struct rope *r, int64_t *original)
+{
+    enum err rc = eng_hf_int(r->o, "original_max_position_embeddings", r->context, 1, 1 << 30,
+                             original);
+    if (!rc) eng_hf_key_int(r->keys, r->arch, "rope.scaling.original_context_length", *original);
+    return rc;
+}
+
+static enum err read_llama3(struct rope *r)
+{
+    enum err rc;
+    int64_t original;
+    TRY(copy_real(r, "factor", "rope.scaling.factor", true));
+    TRY(copy_real(r, "low_freq_factor", "rope.scaling.low_freq_factor", true));
+    TRY(copy_real(r, "high_freq_factor", "rope.scaling.high_freq_factor", true));
+    TRY(copy_original(r, &original));
+out:
+    return rc;
+}
+
+static enum err read_yarn(struct rope *r)
+{
+    enum err rc;
+    int64_t original;
+    double factor, mscale, all_dim;
+    bool truncate;
+    TRY(copy_real(r, "factor", "rope.scaling.factor", true));
+    TRY(copy_real(r, "beta_fast", "rope.scaling.yarn_beta_fast", false));
+    TRY(copy_real(r, "beta_slow", "rope.scaling.yarn_beta_slow", false));
+    TRY(copy_original(r, &original));
+    TRY(eng_hf_real(r->o, "factor", 1, &factor));
+    TRY(eng_hf_real(r->o, "mscale", 0, &mscale));
+    TRY(eng_hf_real(r->o, "mscale_all_dim", 0, &all_dim));
+    TRY(eng_hf_bool(r->o, "truncate", true, &truncate));
+    double attention;
+    TRY(eng_hf_real(r->o, "attention_factor", 0, &attention));
+    if (attention > 0)
+        eng_hf_key_real(r->keys, NULL, "tessera.rope.attention_factor", attention);
+    else if (mscale != 0 && mscale == all_dim) /* their quotient is one */
+        eng_hf_key_real(r->keys, NULL, "tessera.rope.attention_factor", 1);
+    else if (mscale != 0 && all_dim != 0)
+        eng_hf_refuse(r->keys, "%s: yarn with unlike mscale and mscale_all_dim is not supported",
+                      r->o.what);
+    if (!truncate) eng_hf_refuse(r->keys, "%s: yarn with truncate false is not supported", r->o.what);
+    double reach = (double)original * factor;
+    if (reach > (double)r->context && reach < 1 << 30) r->context = (int64_t)reach;
+out:
+    return rc;
+}
+
+static enum err read_scaling(struct rope *r, const char *type)
+{
+    enum err rc = OK;
+    const char *says = type;
+    /* dynamic NTK changes nothing before max_position_embeddings, where this build ends */
+    if (!strcmp(type, "default") || !strcmp(type, "dynamic")) says = "none";
+    else if (!strcmp(type, "linear")) TRY(copy_real(r, "factor", "rope.scaling.factor", true));
+    else if (!strcmp(type, "llama3")) TRY(read_llama3(r));
+    else if (!strcmp(type, "yarn")) TRY(read_yarn(r));
+    else
+        eng_hf_refuse(r->keys,
+                      "%s: rope scaling '%s' is not supported (known: default, linear, dynamic, "
+                      "llama3, yarn)",
+                      r->o.what, eng_show(type, strlen(type)).s);
+    eng_hf_key_text(r->keys, r->arch, "rope.scaling.type", says);
+out:
+    return rc;
+}
+
+enum err eng_hf_rope_read(const struct eng_hf_obj *config, const char *arch,
+                          struct eng_hf_keys *keys, int64_t *context)
+{
+    enum err rc;
+    double theta;
+    const char *type;
+    const json_t *now = json_object_get(config->json, "rope_parameters");
+    const json_t *then = json_object_get(config->json, "rope_scaling");
+    const json_t *scaling = json_is_object(now) ? now : json_is_object(then) ? then : NULL;
+    struct rope r = {{scaling, config->what}, arch, keys, *context};
+    TRY(eng_hf_real(*config, "rope_theta", 10000, &theta));
+    TRY(eng_hf_real(r.o, "rope_theta", theta, &theta));
+    eng_hf_key_real(keys, arch, "rope.freq_base", theta);
+    TRY(eng_hf_text(r.o, "type", "default", &type));
+    TRY(eng_hf_text(r.o, "rope_type", type, &type));
+    TRY(read_scaling(&r, type));
+    *context = r.context;
+out:
+    return rc;
+}
