@@ -15,6 +15,8 @@ struct wrk_step_loop {
     int64_t timeout_us;
     _Atomic bool awake;           /* [any] between Wake and a plan with STEP_SLEEP */
     _Atomic uint64_t step;        /* [any] last step begun */
+    struct trn_coll *tp;          /* this stage's ranks */
+    _Atomic uint64_t comm_ops, comm_bytes, comm_us; /* [any] of tp, as of the last step */
 };
 
 /* Until Shutdown: asleep on the mailbox, or awake in the group's rhythm. Err: what broke the replica. */

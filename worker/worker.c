@@ -77,13 +77,12 @@ static void say_progress(void *user, int64_t done, int64_t total)
 static void say_telemetry(struct worker *w)
 {
     struct control_msg m = {.type = MSG_TELEMETRY};
-    struct coll_stats s = w->tp->stats; /* counters: a torn read is a wrong sample, nothing more */
     struct trn_coll_now tp = trn_coll_now(w->tp), world = trn_coll_now(w->world), now = tp.op ? tp : world;
     int32_t first = w->rank - w->tp->rank; /* tensor ranks of a stage are neighbours */
     m.telemetry = (struct msg_telemetry){
         .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = now.op ? now.op : "", .op_seq = now.seq,
-        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = now.waiting_for < 0 ? -1 : now.waiting_for + (tp.op ? first : 0), .comm_bytes = s.bytes_sent,
-        .comm_us = s.wait_us, .comm_ops = s.n_ops};
+        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = now.waiting_for < 0 ? -1 : now.waiting_for + (tp.op ? first : 0), .comm_bytes = atomic_load(&w->loop.comm_bytes),
+        .comm_us = atomic_load(&w->loop.comm_us), .comm_ops = atomic_load(&w->loop.comm_ops)};
     rpc_peer_send(w->loop.coordinator, &m);
 }
 
@@ -236,6 +235,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     TRY(eng_engine_open(&w->loop.engine, &c));
     TRY(trn_coll_barrier(w->world, p->comm_timeout_us));
     w->loop.world = w->world;
+    w->loop.tp = w->tp;
     w->loop.timeout_us = p->comm_timeout_us;
     w->telemetry_us = MAX(p->telemetry_us, 10000);
     struct eng_engine_info info;

@@ -221,7 +221,9 @@ void crd_ranks_message(struct crd_replica *r, struct rpc_event *e)
         return;
     }
     if (!k) return; /* a rank of an epoch that is over */
+    pthread_mutex_lock(&r->lock);
     k->info.seen_us = clock_us();
+    pthread_mutex_unlock(&r->lock);
     switch (e->msg->type) {
     case MSG_LOAD_PROGRESS:
         pthread_mutex_lock(&r->lock);

@@ -15,7 +15,9 @@ enum { SILENT_US = 3000000 }; /* heartbeats come every second */
 void crd_watch_start(struct crd_replica *r)
 {
     int64_t now = clock_us();
+    pthread_mutex_lock(&r->lock);
     for (int32_t i = 0; i < r->n_ranks; i++) r->ranks[i].moved_us = r->ranks[i].info.seen_us = now;
+    pthread_mutex_unlock(&r->lock);
 }
 
 void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t)
