@@ -106,7 +106,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     struct placement *p = user;
     const struct model_options *m = &p->o->model;
     struct grid g;
-    int64_t fit;
+    int64_t fit = 0;
     if (n % m->pp || (m->tp && m->tp * m->pp != n))
         return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n, (long long)m->tp, (long long)m->pp);
     TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
