@@ -7,6 +7,7 @@ int cmd_worker(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 
 /* Say the last error's sentence as this program does, and give its exit code (2 for configuration, else 1). */

@@ -1,8 +1,8 @@
 /* launch.c: see launch.h. */
 #include "cluster/launch.h"
 
-#include "base/buf.h"
 #include "base/clock.h"
+#include "cluster/hostfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,20 +140,6 @@ void clu_launch_reap_local(const pid_t pids[], int32_t n)
 
 int32_t clu_hostfile_slots(const char *path)
 {
-    FILE *f = fopen(path, "r");
-    char line[1024];
-    int32_t n = 0;
-    if (!f) {
-        err_set_text("cannot read the hostfile %s: %s", path, strerror(errno));
-        return 0;
-    }
-    while (fgets(line, sizeof line, f)) {
-        char *hash = strchr(line, '#'), *slots = strstr(line, "slots=");
-        if (hash) *hash = 0;
-        if (line[strspn(line, " \t\r\n")] == 0) continue;
-        n += slots && (!hash || slots < hash) ? MAX(atoi(slots + 6), 1) : 1;
-    }
-    fclose(f);
-    if (!n) err_set_text("the hostfile %s names no host", path);
-    return n;
+    struct clu_hostfile f;
+    return clu_hostfile_read(&f, path) ? 0 : f.n_slots;
 }

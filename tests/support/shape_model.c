@@ -1,0 +1,85 @@
+/* shape_model.c: see shape_model.h. */
+#include "tests/support/shape_model.h"
+
+#include "tests/support/gguf_write.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct shape_model models[] = {
+    {"Llama-3-8B", "llama", 32, 4096, 32, 8, 128, 14336, 128256, 8192, false},
+    {"Llama-3-70B", "llama", 80, 8192, 64, 8, 128, 28672, 128256, 8192, false},
+    {"Qwen2.5-72B", "qwen2", 80, 8192, 64, 8, 128, 29568, 152064, 32768, false},
+    {"Qwen2.5-0.5B", "qwen2", 24, 896, 14, 2, 64, 4864, 151936, 32768, true},
+    {"Qwen3-32B", "qwen3", 64, 5120, 64, 8, 128, 25600, 151936, 40960, false},
+    {"Mistral-7B", "llama", 32, 4096, 32, 8, 128, 14336, 32768, 32768, false},
+    {"Llama-2-7B", "llama", 32, 4096, 32, 32, 128, 11008, 32000, 4096, false},
+    {"Llama-3.2-1B", "llama", 16, 2048, 32, 8, 64, 8192, 128256, 131072, true},
+};
+
+const struct shape_model *shape_model_named(const char *name)
+{
+    for (size_t i = 0; i < COUNT_OF(models); i++)
+        if (!strcmp(models[i].name, name)) return &models[i];
+    return NULL;
+}
+
+struct writer { struct gguf_write *w; int64_t at; };
+
+static void tensor(struct writer *x, const char *name, enum dtype t, int64_t d0, int64_t d1)
+{
+    int64_t dims[] = {d0, d1};
+    gguf_write_tensor_entry(x->w, name, dtype_ggml(t), d1 > 1 ? 2 : 1, dims, (uint64_t)x->at);
+    x->at = ROUND_UP(x->at + dtype_bytes(t, d0) * d1, 32);
+}
+
+static void layer(struct writer *x, const struct shape_model *m, enum dtype t, int32_t i)
+{
+    char name[64];
+    int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim, kv = (int64_t)m->n_kv_head * m->head_dim;
+    const struct { const char *what; int64_t d0, d1; bool have; } all[] = {
+        {"attn_norm", d, 1, true}, {"attn_q", d, q, true}, {"attn_k", d, kv, true}, {"attn_v", d, kv, true}, {"attn_output", q, d, true},
+        {"attn_q_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")}, {"attn_k_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")},
+        {"ffn_norm", d, 1, true}, {"ffn_gate", d, m->d_ffn, true}, {"ffn_up", d, m->d_ffn, true}, {"ffn_down", m->d_ffn, d, true}};
+    for (size_t k = 0; k < COUNT_OF(all); k++) {
+        snprintf(name, sizeof name, "blk.%d.%s.weight", i, all[k].what);
+        /* as the usual converters do: a row that is no multiple of the type's block is kept in Q8_0 */
+        enum dtype u = all[k].d0 % dtype_block(t) ? DTYPE_Q8_0 : t;
+        if (all[k].have) tensor(x, name, all[k].d1 > 1 ? u : DTYPE_F32, all[k].d0, all[k].d1);
+    }
+    if (strcmp(m->arch, "qwen2")) return;
+    static const char *const bias[] = {"attn_q", "attn_k", "attn_v"};
+    for (int32_t k = 0; k < 3; k++) {
+        snprintf(name, sizeof name, "blk.%d.%s.bias", i, bias[k]);
+        tensor(x, name, DTYPE_F32, k ? kv : q, 1);
+    }
+}
+
+enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype ends, const char *path)
+{
+    struct writer x = {.w = gguf_write_open()};
+    char key[96];
+    const struct { const char *what; int32_t v; } sizes[] = {
+        {"block_count", m->n_layer}, {"context_length", m->context}, {"embedding_length", m->d_model}, {"feed_forward_length", m->d_ffn},
+        {"attention.head_count", m->n_head}, {"attention.head_count_kv", m->n_kv_head}, {"attention.key_length", m->head_dim},
+        {"attention.value_length", m->head_dim}};
+    gguf_write_str(x.w, "general.architecture", m->arch);
+    gguf_write_str(x.w, "general.name", m->name);
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        snprintf(key, sizeof key, "%s.%s", m->arch, sizes[i].what);
+        gguf_write_u32(x.w, key, (uint32_t)sizes[i].v);
+    }
+    tensor(&x, "token_embd.weight", ends, m->d_model, m->vocab);
+    for (int32_t i = 0; i < m->n_layer; i++) layer(&x, m, t, i);
+    tensor(&x, "output_norm.weight", DTYPE_F32, m->d_model, 1);
+    if (!m->tied) tensor(&x, "output.weight", ends, m->d_model, m->vocab);
+    struct stat st;
+    enum err e = gguf_write_save(x.w, path);
+    if (!e && (stat(path, &st) || truncate(path, st.st_size + x.at + 64)))
+        e = err_raise(ERR_IO, "cannot make %s %lld bytes long: %s", path, (long long)x.at, strerror(errno));
+    gguf_write_close(x.w);
+    return e;
+}
