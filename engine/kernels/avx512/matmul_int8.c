@@ -9,7 +9,7 @@
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/avx512/unit.h"
 
-enum { AHEAD = 8192 /* bytes of weights fetched ahead */ };
+enum { AHEAD = 6144 /* bytes of weights fetched ahead */ };
 
 /* Weights come straight from memory when tokens are few. Codes are one run of lines; where they end
  * the next tile's begin, `gap` bytes on. The scales of this unit in the next tile come along. */
