@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 #include "cluster/launch.h"
-#include "engine/engine.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -19,7 +18,7 @@
 #define K(f) offsetof(struct common_options, cluster.f)
 
 const struct conf_opt model_option_table[] = {
-    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "tensor-parallel ranks per stage; 0: what the number of ranks and --pp leave, or 1"},
+    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "tensor-parallel ranks per stage; 0: as the planner finds best, or what --pp leaves"},
     {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "pipeline stages"},
     {"threads", CONF_INT, M(threads), "0", 0, 512, "N", "compute threads per rank; 0: the host's cores divided among its ranks"},
     {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192"},
@@ -37,6 +36,7 @@ const struct conf_opt model_option_table[] = {
 };
 
 const struct conf_opt cluster_option_table[] = {
+    {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE", "the machines as measured (tessera plan --record), for a placement that knows them"},
     {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, in Open MPI's syntax"},
     {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
@@ -53,89 +53,6 @@ const struct conf_opt cluster_option_table[] = {
     {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
     {0},
 };
-
-/* ---- placement ---- */
-
-enum err placement_open(struct placement *p, const struct common_options *o, const char *path)
-{
-    enum err rc;
-    int32_t n;
-    struct grid g;
-    *p = (struct placement){.o = o, .model_path = path};
-    if (o->model.exact) log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
-    TRY(eng_engine_model_info(path, &p->info));
-    int64_t context = o->model.context ? o->model.context : MIN(p->info.context, 8192);
-    if (context > p->info.context)
-        return err_raise(ERR_BAD_CONFIG, "--context %lld is more than the %d tokens %s was trained for", (long long)context, p->info.context,
-                         p->info.name);
-    p->context = (int32_t)context;
-    if (!o->cluster.launch || o->cluster.ranks) {
-        TRY(options_ranks(o, &n));
-        TRY(eng_engine_grid(path, n / (int32_t)o->model.pp, (int32_t)o->model.pp, &g));
-    }
-out:
-    return rc;
-}
-
-/* KV blocks that every rank has memory for. */
-static enum err fit_blocks(struct placement *p, const struct grid *g, const struct msg_hello hellos[], int32_t n, int64_t *out)
-{
-    int64_t fit = INT32_MAX / 2;
-    const struct model_options *m = &p->o->model;
-    for (int32_t r = 0; r < n; r++) {
-        struct eng_engine_need need;
-        enum err e = eng_engine_need(p->model_path, g, r, m->kv_type == 0, (int32_t)m->max_batch_tokens, p->context, &need);
-        if (e) return e;
-        int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / 100 * 92;
-        int64_t left = share - need.weight_bytes - need.buffer_bytes, least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
-        if (left < least)
-            return err_raise(ERR_NO_FIT,
-                             "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for one context of %d tokens %.2f; %.2f GB are free "
-                             "for it: use more ranks, a smaller quantisation, or a shorter --context",
-                             r, hellos[r].host, (double)(need.weight_bytes + need.buffer_bytes + least) / 1e9, (double)need.weight_bytes / 1e9,
-                             (double)need.buffer_bytes / 1e9, p->context, (double)least / 1e9, (double)share / 1e9);
-        fit = MIN(fit, left / need.block_bytes);
-    }
-    *out = fit;
-    return OK;
-}
-
-enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
-{
-    enum err rc;
-    struct placement *p = user;
-    const struct model_options *m = &p->o->model;
-    struct grid g;
-    int64_t fit = 0;
-    if (n % m->pp || (m->tp && m->tp * m->pp != n))
-        return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n, (long long)m->tp, (long long)m->pp);
-    TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
-    TRY(fit_blocks(p, &g, hellos, n, &fit));
-    int64_t want = m->kv_tokens ? DIV_UP(m->kv_tokens, LIMIT_BLOCK_TOKENS) : MIN(fit, 8LL * DIV_UP(p->context, LIMIT_BLOCK_TOKENS));
-    if (want > fit)
-        return err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do", (long long)m->kv_tokens,
-                         (long long)fit * LIMIT_BLOCK_TOKENS);
-    if (want < DIV_UP(p->context, LIMIT_BLOCK_TOKENS))
-        return err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens", (long long)m->kv_tokens, p->context);
-    p->n_blocks = (int32_t)want;
-    bool one_host = true;
-    for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
-    plan->model_path = p->model_path;
-    plan->grid = g;
-    plan->n_threads = (int32_t)m->threads;
-    plan->context = p->context;
-    plan->n_blocks = p->n_blocks;
-    plan->n_slots = (int32_t)m->max_seqs;
-    plan->max_step_tokens = (int32_t)m->max_batch_tokens;
-    plan->kv_f16 = m->kv_type == 0;
-    plan->oracle = m->activations == 1;
-    plan->isa = m->isa;
-    plan->wire = m->wire == 2 || !one_host ? "mpi" : "shm";
-    plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
-    plan->telemetry_us = 1000000;
-out:
-    return rc;
-}
 
 /* ---- cluster ---- */
 

@@ -21,7 +21,7 @@ struct model_options {
 struct cluster_options {
     int32_t launch;          /* 0 managed, 1 external */
     int64_t ranks;
-    const char *hostfile, *mpirun_args, *listen, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
+    const char *topo, *hostfile, *mpirun_args, *listen, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
     double load_timeout, rejoin_timeout, recovery_timeout, stall_timeout;
 };
 
@@ -36,7 +36,8 @@ struct placement {
     struct model_info info;
     int32_t context, n_blocks;  /* out: decided */
 };
-/* Headers only: info, and that the cut is possible when the number of ranks is known. Err: see eng_engine_grid. */
+/* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's
+ * (cluster/place.h), made once the ranks have said what they have. Err: see eng_engine_grid. */
 MUST_USE enum err placement_open(struct placement *p, const struct common_options *o, const char *model_path);
 enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
 
