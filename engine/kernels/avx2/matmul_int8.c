@@ -8,9 +8,18 @@
 #include "engine/kernels/avx2/unit.h"
 
 enum {
-    MAX_TOK = 4,
-    AHEAD = 4096 /* bytes fetched ahead */
+    NARROW = 2,  /* lanes at most that keep the codes of half a tile in registers */
+    LANES = 2,   /* at once beside codes in memory: 4 sums in 16 bits, 4 in 32 */
+    AHEAD = 6144 /* bytes fetched ahead */
 };
+
+/* A sum, here and now: compilers regroup a chain of integer additions, for which they keep all its
+ * terms, in memory for want of registers. */
+KRN_INLINE __m256i now(__m256i sum)
+{
+    __asm__("" : "+x"(sum));
+    return sum;
+}
 
 KRN_INLINE __m256i four_bytes(const int8_t *q)
 {
@@ -23,8 +32,8 @@ KRN_INLINE __m256i four_bytes(const int8_t *q)
 KRN_INLINE __m256i dot(const __m256i *w, const int8_t *q, const int n)
 {
     __m256i pairs = _mm256_maddubs_epi16(w[0], four_bytes(q));
-    KRN_UNROLL for (int j = 1; j < n; j++) pairs =
-        _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[j], four_bytes(q + 4 * j)));
+    KRN_UNROLL for (int j = 1; j < n; j++)
+        pairs = now(_mm256_add_epi16(pairs, _mm256_maddubs_epi16(w[j], four_bytes(q + 4 * j))));
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
@@ -38,7 +47,7 @@ KRN_INLINE __m256i dot_q8_0(const __m256i w[UNIT_VECTORS], const int8_t *q)
         __m256i code = _mm256_xor_si256(w[j], top);
         __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(code),
                                              _mm256_sign_epi8(four_bytes(q + 4 * j), code));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, one));
+        sum = now(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, one)));
     }
     return sum;
 }
@@ -100,7 +109,7 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, int32_t lane,
         krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
     const int quant_bytes = krn_pack_quant_bytes(type);
     float *out = j->acc + (tile * j->width + lane) * KRN_TILE;
-    __m256 acc[2][MAX_TOK];
+    __m256 acc[2][NARROW];
     KRN_UNROLL for (int t = 0; t < n_tok; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
         acc[half][t] =
             j->more ? _mm256_load_ps(out + t * KRN_TILE + 8 * half) : _mm256_setzero_ps();
@@ -123,14 +132,124 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, int32_t lane,
         _mm256_store_ps(out + t * KRN_TILE + 8 * half, acc[half][t]);
 }
 
+/* ---- four lanes and more --------------------------------------------------------------------- */
+
+/* A unit of 16 rows as 8 lines of codes, vector j at 64 j: kept in L1, since 16 vectors of codes do
+ * not fit in the registers beside the sums. Q8_0 has them in the tile. */
+KRN_INLINE const uint8_t *code_lines(const uint8_t *codes, const enum dtype type, uint8_t *lines)
+{
+    if (type == DTYPE_Q8_0) return codes;
+    KRN_UNROLL for (int half = 0; half < 2; half++)
+    {
+        __m256i w[UNIT_VECTORS];
+        unit_codes(codes + 32 * half, type, w);
+        KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++)
+            _mm256_store_si256((__m256i *)(lines + 64 * j + 32 * half), w[j]);
+    }
+    return lines;
+}
+
+KRN_INLINE __m256i products(__m256i w, __m256i x, const enum dtype type)
+{
+    if (type == DTYPE_Q8_0) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_maddubs_epi16(w, x);
+}
+
+/* sum[t][half] += the products of vectors [j0, j0 + n) of codes, which 16 bits can hold. */
+KRN_INLINE void dot_lanes(__m256i sum[][2], const uint8_t *lines, const int8_t *q, const int j0,
+                          const int n, const enum dtype type)
+{
+    const __m256i one = _mm256_set1_epi16(1), top = _mm256_set1_epi8(-128);
+    __m256i pairs[LANES][2];
+    KRN_UNROLL for (int j = j0; j < j0 + n; j++)
+    {
+        __m256i w0 = _mm256_load_si256((const __m256i *)(lines + 64 * j));
+        __m256i w1 = _mm256_load_si256((const __m256i *)(lines + 64 * j + 32));
+        if (type == DTYPE_Q8_0) {
+            w0 = _mm256_xor_si256(w0, top);
+            w1 = _mm256_xor_si256(w1, top);
+        }
+        KRN_UNROLL for (int t = 0; t < LANES; t++)
+        {
+            __m256i x = four_bytes(q + t * KRN_UNIT + 4 * j);
+            __m256i p0 = products(w0, x, type), p1 = products(w1, x, type);
+            pairs[t][0] = j == j0 ? p0 : now(_mm256_add_epi16(pairs[t][0], p0));
+            pairs[t][1] = j == j0 ? p1 : now(_mm256_add_epi16(pairs[t][1], p1));
+        }
+    }
+    KRN_UNROLL for (int t = 0; t < LANES; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
+        sum[t][half] = now(_mm256_add_epi32(sum[t][half], _mm256_madd_epi16(pairs[t][half], one)));
+}
+
+/* One unit of LANES lanes from `lane` onto acc[LANES][16]. */
+KRN_INLINE void add_lanes(float *acc, const uint8_t *lines, const struct unit_scales sc[2],
+                          const uint8_t *x, int32_t width, int32_t lane, const enum dtype type)
+{
+    const int parts = type == DTYPE_Q6_K ? 2 : 1, per_part = UNIT_VECTORS / parts;
+    const int n = type == DTYPE_Q8_0 ? 1 : type == DTYPE_Q6_K ? 2 : type == DTYPE_Q5_K ? 4 : 8;
+    const int8_t *q = (const int8_t *)x + lane * KRN_UNIT;
+    const uint8_t *f = x + 4 * lane;
+    KRN_UNROLL for (int part = 0; part < parts; part++)
+    {
+        __m256i sum[LANES][2];
+        KRN_UNROLL for (int t = 0; t < LANES; t++)
+        {
+            const uint8_t *start = f + 4 * t;
+            sum[t][0] = type == DTYPE_Q4_0   ? all_i32(start + KRN_UNIT_Z8 * width)
+                        : type == DTYPE_Q6_K ? all_i32(start + (KRN_UNIT_Z32 + 4 * part) * width)
+                                             : _mm256_setzero_si256();
+            sum[t][1] = sum[t][0];
+        }
+        KRN_UNROLL for (int j = 0; j < per_part; j += n)
+            dot_lanes(sum, lines, q, part * per_part + j, n, type);
+        KRN_UNROLL for (int t = 0; t < LANES; t++)
+        {
+            const __m256 dx = all_f32(f + 4 * t + KRN_UNIT_D * width);
+            KRN_UNROLL for (int half = 0; half < 2; half++)
+            {
+                float *a = acc + t * KRN_TILE + 8 * half;
+                __m256 v = _mm256_fmadd_ps(_mm256_mul_ps(sc[half].d[part], dx),
+                                           _mm256_cvtepi32_ps(sum[t][half]), _mm256_load_ps(a));
+                if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
+                    v = _mm256_fnmadd_ps(_mm256_mul_ps(sc[half].m, dx),
+                                         all_f32(f + 4 * t + KRN_UNIT_S * width), v);
+                _mm256_store_ps(a, v);
+            }
+        }
+    }
+}
+
+/* All lanes, an even number: codes are decoded once per unit. */
+KRN_INLINE void wide_chain(const struct krn_leaf_job *j, int32_t tile, const enum dtype type)
+{
+    const struct krn_planes p =
+        krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
+    const int quant_bytes = krn_pack_quant_bytes(type);
+    float *acc = j->acc + tile * j->width * KRN_TILE;
+    _Alignas(64) uint8_t buffer[64 * UNIT_VECTORS];
+    if (!j->more) memset(acc, 0, (size_t)j->width * KRN_TILE * sizeof *acc);
+
+    for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
+        const uint8_t *codes = p.quants + (int64_t)u * quant_bytes;
+        const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
+        fetch_ahead(codes, quant_bytes);
+        fetch_ahead(p.scales + (int64_t)u * KRN_SCALE_BYTES, 1);
+        const uint8_t *lines = code_lines(codes, type, buffer);
+        const struct unit_scales sc[2] = {unit_scales(&p, u, 0, type), unit_scales(&p, u, 8, type)};
+        for (int32_t lane = 0; lane < j->width; lane += LANES)
+            add_lanes(acc + lane * KRN_TILE, lines, sc, x, j->width, lane, type);
+    }
+}
+
 KRN_INLINE void chains(const struct krn_leaf_job *j, const enum dtype type)
 {
-    for (int32_t tile = 0; tile < j->n_tiles; tile++) {
-        int32_t lane = 0;
-        for (; lane + MAX_TOK <= j->width; lane += MAX_TOK) chain(j, tile, lane, type, MAX_TOK);
-        for (; lane + 2 <= j->width; lane += 2) chain(j, tile, lane, type, 2);
-        if (lane < j->width) chain(j, tile, lane, type, 1);
-    }
+    for (int32_t tile = 0; tile < j->n_tiles; tile++)
+        if (j->width == 1)
+            chain(j, tile, 0, type, 1);
+        else if (j->width == 2)
+            chain(j, tile, 0, type, 2);
+        else
+            wide_chain(j, tile, type);
 }
 
 static void q8_0(const struct krn_leaf_job *j)
