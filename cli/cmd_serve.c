@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/api/access.h"
 #include "coordinator/api/api.h"
 
 #include <stdio.h>
@@ -15,6 +16,9 @@ struct options {
     struct common_options c; /* first: the shared tables' offsets */
     const char *host, *served_model_name, *chat_template;
     int64_t port, max_waiting, max_n, max_connections, max_body;
+    const char *api_keys, *api_key_env, *https_cert, *https_key, *cors_origins;
+    int64_t limit_rpm, limit_tpm, limit_concurrency, header_timeout, idle_timeout;
+    bool public_metrics;
     double drain_timeout;
 };
 
@@ -27,7 +31,18 @@ static const struct conf_opt table[] = {
     {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503"},
     {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
     {"max-connections", CONF_INT, O(max_connections), "4096", 1, 1e6, "N", "open connections"},
-    {"max-body", CONF_SIZE, O(max_body), "16M", 1024, 1e10, "BYTES", "largest request body"},
+    {"max-body", CONF_SIZE, O(max_body), "4M", 1024, 1e10, "BYTES", "largest request body"},
+    {"header-timeout", CONF_INT, O(header_timeout), "10", 1, 3600, "S", "seconds that the headers of a request may take"},
+    {"idle-timeout", CONF_INT, O(idle_timeout), "75", 1, 86400, "S", "seconds a kept connection may be silent"},
+    {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE", "who may ask: lines NAME SECRET [weight=W] [rpm=N] [tpm=N] [concurrency=N]; read again when it changes"},
+    {"api-key-env", CONF_STR, O(api_key_env), NULL, 0, 0, "VARIABLE", "one API key, in this environment variable"},
+    {"public-metrics", CONF_FLAG, O(public_metrics), NULL, 0, 0, "on|off", "/metrics needs no key, as /health"},
+    {"limit-rpm", CONF_INT, O(limit_rpm), "0", 0, 1e9, "N", "requests per minute of a key whose line does not say; 0: any number"},
+    {"limit-tpm", CONF_INT, O(limit_tpm), "0", 0, 1e9, "N", "tokens per minute, likewise"},
+    {"limit-concurrency", CONF_INT, O(limit_concurrency), "0", 0, 1e6, "N", "requests at once, likewise"},
+    {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)"},
+    {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key"},
+    {"cors-origins", CONF_STR, O(cors_origins), NULL, 0, 0, "LIST|*", "web pages of these origins may use the API; default: none"},
     {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM"},
     {0},
 };
@@ -47,7 +62,7 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
     long tokens = (long)s.n_blocks * LIMIT_BLOCK_TOKENS;
     log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,
              tokens / s.context, s.context);
-    log_info("serve", "ready: http://%s:%d/v1 (stop with Ctrl-C)", o->host, port);
+    log_info("serve", "ready: %s://%s:%d/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", o->host, port);
 }
 
 /* Until a signal; under mpirun also until a lost job was not replaced in time. */
@@ -76,6 +91,20 @@ static void drain(const struct options *o, struct crd_core *core, struct gw *gw)
     while (gw_active(gw) && clock_us() < until) clock_sleep_us(20000);
 }
 
+/* NULL when nothing was asked for. */
+static enum err open_keys(const struct options *o, struct crd_keys **out)
+{
+    struct crd_keys_conf kc = {.path = o->api_keys, .public_metrics = o->public_metrics,
+                               .limits = {(int32_t)o->limit_rpm, (int32_t)o->limit_tpm, (int32_t)o->limit_concurrency}};
+    if (o->api_key_env) {
+        kc.secret = getenv(o->api_key_env);
+        if (!kc.secret || !*kc.secret)
+            return err_raise(ERR_BAD_CONFIG, "--api-key-env: the environment variable %s is not set", o->api_key_env);
+    }
+    if (!kc.path && !kc.secret && !kc.limits.rpm && !kc.limits.tpm && !kc.limits.concurrency) return OK;
+    return crd_keys_open(out, &kc, clock_us());
+}
+
 static enum err serve(const struct options *o, const char *model)
 {
     enum err rc;
@@ -83,7 +112,9 @@ static enum err serve(const struct options *o, const char *model)
     struct core_conf cc;
     struct crd_core *core = NULL;
     struct gw *gw = NULL;
+    struct crd_keys *keys = NULL;
     char listen[128], program[4096], join[200];
+    TRY(open_keys(o, &keys));
     options_program(program);
     TRY(placement_open(&place, &o->c, model));
     TRY(options_core(&o->c, &place, program, &cc));
@@ -97,9 +128,11 @@ static enum err serve(const struct options *o, const char *model)
     snprintf(join, sizeof join, "%.*s:%d", (int)(strrchr(listen, ':') - listen), listen, crd_core_port(core));
     under_mpirun_announce(join);
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
-    struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = 10, .idle_timeout_s = 75,
-                         .ping_ms = 5000, .max_connections = (int32_t)o->max_connections};
-    TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_core_api(core)));
+    struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
+                         .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
+                         .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins};
+    crd_core_api(core)->keys = keys;
+    TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(core)));
     log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
              cc.n_ranks);
     if (cc.launch == LAUNCH_EXTERNAL) log_info("serve", "workers join at %s (tessera worker --join %s)", join, join);
@@ -112,6 +145,7 @@ out:
     /* requests first, while the service still answers their cancellations */
     if (gw) gw_close(gw);
     crd_core_close(core, 3000000);
+    crd_keys_close(keys);
     return rc;
 }
 

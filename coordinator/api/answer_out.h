@@ -57,5 +57,7 @@ struct crd_format {
 };
 extern const struct crd_format crd_format_chat, crd_format_completions;
 const struct crd_format *crd_format_of(enum crd_endpoint ep);
+/* The dialect spoken at a path; OpenAI's where there is none of its own. */
+const struct crd_format *crd_format_at(const char *path);
 
 #endif

@@ -1,6 +1,9 @@
 /* api.c: see api.h. A generation on a connection: the gateway asks for bytes, the generation's wake
  * is the exchange's. */
 #include "coordinator/api/api.h"
+#include "base/clock.h"
+#include "coordinator/api/access.h"
+#include "coordinator/api/answer_out.h"
 #include "coordinator/api/http.h"
 
 #include <stdio.h>
@@ -10,18 +13,32 @@
 struct call {
     struct crd_generation *g;
     struct gw_waker *waker;
-    char headers[48];
+    struct crd_key *key;                /* whose account it goes on; NULL: nobody's */
+    int64_t n_prompt, n_completion;     /* charged so far */
+    struct buf headers;
 };
+
+static void charge(struct call *c)
+{
+    int64_t p, n;
+    crd_generation_used(c->g, &p, &n);
+    crd_access_charge(c->key, p - c->n_prompt, n - c->n_completion);
+    c->n_prompt = p;
+    c->n_completion = n;
+}
 
 static bool call_run(void *self, struct buf *out, int32_t *status, const char **type,
                      const char **headers)
 {
     struct call *c = self;
     bool over = crd_generation_run(c->g, out, status);
-    int32_t retry = *status ? crd_generation_retry_after(c->g) : 0;
+    charge(c);
+    if (!*status || c->headers.len) return over;
+    int32_t retry = crd_generation_retry_after(c->g);
     *type = crd_generation_type(c->g);
-    if (retry) snprintf(c->headers, sizeof c->headers, "Retry-After: %d\n", retry);
-    *headers = c->headers;
+    if (c->key) crd_quota_headers(&c->key->quota, clock_us(), &c->headers);
+    if (retry) buf_printf(&c->headers, "Retry-After: %d\n", retry);
+    *headers = buf_str(&c->headers);
     return over;
 }
 
@@ -29,8 +46,10 @@ static void call_closed(void *self, bool client_left)
 {
     struct call *c = self;
     (void)client_left; /* a finished generation has nothing left to cancel */
+    crd_access_end(c->key);
     crd_generation_close(c->g);
     gw_waker_free(c->waker);
+    buf_free(&c->headers);
     free(c);
 }
 
@@ -43,10 +62,13 @@ static void generate(struct crd_api *api, struct gw_exchange *x, const struct gw
                      enum crd_endpoint ep)
 {
     static const struct gw_stream_ops ops = {call_run, call_closed};
-    const uint64_t anonymous = 0;
+    if (!crd_access_begin(api, x, r)) return;
     struct call *c = xcalloc(1, sizeof *c);
+    c->key = r->caller;
     c->waker = gw_exchange_waker(x);
-    c->g = crd_generation_open(api, ep, r->body, r->n_body, anonymous, r->request_id, call_wake, c);
+    c->g = crd_generation_open(api, ep, r->body, r->n_body, c->key ? c->key->tenant : 0,
+                               r->request_id, call_wake, c);
+    if (c->key) crd_generation_weight(c->g, c->key->weight);
     gw_stream(x, &ops, c);
 }
 
@@ -76,8 +98,14 @@ void crd_http_json(struct gw_exchange *x, int32_t status, struct buf *out)
 
 void crd_http_error(struct gw_exchange *x, struct crd_api_error *e, const char *extra_headers)
 {
+    crd_http_refuse(x, "", e, extra_headers);
+}
+
+void crd_http_refuse(struct gw_exchange *x, const char *path, struct crd_api_error *e,
+                     const char *extra_headers)
+{
     struct buf out = {0};
-    crd_api_error_json(e, &out);
+    crd_format_at(path)->error(e, &out);
     gw_reply(x, e->status, "application/json", out.data, out.len, extra_headers);
     buf_free(&out);
     crd_api_error_clear(e);

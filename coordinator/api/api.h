@@ -5,7 +5,7 @@
 #include "coordinator/api/generation.h"
 #include "coordinator/gateway/gateway.h"
 
-/* For gw_open; `user` is a struct crd_api. */
+/* For gw_open, beside crd_access_gate; `user` is a struct crd_api. */
 extern const struct gw_route crd_api_routes[];
 extern const int32_t crd_api_n_routes;
 /* Everything else: /v1/models/{id}, 404 and 405. */

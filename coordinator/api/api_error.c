@@ -12,10 +12,14 @@ enum { RETRY_QUEUE_S = 1, RETRY_CLUSTER_S = 5 };
 static const char *type_of(int32_t status)
 {
     switch (status) {
+    case 401:
+        return "AuthenticationError";
     case 404:
         return "NotFoundError";
     case 405:
         return "MethodNotAllowedError";
+    case 429:
+        return "RateLimitError";
     case 500:
         return "InternalServerError";
     case 501:

@@ -2,6 +2,7 @@
 #include "coordinator/api/api_metrics.h"
 #include "base/metric.h"
 #include "coordinator/api/json_out.h"
+#include "coordinator/api/keys.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -295,5 +296,6 @@ void crd_api_metrics(const struct crd_api *api, struct buf *out)
     render_scheduler(api, out, buf_str(&common));
     metric_render(out, all, N_METRICS, buf_str(&common));
     buf_free(&common);
+    if (api->keys) crd_keys_metrics(api->keys, out);
     if (api->service.ops->metrics) api->service.ops->metrics(api->service.self, out);
 }

@@ -83,7 +83,7 @@ void crd_sub_submit(struct crd_sub *s)
     struct gen_request q = {
         .id = s->id,
         .tenant = g->tenant,
-        .weight = 1,
+        .weight = g->weight,
         .priority = r->priority,
         .n_prompt = (int32_t)s->prompt->tokens.n,
         .prompt = s->prompt->tokens.ids,

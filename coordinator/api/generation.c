@@ -89,6 +89,7 @@ struct crd_generation *crd_generation_open(struct crd_api *api, enum crd_endpoin
     *g = (struct crd_generation){.api = api,
                                  .endpoint = ep,
                                  .tenant = tenant,
+                                 .weight = 1,
                                  .wake = wake,
                                  .user = user,
                                  .refs = 1,
@@ -173,6 +174,17 @@ bool crd_generation_streaming(const struct crd_generation *g)
 {
     return g->status == 200 && g->request.stream;
 }
+void crd_generation_weight(struct crd_generation *g, float weight)
+{
+    g->weight = weight;
+}
+
+void crd_generation_used(const struct crd_generation *g, int64_t *n_prompt, int64_t *n_completion)
+{
+    *n_prompt = g->submitted_us ? g->answer.usage.n_prompt : 0;
+    *n_completion = g->answer.usage.n_completion;
+}
+
 const char *crd_generation_type(const struct crd_generation *g)
 {
     return crd_generation_streaming(g) ? g->answer.format->stream_type : "application/json";

@@ -13,6 +13,7 @@
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
+struct crd_keys;
 struct crd_text_pool;   /* threads that render and tokenize: jobs in, wake out */
 
 /* Everything a generation needs; shared, read-only after start. */
@@ -29,6 +30,7 @@ struct crd_api {
     struct crd_text_pool *pool;
     struct crd_api_stats *stats;                /* request counters and histograms; see api_metrics.h */
     int64_t created_unix;
+    struct crd_keys *keys;                      /* [net] who may ask; NULL: everybody */
 };
 
 enum crd_endpoint { ENDPOINT_CHAT, ENDPOINT_COMPLETIONS };
@@ -46,6 +48,10 @@ bool crd_generation_run(struct crd_generation *g, struct buf *out, int32_t *stat
 bool crd_generation_streaming(const struct crd_generation *g);  /* valid once *status is known: events or one document */
 const char *crd_generation_type(const struct crd_generation *g); /* its content type */
 int32_t crd_generation_retry_after(const struct crd_generation *g); /* seconds for 429/503, else 0 */
+/* Before the first run: the share of its tenant; 1 unless set. */
+void crd_generation_weight(struct crd_generation *g, float weight);
+/* Tokens used so far, for the account of whoever asked. */
+void crd_generation_used(const struct crd_generation *g, int64_t *n_prompt, int64_t *n_completion);
 /* At any time: cancels what is running; late events are absorbed. */
 void crd_generation_close(struct crd_generation *g);
 

@@ -53,6 +53,7 @@ struct crd_generation {
     struct crd_api *api;
     enum crd_endpoint endpoint;
     uint64_t tenant;
+    float weight;
     void (*wake)(void *user);
     void *user;
     int64_t arrived_us;

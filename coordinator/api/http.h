@@ -7,6 +7,9 @@
 
 /* Answer with this error; clears it. */
 void crd_http_error(struct gw_exchange *x, struct crd_api_error *e, const char *extra_headers);
+/* The same in the dialect of this path. */
+void crd_http_refuse(struct gw_exchange *x, const char *path, struct crd_api_error *e,
+                     const char *extra_headers);
 /* Answer with out as JSON; frees it. */
 void crd_http_json(struct gw_exchange *x, int32_t status, struct buf *out);
 

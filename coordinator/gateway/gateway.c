@@ -26,6 +26,11 @@ static void library_says(void *cls, const char *fmt, va_list ap)
 static enum err start_library(struct gw *g, int listen_fd)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    if (g->cert) flags |= MHD_USE_TLS;
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, g->cert},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, g->cert_key},
+                                   {MHD_OPTION_END, 0, NULL}};
+    if (!g->cert) tls[0] = tls[2];
     g->mhd = MHD_start_daemon(
         flags, 0, NULL, NULL, crd_conn_request, g, MHD_OPTION_EXTERNAL_LOGGER, library_says,
         NULL, /* first: it is used while the others are read */
@@ -36,7 +41,13 @@ static enum err start_library(struct gw *g, int listen_fd)
         1, MHD_OPTION_NOTIFY_CONNECTION, crd_conn_notify, g, MHD_OPTION_URI_LOG_CALLBACK,
         crd_conn_request_line, g, MHD_OPTION_NOTIFY_COMPLETED, crd_conn_completed, g,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, /* blocked in the net thread */
+        MHD_OPTION_ARRAY, tls,
         MHD_OPTION_END);
+    if (!g->mhd && g->cert)
+        return err_raise(ERR_BAD_CONFIG,
+                         "the gateway cannot use the certificate in %s with the key in %s: are both "
+                         "PEM, and do they belong together?",
+                         g->conf.tls_cert, g->conf.tls_key);
     if (!g->mhd) return err_raise(ERR_SYSTEM, "the HTTP library did not start on port %d", g->port);
     return OK;
 }
@@ -148,19 +159,23 @@ static void dispose(struct gw *g, int listen_fd)
     crd_waker_hub_close(g->hub);
     pthread_mutex_destroy(&g->lock);
     pthread_cond_destroy(&g->changed);
+    crd_tls_forget(g);
     free((void *)(uintptr_t)g->conf.host);
+    free((void *)(uintptr_t)g->conf.cors_origins);
     free(g);
 }
 
 enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[],
-                 int32_t n_routes, gw_handler fallback, void *user)
+                 int32_t n_routes, gw_handler fallback, gw_gate gate, void *user)
 {
     enum err rc = OK;
     int listen_fd = -1;
     struct gw *g = xcalloc(1, sizeof *g);
     *g = (struct gw){
-        .conf = *conf, .routes = routes, .n_routes = n_routes, .fallback = fallback, .user = user};
+        .conf = *conf, .routes = routes, .n_routes = n_routes, .fallback = fallback, .gate = gate,
+        .user = user};
     g->conf.host = xstrdup(conf->host);
+    g->conf.cors_origins = conf->cors_origins ? xstrdup(conf->cors_origins) : NULL;
     g->conf.max_connections = crd_listen_room(conf->max_connections);
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->changed, NULL);
@@ -169,6 +184,7 @@ enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_ro
     if (g->epoll_fd < 0)
         rc = err_raise(ERR_SYSTEM, "cannot create an epoll set: %s", strerror(errno));
     if (rc) goto out;
+    TRY(crd_tls_read(g));
     TRY(crd_waker_hub_open(&g->hub));
     TRY(crd_listen_open(conf->host, conf->port, &listen_fd));
     g->port = crd_listen_port(listen_fd);

@@ -19,11 +19,20 @@ struct gw_conf {
     int32_t header_timeout_s, idle_timeout_s;
     int32_t ping_ms;               /* SSE comment while nothing is said */
     int32_t max_connections;
+    const char *tls_cert, *tls_key; /* PEM files; NULL: plain HTTP */
+    const char *cors_origins;      /* "*", or origins separated by commas; NULL: browsers of other origins get nothing */
 };
 
 /* A request being answered. Handlers fill it on the net thread. */
 struct gw_exchange;
-struct gw_request { const char *method, *path, *query; const char *body; size_t n_body; const char *request_id; const char *authorization; };
+struct gw_request {
+    const char *method, *path, *query, *body;
+    size_t n_body;
+    const char *request_id;
+    void *caller; /* what the gate made of it */
+};
+/* A header of the request, or NULL; valid while a handler or gate runs. */
+const char *gw_header(struct gw_exchange *x, const char *name);
 
 /* One-shot answer. extra_headers: "Name: value\n" lines or NULL. */
 void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, const void *body, size_t n, const char *extra_headers);
@@ -43,12 +52,14 @@ void gw_wake(struct gw_waker *w);
 void gw_waker_free(struct gw_waker *w);
 
 typedef void (*gw_handler)(void *user, struct gw_exchange *x, const struct gw_request *r);
+/* Runs before every handler; may set r->caller. False: it has answered. */
+typedef bool (*gw_gate)(void *user, struct gw_exchange *x, struct gw_request *r);
 struct gw_route { const char *method, *path; gw_handler handler; };  /* exact paths; 404/405 are answered by `fallback` */
 
 struct gw;
-/* Err SYSTEM: address in use, naming it and --port. */
+/* gate: NULL for none. Err SYSTEM: address in use, naming it and --port; IO, BAD_CONFIG: the certificate files. */
 MUST_USE enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[], int32_t n_routes, gw_handler fallback,
-                          void *user);
+                          gw_gate gate, void *user);
 int32_t gw_port(const struct gw *g);
 /* Stop accepting; running exchanges go on. */
 void gw_quiesce(struct gw *g);

@@ -31,7 +31,9 @@ struct gw {
     const struct gw_route *routes;
     int32_t n_routes;
     gw_handler fallback;
+    gw_gate gate;
     void *user;
+    char *cert, *cert_key; /* PEM; NULL: plain HTTP */
     struct MHD_Daemon *mhd;
     struct waker_hub *hub;
     int epoll_fd;
@@ -112,6 +114,15 @@ void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *typ
 /* Hand the prepared answer to the library. */
 enum MHD_Result crd_exchange_send(struct gw_exchange *x);
 void crd_exchange_add_headers(struct MHD_Response *r, const char *lines);
+
+/* tls.c: the certificate files into g->cert and g->cert_key. */
+MUST_USE enum err crd_tls_read(struct gw *g);
+void crd_tls_forget(struct gw *g);
+
+/* cors.c: answer a browser's question before its request; true: it was one. */
+bool crd_cors_preflight(struct gw_exchange *x, const char *method);
+/* What every answer to another origin needs. */
+void crd_cors_headers(struct gw_exchange *x, struct MHD_Response *r);
 
 /* router.c: find the handler and call it. */
 void crd_router_dispatch(struct gw_exchange *x, const char *method, const char *path);

@@ -12,6 +12,11 @@ static gw_handler find(const struct gw *g, const char *method, const char *path)
     return g->fallback;
 }
 
+const char *gw_header(struct gw_exchange *x, const char *name)
+{
+    return MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, name);
+}
+
 void crd_router_dispatch(struct gw_exchange *x, const char *method, const char *path)
 {
     struct gw *g = x->conn->gw;
@@ -23,9 +28,9 @@ void crd_router_dispatch(struct gw_exchange *x, const char *method, const char *
         .body = buf_str(&x->body),
         .n_body = x->body.len,
         .request_id = x->request_id,
-        .authorization = MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND,
-                                                     MHD_HTTP_HEADER_AUTHORIZATION),
     };
+    if (crd_cors_preflight(x, method)) return;
+    if (g->gate && !g->gate(g->user, x, &r)) return;
     find(g, strcmp(method, MHD_HTTP_METHOD_HEAD) ? method : MHD_HTTP_METHOD_GET, path)(g->user, x,
                                                                                        &r);
 }

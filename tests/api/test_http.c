@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "coordinator/api/access.h"
 #include "coordinator/api/api.h"
 #include "tests/api/support.h"
 #include "tests/gateway/client.h"
@@ -28,7 +29,8 @@ static int setup(void **state)
     (void)state;
     test_api_open(&t, 2);
     assert_int_equal(
-        gw_open(&gw, &conf, crd_api_routes, crd_api_n_routes, crd_api_fallback, &t.api), OK);
+        gw_open(&gw, &conf, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate,
+                &t.api), OK);
     return 0;
 }
 

@@ -110,7 +110,7 @@ static int setup(void **state)
     (void)state;
     talk = (struct talk){0};
     pthread_mutex_init(&talk.lock, NULL);
-    assert_int_equal(gw_open(&gw, &conf, routes, COUNT_OF(routes), h_other, NULL), OK);
+    assert_int_equal(gw_open(&gw, &conf, routes, COUNT_OF(routes), h_other, NULL, NULL), OK);
     return 0;
 }
 
@@ -393,11 +393,11 @@ static void a_port_in_use_is_said(void **state)
                            .ping_ms = 100,
                            .max_connections = 4};
     (void)state;
-    assert_int_equal(gw_open(&second, &conf, routes, 1, h_other, NULL), ERR_SYSTEM);
+    assert_int_equal(gw_open(&second, &conf, routes, 1, h_other, NULL, NULL), ERR_SYSTEM);
     assert_non_null(strstr(err_text(), "the port is in use"));
     assert_non_null(strstr(err_text(), "--port"));
     conf.host = "203.0.113.7";
-    assert_int_equal(gw_open(&second, &conf, routes, 1, h_other, NULL), ERR_SYSTEM);
+    assert_int_equal(gw_open(&second, &conf, routes, 1, h_other, NULL, NULL), ERR_SYSTEM);
     assert_non_null(strstr(err_text(), "203.0.113.7"));
 }
 

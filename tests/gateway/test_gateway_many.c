@@ -105,7 +105,7 @@ static void many_sleepers_do_not_disturb_the_busy(void **state)
     struct client *c = xcalloc(N_IDLE + N_BUSY, sizeof *c);
     pthread_t producer;
     (void)state;
-    assert_int_equal(gw_open(&gw, &conf, routes, COUNT_OF(routes), h_talk, NULL), OK);
+    assert_int_equal(gw_open(&gw, &conf, routes, COUNT_OF(routes), h_talk, NULL, NULL), OK);
     for (int i = 0; i < N_IDLE + N_BUSY; i++) {
         client_open(&c[i], gw_port(gw));
         assert_true(c[i].fd >= 0);

@@ -1,0 +1,148 @@
+"""Keys, limits, HTTPS and other origins, through a real server."""
+import http.client
+import json
+import os
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+from cluster import DEMO, Server, run
+
+ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 30}
+CHAT = "/v1/chat/completions"
+
+
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
+class Access(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.TemporaryDirectory()
+        cls.path = os.path.join(cls.dir.name, "keys")
+        cls.write("anna key-of-anna\nslow key-of-slow rpm=2\nfew key-of-few tpm=50\none key-of-one concurrency=1\n")
+        env = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "MY_KEY": "key-of-the-env"}
+        cls.s = Server("--threads", 1, "--api-keys", cls.path, "--api-key-env", "MY_KEY", "--cors-origins", "https://a.example, https://b.example", env=env)
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.s.stop() == 0, cls.s.text()
+        cls.dir.cleanup()
+
+    @classmethod
+    def write(cls, text):
+        with open(cls.path, "w") as f:
+            f.write(text)
+        os.chmod(cls.path, 0o600)
+
+    def ask(self, key, path=CHAT, body=ASK):
+        status, raw, headers = self.s.request("POST", path, body, bearer(key) if key else {})
+        return status, json.loads(raw), {k.lower(): v for k, v in headers.items()}
+
+    def test_only_keys_come_in(self):
+        self.assertEqual(self.ask("key-of-anna")[0], 200)
+        self.assertEqual(self.ask("key-of-the-env")[0], 200)
+        for key in (None, "key-of-ann", "key-of-annaa", ""):
+            status, body, headers = self.ask(key)
+            self.assertEqual(status, 401)
+            self.assertEqual(set(body["error"]), {"message", "type", "param", "code"})
+            self.assertIn("www-authenticate", headers)
+        self.assertEqual(self.s.request("POST", CHAT, ASK, {"x-api-key": "key-of-anna"})[0], 200)
+        self.assertEqual(self.s.get("/health")[0], 200)
+        for path in ("/metrics", "/v1/models", "/nothing"):
+            self.assertEqual(self.s.get(path)[0], 401, path)
+
+    def test_requests_per_minute(self):
+        got = [self.ask("key-of-slow") for _ in range(3)]
+        self.assertEqual([g[0] for g in got], [200, 200, 429])
+        self.assertEqual(got[0][2]["x-ratelimit-limit-requests"], "2")
+        self.assertEqual([g[2]["x-ratelimit-remaining-requests"] for g in got], ["1", "0", "0"])
+        self.assertGreater(int(got[2][2]["retry-after"]), 20)
+        self.assertIn("requests per minute", got[2][1]["error"]["message"])
+
+    def test_tokens_per_minute(self):
+        status, body, headers = self.ask("key-of-few")
+        self.assertEqual(status, 200)
+        self.assertEqual(headers["x-ratelimit-limit-tokens"], "50")
+        self.assertEqual(int(headers["x-ratelimit-remaining-tokens"]), 50 - body["usage"]["total_tokens"])
+        while status == 200:
+            status, body, headers = self.ask("key-of-few")
+        self.assertEqual(status, 429)
+        self.assertIn("tokens per minute", body["error"]["message"])
+
+    def test_one_at_once(self):
+        story = {"prompt": "Once upon a time", "max_tokens": 600, "ignore_eos": True}
+        t = threading.Thread(target=self.ask, args=("key-of-one", "/v1/completions", story))
+        t.start()
+        seen = set()
+        while t.is_alive() and 429 not in seen:
+            seen.add(self.ask("key-of-one")[0])
+        t.join()
+        self.assertIn(429, seen)
+        self.assertEqual(self.ask("key-of-one")[0], 200)
+
+    def test_zz_the_file_may_change(self):
+        self.write("anna another-key\n")
+        time.sleep(1.1)
+        self.assertEqual(self.ask("another-key")[0], 200)
+        self.assertEqual(self.ask("key-of-anna")[0], 401)
+        self.write("this is no key file\n")
+        time.sleep(1.1)
+        self.assertEqual(self.ask("another-key")[0], 200)
+        status, raw, _ = self.s.request("GET", "/metrics", None, bearer("another-key"))
+        self.assertIn(b'tessera:key_generation_tokens_total{key="anna"}', raw)
+
+    def test_other_origins(self):
+        ask = {"Origin": "https://b.example", "Access-Control-Request-Method": "POST"}
+        status, _, h = self.s.request("OPTIONS", CHAT, None, ask)
+        self.assertEqual((status, h.get("Access-Control-Allow-Origin")), (204, "https://b.example"))
+        self.assertIn("Authorization", h["Access-Control-Allow-Headers"])
+        _, _, h = self.s.request("OPTIONS", CHAT, None, {**ask, "Origin": "https://c.example"})
+        self.assertNotIn("Access-Control-Allow-Origin", h)
+        _, _, h = self.s.request("POST", CHAT, ASK, {**bearer("key-of-anna"), "Origin": "https://a.example"})
+        self.assertEqual(h.get("Access-Control-Allow-Origin"), "https://a.example")
+
+
+class Https(unittest.TestCase):
+    def test_https(self):
+        with tempfile.TemporaryDirectory() as d:
+            cert, key = os.path.join(d, "cert.pem"), os.path.join(d, "key.pem")
+            try:
+                subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+                                "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError) as e:
+                self.skipTest(f"no certificate could be made: {e}")
+            code, _, err = run("serve", DEMO, "--port", 0, "--https-cert", cert, "--https-key", cert)
+            self.assertNotEqual(code, 0)
+            self.assertIn("do they belong together", err)
+            s = Server("--threads", 1, "--https-cert", cert, "--https-key", key, wait=False)
+            try:
+                trust = ssl.create_default_context(cafile=cert)
+                end = time.monotonic() + 40
+                while self.fetch(s, trust, "GET", "/health")[0] != 200:
+                    self.assertLess(time.monotonic(), end, s.text())
+                    time.sleep(0.05)
+                self.assertIn(b"Paris", self.fetch(s, trust, "POST", CHAT, ASK)[1])
+                self.assertIn(b"[DONE]", self.fetch(s, trust, "POST", CHAT, {**ASK, "stream": True})[1])
+            finally:
+                s.stop()
+                s.log.close()
+
+    def fetch(self, s, trust, method, path, body=None):
+        c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=30, context=trust)
+        try:
+            c.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+            r = c.getresponse()
+            return r.status, r.read()
+        except OSError:
+            return 0, b""
+        finally:
+            c.close()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
