@@ -113,6 +113,18 @@ static const float *pending_after(const struct eng_model *m, int32_t k)
     return k < 0 ? NULL : m->shard.tp_width == 1 ? parts_of(m, k) : m->red;
 }
 
+/* in = the normed residual of tokens [t0,t1), ready for its products: token by token, so that a row
+ * stays in the first-level cache from the sum to the codes. */
+static void norm(const struct eng_model *m, const struct krn_act *in, const float *pending,
+                 const float *weight, int64_t t0, int64_t t1)
+{
+    for (int64_t t = t0; t < t1; t++) {
+        add_pending(m, pending, t, t + 1);
+        m->krn->rmsnorm(m->h, m->x, weight, in->cols, m->spec.norm_eps, (int32_t)t, (int32_t)t + 1);
+        prepare(m, in, t, t + 1, 0, in->cols);
+    }
+}
+
 /* ---- attention ---- */
 
 static void add_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols,
@@ -222,10 +234,8 @@ static void attention(const struct pass *p, int32_t k, int32_t i, int32_t n)
     int64_t t0, t1;
     eng_team_range(T, 1, i, n, &t0, &t1);
 
-    add_pending(m, pending_after(m, k - 1), t0, t1);
-    m->krn->rmsnorm(m->h, m->x, l->attn_norm, d, s->norm_eps, (int32_t)t0, (int32_t)t1);
     struct krn_act in = act_of(m, m->h, T, d, reads(m, &l->q) | reads(m, &l->k) | reads(m, &l->v));
-    prepare(m, &in, t0, t1, 0, d);
+    norm(m, &in, pending_after(m, k - 1), l->attn_norm, t0, t1);
     lap(m, i, ENG_OP_NORM);
     barrier(m, i);
 
@@ -271,10 +281,8 @@ static void mlp(const struct pass *p, int32_t k, int32_t i, int32_t n)
     int64_t t0, t1;
     eng_team_range(T, 1, i, n, &t0, &t1);
 
-    add_pending(m, pending_after(m, k - 1), t0, t1);
-    m->krn->rmsnorm(m->h, m->x, l->ffn_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
     struct krn_act in = act_of(m, m->h, T, d, reads(m, &l->gate) | reads(m, &l->up));
-    prepare(m, &in, t0, t1, 0, d);
+    norm(m, &in, pending_after(m, k - 1), l->ffn_norm, t0, t1);
     lap(m, i, ENG_OP_NORM);
     barrier(m, i);
 
