@@ -8,7 +8,7 @@
 /* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits). */
 const struct clu_rates clu_rates_default = {
     .read_share = 0.80, .ops_share = 0.45, .attention_share = 0.06, .layer_s = 12e-6, .row_layer_s = 1.5e-6, .step_s = 120e-6, .sample_s = 1.2e-9,
-    .process_bytes = INT64_C(40) << 20,
+    .process_bytes = INT64_C(32) << 20,
 };
 
 enum { ONE_SHOT_BYTES = 65536 }; /* all parts of an all_reduce together; above, each rank reduces a slice (transport/coll_mpi.c) */

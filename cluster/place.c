@@ -95,6 +95,10 @@ static const struct clu_stage_fit *solve(struct search *s, const struct clu_stag
 static bool stage_of(struct search *s, struct clu_stage_try y, struct clu_stage_fit *out)
 {
     struct clu_stage_try free = y;
+    if (clu_place_stage_close(&y)) {
+        *out = *solve(s, &y);
+        return out->fits;
+    }
     free.layers = 1;
     free.n_blocks = 1;
     *out = *solve(s, &free);
@@ -432,7 +436,35 @@ static void drop_stage(struct row *r, int32_t stage)
     r->n_stages--;
 }
 
-/* Neighbouring rows: two stages merged, one split, one device moved on, one stage or one device left out. */
+/* Where the order is free: stage i left out, its first or last device left out, or its last exchanged with the next stage's first. */
+static bool climb_free(struct search *s, const struct row *base, int32_t i)
+{
+    struct row r = *base;
+    int32_t n = 0, first = 0, all = 0;
+    bool up = false;
+    for (int32_t k = 0; k < base->n_stages; all += base->width[k++]) first += k < i ? base->width[k] : 0;
+    n = base->width[i];
+    if (base->n_stages > 1) {
+        drop_stage(&r, i);
+        up |= look(s, &r);
+    }
+    for (int32_t k = 0; n > 1 && k < 2; k++) {
+        int32_t at = k ? first + n - 1 : first;
+        r = *base;
+        memmove(r.device + at, r.device + at + 1, (size_t)(all - at - 1) * sizeof *r.device);
+        r.width[i]--;
+        up |= look(s, &r);
+    }
+    if (i + 1 < base->n_stages) {
+        r = *base;
+        r.device[first + n - 1] = base->device[first + n];
+        r.device[first + n] = base->device[first + n - 1];
+        up |= look(s, &r);
+    }
+    return up;
+}
+
+/* Neighbouring rows: two stages merged, one split, one device moved on; and climb_free's. */
 static bool climb_from(struct search *s, const struct row *base)
 {
     bool up = false;
@@ -457,10 +489,8 @@ static bool climb_from(struct search *s, const struct row *base)
             r.n_stages++;
             up |= look(s, &r);
         }
-        if (s->want->fixed_order || n == 1) continue;
-        r = *base;
-        drop_stage(&r, i);
-        up |= look(s, &r);
+        if (s->want->fixed_order) continue;
+        up |= climb_free(s, base, i);
     }
     return up;
 }

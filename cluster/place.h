@@ -67,6 +67,8 @@ struct clu_stage_fit {
     struct grid_share share[LIMIT_RANKS];
 };
 void clu_place_stage(const struct clu_stage_try *s, struct clu_stage_fit *out);
+/* Do the shares depend on the number of layers even where memory is plenty? (Small models: their head weighs.) */
+bool clu_place_stage_close(const struct clu_stage_try *s);
 /* Is there room for these shares? */
 bool clu_place_stage_fits(const struct clu_stage_try *s, const struct grid_share share[]);
 

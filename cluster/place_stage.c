@@ -11,7 +11,7 @@
 #include <float.h>
 #include <string.h>
 
-enum { ENUM_HEADS = 40, ENUM_LEAVES = 500, CLIMB_WIDTH = 16, SHIFT = 4 };
+enum { ENUM_HEADS = 40, ENUM_LEAVES = 500, CLIMB_WIDTH = 16, SHIFT = 4, CLOSE_LAYERS = 12 };
 
 struct stage {
     const struct clu_stage_try *try;
@@ -22,6 +22,7 @@ struct stage {
     double head_bytes, kv_bytes, leaf_bytes;
     int32_t heads[LIMIT_RANKS], leaves[LIMIT_RANKS];
     double reduce_attn;
+    bool close;                              /* ends count */
     /* best so far */
     bool found;
     double best;
@@ -87,11 +88,34 @@ static void begin(const struct stage *s, double base[], int32_t most[])
     }
 }
 
+/* Vocabulary tiles follow the leaves. */
+static void deal_vocab(const struct stage *s, struct grid_share share[])
+{
+    int32_t tiles = leaf_vocab_tiles(s->shape.n_vocab), at = 0;
+    for (int32_t r = 0, leaf = 0; r < s->n; r++) {
+        leaf += share[r].ffn;
+        int32_t to = (int32_t)((int64_t)tiles * leaf / s->n_leaf);
+        share[r].vocab = to - at;
+        at = to;
+    }
+}
+
+/* Embedding and head, spread over the layers; only where a stage is looked at closely: they are little of a large model. */
+static double ends_s(const struct stage *s)
+{
+    const struct clu_stage_try *y = s->try;
+    struct grid_share share[LIMIT_RANKS];
+    if (!s->close || !(y->first || y->last)) return 0;
+    for (int32_t r = 0; r < s->n; r++) share[r] = (struct grid_share){s->heads[r], s->leaves[r], 0};
+    deal_vocab(s, share);
+    return clu_cost_ends(y->w, y->t, y->device, y->n, share, y->first, y->last, y->rows, y->rows) / y->layers;
+}
+
 static double total(const struct stage *s, const double base[])
 {
     double worst = 0;
     for (int32_t r = 0; r < s->n; r++) worst = MAX(worst, base[r] + s->cost[r].per_leaf_s * s->leaves[r]);
-    return worst + s->reduce_attn + reduce_s(s, s->n_leaf, s->leaves, 1);
+    return worst + s->reduce_attn + reduce_s(s, s->n_leaf, s->leaves, 1) + ends_s(s);
 }
 
 static void consider(struct stage *s, double t)
@@ -262,16 +286,7 @@ static void set_units(struct stage *s)
     s->n_leaf = leaf_ffn_count(s->shape.d_ffn);
 }
 
-static void deal_vocab(const struct stage *s, struct grid_share share[])
-{
-    int32_t tiles = leaf_vocab_tiles(s->shape.n_vocab), at = 0;
-    for (int32_t r = 0, leaf = 0; r < s->n; r++) {
-        leaf += share[r].ffn;
-        int32_t to = (int32_t)((int64_t)tiles * leaf / s->n_leaf);
-        share[r].vocab = to - at;
-        at = to;
-    }
-}
+bool clu_place_stage_close(const struct clu_stage_try *y) { return !y->effort && y->n <= 4 && y->w->info->n_layers <= CLOSE_LAYERS; }
 
 bool clu_place_stage_fits(const struct clu_stage_try *y, const struct grid_share share[])
 {
@@ -292,6 +307,7 @@ void clu_place_stage(const struct clu_stage_try *y, struct clu_stage_fit *out)
     set_units(&s);
     if (y->n > leaf_max_width(&s.shape)) return;
     weigh(&s);
+    s.close = clu_place_stage_close(y);
     for (int32_t r = 0; r < s.n; r++) clu_cost_rank(y->w, &y->t->devices[y->device[r]], y->rows, false, &s.cost[r]);
     if (s.n > s.n_units) { /* KV heads held twice: dealt evenly */
         struct grid_share even[LIMIT_RANKS];
@@ -308,6 +324,6 @@ void clu_place_stage(const struct clu_stage_try *y, struct clu_stage_fit *out)
     for (int32_t r = 0; r < s.n; r++) out->share[r] = (struct grid_share){s.best_heads[r], s.best_leaves[r], 0};
     deal_vocab(&s, out->share);
     out->fits = true;
-    out->layer_s = s.best;
     out->ends_s = clu_cost_ends(y->w, y->t, y->device, y->n, out->share, y->first, y->last, y->rows, y->rows);
+    out->layer_s = s.best - (s.close ? out->ends_s / y->layers : 0);
 }
