@@ -1,6 +1,8 @@
 /* model_text.c: see model_text.h. Keys: the GGUF specification, "tokenizer.*". */
 #include "engine/model_text.h"
 
+#include "engine/text/hf_tokenizer.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,7 +71,7 @@ static enum err read_id(const struct eng_model_file *f, const char *key, int64_t
     return e;
 }
 
-enum err eng_model_tokenizer(struct eng_tokenizer **out, const struct eng_model_file *f)
+static enum err gguf_tokenizer(struct eng_tokenizer **out, const struct eng_model_file *f)
 {
     enum err rc;
     struct arrays a = {0};
@@ -107,4 +109,68 @@ out:
     return rc;
 }
 
-enum err eng_model_template(char **out, const struct eng_model_file *f) { return eng_model_file_string(f, "tokenizer.chat_template", out); }
+/* ---- a checkpoint's directory: its tokenizer's files ---- */
+
+enum { LARGEST_FILE = 1 << 28, MOST_EOS = 64, N_FILES = 8 };
+
+struct beside {
+    struct buf text[N_FILES];
+    int32_t eos[MOST_EOS];
+    char *arch;
+    struct eng_hf_files files;
+};
+
+static enum err read_beside(struct beside *b, const struct eng_model_file *f)
+{
+    enum err rc = OK;
+    struct {
+        const char *name;
+        struct text_span *to;
+    } list[N_FILES] = {
+        {"tokenizer.json", &b->files.tokenizer_json}, {"tokenizer_config.json", &b->files.tokenizer_config},
+        {"special_tokens_map.json", &b->files.special_tokens_map}, {"added_tokens.json", &b->files.added_tokens},
+        {"vocab.json", &b->files.vocab}, {"merges.txt", &b->files.merges}, {"tokenizer.model", &b->files.model},
+        {"chat_template.jinja", &b->files.chat_template},
+    };
+    bool there;
+    b->files.where = eng_model_file_path(f);
+    for (size_t i = 0; i < N_FILES; i++) {
+        TRY(eng_model_file_beside(f, list[i].name, LARGEST_FILE, &b->text[i], &there));
+        if (there) *list[i].to = (struct text_span){buf_str(&b->text[i]), b->text[i].len};
+    }
+    TRY(eng_model_file_string(f, "general.architecture", &b->arch));
+    TRY(read_id(f, "tokenizer.ggml.bos_token_id", 1 << 24, &b->files.bos));
+    const struct model_kv *eos = eng_model_file_find(f, "tokenizer.ggml.eos_token_ids");
+    for (uint64_t i = 0; eos && i < eos->a.n && i < MOST_EOS; i++)
+        b->eos[b->files.n_eos++] = (int32_t)eng_model_file_array_int(eos, i);
+    b->files.eos = b->eos;
+    b->files.model_type = b->arch;
+out:
+    return rc;
+}
+
+static void beside_free(struct beside *b)
+{
+    for (size_t i = 0; i < N_FILES; i++) buf_free(&b->text[i]);
+    free(b->arch);
+}
+
+enum err eng_model_tokenizer(struct eng_tokenizer **out, const struct eng_model_file *f)
+{
+    struct beside b = {0};
+    if (!eng_model_file_is_dir(f)) return gguf_tokenizer(out, f);
+    enum err rc = read_beside(&b, f);
+    if (!rc) rc = eng_hf_tokenizer_open(out, &b.files);
+    beside_free(&b);
+    return rc;
+}
+
+enum err eng_model_template(char **out, const struct eng_model_file *f)
+{
+    struct beside b = {0};
+    if (!eng_model_file_is_dir(f)) return eng_model_file_string(f, "tokenizer.chat_template", out);
+    enum err rc = read_beside(&b, f);
+    if (!rc) rc = eng_hf_template(out, &b.files);
+    beside_free(&b);
+    return rc;
+}

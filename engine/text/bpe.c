@@ -3,8 +3,10 @@
  * Works on ids, not texts: a merge is (left id, right id) -> id. An item of the heap is stale when
  * the pair it names no longer stands at its position. */
 #include "engine/text/bpe.h"
+#include "engine/text/rules.h"
 #include "engine/text/utf8.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,18 @@ static void add_merge(struct bpe *b, int32_t left, int32_t right, int32_t rank, 
     b->merge[at] = (struct bpe_merge){pair, rank, id};
 }
 
+/* A merge given as two texts. */
+static void take_merge(struct bpe *b, struct text_span l, struct text_span r, int32_t rank,
+                       struct buf *both)
+{
+    buf_clear(both);
+    buf_put(both, l.p, l.n);
+    buf_put(both, r.p, r.n);
+    int32_t left = vocab_find_plain(b->v, l.p, l.n), right = vocab_find_plain(b->v, r.p, r.n);
+    int32_t id = vocab_find_plain(b->v, (const char *)both->data, both->len);
+    if (left >= 0 && right >= 0 && id >= 0) add_merge(b, left, right, rank, id);
+}
+
 static enum err read_merge(struct bpe *b, struct text_span m, int32_t rank, struct buf *both)
 {
     const char *space = m.n > 2 ? memchr(m.p + 1, ' ', m.n - 2) : NULL;
@@ -63,13 +77,9 @@ static enum err read_merge(struct bpe *b, struct text_span m, int32_t rank, stru
                          "merge %d of the vocabulary (\"%.*s\") is not two texts with a space "
                          "between: convert the model again",
                          rank, (int)MIN(m.n, 40), m.p ? m.p : "");
-    size_t nl = (size_t)(space - m.p), nr = m.n - nl - 1;
-    buf_clear(both);
-    buf_put(both, m.p, nl);
-    buf_put(both, space + 1, nr);
-    int32_t left = vocab_find_plain(b->v, m.p, nl), right = vocab_find_plain(b->v, space + 1, nr);
-    int32_t id = vocab_find_plain(b->v, (const char *)both->data, both->len);
-    if (left >= 0 && right >= 0 && id >= 0) add_merge(b, left, right, rank, id);
+    size_t nl = (size_t)(space - m.p);
+    take_merge(b, (struct text_span){m.p, nl}, (struct text_span){space + 1, m.n - nl - 1}, rank,
+               both);
     return OK;
 }
 
@@ -86,12 +96,23 @@ enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_s
     b->mask = cap - 1;
     b->merge = xmalloc(sizeof *b->merge * cap);
     for (uint32_t i = 0; i < cap; i++) b->merge[i].rank = -1;
+    b->chars = !strcmp(src->model, "bpe");
+    b->byte_fallback = src->rules && src->rules->byte_fallback;
+    b->fuse_unk = src->rules && src->rules->fuse_unk;
     for (uint32_t i = 0; i < 256; i++) {
-        uint8_t u[4];
+        uint8_t u[8];
+        if (b->chars) {
+            snprintf((char *)u, sizeof u, "<0x%02X>", i);
+            b->byte_id[i] = vocab_find(v, (const char *)u, 6);
+            continue;
+        }
         b->byte_id[i] = vocab_find_plain(v, (const char *)u, utf8_put(u, cp_of_byte(i)));
     }
     for (int64_t i = 0; i < src->n_merges; i++)
-        TRY(read_merge(b, src->merges[i], (int32_t)i, &both));
+        if (src->merge_rights)
+            take_merge(b, src->merges[i], src->merge_rights[i], (int32_t)i, &both);
+        else
+            TRY(read_merge(b, src->merges[i], (int32_t)i, &both));
 out:
     buf_free(&both);
     if (rc) bpe_close(b);
@@ -115,12 +136,41 @@ void bpe_work_free(struct bpe_work *w)
 static int32_t whole_word(const struct bpe *b, struct bpe_work *w, const char *p, size_t n)
 {
     if (n > b->v->max_len) return -1;
+    if (b->chars) return vocab_find_plain(b->v, p, n);
     buf_clear(&w->word);
     for (size_t i = 0; i < n; i++) {
         uint8_t u[4];
         buf_put(&w->word, u, utf8_put(u, cp_of_byte((uint8_t)p[i])));
     }
     return vocab_find_plain(b->v, (const char *)w->word.data, w->word.len);
+}
+
+static int32_t put_symbol(struct bpe_work *w, int32_t m, int32_t id)
+{
+    w->sym[m] = (struct bpe_sym){id, m - 1, m + 1};
+    return m + 1;
+}
+
+/* Characters into symbols; those the vocabulary lacks become their bytes' tokens if it has them
+ * all, else the unknown token, or are left out. */
+static int32_t char_symbols(const struct bpe *b, struct bpe_work *w, const char *p, size_t n)
+{
+    int32_t m = 0;
+    bool unknown = false; /* the last symbol is an unknown token */
+    for (size_t i = 0, len; i < n; i += len) {
+        bool bad = utf8_step((const uint8_t *)p + i, n - i, &len) != UTF8_OK;
+        int32_t id = bad ? -1 : vocab_find_plain(b->v, p + i, len);
+        bool bytes = id < 0 && b->byte_fallback;
+        for (size_t k = 0; k < len && bytes; k++) bytes = b->byte_id[(uint8_t)p[i + k]] >= 0;
+        for (size_t k = 0; k < len && bytes; k++)
+            m = put_symbol(w, m, b->byte_id[(uint8_t)p[i + k]]);
+        bool unk = id < 0 && !bytes;
+        if (id >= 0) m = put_symbol(w, m, id);
+        else if (unk && b->v->unk >= 0 && !(unknown && b->fuse_unk))
+            m = put_symbol(w, m, b->v->unk);
+        unknown = unk;
+    }
+    return m;
 }
 
 /* Bytes into symbols; the vocabulary's missing bytes become the unknown token, or are left out. */
@@ -131,12 +181,12 @@ static int32_t symbols(const struct bpe *b, struct bpe_work *w, const char *p, s
         w->cap = MAX(n, w->cap * 2);
         w->sym = xrealloc(w->sym, sizeof *w->sym * w->cap);
     }
+    if (b->chars) m = char_symbols(b, w, p, n), n = 0;
     for (size_t i = 0; i < n; i++) {
         int32_t id = b->byte_id[(uint8_t)p[i]];
         if (id < 0) id = unk;
         if (id < 0) continue;
-        w->sym[m] = (struct bpe_sym){id, m - 1, m + 1};
-        m++;
+        m = put_symbol(w, m, id);
     }
     if (m) w->sym[m - 1].next = -1;
     return m;

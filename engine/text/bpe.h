@@ -1,7 +1,9 @@
-/* bpe.h: byte-level byte-pair encoding of one pre-token. Private to engine/text.
+/* bpe.h: byte-pair encoding of one pre-token, over bytes or over characters. Private to
+ * engine/text.
  *
- * Texts of such vocabularies write each byte as a printable character (GPT-2's table). Immutable
- * after open. */
+ * Texts of byte-level vocabularies write each byte as a printable character (GPT-2's table); the
+ * others hold characters as they are, and perhaps "<0xHH>" for what they lack. Immutable after
+ * open. */
 #ifndef ENGINE_TEXT_BPE_H
 #define ENGINE_TEXT_BPE_H
 
@@ -16,6 +18,9 @@ struct bpe_merge {
 struct bpe {
     const struct vocab *v;   /* not owned */
     int32_t byte_id[256];    /* -1: the vocabulary lacks the byte */
+    bool chars;              /* merges over characters */
+    bool byte_fallback;      /* chars: an unknown character becomes its bytes' tokens */
+    bool fuse_unk;           /* chars: neighbouring unknown characters become one unknown token */
     struct bpe_merge *merge; /* [mask + 1] open addressing */
     uint32_t mask;
     bool whole_words; /* a pre-token that is a token needs no merges (tiktoken's rule) */

@@ -13,33 +13,56 @@
 
 struct pretoken {
     pcre2_code *code[PRETOKEN_STAGES];
+    enum text_split_how how[PRETOKEN_STAGES];
+    bool invert[PRETOKEN_STAGES];
     int32_t n;
 };
 
+static enum err add_stage(struct pretoken *p, const char *regex, const char *name)
+{
+    int error;
+    PCRE2_SIZE at;
+    if (p->n == PRETOKEN_STAGES)
+        return err_raise(ERR_UNSUPPORTED, "%s: more than %d splits", name, PRETOKEN_STAGES);
+    p->code[p->n] = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
+                                  PCRE2_UTF | PCRE2_UCP, &error, &at, NULL);
+    if (!p->code[p->n]) {
+        char why[128] = "";
+        pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
+        return err_raise(ERR_UNSUPPORTED,
+                         "this PCRE2 does not compile the rule %s at %zu: %s (10.40 or later "
+                         "with Unicode is needed)",
+                         name, (size_t)at, why);
+    }
+    (void)pcre2_jit_compile(p->code[p->n++],
+                            PCRE2_JIT_COMPLETE); /* without it matching is only slower */
+    return OK;
+}
+
 enum err pretoken_open(struct pretoken **out, const struct pretoken_rule *rule)
 {
+    enum err rc = OK;
     struct pretoken *p = xcalloc(1, sizeof *p);
-    for (; rule->stages[p->n]; p->n++) {
-        int error;
-        PCRE2_SIZE at;
-        ASSERT(p->n < PRETOKEN_STAGES);
-        p->code[p->n] =
-            pcre2_compile((PCRE2_SPTR)rule->stages[p->n], PCRE2_ZERO_TERMINATED,
-                          PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &error, &at, NULL);
-        if (!p->code[p->n]) {
-            char why[128] = "";
-            pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
-            pretoken_close(p);
-            return err_raise(ERR_UNSUPPORTED,
-                             "this PCRE2 does not compile the rule %s at %zu: %s (10.40 or later "
-                             "with Unicode is needed)",
-                             rule->name, (size_t)at, why);
-        }
-        (void)pcre2_jit_compile(p->code[p->n],
-                                PCRE2_JIT_COMPLETE); /* without it matching is only slower */
+    for (int32_t i = 0; rule->stages[i]; i++) TRY(add_stage(p, rule->stages[i], rule->name));
+    *out = p, p = NULL;
+out:
+    pretoken_close(p);
+    return rc;
+}
+
+enum err pretoken_open_splits(struct pretoken **out, const struct text_split *splits, int32_t n)
+{
+    enum err rc = OK;
+    struct pretoken *p = xcalloc(1, sizeof *p);
+    for (int32_t i = 0; i < n; i++) {
+        TRY(add_stage(p, splits[i].regex, "of tokenizer.json"));
+        p->how[i] = splits[i].how;
+        p->invert[i] = splits[i].invert;
     }
-    *out = p;
-    return OK;
+    *out = p, p = NULL;
+out:
+    pretoken_close(p);
+    return rc;
 }
 
 void pretoken_close(struct pretoken *p)
@@ -74,22 +97,49 @@ static void split_valid(const char *text, size_t n, struct pieces *out)
     add(out, text + start, n - start);
 }
 
+/* One stage's work on one piece. */
+struct cut {
+    struct pieces *out;
+    enum text_split_how how;
+    bool invert;
+    size_t first;    /* of this piece in out */
+    bool last_match; /* the last thing put was a match */
+};
+
+static void put(struct cut *c, const char *p, size_t n, bool match)
+{
+    if (!n) return;
+    match ^= c->invert;
+    bool any = c->out->n > c->first, last = c->last_match;
+    struct text_span *before = any ? &c->out->at[c->out->n - 1] : NULL;
+    c->last_match = match;
+    if (c->how == SPLIT_REMOVED && match) return;
+    bool joins = any && ((c->how == SPLIT_CONTIGUOUS && match == last) ||
+                         (c->how == SPLIT_MERGED_PREVIOUS && match && !last) ||
+                         (c->how == SPLIT_MERGED_NEXT && !match && last));
+    if (joins) before->n += n;
+    else
+        add(c->out, p, n);
+}
+
 static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_span s,
-                      struct pieces *out)
+                      struct cut *c)
 {
     const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
     size_t done = 0;
+    c->first = c->out->n;
+    c->last_match = false;
     while (done < s.n) {
         int rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK, md, NULL);
         if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
             rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
                              md, NULL);
-        if (rc < 0 || ov[1] <= ov[0]) break;
-        add(out, s.p + done, ov[0] - done);
-        add(out, s.p + ov[0], ov[1] - ov[0]);
+        if (rc < 0 || ov[1] <= ov[0] || ov[0] < done) break;
+        put(c, s.p + done, ov[0] - done, false);
+        put(c, s.p + ov[0], ov[1] - ov[0], true);
         done = ov[1];
     }
-    add(out, s.p + done, s.n - done);
+    put(c, s.p + done, s.n - done, false);
 }
 
 void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out,
@@ -105,13 +155,14 @@ void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct
         *out = *tmp;
         *tmp = in;
         out->n = 0;
+        struct cut c = {.out = out, .how = p->how[stage], .invert = p->invert[stage]};
         for (size_t i = 0; i < tmp->n; i++) {
             struct text_span s = tmp->at[i];
             bool bad = utf8_step((const uint8_t *)s.p, s.n, &len) != UTF8_OK;
             if (bad)
                 add(out, s.p, s.n);
             else
-                split_one(p->code[stage], md, s, out);
+                split_one(p->code[stage], md, s, &c);
         }
     }
     pcre2_match_data_free(md);

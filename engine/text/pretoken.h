@@ -7,9 +7,9 @@
 #ifndef ENGINE_TEXT_PRETOKEN_H
 #define ENGINE_TEXT_PRETOKEN_H
 
-#include "engine/text/tokenizer.h"
+#include "engine/text/rules.h"
 
-enum { PRETOKEN_STAGES = 6 };
+enum { PRETOKEN_STAGES = 16 };
 
 /* A row of the table of known rules (pretoken_rules.c). */
 struct pretoken_rule {
@@ -25,6 +25,9 @@ void pretoken_rule_names(struct buf *out);
 
 struct pretoken;
 MUST_USE enum err pretoken_open(struct pretoken **out, const struct pretoken_rule *rule);
+/* The same from expressions of a file. Err UNSUPPORTED: too many, or one that PCRE2 does not compile. */
+MUST_USE enum err pretoken_open_splits(struct pretoken **out, const struct text_split *splits,
+                                       int32_t n);
 void pretoken_close(struct pretoken *p);
 
 struct pieces {
@@ -33,7 +36,7 @@ struct pieces {
 }; /* zeroed = empty; Own: free(at) */
 
 /* Replace *out by the pieces of text[n]; together they are the text, byte for byte, whatever the
- * bytes. *tmp is scratch, kept between calls by the caller. */
+ * bytes (less what a split removes). *tmp is scratch, kept between calls by the caller. */
 void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out,
                     struct pieces *tmp);
 

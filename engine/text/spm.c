@@ -131,10 +131,9 @@ static int hex(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-void spm_decode(const struct spm *s, int32_t id, struct buf *out)
+void spm_decode(struct text_span t, enum token_type type, struct buf *out)
 {
-    struct text_span t = vocab_text(s->v, id);
-    if (s->v->type[id] == TOKEN_BYTE) {
+    if (type == TOKEN_BYTE) {
         int hi = t.n == 6 ? hex(t.p[3]) : -1, lo = t.n == 6 ? hex(t.p[4]) : -1;
         if (hi >= 0 && lo >= 0) buf_u8(out, (uint8_t)(hi << 4 | lo));
         return;

@@ -14,7 +14,7 @@ void spm_open(struct spm *s, const struct vocab *v);
 /* Append the ids of a text (n < 2^28) in which spaces are still spaces; `prefix`: begin with the
  * dummy space. */
 void spm_encode(const struct spm *s, const char *p, size_t n, bool prefix, struct eng_tokens *out);
-/* Append what token id stands for: U+2581 is a space, <0xHH> its byte. */
-void spm_decode(const struct spm *s, int32_t id, struct buf *out);
+/* Append what a token of that text and type stands for: U+2581 is a space, <0xHH> its byte. */
+void spm_decode(struct text_span t, enum token_type type, struct buf *out);
 
 #endif

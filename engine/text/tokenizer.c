@@ -1,6 +1,7 @@
 /* tokenizer.c: special tokens cut out, the rest handed to the kind of tokenizer the model has. */
 #include "engine/text/tokenizer.h"
 #include "engine/text/bpe.h"
+#include "engine/text/pipeline.h"
 #include "engine/text/pretoken.h"
 #include "engine/text/spm.h"
 #include "engine/text/vocab.h"
@@ -10,9 +11,12 @@
 
 struct eng_tokenizer {
     struct vocab v;
-    bool is_spm, add_bos, add_eos, space_prefix;
+    bool is_spm;                  /* SentencePiece's merges by score */
+    bool spaced;                  /* texts write a space as U+2581 */
+    bool add_bos, add_eos, space_prefix;
     struct bpe bpe;
     struct pretoken *pre;
+    struct pipeline *pipe;        /* instead of pre: a Hugging Face tokenizer's rules */
     struct spm spm;
     char *kind;
 };
@@ -51,9 +55,23 @@ static enum err open_spm(struct eng_tokenizer *t, const struct eng_vocab_src *sr
     enum err rc = OK;
     TRY(vocab_open(&t->v, src, true));
     spm_open(&t->spm, &t->v);
-    t->is_spm = true;
+    t->is_spm = t->spaced = true;
     t->space_prefix = src->add_space_prefix;
     t->kind = xstrdup("SentencePiece");
+out:
+    return rc;
+}
+
+/* A Hugging Face tokenizer: "gpt2" or "bpe" with rules. */
+static enum err open_rules(struct eng_tokenizer *t, const struct eng_vocab_src *src)
+{
+    enum err rc = OK;
+    t->spaced = !strcmp(src->model, "bpe");
+    t->space_prefix = src->add_space_prefix;
+    TRY(vocab_open(&t->v, src, t->spaced));
+    TRY(bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges));
+    TRY(pipeline_open(&t->pipe, src->rules, &t->v));
+    t->kind = xstrdup(t->spaced ? "BPE (tokenizer.json)" : "byte-level BPE (tokenizer.json)");
 out:
     return rc;
 }
@@ -62,7 +80,8 @@ enum err eng_tokenizer_open(struct eng_tokenizer **out, const struct eng_vocab_s
 {
     enum err rc = OK;
     struct eng_tokenizer *t = xcalloc(1, sizeof *t);
-    if (src->model && !strcmp(src->model, "gpt2"))
+    if (src->rules) TRY(open_rules(t, src));
+    else if (src->model && !strcmp(src->model, "gpt2"))
         TRY(open_bpe(t, src));
     else if (src->model && !strcmp(src->model, "llama"))
         TRY(open_spm(t, src));
@@ -86,6 +105,7 @@ void eng_tokenizer_close(struct eng_tokenizer *t)
     if (!t) return;
     if (!t->is_spm) bpe_close(&t->bpe);
     pretoken_close(t->pre);
+    pipeline_close(t->pipe);
     vocab_close(&t->v);
     free(t->kind);
     free(t);
@@ -131,6 +151,28 @@ static void encode_text(struct job *j, const char *p, size_t n, bool prefix)
     if (n) encode_bounded(j, p, n, prefix);
 }
 
+static void put_token(void *ctx, int32_t id) { eng_tokens_push(((struct job *)ctx)->out, id); }
+
+static void put_word(void *ctx, const char *p, size_t n)
+{
+    struct job *j = ctx;
+    bpe_encode_word(&j->t->bpe, &j->bpe, p, n, j->out);
+}
+
+/* Cut below 256 MiB, as in encode_text. */
+static void encode_rules(struct job *j, const char *p, size_t n, bool control)
+{
+    const size_t most = (size_t)1 << 28;
+    struct pipeline_sink sink = {j, put_token, put_word};
+    while (n > most) {
+        size_t cut = most;
+        while (cut > most - 4 && ((uint8_t)p[cut] & 0xC0) == 0x80) cut--;
+        pipeline_run(j->t->pipe, p, cut, control, &sink);
+        p += cut, n -= cut;
+    }
+    pipeline_run(j->t->pipe, p, n, control, &sink);
+}
+
 void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_t n, unsigned flags,
                           struct eng_tokens *out)
 {
@@ -139,6 +181,7 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
          prefix = true;
     size_t start = 0, len = 0;
     if (add && t->add_bos && t->v.bos >= 0) eng_tokens_push(out, t->v.bos);
+    if (t->pipe) encode_rules(&j, text, n, control), n = 0;
     for (size_t at = 0; at < n;) {
         int32_t id = vocab_special_at(&t->v, text + at, n - at, control, &len);
         if (id < 0) {
@@ -172,8 +215,9 @@ void eng_tokenizer_piece(const struct eng_tokenizer *t, int32_t id, bool special
     case TOKEN_NORMAL:
     case TOKEN_BYTE: break;
     }
-    if (t->is_spm)
-        spm_decode(&t->spm, id, out);
+    if (t->pipe && t->v.type[id] == TOKEN_USER) (void)pipeline_token_text(t->pipe, id, &s);
+    if (t->spaced)
+        spm_decode(s, (enum token_type)t->v.type[id], out);
     else if (t->v.type[id] == TOKEN_USER)
         buf_put(out, s.p, s.n);
     else
@@ -221,7 +265,7 @@ int32_t eng_tokenizer_bos(const struct eng_tokenizer *t) { return t->v.bos; }
 int32_t eng_tokenizer_eos(const struct eng_tokenizer *t) { return t->v.eos; }
 bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t)
 {
-    return t->is_spm && t->space_prefix;
+    return t->spaced && t->space_prefix;
 }
 int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s)
 {

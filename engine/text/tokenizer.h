@@ -1,8 +1,9 @@
 /* tokenizer.h: text to token ids and back, by the model's own data.
  *
- * Two kinds: byte-level BPE ("gpt2" in GGUF; the pre-tokenizer rule named by tokenizer.ggml.pre) and
- * SentencePiece ("llama" in GGUF). Immutable after open. Thr: any.
- * Not here: chat templates (template.h), incremental output (detok.h), reading files. */
+ * Three kinds: byte-level BPE ("gpt2" in GGUF; the pre-tokenizer rule named by tokenizer.ggml.pre), SentencePiece
+ * ("llama" in GGUF) and BPE over characters (tokenizer.json of Llama 2 and its like). Immutable after open. Thr: any.
+ * Not here: chat templates (template.h), incremental output (detok.h), reading files (hf_tokenizer.h: what the files
+ * of a Hugging Face checkpoint say). */
 #ifndef ENGINE_TEXT_TOKENIZER_H
 #define ENGINE_TEXT_TOKENIZER_H
 
@@ -19,7 +20,7 @@ struct text_span { const char *p; size_t n; };
 
 /* What a tokenizer is made from; every pointer is borrowed during open only. */
 struct eng_vocab_src {
-    const char *model;              /* "gpt2" | "llama" */
+    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others */
     const char *pre;                /* pre-tokenizer name ("llama-bpe", "qwen2", ...) or NULL for the default */
     int32_t n_tokens;
     const struct text_span *tokens; /* [n_tokens] */
@@ -29,6 +30,10 @@ struct eng_vocab_src {
     const struct text_span *merges; /* "left right" (gpt2) */
     int32_t bos, eos, eot, unk;     /* -1: none. eot: a second end-of-generation token (<|eot_id|>, <|im_end|>) */
     bool add_bos, add_eos, add_space_prefix;
+    const int32_t *eog;             /* [n_eog] further ids that end a generation */
+    int32_t n_eog;
+    const struct text_span *merge_rights; /* [n_merges]: `merges` are then the left texts alone; NULL: both in one */
+    const struct eng_text_rules *rules;   /* what a Hugging Face tokenizer does before merging (rules.h); NULL: by model and pre */
 };
 
 struct eng_tokenizer;
@@ -48,7 +53,7 @@ enum {
 };
 /* Append the ids of text[n] (any bytes; invalid UTF-8 is encoded through byte tokens). Linear or n log n in n:
  * a megabyte of one repeated letter is no attack. User-defined tokens are found in the text whatever the flags;
- * control tokens only with PARSE_SPECIAL. No Unicode normalization: the bytes are the model's to see. */
+ * control tokens only with PARSE_SPECIAL. No Unicode normalization unless the model's rules ask for it. */
 void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_t n, unsigned flags,
                           struct eng_tokens *out);
 

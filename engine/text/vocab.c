@@ -27,6 +27,11 @@ static enum err check_ids(const struct eng_vocab_src *src)
                              "the vocabulary's %s token is id %d, but ids go from 0 to %d: "
                              "convert the model again",
                              special[i].name, special[i].id, src->n_tokens - 1);
+    for (int32_t i = 0; i < src->n_eog; i++)
+        if (src->eog[i] < 0 || src->eog[i] >= src->n_tokens)
+            return err_raise(ERR_BAD_FILE,
+                             "the token %d that ends a generation is outside the vocabulary of %d",
+                             src->eog[i], src->n_tokens);
     for (int32_t i = 0; src->types && i < src->n_tokens; i++)
         if (src->types[i] < 0 || src->types[i] > TOKEN_BYTE)
             return err_raise(ERR_BAD_FILE,
@@ -111,7 +116,7 @@ enum err vocab_open(struct vocab *v, const struct eng_vocab_src *src, bool spm)
         if (src->scores) v->score[i] = isnan(src->scores[i]) ? -INFINITY : src->scores[i];
     }
     build_hash(v);
-    vocab_special_open(v, spm);
+    vocab_special_open(v, src, spm);
 out:
     if (rc) vocab_close(v);
     return rc;
@@ -124,7 +129,7 @@ void vocab_close(struct vocab *v)
     free(v->type);
     free(v->score);
     free(v->slot);
-    free(v->trie);
+    trie_free(&v->trie);
     free(v->eog);
     *v = (struct vocab){0};
 }

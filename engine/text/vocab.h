@@ -7,8 +7,7 @@
 #define ENGINE_TEXT_VOCAB_H
 
 #include "engine/text/tokenizer.h"
-
-struct trie_node; /* vocab_special.c */
+#include "engine/text/trie.h"
 
 struct vocab {
     int32_t n;
@@ -20,8 +19,7 @@ struct vocab {
     uint32_t *slot; /* [mask + 1] id + 1, open addressing over the text's hash */
     uint32_t mask;
     /* special tokens */
-    struct trie_node *trie;
-    int32_t n_trie, cap_trie;
+    struct trie trie;
     /* ends of generation, ascending */
     int32_t *eog, n_eog;
     int32_t bos, eos, eot, unk;
@@ -42,7 +40,7 @@ int32_t vocab_find(const struct vocab *v, const char *p, size_t n);
 int32_t vocab_find_plain(const struct vocab *v, const char *p, size_t n);
 
 /* Build the trie and the list of ends (part of vocab_open). */
-void vocab_special_open(struct vocab *v, bool spm);
+void vocab_special_open(struct vocab *v, const struct eng_vocab_src *src, bool spm);
 /* Which special token begins exactly at p[0..n)? The longest; user-defined ones always, control and
  * unknown ones only when `control`. Returns -1, or the id and its length in the text. */
 int32_t vocab_special_at(const struct vocab *v, const char *p, size_t n, bool control, size_t *len);

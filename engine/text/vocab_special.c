@@ -1,20 +1,11 @@
 /* vocab_special.c: tokens that are cut out of a text before anything else, and those that end a
  * generation.
  *
- * A trie walked from every position that can begin one: leftmost, then longest. Its depth is
- * bounded so that a hostile vocabulary cannot make the search quadratic. */
+ * A trie walked from every position that can begin one: leftmost, then longest. */
 #include "engine/text/vocab.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_SPECIAL_LEN = 256 };
-
-struct trie_node {
-    int32_t child, sibling; /* 0: none (node 0 is the root, nobody's child) */
-    int32_t id;             /* of the token that ends here, or -1 */
-    uint8_t byte;
-};
 
 /* Tokens that end an answer in one family or another, whatever the file says of their type: a text
  * that merely spells one of them must not be able to end or begin a turn. */
@@ -28,41 +19,8 @@ static const char *const ends[] = {
     "<|return|>",      "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
 };
 
-static int32_t node_new(struct vocab *v, uint8_t byte)
-{
-    if (v->n_trie == v->cap_trie) {
-        v->cap_trie = v->cap_trie ? v->cap_trie * 2 : 256;
-        v->trie = xrealloc(v->trie, sizeof *v->trie * (size_t)v->cap_trie);
-    }
-    v->trie[v->n_trie] = (struct trie_node){.id = -1, .byte = byte};
-    return v->n_trie++;
-}
-
-static int32_t child_of(const struct vocab *v, int32_t at, uint8_t byte)
-{
-    int32_t c = v->trie[at].child;
-    while (c && v->trie[c].byte != byte) c = v->trie[c].sibling;
-    return c;
-}
-
-static void add(struct vocab *v, const char *p, size_t n, int32_t id)
-{
-    int32_t at = 0;
-    if (!n || n > MAX_SPECIAL_LEN) return;
-    for (size_t i = 0; i < n; i++) {
-        int32_t c = child_of(v, at, (uint8_t)p[i]);
-        if (!c) {
-            c = node_new(v, (uint8_t)p[i]);
-            v->trie[c].sibling = v->trie[at].child;
-            v->trie[at].child = c;
-        }
-        at = c;
-    }
-    if (v->trie[at].id < 0) v->trie[at].id = id;
-}
-
 /* SentencePiece's user-defined tokens spell a space as U+2581, the text does not. */
-static size_t unescape(char out[MAX_SPECIAL_LEN], struct text_span s)
+static size_t unescape(char out[TRIE_MAX_LEN], struct text_span s)
 {
     size_t n = 0;
     for (size_t i = 0; i < s.n; n++) {
@@ -84,9 +42,10 @@ static void add_eog(struct vocab *v, int32_t id)
     v->n_eog++;
 }
 
-static void find_ends(struct vocab *v)
+static void find_ends(struct vocab *v, const struct eng_vocab_src *src)
 {
-    v->eog = xmalloc(sizeof *v->eog * (COUNT_OF(ends) + 2));
+    v->eog = xmalloc(sizeof *v->eog * (COUNT_OF(ends) + 2 + (size_t)src->n_eog));
+    for (int32_t i = 0; i < src->n_eog; i++) add_eog(v, src->eog[i]);
     add_eog(v, v->eos);
     add_eog(v, v->eot);
     for (size_t i = 0; i < COUNT_OF(ends); i++) {
@@ -97,19 +56,18 @@ static void find_ends(struct vocab *v)
     }
 }
 
-void vocab_special_open(struct vocab *v, bool spm)
+void vocab_special_open(struct vocab *v, const struct eng_vocab_src *src, bool spm)
 {
-    char text[MAX_SPECIAL_LEN];
-    find_ends(v);
-    node_new(v, 0);
+    char text[TRIE_MAX_LEN];
+    find_ends(v, src);
     for (int32_t id = 0; id < v->n; id++) {
         struct text_span s = vocab_text(v, id);
         uint8_t type = v->type[id];
-        if (s.n > MAX_SPECIAL_LEN) continue;
+        if (s.n > TRIE_MAX_LEN) continue;
         if (spm && type == TOKEN_USER)
-            add(v, text, unescape(text, s), id);
+            trie_add(&v->trie, text, unescape(text, s), id);
         else if (type == TOKEN_USER || type == TOKEN_CONTROL || type == TOKEN_UNKNOWN)
-            add(v, s.p, s.n, id);
+            trie_add(&v->trie, s.p, s.n, id);
     }
 }
 
@@ -117,9 +75,9 @@ int32_t vocab_special_at(const struct vocab *v, const char *p, size_t n, bool co
 {
     int32_t best = -1, at = 0;
     for (size_t i = 0; i < n; i++) {
-        at = child_of(v, at, (uint8_t)p[i]);
+        at = trie_step(&v->trie, at, (uint8_t)p[i]);
         if (!at) break;
-        int32_t id = v->trie[at].id;
+        int32_t id = v->trie.at[at].value;
         if (id < 0 || (!control && v->type[id] != TOKEN_USER)) continue;
         best = id;
         *len = i + 1;

@@ -1,0 +1,55 @@
+/* rules.h: what a Hugging Face tokenizer does to a text before it merges, as data. Made by
+ * hf_rules.c from tokenizer.json, carried out by pipeline.c. Private to engine/text.
+ *
+ * In this order: added tokens are cut out of the text as it stands; what lies between is
+ * normalised; added tokens that are to be found in normalised text are cut out; spaces are written
+ * as `meta`; the splits are applied one after the other. */
+#ifndef ENGINE_TEXT_RULES_H
+#define ENGINE_TEXT_RULES_H
+
+#include "engine/text/tokenizer.h"
+
+enum text_step_kind { TEXT_NFC, TEXT_NFD, TEXT_NFKC, TEXT_NFKD, TEXT_PREPEND, TEXT_REPLACE };
+struct text_step {
+    enum text_step_kind kind;
+    struct text_span from, to; /* REPLACE: both; PREPEND: `to` */
+};
+
+/* What becomes of a match. MERGED_*: it goes with the piece before or after it. */
+enum text_split_how {
+    SPLIT_ISOLATED,
+    SPLIT_REMOVED,
+    SPLIT_MERGED_PREVIOUS,
+    SPLIT_MERGED_NEXT,
+    SPLIT_CONTIGUOUS, /* neighbouring matches are one piece */
+};
+struct text_split {
+    const char *regex; /* PCRE2's syntax */
+    enum text_split_how how;
+    bool invert; /* what does not match is the match */
+};
+
+struct text_added {
+    int32_t id;
+    bool lstrip, rstrip; /* swallows white space to its left, right */
+    bool single_word;    /* only where no letter or digit touches it */
+    bool normalized;     /* is looked for in normalised text, itself normalised */
+};
+
+enum text_meta { META_NONE, META_NEVER, META_FIRST, META_ALWAYS }; /* before which stretches it is put */
+
+struct eng_text_rules {
+    const struct text_step *steps;
+    int32_t n_steps;
+    enum text_meta meta;
+    struct text_span meta_text; /* instead of a space: U+2581 */
+    bool prefix_space;          /* a stretch that does not begin with a space gets one */
+    const struct text_split *splits;
+    int32_t n_splits;
+    const struct text_added *added;
+    int32_t n_added;
+    bool ignore_merges; /* a piece that is a token is not merged */
+    bool byte_fallback, fuse_unk; /* "bpe": see bpe.h */
+};
+
+#endif

@@ -1,0 +1,152 @@
+/* sp_model.c: tokenizer.model, a SentencePiece ModelProto, by a reader of the few protobuf fields
+ * that matter. Source: sentencepiece_model.proto and the protobuf encoding (facts).
+ *
+ * Every length is checked against the bytes that are left; unknown fields are stepped over. */
+#include "engine/text/hf_build.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { PIECES = 1, TRAINER = 2, NORMALIZER = 3 };             /* ModelProto */
+enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };     /* SentencePiece */
+enum { MODEL_TYPE = 3, UNK_ID = 40, BOS_ID = 41, EOS_ID = 42 }; /* TrainerSpec */
+enum { CHARSMAP = 2, DUMMY_PREFIX = 3, EXTRA_SPACES = 4 };    /* NormalizerSpec */
+enum { UNIGRAM = 1, BPE = 2 };
+
+struct field {
+    uint32_t no;
+    uint64_t value;         /* varint, or the bits of a fixed one */
+    struct text_span bytes; /* of a length-delimited one */
+};
+
+static bool take_varint(struct rd *r, uint64_t *v)
+{
+    *v = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        uint8_t c = rd_u8(r);
+        *v |= (uint64_t)(c & 0x7F) << shift;
+        if (r->bad || !(c & 0x80)) return !r->bad;
+    }
+    return false;
+}
+
+/* The next field; false at the end and when the bytes are no protobuf (then r->bad). */
+static bool take_field(struct rd *r, struct field *f)
+{
+    uint64_t key;
+    *f = (struct field){0};
+    if (r->bad || !rd_left(r)) return false;
+    if (!take_varint(r, &key) || key >> 3 == 0 || key >> 3 > UINT32_MAX) return r->bad = true, false;
+    f->no = (uint32_t)(key >> 3);
+    switch (key & 7) {
+    case 0: r->bad |= !take_varint(r, &f->value); break;
+    case 1: f->value = rd_u64(r); break;
+    case 5: f->value = rd_u32(r); break;
+    case 2:
+        if (!take_varint(r, &f->value) || f->value > rd_left(r)) return r->bad = true, false;
+        f->bytes.n = (size_t)f->value;
+        f->bytes.p = rd_bytes(r, f->bytes.n);
+        break;
+    default: r->bad = true; /* groups are not used */
+    }
+    return !r->bad;
+}
+
+static enum err broken(const struct hf_build *b, const char *what)
+{
+    return err_raise(ERR_BAD_FILE, "%s/tokenizer.model: damaged in %s", b->files->where, what);
+}
+
+static enum err read_piece(struct hf_build *b, struct text_span s)
+{
+    struct rd r = rd_of(s.p, s.n);
+    struct field f;
+    struct text_span text = {"", 0};
+    float score = 0;
+    int64_t type = TOKEN_NORMAL;
+    while (take_field(&r, &f)) {
+        uint32_t bits = (uint32_t)f.value;
+        if (f.no == PIECE_TEXT) text = f.bytes;
+        if (f.no == PIECE_SCORE) memcpy(&score, &bits, sizeof score);
+        if (f.no == PIECE_TYPE) type = (int64_t)MIN(f.value, 7);
+    }
+    if (r.bad || type < TOKEN_NORMAL || type > TOKEN_BYTE) return broken(b, "a piece");
+    if (!text.p) text.p = "";
+    int32_t id = b->n;
+    enum err rc = hf_vocab_put(b, id, text, (enum token_type)type, "tokenizer.model");
+    if (!rc) b->scores[id] = score;
+    return rc;
+}
+
+static enum err read_trainer(struct hf_build *b, struct text_span s, int64_t *model_type)
+{
+    struct rd r = rd_of(s.p, s.n);
+    struct field f;
+    while (take_field(&r, &f)) {
+        int32_t id = (int32_t)f.value; /* negative ids: ten bytes of varint */
+        if (f.no == MODEL_TYPE) *model_type = (int64_t)MIN(f.value, 99);
+        if (f.no == UNK_ID) b->src.unk = id;
+        if (f.no == BOS_ID) b->src.bos = id;
+        if (f.no == EOS_ID) b->src.eos = id;
+    }
+    return r.bad ? broken(b, "the trainer's settings") : OK;
+}
+
+static enum err read_normalizer(struct hf_build *b, struct text_span s)
+{
+    struct rd r = rd_of(s.p, s.n);
+    struct field f;
+    bool charsmap = false, extra = true;
+    while (take_field(&r, &f)) {
+        if (f.no == CHARSMAP) charsmap = f.bytes.n > 0;
+        if (f.no == DUMMY_PREFIX) b->src.add_space_prefix = f.value != 0;
+        if (f.no == EXTRA_SPACES) extra = f.value != 0;
+    }
+    if (r.bad) return broken(b, "the normalizer's settings");
+    if (charsmap || extra)
+        return err_raise(ERR_UNSUPPORTED,
+                         "%s/tokenizer.model: %s is not supported (known: identity that keeps "
+                         "spaces, as Llama's and Mistral's)",
+                         b->files->where,
+                         charsmap ? "a normalizer with a map of characters"
+                                  : "a normalizer that removes extra spaces");
+    return OK;
+}
+
+static size_t count_pieces(struct text_span s)
+{
+    struct rd r = rd_of(s.p, s.n);
+    struct field f;
+    size_t n = 0;
+    while (take_field(&r, &f)) n += f.no == PIECES;
+    return n;
+}
+
+enum err sp_model_read(struct hf_build *b)
+{
+    enum err rc;
+    struct text_span s = b->files->model;
+    struct rd r = rd_of(s.p, s.n);
+    struct field f;
+    int64_t model_type = UNIGRAM; /* the format's default */
+    b->src.model = "llama";
+    b->src.add_space_prefix = b->src.add_bos = true;
+    b->src.unk = 0, b->src.bos = 1, b->src.eos = 2;
+    TRY(hf_vocab_room(b, count_pieces(s), "tokenizer.model"));
+    while (take_field(&r, &f)) {
+        if (f.no == PIECES) TRY(read_piece(b, f.bytes));
+        if (f.no == TRAINER) TRY(read_trainer(b, f.bytes, &model_type));
+        if (f.no == NORMALIZER) TRY(read_normalizer(b, f.bytes));
+    }
+    if (r.bad || !b->n)
+        rc = err_raise(ERR_BAD_FILE,
+                       "%s/tokenizer.model: not a SentencePiece model (at byte %zu of %zu); a file of "
+                       "base64 ranks needs its tokenizer.json",
+                       b->files->where, s.n - rd_left(&r), s.n);
+    else if (model_type != BPE)
+        rc = err_raise(ERR_UNSUPPORTED,
+                       "%s/tokenizer.model: SentencePiece of type %s is not supported (known: BPE)",
+                       b->files->where, model_type == UNIGRAM ? "unigram" : "word or char");
+out:
+    return rc;
+}
