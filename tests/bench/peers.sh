@@ -6,16 +6,18 @@
 #       'llama.cpp=/path/bin,-fa 0' 'ik=/path/bin,-fa 1 -rtr 1,-fa on -rtr'
 #
 # A peer is NAME=DIR[,FLAGS of llama-bench[,FLAGS of llama-batched-bench]]; DIR holds both programs.
-# A run during which other processes took more than -q percent of the machine is repeated, at most
-# twice, and the least disturbed of them counts. Tests: decode 1 | 8 | 16 | 32 sequences (128 tokens
+# A run begins when the machine has been idle for a second (waited for at most -w seconds); one during
+# which other processes took more than -q percent of the machine is repeated, at most twice, and the
+# least disturbed of them counts. Tests: decode 1 | 8 | 16 | 32 sequences (128 tokens
 # before), prompt 512, decode 1 sequence at 2048 tokens. Choose with -T "d1 d8 d16 d32 p512 d2048".
 set -u
-model='' threads=$(nproc) rounds=3 tessera=build/bin/tessera quiet=6 tests='d1 d8 d16 d32 p512 d2048'
-while getopts m:t:r:b:q:T: o; do
+model='' threads=$(nproc) rounds=3 tessera=build/bin/tessera quiet=6 wait=60 tests='d1 d8 d16 d32 p512 d2048'
+while getopts m:t:r:b:q:w:T: o; do
     case $o in
     m) model=$OPTARG ;; t) threads=$OPTARG ;; r) rounds=$OPTARG ;; b) tessera=$OPTARG ;;
-    q) quiet=$OPTARG ;; T) tests=$OPTARG ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    q) quiet=$OPTARG ;;
+    w) wait=$OPTARG ;; T) tests=$OPTARG ;;
+    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -65,10 +67,20 @@ run_peer() { # test spec
     esac
 }
 
+await_idle() {
+    local b until=$((SECONDS + wait))
+    while [ $SECONDS -lt $until ]; do
+        b=$(busy)
+        sleep 1
+        [ $(($(busy) - b)) -lt $((quiet * $(nproc))) ] && return
+    done
+}
+
 # One sample: prints "value others%"; repeated while others disturb.
 sample() { # test name spec
     local best='' least=1000 pid=$BASHPID v b0 o0 wall others
     for _ in 1 2 3; do
+        await_idle
         b0=$(busy) o0=$(ours "$pid") wall=$(date +%s%N)
         if [ "$2" = tessera ]; then run_tessera "$1"; else run_peer "$1" "$3"; fi >"$tmp/value"
         v=$(head -1 "$tmp/value")
