@@ -47,7 +47,7 @@ static enum err set_number(const struct conf_opt *o, void *at, const char *v)
         *(double *)at = d;
     }
     if ((o->min != 0 || o->max != 0) && !(d >= o->min && d <= o->max))
-        return err_raise(ERR_BAD_CONFIG, "--%s: %s is outside %g..%g", o->name, v, o->min, o->max);
+        return err_raise(ERR_BAD_CONFIG, "--%s: %s is outside %.10g..%.10g", o->name, v, o->min, o->max);
     return OK;
 }
 
@@ -145,7 +145,10 @@ enum err conf_parse(const struct conf_table *t, int argc, char **argv, void *out
             return err_raise(ERR_BAD_CONFIG, "unknown option --%.*s (tessera %s --help lists them)", (int)n, a + 2,
                              t->command);
         const char *v = eq ? eq + 1 : NULL;
-        if (!v && o->type == CONF_FLAG) v = "on";
+        if (!v && o->type == CONF_FLAG) {
+            bool said = i + 1 < argc && (!strcmp(argv[i + 1], "on") || !strcmp(argv[i + 1], "off"));
+            v = said ? argv[++i] : "on";
+        }
         if (!v) {
             if (i + 1 >= argc) return err_raise(ERR_BAD_CONFIG, "--%s needs a value (%s)", o->name, o->arg);
             v = argv[++i];
@@ -164,8 +167,8 @@ void conf_help(const struct conf_table *t)
         if (g == t->groups) printf("\noptions:\n");
         for (const struct conf_opt *o = *g; o->name; o++) {
             char left[80];
-            snprintf(left, sizeof left, "--%s%s%s", o->name, o->type == CONF_FLAG ? "" : " ",
-                     o->type == CONF_FLAG ? "" : o->arg);
+            bool flag = o->type == CONF_FLAG;
+            snprintf(left, sizeof left, flag ? "--%s [%s]" : "--%s %s", o->name, flag ? "on|off" : o->arg);
             printf("  %-34s %s", left, o->help);
             if (o->def && *o->def) printf(" [%s]", o->def);
             printf("\n");

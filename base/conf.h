@@ -1,8 +1,8 @@
 /* conf.h: one table of options per command feeds the parser, --help and the environment (TESSERA_<NAME>).
  *
  * Precedence: argv, then environment, then the table's default. Unknown options, missing values and values
- * outside [min,max] are errors that name the option. `--name value` and `--name=value`; a FLAG takes none
- * (or `on|off` after '='). */
+ * outside [min,max] are errors that name the option. `--name value` and `--name=value`; a FLAG alone means on;
+ * `on` or `off` may follow. */
 #ifndef BASE_CONF_H
 #define BASE_CONF_H
 

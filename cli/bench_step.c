@@ -133,6 +133,7 @@ static enum err run(const struct options *o, const char *model)
     TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
     cc.listen = listen;
     TRY(crd_core_open(&core, &cc));
+    TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));
     TRY(measure(o, core));
 out:

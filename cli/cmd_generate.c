@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/generate_batch.h"
 #include "cli/options.h"
+#include "cli/under_mpirun.h"
 
 #include "base/log.h"
 
@@ -148,6 +149,7 @@ static enum err generate_one(const struct options *o, struct crd_api *api)
         if (!done) mailbox_get(one.mail, 200000);
     }
     if (!rc && status == 200 && crd_generation_streaming(g)) printf("\n");
+    if (!rc && options_stop()) rc = err_raise(ERR_CANCELLED, "stopped");
     crd_generation_close(g);
     mailbox_close(one.mail);
     buf_free(&out);
@@ -231,6 +233,7 @@ static enum err generate(const struct options *o, const char *model)
     cc.max_waiting = 1 << 20;
     cc.max_n = 128;
     TRY(crd_core_open(&core, &cc));
+    TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));
     TRY(run(o, crd_core_api(core)));
 out:
@@ -251,11 +254,21 @@ int cmd_generate(int argc, char **argv)
         return 0;
     }
     if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
+        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.c.cluster.log_level));
     log_set_level((enum log_level)level);
     if (!o.prompt == !o.prompts) TRY(err_raise(ERR_BAD_CONFIG, "give either --prompt TEXT or --prompts IN.jsonl --output OUT.jsonl"));
     if (o.prompts && !o.output) TRY(err_raise(ERR_BAD_CONFIG, "--prompts needs --output OUT.jsonl"));
+    if (o.prompts) TRY(generate_batch_check(o.prompts, o.output));
+    if (o.prompt && !*o.prompt) TRY(err_raise(ERR_BAD_CONFIG, "--prompt is empty"));
+    if (o.logits_file) { /* now, not after minutes of loading */
+        FILE *f = fopen(o.logits_file, "ab");
+        if (!f) TRY(err_raise(ERR_BAD_CONFIG, "--logits: cannot write %s", o.logits_file));
+        fclose(f);
+    }
     if (o.logits_file && !o.prompt) TRY(err_raise(ERR_BAD_CONFIG, "--logits goes with --prompt"));
+    int32_t rank, size;
+    if (under_mpirun(&rank, &size))
+        TRY(err_raise(ERR_BAD_CONFIG, "generate starts its own workers: run it without mpirun (--tp, --pp, --hostfile say how many)"));
     options_catch_signals();
     TRY(generate(&o, args[0]));
     return 0;

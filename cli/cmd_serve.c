@@ -89,6 +89,9 @@ static void drain(const struct options *o, struct crd_core *core, struct gw *gw)
     gw_quiesce(gw);
     crd_core_drain(core);
     while (gw_active(gw) && clock_us() < until) clock_sleep_us(20000);
+    if (!gw_active(gw)) return;
+    crd_core_end(core); /* each open stream says why it ends */
+    for (until = clock_us() + 2000000; gw_active(gw) && clock_us() < until;) clock_sleep_us(20000);
 }
 
 /* NULL when nothing was asked for. */
@@ -126,16 +129,19 @@ static enum err serve(const struct options *o, const char *model)
     cc.max_n = (int32_t)o->max_n;
     TRY(crd_core_open(&core, &cc));
     snprintf(join, sizeof join, "%.*s:%d", (int)(strrchr(listen, ':') - listen), listen, crd_core_port(core));
-    under_mpirun_announce(join);
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
     struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
                          .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
                          .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins};
     crd_core_api(core)->keys = keys;
     TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(core)));
-    log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
-             cc.n_ranks);
-    if (cc.launch == LAUNCH_EXTERNAL) log_info("serve", "workers join at %s (tessera worker --join %s)", join, join);
+    under_mpirun_announce(join);
+    if (cc.launch == LAUNCH_MANAGED)
+        log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
+                 cc.n_ranks);
+    else
+        log_info("serve", "%s: %.1f MB, %d layers; workers join at %s", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers, join);
+    TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));
     say_ready(o, core, crd_core_api(core)->model_names[0], gw_port(gw));
     stand_by(o, core);
@@ -163,7 +169,7 @@ int cmd_serve(int argc, char **argv)
         return 0;
     }
     if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
+        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.c.cluster.log_level));
     log_set_level((enum log_level)level);
     if (under_mpirun(&rank, &size)) return under_mpirun_run(argc, argv, rank, size, &o.c);
     options_catch_signals();

@@ -15,7 +15,7 @@ static const struct conf_opt table[] = {
     {"decode", CONF_FLAG, O(decode), NULL, 0, 0, "on|off", "a JSON array of ids on stdin -> text"},
     {"add-special-tokens", CONF_FLAG, O(special), "on", 0, 0, "on|off", "begin (and end) as the model asks: BOS, EOS"},
     {"parse-special", CONF_FLAG, O(parse_special), "on", 0, 0, "on|off", "'<|im_start|>' in the text is its control token"},
-    {"pieces", CONF_FLAG, O(pieces), NULL, 0, 0, "on|off", "one line per token: id, then its bytes as a JSON string"},
+    {"pieces", CONF_FLAG, O(pieces), NULL, 0, 0, "on|off", "one line per token: id, then its bytes, \\xNN where they are not ASCII"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
@@ -36,7 +36,7 @@ static void print_pieces(const struct eng_tokenizer *t, const struct eng_tokens 
         for (size_t k = 0; k < piece.len; k++) {
             unsigned char c = piece.data[k];
             if (c == '"' || c == '\\') printf("\\%c", c);
-            else if (c < 0x20 || c >= 0x7f) printf("\\x%02x", c);
+            else if (c < 0x20 || c >= 0x7f) printf("\\x%02x", c); /* bytes, not characters: a token may hold half a character */
             else putchar(c);
         }
         printf("\"\n");
@@ -55,13 +55,21 @@ static enum err decode(const struct eng_tokenizer *t, struct buf *in)
         json_decref(ids);
         return err_raise(ERR_BAD_REQUEST, "stdin is not a JSON array of ids: %s", je.text);
     }
-    json_array_foreach(ids, i, id) eng_tokens_push(&list, (int32_t)json_integer_value(id));
-    eng_tokenizer_decode(t, list.ids, list.n, true, &text);
+    enum err rc = OK;
+    json_array_foreach(ids, i, id) {
+        json_int_t v = json_integer_value(id);
+        if (!json_is_integer(id) || v < 0 || v >= eng_tokenizer_size(t)) {
+            rc = err_raise(ERR_BAD_REQUEST, "element %zu of the array is no id of this vocabulary (0..%d)", i, eng_tokenizer_size(t) - 1);
+            break;
+        }
+        eng_tokens_push(&list, (int32_t)v);
+    }
+    if (!rc) eng_tokenizer_decode(t, list.ids, list.n, true, &text);
     fwrite(buf_str(&text), 1, text.len, stdout);
     eng_tokens_free(&list);
     buf_free(&text);
     json_decref(ids);
-    return OK;
+    return rc;
 }
 
 static void encode(const struct eng_tokenizer *t, const struct options *o, const struct buf *in)

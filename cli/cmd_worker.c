@@ -47,7 +47,7 @@ int cmd_worker(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
-    if ((level = log_level_parse(o.log_level)) < 0) TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.log_level));
+    if ((level = log_level_parse(o.log_level)) < 0) TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.log_level));
     log_set_level((enum log_level)level);
     if (!o.join) TRY(err_raise(ERR_BAD_CONFIG, "--join HOST:PORT is needed: the address that the coordinator printed"));
     struct wrk_conf w = {.join = o.join, .join_timeout_ms = (int32_t)(o.join_timeout * 1000), .n_threads = (int32_t)o.threads, .bind = o.bind,

@@ -9,8 +9,9 @@ int cmd_tokenize(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 
-/* Say the last error's sentence as this program does, and give its exit code (2 for configuration, else 1). */
+/* Say the last error's sentence as this program does, and give its exit code (2 for configuration, 130 after Ctrl-C, else 1). */
 #include "base/err.h"
 int cmd_fail(enum err e);
 

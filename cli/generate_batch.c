@@ -3,11 +3,15 @@
 
 #include "base/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct job {
@@ -26,33 +30,68 @@ static void wake(void *user)
     if (!atomic_exchange(&j->queued, true)) mailbox_put(j->mail, j);
 }
 
-/* custom_ids that out_path already answers; a last line cut short by a crash is dropped from the file. */
-static json_t *already_done(const char *path)
+/* ---- the two files ---- */
+
+/* Is this line an answer of ours? Returns its document, or NULL. */
+static json_t *answer_of(const char *line, size_t n)
 {
-    json_t *done = json_object();
-    FILE *f = fopen(path, "r+");
-    char *line = NULL;
-    size_t cap = 0;
-    long good = 0;
-    if (!f) return done;
-    for (ssize_t n; (n = getline(&line, &cap, f)) > 0;) {
-        json_t *v = line[n - 1] == '\n' ? json_loadb(line, (size_t)n, 0, NULL) : NULL;
-        if (!v) break;
-        json_t *resp = json_object_get(v, "response");
-        const char *id = json_string_value(json_object_get(v, "custom_id"));
-        if (id && json_integer_value(json_object_get(resp, "status_code")) == 200) json_object_set_new(done, id, json_true());
-        json_decref(v);
-        good = ftell(f);
-    }
-    fflush(f);
-    if (ftruncate(fileno(f), good)) log_warn("generate", "cannot cut the unfinished last line off %s", path);
-    free(line);
-    fclose(f);
-    return done;
+    json_t *v = json_loadb(line, n, 0, NULL);
+    if (json_is_string(json_object_get(v, "custom_id")) && json_is_object(json_object_get(v, "response"))) return v;
+    json_decref(v);
+    return NULL;
 }
 
-static void write_result(FILE *f, const struct job *j)
+/* Fill `done` with the custom_ids that the file answers. A last line without its newline was cut short by a crash and is dropped; anything else that
+ * is no answer of ours means that the file is not ours, and it is left as it is. */
+static enum err read_done(FILE *f, const char *path, json_t *done)
 {
+    enum err rc = OK;
+    char *line = NULL;
+    size_t cap = 0;
+    off_t good = 0;
+    int64_t number = 0;
+    for (ssize_t n; !rc && (n = getline(&line, &cap, f)) > 0 && line[n - 1] == '\n';) {
+        number++;
+        json_t *v = answer_of(line, (size_t)n);
+        if (!v && line[strspn(line, " \t\r\n")])
+            rc = err_raise(ERR_BAD_REQUEST, "--output %s: line %lld is no answer of a batch; name another file (this one was not touched)", path,
+                           (long long)number);
+        if (v && json_integer_value(json_object_get(json_object_get(v, "response"), "status_code")) == 200)
+            json_object_set_new(done, json_string_value(json_object_get(v, "custom_id")), json_true());
+        json_decref(v);
+        good = ftello(f);
+    }
+    /* what is left is a line without an end: ours only if answers stand before it, or it begins like one */
+    if (!rc && !number && line && *line && !feof(f)) rc = err_raise(ERR_IO, "cannot read %s", path);
+    if (!rc && !number && line && *line && strncmp(line, "{\"id\":\"batch_req_", 17))
+        rc = err_raise(ERR_BAD_REQUEST, "--output %s is no answer file of a batch; name another file (this one was not touched)", path);
+    free(line);
+    if (rc) return rc;
+    fflush(f);
+    if (ftruncate(fileno(f), good) || fseeko(f, good, SEEK_SET))
+        return err_raise(ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    return OK;
+}
+
+static enum err open_files(const char *in_path, const char *out_path, FILE **in, FILE **out)
+{
+    struct stat a, b;
+    *in = fopen(in_path, "r");
+    if (!*in || fstat(fileno(*in), &a)) return err_raise(ERR_IO, "cannot read %s: %s", in_path, strerror(errno));
+    if (S_ISDIR(a.st_mode)) return err_raise(ERR_IO, "cannot read %s: it is a directory", in_path);
+    int fd = open(out_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    *out = fd < 0 ? NULL : fdopen(fd, "r+");
+    if (!*out || fstat(fd, &b)) return err_raise(ERR_IO, "cannot write %s: %s", out_path, strerror(errno));
+    if (a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return err_raise(ERR_BAD_CONFIG, "--prompts and --output are the same file, %s", in_path);
+    if (flock(fd, LOCK_EX | LOCK_NB)) return err_raise(ERR_IO, "%s is being written by another tessera", out_path);
+    return OK;
+}
+
+/* One whole line, or none: a full disk leaves the file at its last good line. */
+static enum err write_result(FILE *f, const struct job *j)
+{
+    off_t before = ftello(f);
     json_t *id = json_string(j->custom_id);
     char *id_text = json_dumps(id, JSON_ENCODE_ANY);
     const char *body = j->out.len ? (const char *)j->out.data : "null";
@@ -61,10 +100,15 @@ static void write_result(FILE *f, const struct job *j)
     for (const char *p = body; *p; p++)
         if (*p != '\n') putc(*p, f); /* one line per result; JSON strings hold no raw newline */
     fprintf(f, "},\"error\":null}\n");
-    fflush(f);
     free(id_text);
     json_decref(id);
+    if (!fflush(f) && !ferror(f)) return OK;
+    int e = errno;
+    if (ftruncate(fileno(f), before)) e = errno;
+    return err_raise(ERR_IO, "cannot write the answers: %s; run the command again to go on where it stopped", strerror(e));
 }
+
+/* ---- jobs ---- */
 
 static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v, int64_t line, struct job **out)
 {
@@ -91,13 +135,13 @@ static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v,
 }
 
 /* Run a woken job; true when it has finished (and is gone). */
-static bool advance(struct job *j, FILE *f, int64_t *n_done, int64_t *n_failed)
+static bool advance(struct job *j, FILE *f, int64_t *n_done, int64_t *n_failed, enum err *rc)
 {
     atomic_store(&j->queued, false);
     if (!crd_generation_run(j->g, &j->out, &j->status)) return false;
-    write_result(f, j);
-    *n_done += 1;
-    *n_failed += j->status != 200;
+    if (!*rc) *rc = write_result(f, j);
+    *n_done += !*rc;
+    *n_failed += !*rc && j->status != 200;
     crd_generation_close(j->g);
     /* a last wake may still lie in the mailbox: closing the generation ends all wakes, so what is there is there now */
     buf_free(&j->out);
@@ -115,12 +159,23 @@ static void forget(struct mailbox *mail, struct job *gone)
     free(gone);
 }
 
+enum err generate_batch_check(const char *in_path, const char *out_path)
+{
+    FILE *in = NULL, *out = NULL;
+    bool fresh = access(out_path, F_OK) != 0;
+    enum err e = open_files(in_path, out_path, &in, &out);
+    if (in) fclose(in);
+    if (out) fclose(out);
+    if (fresh && e) unlink(out_path);
+    return e;
+}
+
 enum err generate_batch(struct crd_api *api, const char *in_path, const char *out_path, int32_t concurrency, bool (*stop)(void), int64_t *n_done,
                         int64_t *n_failed)
 {
-    enum err rc = OK;
-    FILE *in = fopen(in_path, "r"), *out = NULL;
-    json_t *done = NULL;
+    enum err rc;
+    FILE *in = NULL, *out = NULL;
+    json_t *done = json_object();
     struct mailbox *mail = mailbox_open();
     char *text = NULL;
     size_t cap = 0;
@@ -128,17 +183,9 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
     int32_t running = 0;
     bool more = true;
     *n_done = *n_failed = 0;
-    if (!in) {
-        rc = err_raise(ERR_IO, "cannot read %s", in_path);
-        goto out;
-    }
-    done = already_done(out_path);
-    out = fopen(out_path, "a");
-    if (!out) {
-        rc = err_raise(ERR_IO, "cannot write %s", out_path);
-        goto out;
-    }
-    if (json_object_size(done)) log_info("generate", "%zu lines are answered already: going on", json_object_size(done));
+    TRY(open_files(in_path, out_path, &in, &out));
+    TRY(read_done(out, out_path, done));
+    if (json_object_size(done)) log_info("generate", "%zu line(s) are answered already: going on", json_object_size(done));
     while ((more || running) && !(stop() && !running)) {
         while (more && !rc && running < concurrency && !stop()) {
             ssize_t n = getline(&text, &cap, in);
@@ -162,7 +209,7 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
         if (rc) more = false; /* what runs may finish; then the sentence */
         if (!running) continue;
         struct job *j = mailbox_get(mail, 200000);
-        if (j && advance(j, out, n_done, n_failed)) {
+        if (j && advance(j, out, n_done, n_failed, &rc)) {
             running--;
             forget(mail, j);
         }
@@ -171,7 +218,8 @@ out:
     free(text);
     json_decref(done);
     if (in) fclose(in);
-    if (out && fclose(out) && !rc) rc = err_raise(ERR_IO, "cannot write %s: is the disk full?", out_path);
+    if (out && fclose(out) && !rc) rc = err_raise(ERR_IO, "cannot write %s: %s", out_path, strerror(errno));
+    if (!rc && stop()) rc = err_raise(ERR_CANCELLED, "stopped after %lld line(s); run the command again to answer the rest", (long long)*n_done);
     mailbox_close(mail);
     return rc;
 }

@@ -38,6 +38,11 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
         return err_raise(ERR_BAD_CONFIG, "--context %lld is more than the %d tokens %s was trained for", (long long)context, p->info.context,
                          p->info.name);
     p->context = (int32_t)context;
+    if (o->model.kv_tokens && o->model.kv_tokens < context)
+        return err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %lld tokens: raise it, or lower --context",
+                         (long long)o->model.kv_tokens, (long long)context);
+    const struct krn_table *krn;
+    if (!o->cluster.launch && !o->cluster.hostfile) TRY(krn_table_pick(o->model.isa, &krn)); /* all ranks are this machine's */
     if (!o->cluster.launch || o->cluster.ranks) {
         TRY(options_ranks(o, &n));
         if (!planned(&o->model, n)) TRY(eng_engine_grid(path, n / (int32_t)o->model.pp, (int32_t)o->model.pp, &g));

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cluster/launch.h"
 #include "coordinator/api/api_metrics.h"
+#include "coordinator/api/json_out.h"
 #include "coordinator/api/text_pool.h"
 #include "engine/model_text.h"
 
@@ -20,7 +21,7 @@
 
 struct crd_core {
     struct core_conf conf;
-    char key_text[65], join[160], host[128];
+    char key_text[65], join[160];
     struct auth_key key;
     struct eng_tokenizer *tokenizer;
     struct eng_template *chat_template;
@@ -59,17 +60,6 @@ static void service_status(void *self, struct service_status *out)
     snprintf(out->text, sizeof out->text, "%s", s.draining ? "the server is shutting down" : s.text);
 }
 
-static void put_string(struct buf *out, const char *s)
-{
-    buf_putc(out, '"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\') buf_printf(out, "\\%c", *s);
-        else if ((unsigned char)*s < 0x20) buf_printf(out, "\\u%04x", *s);
-        else buf_putc(out, *s);
-    }
-    buf_putc(out, '"');
-}
-
 static void service_health(void *self, struct buf *out)
 {
     static const char *const names[] = {"gathering", "loading", "ready", "lost", "stopped"};
@@ -79,15 +69,15 @@ static void service_health(void *self, struct buf *out)
     crd_replica_status(c->replica, &s);
     int32_t n = crd_replica_ranks(c->replica, ranks);
     buf_printf(out, "{\"exact\":true,\"replicas\":[{\"state\":\"%s\",\"epoch\":%u,\"stages\":%d,\"reason\":", names[s.state], s.epoch, s.n_stages);
-    put_string(out, s.text);
+    json_out_str(out, s.text);
     buf_puts(out, ",\"ranks\":[");
     for (int32_t i = 0; i < n; i++) {
         buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"host\":", i ? "," : "", i,
                    ranks[i].joined ? "true" : "false", ranks[i].ready ? "true" : "false", ranks[i].pid, (long long)ranks[i].weight_bytes,
                    (long long)ranks[i].kv_bytes);
-        put_string(out, ranks[i].host);
+        json_out_str(out, ranks[i].host);
         buf_puts(out, ",\"device\":");
-        put_string(out, ranks[i].device);
+        json_out_str(out, ranks[i].device);
         buf_putc(out, '}');
     }
     buf_puts(out, "]}]}");
@@ -183,6 +173,8 @@ out:
 static enum err open_key(struct crd_core *c)
 {
     bool given = c->conf.key_file || getenv("TESSERA_CLUSTER_KEY");
+    if (c->conf.key_file && c->conf.launch == LAUNCH_MANAGED)
+        return err_raise(ERR_BAD_CONFIG, "--cluster-key-file goes with --launch external: workers that we start ourselves get a fresh key each time");
     if (given && c->conf.launch == LAUNCH_EXTERNAL) return trn_auth_key_load(&c->key, c->conf.key_file);
     if (!given && c->conf.launch == LAUNCH_EXTERNAL)
         return err_raise(ERR_BAD_CONFIG, "workers that join by themselves need a cluster key on both sides: set TESSERA_CLUSTER_KEY, or "
@@ -232,7 +224,7 @@ static void on_step(void *user, int32_t n_tokens)
 static enum err open_control(struct crd_core *c)
 {
     enum err rc;
-    struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .n_vocab = c->conf.info.n_vocab, .prefix_cache = c->conf.prefix_cache,
+    struct replica_conf rconf = {.n_ranks = c->conf.n_ranks, .max_waiting = c->conf.max_waiting, .n_vocab = c->conf.info.n_vocab, .prefix_cache = c->conf.prefix_cache, .relaunched = c->conf.launch == LAUNCH_MANAGED,
                                  .idle_us = 20000, .recovery_us = c->conf.recovery_us, .stall_us = c->conf.stall_us, .place = place, .on_change = on_change, .on_step = on_step, .user = c};
     c->fleet_mail = mailbox_open();
     c->replica = crd_replica_open(&rconf);
@@ -247,10 +239,14 @@ out:
 
 static enum err start_workers(struct crd_core *c)
 {
+    /* On one host MPI only starts our ranks; without its shared-memory transport a killed rank leaves no segment behind. */
+    char *extra = xasprintf("%s %s", c->conf.hostfile || c->conf.mpi_wire ? "" : "--mca btl self,tcp --mca btl_tcp_if_include lo",
+                            c->conf.mpirun_args ? c->conf.mpirun_args : "");
     struct clu_launch_conf lc = {.program = c->conf.program, .n_ranks = c->conf.n_ranks, .hostfile = c->conf.hostfile, .join = c->join,
-                                 .key = c->key_text, .log_level = c->conf.log_level, .yield = c->conf.oversubscribed,
-                                 .extra = c->conf.mpirun_args};
-    return c->conf.launch == LAUNCH_MANAGED ? clu_launch_start(&c->workers, &lc) : OK;
+                                 .key = c->key_text, .log_level = c->conf.log_level, .yield = c->conf.oversubscribed, .extra = extra};
+    enum err e = c->conf.launch == LAUNCH_MANAGED ? clu_launch_start(&c->workers, &lc) : OK;
+    free(extra);
+    return e;
 }
 
 enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
@@ -263,7 +259,6 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     TRY(open_text(c));
     TRY(open_key(c));
     TRY(open_control(c));
-    TRY(start_workers(c));
     c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template,
                               .template_source = c->template_source, .style = crd_style_of(c->template_source), .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
@@ -279,7 +274,7 @@ out:
 
 enum { FLEET_POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
 
-/* Start the workers until the replica is whole, or has given up. */
+/* Start the workers until the replica is whole; also after open requests had to be given up, so that the server comes back when its cause is gone. */
 static void bring_back(struct crd_core *c)
 {
     struct replica_status s;
@@ -298,7 +293,7 @@ static void bring_back(struct crd_core *c)
         do {
             mailbox_get(c->fleet_mail, FLEET_POLL_US);
             crd_replica_status(c->replica, &s);
-            if (s.state == REPLICA_READY || atomic_load(&c->stopping) || !s.recovering) return;
+            if (s.state == REPLICA_READY || atomic_load(&c->stopping)) return;
         } while (s.epoch == epoch && !clu_launch_ended(&c->workers, &status));
     }
 }
@@ -311,7 +306,7 @@ static void *fleet_main(void *arg)
         mailbox_get(c->fleet_mail, -1);
         crd_replica_status(c->replica, &s);
         if (s.state == REPLICA_LOST && s.recovering) bring_back(c);
-        else if (s.state == REPLICA_LOST) log_error(LOG, "the workers are gone and are not started again; /health says 503");
+        else if (s.state == REPLICA_LOST && !atomic_load(&c->stopping)) log_error(LOG, "the workers are gone and are not started again; /health says 503");
     }
     return NULL;
 }
@@ -340,6 +335,8 @@ enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
 struct crd_api *crd_core_api(struct crd_core *c) { return &c->api; }
 struct crd_replica *crd_core_replica(struct crd_core *c) { return c->replica; }
 int32_t crd_core_port(const struct crd_core *c) { return rpc_server_port(c->server); }
+enum err crd_core_start(struct crd_core *c) { return start_workers(c); }
+void crd_core_end(struct crd_core *c) { crd_replica_end(c->replica, "the server is shutting down and --drain-timeout has passed"); }
 void crd_core_drain(struct crd_core *c) { crd_replica_drain(c->replica); }
 
 void crd_core_close(struct crd_core *c, int64_t grace_us)

@@ -17,7 +17,8 @@ struct core_conf {
     const char *hostfile, *mpirun_args, *program, *log_level;
     bool oversubscribed;             /* more ranks than processors on this host */
     const char *listen;              /* worker plane, HOST:PORT */
-    const char *key_file;            /* or NULL: environment; managed without either: a fresh key */
+    const char *key_file;            /* external: or NULL: environment. Managed: a fresh key for each start */
+    bool mpi_wire;                   /* ranks of one host speak MPI too */
     const char *tls_cert, *tls_key, *tls_ca;
     int32_t max_waiting, max_n;
     bool prefix_cache;
@@ -32,8 +33,10 @@ struct core_conf {
 };
 
 struct crd_core;
-/* Everything but READY: starts the worker processes (managed) and listens. Err: any start-up failure. */
+/* Text, control plane, replica; the worker plane listens. Err: any start-up failure. */
 MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *conf);
+/* Managed: start the worker processes. After everything that can fail cheaply. */
+MUST_USE enum err crd_core_start(struct crd_core *c);
 /* Wait until the replica is READY; from then on, managed workers that are lost are started again, with growing pauses while that fails. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
 MUST_USE enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void));
 struct crd_api *crd_core_api(struct crd_core *c);
@@ -41,6 +44,8 @@ struct crd_replica *crd_core_replica(struct crd_core *c);
 int32_t crd_core_port(const struct crd_core *c);  /* of the worker plane */
 /* Drain flag up: new requests are refused. */
 void crd_core_drain(struct crd_core *c);
+/* The drain took too long: every open request ends with one error now. */
+void crd_core_end(struct crd_core *c);
 /* Ends workers (within grace_us), then frees everything. NULL-safe. */
 void crd_core_close(struct crd_core *c, int64_t grace_us);
 

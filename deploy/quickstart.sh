@@ -10,7 +10,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --once) once=yes ;;
         --yes) yes=--yes ;;
-        --port) port=$2; shift ;;
+        --port) port=${2:?--port needs a number}; shift ;;
         *) echo "usage: $0 [--once] [--port N] [--yes]" >&2; exit 2 ;;
     esac
     shift
@@ -22,14 +22,20 @@ say "1/4 dependencies"
 deploy/install-deps.sh $yes
 say "2/4 build"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
-cmake --build --preset release --target tessera
+cmake --build --preset release --target tessera -- --quiet || cmake --build --preset release --target tessera
+url=http://127.0.0.1:$port
+if curl -s -o /dev/null -m 2 "$url/"; then
+    echo "something else already answers on port $port: choose another with --port N" >&2
+    exit 1
+fi
 say "3/4 a cluster: coordinator + 2 workers, tensor parallel"
 bin=build/release/bin/tessera
 model=deploy/models/tessera-demo-q8_0.gguf
 "$bin" serve "$model" --tp 2 --threads 1 --port "$port" &
 server=$!
-trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; exit 130' INT TERM
-url=http://127.0.0.1:$port
+# Ctrl-C reaches the server by itself (it drains and stops); TERM we hand on
+trap 'wait $server 2>/dev/null; exit 130' INT
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; exit 143' TERM
 tries=0
 until curl -sf -o /dev/null "$url/health"; do
     kill -0 $server 2>/dev/null || { echo "the server ended before it was ready (its message stands above)" >&2; exit 1; }
@@ -60,8 +66,7 @@ cat <<TXT
 Ask it from another terminal:
   curl $url/v1/chat/completions -H 'Content-Type: application/json' \\
        -d '{"messages":[{"role":"user","content":"What is 7 + 5?"}]}'
-  python3 -c 'from openai import OpenAI; c = OpenAI(base_url="$url/v1", api_key="none")
-  print(c.chat.completions.create(model="tessera-demo", messages=[{"role":"user","content":"Tell me a story."}]).choices[0].message.content)'
+  pip install openai; OPENAI_BASE_URL=$url/v1 OPENAI_API_KEY=none openai api chat.completions.create -m tessera-demo -g user "Tell me the story of the fox."
 Serve a model of your own:
   $bin serve /path/to/model.gguf --tp 2
 TXT

@@ -46,8 +46,10 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
 {
     char why[600];
     if (r->stopping) return;
-    bool hope = r->sched && r->conf.recovery_us > 0;
-    log_error(C, "replica lost: %s%s", text, hope ? "; open requests wait for it to come back" : "");
+    /* while draining nobody starts a new job but we ourselves */
+    bool hope = r->sched && r->conf.recovery_us > 0 && (!r->draining || r->conf.relaunched);
+    if (r->sched || !r->lost_us) log_error(C, "%s: %s%s", r->sched ? "replica lost" : "not started", text, hope ? "; open requests wait for it to come back" : "");
+    snprintf(r->why, sizeof r->why, "%s", text);
     snprintf(why, sizeof why, "%s%s", text, hope ? " (recovering)" : "");
     if (!r->lost_us) r->lost_us = clock_us();
     r->state = REPLICA_LOST;
@@ -64,9 +66,7 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
 void crd_ranks_give_up(struct crd_replica *r)
 {
     char text[700];
-    pthread_mutex_lock(&r->lock);
-    snprintf(text, sizeof text, "not recovered within --recovery-timeout %.0f s: %s", (double)r->conf.recovery_us / 1e6, r->status.text);
-    pthread_mutex_unlock(&r->lock);
+    snprintf(text, sizeof text, "not recovered within --recovery-timeout %.0f s: %s", (double)r->conf.recovery_us / 1e6, r->why);
     log_error(C, "%s", text);
     end_all(r, ERR_UNAVAILABLE, text);
     crd_replica_set_text(r, text);
@@ -124,7 +124,7 @@ static void on_hello(struct crd_replica *r, struct rpc_event *e)
     if (!no && r->state != REPLICA_GATHERING && r->state != REPLICA_LOST) no = "the replica is already complete";
     if (no) {
         struct control_msg m = {.type = MSG_SHUTDOWN, .shutdown = {.reason = no}};
-        log_warn(C, "refused: %s", no);
+        if (!r->stopping) log_warn(C, "refused: %s", no);
         if (r->state != REPLICA_READY) crd_replica_set_text(r, no);
         rpc_peer_send(e->peer, &m);
         return;
@@ -144,10 +144,13 @@ static void on_hello(struct crd_replica *r, struct rpc_event *e)
     rpc_peer_set_user(e->peer, k);
     int32_t joined = 0;
     for (int32_t i = 0; i < r->n_ranks; i++) joined += r->ranks[i].info.joined;
+    if (joined == r->n_ranks) {
+        start_loading(r);
+        return;
+    }
     snprintf(text, sizeof text, "waiting for workers: %d of %d joined", joined, r->n_ranks);
     crd_replica_set_text(r, text);
     crd_replica_tell(r, text);
-    if (joined == r->n_ranks) start_loading(r);
 }
 
 static void on_token_event(void *user, const struct token_event *e)

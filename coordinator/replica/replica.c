@@ -12,7 +12,7 @@
 #define C "replica"
 
 /* Every message in the mailbox begins with an int: rpc events have their own small kinds, ours begin here. */
-enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_DRAIN, CMD_STOP };
+enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_DRAIN, CMD_END, CMD_STOP };
 
 struct command {
     int kind;
@@ -21,6 +21,7 @@ struct command {
     void *user;
     uint64_t id;                /* CANCEL */
     int64_t timeout_us;         /* STOP */
+    char text[256];             /* END */
 };
 
 static void refuse(token_event_fn fn, void *user, uint64_t id, enum err err, const char *text)
@@ -117,6 +118,9 @@ static void on_command(struct crd_replica *r, struct command *c)
     case CMD_DRAIN:
         r->draining = true;
         crd_ranks_send(r, &(struct control_msg){.type = MSG_DRAIN}); /* no new sequences will come */
+        break;
+    case CMD_END:
+        if (r->sched) crd_sched_fail_all(r->sched, ERR_UNAVAILABLE, c->text, clock_us());
         break;
     case CMD_STOP: stop(r, c); break;
     }
@@ -227,6 +231,14 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
 }
 
 void crd_replica_cancel(struct crd_replica *r, uint64_t request) { command(r, &(struct command){.kind = CMD_CANCEL, .id = request}); }
+
+void crd_replica_end(struct crd_replica *r, const char *text)
+{
+    struct command c = {.kind = CMD_END};
+    snprintf(c.text, sizeof c.text, "%s", text);
+    command(r, &c);
+}
+
 void crd_replica_drain(struct crd_replica *r) { command(r, &(struct command){.kind = CMD_DRAIN}); }
 
 void crd_replica_status(struct crd_replica *r, struct replica_status *out)

@@ -32,6 +32,7 @@ struct replica_rank {
 struct replica_conf {
     int32_t n_ranks;                   /* ranks to expect; 0: as many as the job has */
     int32_t max_waiting;
+    bool relaunched;                   /* somebody starts lost ranks again, also while draining */
     int32_t n_vocab;                   /* bounds the rows of logits in one answer */
     bool prefix_cache;
     int64_t recovery_us;               /* after a loss, open requests wait so long for the replica to come back; 0: they end at once */
@@ -61,6 +62,8 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
 void crd_replica_cancel(struct crd_replica *r, uint64_t request);
 /* Refuse new requests from now on. */
 void crd_replica_drain(struct crd_replica *r);
+/* End every open request now, with this sentence (copied). */
+void crd_replica_end(struct crd_replica *r, const char *text);
 
 struct replica_status {
     enum replica_state state;

@@ -43,6 +43,7 @@ struct crd_replica {
     bool awake, draining, stopping;
     int64_t busy_us, load_started_us, stop_deadline_us;
     int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
+    char why[512];              /* the last loss, in one sentence */
     int64_t lost_us;            /* when the replica was lost; 0: it is whole, or was never ready */
     /* [lock] what others may read */
     pthread_mutex_t lock;

@@ -71,7 +71,7 @@ struct token_event {
     const char *text;
     /* EVENT_FINISH: usage; n_cached: prompt tokens not computed thanks to the prefix cache. */
     int32_t n_prompt, n_generated, n_cached;
-    int64_t queued_us, prefill_us, decode_us; /* EVENT_FINISH: times as COMPAT 5.1 defines them */
+    int64_t queued_us, prefill_us, decode_us; /* EVENT_FINISH: queued: submit to first step; prefill: to the first token; decode: first to last token */
     int32_t n_preempted;
 };
 /* Called while a function of the scheduler runs; must not call it back. */

@@ -126,7 +126,7 @@ static void leaves_do_not_depend_on_the_cut(void **state)
     }
 }
 
-/* What DESIGN section 7 says of leaves, recomputed. */
+/* What docs/exactness.md says of leaves, recomputed. */
 static void leaves_follow_the_shape_as_documented(void **state)
 {
     (void)state;

@@ -13,7 +13,7 @@ model. For each it writes
     NAME.logits  little-endian: i32 n_prompt, n_rows, n_vocab; i32 ids[n_prompt]; i32 positions[n_rows];
                  f32 logits[n_rows][n_vocab]: the reference's rows at those positions of the one prompt
 
-Everything but the reference is written here from the formats' descriptions: GGUF (ggml/docs/gguf.md), the
+Everything but the reference is written here from the formats' descriptions: GGUF (ggml/the GGUF specification), the
 names and shapes of GGUF's tensors, and two facts about converted Llamas: q and k rows are permuted from
 half-rotation (i, i + d/2) to adjacent pairs (2i, 2i + 1), and Llama 3's frequency scaling becomes a tensor of
 divisors, rope_freqs.weight.
