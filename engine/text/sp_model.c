@@ -113,13 +113,18 @@ static enum err read_normalizer(struct hf_build *b, struct text_span s)
     return OK;
 }
 
-static size_t count_pieces(struct text_span s)
+/* How many pieces, if the file is whole. */
+static enum err count_pieces(const struct hf_build *b, struct text_span s, size_t *n)
 {
     struct rd r = rd_of(s.p, s.n);
     struct field f;
-    size_t n = 0;
-    while (take_field(&r, &f)) n += f.no == PIECES;
-    return n;
+    *n = 0;
+    while (take_field(&r, &f)) *n += f.no == PIECES;
+    if (!r.bad && *n) return OK;
+    return err_raise(ERR_BAD_FILE,
+                     "%s/tokenizer.model: not a SentencePiece model (at byte %zu of %zu); a file of "
+                     "base64 ranks needs its tokenizer.json",
+                     b->files->where, s.n - rd_left(&r), s.n);
 }
 
 enum err sp_model_read(struct hf_build *b)
@@ -129,21 +134,18 @@ enum err sp_model_read(struct hf_build *b)
     struct rd r = rd_of(s.p, s.n);
     struct field f;
     int64_t model_type = UNIGRAM; /* the format's default */
+    size_t n;
     b->src.model = "llama";
     b->src.add_space_prefix = b->src.add_bos = true;
     b->src.unk = 0, b->src.bos = 1, b->src.eos = 2;
-    TRY(hf_vocab_room(b, count_pieces(s), "tokenizer.model"));
+    TRY(count_pieces(b, s, &n));
+    TRY(hf_vocab_room(b, n, "tokenizer.model"));
     while (take_field(&r, &f)) {
         if (f.no == PIECES) TRY(read_piece(b, f.bytes));
         if (f.no == TRAINER) TRY(read_trainer(b, f.bytes, &model_type));
         if (f.no == NORMALIZER) TRY(read_normalizer(b, f.bytes));
     }
-    if (r.bad || !b->n)
-        rc = err_raise(ERR_BAD_FILE,
-                       "%s/tokenizer.model: not a SentencePiece model (at byte %zu of %zu); a file of "
-                       "base64 ranks needs its tokenizer.json",
-                       b->files->where, s.n - rd_left(&r), s.n);
-    else if (model_type != BPE)
+    if (model_type != BPE)
         rc = err_raise(ERR_UNSUPPORTED,
                        "%s/tokenizer.model: SentencePiece of type %s is not supported (known: BPE)",
                        b->files->where, model_type == UNIGRAM ? "unigram" : "word or char");

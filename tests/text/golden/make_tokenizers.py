@@ -3,7 +3,7 @@
 `tokenizers` package gives for texts in forty scripts, emoji, white space, controls and added tokens.
 
     python3 -m venv v && v/bin/pip install tokenizers==0.23.3
-    v/bin/python make_tokenizers.py [OUTDIR]
+    v/bin/python make_tokenizers.py [OUTDIR [DATA]]      DATA: a folder with real tokenizers, REAL below
 
 The files are in the tree; the tests read those and need no Python. Training
 breaks ties by chance, so a second run gives other files, as good as these. It writes
@@ -13,6 +13,7 @@ breaks ties by chance, so a second run gives other files, as good as these. It w
                   ids with special tokens added and parsed; decoded: of those ids, special ones skipped, null where
                   this project decodes otherwise on purpose: an added token's own letters are not read as bytes, and
                   only one space is dropped from an answer's beginning
+    real.json     {"ids": {PATH: [[id, ...], ...]}}: the same texts by the real tokenizer.json files of DATA
 """
 
 import json
@@ -122,12 +123,29 @@ def train(name):
     return t
 
 
+REAL = ["tokenizers/hf/gpt2.tokenizer.json", "tokenizers/hf/llama.tokenizer.json",
+        "hfmeta/granite-3b-code-instruct-128k/tokenizer.json"]
+
+
+def write_real(out, data):
+    ids = {}
+    for path in REAL:
+        t = Tokenizer.from_file(os.path.join(data, path))
+        ids[path] = [t.encode(x).ids for x in SCRIPTS + OTHERS]
+    with open(os.path.join(out, "real.json"), "w") as f:
+        json.dump({"ids": ids}, f, separators=(",", ":"))
+        f.write("\n")
+
+
 def decoded(t, text, ids):
     return None if "<é>" in text or text == "  " else t.decode(ids)
 
 
 def main():
     out = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+    if len(sys.argv) > 2:
+        write_real(out, sys.argv[2])
+        return
     texts = SCRIPTS + OTHERS
     golden = {"texts": texts, "ids": {}, "decoded": {}}
     for name in [*BYTES, *CHARS]:
