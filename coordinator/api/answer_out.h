@@ -55,7 +55,8 @@ struct crd_format {
     /* An error as the whole answer. Required. */
     void (*error)(const struct crd_api_error *e, struct buf *out);
 };
-extern const struct crd_format crd_format_chat, crd_format_completions;
+extern const struct crd_format crd_format_chat, crd_format_completions, crd_format_responses,
+    crd_format_messages, crd_format_ollama;
 const struct crd_format *crd_format_of(enum crd_endpoint ep);
 /* The dialect spoken at a path; OpenAI's where there is none of its own. */
 const struct crd_format *crd_format_at(const char *path);

@@ -82,11 +82,50 @@ static void h_completions(void *api, struct gw_exchange *x, const struct gw_requ
     generate(api, x, r, ENDPOINT_COMPLETIONS);
 }
 
+static void h_responses(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    generate(api, x, r, ENDPOINT_RESPONSES);
+}
+
+static void h_messages(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    generate(api, x, r, ENDPOINT_MESSAGES);
+}
+
+static void h_ollama_chat(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    generate(api, x, r, ENDPOINT_OLLAMA_CHAT);
+}
+
+static void h_ollama_generate(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    generate(api, x, r, ENDPOINT_OLLAMA_GENERATE);
+}
+
 const struct gw_route crd_api_routes[] = {
-    {"POST", "/v1/chat/completions", h_chat}, {"POST", "/v1/completions", h_completions},
-    {"GET", "/v1/models", crd_http_models},   {"GET", "/health", crd_http_health},
-    {"GET", "/metrics", crd_http_metrics},    {"GET", "/version", crd_http_version},
-    {"POST", "/tokenize", crd_http_tokenize}, {"POST", "/detokenize", crd_http_detokenize},
+    /* OpenAI's */
+    {"POST", "/v1/chat/completions", h_chat},
+    {"POST", "/v1/completions", h_completions},
+    {"POST", "/v1/responses", h_responses},
+    {"GET", "/v1/models", crd_http_models},
+    /* Anthropic's */
+    {"POST", "/v1/messages", h_messages},
+    {"POST", "/v1/messages/count_tokens", crd_http_count_tokens},
+    /* Ollama's */
+    {"POST", "/api/chat", h_ollama_chat},
+    {"POST", "/api/generate", h_ollama_generate},
+    {"POST", "/api/show", crd_http_ollama_show},
+    {"GET", "/api/tags", crd_http_ollama_tags},
+    {"GET", "/api/ps", crd_http_ollama_ps},
+    {"GET", "/api/version", crd_http_version},
+    /* servers' */
+    {"GET", "/health", crd_http_health},
+    {"GET", "/metrics", crd_http_metrics},
+    {"GET", "/version", crd_http_version},
+    {"GET", "/v1/cluster", crd_http_cluster},
+    {"POST", "/tokenize", crd_http_tokenize},
+    {"POST", "/detokenize", crd_http_detokenize},
+    {"POST", "/apply-template", crd_http_apply_template},
 };
 const int32_t crd_api_n_routes = COUNT_OF(crd_api_routes);
 
@@ -136,5 +175,5 @@ void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request
         crd_api_refuse(&e, 404, NULL, "Not Found: there is nothing at %s %.200s", r->method,
                        r->path);
     }
-    crd_http_error(x, &e, allowed ? allow : NULL);
+    crd_http_refuse(x, r->path, &e, allowed ? allow : NULL);
 }

@@ -33,7 +33,12 @@ struct crd_api {
     struct crd_keys *keys;                      /* [net] who may ask; NULL: everybody */
 };
 
-enum crd_endpoint { ENDPOINT_CHAT, ENDPOINT_COMPLETIONS };
+enum crd_endpoint {
+    ENDPOINT_CHAT, ENDPOINT_COMPLETIONS,                /* OpenAI */
+    ENDPOINT_RESPONSES,                                 /* OpenAI's other one */
+    ENDPOINT_MESSAGES,                                  /* Anthropic */
+    ENDPOINT_OLLAMA_CHAT, ENDPOINT_OLLAMA_GENERATE,
+};
 
 struct crd_generation;
 /* body[n] is copied. wake(user) is called (from any thread, also before this returns) whenever crd_generation_run has something to do; it

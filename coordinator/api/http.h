@@ -16,10 +16,17 @@ void crd_http_json(struct gw_exchange *x, int32_t status, struct buf *out);
 /* http_text.c */
 void crd_http_tokenize(void *api, struct gw_exchange *x, const struct gw_request *r);
 void crd_http_detokenize(void *api, struct gw_exchange *x, const struct gw_request *r);
+void crd_http_apply_template(void *api, struct gw_exchange *x, const struct gw_request *r);
+void crd_http_count_tokens(void *api, struct gw_exchange *x, const struct gw_request *r);
 /* http_status.c */
 void crd_http_health(void *api, struct gw_exchange *x, const struct gw_request *r);
 void crd_http_metrics(void *api, struct gw_exchange *x, const struct gw_request *r);
 void crd_http_version(void *api, struct gw_exchange *x, const struct gw_request *r);
+void crd_http_cluster(void *api, struct gw_exchange *x, const struct gw_request *r);
+/* http_ollama.c */
+void crd_http_ollama_tags(void *api, struct gw_exchange *x, const struct gw_request *r);
+void crd_http_ollama_ps(void *api, struct gw_exchange *x, const struct gw_request *r);
+void crd_http_ollama_show(void *api, struct gw_exchange *x, const struct gw_request *r);
 /* models.c */
 void crd_http_models(void *api, struct gw_exchange *x, const struct gw_request *r);
 void crd_http_model(struct crd_api *api, struct gw_exchange *x, const char *id);

@@ -1,11 +1,13 @@
-/* http_text.c: POST /tokenize and /detokenize: the work is done by a text thread, the connection
+/* http_text.c: POST /tokenize, /detokenize, /apply-template and /v1/messages/count_tokens: the work is done by a text thread, the connection
  * sleeps meanwhile. */
+#include "coordinator/api/answer_out.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
 #include "coordinator/api/http.h"
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/request.h"
 #include "coordinator/api/text_pool.h"
+#include "coordinator/api/translate.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,6 +17,7 @@
 struct text_call {
     struct crd_api *api;
     enum err (*work)(struct text_call *c, json_t *body);
+    const struct crd_format *format; /* of errors */
     struct buf body, out;
     struct crd_api_error error;
     struct gw_waker *waker;
@@ -57,7 +60,7 @@ static bool text_run(void *self, struct buf *out, int32_t *status, const char **
     *type = "application/json";
     *status = c->error.status ? c->error.status : 200;
     if (c->error.status)
-        crd_api_error_json(&c->error, out);
+        c->format->error(&c->error, out);
     else
         buf_put(out, c->out.data, c->out.len);
     return true;
@@ -74,7 +77,8 @@ static void start(struct crd_api *api, struct gw_exchange *x, const struct gw_re
 {
     static const struct gw_stream_ops ops = {text_run, text_closed};
     struct text_call *c = xcalloc(1, sizeof *c);
-    *c = (struct text_call){.api = api, .work = work, .refs = 2, .waker = gw_exchange_waker(x)};
+    *c = (struct text_call){.api = api, .work = work, .format = crd_format_at(r->path), .refs = 2,
+                            .waker = gw_exchange_waker(x)};
     buf_put(&c->body, r->body, r->n_body);
     crd_text_pool_run(api->pool, text_job, c);
     gw_stream(x, &ops, c);
@@ -103,21 +107,61 @@ static void put_tokens(struct text_call *c, const struct eng_tokens *t, bool wit
     buf_free(&piece);
 }
 
-/* Messages are rendered as a chat request's would be. */
+/* Messages rendered as a chat request's would be; r is to be closed in any case. */
+static enum err render(struct crd_request *r, struct text_call *c, json_t *body)
+{
+    enum err rc;
+    *r = (struct crd_request){
+        .endpoint = ENDPOINT_CHAT, .chat = true, .body = json_incref(body), .truncate_prompt = -1};
+    r->add_generation_prompt = flag(body, "add_generation_prompt", true);
+    r->continue_final = flag(body, "continue_final_message", false);
+    r->add_special = flag(body, "add_special_tokens", false);
+    TRY(crd_chat_in(r, c->api, &c->error));
+    TRY(crd_chat_render(r, c->api, time(NULL), &c->error));
+out:
+    return rc;
+}
+
 static enum err tokenize_chat(struct text_call *c, json_t *body)
 {
-    struct crd_request r = {
-        .endpoint = ENDPOINT_CHAT, .chat = true, .body = json_incref(body), .truncate_prompt = -1};
+    struct crd_request r;
     enum err rc;
-    r.add_generation_prompt = flag(body, "add_generation_prompt", true);
-    r.continue_final = flag(body, "continue_final_message", false);
-    r.add_special = flag(body, "add_special_tokens", false);
-    TRY(crd_chat_in(&r, c->api, &c->error));
-    TRY(crd_chat_render(&r, c->api, time(NULL), &c->error));
+    TRY(render(&r, c, body));
     TRY(crd_prompts_tokenize(&r, c->api, &c->error));
     put_tokens(c, &r.prompts[0].tokens, flag(body, "return_token_strs", false));
 out:
     crd_request_close(&r);
+    return rc;
+}
+
+static enum err apply_template(struct text_call *c, json_t *body)
+{
+    struct crd_request r;
+    enum err rc;
+    TRY(render(&r, c, body));
+    buf_puts(&c->out, "{\"prompt\":");
+    json_out_text(&c->out, r.prompts[0].text, r.prompts[0].n_text);
+    buf_putc(&c->out, '}');
+out:
+    crd_request_close(&r);
+    return rc;
+}
+
+/* Anthropic's: the body of a message that is not to be generated. */
+static enum err count_tokens(struct text_call *c, json_t *given)
+{
+    struct crd_request r = {0};
+    json_t *body = NULL;
+    enum err rc;
+    json_object_set_new(given, "max_tokens", json_integer(1));
+    TRY(crd_translate(&crd_messages_in, given, &body, &c->error));
+    TRY(render(&r, c, body));
+    TRY(crd_prompts_tokenize(&r, c->api, &c->error));
+    buf_printf(&c->out, "{\"input_tokens\":%zu}", r.prompts[0].tokens.n);
+out:
+    if (rc) crd_translate_error(&crd_messages_in, &c->error);
+    crd_request_close(&r);
+    json_decref(body);
     return rc;
 }
 
@@ -173,6 +217,14 @@ out:
 void crd_http_tokenize(void *api, struct gw_exchange *x, const struct gw_request *r)
 {
     start(api, x, r, tokenize);
+}
+void crd_http_apply_template(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    start(api, x, r, apply_template);
+}
+void crd_http_count_tokens(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    start(api, x, r, count_tokens);
 }
 void crd_http_detokenize(void *api, struct gw_exchange *x, const struct gw_request *r)
 {

@@ -2,6 +2,7 @@
 #include "coordinator/api/json_out.h"
 #include "engine/text/utf8.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,16 @@ void json_out_text(struct buf *out, const char *s, size_t n)
 void json_out_str(struct buf *out, const char *s)
 {
     json_out_text(out, s, strlen(s));
+}
+
+void json_out_object(struct buf *out, const char *s, size_t n)
+{
+    json_t *j = json_loadb(s, n, JSON_ALLOW_NUL, NULL);
+    if (json_is_object(j))
+        buf_put(out, s, n);
+    else
+        buf_puts(out, "{}");
+    json_decref(j);
 }
 
 static bool same_bits(float a, float b)

@@ -10,6 +10,8 @@
  * is. */
 void json_out_text(struct buf *out, const char *s, size_t n);
 void json_out_str(struct buf *out, const char *s);
+/* Append s[n] as it is when it is a JSON object, else {}. */
+void json_out_object(struct buf *out, const char *s, size_t n);
 /* Append the shortest decimal that reads back as the same f32, always with a point or an exponent,
  * so that equal text means equal bits. Infinities and NaN, which JSON lacks, become null. */
 void json_out_f32(struct buf *out, float v);

@@ -4,6 +4,7 @@
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
 #include "coordinator/api/sampling_in.h"
+#include "coordinator/api/translate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,19 @@ const json_t *crd_request_get(const struct crd_request *r, const char *name)
     return json_is_null(j) ? NULL : j;
 }
 
+/* r->body into our form; what it was is kept for the answer. */
+static enum err translated(struct crd_request *r, const struct crd_dialect_in *d,
+                           struct crd_api_error *e)
+{
+    json_t *body = NULL;
+    enum err rc = crd_translate(d, r->body, &body, e);
+    if (rc) return rc;
+    r->given = r->body;
+    r->body = body;
+    r->chat = json_object_get(body, "prompt") == NULL;
+    return OK;
+}
+
 enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enum crd_endpoint ep,
                            const char *body, size_t n, struct crd_api_error *e)
 {
@@ -73,10 +87,12 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
     *r = (struct crd_request){
         .endpoint = ep, .chat = ep == ENDPOINT_CHAT, .sampling = sampling_default()};
     TRY(crd_request_object(&r->body, body, n, e));
+    if (crd_dialect_in_of(ep)) TRY(translated(r, crd_dialect_in_of(ep), e));
     TRY(crd_request_model(api, r->body, e));
     TRY(crd_sampling_in(r, api, e));
     TRY(r->chat ? crd_chat_in(r, api, e) : crd_completions_in(r, api, e));
 out:
+    if (rc && crd_dialect_in_of(ep)) crd_translate_error(crd_dialect_in_of(ep), e);
     return rc;
 }
 
@@ -90,5 +106,6 @@ void crd_request_close(struct crd_request *r)
     free(r->sampling.bias);
     json_decref(r->messages);
     json_decref(r->body);
+    json_decref(r->given);
     *r = (struct crd_request){0};
 }

@@ -29,6 +29,7 @@ struct crd_request {
     enum crd_endpoint endpoint;
     bool chat;    /* messages through the template; else prompts as they are */
     json_t *body; /* Own; the parsed object, into which the pointers below lead */
+    json_t *given; /* Own; in another dialect's form, as it came; NULL: body is that */
     struct sampling
         sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
     int32_t n_eog; /* of the stop ids: the model's own ends */

@@ -53,8 +53,12 @@ class Access(unittest.TestCase):
             self.assertIn("www-authenticate", headers)
         self.assertEqual(self.s.request("POST", CHAT, ASK, {"x-api-key": "key-of-anna"})[0], 200)
         self.assertEqual(self.s.get("/health")[0], 200)
-        for path in ("/metrics", "/v1/models", "/nothing"):
+        for path in ("/metrics", "/v1/models", "/v1/cluster", "/nothing"):
             self.assertEqual(self.s.get(path)[0], 401, path)
+
+    def test_errors_come_in_the_dialect_of_the_path(self):
+        self.assertEqual(self.ask(None, "/v1/messages")[1]["error"]["type"], "authentication_error")
+        self.assertIsInstance(self.ask(None, "/api/chat")[1]["error"], str)
 
     def test_requests_per_minute(self):
         got = [self.ask("key-of-slow") for _ in range(3)]

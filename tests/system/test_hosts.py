@@ -37,10 +37,11 @@ def why_not():
 
 
 class Hosts:
-    """n hosts h0..: one namespace, one name, one sshd each, all on one bridge."""
+    """n hosts h0..: one namespace, one name, one sshd each, all on one bridge. before(hosts, i): shell commands that run first of all on host i, in
+    its own mount namespace."""
 
-    def __init__(self, n):
-        self.n, self.pre = n, f"ts{os.getpid() % 10000}"
+    def __init__(self, n, before=None):
+        self.n, self.pre, self.before = n, f"ts{os.getpid() % 10000}", before or (lambda hosts, i: "")
         self.dir = tempfile.mkdtemp(prefix="tessera-hosts-")
         os.makedirs("/run/sshd", exist_ok=True)
         d = self.dir
@@ -70,13 +71,13 @@ class Hosts:
         with open(f"{d}/sshd{i}.conf", "w") as f:
             f.write(f"ListenAddress {NET}.{i + 1}\nHostKey {d}/hk\nAuthorizedKeysFile {d}/auth\nPidFile {d}/sshd{i}.pid\nUsePAM no\n"
                     "StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n")
-        sh("ip", "netns", "exec", h, "unshare", "-u", "sh", "-c", f"hostname {h}; exec {SSHD} -f {d}/sshd{i}.conf")
+        sh("ip", "netns", "exec", h, "unshare", "-u", "sh", "-c", f"hostname {h}; {self.before(self, i)} exec {SSHD} -f {d}/sshd{i}.conf")
 
     def name(self, i):
         return f"{self.pre}h{i}"
 
     def inside(self, i, *args):
-        return ["ip", "netns", "exec", self.name(i), "unshare", "-u", "sh", "-c", f'hostname {self.name(i)}; exec "$@"', "x", *map(str, args)]
+        return ["ip", "netns", "exec", self.name(i), "unshare", "-u", "sh", "-c", f'hostname {self.name(i)}; {self.before(self, i)} exec "$@"', "x", *map(str, args)]
 
     def mpirun_args(self):
         return (f"--mca plm_rsh_agent {self.dir}/rsh --mca oob_tcp_if_include {NET}.0/24 --mca btl tcp,self "

@@ -260,6 +260,32 @@ class Losing(unittest.TestCase):
                 self.assertEqual(rest[-1], "[DONE]")
                 self.assertIn("--recovery-timeout", rest[-2]["error"]["message"])
 
+    def test_a_replaced_model_file_is_not_mixed_in(self):
+        with tempfile.TemporaryDirectory() as d:
+            model = os.path.join(d, "model.gguf")
+            for src in (DEMO, DEMO.replace("q8_0", "f16")):
+                with open(src, "rb") as f, open(model + ".new", "wb") as out:
+                    out.write(f.read())
+                if src == DEMO:
+                    os.rename(model + ".new", model)
+            with Server("--tp", 2, "--threads", 1, "--recovery-timeout", 2, model=model) as s:
+                events = s.stream("/v1/completions", {**STORY, "max_tokens": 950})
+                next(events)
+                os.rename(model + ".new", model)
+                os.kill(s.workers()[1], signal.SIGKILL)
+                rest = list(events)
+                self.assertIn("error", rest[-2])
+                self.assertIn("fingerprint", s.text())
+
+    def test_a_drain_that_takes_too_long_ends_streams_with_a_sentence(self):
+        with Server("--tp", 2, "--threads", 1, "--drain-timeout", 0) as s:
+            events = s.stream("/v1/completions", {**STORY, "max_tokens": 950})
+            next(events)
+            s.proc.send_signal(signal.SIGTERM)
+            rest = list(events)
+            self.assertEqual(rest[-1], "[DONE]")
+            self.assertIn("--drain-timeout", rest[-2]["error"]["message"])
+
     def test_sigterm_lets_running_answers_finish(self):
         with Server("--tp", 2, "--threads", 1) as s:
             events = s.stream("/v1/completions", {**STORY, "max_tokens": 600})

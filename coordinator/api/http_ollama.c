@@ -1,0 +1,114 @@
+/* http_ollama.c: what Ollama's clients ask about models: /api/tags, /api/ps, /api/show. */
+#include "coordinator/api/http.h"
+#include "coordinator/api/json_out.h"
+#include "coordinator/api/request.h"
+
+#include <string.h>
+#include <time.h>
+
+static void put_time(int64_t unix_s, struct buf *out)
+{
+    time_t t = (time_t)unix_s;
+    struct tm tm;
+    char text[40];
+    gmtime_r(&t, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    json_out_str(out, text);
+}
+
+static void put_details(const struct crd_api *api, struct buf *out)
+{
+    const struct model_info *m = &api->model;
+    buf_puts(out, "\"details\":{\"parent_model\":\"\",\"format\":\"gguf\",\"family\":");
+    json_out_str(out, m->arch);
+    buf_puts(out, ",\"families\":[");
+    json_out_str(out, m->arch);
+    buf_printf(out, "],\"parameter_size\":\"%.1f%s\",\"quantization_level\":\"unknown\"}",
+               (double)m->n_params / (m->n_params < 1000000000 ? 1e6 : 1e9),
+               m->n_params < 1000000000 ? "M" : "B");
+}
+
+static void put_model(const struct crd_api *api, const char *name, struct buf *out)
+{
+    buf_puts(out, "{\"name\":");
+    json_out_str(out, name);
+    buf_puts(out, ",\"model\":");
+    json_out_str(out, name);
+    buf_puts(out, ",\"modified_at\":");
+    put_time(api->created_unix, out);
+    buf_printf(out, ",\"size\":%lld,\"digest\":\"\",", (long long)api->model.weight_bytes);
+    put_details(api, out);
+}
+
+static void put_all(struct crd_api *api, struct gw_exchange *x, bool running)
+{
+    struct buf out = {0};
+    buf_puts(&out, "{\"models\":[");
+    for (const char *const *name = api->model_names; *name; name++) {
+        if (name != api->model_names) buf_putc(&out, ',');
+        put_model(api, *name, &out);
+        if (running) /* it stays as long as we do */
+            buf_printf(&out,
+                       ",\"expires_at\":\"9999-12-31T23:59:59Z\",\"size_vram\":0,"
+                       "\"context_length\":%d",
+                       crd_request_context(api));
+        buf_putc(&out, '}');
+    }
+    buf_puts(&out, "]}");
+    crd_http_json(x, 200, &out);
+}
+
+void crd_http_ollama_tags(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    (void)r;
+    put_all(api, x, false);
+}
+
+void crd_http_ollama_ps(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    (void)r;
+    put_all(api, x, true);
+}
+
+static void put_shown(const struct crd_api *api, struct buf *out)
+{
+    const struct model_info *m = &api->model;
+    buf_puts(out, "{\"modelfile\":\"\",\"parameters\":\"\",\"template\":");
+    json_out_str(out, api->template_source ? api->template_source : "");
+    buf_putc(out, ',');
+    put_details(api, out);
+    buf_puts(out, ",\"model_info\":{\"general.architecture\":");
+    json_out_str(out, m->arch);
+    buf_printf(out, ",\"general.parameter_count\":%lld,\"%s.context_length\":%d,"
+                    "\"%s.embedding_length\":%d,\"%s.block_count\":%d}",
+               (long long)m->n_params, m->arch, m->context, m->arch, m->d_model, m->arch,
+               m->n_layers);
+    buf_puts(out, ",\"capabilities\":[\"completion\"");
+    if (api->chat_template) buf_puts(out, ",\"tools\"");
+    if (api->style.think) buf_puts(out, ",\"thinking\"");
+    buf_puts(out, "],\"modified_at\":");
+    put_time(api->created_unix, out);
+    buf_putc(out, '}');
+}
+
+void crd_http_ollama_show(void *user, struct gw_exchange *x, const struct gw_request *r)
+{
+    static const char latest[] = ":latest";
+    struct crd_api *api = user;
+    struct crd_api_error e = {0};
+    struct buf out = {0};
+    json_t *body = NULL, *model;
+    enum err rc;
+    TRY(crd_request_object(&body, r->body, r->n_body, &e));
+    model = json_object_get(body, "model");
+    if (!model && (model = json_object_get(body, "name"))) json_object_set(body, "model", model);
+    size_t n = model ? json_string_length(model) : 0, m = sizeof latest - 1;
+    if (n > m && !strcmp(json_string_value(model) + n - m, latest))
+        json_object_set_new(body, "model", json_stringn(json_string_value(model), n - m));
+    TRY(crd_request_model(api, body, &e));
+    put_shown(api, &out);
+    crd_http_json(x, 200, &out);
+out:
+    if (rc) crd_http_refuse(x, r->path, &e, NULL);
+    json_decref(body);
+}

@@ -1,0 +1,132 @@
+/* ollama_in.c: the bodies of Ollama's /api/chat and /api/generate. */
+#include "coordinator/api/translate.h"
+
+#include <string.h>
+
+static bool given_and(const json_t *given, const char *name, json_t **out)
+{
+    *out = json_object_get(given, name);
+    return *out && !json_is_null(*out);
+}
+
+/* "name" and "name:latest" are one. */
+static void model(const json_t *given, json_t *body)
+{
+    static const char latest[] = ":latest";
+    json_t *j;
+    if (!given_and(given, "model", &j)) return;
+    const char *s = json_string_value(j);
+    size_t n = s ? strlen(s) : 0, m = sizeof latest - 1;
+    if (n > m && !strcmp(s + n - m, latest))
+        json_object_set_new(body, "model", json_stringn(s, n - m));
+    else
+        json_object_set(body, "model", j);
+}
+
+static enum err think(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    json_t *j;
+    if (!given_and(given, "think", &j)) return OK;
+    if (!json_is_boolean(j) && !json_is_string(j))
+        return crd_api_malformed(e, "think", "think: Input should be true, false or a level");
+    crd_translate_thinking(body, !json_is_false(j));
+    if (json_is_string(j)) json_object_set(body, "reasoning_effort", j);
+    return OK;
+}
+
+static enum err format(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    json_t *j, *f;
+    const char *s;
+    if (!given_and(given, "format", &j)) return OK;
+    s = json_string_value(j);
+    if (s && !*s) return OK;
+    if (!json_is_object(j) && !(s && !strcmp(s, "json")))
+        return crd_api_malformed(e, "format", "format: Input should be \"json\" or a JSON schema");
+    f = json_object();
+    json_object_set_new(f, "type", json_string(s ? "json_object" : "json_schema"));
+    if (!s) json_object_set_new(f, "json_schema", json_pack("{s:s,s:O}", "name", "format", "schema", j));
+    json_object_set_new(body, "response_format", f);
+    return OK;
+}
+
+static enum err no_images(const json_t *from, const char *param, struct crd_api_error *e)
+{
+    json_t *j;
+    if (!given_and(from, "images", &j) || !json_array_size(j)) return OK;
+    return crd_api_refuse(e, 400, param, "images are not supported: this model reads text only.");
+}
+
+static enum err common(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    enum err rc;
+    json_t *j;
+    model(given, body);
+    if (!given_and(given, "stream", &j)) json_object_set_new(body, "stream", json_true());
+    TRY(think(given, body, e));
+    TRY(format(given, body, e));
+out:
+    return rc;
+}
+
+static enum err translate_chat(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    json_t *list = json_object_get(given, "messages"), *m;
+    size_t i;
+    enum err rc;
+    TRY(common(given, body, e));
+    json_array_foreach(list, i, m) TRY(no_images(m, "messages", e));
+    if (json_is_array(json_object_get(body, "tools")) &&
+        !json_array_size(json_object_get(body, "tools")))
+        json_object_del(body, "tools"); /* clients send an empty list for none */
+out:
+    return rc;
+}
+
+static enum err translate_generate(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    json_t *j, *list, *prompt = json_object_get(given, "prompt");
+    enum err rc;
+    TRY(common(given, body, e));
+    TRY(no_images(given, "images", e));
+    if (given_and(given, "raw", &j) && !json_is_boolean(j))
+        return crd_api_malformed(e, "raw", "raw: Input should be a valid boolean");
+    if (!json_is_string(prompt) || !json_string_length(prompt))
+        return crd_api_malformed(e, "prompt", "prompt: Input should be a string that is not empty");
+    if (json_is_true(json_object_get(given, "raw"))) {
+        json_object_set(body, "prompt", prompt);
+        return OK;
+    }
+    list = json_array();
+    if (given_and(given, "system", &j))
+        json_array_append_new(list, crd_translate_message("system", j));
+    json_array_append_new(list, crd_translate_message("user", prompt));
+    json_object_set_new(body, "messages", list);
+out:
+    return rc;
+}
+
+static const struct crd_field_name options[] = {
+    {"temperature", "temperature"},
+    {"num_predict", "max_tokens"},
+    {"top_k", "top_k"},
+    {"top_p", "top_p"},
+    {"min_p", "min_p"},
+    {"seed", "seed"},
+    {"stop", "stop"},
+    {"repeat_penalty", "repetition_penalty"},
+    {"presence_penalty", "presence_penalty"},
+    {"frequency_penalty", "frequency_penalty"},
+    {NULL, NULL},
+};
+static const struct crd_field_name top_chat[] = {
+    {"messages", "messages"}, {"tools", "tools"}, {"stream", "stream"}, {"format", "response_format"},
+    {NULL, NULL}};
+static const struct crd_field_name top_generate[] = {
+    {"stream", "stream"}, {"suffix", "suffix"}, {"template", "chat_template"},
+    {"format", "response_format"}, {NULL, NULL}};
+
+const struct crd_dialect_in crd_ollama_chat_in = {
+    .translate = translate_chat, .names = options, .inside = "options", .top = top_chat};
+const struct crd_dialect_in crd_ollama_generate_in = {
+    .translate = translate_generate, .names = options, .inside = "options", .top = top_generate};

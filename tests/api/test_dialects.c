@@ -1,0 +1,363 @@
+/* dialects: Anthropic's messages, OpenAI's responses, Ollama's chat and generate: requests
+ * understood, answers in their form, streamed and whole alike. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "tests/api/support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char source[] =
+    "{% if tools %}{{ tools | tojson }}<tool_call></tool_call>{% endif %}"
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}{% if m.tool_calls %}"
+    "{% for c in m.tool_calls %}[{{ c.function.name }} {{ c.function.arguments.a }}]{% endfor %}"
+    "{% endif %}{{ '\\n' }}{% endfor %}{% if enable_thinking is false %}<think></think>{% endif %}";
+
+#define SAYS                                                                                       \
+    "<think>hm</think>Well.\n<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}}</tool_call>"      \
+    "<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>"
+
+static struct test_api t;
+
+static int setup(void **state)
+{
+    (void)state;
+    test_api_open(&t, 1);
+    test_api_template(&t, source);
+    t.api.max_context = 2000;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    test_api_close(&t);
+    return 0;
+}
+
+static char *prompt(void)
+{
+    struct buf text = {0};
+    struct gen_request q = fake_last(t.fake);
+    eng_tokenizer_decode(t.tokenizer, q.prompt, (size_t)q.n_prompt, true, &text);
+    return buf_take(&text);
+}
+
+static char *run(enum crd_endpoint ep, const char *says, const char *body, int status)
+{
+    struct outcome o;
+    test_api_say(&t, says, strlen(says));
+    test_api_run(&t, ep, body, &o);
+    if (o.status != status) printf("%s\n -> %d %s\n", body, o.status, buf_str(&o.bytes));
+    assert_int_equal(o.status, status);
+    char *text = buf_take(&o.bytes);
+    return text ? text : xstrdup("");
+}
+
+static json_t *ask(enum crd_endpoint ep, const char *says, const char *body, int status)
+{
+    char *text = run(ep, says, body, status);
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    if (!j) printf("no JSON: %s\n", text);
+    assert_non_null(j);
+    free(text);
+    return j;
+}
+
+/* The k-th "data:" of a stream (or the k-th line, for NDJSON) of this type. Own: caller. */
+static json_t *nth(const char *stream, const char *type, int k)
+{
+    for (const char *p = stream; *p;) {
+        size_t n = strcspn(p, "\n");
+        size_t skip = strncmp(p, "data: ", 6) ? 0 : 6;
+        json_t *j = *p == '{' || skip ? json_loadb(p + skip, n - skip, 0, NULL) : NULL;
+        assert_true(j || !skip);
+        bool is = j && (!type || !strcmp(json_str(j, "type"), type)) && !k--;
+        if (is) return j;
+        json_decref(j);
+        p += n + (p[n] == '\n');
+    }
+    return NULL;
+}
+
+static char *joined(const char *stream, const char *type, const char *a, const char *b)
+{
+    struct buf all = {0};
+    json_t *j;
+    for (int k = 0; (j = nth(stream, type, k)); k++) {
+        const json_t *at = b ? json_object_get(j, a) : j;
+        const char *s = json_str(at, b ? b : a);
+        if (s) buf_puts(&all, s);
+        json_decref(j);
+    }
+    buf_putc(&all, 0);
+    return buf_take(&all);
+}
+
+#define is_text(expr, text)                                                                        \
+    do {                                                                                           \
+        char *got_ = (expr);                                                                       \
+        assert_string_equal(got_, text);                                                           \
+        free(got_);                                                                                \
+    } while (0)
+
+/* ---- Anthropic ---- */
+
+#define M_TOOLS                                                                                    \
+    "\"tools\":[{\"name\":\"f\",\"input_schema\":{\"type\":\"object\"}},{\"name\":\"g\","          \
+    "\"input_schema\":{}}],"
+#define M_ASK "{\"max_tokens\":200," M_TOOLS "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+
+static void messages_are_understood(void **state)
+{
+    (void)state;
+    json_decref(ask(
+        ENDPOINT_MESSAGES, "ok",
+        "{\"max_tokens\":9,\"stop_sequences\":[\"X\"],\"system\":[{\"type\":\"text\",\"text\":\"S\"}],"
+        "\"thinking\":{\"type\":\"disabled\"},\"messages\":["
+        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"q\"}]},"
+        "{\"role\":\"assistant\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"t\"},{\"type\":"
+        "\"text\",\"text\":\"w\"},{\"type\":\"tool_use\",\"id\":\"i\",\"name\":\"f\",\"input\":{\"a\":"
+        "7}}]},{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"i\","
+        "\"content\":[{\"type\":\"text\",\"text\":\"r\"}]},{\"type\":\"text\",\"text\":\"and?\"}]}]}",
+        200));
+    is_text(prompt(), "system:S\nuser:q\nassistant:w[f 7]\ntool:r\nuser:and?\n<think></think>");
+    assert_int_equal(fake_last(t.fake).sampling.max_tokens, 9);
+}
+
+static void a_message_has_blocks(void **state)
+{
+    (void)state;
+    json_t *a = ask(ENDPOINT_MESSAGES, SAYS, M_ASK "}", 200), *c = json_object_get(a, "content");
+    assert_string_equal(json_str(a, "type"), "message");
+    assert_string_equal(json_str(a, "stop_reason"), "tool_use");
+    assert_int_equal(json_array_size(c), 4);
+    assert_string_equal(json_str(json_array_get(c, 0), "thinking"), "hm");
+    assert_string_equal(json_str(json_array_get(c, 1), "text"), "Well.");
+    assert_string_equal(json_str(json_array_get(c, 2), "name"), "f");
+    assert_int_equal(json_num(json_object_get(json_array_get(c, 2), "input"), "a"), 1);
+    assert_true(json_num(json_object_get(a, "usage"), "output_tokens") > 0);
+    json_decref(a);
+    a = ask(ENDPOINT_MESSAGES, "one STOP two",
+            "{\"max_tokens\":99,\"stop_sequences\":[\"STOP\"],\"messages\":[{\"role\":\"user\","
+            "\"content\":\"hi\"}]}",
+            200);
+    assert_string_equal(json_str(a, "stop_reason"), "stop_sequence");
+    assert_string_equal(json_str(a, "stop_sequence"), "STOP");
+    json_decref(a);
+    a = ask(ENDPOINT_MESSAGES, "one two",
+            "{\"max_tokens\":2,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}", 200);
+    assert_string_equal(json_str(a, "stop_reason"), "max_tokens");
+    json_decref(a);
+}
+
+static void a_message_streams_its_blocks(void **state)
+{
+    (void)state;
+    char *s = run(ENDPOINT_MESSAGES, SAYS, M_ASK ",\"stream\":true}", 200);
+    is_text(joined(s, "content_block_delta", "delta", "thinking"), "hm");
+    is_text(joined(s, "content_block_delta", "delta", "text"), "Well.");
+    is_text(joined(s, "content_block_delta", "delta", "partial_json"), "{\"a\":1}{}");
+    int opened = 0;
+    for (json_t *j; (j = nth(s, "content_block_start", opened)); opened++) {
+        assert_int_equal(json_num(j, "index"), opened);
+        json_decref(j);
+    }
+    assert_int_equal(opened, 4);
+    json_t *stop = nth(s, "content_block_stop", 3), *delta = nth(s, "message_delta", 0);
+    assert_int_equal(json_num(stop, "index"), 3);
+    assert_string_equal(json_str(json_object_get(delta, "delta"), "stop_reason"), "tool_use");
+    assert_non_null(strstr(s, "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"));
+    json_decref(stop);
+    json_decref(delta);
+    free(s);
+}
+
+/* ---- Ollama ---- */
+
+static void ollama_chat(void **state)
+{
+    (void)state;
+    static const char body[] =
+        "{\"model\":\"test-model:latest\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"options\":{\"num_"
+        "predict\":200,\"temperature\":0,\"stop\":[\"Q\"]},\"stream\":%s}";
+    char *whole = xasprintf(body, "false"), *streamed = xasprintf(body, "true");
+    json_t *a = ask(ENDPOINT_OLLAMA_CHAT, SAYS, whole, 200), *m = json_object_get(a, "message");
+    assert_string_equal(json_str(m, "content"), "Well.");
+    assert_string_equal(json_str(m, "thinking"), "hm");
+    assert_int_equal(json_array_size(json_object_get(m, "tool_calls")), 2);
+    assert_true(json_is_true(json_object_get(a, "done")));
+    assert_string_equal(json_str(a, "done_reason"), "stop");
+    assert_true(json_num(a, "eval_count") > 0);
+    json_decref(a);
+    char *s = run(ENDPOINT_OLLAMA_CHAT, SAYS, streamed, 200);
+    is_text(joined(s, NULL, "message", "content"), "Well.");
+    is_text(joined(s, NULL, "message", "thinking"), "hm");
+    is_text(joined(s, NULL, "done_reason", NULL), "stop");
+    free(s);
+    free(whole);
+    free(streamed);
+}
+
+static void ollama_generate(void **state)
+{
+    (void)state;
+    json_t *a = ask(ENDPOINT_OLLAMA_GENERATE, "yes",
+                    "{\"prompt\":\"hi\",\"system\":\"S\",\"stream\":false}", 200);
+    assert_string_equal(json_str(a, "response"), "yes");
+    is_text(prompt(), "system:S\nuser:hi\n");
+    json_decref(a);
+    char *s = run(ENDPOINT_OLLAMA_GENERATE, "<think>x", "{\"prompt\":\"hi\",\"raw\":true}", 200);
+    is_text(joined(s, NULL, "response", NULL), "<think>x");
+    is_text(prompt(), "<s>hi");
+    free(s);
+}
+
+/* ---- Responses ---- */
+
+#define R_ASK                                                                                      \
+    "{\"input\":\"hi\",\"tools\":[{\"type\":\"function\",\"name\":\"f\",\"parameters\":{}},"       \
+    "{\"type\":\"function\",\"name\":\"g\"}]"
+
+static void responses_are_understood(void **state)
+{
+    (void)state;
+    json_decref(ask(ENDPOINT_RESPONSES, "ok",
+                    "{\"instructions\":\"S\",\"store\":false,\"max_output_tokens\":9,\"input\":["
+                    "{\"role\":\"developer\",\"content\":\"D\"},{\"type\":\"message\",\"role\":"
+                    "\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"q\"}]},{\"type\":"
+                    "\"reasoning\",\"id\":\"r\",\"summary\":[]},{\"type\":\"function_call\",\"call_"
+                    "id\":\"c\",\"name\":\"f\",\"arguments\":\"{\\\"a\\\":7}\"},{\"type\":\"function_"
+                    "call_output\",\"call_id\":\"c\",\"output\":\"r\"}]}",
+                    200));
+    is_text(prompt(), "system:S\nsystem:D\nuser:q\nassistant:[f 7]\ntool:r\n");
+    assert_int_equal(fake_last(t.fake).sampling.max_tokens, 9);
+}
+
+static void a_response_has_items(void **state)
+{
+    (void)state;
+    json_t *a = ask(ENDPOINT_RESPONSES, SAYS, R_ASK "}", 200), *o = json_object_get(a, "output");
+    assert_string_equal(json_str(a, "object"), "response");
+    assert_string_equal(json_str(a, "status"), "completed");
+    assert_int_equal(json_array_size(o), 4);
+    assert_string_equal(json_str(json_array_get(o, 0), "type"), "reasoning");
+    assert_string_equal(
+        json_str(json_array_get(json_object_get(json_array_get(o, 1), "content"), 0), "text"),
+        "Well.");
+    assert_string_equal(json_str(json_array_get(o, 2), "arguments"), "{\"a\":1}");
+    json_decref(a);
+    a = ask(ENDPOINT_RESPONSES, "one two three", "{\"input\":\"hi\",\"max_output_tokens\":3}", 200);
+    assert_string_equal(json_str(a, "status"), "incomplete");
+    json_decref(a);
+}
+
+static void a_response_streams_the_same(void **state)
+{
+    (void)state;
+    char *s = run(ENDPOINT_RESPONSES, SAYS, R_ASK ",\"stream\":true}", 200);
+    is_text(joined(s, "response.output_text.delta", "delta", NULL), "Well.");
+    is_text(joined(s, "response.reasoning_text.delta", "delta", NULL), "hm");
+    is_text(joined(s, "response.function_call_arguments.delta", "delta", NULL), "{\"a\":1}{}");
+    json_t *end = nth(s, "response.completed", 0), *whole = ask(ENDPOINT_RESPONSES, SAYS, R_ASK "}", 200);
+    json_t *a = json_object_get(json_object_get(end, "response"), "output"),
+           *b = json_object_get(whole, "output");
+    assert_int_equal(json_array_size(a), json_array_size(b));
+    for (size_t i = 0; i < json_array_size(a); i++) {
+        json_t *x = json_array_get(a, i), *y = json_array_get(b, i);
+        json_object_del(x, "id"), json_object_del(y, "id");
+        json_object_del(x, "call_id"), json_object_del(y, "call_id");
+        assert_true(json_equal(x, y));
+    }
+    for (int k = 0; k < 5; k++) { /* events are numbered */
+        char number[40];
+        snprintf(number, sizeof number, "\"sequence_number\":%d,", k);
+        assert_non_null(strstr(s, number));
+    }
+    json_decref(end);
+    json_decref(whole);
+    free(s);
+}
+
+/* ---- errors ---- */
+
+static void errors_are_in_the_dialect(void **state)
+{
+    static const struct {
+        enum crd_endpoint ep;
+        const char *body, *says; /* a part of the answer */
+    } rows[] = {
+        {ENDPOINT_MESSAGES, "{", "\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\""},
+        {ENDPOINT_MESSAGES, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+         "\"param\":\"max_tokens\""},
+        {ENDPOINT_MESSAGES,
+         "{\"max_tokens\":1,\"stop_sequences\":[\"\"],\"messages\":[{\"role\":\"user\",\"content\":\"a"
+         "\"}]}",
+         "\"param\":\"stop_sequences\""},
+        {ENDPOINT_MESSAGES, "{\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":"
+                            "\"image\"}]}]}",
+         "'image' are not supported"},
+        {ENDPOINT_OLLAMA_CHAT, "{\"messages\":3}", "{\"error\":\"messages: Input should be"},
+        {ENDPOINT_OLLAMA_GENERATE, "{\"prompt\":\"a\",\"images\":[\"x\"]}", "images are not supported"},
+        {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"max_output_tokens\":0}",
+         "\"param\":\"max_output_tokens\""},
+        {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"previous_response_id\":\"x\"}",
+         "\"param\":\"previous_response_id\""},
+        {ENDPOINT_RESPONSES, "{\"input\":[{\"type\":\"item_reference\"}]}", "\"param\":\"input\""},
+        {ENDPOINT_RESPONSES, "{\"input\":[{\"role\":5}]}", "\"param\":\"input\""},
+        {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"tools\":[{\"type\":\"web_search\"}]}",
+         "tools of type 'web_search' are not supported"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *text = run(rows[i].ep, "x", rows[i].body, 400);
+        if (!strstr(text, rows[i].says)) printf("row %zu: %s\n", i, text);
+        assert_non_null(strstr(text, rows[i].says));
+        free(text);
+    }
+}
+
+static void a_failure_ends_a_stream_in_its_dialect(void **state)
+{
+    (void)state;
+    static const struct {
+        enum crd_endpoint ep;
+        const char *body, *says;
+    } rows[] = {
+        {ENDPOINT_MESSAGES, M_ASK ",\"stream\":true}", "event: error\ndata: {\"type\":\"error\""},
+        {ENDPOINT_OLLAMA_GENERATE, "{\"prompt\":\"a\",\"raw\":true}", "{\"error\":\""},
+        {ENDPOINT_RESPONSES, R_ASK ",\"stream\":true}", "event: response.failed\n"},
+    };
+    test_api_say(&t, "some text", 9);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct outcome o;
+        test_api_plan(&t, (struct fake_plan){.fail_after = 4});
+        test_api_run(&t, rows[i].ep, rows[i].body, &o);
+        assert_int_equal(o.status, 200);
+        if (!strstr(buf_str(&o.bytes), rows[i].says)) printf("%s\n", buf_str(&o.bytes));
+        assert_non_null(strstr(buf_str(&o.bytes), rows[i].says));
+        outcome_free(&o);
+    }
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(messages_are_understood),
+        T(a_message_has_blocks),
+        T(a_message_streams_its_blocks),
+        T(ollama_chat),
+        T(ollama_generate),
+        T(responses_are_understood),
+        T(a_response_has_items),
+        T(a_response_streams_the_same),
+        T(errors_are_in_the_dialect),
+        T(a_failure_ends_a_stream_in_its_dialect),
+    };
+    return cmocka_run_group_tests_name("dialects", tests, NULL, NULL);
+}
