@@ -34,6 +34,7 @@ struct placement {
     const struct common_options *o;
     const char *model_path;
     struct model_info info;
+    uint64_t fingerprint;       /* of the model at our start: every rank, also of a later job, must find the same */
     int32_t context, n_blocks;  /* out: decided */
 };
 /* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's

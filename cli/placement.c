@@ -32,6 +32,7 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
     *p = (struct placement){.o = o, .model_path = path};
     if (o->model.exact) log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
     TRY(eng_engine_model_info(path, &p->info));
+    TRY(eng_engine_fingerprint(path, &p->fingerprint));
     if (o->cluster.topo) TRY(check_topo(o->cluster.topo));
     int64_t context = o->model.context ? o->model.context : MIN(p->info.context, 8192);
     if (context > p->info.context)
@@ -198,6 +199,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->n_slots = (int32_t)m->max_seqs;
     plan->max_step_tokens = (int32_t)m->max_batch_tokens;
     plan->kv_f16 = m->kv_type == 0;
+    plan->model_fingerprint = p->fingerprint;
     plan->oracle = m->activations == 1;
     plan->isa = m->isa;
     plan->wire = m->wire == 2 || !one_host ? "mpi" : "shm";

@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 
 #include "base/clock.h"
+#include "engine/file/fingerprint.h"
 #include "engine/model/forward.h"
 #include "engine/sample/sampler.h"
 #include "engine/slots.h"
@@ -64,6 +65,16 @@ static void count_work(struct eng_engine *e)
     o->head_weights = (int64_t)w->head.rows * w->head.cols;
 }
 
+static enum err check_same(const struct eng_model_file *f, uint64_t want)
+{
+    uint64_t is = want;
+    enum err e = want ? eng_fingerprint(f, &is) : OK;
+    if (!e && is != want)
+        e = err_raise(ERR_BAD_FILE, "%s is not the model that the coordinator started with (fingerprint %016llx, needed %016llx): give every host the "
+                      "same file, and do not replace it while it is served", eng_model_file_path(f), (unsigned long long)is, (unsigned long long)want);
+    return e;
+}
+
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)
 {
     enum err rc;
@@ -77,6 +88,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     m->oracle = conf->oracle;
     m->max_tok = conf->max_step_tokens;
     TRY(eng_model_file_open(&e->file, conf->model_path));
+    TRY(check_same(e->file, conf->fingerprint));
     TRY(eng_spec_read(&m->spec, e->file));
     TRY(eng_shard_of(&m->shard, &m->spec, &e->grid, conf->rank));
     TRY(krn_table_pick(conf->isa, &m->krn));
@@ -444,6 +456,15 @@ static enum err open_header(const char *path, struct eng_model_file **f, struct 
 {
     enum err e = eng_model_file_open(f, path);
     return e ? e : eng_spec_read(s, *f);
+}
+
+enum err eng_engine_fingerprint(const char *path, uint64_t *out)
+{
+    struct eng_model_file *f = NULL;
+    enum err e = eng_model_file_open(&f, path);
+    if (!e) e = eng_fingerprint(f, out);
+    eng_model_file_close(f);
+    return e;
 }
 
 enum err eng_engine_model_info(const char *path, struct model_info *out)

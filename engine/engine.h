@@ -24,6 +24,7 @@ struct eng_engine_conf {
     const int32_t *cpus;       /* [n_threads] to bind to, or NULL */
     int32_t context, n_blocks, n_slots, max_step_tokens;
     bool kv_f16, oracle;
+    uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
     const char *isa;           /* "auto" or a kernel table's name */
     int64_t timeout_us;        /* of every collective */
     eng_progress_fn progress;  /* while loading; may be NULL */
@@ -58,6 +59,9 @@ bool eng_engine_answers(const struct eng_engine *e);
 
 /* The layer being computed, -1 between steps. */
 int32_t eng_engine_layer(const struct eng_engine *e);
+
+/* Which model lies at a path: see engine/file/fingerprint.h. */
+MUST_USE enum err eng_engine_fingerprint(const char *model_path, uint64_t *out);
 
 /* The model at a path as the scheduler and planner see it: headers only. */
 MUST_USE enum err eng_engine_model_info(const char *model_path, struct model_info *out);

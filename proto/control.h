@@ -60,6 +60,7 @@ struct msg_load_plan {
     int32_t n_slots;
     int32_t max_step_tokens;
     bool kv_f16;
+    uint64_t model_fingerprint;                  /* of the coordinator's model file at its start; 0: not compared */
     bool oracle;                                 /* --activations f32 */
     const char *isa;                             /* "auto" or a table's name */
     const char *wire;                            /* "auto" | "shm" | "mpi" */

@@ -182,6 +182,7 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->n_slots = l->n_slots;
     p->max_step_tokens = l->max_step_tokens;
     p->kv_f16 = l->kv_f16;
+    p->model_fingerprint = l->model_fingerprint;
     p->oracle = l->oracle;
     p->isa = str(l->isa);
     p->wire = str(l->wire);
@@ -205,6 +206,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .n_slots = p->n_slots,
         .max_step_tokens = p->max_step_tokens,
         .kv_f16 = p->kv_f16,
+        .model_fingerprint = p->model_fingerprint,
         .oracle = p->oracle,
         .isa = keep(to, p->isa),
         .wire = keep(to, p->wire),

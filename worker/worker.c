@@ -230,7 +230,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     struct eng_engine_conf c = {
         .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
         .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
-        .max_step_tokens = p->max_step_tokens, .kv_f16 = p->kv_f16, .oracle = p->oracle, .isa = p->isa,
+        .max_step_tokens = p->max_step_tokens, .kv_f16 = p->kv_f16, .oracle = p->oracle, .fingerprint = p->model_fingerprint, .isa = p->isa,
         .timeout_us = p->comm_timeout_us, .progress = say_progress, .user = w};
     TRY(eng_engine_open(&w->loop.engine, &c));
     TRY(trn_coll_barrier(w->world, p->comm_timeout_us));

@@ -53,6 +53,26 @@ class Generate(unittest.TestCase):
             self.assertTrue(all(v == 200 for k, v in status.items() if k != "bad"))
 
 
+    def test_a_file_that_is_not_ours_is_never_touched(self):
+        with tempfile.TemporaryDirectory() as d:
+            src, dst = os.path.join(d, "in.jsonl"), os.path.join(d, "notes.md")
+            line = json.dumps({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "x", "max_tokens": 1}}) + "\n"
+            with open(src, "w") as f:
+                f.write(line)
+            for text in ("# my notes\nimportant\n", "one line without an end", line):
+                with open(dst, "w") as f:
+                    f.write(text)
+                code, _, err = run("generate", DEMO, "--prompts", src, "--output", dst, *QUIET)
+                self.assertNotEqual(code, 0)
+                self.assertIn("notes.md", err)
+                with open(dst) as f:
+                    self.assertEqual(f.read(), text)
+            for bad in ((src, src), (d, dst), (os.path.join(d, "none"), dst)):
+                self.assertNotEqual(run("generate", DEMO, "--prompts", bad[0], "--output", bad[1], *QUIET)[0], 0)
+            with open(src) as f:
+                self.assertEqual(f.read(), line)
+
+
 class Text(unittest.TestCase):
     def test_tokenize_and_back(self):
         text = "Grüße, 世界! 12 + 30 = 42\n\n  <|im_end|> end".encode()
