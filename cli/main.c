@@ -15,6 +15,7 @@ static const struct command {
     {"generate", "one-shot and offline batches, no HTTP", cmd_generate},
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
+    {"render", "a conversation to the prompt the model sees", cmd_render},
     {"plan", "what goes where, what fits, how fast; reads headers only", cmd_plan},
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
     {"bench", "the engine's speed beside the machine's limits; the cost of a step", cmd_bench},
