@@ -1,6 +1,7 @@
 /* cost.h: what a placement costs in bytes and seconds, term by term. Pure arithmetic; the planner (place.h) searches with it, and people read it.
  *
- *   a layer on a rank   weights: max(bytes / memory bandwidth, operations / peak), attention: the same over the KV it reads, a constant
+ *   a layer on a rank   weights: bytes / memory bandwidth and operations / peak (a processor: their sum, a GPU: the longer), attention: the same
+ *                       over the KV it reads, a constant
  *   a collective        alpha-beta: latency + bytes that the busiest rank (and its host's wire) receives; a rank sends its maximal subtrees, so
  *                       a crooked cut sends more than an aligned one
  *   a stage             its worst rank + two all-reduces per layer, + embedding, head and the gathering of logits where it has them
@@ -68,7 +69,7 @@ struct clu_speed {
     double comm;              /* share of the slowest stage's time in collectives and hops */
 };
 void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t users, struct clu_speed *out);
-/* A long prompt in chunks of max_step_tokens. */
+/* A prompt of four chunks of max_step_tokens, or of the context if that is shorter. */
 void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, struct clu_speed *out);
 /* Reading the model's file, each host its ranks' parts. */
 double clu_cost_load(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l);
