@@ -50,7 +50,8 @@ static enum err read_done(FILE *f, const char *path, json_t *done)
     size_t cap = 0;
     off_t good = 0;
     int64_t number = 0;
-    for (ssize_t n; !rc && (n = getline(&line, &cap, f)) > 0 && line[n - 1] == '\n';) {
+    ssize_t n;
+    for (; !rc && (n = getline(&line, &cap, f)) > 0 && line[n - 1] == '\n';) {
         number++;
         json_t *v = answer_of(line, (size_t)n);
         if (!v && line[strspn(line, " \t\r\n")])
@@ -62,8 +63,8 @@ static enum err read_done(FILE *f, const char *path, json_t *done)
         good = ftello(f);
     }
     /* what is left is a line without an end: ours only if answers stand before it, or it begins like one */
-    if (!rc && !number && line && *line && !feof(f)) rc = err_raise(ERR_IO, "cannot read %s", path);
-    if (!rc && !number && line && *line && strncmp(line, "{\"id\":\"batch_req_", 17))
+    if (!rc && ferror(f)) rc = err_raise(ERR_IO, "cannot read %s: %s", path, strerror(errno));
+    if (!rc && !number && n > 0 && strncmp(line, "{\"id\":\"batch_req_", 17))
         rc = err_raise(ERR_BAD_REQUEST, "--output %s is no answer file of a batch; name another file (this one was not touched)", path);
     free(line);
     if (rc) return rc;

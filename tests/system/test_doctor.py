@@ -248,7 +248,7 @@ exec {os.path.abspath(BIN)} "$@"
 
     def test_an_interface_that_leads_nowhere_and_unequal_mtus_are_named(self):
         def fault(h, i): # docker's: the same address on every host
-            return "ip link add docker0 type dummy; ip addr add 172.17.0.1/16 dev docker0; " \
+            return "ip link add docker0 type bridge; ip addr add 172.17.0.1/16 dev docker0; " \
                    "ip link set docker0 up; " if not os.path.exists(f"{h.dir}/sshd{i}.pid") else ""
         self.cluster(2, fault)
         sh("ip", "-n", self.h.name(1), "link", "set", "eth0", "mtu", "1400")
