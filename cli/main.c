@@ -17,6 +17,7 @@ static const struct command {
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},
     {"plan", "what goes where, what fits, how fast; reads headers only", cmd_plan},
+    {"doctor", "is this host or cluster healthy, and if not, what exactly", cmd_doctor},
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
     {"bench", "the engine's speed beside the machine's limits; the cost of a step", cmd_bench},
 };

@@ -15,6 +15,8 @@
 
 enum { MAX_KEPT = 1 << 20, COMPLAINT = 400 };
 
+const struct clu_child clu_child_none = {.in = -1, .out = -1, .err = -1, .status = -1};
+
 static void close_at(int *fd)
 {
     if (*fd >= 0) close(*fd);
@@ -122,8 +124,11 @@ const char *clu_child_complaint(struct clu_child *c)
     while (to > text && to[-1] == ' ') to--;
     *to = 0;
     c->said.len = (size_t)(to - text);
-    return text + (c->said.len > COMPLAINT ? c->said.len - COMPLAINT : 0);
+    if (c->said.len > COMPLAINT) text[COMPLAINT] = 0; /* the cause comes first, advice after it */
+    return text;
 }
+
+void clu_child_dismiss(struct clu_child *c) { close_at(&c->in); }
 
 bool clu_child_end(struct clu_child *c, int64_t grace_us, int *code)
 {
@@ -152,5 +157,5 @@ void clu_child_free(struct clu_child *c)
     close_at(&c->in), close_at(&c->out), close_at(&c->err);
     buf_free(&c->lines);
     buf_free(&c->said);
-    *c = (struct clu_child){.in = -1, .out = -1, .err = -1};
+    *c = clu_child_none;
 }

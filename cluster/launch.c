@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 128 };
+enum { MAX_ARGS = CLU_LAUNCH_ARGS };
 
 struct args { const char *v[MAX_ARGS]; int n; };
 
@@ -23,17 +23,23 @@ static void add(struct args *a, const char *s)
     a->v[a->n++] = s;
 }
 
-static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks, char *extra)
+static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks, char *extra, const char *hosts, const char *const command[])
 {
     static const char *const head[] = {"mpirun", "-q", "--bind-to", "none", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "0",
                                        "--mca", "btl_base_warn_component_unused", "0"};
+    const char *const worker[] = {"worker", "--join", c->join, "--log-level", c->log_level, NULL};
     for (size_t i = 0; i < COUNT_OF(head); i++) add(a, head[i]);
     if (c->yield) {
         add(a, "--mca");
         add(a, "mpi_yield_when_idle");
         add(a, "1");
     }
-    if (c->hostfile) {
+    if (hosts) {
+        add(a, "--host");
+        add(a, hosts);
+        add(a, "--map-by");
+        add(a, "node");
+    } else if (c->hostfile) {
         add(a, "--hostfile");
         add(a, c->hostfile);
         add(a, "-x");
@@ -43,35 +49,39 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
     add(a, "-n");
     add(a, n_ranks);
     add(a, c->program);
-    add(a, "worker");
-    add(a, "--join");
-    add(a, c->join);
-    add(a, "--log-level");
-    add(a, c->log_level);
+    for (const char *const *w = command ? command : worker; *w; w++) add(a, *w);
     a->v[a->n] = NULL;
+}
+
+void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_conf *c, const char *hosts, const char *const command[])
+{
+    struct args a = {.n = 0};
+    char *extra = xasprintf("%16d%s", c->n_ranks, c->extra ? c->extra : ""); /* the number first, then the words */
+    snprintf(extra, 16, "%d", c->n_ranks);
+    build(&a, c, extra, extra + 16, hosts, command);
+    memcpy(argv, a.v, sizeof a.v);
+    *room = extra;
+    if (geteuid()) return; /* mpirun refuses root unless told twice */
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
 }
 
 enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *c)
 {
-    struct args a = {.n = 0};
-    char n_ranks[16], *extra = xstrdup(c->extra ? c->extra : "");
+    const char *argv[CLU_LAUNCH_ARGS];
+    char *room;
     int fail[2];
-    snprintf(n_ranks, sizeof n_ranks, "%d", c->n_ranks);
-    build(&a, c, n_ranks, extra);
+    clu_launch_argv(argv, &room, c, NULL, NULL);
     if (pipe2(fail, O_CLOEXEC)) {
-        free(extra);
+        free(room);
         return err_raise(ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
     }
     /* everything the child needs is ready before fork: between fork and exec only async-signal-safe calls */
     setenv("TESSERA_CLUSTER_KEY", c->key, 1);
-    if (geteuid() == 0) {
-        setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-        setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    }
     pid_t pid = fork();
     if (pid == 0) {
         setsid();
-        execvp(a.v[0], (char *const *)a.v);
+        execvp(argv[0], (char *const *)argv);
         int e = errno;
         ssize_t ignored = write(fail[1], &e, sizeof e);
         (void)ignored;
@@ -82,7 +92,7 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
     int e = 0;
     bool failed = pid > 0 && read(fail[0], &e, sizeof e) == (ssize_t)sizeof e;
     close(fail[0]);
-    free(extra);
+    free(room);
     if (pid < 0) return err_raise(ERR_SYSTEM, "cannot start mpirun: %s", strerror(errno));
     if (failed) {
         waitpid(pid, NULL, 0);

@@ -24,6 +24,13 @@ struct clu_launch_conf {
 
 struct clu_launch { pid_t pid; };
 
+/* The mpirun command line that starts these workers; with `command` (NULL-terminated) those
+ * processes instead, one on each of the hosts (comma-separated), of the same binary: for checks
+ * that must take the same way as a start. argv[CLU_LAUNCH_ARGS] and texts point into conf and
+ * `room`, which the caller frees after argv. */
+enum { CLU_LAUNCH_ARGS = 128 };
+void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_conf *conf, const char *hosts, const char *const command[]);
+
 /* Err SYSTEM (mpirun not found: the package that has it). */
 MUST_USE enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *conf);
 /* True when mpirun has ended; *status as waitpid's. */
