@@ -1,4 +1,4 @@
-/* cmd_inspect.c: `tessera inspect`: what a model file says of itself. Reads the header only. */
+/* cmd_inspect.c: `tessera inspect`: what a model file or a checkpoint's directory says of itself. Reads the header only. */
 #include "cli/commands.h"
 
 #include "base/conf.h"
@@ -19,7 +19,7 @@ static const struct conf_opt table[] = {
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
-static const struct conf_table conf = {"inspect", "inspect MODEL [options]", "Header, metadata and tensors of a model file; reads no weights.", groups, 1, 1};
+static const struct conf_table conf = {"inspect", "inspect MODEL [options]", "Header, metadata and tensors of a model (GGUF file or checkpoint's directory); reads no weights.", groups, 1, 1};
 
 static void print_text(struct model_str s)
 {
@@ -76,7 +76,7 @@ static void print_model(const struct eng_model_file *f)
                s.n_heads, s.n_kv_heads, s.head_dim, s.n_vocab, s.context, s.tied ? ", tied embedding" : "");
         printf("KV cache   %.1f KB per token (f16)\n", (double)s.n_layers * s.n_kv_heads * s.head_dim * 4 / 1e3);
     }
-    if (eng_model_tokenizer(&t, f)) printf("tokenizer  %s\n", err_text());
+    if (eng_model_tokenizer(&t, f)) printf("%s\n", err_text());
     else printf("tokenizer  %s, %d tokens\n", eng_tokenizer_kind(t), eng_tokenizer_size(t));
     eng_tokenizer_close(t);
 }
@@ -108,7 +108,7 @@ int cmd_inspect(int argc, char **argv)
     for (int64_t i = 0; o.tensors && i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
         printf("%s%-40s %-5s [%lld, %lld, %lld, %lld]  %lld bytes at %lld\n", i ? "" : "\ntensors\n", t->name,
-               t->type < DTYPE_COUNT ? dtype_name(t->type) : "other", (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
+               dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
                (long long)t->dims[3], (long long)t->bytes, (long long)t->offset);
     }
 out:

@@ -1,4 +1,5 @@
-/* cmd_tokenize.c: `tessera tokenize`: text on stdin -> ids as JSON; --decode back. Any GGUF with a vocabulary, whatever its architecture. */
+/* cmd_tokenize.c: `tessera tokenize`: text on stdin -> ids as JSON; --decode back. Any GGUF or checkpoint's directory with a vocabulary, whatever
+ * its architecture. */
 #include "cli/commands.h"
 
 #include "base/conf.h"

@@ -144,6 +144,8 @@ static enum err read_beside(struct beside *b, const struct eng_model_file *f)
     for (uint64_t i = 0; eos && i < eos->a.n && i < MOST_EOS; i++)
         b->eos[b->files.n_eos++] = (int32_t)eng_model_file_array_int(eos, i);
     b->files.eos = b->eos;
+    const struct model_tensor *embd = eng_model_file_tensor_find(f, "token_embd.weight");
+    if (embd) b->files.n_rows = embd->dims[1];
     b->files.model_type = b->arch;
 out:
     return rc;

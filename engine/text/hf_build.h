@@ -43,6 +43,9 @@ void hf_merges_text(struct hf_build *b, struct text_span text);
 MUST_USE enum err hf_vocab_added(struct hf_build *b, int64_t id, const json_t *token,
                                  const char *what);
 
+/* Leave out added tokens that the model has no row for. Err BAD_FILE: another token has none. */
+MUST_USE enum err hf_vocab_limit(struct hf_build *b, int64_t n_rows);
+
 /* ---- hf_rules.c ---- */
 /* "normalizer", "pre_tokenizer", "decoder" and "model" switches into rules and src. Err UNSUPPORTED
  * naming the step. */

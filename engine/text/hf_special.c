@@ -109,6 +109,7 @@ enum err hf_special_read(struct hf_build *b, const json_t *tokenizer)
     enum err rc = OK;
     const struct eng_hf_files *f = b->files;
     json_t *map = NULL;
+    TRY(hf_vocab_limit(b, f->n_rows));
     if (f->special_tokens_map.p)
         TRY(hf_json_parse(&map, f->special_tokens_map, f, "special_tokens_map.json"));
     const char *unk = json_string_value(json_object_get(json_object_get(tokenizer, "model"), "unk_token"));

@@ -21,6 +21,7 @@ struct eng_hf_files {
     int32_t bos;                    /* of config.json; -1: none */
     const int32_t *eos;             /* of generation_config.json and config.json */
     int32_t n_eos;
+    int64_t n_rows; /* of the model's embedding; 0: not known. Added tokens beyond are left out */
 };
 
 /* Err BAD_FILE (a file that is not what it should be: file and key named; no tokenizer at all),

@@ -140,3 +140,20 @@ enum err hf_vocab_added(struct hf_build *b, int64_t id, const json_t *token, con
     };
     return OK;
 }
+
+enum err hf_vocab_limit(struct hf_build *b, int64_t n_rows)
+{
+    int32_t kept = 0;
+    if (!n_rows || b->n <= n_rows) return OK;
+    for (int64_t i = n_rows; i < b->n; i++)
+        if (b->types[i] == TOKEN_NORMAL || b->types[i] == TOKEN_BYTE)
+            return err_raise(ERR_BAD_FILE,
+                             "%s: the vocabulary has token %" PRId64
+                             ", the embedding only %" PRId64 " rows",
+                             b->files->where, i, n_rows);
+    for (int32_t i = 0; i < b->rules.n_added; i++)
+        if (b->added[i].id < n_rows) b->added[kept++] = b->added[i];
+    b->rules.n_added = kept;
+    b->n = (int32_t)n_rows;
+    return OK;
+}

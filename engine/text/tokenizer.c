@@ -71,7 +71,7 @@ static enum err open_rules(struct eng_tokenizer *t, const struct eng_vocab_src *
     TRY(vocab_open(&t->v, src, t->spaced));
     TRY(bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges));
     TRY(pipeline_open(&t->pipe, src->rules, &t->v));
-    t->kind = xstrdup(t->spaced ? "BPE (tokenizer.json)" : "byte-level BPE (tokenizer.json)");
+    t->kind = xstrdup(t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)");
 out:
     return rc;
 }

@@ -355,6 +355,29 @@ static void nothing_at_all_is_said_so(void **state)
     assert_non_null(strstr(err_text(), "Qwen2Tokenizer"));
 }
 
+static void added_tokens_without_a_row_are_left_out(void **state)
+{
+    (void)state;
+    size_t n;
+    char *file = read_here("tests/text/golden/llama3.json", &n);
+    struct eng_tokenizer *t = open_files((struct eng_hf_files){.tokenizer_json = {file, n}});
+    int32_t size = eng_tokenizer_size(t), last = eng_tokenizer_find(t, "<\xC3\xA9>");
+    assert_int_equal(last, size - 1);
+    eng_tokenizer_close(t);
+    t = open_files((struct eng_hf_files){.tokenizer_json = {file, n}, .n_rows = size - 1});
+    assert_int_equal(eng_tokenizer_size(t), size - 1);
+    struct eng_tokens ids = {0};
+    eng_tokenizer_encode(t, "<\xC3\xA9>", 4, BOTH, &ids);
+    for (size_t i = 0; i < ids.n; i++) assert_true(ids.ids[i] < size - 1);
+    eng_tokens_free(&ids);
+    eng_tokenizer_close(t);
+    t = NULL;
+    struct eng_hf_files f = {.where = "D", .tokenizer_json = {file, n}, .n_rows = 300, .bos = -1};
+    assert_int_equal(eng_hf_tokenizer_open(&t, &f), ERR_BAD_FILE);
+    assert_non_null(strstr(err_text(), "300 rows"));
+    free(file);
+}
+
 /* Every byte of a broken text comes back; the valid part is what it would be alone. */
 static void broken_utf8_is_encoded_through_bytes(void **state)
 {
@@ -501,6 +524,7 @@ int main(void)
         cmocka_unit_test(foreign_kinds_are_refused_by_name),
         cmocka_unit_test(each_lie_is_refused_by_name),
         cmocka_unit_test(nothing_at_all_is_said_so),
+        cmocka_unit_test(added_tokens_without_a_row_are_left_out),
         cmocka_unit_test(broken_utf8_is_encoded_through_bytes),
         cmocka_unit_test(control_tokens_are_text_unless_asked_for),
         cmocka_unit_test(truncation_at_every_byte_is_no_crash),

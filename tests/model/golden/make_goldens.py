@@ -241,6 +241,31 @@ def write_hf(path, name, kind, c, model):
         json.dump({"metadata": {"total_size": sum(p.nbytes for p in saved.values())}, "weight_map": where}, f, indent=1)
 
 
+CHAT = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+
+
+def write_words(path):
+    """The smallest tokenizer: the 256 bytes (GPT-2's letters for them), three control tokens, no merge."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = {b: chr(b) for b in plain}
+    letters.update({b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in plain)})
+    added = [{"id": 256 + i, "content": s, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+             for i, s in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])]
+    step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+    model = {"type": "BPE", "vocab": {letters[b]: b for b in range(256)}, "merges": []}
+    with open(os.path.join(path, "tokenizer.json"), "w") as f:
+        json.dump({"version": "1.0", "added_tokens": added, "normalizer": {"type": "NFC"}, "pre_tokenizer": step, "post_processor": step,
+                   "decoder": step, "model": model}, f)
+        f.write("\n")
+    with open(os.path.join(path, "tokenizer_config.json"), "w") as f:
+        json.dump({"bos_token": None, "eos_token": "<|im_end|>", "add_bos_token": False, "chat_template": CHAT}, f, indent=1)
+        f.write("\n")
+    with open(os.path.join(path, "generation_config.json"), "w") as f:
+        json.dump({"eos_token_id": [258, 256]}, f)
+        f.write("\n")
+
+
 def write_logits(path, ids, logits):
     n = len(ids)
     rows = sorted({0, 1, 7, 16, 31, 32, n // 2, min(64, n - 2), n - 2, n - 1})
@@ -259,6 +284,8 @@ def main():
         write_gguf(path + ".gguf", arch, name, kind, config, model)
         write_hf(path, name, kind, config, model)
         write_logits(path + ".logits", ids, logits)
+        if name == "qwen3":
+            write_words(path)   # so that it can be served
         print(f"{name:14} {os.path.getsize(path + '.gguf'):7} bytes, logits within "
               f"[{logits.min():.2f}, {logits.max():.2f}], deviation {logits.std():.2f}")
 
