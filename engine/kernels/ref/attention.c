@@ -96,7 +96,8 @@ void krn_ref_attention(const struct krn_attention *a)
         struct query c = {.kv = kv, .table = a->table[t], .kv_head = kv_head, .qs = qs};
         for (int32_t g = 0; g < group; g++) {
             int64_t row = ((int64_t)t * a->n_head + kv_head * group + g) * dim;
-            float *part = a->partial + ((int64_t)i * group + g) * (dim + 2);
+            float *part =
+                a->n_split ? a->partial + ((int64_t)i * group + g) * (dim + 2) : NULL;
             for (int32_t d = 0; d < dim; d++) qs[d] = a->q[row + d] * a->scale;
             if (!a->n_split)
                 one_head(&c, a->pos[t], a->out + row, p, o);
