@@ -1,4 +1,5 @@
 """The official OpenAI Python client against the gateway, as its users write it."""
+import json
 import sys
 import threading
 import unittest
@@ -31,6 +32,46 @@ class OpenAI(unittest.TestCase):
         self.assertIn("Madrid", r.choices[0].message.content)
         self.assertEqual(r.choices[0].finish_reason, "stop")
         self.assertEqual(r.usage.total_tokens, r.usage.prompt_tokens + r.usage.completion_tokens)
+
+    def test_a_tool_is_called_and_answered(self):
+        tools = [{"type": "function", "function": {"name": "get_weather", "description": "Get the current weather of a city", "parameters": {
+            "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]
+        ask = [{"role": "user", "content": "What is the weather in Rome?"}]
+        how = dict(model=self.model, temperature=0, max_tokens=60, tools=tools)
+        r = self.c.chat.completions.create(messages=ask, **how)
+        call = r.choices[0].message.tool_calls[0]
+        self.assertEqual(r.choices[0].finish_reason, "tool_calls")
+        self.assertIsNone(r.choices[0].message.content)
+        self.assertEqual((call.function.name, json.loads(call.function.arguments)), ("get_weather", {"city": "Rome"}))
+        with self.c.chat.completions.stream(messages=ask, **how) as stream:
+            for _ in stream:
+                pass
+            m = stream.get_final_completion().choices[0].message
+        self.assertEqual(m.tool_calls[0].function.arguments, call.function.arguments)
+        r = self.c.chat.completions.create(messages=[*ask, r.choices[0].message, {"role": "tool", "tool_call_id": call.id,
+                                                     "content": '{"temperature": 21, "sky": "sunny"}'}], **how)
+        self.assertIn("sunny", r.choices[0].message.content)
+        r = self.c.chat.completions.create(messages=ask, tool_choice="none", **how)
+        self.assertIsNone(r.choices[0].message.tool_calls)
+
+    def test_responses(self):
+        tools = [{"type": "function", "name": "get_weather", "description": "Get the current weather of a city", "strict": False, "parameters": {
+            "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}]
+        how = dict(model=self.model, temperature=0, max_output_tokens=60, store=False)
+        r = self.c.responses.create(input="What is the capital of Spain?", **how)
+        self.assertIn("Madrid", r.output_text)
+        self.assertEqual(r.status, "completed")
+        with self.c.responses.stream(input="What is the capital of Spain?", **how) as stream:
+            text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+            self.assertEqual(text, r.output_text)
+            self.assertEqual(stream.get_final_response().output_text, text)
+        ask = [{"role": "user", "content": "What is the weather in Rome?"}]
+        r = self.c.responses.create(input=ask, tools=tools, **how)
+        call = r.output[0]
+        self.assertEqual((call.type, call.name, json.loads(call.arguments)), ("function_call", "get_weather", {"city": "Rome"}))
+        r = self.c.responses.create(input=[*ask, call, {"type": "function_call_output", "call_id": call.call_id,
+                                                        "output": '{"temperature": 21, "sky": "sunny"}'}], tools=tools, **how)
+        self.assertIn("sunny", r.output_text)
 
     def test_sixteen_streams_at_once(self):
         whole = self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=0.7, seed=11, max_tokens=40).choices[0].message.content
