@@ -7,6 +7,7 @@
 #include "coordinator/api/completions_in.h"
 #include "coordinator/api/sampling_in.h"
 #include "coordinator/api/text_pool.h"
+#include "coordinator/api/translate.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -276,6 +277,8 @@ static enum progress step_finish(struct crd_generation *g, struct buf *out)
 {
     bool begun = g->status != 0;
     if (g->error.status) {
+        if (crd_dialect_in_of(g->endpoint))
+            crd_translate_error(crd_dialect_in_of(g->endpoint), &g->error);
         if (begun) {
             g->answer.format->fail(&g->answer, &g->error, out);
         } else {

@@ -17,6 +17,13 @@ static enum err stream_options(struct crd_request *r, struct crd_api_error *e)
     if (!r->stream)
         return crd_api_refuse(e, 400, "stream_options",
                               "Stream options can only be defined when `stream=True`.");
+    static const char *const flags[] = {"include_usage", "continuous_usage_stats"};
+    for (size_t i = 0; i < COUNT_OF(flags); i++) {
+        const json_t *j = json_object_get(o, flags[i]);
+        if (j && !json_is_null(j) && !json_is_boolean(j))
+            return crd_api_malformed(e, "stream_options",
+                                     "stream_options.%s: Input should be a valid boolean", flags[i]);
+    }
     r->include_usage = json_is_true(json_object_get(o, "include_usage"));
     r->continuous_usage =
         r->include_usage && json_is_true(json_object_get(o, "continuous_usage_stats"));
@@ -124,6 +131,37 @@ static const char *const others[] = {
     "include_reasoning",
 };
 
+/* Fields that have no effect, or only the template reads, must still be what they are. */
+static enum err types(const struct crd_request *r, struct crd_api_error *e)
+{
+    static const struct {
+        const char *name, *what;
+        json_type type;
+    } fields[] = {
+        {"user", "string", JSON_STRING},
+        {"reasoning_effort", "string", JSON_STRING},
+        {"service_tier", "string", JSON_STRING},
+        {"request_id", "string", JSON_STRING},
+        {"session_id", "string", JSON_STRING},
+        {"documents", "list", JSON_ARRAY},
+        {"metadata", "dictionary", JSON_OBJECT},
+        {"store", "boolean", JSON_TRUE},
+        {"spaces_between_special_tokens", "boolean", JSON_TRUE},
+        {"best_of", "integer", JSON_INTEGER},
+        {"length_penalty", "number", JSON_REAL},
+    };
+    for (size_t i = 0; i < COUNT_OF(fields); i++) {
+        const json_t *j = crd_request_get(r, fields[i].name);
+        json_type t = j ? json_typeof(j) : fields[i].type, want = fields[i].type;
+        if (t == JSON_FALSE) t = JSON_TRUE;
+        if (want == JSON_REAL && t == JSON_INTEGER) t = JSON_REAL;
+        if (t != want)
+            return crd_api_malformed(e, fields[i].name, "%s: Input should be a valid %s",
+                                     fields[i].name, fields[i].what);
+    }
+    return OK;
+}
+
 static bool is_one_of(const char *name, const char *const list[], size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -142,6 +180,7 @@ enum err crd_options_in(struct crd_request *r, struct crd_api_error *e)
     TRY(stream_options(r, e));
     TRY(cache_salt(r, e));
     TRY(response_format(r, e));
+    TRY(types(r, e));
     TRY(not_yet(r, e));
 out:
     return rc;

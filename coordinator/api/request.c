@@ -92,7 +92,6 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
     TRY(crd_sampling_in(r, api, e));
     TRY(r->chat ? crd_chat_in(r, api, e) : crd_completions_in(r, api, e));
 out:
-    if (rc && crd_dialect_in_of(ep)) crd_translate_error(crd_dialect_in_of(ep), e);
     return rc;
 }
 

@@ -55,7 +55,8 @@ struct crd_request {
     int32_t n_prompts;
 };
 
-/* Parse body[n]. On error *e says what the client is told, and *out is still to be closed.
+/* Parse body[n]. On error *e says what the client is told (the field by our name for it), and *out is
+ * still to be closed.
  * Err BAD_REQUEST, NOT_FOUND (model). */
 MUST_USE enum err crd_request_parse(struct crd_request *out, const struct crd_api *api,
                                     enum crd_endpoint ep, const char *body, size_t n,
