@@ -66,13 +66,20 @@ static double least(bool (*ok)(const struct clu_work *, const struct clu_topo *,
     return hi;
 }
 
+static bool fits_one_user(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+{
+    struct clu_want q = *want;
+    q.need_tokens = 0;
+    return fits(w, t, &q);
+}
+
 static int32_t shorter_context(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
 {
     for (int32_t c = w->context / 2; c >= 512; c /= 2) {
         struct clu_work x = *w;
         struct clu_want q = *want;
         x.context = c;
-        q.need_tokens = 0;
+        q.need_tokens = want->need_tokens / w->context * c; /* as many users */
         if (fits(&x, t, &q)) return c;
     }
     return 0;
@@ -133,6 +140,7 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t, co
     double card = least(fits_with_device, w, t, want, 2 * (weights + kv) + 8e9);
     buf_puts(&b, ". It would fit with");
     if (context) buf_printf(&b, "%s --context %d", n++ ? "," : "", context);
+    if (want->need_tokens >= 2LL * w->context && fits_one_user(w, t, want)) buf_printf(&b, "%s fewer --users", n++ ? "," : "");
     if (!w->kv_f16) buf_printf(&b, "%s --kv-type f16 (half the KV)", n++ ? "," : "");
     if (type) buf_printf(&b, "%s a %s file", n++ ? "," : "", type);
     if (card > 0) buf_printf(&b, "%s one more device of %.0f GB", n++ ? ", or" : "", ceil(card / 1e9));

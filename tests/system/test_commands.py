@@ -19,7 +19,10 @@ class Generate(unittest.TestCase):
     def test_logits_are_the_same_bytes_for_every_cut(self):
         rows = []
         with tempfile.TemporaryDirectory() as d:
-            for cut in (("--tp", 1), ("--tp", 2), ("--tp", 4), ("--pp", 2), ("--tp", 2, "--pp", 2), ("--tp", 2, "--wire", "mpi"),
+            hosts = os.path.join(d, "hosts")
+            with open(hosts, "w") as f:
+                f.write("localhost slots=3\n")
+            for cut in (("--hostfile", hosts), ("--tp", 3), ("--tp", 16), ("--tp", 1), ("--tp", 2), ("--tp", 4), ("--pp", 2), ("--tp", 2, "--pp", 2), ("--tp", 2, "--wire", "mpi"),
                         ("--tp", 1, "--max-batch-tokens", 16), ("--tp", 1, "--isa", "ref")):
                 path = os.path.join(d, "logits")
                 code, _, err = run("generate", DEMO, "--prompt", "Tell me the story of the lighthouse, please, once more.", "--max-tokens", 12,
@@ -89,10 +92,29 @@ class Text(unittest.TestCase):
             self.assertIn(word, out)
 
     def test_help_is_there_for_every_command(self):
-        for c in ("serve", "generate", "worker", "tokenize", "inspect"):
+        for c in ("serve", "generate", "plan", "worker", "tokenize", "inspect"):
             code, out, _ = run(c, "--help")
             self.assertEqual(code, 0)
             self.assertIn(b"usage: tessera " + c.encode(), out)
+
+
+class Plan(unittest.TestCase):
+    def test_this_machine(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "here.topo")
+            code, out, err = run("plan", DEMO, "--record", path)
+            self.assertEqual(code, 0, err)
+            self.assertIn(b"1 rank on 1 host", out)
+            code, out, err = run("plan", DEMO, "--topo", path, "--ranks", 3, "--tp", 3, "--json")
+            self.assertEqual(code, 0, err)
+            self.assertEqual(len(json.loads(out)["ranks"]), 3)
+
+    def test_a_cluster_from_a_file(self):
+        code, out, err = run("plan", DEMO, "--topo", "tests/machines/four-unequal.topo", "--json")
+        self.assertEqual(code, 0, err)
+        plan = json.loads(out)
+        self.assertEqual(sum(r["heads"] for r in plan["ranks"] if r["stage"] == 0), 16)
+        self.assertEqual([d["users"] for d in plan["decode"]], [1, 8, 32])
 
 
 class BadInput(unittest.TestCase):
@@ -144,6 +166,10 @@ class BadInput(unittest.TestCase):
         self.refuse("serve", DEMO, "--isa", "avx9", say=["avx9"])
         self.refuse("serve", DEMO, "--kv-tokens", "16", say=["--kv-tokens"])
         self.refuse("generate", DEMO, say=["--prompt"])
+        self.refuse("plan", DEMO, "--topo", "/nonexistent/x.topo", say=["/nonexistent/x.topo"])
+        self.refuse("plan", DEMO, "--topo", "README.md", say=["README.md", "line 1"])
+        self.refuse("plan", DEMO, "--topo", "tests/machines/vm-2core.topo", "--users", 1024, "--context", 1024, say=["GB are missing", "--context 512"])
+        self.refuse("serve", DEMO, "--topo", "/nonexistent/x.topo", say=["/nonexistent/x.topo"])
         self.refuse("worker", say=["--join"])
         self.refuse("tokenize", DEMO, "--decode", say=["JSON"], stdin=b"not json")
 
