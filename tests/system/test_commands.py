@@ -167,7 +167,7 @@ class BadInput(unittest.TestCase):
         self.refuse("serve", DEMO, "--kv-tokens", "16", say=["--kv-tokens"])
         self.refuse("generate", DEMO, say=["--prompt"])
         self.refuse("plan", DEMO, "--topo", "/nonexistent/x.topo", say=["/nonexistent/x.topo"])
-        self.refuse("plan", DEMO, "--topo", "README.md", say=["README.md", "line 1"])
+        self.refuse("plan", DEMO, "--topo", "README.md", say=["README.md", "first line of a topology"])
         self.refuse("plan", DEMO, "--topo", "tests/machines/vm-2core.topo", "--users", 1024, "--context", 1024, say=["GB are missing", "--context 512"])
         self.refuse("serve", DEMO, "--topo", "/nonexistent/x.topo", say=["/nonexistent/x.topo"])
         self.refuse("worker", say=["--join"])
