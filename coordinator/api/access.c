@@ -9,8 +9,7 @@
 
 static bool is_public(const struct crd_keys *keys, const char *path)
 {
-    return !strcmp(path, "/health") ||
-           (!strcmp(path, "/metrics") && crd_keys_public_metrics(keys));
+    return !strcmp(path, "/health") || (!strcmp(path, "/metrics") && crd_keys_public_metrics(keys));
 }
 
 /* "Authorization: Bearer KEY", or "x-api-key: KEY". */
@@ -35,8 +34,9 @@ bool crd_access_gate(void *user, struct gw_exchange *x, struct gw_request *r)
     r->caller = crd_keys_find(api->keys, secret);
     if (r->caller) return true;
     crd_api_refuse(&e, 401, NULL, "%s",
-                   secret ? "Incorrect API key provided."
-                          : "You didn't provide an API key. Send it as `Authorization: Bearer KEY`.");
+                   secret
+                       ? "Incorrect API key provided."
+                       : "You didn't provide an API key. Send it as `Authorization: Bearer KEY`.");
     crd_http_refuse(x, r->path, &e, "WWW-Authenticate: Bearer\n");
     return false;
 }

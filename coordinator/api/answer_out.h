@@ -1,8 +1,8 @@
-/* answer_out.h: how answers are written: one table of operations per dialect, nothing of which knows
- * another's.
+/* answer_out.h: how answers are written: one table of operations per dialect, nothing of which
+ * knows another's.
  *
- * A generation drives them; what an answer has so far is in struct crd_answer, what has not left yet
- * in its choices. Whole and streamed answers say the same. Thr: the generation's owner. */
+ * A generation drives them; what an answer has so far is in struct crd_answer, what has not left
+ * yet in its choices. Whole and streamed answers say the same. Thr: the generation's owner. */
 #ifndef COORDINATOR_API_ANSWER_OUT_H
 #define COORDINATOR_API_ANSWER_OUT_H
 
@@ -19,10 +19,10 @@ struct crd_timings {
 enum block_kind { BLOCK_NONE, BLOCK_THOUGHTS, BLOCK_TEXT, BLOCK_CALL };
 struct crd_blocks {
     enum block_kind open;
-    int32_t n, call;    /* blocks begun; the call the open one shows */
+    int32_t n, call; /* blocks begun; the call the open one shows */
     int64_t n_events;
-    struct buf so_far;  /* of the open block, where its end repeats it */
-    struct buf done;    /* finished blocks, where the stream's end repeats them */
+    struct buf so_far; /* of the open block, where its end repeats it */
+    struct buf done;   /* finished blocks, where the stream's end repeats them */
 };
 
 struct crd_answer {
@@ -43,8 +43,8 @@ struct crd_format {
     const char *stream_type; /* content type of a stream */
     /* A stream begins. Optional. */
     void (*begin)(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out);
-    /* What the choice has not sent yet; DELTA_FINISH: it has ended. last: so has the answer, and its
-     * timings are known. Required. */
+    /* What the choice has not sent yet; DELTA_FINISH: it has ended. last: so has the answer, and
+     * its timings are known. Required. */
     void (*chunk)(struct crd_answer *a, struct crd_choice *c, enum delta_kind kind, bool last,
                   struct buf *out);
     /* The end of a good stream, and of one that went wrong. Required. */

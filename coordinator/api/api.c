@@ -13,8 +13,8 @@
 struct call {
     struct crd_generation *g;
     struct gw_waker *waker;
-    struct crd_key *key;                /* whose account it goes on; NULL: nobody's */
-    int64_t n_prompt, n_completion;     /* charged so far */
+    struct crd_key *key;            /* whose account it goes on; NULL: nobody's */
+    int64_t n_prompt, n_completion; /* charged so far */
     struct buf headers;
 };
 

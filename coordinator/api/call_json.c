@@ -71,9 +71,14 @@ static bool known_key(struct crd_call_json *j)
         const char *text;
         int key;
     } keys[] = {
-        {"name", KEY_NAME},           {"tool_name", KEY_NAME},      {"arguments", KEY_ARGUMENTS},
-        {"parameters", KEY_ARGUMENTS}, {"function", KEY_FUNCTION}, {"type", KEY_OTHER},
-        {"id", KEY_OTHER},            {"tool_call_id", KEY_OTHER},
+        {"name", KEY_NAME},
+        {"tool_name", KEY_NAME},
+        {"arguments", KEY_ARGUMENTS},
+        {"parameters", KEY_ARGUMENTS},
+        {"function", KEY_FUNCTION},
+        {"type", KEY_OTHER},
+        {"id", KEY_OTHER},
+        {"tool_call_id", KEY_OTHER},
     };
     struct buf key = {0};
     bool found = false;

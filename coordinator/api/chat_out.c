@@ -64,8 +64,10 @@ static void put_delta(struct crd_choice *c, struct buf *out)
     if (c->said.text.len) put_text("content", &c->said.text, out);
     buf_clear(&c->said.text);
     put_calls(c, true, out);
-    if (out->len > at) out->data[at] = '{'; /* in place of the first comma */
-    else buf_putc(out, '{');
+    if (out->len > at)
+        out->data[at] = '{'; /* in place of the first comma */
+    else
+        buf_putc(out, '{');
     buf_putc(out, '}');
 }
 

@@ -1,5 +1,5 @@
-/* choice.h: one choice of an answer: tokens in; text, thoughts, calls, ids and log-probabilities out,
- * until it ends.
+/* choice.h: one choice of an answer: tokens in; text, thoughts, calls, ids and log-probabilities
+ * out, until it ends.
  *
  * Collects what has not left yet; whether that leaves with every token or once at the end is the
  * generation's affair, so both say the same. Thr: the generation's owner. */

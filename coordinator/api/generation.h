@@ -1,9 +1,10 @@
 /* generation.h: the whole life of one request as one readable machine (spine 1):
  * PARSE -> TEMPLATE -> TOKENIZE -> SUBMIT -> STREAM -> FINISH.
  *
- * It knows no HTTP library: its owner (a connection of the gateway, or `tessera generate`) gives it a body and is woken when there is
- * output. Bytes come out ready to send: SSE frames for a stream, one JSON document otherwise.
- * Thr: crd_generation_run and close by the owner's thread only; wake is called from any thread. */
+ * It knows no HTTP library: its owner (a connection of the gateway, or `tessera generate`) gives it
+ * a body and is woken when there is output. Bytes come out ready to send: SSE frames for a stream,
+ * one JSON document otherwise. Thr: crd_generation_run and close by the owner's thread only; wake
+ * is called from any thread. */
 #ifndef COORDINATOR_API_GENERATION_H
 #define COORDINATOR_API_GENERATION_H
 
@@ -14,45 +15,52 @@
 #include "engine/text/tokenizer.h"
 
 struct crd_keys;
-struct crd_text_pool;   /* threads that render and tokenize: jobs in, wake out */
+struct crd_text_pool; /* threads that render and tokenize: jobs in, wake out */
 
 /* Everything a generation needs; shared, read-only after start. */
 struct crd_api {
     struct crd_service service;
     const struct eng_tokenizer *tokenizer;
-    const struct eng_template *chat_template;   /* NULL: chat is refused with a sentence */
-    const char *template_source;                /* its text; NULL: not known */
-    struct crd_style style;                     /* crd_style_of(template_source) */
+    const struct eng_template *chat_template; /* NULL: chat is refused with a sentence */
+    const char *template_source;              /* its text; NULL: not known */
+    struct crd_style style;                   /* crd_style_of(template_source) */
     struct model_info model;
-    const char *const *model_names;             /* NULL-terminated; [0] is shown */
+    const char *const *model_names; /* NULL-terminated; [0] is shown */
     int32_t max_context;
-    int32_t max_n;                              /* choices per request */
+    int32_t max_n; /* choices per request */
     struct crd_text_pool *pool;
-    struct crd_api_stats *stats;                /* request counters and histograms; see api_metrics.h */
+    struct crd_api_stats *stats; /* request counters and histograms; see api_metrics.h */
     int64_t created_unix;
-    struct crd_keys *keys;                      /* [net] who may ask; NULL: everybody */
+    struct crd_keys *keys; /* [net] who may ask; NULL: everybody */
 };
 
 enum crd_endpoint {
-    ENDPOINT_CHAT, ENDPOINT_COMPLETIONS,                /* OpenAI */
-    ENDPOINT_RESPONSES,                                 /* OpenAI's other one */
-    ENDPOINT_MESSAGES,                                  /* Anthropic */
-    ENDPOINT_OLLAMA_CHAT, ENDPOINT_OLLAMA_GENERATE,
+    ENDPOINT_CHAT,
+    ENDPOINT_COMPLETIONS, /* OpenAI */
+    ENDPOINT_RESPONSES,   /* OpenAI's other one */
+    ENDPOINT_MESSAGES,    /* Anthropic */
+    ENDPOINT_OLLAMA_CHAT,
+    ENDPOINT_OLLAMA_GENERATE,
 };
 
 struct crd_generation;
-/* body[n] is copied. wake(user) is called (from any thread, also before this returns) whenever crd_generation_run has something to do; it
- * must not call back into the generation. The first run is the caller's to make. request_id NULL: one is drawn.
- * offline: token ids and logprobs as asked, no SSE; used by `tessera generate`. tenant: whose share it counts against. */
-struct crd_generation *crd_generation_open(struct crd_api *api, enum crd_endpoint ep, const char *body, size_t n,
-                                           uint64_t tenant, const char *request_id, void (*wake)(void *user), void *user);
-/* Advance as far as possible now; append bytes to send to *out. Returns true when finished (all bytes have been appended).
- * *status is 0 until known, then the HTTP status (errors before the first byte: 4xx/5xx with OpenAI's error body;
- * later ones are one SSE error event). */
+/* body[n] is copied. wake(user) is called (from any thread, also before this returns) whenever
+ * crd_generation_run has something to do; it must not call back into the generation. The first run
+ * is the caller's to make. request_id NULL: one is drawn. offline: token ids and logprobs as asked,
+ * no SSE; used by `tessera generate`. tenant: whose share it counts against. */
+struct crd_generation *crd_generation_open(struct crd_api *api, enum crd_endpoint ep,
+                                           const char *body, size_t n, uint64_t tenant,
+                                           const char *request_id, void (*wake)(void *user),
+                                           void *user);
+/* Advance as far as possible now; append bytes to send to *out. Returns true when finished (all
+ * bytes have been appended). *status is 0 until known, then the HTTP status (errors before the
+ * first byte: 4xx/5xx with OpenAI's error body; later ones are one SSE error event). */
 bool crd_generation_run(struct crd_generation *g, struct buf *out, int32_t *status);
-bool crd_generation_streaming(const struct crd_generation *g);  /* valid once *status is known: events or one document */
+bool crd_generation_streaming(
+    const struct crd_generation *g); /* valid once *status is known: events or one document */
 const char *crd_generation_type(const struct crd_generation *g); /* its content type */
-int32_t crd_generation_retry_after(const struct crd_generation *g); /* seconds for 429/503, else 0 */
+int32_t
+crd_generation_retry_after(const struct crd_generation *g); /* seconds for 429/503, else 0 */
 /* Before the first run: the share of its tenant; 1 unless set. */
 void crd_generation_weight(struct crd_generation *g, float weight);
 /* Tokens used so far, for the account of whoever asked. */

@@ -79,8 +79,9 @@ static void put_shown(const struct crd_api *api, struct buf *out)
     put_details(api, out);
     buf_puts(out, ",\"model_info\":{\"general.architecture\":");
     json_out_str(out, m->arch);
-    buf_printf(out, ",\"general.parameter_count\":%lld,\"%s.context_length\":%d,"
-                    "\"%s.embedding_length\":%d,\"%s.block_count\":%d}",
+    buf_printf(out,
+               ",\"general.parameter_count\":%lld,\"%s.context_length\":%d,"
+               "\"%s.embedding_length\":%d,\"%s.block_count\":%d}",
                (long long)m->n_params, m->arch, m->context, m->arch, m->d_model, m->arch,
                m->n_layers);
     buf_puts(out, ",\"capabilities\":[\"completion\"");

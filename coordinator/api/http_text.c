@@ -1,5 +1,5 @@
-/* http_text.c: POST /tokenize, /detokenize, /apply-template and /v1/messages/count_tokens: the work is done by a text thread, the connection
- * sleeps meanwhile. */
+/* http_text.c: POST /tokenize, /detokenize, /apply-template and /v1/messages/count_tokens: the work
+ * is done by a text thread, the connection sleeps meanwhile. */
 #include "coordinator/api/answer_out.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
@@ -77,7 +77,10 @@ static void start(struct crd_api *api, struct gw_exchange *x, const struct gw_re
 {
     static const struct gw_stream_ops ops = {text_run, text_closed};
     struct text_call *c = xcalloc(1, sizeof *c);
-    *c = (struct text_call){.api = api, .work = work, .format = crd_format_at(r->path), .refs = 2,
+    *c = (struct text_call){.api = api,
+                            .work = work,
+                            .format = crd_format_at(r->path),
+                            .refs = 2,
                             .waker = gw_exchange_waker(x)};
     buf_put(&c->body, r->body, r->n_body);
     crd_text_pool_run(api->pool, text_job, c);

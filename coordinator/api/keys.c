@@ -152,8 +152,7 @@ struct crd_key *crd_keys_find(struct crd_keys *k, const char *secret)
     digest(secret, hash);
     /* all of them, each in constant time: how long it takes says nothing */
     for (int32_t i = 0; i < k->n; i++)
-        if (!sodium_memcmp(k->at[i]->hash, hash, sizeof hash) && k->at[i]->listed)
-            found = k->at[i];
+        if (!sodium_memcmp(k->at[i]->hash, hash, sizeof hash) && k->at[i]->listed) found = k->at[i];
     return found;
 }
 

@@ -26,10 +26,10 @@ struct crd_key {
 };
 
 struct crd_keys_conf {
-    const char *path;          /* NULL: no file */
-    const char *secret;        /* one key more, or NULL: named "env" */
-    struct crd_limits limits;  /* of keys whose line does not say */
-    bool public_metrics;       /* /metrics needs no key */
+    const char *path;         /* NULL: no file */
+    const char *secret;       /* one key more, or NULL: named "env" */
+    struct crd_limits limits; /* of keys whose line does not say */
+    bool public_metrics;      /* /metrics needs no key */
 };
 
 struct crd_keys;

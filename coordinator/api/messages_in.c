@@ -96,7 +96,8 @@ static void tools(const json_t *given, json_t *body)
     json_array_foreach(list, i, t)
     {
         const json_t *type = json_object_get(t, "type");
-        bool ours = json_is_object(t) && (!type || json_is_null(type) || !strcmp(type_of(t), "custom"));
+        bool ours =
+            json_is_object(t) && (!type || json_is_null(type) || !strcmp(type_of(t), "custom"));
         if (ours)
             json_array_append_new(out, crd_translate_tool(t, "input_schema"));
         else
@@ -155,9 +156,14 @@ out:
 }
 
 static const struct crd_field_name names[] = {
-    {"model", "model"},   {"max_tokens", "max_tokens"}, {"stop_sequences", "stop"},
-    {"stream", "stream"}, {"temperature", "temperature"}, {"top_p", "top_p"},
-    {"top_k", "top_k"},   {NULL, NULL},
+    {"model", "model"},
+    {"max_tokens", "max_tokens"},
+    {"stop_sequences", "stop"},
+    {"stream", "stream"},
+    {"temperature", "temperature"},
+    {"top_p", "top_p"},
+    {"top_k", "top_k"},
+    {NULL, NULL},
 };
 
 const struct crd_dialect_in crd_messages_in = {.translate = translate, .names = names};

@@ -25,8 +25,8 @@ static const char *error_type(int32_t status)
 
 static void put_error(const struct crd_api_error *e, struct buf *out)
 {
-    buf_printf(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":",
-               error_type(e->status));
+    buf_printf(
+        out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", error_type(e->status));
     json_out_str(out, e->message);
     buf_puts(out, ",\"param\":");
     if (e->param[0])

@@ -45,7 +45,9 @@ static enum err format(const json_t *given, json_t *body, struct crd_api_error *
         return crd_api_malformed(e, "format", "format: Input should be \"json\" or a JSON schema");
     f = json_object();
     json_object_set_new(f, "type", json_string(s ? "json_object" : "json_schema"));
-    if (!s) json_object_set_new(f, "json_schema", json_pack("{s:s,s:O}", "name", "format", "schema", j));
+    if (!s)
+        json_object_set_new(f, "json_schema",
+                            json_pack("{s:s,s:O}", "name", "format", "schema", j));
     json_object_set_new(body, "response_format", f);
     return OK;
 }
@@ -119,12 +121,16 @@ static const struct crd_field_name options[] = {
     {"frequency_penalty", "frequency_penalty"},
     {NULL, NULL},
 };
-static const struct crd_field_name top_chat[] = {
-    {"messages", "messages"}, {"tools", "tools"}, {"stream", "stream"}, {"format", "response_format"},
-    {NULL, NULL}};
-static const struct crd_field_name top_generate[] = {
-    {"stream", "stream"}, {"suffix", "suffix"}, {"template", "chat_template"},
-    {"format", "response_format"}, {NULL, NULL}};
+static const struct crd_field_name top_chat[] = {{"messages", "messages"},
+                                                 {"tools", "tools"},
+                                                 {"stream", "stream"},
+                                                 {"format", "response_format"},
+                                                 {NULL, NULL}};
+static const struct crd_field_name top_generate[] = {{"stream", "stream"},
+                                                     {"suffix", "suffix"},
+                                                     {"template", "chat_template"},
+                                                     {"format", "response_format"},
+                                                     {NULL, NULL}};
 
 const struct crd_dialect_in crd_ollama_chat_in = {
     .translate = translate_chat, .names = options, .inside = "options", .top = top_chat};

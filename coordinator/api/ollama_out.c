@@ -1,4 +1,5 @@
-/* ollama_out.c: answers as Ollama's /api/chat and /api/generate give them: one JSON object a line. */
+/* ollama_out.c: answers as Ollama's /api/chat and /api/generate give them: one JSON object a line.
+ */
 #include "coordinator/api/answer_out.h"
 #include "base/clock.h"
 #include "coordinator/api/json_out.h"

@@ -22,7 +22,8 @@ static enum err stream_options(struct crd_request *r, struct crd_api_error *e)
         const json_t *j = json_object_get(o, flags[i]);
         if (j && !json_is_null(j) && !json_is_boolean(j))
             return crd_api_malformed(e, "stream_options",
-                                     "stream_options.%s: Input should be a valid boolean", flags[i]);
+                                     "stream_options.%s: Input should be a valid boolean",
+                                     flags[i]);
     }
     r->include_usage = json_is_true(json_object_get(o, "include_usage"));
     r->continuous_usage =

@@ -8,8 +8,8 @@ static const double US_PER_MINUTE = 60e6;
 static void fill(struct crd_bucket *b, int32_t limit, int64_t now_us)
 {
     if (now_us <= b->at_us) return;
-    b->level = MIN(b->level + (double)limit * (double)(now_us - b->at_us) / US_PER_MINUTE,
-                   (double)limit);
+    b->level =
+        MIN(b->level + (double)limit * (double)(now_us - b->at_us) / US_PER_MINUTE, (double)limit);
     b->at_us = now_us;
 }
 
@@ -21,9 +21,8 @@ static void fill_both(struct crd_quota *q, int64_t now_us)
 
 void crd_quota_open(struct crd_quota *q, const struct crd_limits *limits, int64_t now_us)
 {
-    *q = (struct crd_quota){.limits = *limits,
-                            .requests = {limits->rpm, now_us},
-                            .tokens = {limits->tpm, now_us}};
+    *q = (struct crd_quota){
+        .limits = *limits, .requests = {limits->rpm, now_us}, .tokens = {limits->tpm, now_us}};
 }
 
 void crd_quota_change(struct crd_quota *q, const struct crd_limits *limits, int64_t now_us)

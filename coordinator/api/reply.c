@@ -1,43 +1,15 @@
 /* reply.c: see reply.h.
  *
  * Bytes wait in `hold` while they may be the beginning of a mark. In a call nothing is looked for
- * but the end of its JSON. `raw` keeps a section of calls as it was written until its first call has
- * a name: until then it may still be content. */
-#include "coordinator/api/reply.h"
-#include "coordinator/api/call_json.h"
+ * but the end of its JSON. `raw` keeps a section of calls as it was written until its first call
+ * has a name: until then it may still be content. */
+#include "coordinator/api/reply_impl.h"
 #include "coordinator/api/reply_name.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_HEAD = 512, MAX_CALLS = 128 };
-
-enum where {
-    START,    /* nothing but white space yet */
-    THOUGHTS, /* between their marks */
-    CONTENT,
-    HEAD,   /* in a section of calls, before a call's '{' */
-    OBJECT, /* in a call that is an object */
-    ARGS,   /* in the arguments of a call that was named before */
-    AFTER,  /* in a section, after a call */
-    OVER,
-};
-
-enum mark { MARK_NONE, MARK_MAYBE, THINK_OPEN, THINK_CLOSE, OPEN, CLOSE, CALL_OPEN, CALL_CLOSE, SEP };
-
-struct crd_reply {
-    struct crd_reply_conf conf;
-    enum where where;
-    bool bare;       /* this section had no mark */
-    bool fresh;      /* nothing but white space since the last mark of thoughts, or the start */
-    bool trims;      /* such white space is nobody's: thoughts stand before */
-    bool named;      /* the call at hand has a name */
-    struct buf hold; /* perhaps a mark */
-    struct buf space; /* white space that is content only if content follows */
-    struct buf raw, head;
-    struct crd_call_json object;
-    struct json_span span;
-};
 
 void crd_said_free(struct crd_said *s)
 {
@@ -85,39 +57,6 @@ static void move(struct buf *from, struct buf *to)
 {
     buf_put(to, buf_str(from), from->len);
     buf_clear(from);
-}
-
-/* ---- marks ---- */
-
-static enum mark match(const struct crd_reply *r)
-{
-    const struct crd_call_style *c = r->conf.calls;
-    const struct crd_think_style *t = r->conf.think;
-    const bool outside = r->where == START || r->where == CONTENT,
-               inside = r->where == HEAD || r->where == AFTER;
-    const struct {
-        const char *text;
-        enum mark mark;
-        bool here;
-    } marks[] = {
-        {t ? t->open : NULL, THINK_OPEN, r->where == START || (r->where == THOUGHTS && r->fresh)},
-        {t ? t->close : NULL, THINK_CLOSE, r->where == THOUGHTS},
-        {c ? c->open : NULL, OPEN, outside || inside},
-        {c ? c->close : NULL, CLOSE, inside},
-        {c ? c->call_open : NULL, CALL_OPEN, inside},
-        {c ? c->call_close : NULL, CALL_CLOSE, inside},
-        {c ? c->sep[0] : NULL, SEP, r->where == HEAD},
-        {c ? c->sep[1] : NULL, SEP, r->where == HEAD},
-    };
-    enum mark found = MARK_NONE;
-    for (size_t i = 0; i < COUNT_OF(marks); i++) {
-        if (!marks[i].here || !marks[i].text) continue;
-        size_t n = strlen(marks[i].text);
-        if (r->hold.len > n || memcmp(marks[i].text, r->hold.data, r->hold.len)) continue;
-        if (r->hold.len == n) return marks[i].mark;
-        found = MARK_MAYBE;
-    }
-    return found;
 }
 
 /* ---- calls ---- */
@@ -336,7 +275,7 @@ static char pop(struct buf *b)
 static void settle(struct crd_reply *r, bool last, struct crd_said *to)
 {
     while (r->hold.len) {
-        enum mark m = r->where == OBJECT || r->where == ARGS ? MARK_NONE : match(r);
+        enum mark m = r->where == OBJECT || r->where == ARGS ? MARK_NONE : crd_reply_match(r);
         if (m == MARK_MAYBE && !last) return;
         if (m > MARK_MAYBE) {
             on_mark(r, m, to);

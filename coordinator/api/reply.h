@@ -1,8 +1,8 @@
 /* reply.h: a model's text, taken apart as it comes: thoughts, content, tool calls.
  *
  * A machine over bytes, so it does not matter into which pieces the text was cut: what comes out,
- * put together, is the same. What looked like a call and turns out to be none becomes content, every
- * byte of it. Pure; Thr: its owner. */
+ * put together, is the same. What looked like a call and turns out to be none becomes content,
+ * every byte of it. Pure; Thr: its owner. */
 #ifndef COORDINATOR_API_REPLY_H
 #define COORDINATOR_API_REPLY_H
 

@@ -27,8 +27,9 @@ bool crd_reply_name_of(const char *head, size_t n, char name[REPLY_NAME_MAX])
     const char *sep = memchr(p, REPLY_NAME_SEP, (size_t)(end - p));
     *name = 0;
     if (p == end) return true;
-    if (sep && sep - p == 8 && !memcmp(p, "function", 8)) p = sep + 1; /* DeepSeek: type, then name */
-    if (end - p > 10 && !memcmp(p, "functions.", 10)) p += 10;         /* Kimi: functions.NAME:INDEX */
+    if (sep && sep - p == 8 && !memcmp(p, "function", 8))
+        p = sep + 1;                                           /* DeepSeek: type, then name */
+    if (end - p > 10 && !memcmp(p, "functions.", 10)) p += 10; /* Kimi: functions.NAME:INDEX */
     size_t len = 0;
     while (p + len < end && (isalnum((unsigned char)p[len]) || strchr("_-.", p[len]))) len++;
     if (!len || len >= REPLY_NAME_MAX) return false;
@@ -44,8 +45,7 @@ bool crd_reply_offered(const json_t *tools, const char *name)
     json_t *t;
     json_array_foreach((json_t *)(uintptr_t)tools, i, t)
     {
-        const char *s =
-            json_string_value(json_object_get(json_object_get(t, "function"), "name"));
+        const char *s = json_string_value(json_object_get(json_object_get(t, "function"), "name"));
         if (s && !strcmp(s, name)) return true;
     }
     return false;

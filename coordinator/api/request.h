@@ -27,8 +27,8 @@ struct crd_prompt {
 
 struct crd_request {
     enum crd_endpoint endpoint;
-    bool chat;    /* messages through the template; else prompts as they are */
-    json_t *body; /* Own; the parsed object, into which the pointers below lead */
+    bool chat;     /* messages through the template; else prompts as they are */
+    json_t *body;  /* Own; the parsed object, into which the pointers below lead */
     json_t *given; /* Own; in another dialect's form, as it came; NULL: body is that */
     struct sampling
         sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
@@ -55,9 +55,8 @@ struct crd_request {
     int32_t n_prompts;
 };
 
-/* Parse body[n]. On error *e says what the client is told (the field by our name for it), and *out is
- * still to be closed.
- * Err BAD_REQUEST, NOT_FOUND (model). */
+/* Parse body[n]. On error *e says what the client is told (the field by our name for it), and *out
+ * is still to be closed. Err BAD_REQUEST, NOT_FOUND (model). */
 MUST_USE enum err crd_request_parse(struct crd_request *out, const struct crd_api *api,
                                     enum crd_endpoint ep, const char *body, size_t n,
                                     struct crd_api_error *e);

@@ -15,9 +15,9 @@ static void add_call(json_t *messages, const json_t *item)
 {
     size_t n = json_array_size(messages);
     json_t *last = n ? json_array_get(messages, n - 1) : NULL, *calls;
-    json_t *call = crd_translate_call(json_object_get(item, "call_id"),
-                                      json_object_get(item, "name"),
-                                      json_object_get(item, "arguments"));
+    json_t *call =
+        crd_translate_call(json_object_get(item, "call_id"), json_object_get(item, "name"),
+                           json_object_get(item, "arguments"));
     if (!last || strcmp(str(last, "role"), "assistant")) {
         last = crd_translate_message("assistant", NULL);
         json_array_append_new(messages, last);
@@ -50,8 +50,8 @@ static enum err add_item(json_t *messages, const json_t *item, size_t i, struct 
         if (id) json_object_set(m, "tool_call_id", id);
         json_array_append_new(messages, m);
     } else if (strcmp(type, "reasoning")) { /* thoughts of earlier turns are not read again */
-        return crd_api_refuse(e, 400, "input", "input.%zu: items of type '%.64s' are not supported.",
-                              i, type);
+        return crd_api_refuse(e, 400, "input",
+                              "input.%zu: items of type '%.64s' are not supported.", i, type);
     }
     return OK;
 }

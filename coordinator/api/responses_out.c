@@ -1,5 +1,6 @@
-/* responses_out.c: answers as /v1/responses gives them: a list of items, streamed as numbered events
- * about items that are added, grow and are done. What is done is kept, as the end repeats it all. */
+/* responses_out.c: answers as /v1/responses gives them: a list of items, streamed as numbered
+ * events about items that are added, grow and are done. What is done is kept, as the end repeats it
+ * all. */
 #include "coordinator/api/answer_out.h"
 #include "coordinator/api/json_out.h"
 
@@ -61,12 +62,13 @@ static void echo(const struct crd_answer *a, const char *name, const char *other
 
 static void put_usage(const struct crd_usage *u, struct buf *out)
 {
-    buf_printf(out,
-               ",\"usage\":{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},"
-               "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},"
-               "\"total_tokens\":%lld}",
-               (long long)u->n_prompt, (long long)u->n_cached, (long long)u->n_completion,
-               (long long)u->n_thought, (long long)(u->n_prompt + u->n_completion));
+    buf_printf(
+        out,
+        ",\"usage\":{\"input_tokens\":%lld,\"input_tokens_details\":{\"cached_tokens\":%lld},"
+        "\"output_tokens\":%lld,\"output_tokens_details\":{\"reasoning_tokens\":%lld},"
+        "\"total_tokens\":%lld}",
+        (long long)u->n_prompt, (long long)u->n_cached, (long long)u->n_completion,
+        (long long)u->n_thought, (long long)(u->n_prompt + u->n_completion));
 }
 
 static void put_response(struct crd_answer *a, const char *status, const struct crd_api_error *e,

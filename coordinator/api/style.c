@@ -84,10 +84,10 @@ struct crd_style crd_style_of(const char *source)
 bool crd_style_is_mark(const struct crd_call_style *c, const struct crd_think_style *t,
                        const char *text)
 {
-    const char *const marks[] = {c ? c->open : NULL,       c ? c->close : NULL,
-                                 c ? c->call_open : NULL,  c ? c->call_close : NULL,
-                                 c ? c->sep[0] : NULL,     c ? c->sep[1] : NULL,
-                                 t ? t->open : NULL,       t ? t->close : NULL};
+    const char *const marks[] = {c ? c->open : NULL,      c ? c->close : NULL,
+                                 c ? c->call_open : NULL, c ? c->call_close : NULL,
+                                 c ? c->sep[0] : NULL,    c ? c->sep[1] : NULL,
+                                 t ? t->open : NULL,      t ? t->close : NULL};
     for (size_t i = 0; i < COUNT_OF(marks); i++)
         if (marks[i] && !strcmp(marks[i], text)) return true;
     return false;

@@ -14,9 +14,9 @@
 struct crd_call_style {
     const char *name;
     const char *known_by; /* a part of the template's text */
-    bool bare;            /* a reply that begins with JSON is a call, if it names one of the tools */
-    const char *open;     /* NULL: only bare */
-    const char *close;    /* NULL: a section has no mark of its end */
+    bool bare;         /* a reply that begins with JSON is a call, if it names one of the tools */
+    const char *open;  /* NULL: only bare */
+    const char *close; /* NULL: a section has no mark of its end */
     const char *call_open, *call_close; /* around each call of a section; or NULL */
     const char *sep[2];                 /* between a name and what follows it; or NULL */
     bool short_ids; /* the template takes ids of exactly nine letters and digits only */
@@ -30,7 +30,8 @@ struct crd_think_style {
 struct crd_style {
     const struct crd_call_style *calls;  /* never NULL */
     const struct crd_think_style *think; /* NULL: no thoughts apart */
-    bool takes_tools; /* the template shows tools to the model; if not, we have to (tools_prompt.h) */
+    bool takes_tools; /* the template shows tools to the model; if not, we have to (tools_prompt.h)
+                       */
 };
 
 /* From a template's source; NULL or "" : as of one that knows neither. */

@@ -13,15 +13,15 @@ static enum err one_tool(const json_t *tool, size_t i, struct crd_api_error *e)
     if (type && !json_is_string(type))
         return crd_api_malformed(e, "tools", "tools.%zu.type: Input should be 'function'", i);
     if (type && strcmp(json_string_value(type), "function"))
-        return crd_api_refuse(e, 400, "tools", "tools.%zu: tools of type '%.64s' are not supported.",
-                              i, json_string_value(type));
+        return crd_api_refuse(e, 400, "tools",
+                              "tools.%zu: tools of type '%.64s' are not supported.", i,
+                              json_string_value(type));
     if (!json_is_object(f))
         return crd_api_malformed(e, "tools", "tools.%zu.function: Field required", i);
     if (!json_is_string(name))
         return crd_api_malformed(e, "tools",
                                  "tools.%zu.function.name: Input should be a valid string", i);
-    if (!crd_reply_name_good(json_string_value(name)) ||
-        json_string_length(name) >= REPLY_NAME_MAX)
+    if (!crd_reply_name_good(json_string_value(name)) || json_string_length(name) >= REPLY_NAME_MAX)
         return crd_api_refuse(e, 400, "tools",
                               "tools.%zu.function.name: '%.64s' is not made of letters, digits, "
                               "'_', '-' and '.' only, or is too long.",
@@ -85,8 +85,8 @@ static enum err the_choice(struct crd_request *r, struct crd_api_error *e)
         return crd_api_refuse(
             e, 400, "tool_choice",
             "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
-    return crd_api_malformed(e, "tool_choice",
-                             "tool_choice: Input should be 'none', 'auto', 'required' or an object");
+    return crd_api_malformed(
+        e, "tool_choice", "tool_choice: Input should be 'none', 'auto', 'required' or an object");
 }
 
 enum err crd_tools_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)

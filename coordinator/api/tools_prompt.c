@@ -15,8 +15,9 @@ static void describe(struct buf *out, const json_t *tools)
 {
     size_t i;
     json_t *t;
-    buf_puts(out, "# Tools\n\nYou may call functions. Their signatures are within <tools></tools>:\n"
-                  "<tools>");
+    buf_puts(out,
+             "# Tools\n\nYou may call functions. Their signatures are within <tools></tools>:\n"
+             "<tools>");
     json_array_foreach((json_t *)(uintptr_t)tools, i, t)
     {
         buf_putc(out, '\n');

@@ -19,7 +19,7 @@ struct crd_dialect_in {
     /* Add to body what is no mere renaming. */
     enum err (*translate)(const json_t *given, json_t *body, struct crd_api_error *e);
     const struct crd_field_name *names;
-    const char *inside; /* these stand in an object of this name; NULL: at the top */
+    const char *inside;               /* these stand in an object of this name; NULL: at the top */
     const struct crd_field_name *top; /* and these at the top; NULL: none */
 };
 /* NULL for an endpoint whose bodies are in our form. */
@@ -35,7 +35,8 @@ void crd_translate_error(const struct crd_dialect_in *d, struct crd_api_error *e
 
 /* {"role":role,"content":content}; content is borrowed. Own: caller. */
 json_t *crd_translate_message(const char *role, const json_t *content);
-/* {"type":"function","function":{name, description, parameters}} of fields of a tool. Own: caller. */
+/* {"type":"function","function":{name, description, parameters}} of fields of a tool. Own: caller.
+ */
 json_t *crd_translate_tool(const json_t *tool, const char *parameters);
 /* {"id","type","function":{"name","arguments"}}. Own: caller. */
 json_t *crd_translate_call(const json_t *id, const json_t *name, const json_t *arguments);

@@ -41,13 +41,13 @@ static enum err start_library(struct gw *g, int listen_fd)
         1, MHD_OPTION_NOTIFY_CONNECTION, crd_conn_notify, g, MHD_OPTION_URI_LOG_CALLBACK,
         crd_conn_request_line, g, MHD_OPTION_NOTIFY_COMPLETED, crd_conn_completed, g,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, /* blocked in the net thread */
-        MHD_OPTION_ARRAY, tls,
-        MHD_OPTION_END);
+        MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (!g->mhd && g->cert)
-        return err_raise(ERR_BAD_CONFIG,
-                         "the gateway cannot use the certificate in %s with the key in %s: are both "
-                         "PEM, and do they belong together?",
-                         g->conf.tls_cert, g->conf.tls_key);
+        return err_raise(
+            ERR_BAD_CONFIG,
+            "the gateway cannot use the certificate in %s with the key in %s: are both "
+            "PEM, and do they belong together?",
+            g->conf.tls_cert, g->conf.tls_key);
     if (!g->mhd) return err_raise(ERR_SYSTEM, "the HTTP library did not start on port %d", g->port);
     return OK;
 }
@@ -171,9 +171,12 @@ enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_ro
     enum err rc = OK;
     int listen_fd = -1;
     struct gw *g = xcalloc(1, sizeof *g);
-    *g = (struct gw){
-        .conf = *conf, .routes = routes, .n_routes = n_routes, .fallback = fallback, .gate = gate,
-        .user = user};
+    *g = (struct gw){.conf = *conf,
+                     .routes = routes,
+                     .n_routes = n_routes,
+                     .fallback = fallback,
+                     .gate = gate,
+                     .user = user};
     g->conf.host = xstrdup(conf->host);
     g->conf.cors_origins = conf->cors_origins ? xstrdup(conf->cors_origins) : NULL;
     g->conf.max_connections = crd_listen_room(conf->max_connections);

@@ -90,6 +90,14 @@ void test_api_say(struct test_api *t, const char *text, size_t n)
     test_api_plan(t, (struct fake_plan){0});
 }
 
+char *test_api_prompt(struct test_api *t)
+{
+    struct buf text = {0};
+    struct gen_request q = fake_last(t->fake);
+    eng_tokenizer_decode(t->tokenizer, q.prompt, (size_t)q.n_prompt, true, &text);
+    return buf_take(&text);
+}
+
 static void wake(void *user)
 {
     sem_post(user);
@@ -165,8 +173,8 @@ static void take_calls(json_t *to, const json_t *parts)
         ASSERT(at <= json_array_size(calls));
         if (at == json_array_size(calls)) {
             ASSERT(json_object_get(part, "id") && json_object_get(f, "name"));
-            json_array_append_new(calls, json_pack("{s:O,s:s}", "name", json_object_get(f, "name"),
-                                                   "arguments", ""));
+            json_array_append_new(
+                calls, json_pack("{s:O,s:s}", "name", json_object_get(f, "name"), "arguments", ""));
         }
         append_text(json_array_get(calls, at), "arguments", json_object_get(f, "arguments"));
     }

@@ -32,6 +32,9 @@ void test_api_say(struct test_api *t, const char *text, size_t n);
 void test_api_plan(struct test_api *t,
                    struct fake_plan plan); /* `say` is filled in from the last test_api_say */
 
+/* The text of the last prompt that was submitted. Own: caller. */
+char *test_api_prompt(struct test_api *t);
+
 /* Run one request to its end. */
 struct outcome {
     int32_t status, retry_after;

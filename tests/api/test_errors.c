@@ -137,8 +137,8 @@ static const struct row rows[] = {
     {C, "{" MSG ",\"tools\":[]}", 400, BAD, "tools", "`tools` must not be an empty array."},
     {C, "{" MSG ",\"tool_choice\":\"auto\"}", 400, BAD, "tool_choice",
      "When using `tool_choice`, `tools` must be set."},
-    {C, "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"}", 400, BAD,
-     "tool_choice", "not supported yet"},
+    {C, "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"}",
+     400, BAD, "tool_choice", "not supported yet"},
     {C, "{" MSG ",\"cache_salt\":\"\"}", 400, BAD, "cache_salt", "cache_salt"},
     {C, "{" MSG ",\"cache_salt\":\"a/b\"}", 400, BAD, "cache_salt", "cache_salt"},
     /* not yet */

@@ -123,7 +123,8 @@ static void a_changed_file_is_read_again(void **state)
     (void)state;
     write_file("anna secret-of-anna\nben secret-of-ben rpm=1\n");
     assert_int_equal(crd_keys_open(&k, &c, 0), OK);
-    struct crd_key *ben = crd_keys_find(k, "secret-of-ben"), *anna = crd_keys_find(k, "secret-of-anna");
+    struct crd_key *ben = crd_keys_find(k, "secret-of-ben"),
+                   *anna = crd_keys_find(k, "secret-of-anna");
     assert_null(crd_quota_begin(&ben->quota, 0, &retry));
     assert_null(crd_quota_begin(&anna->quota, 0, &retry));
     write_file("ben another-secret rpm=1\n");

@@ -1,5 +1,6 @@
-/* malformed: every field of every dialect, wrong in every way: a table, multiplied out. Each request
- * is refused with the status and the field at fault; none reaches the service, none is a 500. */
+/* malformed: every field of every dialect, wrong in every way: a table, multiplied out. Each
+ * request is refused with the status and the field at fault; none reaches the service, none is a
+ * 500. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -39,7 +40,8 @@ struct field {
     const char *values; /* more values that are refused, separated by '~' */
 };
 #define TOO_LONG_SALT                                                                              \
-    "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "aaaaaa"                                                                                       \
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""
 #define COMMON                                                                                     \
     {"temperature", NUMBER, "-0.1"}, {"top_p", NUMBER, "0~1.1"}, {"top_k", INTEGER, "-2"},         \
@@ -57,13 +59,17 @@ struct field {
         {"stream_options", OBJECT, "{}"}, {"model", STRING, NULL},                                 \
         {"cache_salt", STRING, "\"\"~\"a@b\"~" TOO_LONG_SALT},                                     \
         {"response_format", OBJECT, "{\"type\":\"json_schema\"}~{\"type\":\"nonsense\"}"},         \
-        {"user", STRING, NULL}, {"metadata", OBJECT, NULL}, {"best_of", INTEGER, "3"}
+        {"user", STRING, NULL}, {"metadata", OBJECT, NULL},                                        \
+    {                                                                                              \
+        "best_of", INTEGER, "3"                                                                    \
+    }
 
 static const struct field chat[] = {
     COMMON,
     {"messages", LIST,
      "[]~[{}]~[[]]~[{\"role\":\"user\"}]~[{\"role\":7,\"content\":\"a\"}]~[{\"role\":\"user\","
-     "\"content\":7}]~[{\"role\":\"user\",\"content\":[7]}]~[{\"role\":\"user\",\"content\":[{\"type\":"
+     "\"content\":7}]~[{\"role\":\"user\",\"content\":[7]}]~[{\"role\":\"user\",\"content\":[{"
+     "\"type\":"
      "\"image_url\"}]}]~[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":[]}]}]~null"},
     {"logprobs", FLAG, NULL},
     {"top_logprobs", INTEGER, "-1~21~3"},
@@ -75,8 +81,10 @@ static const struct field chat[] = {
     {"include_reasoning", FLAG, NULL},
     {"parallel_tool_calls", FLAG, NULL},
     {"tools", LIST,
-     "[]~[{}]~[{\"type\":7}]~[{\"type\":\"web\"}]~[{\"function\":7}]~[{\"function\":{}}]~[{\"function\":"
-     "{\"name\":7}}]~[{\"function\":{\"name\":\"\"}}]~[{\"function\":{\"name\":\"a b\"}}]~[{\"function\":{"
+     "[]~[{}]~[{\"type\":7}]~[{\"type\":\"web\"}]~[{\"function\":7}]~[{\"function\":{}}]~[{"
+     "\"function\":"
+     "{\"name\":7}}]~[{\"function\":{\"name\":\"\"}}]~[{\"function\":{\"name\":\"a "
+     "b\"}}]~[{\"function\":{"
      "\"name\":\"f\",\"parameters\":7}}]"},
     {"tool_choice", NO_INT | NO_BOOL | NO_LIST, "\"auto\"~\"required\"~{\"type\":\"function\"}"},
     {NULL, 0, NULL},
@@ -99,10 +107,12 @@ static const struct field messages[] = {
     {"stream", FLAG, NULL},
     {"model", STRING, NULL},
     {"thinking", OBJECT | NO_OBJ, NULL},
-    {"tools", LIST, "[{}]~[{\"type\":\"bash\"}]~[{\"name\":7}]~[{\"name\":\"f\",\"input_schema\":7}]"},
+    {"tools", LIST,
+     "[{}]~[{\"type\":\"bash\"}]~[{\"name\":7}]~[{\"name\":\"f\",\"input_schema\":7}]"},
     {"tool_choice", OBJECT | NO_OBJ, "{\"type\":\"any\"}~{\"type\":\"tool\",\"name\":\"g\"}"},
     {"messages", LIST,
-     "[]~[{}]~[{\"role\":\"user\"}]~[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]~[{\"role\":"
+     "[]~[{}]~[{\"role\":\"user\"}]~[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]~[{"
+     "\"role\":"
      "\"user\",\"content\":[{}]}]~[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\","
      "\"content\":7}]}]"},
     {NULL, 0, NULL},
@@ -117,14 +127,16 @@ static const struct field responses[] = {
     {"parallel_tool_calls", FLAG, NULL},
     {"instructions", STRING, NULL},
     {"text", OBJECT, "{\"format\":7}~{\"format\":{}}"},
-    {"tools", LIST, "[{}]~[{\"type\":\"web_search\"}]~[{\"type\":\"function\"}]~[{\"type\":\"function\","
-                    "\"name\":\"a b\"}]"},
+    {"tools", LIST,
+     "[{}]~[{\"type\":\"web_search\"}]~[{\"type\":\"function\"}]~[{\"type\":\"function\","
+     "\"name\":\"a b\"}]"},
     {"tool_choice", NO_INT | NO_LIST | NO_BOOL, "\"required\""},
     {"previous_response_id", 0, "\"resp_1\""},
     {"conversation", 0, "\"conv_1\""},
     {"background", 0, "true"},
     {"input", NO_INT | NO_BOOL | NO_OBJ,
-     "[]~[7]~[{}]~[{\"role\":\"user\"}]~[{\"type\":\"item_reference\"}]~[{\"role\":\"user\",\"content\":[{"
+     "[]~[7]~[{}]~[{\"role\":\"user\"}]~[{\"type\":\"item_reference\"}]~[{\"role\":\"user\","
+     "\"content\":[{"
      "\"type\":\"input_image\"}]}]~null"},
     {NULL, 0, NULL},
 };
@@ -224,10 +236,32 @@ static void try_field(const struct dialect *d, const struct field *f)
 static void try_documents(const struct dialect *d)
 {
     static const char *const bodies[] = {
-        "", " ", "null", "7", "\"a\"", "[]", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}",
-        "{\"a\":1}}", "{\"a\":1,\"a\":2}", "{'a':1}", "{\"a\":01}", "{\"a\":nul}", "{\"a\":NaN}",
-        "{\"a\":1e999}", "{\"a\":\"\t\"}", "{\"a\":\"\\x\"}", "{\"a\":\"\\ud800\"}", "{\"a\":\"\xC3\"}",
-        "{\"a\":\"\xED\xA0\x80\"}", "{\"a\":\"\xF4\x90\x80\x80\"}", "\xEF\xBB\xBF{}", "{\"a\":\"\\u0000\"}",
+        "",
+        " ",
+        "null",
+        "7",
+        "\"a\"",
+        "[]",
+        "{",
+        "{\"a\"",
+        "{\"a\":",
+        "{\"a\":1",
+        "{\"a\":1,}",
+        "{\"a\":1}}",
+        "{\"a\":1,\"a\":2}",
+        "{'a':1}",
+        "{\"a\":01}",
+        "{\"a\":nul}",
+        "{\"a\":NaN}",
+        "{\"a\":1e999}",
+        "{\"a\":\"\t\"}",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":\"\xC3\"}",
+        "{\"a\":\"\xED\xA0\x80\"}",
+        "{\"a\":\"\xF4\x90\x80\x80\"}",
+        "\xEF\xBB\xBF{}",
+        "{\"a\":\"\\u0000\"}",
         "{\"a\":123456789012345678901234567890}",
     };
     for (size_t i = 0; i < COUNT_OF(bodies); i++) expect(d, bodies[i], NULL);

@@ -12,17 +12,17 @@
 #include <string.h>
 #include <time.h>
 
-#define THINK "<think> </think>"
-#define HERMES "tools <tool_call>" THINK
-#define BARE "tools"
-#define LLAMA "tools <|python_tag|>"
-#define MISTRAL "tools [TOOL_CALLS]"
-#define GRANITE "tools <|tool_call|>"
-#define DEEPSEEK "tools <｜tool▁calls▁begin｜>" THINK
-#define KIMI "tools <|tool_calls_section_begin|>"
+#define THINK       "<think> </think>"
+#define HERMES      "tools <tool_call>" THINK
+#define BARE        "tools"
+#define LLAMA       "tools <|python_tag|>"
+#define MISTRAL     "tools [TOOL_CALLS]"
+#define GRANITE     "tools <|tool_call|>"
+#define DEEPSEEK    "tools <｜tool▁calls▁begin｜>" THINK
+#define KIMI        "tools <|tool_calls_section_begin|>"
 #define FUNCTIONARY "tools <function="
-#define DS(x) "<｜tool▁call▁begin｜>" x "<｜tool▁call▁end｜>"
-#define DS_ALL(x) "<｜tool▁calls▁begin｜>" x "<｜tool▁calls▁end｜>"
+#define DS(x)       "<｜tool▁call▁begin｜>" x "<｜tool▁call▁end｜>"
+#define DS_ALL(x)   "<｜tool▁calls▁begin｜>" x "<｜tool▁calls▁end｜>"
 
 /* What a template's text shows, what the model says, and what that is: thoughts|content|calls. */
 static const struct row {
@@ -38,11 +38,13 @@ static const struct row {
      "<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"g\"}</tool_"
      "call>Done.",
      "|Done.|f({})g({})"},
-    {HERMES, "<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"q\\\": \\\"\\u00e9\\\"}\"}</tool_call>",
+    {HERMES,
+     "<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"q\\\": \\\"\\u00e9\\\"}\"}</tool_call>",
      "||f({\"q\": \"é\"})"},
     {HERMES, "<tool_call>{\"name\":\"f\",\"arguments\":null}</tool_call>", "||f({})"},
-    {HERMES, "<tool_call>{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"b\":"
-             "1.5}}}</tool_call>",
+    {HERMES,
+     "<tool_call>{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"b\":"
+     "1.5}}}</tool_call>",
      "||f({\"b\":1.5})"},
     {HERMES, "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}</tool_call> more",
      "| more|f({\"a\":1})"},
@@ -82,8 +84,9 @@ static const struct row {
     {BARE, "{\"name\":\"f\"", "||f()?"},
     {BARE, "{\"name\":", "|{\"name\":|"},
     /* the others */
-    {MISTRAL, "[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{\"a\":1}},{\"name\":\"g\",\"arguments\":"
-              "{}}]",
+    {MISTRAL,
+     "[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{\"a\":1}},{\"name\":\"g\",\"arguments\":"
+     "{}}]",
      "||f({\"a\":1})g({})"},
     {MISTRAL, "[TOOL_CALLS] [{\"name\":\"f\",\"arguments\":{\"a\":1}, \"id\":\"123456789\"}]",
      "||f({\"a\":1})"},
@@ -91,17 +94,19 @@ static const struct row {
      "|Sure.|f({\"a\":1})g({})"},
     {GRANITE, "<|tool_call|>[{\"name\":\"f\",\"arguments\":{\"a\":1}}]", "||f({\"a\":1})"},
     {DEEPSEEK,
-     "Let me see." DS_ALL(DS("function<｜tool▁sep｜>f\n```json\n{\"a\":1}\n```") "\n"
-                          DS("function<｜tool▁sep｜>g\n```json\n{}\n```")) " Good.",
+     "Let me see." DS_ALL(DS("function<｜tool▁sep｜>f\n```json\n{\"a\":1}\n```") "\n" DS(
+         "function<｜tool▁sep｜>g\n```json\n{}\n```")) " Good.",
      "|Let me see. Good.|f({\"a\":1})g({})"},
-    {DEEPSEEK, "<think>hm</think>" DS_ALL(DS("f<｜tool▁sep｜>{\"a\":\"<｜\"}") DS("g<｜tool▁sep｜>{}")),
+    {DEEPSEEK,
+     "<think>hm</think>" DS_ALL(DS("f<｜tool▁sep｜>{\"a\":\"<｜\"}") DS("g<｜tool▁sep｜>{}")),
      "hm||f({\"a\":\"<｜\"})g({})"},
     {KIMI,
      "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"
      "\"a\":1}<|tool_call_end|><|tool_call_begin|>functions.g:1<|tool_call_argument_begin|>{}<|"
      "tool_call_end|><|tool_calls_section_end|>",
      "||f({\"a\":1})g({})"},
-    {FUNCTIONARY, "<function=f>{\"a\":1}</function><function=g>{}</function>", "||f({\"a\":1})g({})"},
+    {FUNCTIONARY, "<function=f>{\"a\":1}</function><function=g>{}</function>",
+     "||f({\"a\":1})g({})"},
     {FUNCTIONARY, "if a <function= b>", "|if a <function= b>|"},
 };
 
@@ -208,7 +213,7 @@ static void damaged_replies_too(void **state)
         buf_puts(&says, b->says);
         for (uint64_t k = 0; k < rng_at(seed, i, 3, 0) % 4; k++) {
             uint64_t r = rng_at(seed, i, 4, k);
-            says.data[r % says.len] = (uint8_t)"{}[]\",:<>|\\ fa\n"[(r >> 32) % 15];
+            says.data[r % says.len] = (uint8_t) "{}[]\",:<>|\\ fa\n"[(r >> 32) % 15];
         }
         struct row row = {a->source, buf_str(&says), NULL};
         char *whole = read_in_pieces(&row, tools, 0, 0), *bytes = read_in_pieces(&row, tools, 0, 1),

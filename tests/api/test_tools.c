@@ -21,7 +21,7 @@ static const char source[] =
 #define TOOLS                                                                                      \
     ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}},{\"type\":\"function\","    \
     "\"function\":{\"name\":\"g\"}}]"
-#define CALL "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"\xC3\xA9\"}}\n</tool_call>"
+#define CALL  "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"\xC3\xA9\"}}\n</tool_call>"
 #define CALLS CALL "\n<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>"
 
 static struct test_api t;
@@ -64,8 +64,8 @@ static void calls_are_taken_out_of_the_text(void **state)
                             json_str(json_array_get(calls, 1), "id"));
     json_decref(a);
     a = ask(CALL, TOOLS);
-    assert_true(json_is_null(
-        json_object_get(json_object_get(answer_choice(a, 0), "message"), "content")));
+    assert_true(
+        json_is_null(json_object_get(json_object_get(answer_choice(a, 0), "message"), "content")));
     json_decref(a);
 }
 
@@ -73,7 +73,7 @@ static void a_stream_says_the_same(void **state)
 {
     (void)state;
     json_t *a = ask("<think>\nhm\n</think>\n\nSo:\n\n" CALLS, TOOLS ",\"stream\":true,\"n\":2,"
-                                                               "\"logprobs\":true"),
+                                                                    "\"logprobs\":true"),
            *c = answer_choice(a, 1), *calls = json_object_get(c, "calls");
     assert_string_equal(json_str(c, "text"), "So:");
     assert_string_equal(json_str(c, "thoughts"), "hm");
@@ -105,8 +105,8 @@ static void one_call_ends_the_reply_when_asked(void **state)
     (void)state;
     json_t *a = ask(CALLS " and more", TOOLS ",\"parallel_tool_calls\":false"),
            *c = answer_choice(a, 0);
-    assert_int_equal(
-        json_array_size(json_object_get(json_object_get(c, "message"), "tool_calls")), 1);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(c, "message"), "tool_calls")),
+                     1);
     assert_string_equal(json_str(c, "finish_reason"), "tool_calls");
     assert_true(json_num(json_object_get(a, "usage"), "completion_tokens") < (long)t.said.n);
     json_decref(a);
@@ -115,7 +115,8 @@ static void one_call_ends_the_reply_when_asked(void **state)
 static void a_reply_cut_short_says_length(void **state)
 {
     (void)state;
-    json_t *a = ask("<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}", TOOLS ",\"max_tokens\":40"),
+    json_t *a = ask("<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1}",
+                    TOOLS ",\"max_tokens\":40"),
            *c = answer_choice(a, 0), *m = json_object_get(c, "message");
     assert_string_equal(json_str(c, "finish_reason"), "length");
     assert_int_equal(json_array_size(json_object_get(m, "tool_calls")), 1);
@@ -125,15 +126,15 @@ static void a_reply_cut_short_says_length(void **state)
 static void thoughts_stand_apart(void **state)
 {
     (void)state;
-    json_t *a = ask("<think>\n2+2\n</think>\n\n4", ""), *m = json_object_get(answer_choice(a, 0),
-                                                                          "message");
+    json_t *a = ask("<think>\n2+2\n</think>\n\n4", ""),
+           *m = json_object_get(answer_choice(a, 0), "message");
     assert_string_equal(json_str(m, "content"), "4");
     assert_string_equal(json_str(m, "reasoning_content"), "2+2");
     assert_string_equal(json_str(m, "reasoning"), "2+2");
-    assert_int_equal(json_num(json_object_get(json_object_get(a, "usage"),
-                                              "completion_tokens_details"),
-                              "reasoning_tokens"),
-                     strlen("<think>\n2+2\n</think>") - strlen("<think"));
+    assert_int_equal(
+        json_num(json_object_get(json_object_get(a, "usage"), "completion_tokens_details"),
+                 "reasoning_tokens"),
+        strlen("<think>\n2+2\n</think>") - strlen("<think"));
     json_decref(a);
     a = ask("<think>\n2+2\n</think>\n\n4", ",\"include_reasoning\":false");
     m = json_object_get(answer_choice(a, 0), "message");
@@ -157,14 +158,6 @@ static void the_prompt_may_begin_or_end_them(void **state)
     json_decref(a);
 }
 
-static char *last_prompt(void)
-{
-    struct buf text = {0};
-    struct gen_request q = fake_last(t.fake);
-    eng_tokenizer_decode(t.tokenizer, q.prompt, (size_t)q.n_prompt, true, &text);
-    return buf_take(&text);
-}
-
 static void a_template_without_tools_is_told_in_words(void **state)
 {
     (void)state;
@@ -177,7 +170,7 @@ static void a_template_without_tools_is_told_in_words(void **state)
         "calls\":[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":"
         "\"{\\\"a\\\":1}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"1\",\"content\":\"ok\"}]%s}",
         TOOLS, 200);
-    char *prompt = last_prompt();
+    char *prompt = test_api_prompt(&t);
     assert_non_null(strstr(prompt, "user:# Tools"));
     assert_non_null(strstr(prompt, "</tool_call>\n\nhi\n"));
     assert_non_null(strstr(prompt, "assistant:<tool_call>\n{\"name\": \"f\", \"arguments\": "));
@@ -193,14 +186,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(calls_are_taken_out_of_the_text),
-        T(a_stream_says_the_same),
-        T(without_tools_a_call_is_text),
-        T(one_call_ends_the_reply_when_asked),
-        T(a_reply_cut_short_says_length),
-        T(thoughts_stand_apart),
-        T(the_prompt_may_begin_or_end_them),
-        T(a_template_without_tools_is_told_in_words),
+        T(calls_are_taken_out_of_the_text),  T(a_stream_says_the_same),
+        T(without_tools_a_call_is_text),     T(one_call_ends_the_reply_when_asked),
+        T(a_reply_cut_short_says_length),    T(thoughts_stand_apart),
+        T(the_prompt_may_begin_or_end_them), T(a_template_without_tools_is_told_in_words),
     };
     return cmocka_run_group_tests_name("tools", tests, NULL, NULL);
 }
