@@ -11,7 +11,7 @@
 #include <float.h>
 #include <string.h>
 
-enum { ENUM_HEADS = 40, ENUM_LEAVES = 500, CLIMB_WIDTH = 16, SHIFT = 4, CLOSE_LAYERS = 12 };
+enum { ENUM_HEADS = 40, ENUM_LEAVES = 500, CLIMB_WIDTH = 16, CLIMB_HEADS = 8, SHIFT = 4, CLOSE_LAYERS = 12 };
 
 struct stage {
     const struct clu_stage_try *try;
@@ -257,7 +257,7 @@ static void climb_heads(struct stage *s)
     start_heads(s, units);
     put_heads(s, units);
     missing = with_heads(s, &t);
-    bool better = s->n > 1 && s->n <= CLIMB_WIDTH;
+    bool better = s->n > 1 && s->n <= CLIMB_HEADS;
     for (int32_t pass = 0; better && pass < 6; pass++) {
         better = false;
         for (int32_t a = 0; a < s->n; a++)
