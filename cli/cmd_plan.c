@@ -145,6 +145,22 @@ out:
     return rc;
 }
 
+/* A hostfile numbers the ranks; where another order, or fewer hosts, would be clearly faster, say which. */
+static void better_order(const struct clu_work *w, const struct clu_topo *t, struct clu_want want, const struct clu_place *p, struct buf *out)
+{
+    struct clu_place *free_order = xmalloc(sizeof *free_order);
+    want.fixed_order = false;
+    if (!clu_place_find(free_order, w, t, &want) && free_order->judged.tok_s > 1.02 * p->judged.tok_s) {
+        buf_printf(out, "\n%.1f tok/s instead of %.1f would be possible with this hostfile:\n", free_order->judged.tok_s, p->judged.tok_s);
+        for (int32_t r = 0, n; r < free_order->n_ranks; r += n) {
+            const int32_t *device = free_order->layout.device, host = t->devices[device[r]].host;
+            for (n = 1; r + n < free_order->n_ranks && t->devices[device[r + n]].host == host; n++) {}
+            buf_printf(out, "  %s slots=%d\n", t->hosts[host].name, n);
+        }
+    }
+    free(free_order);
+}
+
 static enum err plan(const struct options *o, const char *path, struct buf *out)
 {
     enum err rc;
@@ -161,11 +177,12 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     struct clu_work w = {.info = &info, .weights = weights, .rates = &clu_rates_default, .context = (int32_t)context,
                          .depth = (int32_t)MIN(context / 2, 512), .max_step_tokens = (int32_t)o->max_batch_tokens, .n_slots = (int32_t)o->max_seqs,
                          .kv_f16 = o->kv_type == 0};
-    struct clu_want want = {.users = o->users ? (int32_t)o->users : 8, .need_tokens = context * MAX(o->users, 1)};
+    struct clu_want want = {.users = o->users ? (int32_t)o->users : 8, .need_tokens = context * MAX(o->users, 1), .fixed_order = o->hostfile != NULL};
     if (o->tp || o->pp) TRY(given(o, path, &w, t, &want, p));
     else TRY(clu_place_find(p, &w, t, &want));
     if (o->json) clu_place_json(p, &w, t, out);
     else clu_place_explain(p, &w, t, out);
+    if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, out);
 out:
     free(weights);
     free(t);
