@@ -1,0 +1,48 @@
+/* mask.h: which tokens may follow a set of stacks. Private to engine/grammar.
+ *
+ * What a token does to a stack depends on the stack's top two states alone until the rule of the
+ * second ends (two, because one character of a string is a rule of its own). So per pair, once: the
+ * tokens that are taken entirely within, and the prefixes behind which the second rule may end
+ * ("escapes"). A mask is the union over the set's stacks of the first, and of what the callers
+ * allow behind the second. States that behave alike for as many steps as the longest token has
+ * bytes share their part, so a string of at most 1,000 characters costs no more than one of any
+ * length. */
+#ifndef ENGINE_GRAMMAR_MASK_H
+#define ENGINE_GRAMMAR_MASK_H
+
+#include "engine/grammar/machine.h"
+#include "engine/grammar/vocab.h"
+
+struct mask_part {
+    int32_t *tokens, n_tokens;   /* few: listed */
+    uint64_t *bits;              /* many: as bits; NULL when listed */
+    int32_t *escapes, n_escapes; /* nodes with something below them */
+};
+
+enum { MASKS_KEPT = 32 };
+
+struct masker {
+    struct machine *m;
+    const struct eng_grammar_vocab *v;
+    int32_t *like;        /* [n_states] the state whose part it shares */
+    struct map64 part_of; /* pairs of states into parts */
+    struct mask_part *parts;
+    int32_t n_parts, cap_parts;
+    struct {
+        int32_t set;
+        uint64_t *bits;
+    } kept[MASKS_KEPT]; /* the last masks; set -1: none */
+    int32_t next_kept;
+    int32_t *path;     /* [longest + 1] */
+    uint64_t *scratch; /* mask_within's */
+    int32_t *escapes, cap_escapes;
+};
+
+void eng_masker_open(struct masker *k, struct machine *m, const struct eng_grammar_vocab *v);
+void eng_masker_close(struct masker *k);
+const uint64_t *eng_masker_mask(struct masker *k, int32_t set);
+const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_bytes);
+/* Sets got new numbers. */
+void eng_masker_forget(struct masker *k);
+
+#endif
