@@ -47,6 +47,7 @@ static struct crd_api *open_api(void)
     enum err rc = eng_template_compile(&t, source, strlen(source));
     ASSERT(!rc);
     api = (struct crd_api){.tokenizer = open_tokenizer(),
+                           .style = crd_style_of(source),
                            .chat_template = t,
                            .model_names = names,
                            .max_context = 200,
@@ -60,7 +61,7 @@ static enum err understand(struct crd_request *r, const struct crd_api *api, enu
     enum err rc;
     int64_t longest = 0;
     TRY(crd_request_parse(r, api, ep, (const char *)data, n, e));
-    if (ep == ENDPOINT_CHAT) TRY(crd_chat_render(r, api, 0, e));
+    if (r->chat) TRY(crd_chat_render(r, api, 0, e));
     TRY(crd_prompts_tokenize(r, api, e));
     for (int32_t i = 0; i < r->n_prompts; i++)
         longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
@@ -94,8 +95,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct buf out = {0};
     if (!api) api = open_api();
     if (!n) return 0;
-    if (!understand(&r, api, data[0] & 1 ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS, data + 1, n - 1,
-                    &e)) {
+    if (!understand(&r, api, (enum crd_endpoint)(data[0] % (ENDPOINT_OLLAMA_GENERATE + 1)),
+                    data + 1, n - 1, &e)) {
         check(&r, api);
         ASSERT(!e.status);
     } else {

@@ -125,7 +125,7 @@ static void read_chunks(struct client *c, struct answer *a)
 
 const char *answer_header(const struct answer *a, const char *name)
 {
-    static char value[1024];
+    static _Thread_local char value[1024];
     size_t n = strlen(name);
     for (const char *line = a->head; line && (line = strstr(line, "\r\n")) && line[2] != '\r';) {
         line += 2;
