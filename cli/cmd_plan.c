@@ -1,4 +1,5 @@
-/* cmd_plan.c: `tessera plan`: what would go where, whether it fits and how fast, before anything is loaded. Reads headers only. */
+/* cmd_plan.c: `tessera plan`: what would go where, whether it fits and how fast, before anything is
+ * loaded. Reads headers only. */
 #include "cli/commands.h"
 
 #include "base/conf.h"
@@ -21,26 +22,39 @@ struct options {
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
-    {"topo", CONF_STR, O(topo), NULL, 0, 0, "FILE", "the machines, as recorded (docs/topology.md); default: this one"},
-    {"hostfile", CONF_STR, O(hostfile), NULL, 0, 0, "FILE", "hosts in Open MPI's syntax: each as the topology of its name says, else like this machine"},
-    {"ranks", CONF_INT, O(ranks), "0", 0, LIMIT_RANKS, "N", "so many ranks on each CPU device; 0: one"},
-    {"context", CONF_INT, O(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192"},
-    {"users", CONF_INT, O(users), "0", 0, LIMIT_SLOTS, "N", "full contexts that must fit, and that speed is judged by; 0: one must, judged by 8"},
-    {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N", "do not choose: N tensor ranks per stage, dealt evenly"},
+    {"topo", CONF_STR, O(topo), NULL, 0, 0, "FILE",
+     "the machines, as recorded (docs/topology.md); default: this one"},
+    {"hostfile", CONF_STR, O(hostfile), NULL, 0, 0, "FILE",
+     "hosts in Open MPI's syntax: each as the topology of its name says, else like this machine"},
+    {"ranks", CONF_INT, O(ranks), "0", 0, LIMIT_RANKS, "N",
+     "so many ranks on each CPU device; 0: one"},
+    {"context", CONF_INT, O(context), "0", 0, LIMIT_CONTEXT, "N",
+     "longest sequence in tokens; 0: the model's, at most 8192"},
+    {"users", CONF_INT, O(users), "0", 0, LIMIT_SLOTS, "N",
+     "full contexts that must fit, and that speed is judged by; 0: one must, judged by 8"},
+    {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N",
+     "do not choose: N tensor ranks per stage, dealt evenly"},
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "do not choose: N stages"},
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, "f16|f32", "type of the KV cache"},
-    {"max-batch-tokens", CONF_INT, O(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N", "tokens computed in one step"},
+    {"max-batch-tokens", CONF_INT, O(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N",
+     "tokens computed in one step"},
     {"max-seqs", CONF_INT, O(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
-    {"record", CONF_STR, O(record), NULL, 0, 0, "FILE", "write the machines to FILE, for --topo here or elsewhere"},
+    {"record", CONF_STR, O(record), NULL, 0, 0, "FILE",
+     "write the machines to FILE, for --topo here or elsewhere"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of the picture"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {
-    "plan", "plan MODEL [options]",
-    "The placement of a model on machines: who holds what and why, what fits, how fast it will be. Reads headers only and\n"
+    "plan",
+    "plan MODEL [options]",
+    "The placement of a model on machines: who holds what and why, what fits, how fast it will be. "
+    "Reads headers only and\n"
     "reaches no host, so a laptop can plan for a cluster:\n"
-    "  tessera plan llama-70b.gguf --topo rack.topo --context 8192 --users 16", groups, 1, 1};
+    "  tessera plan llama-70b.gguf --topo rack.topo --context 8192 --users 16",
+    groups,
+    1,
+    1};
 
 /* ---- the machines ---- */
 
@@ -88,7 +102,8 @@ static enum err by_hostfile(struct clu_topo *t, const char *path, bool known)
     TRY(clu_hostfile_read(&f, path));
     for (int32_t i = 0; i < f.n; i++) {
         if (!pick_host(t, known ? f.hosts[i].name : NULL, one))
-            TRY(err_raise(ERR_BAD_CONFIG, "the hostfile %s, line %d: the topology has no host %s", path, f.hosts[i].line, f.hosts[i].name));
+            TRY(err_raise(ERR_BAD_CONFIG, "the hostfile %s, line %d: the topology has no host %s",
+                          path, f.hosts[i].line, f.hosts[i].name));
         if (f.hosts[i].slots > 1) TRY(clu_topo_split(one, f.hosts[i].slots));
         TRY(clu_topo_add(all, one, f.hosts[i].name));
         index[i] = 0;
@@ -97,7 +112,8 @@ static enum err by_hostfile(struct clu_topo *t, const char *path, bool known)
     for (int32_t i = 0; i < t->n_links && known; i++)
         for (int32_t a = 0; a < f.n; a++)
             for (int32_t b = 0; b < f.n; b++)
-                if (t->links[i].a == index[a] && t->links[i].b == index[b] && a != b) all->links[all->n_links++] = (struct clu_link){a, b, t->links[i].wire};
+                if (t->links[i].a == index[a] && t->links[i].b == index[b] && a != b)
+                    all->links[all->n_links++] = (struct clu_link){a, b, t->links[i].wire};
     *t = *all;
 out:
     free(all);
@@ -108,8 +124,10 @@ out:
 static enum err machines(const struct options *o, struct clu_topo *t)
 {
     enum err rc;
-    if (o->topo) TRY(clu_topo_read(t, o->topo));
-    else TRY(this_machine(t));
+    if (o->topo)
+        TRY(clu_topo_read(t, o->topo));
+    else
+        TRY(this_machine(t));
     if (o->hostfile) TRY(by_hostfile(t, o->hostfile, o->topo != NULL));
     if (o->ranks) TRY(clu_topo_split(t, (int32_t)o->ranks));
     if (o->record) {
@@ -127,8 +145,8 @@ out:
 /* ---- the placement ---- */
 
 /* The cut that --tp and --pp name, over the devices in order. */
-static enum err given(const struct options *o, const char *path, const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want,
-                      struct clu_place *p)
+static enum err given(const struct options *o, const char *path, const struct clu_work *w,
+                      const struct clu_topo *t, const struct clu_want *want, struct clu_place *p)
 {
     enum err rc;
     int32_t pp = MAX(1, (int32_t)o->pp), tp = o->tp ? (int32_t)o->tp : MAX(1, t->n_devices / pp);
@@ -136,7 +154,10 @@ static enum err given(const struct options *o, const char *path, const struct cl
     struct leaf_shape shape = leaf_shape_of(w->info);
     TRY(eng_engine_grid(path, tp, pp, &l.grid));
     if (tp * pp > t->n_devices)
-        return err_raise(ERR_BAD_CONFIG, "--tp %d x --pp %d are %d ranks; the machines have %d devices (more with --ranks N)", tp, pp, tp * pp, t->n_devices);
+        return err_raise(
+            ERR_BAD_CONFIG,
+            "--tp %d x --pp %d are %d ranks; the machines have %d devices (more with --ranks N)",
+            tp, pp, tp * pp, t->n_devices);
     l.grid.shared = true;
     for (int32_t i = 0; i < pp; i++) TRY(leaf_deal(&shape, tp, l.grid.share + i * tp));
     for (int32_t r = 0; r < tp * pp; r++) l.device[r] = r;
@@ -145,16 +166,22 @@ out:
     return rc;
 }
 
-/* A hostfile numbers the ranks; where another order, or fewer hosts, would be clearly faster, say which. */
-static void better_order(const struct clu_work *w, const struct clu_topo *t, struct clu_want want, const struct clu_place *p, struct buf *out)
+/* A hostfile numbers the ranks; where another order, or fewer hosts, would be clearly faster, say
+ * which. */
+static void better_order(const struct clu_work *w, const struct clu_topo *t, struct clu_want want,
+                         const struct clu_place *p, struct buf *out)
 {
     struct clu_place *free_order = xmalloc(sizeof *free_order);
     want.fixed_order = false;
-    if (!clu_place_find(free_order, w, t, &want) && free_order->judged.tok_s > 1.02 * p->judged.tok_s) {
-        buf_printf(out, "\n%.1f tok/s instead of %.1f would be possible with this hostfile:\n", free_order->judged.tok_s, p->judged.tok_s);
+    if (!clu_place_find(free_order, w, t, &want) &&
+        free_order->judged.tok_s > 1.02 * p->judged.tok_s) {
+        buf_printf(out, "\n%.1f tok/s instead of %.1f would be possible with this hostfile:\n",
+                   free_order->judged.tok_s, p->judged.tok_s);
         for (int32_t r = 0, n; r < free_order->n_ranks; r += n) {
             const int32_t *device = free_order->layout.device, host = t->devices[device[r]].host;
-            for (n = 1; r + n < free_order->n_ranks && t->devices[device[r + n]].host == host; n++) {}
+            for (n = 1; r + n < free_order->n_ranks && t->devices[device[r + n]].host == host;
+                 n++) {
+            }
             buf_printf(out, "  %s slots=%d\n", t->hosts[host].name, n);
         }
     }
@@ -172,16 +199,29 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     TRY(eng_engine_weights(path, weights));
     int64_t context = o->context ? o->context : MIN(info.context, 8192);
     if (context > info.context)
-        TRY(err_raise(ERR_BAD_CONFIG, "--context %lld is more than the %d tokens %s was trained for", (long long)context, info.context, info.name));
+        TRY(err_raise(ERR_BAD_CONFIG,
+                      "--context %lld is more than the %d tokens %s was trained for",
+                      (long long)context, info.context, info.name));
     TRY(machines(o, t));
-    struct clu_work w = {.info = &info, .weights = weights, .rates = &clu_rates_default, .context = (int32_t)context,
-                         .depth = (int32_t)MIN(context / 2, 512), .max_step_tokens = (int32_t)o->max_batch_tokens, .n_slots = (int32_t)o->max_seqs,
+    struct clu_work w = {.info = &info,
+                         .weights = weights,
+                         .rates = &clu_rates_default,
+                         .context = (int32_t)context,
+                         .depth = (int32_t)MIN(context / 2, 512),
+                         .max_step_tokens = (int32_t)o->max_batch_tokens,
+                         .n_slots = (int32_t)o->max_seqs,
                          .kv_f16 = o->kv_type == 0};
-    struct clu_want want = {.users = o->users ? (int32_t)o->users : 8, .need_tokens = context * MAX(o->users, 1), .fixed_order = o->hostfile != NULL};
-    if (o->tp || o->pp) TRY(given(o, path, &w, t, &want, p));
-    else TRY(clu_place_find(p, &w, t, &want));
-    if (o->json) clu_place_json(p, &w, t, out);
-    else clu_place_explain(p, &w, t, out);
+    struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
+                            .need_tokens = context * MAX(o->users, 1),
+                            .fixed_order = o->hostfile != NULL};
+    if (o->tp || o->pp)
+        TRY(given(o, path, &w, t, &want, p));
+    else
+        TRY(clu_place_find(p, &w, t, &want));
+    if (o->json)
+        clu_place_json(p, &w, t, out);
+    else
+        clu_place_explain(p, &w, t, out);
     if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, out);
 out:
     free(weights);

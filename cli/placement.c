@@ -1,7 +1,10 @@
-/* placement.c: which rank holds what, from the options and from what the ranks said of themselves. See options.h.
+/* placement.c: which rank holds what, from the options and from what the ranks said of themselves.
+ * See options.h.
  *
- * --tp and --pp mean what they say: equal stages, dealt evenly. Without them the planner decides, over the ranks in the order in which MPI numbers
- * them; what it does not know of the machines (--topo says it) it takes as equal for every processor. Bytes are counted by the engine itself. */
+ * --tp and --pp mean what they say: equal stages, dealt evenly. Without them the planner decides,
+ * over the ranks in the order in which MPI numbers them; what it does not know of the machines
+ * (--topo says it) it takes as equal for every processor. Bytes are counted by the engine itself.
+ */
 #include "cli/options.h"
 
 #include "base/log.h"
@@ -14,7 +17,10 @@
 
 static const double READ_PER_CPU = 12e9, OPS_PER_CPU = 400e9; /* where nothing was measured */
 
-static bool planned(const struct model_options *m, int32_t n) { return !m->tp && m->pp == 1 && n > 1; }
+static bool planned(const struct model_options *m, int32_t n)
+{
+    return !m->tp && m->pp == 1 && n > 1;
+}
 
 static enum err check_topo(const char *path)
 {
@@ -30,23 +36,29 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
     int32_t n;
     struct grid g;
     *p = (struct placement){.o = o, .model_path = path};
-    if (o->model.exact) log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
+    if (o->model.exact)
+        log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
     TRY(eng_engine_model_info(path, &p->info));
     TRY(eng_engine_fingerprint(path, &p->fingerprint));
     if (o->cluster.topo) TRY(check_topo(o->cluster.topo));
     int64_t context = o->model.context ? o->model.context : MIN(p->info.context, 8192);
     if (context > p->info.context)
-        return err_raise(ERR_BAD_CONFIG, "--context %lld is more than the %d tokens %s was trained for", (long long)context, p->info.context,
-                         p->info.name);
+        return err_raise(ERR_BAD_CONFIG,
+                         "--context %lld is more than the %d tokens %s was trained for",
+                         (long long)context, p->info.context, p->info.name);
     p->context = (int32_t)context;
     if (o->model.kv_tokens && o->model.kv_tokens < context)
-        return err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %lld tokens: raise it, or lower --context",
+        return err_raise(ERR_BAD_CONFIG,
+                         "--kv-tokens %lld holds less than one context of %lld tokens: raise it, "
+                         "or lower --context",
                          (long long)o->model.kv_tokens, (long long)context);
     const struct krn_table *krn;
-    if (!o->cluster.launch && !o->cluster.hostfile) TRY(krn_table_pick(o->model.isa, &krn)); /* all ranks are this machine's */
+    if (!o->cluster.launch && !o->cluster.hostfile)
+        TRY(krn_table_pick(o->model.isa, &krn)); /* all ranks are this machine's */
     if (!o->cluster.launch || o->cluster.ranks) {
         TRY(options_ranks(o, &n));
-        if (!planned(&o->model, n)) TRY(eng_engine_grid(path, n / (int32_t)o->model.pp, (int32_t)o->model.pp, &g));
+        if (!planned(&o->model, n))
+            TRY(eng_engine_grid(path, n / (int32_t)o->model.pp, (int32_t)o->model.pp, &g));
     }
 out:
     return rc;
@@ -55,13 +67,15 @@ out:
 /* ---- the planner's view of the ranks ---- */
 
 /* The k-th of `of` ranks on a host of `known`, if it is there. */
-static bool known_device(const struct clu_topo *known, const char *host, int32_t of, struct clu_device *d, struct clu_host *h)
+static bool known_device(const struct clu_topo *known, const char *host, int32_t of,
+                         struct clu_device *d, struct clu_host *h)
 {
     for (int32_t i = 0; known && i < known->n_hosts; i++) {
         if (strcmp(known->hosts[i].name, host)) continue;
         double read = 0, ops = 0;
         for (int32_t k = 0; k < known->n_devices; k++)
-            if (known->devices[k].host == i && known->devices[k].kind == CLU_CPU) read += known->devices[k].read_bytes_s, ops += known->devices[k].ops_s;
+            if (known->devices[k].host == i && known->devices[k].kind == CLU_CPU)
+                read += known->devices[k].read_bytes_s, ops += known->devices[k].ops_s;
         if (read <= 0) return false;
         d->read_bytes_s = read / of;
         d->ops_s = ops / of;
@@ -76,12 +90,18 @@ static int32_t host_index(struct clu_topo *t, const char *name)
     for (int32_t i = 0; i < t->n_hosts; i++)
         if (!strcmp(t->hosts[i].name, name)) return i;
     struct clu_host *h = &t->hosts[t->n_hosts];
-    *h = (struct clu_host){.packages = 1, .cores = 1, .threads = 1, .numa = 1, .disk_bytes_s = 1e9, .local = {2e-6, 8e9}};
+    *h = (struct clu_host){.packages = 1,
+                           .cores = 1,
+                           .threads = 1,
+                           .numa = 1,
+                           .disk_bytes_s = 1e9,
+                           .local = {2e-6, 8e9}};
     snprintf(h->name, sizeof h->name, "%s", name);
     return t->n_hosts++;
 }
 
-static void topo_of(const struct msg_hello hellos[], int32_t n, const struct clu_topo *known, struct clu_topo *t)
+static void topo_of(const struct msg_hello hellos[], int32_t n, const struct clu_topo *known,
+                    struct clu_topo *t)
 {
     clu_topo_init(t);
     if (known) t->wire = known->wire;
@@ -90,8 +110,12 @@ static void topo_of(const struct msg_hello hellos[], int32_t n, const struct clu
         int32_t of = MAX(y->host_size, 1), host = host_index(t, y->host);
         double cpus = (double)MAX(y->n_cpus, 1) / of;
         struct clu_device *d = &t->devices[t->n_devices++];
-        *d = (struct clu_device){.kind = CLU_CPU, .host = host, .cores = MAX(1, y->n_cpus / of), .mem_bytes = y->mem_available / of / 100 * 92,
-                                 .read_bytes_s = cpus * READ_PER_CPU, .ops_s = cpus * OPS_PER_CPU};
+        *d = (struct clu_device){.kind = CLU_CPU,
+                                 .host = host,
+                                 .cores = MAX(1, y->n_cpus / of),
+                                 .mem_bytes = y->mem_available / of / 100 * 92,
+                                 .read_bytes_s = cpus * READ_PER_CPU,
+                                 .ops_s = cpus * OPS_PER_CPU};
         snprintf(d->name, sizeof d->name, "rank%d", r);
         known_device(known, y->host, of, d, &t->hosts[host]);
     }
@@ -110,16 +134,19 @@ static void say(const struct clu_place *c)
     struct buf b = {0};
     const struct grid *g = &c->layout.grid;
     for (int32_t s = 0; s < g->n_stages; s++) {
-        buf_printf(&b, "%s layers %d-%d on %d rank%s (", s ? ";" : "", g->layers[s], g->layers[s + 1] - 1, g->width[s], g->width[s] == 1 ? "" : "s");
+        buf_printf(&b, "%s layers %d-%d on %d rank%s (", s ? ";" : "", g->layers[s],
+                   g->layers[s + 1] - 1, g->width[s], g->width[s] == 1 ? "" : "s");
         for (int32_t r = grid_first(g, s); r < grid_first(g, s) + g->width[s]; r++)
-            buf_printf(&b, "%s%d heads + %d FFN leaves", r > grid_first(g, s) ? ", " : "", g->share[r].heads, g->share[r].ffn);
+            buf_printf(&b, "%s%d heads + %d FFN leaves", r > grid_first(g, s) ? ", " : "",
+                       g->share[r].heads, g->share[r].ffn);
         buf_putc(&b, ')');
     }
     log_info("plan", "placement:%s", buf_str(&b));
     buf_free(&b);
 }
 
-static enum err find(const struct placement *p, const struct msg_hello hellos[], int32_t n, struct grid *out)
+static enum err find(const struct placement *p, const struct msg_hello hellos[], int32_t n,
+                     struct grid *out)
 {
     enum err rc = OK;
     const struct model_options *m = &p->o->model;
@@ -131,8 +158,14 @@ static enum err find(const struct placement *p, const struct msg_hello hellos[],
     TRY(eng_engine_weights(p->model_path, weights));
     if (p->o->cluster.topo) TRY(clu_topo_read(known, p->o->cluster.topo));
     topo_of(hellos, n, p->o->cluster.topo ? known : NULL, t);
-    struct clu_work w = {.info = &p->info, .weights = weights, .rates = &rates, .context = p->context, .depth = MIN(p->context / 2, 512),
-                         .max_step_tokens = (int32_t)m->max_batch_tokens, .n_slots = (int32_t)m->max_seqs, .kv_f16 = m->kv_type == 0};
+    struct clu_work w = {.info = &p->info,
+                         .weights = weights,
+                         .rates = &rates,
+                         .context = p->context,
+                         .depth = MIN(p->context / 2, 512),
+                         .max_step_tokens = (int32_t)m->max_batch_tokens,
+                         .n_slots = (int32_t)m->max_seqs,
+                         .kv_f16 = m->kv_type == 0};
     struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
     TRY(clu_place_find(place, &w, t, &want));
     say(place);
@@ -148,29 +181,36 @@ out:
 /* ---- KV blocks, and the plan ---- */
 
 /* KV blocks that every rank has memory for. */
-static enum err fit_blocks(struct placement *p, const struct grid *g, const struct msg_hello hellos[], int32_t n, int64_t *out)
+static enum err fit_blocks(struct placement *p, const struct grid *g,
+                           const struct msg_hello hellos[], int32_t n, int64_t *out)
 {
     int64_t fit = INT32_MAX / 2;
     const struct model_options *m = &p->o->model;
     for (int32_t r = 0; r < n; r++) {
         struct eng_engine_need need;
-        enum err e = eng_engine_need(p->model_path, g, r, m->kv_type == 0, (int32_t)m->max_batch_tokens, p->context, &need);
+        enum err e = eng_engine_need(p->model_path, g, r, m->kv_type == 0,
+                                     (int32_t)m->max_batch_tokens, p->context, &need);
         if (e) return e;
         int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / 100 * 92;
-        int64_t left = share - need.weight_bytes - need.buffer_bytes, least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
+        int64_t left = share - need.weight_bytes - need.buffer_bytes,
+                least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
         if (left < least)
-            return err_raise(ERR_NO_FIT,
-                             "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for one context of %d tokens %.2f; %.2f GB are free "
-                             "for it: use more ranks, a smaller quantisation, or a shorter --context",
-                             r, hellos[r].host, (double)(need.weight_bytes + need.buffer_bytes + least) / 1e9, (double)need.weight_bytes / 1e9,
-                             (double)need.buffer_bytes / 1e9, p->context, (double)least / 1e9, (double)share / 1e9);
+            return err_raise(
+                ERR_NO_FIT,
+                "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for one context "
+                "of %d tokens %.2f; %.2f GB are free "
+                "for it: use more ranks, a smaller quantisation, or a shorter --context",
+                r, hellos[r].host, (double)(need.weight_bytes + need.buffer_bytes + least) / 1e9,
+                (double)need.weight_bytes / 1e9, (double)need.buffer_bytes / 1e9, p->context,
+                (double)least / 1e9, (double)share / 1e9);
         fit = MIN(fit, left / need.block_bytes);
     }
     *out = fit;
     return OK;
 }
 
-enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
+enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
+                         struct msg_load_plan *plan)
 {
     enum err rc;
     struct placement *p = user;
@@ -178,16 +218,22 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     struct grid g;
     int64_t fit = 0;
     if (n % m->pp || (m->tp && m->tp * m->pp != n))
-        return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n, (long long)m->tp, (long long)m->pp);
-    if (planned(m, n)) TRY(find(p, hellos, n, &g));
-    else TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
+        return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n,
+                         (long long)m->tp, (long long)m->pp);
+    if (planned(m, n))
+        TRY(find(p, hellos, n, &g));
+    else
+        TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
     TRY(fit_blocks(p, &g, hellos, n, &fit));
-    int64_t want = m->kv_tokens ? DIV_UP(m->kv_tokens, LIMIT_BLOCK_TOKENS) : MIN(fit, 8LL * DIV_UP(p->context, LIMIT_BLOCK_TOKENS));
+    int64_t want = m->kv_tokens ? DIV_UP(m->kv_tokens, LIMIT_BLOCK_TOKENS)
+                                : MIN(fit, 8LL * DIV_UP(p->context, LIMIT_BLOCK_TOKENS));
     if (want > fit)
-        return err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do", (long long)m->kv_tokens,
-                         (long long)fit * LIMIT_BLOCK_TOKENS);
+        return err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",
+                         (long long)m->kv_tokens, (long long)fit * LIMIT_BLOCK_TOKENS);
     if (want < DIV_UP(p->context, LIMIT_BLOCK_TOKENS))
-        return err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens", (long long)m->kv_tokens, p->context);
+        return err_raise(ERR_BAD_CONFIG,
+                         "--kv-tokens %lld holds less than one context of %d tokens",
+                         (long long)m->kv_tokens, p->context);
     p->n_blocks = (int32_t)want;
     bool one_host = true;
     for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);

@@ -7,16 +7,29 @@
 
 /* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits). */
 const struct clu_rates clu_rates_default = {
-    .read_share = 0.80, .ops_share = 0.45, .attention_share = 0.10, .layer_s = 12e-6, .row_layer_s = 1.5e-6, .step_s = 120e-6, .sample_s = 1.2e-9,
+    .read_share = 0.80,
+    .ops_share = 0.45,
+    .attention_share = 0.10,
+    .layer_s = 12e-6,
+    .row_layer_s = 1.5e-6,
+    .step_s = 120e-6,
+    .sample_s = 1.2e-9,
     .process_bytes = INT64_C(32) << 20,
 };
 
-enum { ONE_SHOT_BYTES = 65536 }; /* all parts of an all_reduce together; above, each rank reduces a slice (transport/coll_mpi.c) */
+enum {
+    ONE_SHOT_BYTES = 65536
+}; /* all parts of an all_reduce together; above, each rank reduces a slice (transport/coll_mpi.c)
+    */
 
-static struct leaf_shape shape_of(const struct clu_work *w) { return leaf_shape_of(w->info); }
+static struct leaf_shape shape_of(const struct clu_work *w)
+{
+    return leaf_shape_of(w->info);
+}
 
 /* What rank r of the grid holds, also when the grid is dealt evenly. */
-static struct grid_share share_of(const struct clu_work *w, const struct grid *g, int32_t rank, int32_t *q0, int32_t *leaf0)
+static struct grid_share share_of(const struct clu_work *w, const struct grid *g, int32_t rank,
+                                  int32_t *q0, int32_t *leaf0)
 {
     struct grid_share even[LIMIT_RANKS] = {{0}};
     struct leaf_shape s = shape_of(w);
@@ -39,9 +52,13 @@ static int32_t n_parts(int32_t n_leaf, int32_t lo, int32_t n)
 
 /* ---- memory ---- */
 
-static int64_t part_of(int64_t bytes, int64_t share, int64_t all) { return (int64_t)((double)bytes * (double)share / (double)all); }
+static int64_t part_of(int64_t bytes, int64_t share, int64_t all)
+{
+    return (int64_t)((double)bytes * (double)share / (double)all);
+}
 
-void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, struct clu_memory *out)
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
+                     struct clu_memory *out)
 {
     const struct model_info *m = w->info;
     const struct model_weights *y = w->weights;
@@ -49,26 +66,41 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     int32_t stage = grid_stage_of(g, rank), q0, leaf0, kv0, kv1, hpl = leaf_heads(m->head_dim);
     struct grid_share h = share_of(w, g, rank, &q0, &leaf0);
     bool first = stage == 0, last = stage == g->n_stages - 1;
-    int32_t cols = leaf_ffn_col(m->d_ffn, leaf0 + h.ffn) - leaf_ffn_col(m->d_ffn, leaf0), tiles = leaf_vocab_tiles(m->n_vocab);
+    int32_t cols = leaf_ffn_col(m->d_ffn, leaf0 + h.ffn) - leaf_ffn_col(m->d_ffn, leaf0),
+            tiles = leaf_vocab_tiles(m->n_vocab);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
     *out = (struct clu_memory){.process = w->rates->process_bytes};
     for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
         const struct model_layer *l = &y->layers[i];
-        out->weights += part_of(l->q.mem, h.heads, m->n_heads) + part_of(l->kv.mem, kv1 - kv0, m->n_kv_heads) +
+        out->weights += part_of(l->q.mem, h.heads, m->n_heads) +
+                        part_of(l->kv.mem, kv1 - kv0, m->n_kv_heads) +
                         part_of(l->ffn.mem, cols, m->d_ffn) + l->rest.mem;
     }
     if (first || (last && y->tied)) out->weights += part_of(y->embd.mem, h.vocab, tiles);
     if (last && !y->tied) out->weights += part_of(y->head.mem, h.vocab, tiles);
     if (last) out->weights += y->ends.mem;
-    out->kv_block = leaf_kv_block_bytes(g->layers[stage + 1] - g->layers[stage], kv1 - kv0, m->head_dim, w->kv_f16);
-    int32_t attn = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(h.heads, hpl)), ffn = n_parts(leaf_ffn_count(m->d_ffn), leaf0, h.ffn);
-    out->buffers = leaf_buffer_bytes(&(struct leaf_buffers){
-        .d_model = m->d_model, .head_dim = m->head_dim, .rope_dim = y->rope_dim, .n_vocab = m->n_vocab, .heads = h.heads, .kv_heads = kv1 - kv0,
-        .ffn_cols = cols, .nodes = MAX(attn, ffn), .vocab_rows = MIN(h.vocab * LEAF_TILE, m->n_vocab), .last = last,
-        .max_step_tokens = w->max_step_tokens, .context = w->context, .n_slots = w->n_slots});
+    out->kv_block = leaf_kv_block_bytes(g->layers[stage + 1] - g->layers[stage], kv1 - kv0,
+                                        m->head_dim, w->kv_f16);
+    int32_t attn = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(h.heads, hpl)),
+            ffn = n_parts(leaf_ffn_count(m->d_ffn), leaf0, h.ffn);
+    out->buffers =
+        leaf_buffer_bytes(&(struct leaf_buffers){.d_model = m->d_model,
+                                                 .head_dim = m->head_dim,
+                                                 .rope_dim = y->rope_dim,
+                                                 .n_vocab = m->n_vocab,
+                                                 .heads = h.heads,
+                                                 .kv_heads = kv1 - kv0,
+                                                 .ffn_cols = cols,
+                                                 .nodes = MAX(attn, ffn),
+                                                 .vocab_rows = MIN(h.vocab * LEAF_TILE, m->n_vocab),
+                                                 .last = last,
+                                                 .max_step_tokens = w->max_step_tokens,
+                                                 .context = w->context,
+                                                 .n_slots = w->n_slots});
 }
 
-int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t *tightest)
+int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
+                        const struct clu_layout *l, int32_t *tightest)
 {
     int64_t least = INT64_MAX;
     for (int32_t r = 0; r < grid_ranks(&l->grid); r++) {
@@ -86,14 +118,18 @@ int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t, cons
 
 /* ---- one rank ---- */
 
-static double matrix_s(const struct clu_work *w, const struct clu_device *d, double bytes, double weights, int32_t rows)
+static double matrix_s(const struct clu_work *w, const struct clu_device *d, double bytes,
+                       double weights, int32_t rows)
 {
-    double read = bytes / (d->read_bytes_s * w->rates->read_share), ops = 2 * weights * rows / (d->ops_s * w->rates->ops_share);
-    /* a processor's cores load and compute in turn (measured: the sum is right within 10 % from 1 to 512 rows); a GPU hides the shorter */
+    double read = bytes / (d->read_bytes_s * w->rates->read_share),
+           ops = 2 * weights * rows / (d->ops_s * w->rates->ops_share);
+    /* a processor's cores load and compute in turn (measured: the sum is right within 10 % from 1
+     * to 512 rows); a GPU hides the shorter */
     return d->kind == CLU_CPU ? read + ops : MAX(read, ops);
 }
 
-void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill, struct clu_rank_cost *out)
+void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill,
+                   struct clu_rank_cost *out)
 {
     const struct model_info *m = w->info;
     struct model_layer sum = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
@@ -103,42 +139,53 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t
         sum.ffn.mem += w->weights->layers[i].ffn.mem;
     }
     double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model, hd = m->head_dim;
-    double keys = prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth, kv_bytes = 2 * hd * (w->kv_f16 ? 2 : 4) * keys * (prefill ? 1 : rows);
+    double keys = prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth,
+           kv_bytes = 2 * hd * (w->kv_f16 ? 2 : 4) * keys * (prefill ? 1 : rows);
     *out = (struct clu_rank_cost){
         .per_head_s = matrix_s(w, d, (double)sum.q.mem / n / m->n_heads, 2 * hd * dm, rows) +
                       4 * hd * keys * rows / (d->ops_s * w->rates->attention_share),
-        .per_kv_s = matrix_s(w, d, (double)sum.kv.mem / n / m->n_kv_heads, 2 * hd * dm, rows) + kv_bytes / (d->read_bytes_s * w->rates->read_share),
-        .per_leaf_s = matrix_s(w, d, (double)sum.ffn.mem / n / leaves, 3.0 * m->d_ffn / leaves * dm, rows),
+        .per_kv_s = matrix_s(w, d, (double)sum.kv.mem / n / m->n_kv_heads, 2 * hd * dm, rows) +
+                    kv_bytes / (d->read_bytes_s * w->rates->read_share),
+        .per_leaf_s =
+            matrix_s(w, d, (double)sum.ffn.mem / n / leaves, 3.0 * m->d_ffn / leaves * dm, rows),
         .fixed_s = w->rates->layer_s + w->rates->row_layer_s * rows,
     };
 }
 
 /* ---- collectives ---- */
 
-static bool shares_wire(const struct clu_topo *t, int32_t a, int32_t b) { return t->devices[a].host == t->devices[b].host; }
+static bool shares_wire(const struct clu_topo *t, int32_t a, int32_t b)
+{
+    return t->devices[a].host == t->devices[b].host;
+}
 
 /* The slowest rank's time to receive bytes[j] from every other; ranks of a host share its wire. */
-static double gather_s(const struct clu_topo *t, const int32_t device[], int32_t n, const double bytes[])
+static double gather_s(const struct clu_topo *t, const int32_t device[], int32_t n,
+                       const double bytes[])
 {
     double worst = 0, latency = 0;
     for (int32_t i = 0; i < n; i++) {
         double near = 0, far = 0;
         int32_t here = 0;
         for (int32_t j = 0; j < n; j++) {
-            struct clu_wire x = clu_topo_wire(t, t->devices[device[i]].host, t->devices[device[j]].host);
+            struct clu_wire x =
+                clu_topo_wire(t, t->devices[device[i]].host, t->devices[device[j]].host);
             bool same = shares_wire(t, device[i], device[j]);
             here += same;
             if (i == j) continue;
             latency = MAX(latency, x.latency_s);
-            if (same) near += bytes[j] / x.bytes_s;
-            else far += bytes[j] / x.bytes_s;
+            if (same)
+                near += bytes[j] / x.bytes_s;
+            else
+                far += bytes[j] / x.bytes_s;
         }
         worst = MAX(worst, near + far * here);
     }
     return latency + worst;
 }
 
-double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n, const int32_t parts[], int32_t rows)
+double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
+                       int32_t n, const int32_t parts[], int32_t rows)
 {
     double vector = 4.0 * w->info->d_model * rows, bytes[LIMIT_RANKS], all = 0;
     if (n == 1) return 0;
@@ -150,8 +197,9 @@ double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const
     return s + gather_s(t, device, n, bytes);
 }
 
-static double gather_rows_s(const struct clu_topo *t, const int32_t device[], int32_t n, const struct grid_share share[], double row_bytes,
-                            int32_t rows, int32_t tiles)
+static double gather_rows_s(const struct clu_topo *t, const int32_t device[], int32_t n,
+                            const struct grid_share share[], double row_bytes, int32_t rows,
+                            int32_t tiles)
 {
     double bytes[LIMIT_RANKS];
     if (n == 1 || !rows) return 0;
@@ -162,7 +210,8 @@ static double gather_rows_s(const struct clu_topo *t, const int32_t device[], in
 /* ---- stages ---- */
 
 /* Sending rows on: rank j of the next stage hears from rank j % width of this one. */
-static double hop_s(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t stage, int32_t rows)
+static double hop_s(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+                    int32_t stage, int32_t rows)
 {
     const struct grid *g = &l->grid;
     if (stage == g->n_stages - 1) return 0;
@@ -172,14 +221,17 @@ static double hop_s(const struct clu_work *w, const struct clu_topo *t, const st
         int32_t a = l->device[from + j % g->width[stage]], b = l->device[to + j];
         struct clu_wire x = clu_topo_wire(t, t->devices[a].host, t->devices[b].host);
         double s = x.latency_s + bytes / x.bytes_s;
-        if (shares_wire(t, a, b)) near = MAX(near, s);
-        else far += far > 0 ? bytes / x.bytes_s : s; /* copies of the same rows over the same wire */
+        if (shares_wire(t, a, b))
+            near = MAX(near, s);
+        else
+            far += far > 0 ? bytes / x.bytes_s : s; /* copies of the same rows over the same wire */
     }
     return MAX(near, far);
 }
 
-double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n, const struct grid_share share[],
-                     bool first, bool last, int32_t rows, int32_t sampled)
+double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
+                     int32_t n, const struct grid_share share[], bool first, bool last,
+                     int32_t rows, int32_t sampled)
 {
     const struct model_info *m = w->info;
     int32_t tiles = leaf_vocab_tiles(m->n_vocab);
@@ -188,19 +240,23 @@ double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const i
     if (!last || !sampled) return s;
     for (int32_t r = 0; r < n; r++) {
         double part = (double)share[r].vocab / tiles;
-        head = MAX(head, matrix_s(w, &t->devices[device[r]], (double)w->weights->head.mem * part, (double)m->n_vocab * m->d_model * part, sampled));
+        head = MAX(head, matrix_s(w, &t->devices[device[r]], (double)w->weights->head.mem * part,
+                                  (double)m->n_vocab * m->d_model * part, sampled));
     }
-    return s + head + gather_rows_s(t, device, n, share, 4.0 * m->n_vocab, sampled, tiles) + w->rates->sample_s * m->n_vocab * sampled;
+    return s + head + gather_rows_s(t, device, n, share, 4.0 * m->n_vocab, sampled, tiles) +
+           w->rates->sample_s * m->n_vocab * sampled;
 }
 
-void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t stage, int32_t rows, int32_t sampled,
-                    bool prefill, struct clu_stage_cost *out)
+void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+                    int32_t stage, int32_t rows, int32_t sampled, bool prefill,
+                    struct clu_stage_cost *out)
 {
     const struct model_info *m = w->info;
     const struct grid *g = &l->grid;
     struct leaf_shape s = shape_of(w);
     struct grid_share share[LIMIT_RANKS];
-    int32_t first = grid_first(g, stage), n = g->width[stage], layers = g->layers[stage + 1] - g->layers[stage];
+    int32_t first = grid_first(g, stage), n = g->width[stage],
+            layers = g->layers[stage + 1] - g->layers[stage];
     int32_t attn[LIMIT_RANKS], ffn[LIMIT_RANKS], hpl = leaf_heads(m->head_dim);
     double worst = 0;
     for (int32_t r = 0; r < n; r++) {
@@ -211,18 +267,22 @@ void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const st
         attn[r] = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(share[r].heads, hpl));
         ffn[r] = n_parts(leaf_ffn_count(m->d_ffn), leaf0, share[r].ffn);
         clu_cost_rank(w, &t->devices[l->device[first + r]], rows, prefill, &c);
-        worst = MAX(worst, c.per_head_s * share[r].heads + c.per_kv_s * (kv1 - kv0) + c.per_leaf_s * share[r].ffn + c.fixed_s);
+        worst = MAX(worst, c.per_head_s * share[r].heads + c.per_kv_s * (kv1 - kv0) +
+                               c.per_leaf_s * share[r].ffn + c.fixed_s);
     }
     out->compute_s = layers * worst;
-    out->reduce_s = layers * (clu_cost_reduce(w, t, l->device + first, n, attn, rows) + clu_cost_reduce(w, t, l->device + first, n, ffn, rows));
-    out->ends_s = clu_cost_ends(w, t, l->device + first, n, share, stage == 0, stage == g->n_stages - 1, rows, sampled);
+    out->reduce_s = layers * (clu_cost_reduce(w, t, l->device + first, n, attn, rows) +
+                              clu_cost_reduce(w, t, l->device + first, n, ffn, rows));
+    out->ends_s = clu_cost_ends(w, t, l->device + first, n, share, stage == 0,
+                                stage == g->n_stages - 1, rows, sampled);
     out->hop_s = hop_s(w, t, l, stage, rows);
     out->total_s = out->compute_s + out->reduce_s + out->ends_s + out->hop_s;
 }
 
 /* ---- the whole ---- */
 
-void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t users, struct clu_speed *out)
+void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+                     int32_t users, struct clu_speed *out)
 {
     int32_t n = l->grid.n_stages, rows = DIV_UP(users, n), batches = MIN(n, users);
     double sum = w->rates->step_s, most = 0, comm = 0;
@@ -236,12 +296,17 @@ void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const s
         }
     }
     double round = MAX(sum, batches * most);
-    *out = (struct clu_speed){.tok_s = users / round, .round_s = round, .bubble = 1 - (sum - w->rates->step_s) * batches / (n * round), .comm = comm};
+    *out = (struct clu_speed){.tok_s = users / round,
+                              .round_s = round,
+                              .bubble = 1 - (sum - w->rates->step_s) * batches / (n * round),
+                              .comm = comm};
 }
 
-void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, struct clu_speed *out)
+void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t,
+                      const struct clu_layout *l, struct clu_speed *out)
 {
-    int32_t n = l->grid.n_stages, rows = MIN(w->max_step_tokens, w->context), chunks = CLAMP(w->context / rows, 1, 4);
+    int32_t n = l->grid.n_stages, rows = MIN(w->max_step_tokens, w->context),
+            chunks = CLAMP(w->context / rows, 1, 4);
     double sum = w->rates->step_s, most = 0, comm = 0;
     for (int32_t i = 0; i < n; i++) {
         struct clu_stage_cost c;
@@ -253,7 +318,10 @@ void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t, const 
         }
     }
     double all = sum + (chunks - 1) * MAX(most, n == 1 ? sum : most);
-    *out = (struct clu_speed){.tok_s = rows * chunks / all, .round_s = all, .bubble = 1 - sum * chunks / (n * all), .comm = comm};
+    *out = (struct clu_speed){.tok_s = rows * chunks / all,
+                              .round_s = all,
+                              .bubble = 1 - sum * chunks / (n * all),
+                              .comm = comm};
 }
 
 double clu_cost_load(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l)
@@ -270,6 +338,7 @@ double clu_cost_load(const struct clu_work *w, const struct clu_topo *t, const s
         clu_cost_memory(w, &l->grid, r, &m);
         bytes[t->devices[l->device[r]].host] += (double)m.weights * file / MAX(mem, 1);
     }
-    for (int32_t h = 0; h < t->n_hosts; h++) worst = MAX(worst, bytes[h] / t->hosts[h].disk_bytes_s);
+    for (int32_t h = 0; h < t->n_hosts; h++)
+        worst = MAX(worst, bytes[h] / t->hosts[h].disk_bytes_s);
     return worst;
 }

@@ -1,13 +1,17 @@
-/* cost.h: what a placement costs in bytes and seconds, term by term. Pure arithmetic; the planner (place.h) searches with it, and people read it.
+/* cost.h: what a placement costs in bytes and seconds, term by term. Pure arithmetic; the planner
+ * (place.h) searches with it, and people read it.
  *
- *   a layer on a rank   weights: bytes / memory bandwidth and operations / peak (a processor: their sum, a GPU: the longer), attention: the same
- *                       over the KV it reads, a constant
- *   a collective        alpha-beta: latency + bytes that the busiest rank (and its host's wire) receives; a rank sends its maximal subtrees, so
- *                       a crooked cut sends more than an aligned one
- *   a stage             its worst rank + two all-reduces per layer, + embedding, head and the gathering of logits where it has them
- *   a pipeline          micro-batches of ceil(users / stages) rows: a round is max(sum of stages, micro-batches x slowest stage)
+ *   layer on a rank  weights: bytes / memory bandwidth and operations / peak (a processor: their
+ *                    sum; a GPU: the longer); attention: the same over the KV it reads; a constant
+ *   collective       alpha-beta: latency + bytes that the busiest rank (and its host's wire)
+ *                    receives; a rank sends its maximal subtrees, so a crooked cut sends more
+ *   stage            its worst rank + two all-reduces per layer, + embedding, head and the
+ *                    gathering of logits where it has them
+ *   pipeline         micro-batches of ceil(users / stages) rows: a round is max(sum of stages,
+ *                    micro-batches x slowest stage)
  *
- * The shares of peak that kernels reach are in struct clu_rates: measured, and printed by `tessera plan` so that a wrong one can be named. */
+ * The shares of peak that kernels reach are in struct clu_rates: measured, and printed by `tessera
+ * plan` so that a wrong one can be named. */
 #ifndef CLUSTER_COST_H
 #define CLUSTER_COST_H
 
@@ -16,14 +20,14 @@
 #include "proto/model_weights.h"
 
 struct clu_rates {
-    double read_share;        /* of a device's read bandwidth that matrix products reach */
-    double ops_share;         /* of its int8 peak */
-    double attention_share;   /* of its int8 peak, in f32 */
-    double layer_s;           /* barriers and small operations of one layer */
-    double row_layer_s;       /* the same per row */
-    double step_s;            /* coordinator, link, plan: once per step */
-    double sample_s;          /* per row and vocabulary id, divided over nobody */
-    int64_t process_bytes;    /* a worker before it has a model: program, MPI, gRPC */
+    double read_share;      /* of a device's read bandwidth that matrix products reach */
+    double ops_share;       /* of its int8 peak */
+    double attention_share; /* of its int8 peak, in f32 */
+    double layer_s;         /* barriers and small operations of one layer */
+    double row_layer_s;     /* the same per row */
+    double step_s;          /* coordinator, link, plan: once per step */
+    double sample_s;        /* per sampled row and vocabulary id; every rank of the stage does it whole */
+    int64_t process_bytes;  /* a worker before it has a model: program, MPI, gRPC */
 };
 extern const struct clu_rates clu_rates_default;
 
@@ -32,46 +36,68 @@ struct clu_work {
     const struct model_info *info;
     const struct model_weights *weights;
     const struct clu_rates *rates;
-    int32_t context;          /* longest sequence */
-    int32_t depth;            /* positions already in the cache when speed is stated */
+    int32_t context; /* longest sequence */
+    int32_t depth;   /* positions already in the cache when speed is stated */
     int32_t max_step_tokens, n_slots;
     bool kv_f16;
 };
 
 /* A cut laid on devices: rank r runs on topo->devices[device[r]]. */
-struct clu_layout { struct grid grid; int32_t device[LIMIT_RANKS]; };
+struct clu_layout {
+    struct grid grid;
+    int32_t device[LIMIT_RANKS];
+};
 
-struct clu_memory { int64_t weights, kv_block, buffers, process; };
-void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, struct clu_memory *out);
-/* KV blocks that every rank has room for; negative when some rank lacks room for its weights. *tightest: the rank that decides. */
-int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t *tightest);
+struct clu_memory {
+    int64_t weights, kv_block, buffers, process;
+};
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
+                     struct clu_memory *out);
+/* KV blocks that every rank has room for; negative when some rank lacks room for its weights.
+ * *tightest: the rank that decides. */
+int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
+                        const struct clu_layout *l, int32_t *tightest);
 
-/* One rank's time for one layer with `rows` rows; prefill: they belong to one sequence. layer_bytes: mean over the model's layers. */
-struct clu_rank_cost { double per_head_s, per_kv_s, per_leaf_s, fixed_s; };
-void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill, struct clu_rank_cost *out);
+/* One rank's time for one layer with `rows` rows; prefill: they belong to one sequence.
+ * layer_bytes: mean over the model's layers. */
+struct clu_rank_cost {
+    double per_head_s, per_kv_s, per_leaf_s, fixed_s;
+};
+void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill,
+                   struct clu_rank_cost *out);
 
-/* An all-reduce of `rows` x d_model floats among devices[n]; parts[i]: subtrees that rank i sends. */
-double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n, const int32_t parts[], int32_t rows);
+/* An all-reduce of `rows` x d_model floats among devices[n]; parts[i]: subtrees that rank i sends.
+ */
+double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
+                       int32_t n, const int32_t parts[], int32_t rows);
 
 /* Embedding (first stage) and head (last) of ranks device[n] with these shares. */
-double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n, const struct grid_share share[],
-                     bool first, bool last, int32_t rows, int32_t sampled);
+double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
+                     int32_t n, const struct grid_share share[], bool first, bool last,
+                     int32_t rows, int32_t sampled);
 
-struct clu_stage_cost { double compute_s, reduce_s, ends_s, hop_s, total_s; };
-/* Stage `stage` with `rows` rows, of which `sampled` are sampled from; hop_s: sending on to the next stage. */
-void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t stage, int32_t rows, int32_t sampled,
-                    bool prefill, struct clu_stage_cost *out);
+struct clu_stage_cost {
+    double compute_s, reduce_s, ends_s, hop_s, total_s;
+};
+/* Stage `stage` with `rows` rows, of which `sampled` are sampled from; hop_s: sending on to the
+ * next stage. */
+void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+                    int32_t stage, int32_t rows, int32_t sampled, bool prefill,
+                    struct clu_stage_cost *out);
 
 struct clu_speed {
-    double tok_s;             /* all users together */
-    double round_s;           /* one token for each of them */
-    double bubble;            /* share of the stages' time that is idle */
-    double comm;              /* share of the slowest stage's time in collectives and hops */
+    double tok_s;   /* all users together */
+    double round_s; /* one token for each of them */
+    double bubble;  /* share of the stages' time that is idle */
+    double comm;    /* share of the slowest stage's time in collectives and hops */
 };
-void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, int32_t users, struct clu_speed *out);
+void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+                     int32_t users, struct clu_speed *out);
 /* A prompt of four chunks of max_step_tokens, or of the context if that is shorter. */
-void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l, struct clu_speed *out);
+void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t,
+                      const struct clu_layout *l, struct clu_speed *out);
 /* Reading the model's file, each host its ranks' parts. */
-double clu_cost_load(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l);
+double clu_cost_load(const struct clu_work *w, const struct clu_topo *t,
+                     const struct clu_layout *l);
 
 #endif

@@ -13,7 +13,8 @@ static enum err slots_of(const char *word, int32_t line, int32_t *out)
     char *end;
     long v = strtol(word, &end, 10);
     if (*word < '0' || *word > '9' || *end || v < 1 || v > LIMIT_RANKS)
-        return err_raise(ERR_BAD_CONFIG, "line %d: slots=%.20s, needed 1 to %d", line, word, LIMIT_RANKS);
+        return err_raise(ERR_BAD_CONFIG, "line %d: slots=%.20s, needed 1 to %d", line, word,
+                         LIMIT_RANKS);
     *out = (int32_t)v;
     return OK;
 }
@@ -25,8 +26,10 @@ static enum err add(struct clu_hostfile *f, const char *name, int32_t slots, int
     f->n_slots += slots;
     for (int32_t i = 0; i < f->n; i++) {
         if (strcmp(f->hosts[i].name, name)) continue;
-        log_warn("plan", "the hostfile names %s on line %d and again on line %d: taken as one host with %d slots", name, f->hosts[i].line, line,
-                 f->hosts[i].slots + slots);
+        log_warn("plan",
+                 "the hostfile names %s on line %d and again on line %d: taken as one host with %d "
+                 "slots",
+                 name, f->hosts[i].line, line, f->hosts[i].slots + slots);
         f->hosts[i].slots += slots;
         return OK;
     }
@@ -45,12 +48,18 @@ static enum err read_line(struct clu_hostfile *f, char *text, int32_t line)
     for (const char *c = name; *c; c++)
         if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:@%[]", *c))
             return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is no host name", line, name);
-    if (strlen(name) > 63 || *name == '-') return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is no host name", line, name);
+    if (strlen(name) > 63 || *name == '-')
+        return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is no host name", line, name);
     for (char *w; (w = strtok_r(NULL, " \t\r", &save));) {
-        if (!strncmp(w, "slots=", 6)) TRY(slots_of(w + 6, line, &slots));
-        else if (!strncmp(w, "max_slots=", 10)) TRY(slots_of(w + 10, line, &max));
-        else if (!strncmp(w, "max-slots=", 10)) TRY(slots_of(w + 10, line, &max));
-        else return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is neither slots=N nor max_slots=N", line, w);
+        if (!strncmp(w, "slots=", 6))
+            TRY(slots_of(w + 6, line, &slots));
+        else if (!strncmp(w, "max_slots=", 10))
+            TRY(slots_of(w + 10, line, &max));
+        else if (!strncmp(w, "max-slots=", 10))
+            TRY(slots_of(w + 10, line, &max));
+        else
+            return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is neither slots=N nor max_slots=N",
+                             line, w);
     }
     rc = add(f, name, slots, line);
 out:
@@ -65,10 +74,12 @@ enum err clu_hostfile_parse(struct clu_hostfile *out, const char *text, size_t n
     int32_t number = 0;
     if (n > CLU_HOSTFILE_BYTES) return err_raise(ERR_BAD_CONFIG, "%zu bytes are no hostfile", n);
     for (const char *p = text, *end = text + n; p < end;) {
-        const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop = nl ? nl : end, *hash = memchr(p, '#', (size_t)(stop - p));
+        const char *nl = memchr(p, '\n', (size_t)(end - p)), *stop = nl ? nl : end,
+                   *hash = memchr(p, '#', (size_t)(stop - p));
         size_t len = (size_t)((hash ? hash : stop) - p);
         number++;
-        if (len >= sizeof line || memchr(p, 0, len)) return err_raise(ERR_BAD_CONFIG, "line %d is no line of a hostfile", number);
+        if (len >= sizeof line || memchr(p, 0, len))
+            return err_raise(ERR_BAD_CONFIG, "line %d is no line of a hostfile", number);
         memcpy(line, p, len);
         line[len] = 0;
         TRY(read_line(&f, line, number));
@@ -86,7 +97,9 @@ enum err clu_hostfile_read(struct clu_hostfile *out, const char *path)
     if (!f) return err_raise(ERR_IO, "cannot read the hostfile %s: %s", path, strerror(errno));
     char *text = xmalloc(CLU_HOSTFILE_BYTES + 1);
     size_t n = fread(text, 1, CLU_HOSTFILE_BYTES + 1, f);
-    enum err e = ferror(f) ? err_raise(ERR_IO, "cannot read the hostfile %s: %s", path, strerror(errno)) : clu_hostfile_parse(out, text, n);
+    enum err e = ferror(f)
+                     ? err_raise(ERR_IO, "cannot read the hostfile %s: %s", path, strerror(errno))
+                     : clu_hostfile_parse(out, text, n);
     if (e == ERR_BAD_CONFIG) e = err_prefix(e, "the hostfile %s", path);
     fclose(f);
     free(text);

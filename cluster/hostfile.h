@@ -1,4 +1,5 @@
-/* hostfile.h: hostfiles in Open MPI's syntax: one host per line, "name slots=N max_slots=M", # comments. A parser of outside bytes. */
+/* hostfile.h: hostfiles in Open MPI's syntax: one host per line, "name slots=N max_slots=M", #
+ * comments. A parser of outside bytes. */
 #ifndef CLUSTER_HOSTFILE_H
 #define CLUSTER_HOSTFILE_H
 
@@ -12,10 +13,14 @@ enum { CLU_HOSTFILE_BYTES = 64 << 10 };
 
 struct clu_hostfile {
     int32_t n, n_slots;
-    struct { char name[64]; int32_t slots, line; } hosts[LIMIT_RANKS];
+    struct {
+        char name[64];
+        int32_t slots, line;
+    } hosts[LIMIT_RANKS];
 };
 
-/* A host named again adds its slots to the first line's, with a warning. Err BAD_CONFIG naming the line, what it says and what is needed. */
+/* A host named again adds its slots to the first line's, with a warning. Err BAD_CONFIG naming the
+ * line, what it says and what is needed. */
 MUST_USE enum err clu_hostfile_parse(struct clu_hostfile *out, const char *text, size_t n);
 /* Err as clu_hostfile_parse, IO; the file is named. */
 MUST_USE enum err clu_hostfile_read(struct clu_hostfile *out, const char *path);

@@ -1,7 +1,8 @@
 /* place.c: judging placements and giving the answer. See place.h.
  *
- * place_rows.c says which devices make which stages, place_layers.c deals the layers, place_stage.c the shares; for each number of full contexts that
- * could be held at once. The last word on bytes and speed is cost.c's, on the finished layout. */
+ * place_rows.c says which devices make which stages, place_layers.c deals the layers, place_stage.c
+ * the shares; for each number of full contexts that could be held at once. The last word on bytes
+ * and speed is cost.c's, on the finished layout. */
 #include "cluster/place_impl.h"
 
 #include <stdio.h>
@@ -17,7 +18,8 @@ static bool better(const struct found *a, const struct found *b)
     if (x > y * 1.005 || y > x * 1.005) return x > y;
     int32_t ra = grid_ranks(&a->layout.grid), rb = grid_ranks(&b->layout.grid);
     if (ra != rb) return ra < rb;
-    return a->prefill_tok_s > b->prefill_tok_s * 1.005 || (a->prefill_tok_s * 1.005 >= b->prefill_tok_s && x > y);
+    return a->prefill_tok_s > b->prefill_tok_s * 1.005 ||
+           (a->prefill_tok_s * 1.005 >= b->prefill_tok_s && x > y);
 }
 
 /* "3+2", "16x4" */
@@ -25,7 +27,8 @@ static void shape_text(const struct row *r, char out[48])
 {
     size_t n = 0;
     for (int32_t i = 0, k; i < r->n_stages && n < 36; i += k) {
-        for (k = 1; i + k < r->n_stages && r->width[i + k] == r->width[i]; k++) {}
+        for (k = 1; i + k < r->n_stages && r->width[i + k] == r->width[i]; k++) {
+        }
         if (k > 2) {
             n += (size_t)snprintf(out + n, 48 - n, "%s%dx%d", i ? "+" : "", k, r->width[i]);
         } else {
@@ -39,7 +42,9 @@ static int64_t sum_of_weights(const struct clu_work *w)
 {
     const struct model_weights *y = w->weights;
     int64_t n = y->embd.mem + (y->tied ? 0 : y->head.mem);
-    for (int32_t i = 0; i < y->n_layers; i++) n += y->layers[i].q.mem + y->layers[i].kv.mem + y->layers[i].ffn.mem + y->layers[i].rest.mem;
+    for (int32_t i = 0; i < y->n_layers; i++)
+        n +=
+            y->layers[i].q.mem + y->layers[i].kv.mem + y->layers[i].ffn.mem + y->layers[i].rest.mem;
     return n;
 }
 
@@ -48,20 +53,29 @@ static int64_t lack(const struct search *s, const struct row *r, int32_t n)
 {
     const struct model_info *m = s->w->info;
     int64_t tokens = MAX(s->want->need_tokens, s->w->context);
-    int64_t need = sum_of_weights(s->w) + leaf_kv_block_bytes(m->n_layers, m->n_kv_heads, m->head_dim, s->w->kv_f16) * DIV_UP(tokens, LIMIT_BLOCK_TOKENS);
-    for (int32_t i = 0; i < n; i++) need += s->w->rates->process_bytes - s->t->devices[r->device[i]].mem_bytes;
+    int64_t need = sum_of_weights(s->w) +
+                   leaf_kv_block_bytes(m->n_layers, m->n_kv_heads, m->head_dim, s->w->kv_f16) *
+                       DIV_UP(tokens, LIMIT_BLOCK_TOKENS);
+    for (int32_t i = 0; i < n; i++)
+        need += s->w->rates->process_bytes - s->t->devices[r->device[i]].mem_bytes;
     return need;
 }
 
 static void note(struct search *s, const struct row *row, const struct found *f, int32_t n)
 {
-    struct clu_alt a = {.n_ranks = n, .fits = f->fits, .decode_tok_s = f->decode_tok_s, .comm = f->comm, .bubble = f->bubble,
+    struct clu_alt a = {.n_ranks = n,
+                        .fits = f->fits,
+                        .decode_tok_s = f->decode_tok_s,
+                        .comm = f->comm,
+                        .bubble = f->bubble,
                         .kv_tokens = f->n_blocks * LIMIT_BLOCK_TOKENS};
     shape_text(row, a.shape);
     if (!f->fits) a.short_bytes = MAX(lack(s, row, n), 0);
-    struct clu_alt *slots[3] = {&s->alts[row->n_stages], n == 1 ? &s->alts[0] : NULL, row->n_stages == 1 && n == s->t->n_devices ? &s->flat : NULL};
+    struct clu_alt *slots[3] = {&s->alts[row->n_stages], n == 1 ? &s->alts[0] : NULL,
+                                row->n_stages == 1 && n == s->t->n_devices ? &s->flat : NULL};
     for (int32_t i = 0; i < 3; i++)
-        if (slots[i] && (!slots[i]->n_ranks || (a.fits && (!slots[i]->fits || a.decode_tok_s > slots[i]->decode_tok_s)) ||
+        if (slots[i] && (!slots[i]->n_ranks ||
+                         (a.fits && (!slots[i]->fits || a.decode_tok_s > slots[i]->decode_tok_s)) ||
                          (!a.fits && !slots[i]->fits && a.short_bytes < slots[i]->short_bytes)))
             *slots[i] = a;
 }
@@ -83,7 +97,8 @@ bool clu_place_look(struct search *s, const struct row *row)
     if (row->n_stages > s->w->info->n_layers) return false;
     s->n_looked++;
     bool hopeless = lack(s, row, n) > 0;
-    for (int32_t users = s->want->users, last = 0; !hopeless && users >= 1 && users != last; last = users, users = DIV_UP(users, 2)) {
+    for (int32_t users = s->want->users, last = 0; !hopeless && users >= 1 && users != last;
+         last = users, users = DIV_UP(users, 2)) {
         struct found c = {.row = *row};
         if (!clu_place_lay(s, row, users, &c.layout)) continue;
         c.n_blocks = clu_cost_blocks(s->w, s->t, &c.layout, NULL);
@@ -97,7 +112,8 @@ bool clu_place_look(struct search *s, const struct row *row)
         clu_cost_decode(s->w, s->t, &c.layout, c.users, &v);
         c.decode_tok_s = v.tok_s, c.comm = v.comm, c.bubble = v.bubble;
         if (better(&c, &f)) f = c;
-        if (c.users == s->want->users && users == s->want->users && !s->want->effort && c.n_blocks > 2 * users * s->w->context / LIMIT_BLOCK_TOKENS)
+        if (c.users == s->want->users && users == s->want->users && !s->want->effort &&
+            c.n_blocks > 2 * users * s->w->context / LIMIT_BLOCK_TOKENS)
             break; /* memory binds nothing: fewer users gain nothing */
     }
     note(s, row, &f, n);
@@ -109,13 +125,15 @@ bool clu_place_look(struct search *s, const struct row *row)
 
 /* ---- the answer ---- */
 
-static void figures(struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+static void figures(struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,
+                    const struct clu_want *want)
 {
     bool used[LIMIT_RANKS] = {false};
     p->n_ranks = grid_ranks(&p->layout.grid);
     p->n_blocks = clu_cost_blocks(w, t, &p->layout, &p->tightest);
     p->users = (int32_t)MIN(want->users, MAX(p->n_blocks, 0) * LIMIT_BLOCK_TOKENS / w->context);
-    for (int32_t i = 0; i < 3; i++) clu_cost_decode(w, t, &p->layout, clu_place_users[i], &p->decode[i]);
+    for (int32_t i = 0; i < 3; i++)
+        clu_cost_decode(w, t, &p->layout, clu_place_users[i], &p->decode[i]);
     clu_cost_decode(w, t, &p->layout, MAX(p->users, 1), &p->judged);
     clu_cost_prefill(w, t, &p->layout, &p->prefill);
     p->load_s = clu_cost_load(w, t, &p->layout);
@@ -137,7 +155,8 @@ static void take_alts(struct clu_place *p, const struct search *s)
     }
 }
 
-enum err clu_place_find(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+enum err clu_place_find(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t,
+                        const struct clu_want *want)
 {
     struct search *s = xcalloc(1, sizeof *s);
     enum err rc = OK;
@@ -158,8 +177,8 @@ enum err clu_place_find(struct clu_place *out, const struct clu_work *w, const s
     return rc;
 }
 
-enum err clu_place_of(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want,
-                      const struct clu_layout *l)
+enum err clu_place_of(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t,
+                      const struct clu_want *want, const struct clu_layout *l)
 {
     struct clu_place p = {.layout = *l};
     figures(&p, w, t, want);
@@ -169,10 +188,13 @@ enum err clu_place_of(struct clu_place *out, const struct clu_work *w, const str
         clu_cost_memory(w, &l->grid, p.tightest, &m);
         const struct clu_device *d = &t->devices[l->device[p.tightest]];
         return err_raise(ERR_NO_FIT,
-                         "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for %lld tokens %.2f, the process %.2f; %.2f GB are free for it: use "
+                         "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for %lld "
+                         "tokens %.2f, the process %.2f; %.2f GB are free for it: use "
                          "more ranks, a smaller quantisation, or a shorter --context",
-                         p.tightest, t->hosts[d->host].name, (double)(m.weights + m.buffers + m.process + need * m.kv_block) / 1e9,
-                         (double)m.weights / 1e9, (double)m.buffers / 1e9, (long long)need * LIMIT_BLOCK_TOKENS, (double)(need * m.kv_block) / 1e9,
+                         p.tightest, t->hosts[d->host].name,
+                         (double)(m.weights + m.buffers + m.process + need * m.kv_block) / 1e9,
+                         (double)m.weights / 1e9, (double)m.buffers / 1e9,
+                         (long long)need * LIMIT_BLOCK_TOKENS, (double)(need * m.kv_block) / 1e9,
                          (double)m.process / 1e9, (double)d->mem_bytes / 1e9);
     }
     *out = p;

@@ -1,11 +1,18 @@
-/* place_explain.c: a placement for people and for programs. See place.h. Text of at most 100 columns; ASCII. */
+/* place_explain.c: a placement for people and for programs. See place.h. Text of at most 100
+ * columns; ASCII. */
 #include "cluster/place.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static double gb(int64_t bytes) { return (double)bytes / 1e9; }
-static const char *host_of(const struct clu_topo *t, int32_t device) { return t->hosts[t->devices[device].host].name; }
+static double gb(int64_t bytes)
+{
+    return (double)bytes / 1e9;
+}
+static const char *host_of(const struct clu_topo *t, int32_t device)
+{
+    return t->hosts[t->devices[device].host].name;
+}
 
 static int32_t n_hosts(const struct clu_place *p, const struct clu_topo *t)
 {
@@ -19,16 +26,21 @@ static int32_t n_hosts(const struct clu_place *p, const struct clu_topo *t)
     return n;
 }
 
-static void head(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, struct buf *b)
+static void head(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,
+                 struct buf *b)
 {
     const struct model_info *m = w->info;
     int64_t tokens = p->n_blocks * LIMIT_BLOCK_TOKENS;
     int32_t hosts = n_hosts(p, t);
-    buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f G parameters\n", m->name, w->weights->type, m->n_layers,
-               m->d_model, m->n_heads, m->n_kv_heads, m->d_ffn, (double)m->n_params / 1e9);
-    buf_printf(b, "%d rank%s on %d host%s, %d stage%s; KV cache for %lld tokens: %lld users of %d tokens\n\n", p->n_ranks,
-               p->n_ranks == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s", p->layout.grid.n_stages, p->layout.grid.n_stages == 1 ? "" : "s",
-               (long long)tokens, (long long)(tokens / w->context), w->context);
+    buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f G parameters\n",
+               m->name, w->weights->type, m->n_layers, m->d_model, m->n_heads, m->n_kv_heads,
+               m->d_ffn, (double)m->n_params / 1e9);
+    buf_printf(
+        b,
+        "%d rank%s on %d host%s, %d stage%s; KV cache for %lld tokens: %lld users of %d tokens\n\n",
+        p->n_ranks, p->n_ranks == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
+        p->layout.grid.n_stages, p->layout.grid.n_stages == 1 ? "" : "s", (long long)tokens,
+        (long long)(tokens / w->context), w->context);
 }
 
 /* One line per stage: a bar for its layers, then its ranks with their part of the work. */
@@ -37,10 +49,11 @@ static void picture(const struct clu_place *p, const struct clu_topo *t, struct 
     const struct grid *g = &p->layout.grid;
     int32_t all = g->layers[g->n_stages];
     for (int32_t s = 0; s < g->n_stages; s++) {
-        int32_t n = g->layers[s + 1] - g->layers[s], first = grid_first(g, s), leaves = 0, bar = MAX(1, n * 24 / all), at;
+        int32_t n = g->layers[s + 1] - g->layers[s], first = grid_first(g, s), leaves = 0,
+                bar = MAX(1, n * 24 / all), at;
         for (int32_t r = 0; r < g->width[s]; r++) leaves += g->share[first + r].ffn;
-        buf_printf(b, "  layers %3d-%-3d %.*s%.*s ", g->layers[s], g->layers[s + 1] - 1, bar, "########################", 24 - bar,
-                   "........................");
+        buf_printf(b, "  layers %3d-%-3d %.*s%.*s ", g->layers[s], g->layers[s + 1] - 1, bar,
+                   "########################", 24 - bar, "........................");
         size_t line = b->len;
         for (int32_t r = 0; r < g->width[s]; r++) {
             at = p->layout.device[first + r];
@@ -48,30 +61,36 @@ static void picture(const struct clu_place *p, const struct clu_topo *t, struct 
                 buf_printf(b, "\n%41s", "");
                 line = b->len;
             }
-            buf_printf(b, "[%d %s %d%%]", first + r, host_of(t, at), (200 * g->share[first + r].ffn + leaves) / (2 * leaves));
+            buf_printf(b, "[%d %s %d%%]", first + r, host_of(t, at),
+                       (200 * g->share[first + r].ffn + leaves) / (2 * leaves));
         }
         buf_putc(b, '\n');
         if (s + 1 < g->n_stages) {
-            struct clu_wire x = clu_topo_wire(t, t->devices[p->layout.device[first]].host, t->devices[p->layout.device[first + g->width[s]]].host);
+            struct clu_wire x =
+                clu_topo_wire(t, t->devices[p->layout.device[first]].host,
+                              t->devices[p->layout.device[first + g->width[s]]].host);
             buf_printf(b, "%41s| %.0f us, %.1f GB/s\n", "", x.latency_s * 1e6, x.bytes_s / 1e9);
         }
     }
     buf_putc(b, '\n');
 }
 
-static void table(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, struct buf *b)
+static void table(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,
+                  struct buf *b)
 {
     const struct grid *g = &p->layout.grid;
-    buf_printf(b, "  %4s %-14s %-14s %7s %5s %6s %6s %8s %8s %8s %8s\n", "rank", "host", "device", "layers", "heads", "FFN", "vocab", "weights",
-               "KV", "buffers", "of GB");
+    buf_printf(b, "  %4s %-14s %-14s %7s %5s %6s %6s %8s %8s %8s %8s\n", "rank", "host", "device",
+               "layers", "heads", "FFN", "vocab", "weights", "KV", "buffers", "of GB");
     for (int32_t r = 0; r < p->n_ranks; r++) {
         struct clu_memory m;
         const struct clu_device *d = &t->devices[p->layout.device[r]];
         int32_t s = grid_stage_of(g, r);
         clu_cost_memory(w, g, r, &m);
-        buf_printf(b, "  %4d %-14.14s %-14.14s %3d-%-3d %5d %6d %6d %8.2f %8.2f %8.2f %8.2f%s\n", r, t->hosts[d->host].name, d->name, g->layers[s],
-                   g->layers[s + 1] - 1, g->share[r].heads, g->share[r].ffn, g->share[r].vocab, gb(m.weights), gb(m.kv_block * p->n_blocks),
-                   gb(m.buffers + m.process), gb(d->mem_bytes), r == p->tightest ? " <- bounds the KV cache" : "");
+        buf_printf(b, "  %4d %-14.14s %-14.14s %3d-%-3d %5d %6d %6d %8.2f %8.2f %8.2f %8.2f%s\n", r,
+                   t->hosts[d->host].name, d->name, g->layers[s], g->layers[s + 1] - 1,
+                   g->share[r].heads, g->share[r].ffn, g->share[r].vocab, gb(m.weights),
+                   gb(m.kv_block * p->n_blocks), gb(m.buffers + m.process), gb(d->mem_bytes),
+                   r == p->tightest ? " <- bounds the KV cache" : "");
     }
     buf_puts(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in GB)\n\n");
 }
@@ -82,41 +101,56 @@ static void speed(const struct clu_place *p, const struct clu_work *w, struct bu
     for (int32_t i = 0; i < 3; i++) {
         const struct clu_speed *d = &p->decode[i];
         bool shorter = p->n_blocks * LIMIT_BLOCK_TOKENS / w->context < clu_place_users[i];
-        buf_printf(b, "  decode    %8.1f tok/s for %d user%s%s (%.1f ms a token, %.0f %% of it between ranks", d->tok_s, clu_place_users[i],
-                   clu_place_users[i] == 1 ? "" : "s", shorter ? " of shorter texts" : "", d->round_s * 1e3, 100 * d->comm);
+        buf_printf(
+            b,
+            "  decode    %8.1f tok/s for %d user%s%s (%.1f ms a token, %.0f %% of it between ranks",
+            d->tok_s, clu_place_users[i], clu_place_users[i] == 1 ? "" : "s",
+            shorter ? " of shorter texts" : "", d->round_s * 1e3, 100 * d->comm);
         if (p->layout.grid.n_stages > 1) buf_printf(b, ", stages idle %.0f %%", 100 * d->bubble);
         buf_puts(b, ")\n");
     }
-    buf_printf(b, "  at a depth of %d tokens; kernels at %.0f %% of read bandwidth and %.0f %% of int8 peak\n", w->depth, 100 * w->rates->read_share,
-               100 * w->rates->ops_share);
+    buf_printf(b,
+               "  at a depth of %d tokens; kernels at %.0f %% of read bandwidth and %.0f %% of "
+               "int8 peak\n",
+               w->depth, 100 * w->rates->read_share, 100 * w->rates->ops_share);
 }
 
 static void reason(const struct clu_alt *a, const struct clu_place *p, char out[160])
 {
-    if (!a->fits && a->short_bytes > 0) snprintf(out, 160, "does not fit: %.2f GB are missing", gb(a->short_bytes));
-    else if (!a->fits) snprintf(out, 160, "does not fit: enough memory in sum, not in these pieces");
+    if (!a->fits && a->short_bytes > 0)
+        snprintf(out, 160, "does not fit: %.2f GB are missing", gb(a->short_bytes));
+    else if (!a->fits)
+        snprintf(out, 160, "does not fit: enough memory in sum, not in these pieces");
     else if (a->decode_tok_s < p->judged.tok_s * 0.995)
-        snprintf(out, 160, "%.1f tok/s: %.0f %% slower (%.0f %% of the time between ranks)", a->decode_tok_s,
-                 100 * (1 - a->decode_tok_s / p->judged.tok_s), 100 * a->comm);
-    else snprintf(out, 160, "%.1f tok/s: as fast, with %s", a->decode_tok_s, a->n_ranks > p->n_ranks ? "more ranks" : "a slower prefill");
+        snprintf(out, 160, "%.1f tok/s: %.0f %% slower (%.0f %% of the time between ranks)",
+                 a->decode_tok_s, 100 * (1 - a->decode_tok_s / p->judged.tok_s), 100 * a->comm);
+    else
+        snprintf(out, 160, "%.1f tok/s: as fast, with %s", a->decode_tok_s,
+                 a->n_ranks > p->n_ranks ? "more ranks" : "a slower prefill");
 }
 
 static void alternatives(const struct clu_place *p, const struct clu_topo *t, struct buf *b)
 {
     if (p->n_unused) {
         buf_puts(b, "\nleft out, they would only slow it down:");
-        for (int32_t i = 0; i < p->n_unused; i++) buf_printf(b, "%s %s/%s", i ? "," : "", host_of(t, p->unused[i]), t->devices[p->unused[i]].name);
+        for (int32_t i = 0; i < p->n_unused; i++)
+            buf_printf(b, "%s %s/%s", i ? "," : "", host_of(t, p->unused[i]),
+                       t->devices[p->unused[i]].name);
         buf_putc(b, '\n');
     }
-    if (p->n_alts) buf_printf(b, "\nnot taken (judged by %.1f tok/s for %d users; widths of the stages):\n", p->judged.tok_s, MAX(p->users, 1));
+    if (p->n_alts)
+        buf_printf(b, "\nnot taken (judged by %.1f tok/s for %d users; widths of the stages):\n",
+                   p->judged.tok_s, MAX(p->users, 1));
     for (int32_t i = 0; i < p->n_alts; i++) {
         char why[160];
         reason(&p->alts[i], p, why);
-        buf_printf(b, "  %-16s %3d rank%s  %s\n", p->alts[i].shape, p->alts[i].n_ranks, p->alts[i].n_ranks == 1 ? " " : "s", why);
+        buf_printf(b, "  %-16s %3d rank%s  %s\n", p->alts[i].shape, p->alts[i].n_ranks,
+                   p->alts[i].n_ranks == 1 ? " " : "s", why);
     }
 }
 
-void clu_place_explain(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, struct buf *out)
+void clu_place_explain(const struct clu_place *p, const struct clu_work *w,
+                       const struct clu_topo *t, struct buf *out)
 {
     head(p, w, t, out);
     picture(p, t, out);
@@ -132,14 +166,18 @@ static void string(struct buf *b, const char *s)
     buf_putc(b, '"');
     for (; *s; s++) {
         unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') buf_printf(b, "\\%c", c);
-        else if (c < ' ' || c == 127) buf_printf(b, "\\u%04x", c);
-        else buf_putc(b, (char)c);
+        if (c == '"' || c == '\\')
+            buf_printf(b, "\\%c", c);
+        else if (c < ' ' || c == 127)
+            buf_printf(b, "\\u%04x", c);
+        else
+            buf_putc(b, (char)c);
     }
     buf_putc(b, '"');
 }
 
-static void json_rank(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, int32_t r, struct buf *b)
+static void json_rank(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,
+                      int32_t r, struct buf *b)
 {
     const struct grid *g = &p->layout.grid;
     const struct clu_device *d = &t->devices[p->layout.device[r]];
@@ -150,21 +188,29 @@ static void json_rank(const struct clu_place *p, const struct clu_work *w, const
     string(b, t->hosts[d->host].name);
     buf_puts(b, ",\"device\":");
     string(b, d->name);
-    buf_printf(b, ",\"stage\":%d,\"layers\":[%d,%d],\"heads\":%d,\"ffn_leaves\":%d,\"vocab_tiles\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,"
+    buf_printf(b,
+               ",\"stage\":%d,\"layers\":[%d,%d],\"heads\":%d,\"ffn_leaves\":%d,\"vocab_tiles\":%d,"
+               "\"weight_bytes\":%lld,\"kv_bytes\":%lld,"
                "\"buffer_bytes\":%lld,\"process_bytes\":%lld,\"memory_bytes\":%lld}",
-               s, g->layers[s], g->layers[s + 1], g->share[r].heads, g->share[r].ffn, g->share[r].vocab, (long long)m.weights,
-               (long long)(m.kv_block * p->n_blocks), (long long)m.buffers, (long long)m.process, (long long)d->mem_bytes);
+               s, g->layers[s], g->layers[s + 1], g->share[r].heads, g->share[r].ffn,
+               g->share[r].vocab, (long long)m.weights, (long long)(m.kv_block * p->n_blocks),
+               (long long)m.buffers, (long long)m.process, (long long)d->mem_bytes);
 }
 
-void clu_place_json(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, struct buf *b)
+void clu_place_json(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,
+                    struct buf *b)
 {
     buf_puts(b, "{\"model\":");
     string(b, w->info->name);
-    buf_printf(b, ",\"context\":%d,\"kv_tokens\":%lld,\"n_stages\":%d,\"load_s\":%.3f,\"prefill_tok_s\":%.2f,\"decode\":[", w->context,
-               (long long)p->n_blocks * LIMIT_BLOCK_TOKENS, p->layout.grid.n_stages, p->load_s, p->prefill.tok_s);
+    buf_printf(b,
+               ",\"context\":%d,\"kv_tokens\":%lld,\"n_stages\":%d,\"load_s\":%.3f,\"prefill_tok_"
+               "s\":%.2f,\"decode\":[",
+               w->context, (long long)p->n_blocks * LIMIT_BLOCK_TOKENS, p->layout.grid.n_stages,
+               p->load_s, p->prefill.tok_s);
     for (int32_t i = 0; i < 3; i++)
-        buf_printf(b, "%s{\"users\":%d,\"tok_s\":%.2f,\"ms\":%.3f,\"comm\":%.3f,\"bubble\":%.3f}", i ? "," : "", clu_place_users[i], p->decode[i].tok_s,
-                   p->decode[i].round_s * 1e3, p->decode[i].comm, p->decode[i].bubble);
+        buf_printf(b, "%s{\"users\":%d,\"tok_s\":%.2f,\"ms\":%.3f,\"comm\":%.3f,\"bubble\":%.3f}",
+                   i ? "," : "", clu_place_users[i], p->decode[i].tok_s, p->decode[i].round_s * 1e3,
+                   p->decode[i].comm, p->decode[i].bubble);
     buf_puts(b, "],\"ranks\":[");
     for (int32_t r = 0; r < p->n_ranks; r++) json_rank(p, w, t, r, b);
     buf_puts(b, "],\"unused\":[");
@@ -177,8 +223,8 @@ void clu_place_json(const struct clu_place *p, const struct clu_work *w, const s
         const struct clu_alt *a = &p->alts[i];
         char why[160];
         reason(a, p, why);
-        buf_printf(b, "%s{\"stages\":\"%s\",\"ranks\":%d,\"fits\":%s,\"tok_s\":%.2f,\"why\":", i ? "," : "", a->shape, a->n_ranks, a->fits ? "true" : "false",
-                   a->decode_tok_s);
+        buf_printf(b, "%s{\"stages\":\"%s\",\"ranks\":%d,\"fits\":%s,\"tok_s\":%.2f,\"why\":",
+                   i ? "," : "", a->shape, a->n_ranks, a->fits ? "true" : "false", a->decode_tok_s);
         string(b, why);
         buf_putc(b, '}');
     }

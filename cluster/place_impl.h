@@ -1,4 +1,5 @@
-/* place_impl.h: what place.c (judging), place_layers.c (dealing layers to stages) and place_rows.c (which stages to look at) share. */
+/* place_impl.h: what place.c (judging), place_layers.c (dealing layers to stages) and place_rows.c
+ * (which stages to look at) share. */
 #ifndef CLUSTER_PLACE_IMPL_H
 #define CLUSTER_PLACE_IMPL_H
 
@@ -7,7 +8,9 @@
 enum { PLACE_KEEP = 6, PLACE_CACHE = 1 << 12 };
 
 /* Devices into stages. */
-struct row { int32_t n_stages, width[LIMIT_RANKS], device[LIMIT_RANKS]; };
+struct row {
+    int32_t n_stages, width[LIMIT_RANKS], device[LIMIT_RANKS];
+};
 
 struct found {
     bool fits;
@@ -18,7 +21,10 @@ struct found {
     int32_t users;
 };
 
-struct entry { uint64_t key; struct clu_stage_fit fit; };
+struct entry {
+    uint64_t key;
+    struct clu_stage_fit fit;
+};
 
 struct search {
     const struct clu_work *w;
@@ -28,8 +34,8 @@ struct search {
     struct entry *cache;
     struct found best, kept[PLACE_KEEP];
     int32_t n_kept;
-    struct clu_alt alts[LIMIT_RANKS + 1];     /* the best of each number of stages; [0]: one device */
-    struct clu_alt flat;                      /* all in one stage */
+    struct clu_alt alts[LIMIT_RANKS + 1]; /* the best of each number of stages; [0]: one device */
+    struct clu_alt flat;                  /* all in one stage */
     int64_t n_looked;
 };
 

@@ -1,7 +1,8 @@
 /* place_layers.c: layers dealt to the stages of a row. See place_impl.h.
  *
- * The slowest stage as fast as possible: a bisection over its time; and, when users are fewer than stages, so that the sum of stages is, a few
- * multiples of it. Every deal when they are few. place_stage.c has the shares within a stage; its answers are remembered. */
+ * The slowest stage as fast as possible: a bisection over its time; and, when users are fewer than
+ * stages, so that the sum of stages is, a few multiples of it. Every deal when they are few.
+ * place_stage.c has the shares within a stage; its answers are remembered. */
 #include "cluster/place_impl.h"
 
 #include "base/rng.h"
@@ -12,10 +13,12 @@ enum { ENUM_LAYERS = 300 };
 
 /* ---- stages, remembered ---- */
 
-static bool same_device(const struct clu_topo *t, const struct clu_device *a, const struct clu_device *b)
+static bool same_device(const struct clu_topo *t, const struct clu_device *a,
+                        const struct clu_device *b)
 {
     const struct clu_wire x = t->hosts[a->host].local, y = t->hosts[b->host].local;
-    return a->kind == b->kind && a->mem_bytes == b->mem_bytes && a->read_bytes_s == b->read_bytes_s && a->ops_s == b->ops_s &&
+    return a->kind == b->kind && a->mem_bytes == b->mem_bytes &&
+           a->read_bytes_s == b->read_bytes_s && a->ops_s == b->ops_s &&
            x.latency_s == y.latency_s && x.bytes_s == y.bytes_s;
 }
 
@@ -31,16 +34,19 @@ void clu_place_classify(struct search *s)
     }
 }
 
-/* Two tries with one key have one answer: devices count by class and by which of them share a host. */
+/* Two tries with one key have one answer: devices count by class and by which of them share a host.
+ */
 static uint64_t key_of(const struct search *s, const struct clu_stage_try *y)
 {
-    uint64_t k = rng_at(1, (uint64_t)y->layers * 2048 + (uint64_t)y->rows, (uint64_t)y->n_blocks, (uint64_t)(y->first + 2 * y->last));
+    uint64_t k = rng_at(1, (uint64_t)y->layers * 2048 + (uint64_t)y->rows, (uint64_t)y->n_blocks,
+                        (uint64_t)(y->first + 2 * y->last));
     int32_t host[LIMIT_RANKS], n_hosts = 0;
     for (int32_t i = 0; i < y->n; i++) {
         int32_t h = 0, real = s->t->devices[y->device[i]].host;
         while (h < n_hosts && host[h] != real) h++;
         if (h == n_hosts) host[n_hosts++] = real;
-        k = rng_at(k, (uint64_t)s->class_of[y->device[i]], (uint64_t)(s->t->n_links ? real + 64 : h), (uint64_t)i);
+        k = rng_at(k, (uint64_t)s->class_of[y->device[i]],
+                   (uint64_t)(s->t->n_links ? real + 64 : h), (uint64_t)i);
     }
     return k | 1;
 }
@@ -56,7 +62,8 @@ static const struct clu_stage_fit *solve(struct search *s, const struct clu_stag
     return &e->fit;
 }
 
-/* The stage with this many layers: the split that memory does not force, when there is room for it. */
+/* The stage with this many layers: the split that memory does not force, when there is room for it.
+ */
 static bool stage_of(struct search *s, struct clu_stage_try y, struct clu_stage_fit *out)
 {
     struct clu_stage_try free = y;
@@ -130,8 +137,10 @@ static int32_t layers_within(struct dealing *d, int32_t i, double t)
     while (lo < hi) {
         int32_t mid = (lo + hi + 1) / 2;
         double x = stage_s(d, i, mid);
-        if (x >= 0 && x <= t) lo = mid;
-        else hi = mid - 1;
+        if (x >= 0 && x <= t)
+            lo = mid;
+        else
+            hi = mid - 1;
     }
     return lo;
 }
@@ -179,8 +188,10 @@ static void deal(struct dealing *d)
     }
     for (int32_t k = 0; k < 14; k++) {
         double mid = (lo + hi) / 2;
-        if (deal_within(d, mid)) hi = mid;
-        else lo = mid;
+        if (deal_within(d, mid))
+            hi = mid;
+        else
+            lo = mid;
     }
     static const double slack[] = {1, 1.1, 1.25, 1.5, 2, 4, 100};
     for (size_t k = 0; k < (d->batches < n ? COUNT_OF(slack) : 1); k++)
@@ -193,12 +204,20 @@ bool clu_place_lay(struct search *s, const struct row *row, int32_t users, struc
 {
     struct dealing d = {.s = s, .row = row, .batches = MIN(row->n_stages, users)};
     int64_t context = DIV_UP(s->w->context, LIMIT_BLOCK_TOKENS);
-    int64_t blocks = MAX(users * context, DIV_UP(MAX(s->want->need_tokens, s->w->context), LIMIT_BLOCK_TOKENS));
+    int64_t blocks =
+        MAX(users * context, DIV_UP(MAX(s->want->need_tokens, s->w->context), LIMIT_BLOCK_TOKENS));
     int32_t first = 0;
     for (int32_t i = 0; i < row->n_stages; first += row->width[i++])
-        d.stage[i] = (struct clu_stage_try){.w = s->w, .t = s->t, .device = row->device + first, .n = row->width[i], .layers = 1,
-                                            .rows = DIV_UP(users, row->n_stages), .n_blocks = blocks, .first = i == 0,
-                                            .last = i == row->n_stages - 1, .effort = s->want->effort};
+        d.stage[i] = (struct clu_stage_try){.w = s->w,
+                                            .t = s->t,
+                                            .device = row->device + first,
+                                            .n = row->width[i],
+                                            .layers = 1,
+                                            .rows = DIV_UP(users, row->n_stages),
+                                            .n_blocks = blocks,
+                                            .first = i == 0,
+                                            .last = i == row->n_stages - 1,
+                                            .effort = s->want->effort};
     deal(&d);
     if (!d.found) return false;
     *out = (struct clu_layout){.grid = {.n_stages = row->n_stages, .shared = true}};

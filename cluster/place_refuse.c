@@ -1,5 +1,6 @@
-/* place_refuse.c: why a model does not fit and what would make it fit: the planner asked again under one changed condition at a time, so that a
- * remedy named is a remedy that works. See place.h. */
+/* place_refuse.c: why a model does not fit and what would make it fit: the planner asked again
+ * under one changed condition at a time, so that a remedy named is a remedy that works. See
+ * place.h. */
 #include "cluster/place.h"
 
 #include <math.h>
@@ -21,18 +22,21 @@ static bool fits(const struct clu_work *w, const struct clu_topo *t, const struc
 }
 
 /* Every device with this many bytes more. */
-static bool fits_with_more(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want, double bytes)
+static bool fits_with_more(const struct clu_work *w, const struct clu_topo *t,
+                           const struct clu_want *want, double bytes)
 {
     struct clu_topo *x = xmalloc(sizeof *x);
     *x = *t;
-    for (int32_t i = 0; i < x->n_devices; i++) x->devices[i].mem_bytes += (int64_t)(bytes / x->n_devices);
+    for (int32_t i = 0; i < x->n_devices; i++)
+        x->devices[i].mem_bytes += (int64_t)(bytes / x->n_devices);
     bool yes = fits(w, x, want);
     free(x);
     return yes;
 }
 
 /* One device more, on a host of its own, as fast as the best there is. */
-static bool fits_with_device(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want, double bytes)
+static bool fits_with_device(const struct clu_work *w, const struct clu_topo *t,
+                             const struct clu_want *want, double bytes)
 {
     struct clu_topo *x = xmalloc(sizeof *x);
     *x = *t;
@@ -53,27 +57,32 @@ static bool fits_with_device(const struct clu_work *w, const struct clu_topo *t,
 }
 
 /* The least bytes, to about 1 %, for which `ok` holds; 0 when even `hi` does not. */
-static double least(bool (*ok)(const struct clu_work *, const struct clu_topo *, const struct clu_want *, double), const struct clu_work *w,
-                    const struct clu_topo *t, const struct clu_want *want, double hi)
+static double
+least(bool (*ok)(const struct clu_work *, const struct clu_topo *, const struct clu_want *, double),
+      const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want, double hi)
 {
     double lo = 0;
     if (!ok(w, t, want, hi)) return 0;
     for (int32_t i = 0; i < STEPS; i++) {
         double mid = (lo + hi) / 2;
-        if (ok(w, t, want, mid)) hi = mid;
-        else lo = mid;
+        if (ok(w, t, want, mid))
+            hi = mid;
+        else
+            lo = mid;
     }
     return hi;
 }
 
-static bool fits_one_user(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+static bool fits_one_user(const struct clu_work *w, const struct clu_topo *t,
+                          const struct clu_want *want)
 {
     struct clu_want q = *want;
     q.need_tokens = 0;
     return fits(w, t, &q);
 }
 
-static int32_t shorter_context(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+static int32_t shorter_context(const struct clu_work *w, const struct clu_topo *t,
+                               const struct clu_want *want)
 {
     for (int32_t c = w->context / 2; c >= 512; c /= 2) {
         struct clu_work x = *w;
@@ -86,7 +95,10 @@ static int32_t shorter_context(const struct clu_work *w, const struct clu_topo *
 }
 
 /* Types by bits per weight, as packed. */
-static const struct { const char *name; double bits; } types[] = {{"Q8_0", 8.5}, {"Q6_K", 6.6}, {"Q5_K", 5.6}, {"Q4_K", 4.6}};
+static const struct {
+    const char *name;
+    double bits;
+} types[] = {{"Q8_0", 8.5}, {"Q6_K", 6.6}, {"Q5_K", 5.6}, {"Q4_K", 4.6}};
 
 static void scale(struct model_part *p, double by)
 {
@@ -95,12 +107,17 @@ static void scale(struct model_part *p, double by)
 }
 
 /* The widest type smaller than now with which it fits, or NULL. */
-static const char *smaller_type(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+static const char *smaller_type(const struct clu_work *w, const struct clu_topo *t,
+                                const struct clu_want *want)
 {
     const struct model_info *m = w->info;
-    double bytes = 0, values = (double)m->n_layers * (3.0 * m->d_ffn + 2.0 * m->n_heads * m->head_dim + 2.0 * m->n_kv_heads * m->head_dim) * m->d_model;
+    double bytes = 0, values = (double)m->n_layers *
+                               (3.0 * m->d_ffn + 2.0 * m->n_heads * m->head_dim +
+                                2.0 * m->n_kv_heads * m->head_dim) *
+                               m->d_model;
     for (int32_t i = 0; i < m->n_layers; i++)
-        bytes += (double)(w->weights->layers[i].q.mem + w->weights->layers[i].kv.mem + w->weights->layers[i].ffn.mem);
+        bytes += (double)(w->weights->layers[i].q.mem + w->weights->layers[i].kv.mem +
+                          w->weights->layers[i].ffn.mem);
     double bits = 8 * bytes / values;
     struct model_weights *x = xmalloc(sizeof *x);
     const char *name = NULL;
@@ -109,7 +126,8 @@ static const char *smaller_type(const struct clu_work *w, const struct clu_topo 
         struct clu_work y = *w;
         if (by > 0.95) continue;
         *x = *w->weights;
-        for (int32_t l = 0; l < x->n_layers; l++) scale(&x->layers[l].q, by), scale(&x->layers[l].kv, by), scale(&x->layers[l].ffn, by);
+        for (int32_t l = 0; l < x->n_layers; l++)
+            scale(&x->layers[l].q, by), scale(&x->layers[l].kv, by), scale(&x->layers[l].ffn, by);
         scale(&x->embd, by);
         scale(&x->head, by);
         y.weights = x;
@@ -119,7 +137,8 @@ static const char *smaller_type(const struct clu_work *w, const struct clu_topo 
     return name;
 }
 
-enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
+                          const struct clu_want *want)
 {
     struct buf b = {0};
     double have = 0, weights = 0;
@@ -130,20 +149,27 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t, co
     }
     weights += (double)w->weights->embd.mem + (w->weights->tied ? 0 : (double)w->weights->head.mem);
     int64_t tokens = MAX(want->need_tokens, w->context);
-    double kv = (double)leaf_kv_block_bytes(w->info->n_layers, w->info->n_kv_heads, w->info->head_dim, w->kv_f16) * (double)tokens / LIMIT_BLOCK_TOKENS;
+    double kv = (double)leaf_kv_block_bytes(w->info->n_layers, w->info->n_kv_heads,
+                                            w->info->head_dim, w->kv_f16) *
+                (double)tokens / LIMIT_BLOCK_TOKENS;
     double lacks = least(fits_with_more, w, t, want, 1.5 * (weights + kv) + 4e9 * t->n_devices);
-    buf_printf(&b, "%s (%s) does not fit on %d device%s of %.1f GB in all: weights are %.1f GB, KV for %lld tokens %.1f GB", w->info->name,
-               w->weights->type, t->n_devices, t->n_devices == 1 ? "" : "s", have / 1e9, weights / 1e9, (long long)tokens, kv / 1e9);
+    buf_printf(&b,
+               "%s (%s) does not fit on %d device%s of %.1f GB in all: weights are %.1f GB, KV for "
+               "%lld tokens %.1f GB",
+               w->info->name, w->weights->type, t->n_devices, t->n_devices == 1 ? "" : "s",
+               have / 1e9, weights / 1e9, (long long)tokens, kv / 1e9);
     if (lacks > 0) buf_printf(&b, "; %.2f GB are missing", lacks / 1e9);
     int32_t context = shorter_context(w, t, want), n = 0;
     const char *type = smaller_type(w, t, want);
     double card = least(fits_with_device, w, t, want, 2 * (weights + kv) + 8e9);
     buf_puts(&b, ". It would fit with");
     if (context) buf_printf(&b, "%s --context %d", n++ ? "," : "", context);
-    if (want->need_tokens >= 2LL * w->context && fits_one_user(w, t, want)) buf_printf(&b, "%s fewer --users", n++ ? "," : "");
+    if (want->need_tokens >= 2LL * w->context && fits_one_user(w, t, want))
+        buf_printf(&b, "%s fewer --users", n++ ? "," : "");
     if (!w->kv_f16) buf_printf(&b, "%s --kv-type f16 (half the KV)", n++ ? "," : "");
     if (type) buf_printf(&b, "%s a %s file", n++ ? "," : "", type);
-    if (card > 0) buf_printf(&b, "%s one more device of %.0f GB", n++ ? ", or" : "", ceil(card / 1e9));
+    if (card > 0)
+        buf_printf(&b, "%s one more device of %.0f GB", n++ ? ", or" : "", ceil(card / 1e9));
     if (!n) buf_puts(&b, " more hosts");
     enum err e = err_raise(ERR_NO_FIT, "%s", buf_str(&b));
     buf_free(&b);

@@ -1,15 +1,17 @@
 /* place_rows.c: which rows of stages are looked at. See place_impl.h.
  *
- * Small clusters (EXACT devices in free order, EXACT_FIXED in fixed order): every way to put devices into an ordered row of stages, leaving some out.
- * Larger ones: devices in order of host and speed, cut into equal widths, by host, by kind; then the best few are improved by merging, splitting,
- * exchanging and dropping until nothing helps. */
+ * Small clusters (EXACT devices in free order, EXACT_FIXED in fixed order): every way to put
+ * devices into an ordered row of stages, leaving some out. Larger ones: devices in order of host
+ * and speed, cut into equal widths, by host, by kind; then the best few are improved by merging,
+ * splitting, exchanging and dropping until nothing helps. */
 #include "cluster/place_impl.h"
 
 #include <string.h>
 
 enum { EXACT = 4, EXACT_FIXED = 9, MAX_CLIMB = 60, MAX_FROM = 3 };
 
-/* Every ordered row of stages over the devices whose bits are set in `left`, and of every part of them. */
+/* Every ordered row of stages over the devices whose bits are set in `left`, and of every part of
+ * them. */
 static void every_row(struct search *s, struct row *r, int32_t at, uint32_t left)
 {
     if (r->n_stages) clu_place_look(s, r);
@@ -53,7 +55,8 @@ static void grouped_row(struct search *s, const int32_t order[], int32_t n, int3
     struct row r = {.n_stages = 0};
     memcpy(r.device, order, (size_t)n * sizeof *order);
     for (int32_t i = 0; i < n; i++) {
-        bool same = i && s->t->devices[order[i]].host == s->t->devices[order[i - 1]].host && (!by || s->class_of[order[i]] == s->class_of[order[i - 1]]);
+        bool same = i && s->t->devices[order[i]].host == s->t->devices[order[i - 1]].host &&
+                    (!by || s->class_of[order[i]] == s->class_of[order[i - 1]]);
         if (!same) r.n_stages++;
         r.width[r.n_stages - 1]++;
     }
@@ -90,18 +93,22 @@ static void drop_stage(struct row *r, int32_t stage)
     int32_t at = 0, n = 0;
     for (int32_t i = 0; i < stage; i++) at += r->width[i];
     for (int32_t i = 0; i < r->n_stages; i++) n += r->width[i];
-    memmove(r->device + at, r->device + at + r->width[stage], (size_t)(n - at - r->width[stage]) * sizeof *r->device);
-    memmove(r->width + stage, r->width + stage + 1, (size_t)(r->n_stages - stage - 1) * sizeof *r->width);
+    memmove(r->device + at, r->device + at + r->width[stage],
+            (size_t)(n - at - r->width[stage]) * sizeof *r->device);
+    memmove(r->width + stage, r->width + stage + 1,
+            (size_t)(r->n_stages - stage - 1) * sizeof *r->width);
     r->n_stages--;
 }
 
-/* Where the order is free: stage i left out, its first or last device left out, or its last exchanged with the next stage's first. */
+/* Where the order is free: stage i left out, its first or last device left out, or its last
+ * exchanged with the next stage's first. */
 static bool climb_free(struct search *s, const struct row *base, int32_t i)
 {
     struct row r = *base;
     int32_t n = 0, first = 0, all = 0;
     bool up = false;
-    for (int32_t k = 0; k < base->n_stages; all += base->width[k++]) first += k < i ? base->width[k] : 0;
+    for (int32_t k = 0; k < base->n_stages; all += base->width[k++])
+        first += k < i ? base->width[k] : 0;
     n = base->width[i];
     if (base->n_stages > 1) {
         drop_stage(&r, i);
@@ -140,7 +147,8 @@ static bool climb_from(struct search *s, const struct row *base)
             r = *base;
             if (r.width[i + 1] > 1) r.width[i]++, r.width[i + 1]--, up |= clu_place_look(s, &r);
         }
-        for (int32_t k = 1; k < base->width[i] && n < LIMIT_RANKS; k += MAX(1, base->width[i] / 4)) {
+        for (int32_t k = 1; k < base->width[i] && n < LIMIT_RANKS;
+             k += MAX(1, base->width[i] / 4)) {
             r = *base;
             memmove(r.width + i + 1, r.width + i, (size_t)(n - i) * sizeof *r.width);
             r.width[i] = k;
@@ -162,9 +170,11 @@ static void beam(struct search *s)
     if (!s->want->fixed_order) sort_by_speed(s->t, order);
     ends[n_ends++] = n;
     for (int32_t i = n - 1; i > 0 && n_ends < 8 && !s->want->fixed_order; i--)
-        if (s->t->devices[order[i]].host != s->t->devices[order[i - 1]].host || n <= 8 || i == 1) ends[n_ends++] = i;
+        if (s->t->devices[order[i]].host != s->t->devices[order[i - 1]].host || n <= 8 || i == 1)
+            ends[n_ends++] = i;
     for (int32_t e = 0; e < n_ends; e++) {
-        for (size_t k = 0; k < COUNT_OF(widths) && widths[k] <= ends[e]; k++) even_row(s, order, ends[e], widths[k]);
+        for (size_t k = 0; k < COUNT_OF(widths) && widths[k] <= ends[e]; k++)
+            even_row(s, order, ends[e], widths[k]);
         if (ends[e] > 1) even_row(s, order, ends[e], ends[e]);
         grouped_row(s, order, ends[e], 0);
         grouped_row(s, order, ends[e], 1);
@@ -182,7 +192,10 @@ void clu_place_rows(struct search *s)
 {
     int32_t n = s->t->n_devices;
     bool all = !s->want->effort && n <= (s->want->fixed_order ? EXACT_FIXED : EXACT);
-    if (!all) beam(s);
-    else if (s->want->fixed_order) every_cut(s);
-    else every_row(s, &(struct row){.n_stages = 0}, 0, (1u << n) - 1);
+    if (!all)
+        beam(s);
+    else if (s->want->fixed_order)
+        every_cut(s);
+    else
+        every_row(s, &(struct row){.n_stages = 0}, 0, (1u << n) - 1);
 }

@@ -1,9 +1,11 @@
 /* place_stage.c: the shares of one stage's ranks. See place.h.
  *
- * Costs are linear in units: a rank's time is fixed + heads, KV heads and leaves times its own seconds per unit, and so is its memory. For given
- * heads the level split of leaves is greedy: each next leaf goes to the rank that it makes busy least (optimal for equal pieces). Then cuts are
- * moved by a few leaves when sending fewer subtrees wins more than the level loses. Heads: every split when there are few, else steps of one
- * group from the proportional split. Small stages are enumerated whole. */
+ * Costs are linear in units: a rank's time is fixed + heads, KV heads and leaves times its own
+ * seconds per unit, and so is its memory. For given heads the level split of leaves is greedy: each
+ * next leaf goes to the rank that it makes busy least (optimal for equal pieces). Then cuts are
+ * moved by a few leaves when sending fewer subtrees wins more than the level loses. Heads: every
+ * split when there are few, else steps of one group from the proportional split. Small stages are
+ * enumerated whole. */
 #include "cluster/place.h"
 
 #include "base/tree.h"
@@ -11,18 +13,25 @@
 #include <float.h>
 #include <string.h>
 
-enum { ENUM_HEADS = 40, ENUM_LEAVES = 500, CLIMB_WIDTH = 16, CLIMB_HEADS = 8, SHIFT = 4, CLOSE_LAYERS = 12 };
+enum {
+    ENUM_HEADS = 40,
+    ENUM_LEAVES = 500,
+    CLIMB_WIDTH = 16,
+    CLIMB_HEADS = 8,
+    SHIFT = 4,
+    CLOSE_LAYERS = 12
+};
 
 struct stage {
     const struct clu_stage_try *try;
     struct leaf_shape shape;
-    int32_t n, n_leaf, hpl, unit, n_units;   /* heads are dealt in units */
+    int32_t n, n_leaf, hpl, unit, n_units; /* heads are dealt in units */
     struct clu_rank_cost cost[LIMIT_RANKS];
-    double room[LIMIT_RANKS];                /* memory for what a share adds */
+    double room[LIMIT_RANKS]; /* memory for what a share adds */
     double head_bytes, kv_bytes, leaf_bytes;
     int32_t heads[LIMIT_RANKS], leaves[LIMIT_RANKS];
     double reduce_attn;
-    bool close;                              /* ends count */
+    bool close; /* ends count */
     /* best so far */
     bool found;
     double best;
@@ -49,14 +58,24 @@ static void weigh(struct stage *s)
     if (y->last && !mw->tied) vocab += (double)mw->head.mem;
     double cols = (double)m->d_ffn / s->n_leaf, hd = m->head_dim;
     s->head_bytes = y->layers * q / n / m->n_heads + 8 * hd * tokens;
-    s->kv_bytes = y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
-                  (double)y->n_blocks * (double)leaf_kv_block_bytes(y->layers, 1, m->head_dim, y->w->kv_f16);
+    s->kv_bytes =
+        y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
+        (double)y->n_blocks * (double)leaf_kv_block_bytes(y->layers, 1, m->head_dim, y->w->kv_f16);
     s->leaf_bytes = y->layers * ffn / n / s->n_leaf + 9.5 * cols * tokens + vocab / s->n_leaf;
-    struct leaf_buffers b = {.d_model = m->d_model, .head_dim = m->head_dim, .rope_dim = mw->rope_dim, .n_vocab = m->n_vocab, .nodes = s->n > 2 ? 4 : 2,
-                             .vocab_rows = m->n_vocab / s->n, .last = y->last, .max_step_tokens = y->w->max_step_tokens, .context = y->w->context,
+    struct leaf_buffers b = {.d_model = m->d_model,
+                             .head_dim = m->head_dim,
+                             .rope_dim = mw->rope_dim,
+                             .n_vocab = m->n_vocab,
+                             .nodes = s->n > 2 ? 4 : 2,
+                             .vocab_rows = m->n_vocab / s->n,
+                             .last = y->last,
+                             .max_step_tokens = y->w->max_step_tokens,
+                             .context = y->w->context,
                              .n_slots = y->w->n_slots};
-    double fixed = y->layers * rest / n + (double)mw->ends.mem + (double)leaf_buffer_bytes(&b) + (double)y->w->rates->process_bytes;
-    for (int32_t r = 0; r < s->n; r++) s->room[r] = (double)y->t->devices[y->device[r]].mem_bytes - fixed;
+    double fixed = y->layers * rest / n + (double)mw->ends.mem + (double)leaf_buffer_bytes(&b) +
+                   (double)y->w->rates->process_bytes;
+    for (int32_t r = 0; r < s->n; r++)
+        s->room[r] = (double)y->t->devices[y->device[r]].mem_bytes - fixed;
 }
 
 static int32_t kv_heads(const struct stage *s, int32_t q0, int32_t heads)
@@ -68,12 +87,14 @@ static int32_t kv_heads(const struct stage *s, int32_t q0, int32_t heads)
 
 /* ---- one split ---- */
 
-static double reduce_s(const struct stage *s, int32_t n_leaf, const int32_t count[], int32_t per_leaf)
+static double reduce_s(const struct stage *s, int32_t n_leaf, const int32_t count[],
+                       int32_t per_leaf)
 {
     struct tree_node nodes[TREE_MAX_NODES];
     int32_t parts[LIMIT_RANKS];
     if (s->n == 1) return 0;
-    for (int32_t r = 0, at = 0; r < s->n; at += count[r++]) parts[r] = tree_maximal(n_leaf, at / per_leaf, DIV_UP(at + count[r], per_leaf), nodes);
+    for (int32_t r = 0, at = 0; r < s->n; at += count[r++])
+        parts[r] = tree_maximal(n_leaf, at / per_leaf, DIV_UP(at + count[r], per_leaf), nodes);
     return clu_cost_reduce(s->try->w, s->try->t, s->try->device, s->n, parts, s->try->rows);
 }
 
@@ -82,7 +103,8 @@ static void begin(const struct stage *s, double base[], int32_t most[])
 {
     for (int32_t r = 0, q = 0; r < s->n; q += s->heads[r++]) {
         int32_t kv = kv_heads(s, q, s->heads[r]);
-        base[r] = s->cost[r].fixed_s + s->cost[r].per_head_s * s->heads[r] + s->cost[r].per_kv_s * kv;
+        base[r] =
+            s->cost[r].fixed_s + s->cost[r].per_head_s * s->heads[r] + s->cost[r].per_kv_s * kv;
         double left = (s->room[r] - s->head_bytes * s->heads[r] - s->kv_bytes * kv) / s->leaf_bytes;
         most[r] = left < 0 ? 0 : (int32_t)MIN(left, (double)s->n_leaf);
     }
@@ -100,7 +122,8 @@ static void deal_vocab(const struct stage *s, struct grid_share share[])
     }
 }
 
-/* Embedding and head, spread over the layers; only where a stage is looked at closely: they are little of a large model. */
+/* Embedding and head, spread over the layers; only where a stage is looked at closely: they are
+ * little of a large model. */
 static double ends_s(const struct stage *s)
 {
     const struct clu_stage_try *y = s->try;
@@ -108,13 +131,15 @@ static double ends_s(const struct stage *s)
     if (!s->close || !(y->first || y->last)) return 0;
     for (int32_t r = 0; r < s->n; r++) share[r] = (struct grid_share){s->heads[r], s->leaves[r], 0};
     deal_vocab(s, share);
-    return clu_cost_ends(y->w, y->t, y->device, y->n, share, y->first, y->last, y->rows, y->rows) / y->layers;
+    return clu_cost_ends(y->w, y->t, y->device, y->n, share, y->first, y->last, y->rows, y->rows) /
+           y->layers;
 }
 
 static double total(const struct stage *s, const double base[])
 {
     double worst = 0;
-    for (int32_t r = 0; r < s->n; r++) worst = MAX(worst, base[r] + s->cost[r].per_leaf_s * s->leaves[r]);
+    for (int32_t r = 0; r < s->n; r++)
+        worst = MAX(worst, base[r] + s->cost[r].per_leaf_s * s->leaves[r]);
     return worst + s->reduce_attn + reduce_s(s, s->n_leaf, s->leaves, 1) + ends_s(s);
 }
 
@@ -155,7 +180,9 @@ static double shift(struct stage *s, const double base[], const int32_t most[], 
         better = false;
         for (int32_t r = 0; r + 1 < s->n; r++)
             for (int32_t d = -SHIFT; d <= SHIFT; d++) {
-                if (s->leaves[r] + d < 1 || s->leaves[r + 1] - d < 1 || s->leaves[r] + d > most[r] || s->leaves[r + 1] - d > most[r + 1]) continue;
+                if (s->leaves[r] + d < 1 || s->leaves[r + 1] - d < 1 ||
+                    s->leaves[r] + d > most[r] || s->leaves[r + 1] - d > most[r + 1])
+                    continue;
                 s->leaves[r] += d;
                 s->leaves[r + 1] -= d;
                 double u = total(s, base);
@@ -171,7 +198,8 @@ static double shift(struct stage *s, const double base[], const int32_t most[], 
     return t;
 }
 
-static void every_leaf_split(struct stage *s, const double base[], const int32_t most[], int32_t r, int32_t left)
+static void every_leaf_split(struct stage *s, const double base[], const int32_t most[], int32_t r,
+                             int32_t left)
 {
     if (r == s->n - 1) {
         if (left > most[r]) return;
@@ -203,7 +231,8 @@ static int32_t with_heads(struct stage *s, double *t)
     if (missing) return missing;
     *t = shift(s, base, most, total(s, base));
     consider(s, *t);
-    if (!s->try->effort && s->n > 1 && compositions(s->n_leaf, s->n) <= ENUM_LEAVES) every_leaf_split(s, base, most, 0, s->n_leaf);
+    if (!s->try->effort && s->n > 1 && compositions(s->n_leaf, s->n) <= ENUM_LEAVES)
+        every_leaf_split(s, base, most, 0, s->n_leaf);
     return 0;
 }
 
@@ -232,8 +261,10 @@ static void start_heads(struct stage *s, int32_t units[])
         int32_t to = 0;
         double least = DBL_MAX;
         for (int32_t r = 0; r < s->n; r++) {
-            double each = s->cost[r].per_head_s * s->unit + s->cost[r].per_kv_s + rate * s->cost[r].per_leaf_s;
-            double mem = (s->head_bytes * s->unit + s->kv_bytes) * (units[r] + 1), t = each * (units[r] + 1);
+            double each = s->cost[r].per_head_s * s->unit + s->cost[r].per_kv_s +
+                          rate * s->cost[r].per_leaf_s;
+            double mem = (s->head_bytes * s->unit + s->kv_bytes) * (units[r] + 1),
+                   t = each * (units[r] + 1);
             if (mem > s->room[r]) t *= 1e6;
             if (t < least) least = t, to = r;
         }
@@ -249,7 +280,8 @@ static void put_heads(struct stage *s, const int32_t units[])
     }
 }
 
-/* Steps of one unit from one rank to another: first until all leaves have room, then while it gets faster. */
+/* Steps of one unit from one rank to another: first until all leaves have room, then while it gets
+ * faster. */
 static void climb_heads(struct stage *s)
 {
     int32_t units[LIMIT_RANKS], missing, m;
@@ -286,7 +318,10 @@ static void set_units(struct stage *s)
     s->n_leaf = leaf_ffn_count(s->shape.d_ffn);
 }
 
-bool clu_place_stage_close(const struct clu_stage_try *y) { return !y->effort && y->n <= 4 && y->w->info->n_layers <= CLOSE_LAYERS; }
+bool clu_place_stage_close(const struct clu_stage_try *y)
+{
+    return !y->effort && y->n <= 4 && y->w->info->n_layers <= CLOSE_LAYERS;
+}
 
 bool clu_place_stage_fits(const struct clu_stage_try *y, const struct grid_share share[])
 {
@@ -294,7 +329,8 @@ bool clu_place_stage_fits(const struct clu_stage_try *y, const struct grid_share
     set_units(&s);
     weigh(&s);
     for (int32_t r = 0, q = 0; r < s.n; q += share[r++].heads) {
-        double need = s.head_bytes * share[r].heads + s.kv_bytes * kv_heads(&s, q, share[r].heads) + s.leaf_bytes * share[r].ffn;
+        double need = s.head_bytes * share[r].heads + s.kv_bytes * kv_heads(&s, q, share[r].heads) +
+                      s.leaf_bytes * share[r].ffn;
         if (need > s.room[r]) return false;
     }
     return true;
@@ -308,7 +344,8 @@ void clu_place_stage(const struct clu_stage_try *y, struct clu_stage_fit *out)
     if (y->n > leaf_max_width(&s.shape)) return;
     weigh(&s);
     s.close = clu_place_stage_close(y);
-    for (int32_t r = 0; r < s.n; r++) clu_cost_rank(y->w, &y->t->devices[y->device[r]], y->rows, false, &s.cost[r]);
+    for (int32_t r = 0; r < s.n; r++)
+        clu_cost_rank(y->w, &y->t->devices[y->device[r]], y->rows, false, &s.cost[r]);
     if (s.n > s.n_units) { /* KV heads held twice: dealt evenly */
         struct grid_share even[LIMIT_RANKS];
         double t;
@@ -321,9 +358,11 @@ void clu_place_stage(const struct clu_stage_try *y, struct clu_stage_fit *out)
         climb_heads(&s);
     }
     if (!s.found) return;
-    for (int32_t r = 0; r < s.n; r++) out->share[r] = (struct grid_share){s.best_heads[r], s.best_leaves[r], 0};
+    for (int32_t r = 0; r < s.n; r++)
+        out->share[r] = (struct grid_share){s.best_heads[r], s.best_leaves[r], 0};
     deal_vocab(&s, out->share);
     out->fits = true;
-    out->ends_s = clu_cost_ends(y->w, y->t, y->device, y->n, out->share, y->first, y->last, y->rows, y->rows);
+    out->ends_s =
+        clu_cost_ends(y->w, y->t, y->device, y->n, out->share, y->first, y->last, y->rows, y->rows);
     out->layer_s = s.best - (s.close ? out->ends_s / y->layers : 0);
 }

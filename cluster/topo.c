@@ -28,7 +28,9 @@ enum err clu_topo_split(struct clu_topo *t, int32_t ranks)
         const struct clu_device *d = &t->devices[i];
         int32_t k = d->kind == CLU_CPU ? ranks : 1;
         if (k < 1 || n + k > LIMIT_RANKS)
-            return err_raise(ERR_BAD_CONFIG, "%d ranks on each of %d devices are outside 1..%d ranks", ranks, t->n_devices, LIMIT_RANKS);
+            return err_raise(ERR_BAD_CONFIG,
+                             "%d ranks on each of %d devices are outside 1..%d ranks", ranks,
+                             t->n_devices, LIMIT_RANKS);
         for (int32_t r = 0; r < k; r++) {
             struct clu_device *o = &s.devices[n++];
             *o = *d;
@@ -54,13 +56,15 @@ static bool taken(const struct clu_topo *t, const char *name)
 enum err clu_topo_add(struct clu_topo *t, const struct clu_topo *more, const char *name)
 {
     if (t->n_hosts + more->n_hosts > CLU_MAX_HOSTS || t->n_devices + more->n_devices > LIMIT_RANKS)
-        return err_raise(ERR_BAD_CONFIG, "%d hosts with %d devices: at most %d and %d are possible", t->n_hosts + more->n_hosts,
-                         t->n_devices + more->n_devices, CLU_MAX_HOSTS, LIMIT_RANKS);
+        return err_raise(ERR_BAD_CONFIG, "%d hosts with %d devices: at most %d and %d are possible",
+                         t->n_hosts + more->n_hosts, t->n_devices + more->n_devices, CLU_MAX_HOSTS,
+                         LIMIT_RANKS);
     int32_t base = t->n_hosts;
     for (int32_t i = 0; i < more->n_hosts; i++) {
         struct clu_host h = more->hosts[i];
         if (name) snprintf(h.name, sizeof h.name, "%s", name);
-        for (int32_t k = 2; taken(t, h.name); k++) snprintf(h.name, sizeof h.name, "%.48s-%d", more->hosts[i].name, k);
+        for (int32_t k = 2; taken(t, h.name); k++)
+            snprintf(h.name, sizeof h.name, "%.48s-%d", more->hosts[i].name, k);
         t->hosts[t->n_hosts++] = h;
     }
     for (int32_t i = 0; i < more->n_devices; i++) {

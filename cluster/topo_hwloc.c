@@ -1,7 +1,8 @@
 /* topo_hwloc.c: this host as a topology. The one file of cluster/ that sees hwloc.
  *
- * Cores, caches, packages and NUMA nodes as hwloc tells them; NICs with the speed the kernel knows. Memory: what is available now, less a part for the
- * system. Read bandwidth is measured: every core sums a buffer of its own, larger than the caches' share of a core, for a fraction of a second. */
+ * Cores, caches, packages and NUMA nodes as hwloc tells them; NICs with the speed the kernel knows.
+ * Memory: what is available now, less a part for the system. Read bandwidth is measured: every core
+ * sums a buffer of its own, larger than the caches' share of a core, for a fraction of a second. */
 #include "cluster/topo.h"
 
 #include "base/clock.h"
@@ -34,7 +35,8 @@ static void *read_main(void *arg)
     int64_t t0 = clock_us(), bytes = 0;
     do {
         uint64_t a = 0, b = 0, c = 0, d = 0;
-        for (size_t i = 0; i + 4 <= p->n; i += 4) a += p->data[i], b += p->data[i + 1], c += p->data[i + 2], d += p->data[i + 3];
+        for (size_t i = 0; i + 4 <= p->n; i += 4)
+            a += p->data[i], b += p->data[i + 1], c += p->data[i + 2], d += p->data[i + 3];
         p->sum += a + b + c + d;
         bytes += (int64_t)(p->n * sizeof *p->data);
     } while (clock_us() - t0 < PROBE_US);
@@ -54,7 +56,9 @@ static double measure_read(int32_t cores)
     if (data) {
         memset(data, 1, (size_t)n * each);
         for (; started < n; started++) {
-            p[started] = (struct probe){.data = data + (size_t)started * (each / sizeof *data), .n = each / sizeof *data, .go = &go};
+            p[started] = (struct probe){.data = data + (size_t)started * (each / sizeof *data),
+                                        .n = each / sizeof *data,
+                                        .go = &go};
             if (pthread_create(&p[started].thread, NULL, read_main, &p[started])) break;
         }
         atomic_store(&go, 1);
@@ -104,7 +108,8 @@ static int64_t last_level(hwloc_topology_t topo)
     static const hwloc_obj_type_t levels[] = {HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L2CACHE};
     for (size_t k = 0; k < COUNT_OF(levels); k++) {
         int64_t sum = 0;
-        for (hwloc_obj_t o = NULL; (o = hwloc_get_next_obj_by_type(topo, levels[k], o));) sum += (int64_t)o->attr->cache.size;
+        for (hwloc_obj_t o = NULL; (o = hwloc_get_next_obj_by_type(topo, levels[k], o));)
+            sum += (int64_t)o->attr->cache.size;
         if (sum) return sum;
     }
     return 0;
@@ -115,8 +120,10 @@ static int32_t allowed_cores(hwloc_topology_t topo)
 {
     hwloc_bitmap_t set = hwloc_bitmap_alloc();
     int32_t n = 0;
-    if (hwloc_get_cpubind(topo, set, HWLOC_CPUBIND_PROCESS)) hwloc_bitmap_copy(set, hwloc_topology_get_allowed_cpuset(topo));
-    for (hwloc_obj_t o = NULL; (o = hwloc_get_next_obj_by_type(topo, HWLOC_OBJ_CORE, o));) n += hwloc_bitmap_intersects(o->cpuset, set);
+    if (hwloc_get_cpubind(topo, set, HWLOC_CPUBIND_PROCESS))
+        hwloc_bitmap_copy(set, hwloc_topology_get_allowed_cpuset(topo));
+    for (hwloc_obj_t o = NULL; (o = hwloc_get_next_obj_by_type(topo, HWLOC_OBJ_CORE, o));)
+        n += hwloc_bitmap_intersects(o->cpuset, set);
     hwloc_bitmap_free(set);
     return n;
 }
@@ -147,12 +154,15 @@ enum err clu_topo_discover(struct clu_topo *out, bool measure)
                            .cores = MAX(1, hwloc_get_nbobjs_by_type(topo, HWLOC_OBJ_CORE)),
                            .threads = MAX(1, hwloc_get_nbobjs_by_type(topo, HWLOC_OBJ_PU)),
                            .numa = MAX(1, hwloc_get_nbobjs_by_type(topo, HWLOC_OBJ_NUMANODE)),
-                           .cache_bytes = last_level(topo), .disk_bytes_s = 1e9, .local = {2e-6, 8e9}};
+                           .cache_bytes = last_level(topo),
+                           .disk_bytes_s = 1e9,
+                           .local = {2e-6, 8e9}};
     name_host(h->name);
     add_nics(h);
     int32_t cores = MAX(1, allowed_cores(topo));
     struct clu_device *d = &t->devices[t->n_devices++];
-    *d = (struct clu_device){.kind = CLU_CPU, .name = "cpu", .cores = cores, .mem_bytes = mem_available() / 100 * 92};
+    *d = (struct clu_device){
+        .kind = CLU_CPU, .name = "cpu", .cores = cores, .mem_bytes = mem_available() / 100 * 92};
     if (measure) d->read_bytes_s = measure_read(cores);
     if (d->read_bytes_s <= 0) d->read_bytes_s = cores * GUESS_READ;
     d->ops_s = cores * GUESS_OPS;

@@ -1,16 +1,20 @@
-/* topo_text.c: a topology as text and back. One line per thing: a word, a name where it has one, then key=value with units.
+/* topo_text.c: a topology from text. One line per thing: a word, a name where it has one,
+ * then key=value with units; a line without a name belongs to the host above it.
  *
  *   tessera topology 1
  *   host node0 packages=2 cores=32 threads=64 numa=2 cache=64MiB disk=2GB/s
- *   cpu package0 cores=16 memory=120GiB read=95GB/s ops=9T          (on the host above it)
+ *   cpu package0 cores=16 memory=120GiB read=95GB/s ops=9T
  *   gpu rtx3090 memory=23.5GiB read=840GB/s ops=284T
  *   nic eth0 rate=10Gbit/s
- *   local latency=2us rate=12GB/s                                   (between ranks of the host above)
- *   wire latency=40us rate=10Gbit/s                                 (between hosts, where no link says otherwise)
+ *   local latency=2us rate=12GB/s                between ranks of the host above
+ *   wire latency=40us rate=10Gbit/s              between hosts, where no link says otherwise
  *   link node0 node1 latency=20us rate=25Gbit/s
  *
- * A parser of outside bytes: every number, count and name is checked, and the refusal names the line. */
+ * A parser of outside bytes: every number, count and name is checked, and the refusal names the
+ * line. */
 #include "cluster/topo.h"
+
+#include "cluster/topo_units.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,23 +29,14 @@ struct line {
     char text[MAX_LINE];
     char *words[MAX_WORDS];
     int32_t n;
-    uint32_t used;             /* bit i: word i was read */
+    uint32_t used; /* bit i: word i was read */
 };
 
 /* ---- numbers with units ---- */
 
-enum unit { COUNT, BYTES, BYTES_S, OPS_S, SECONDS };
-
-struct suffix { const char *text; double factor; };
-static const struct suffix suffixes[][12] = {
-    [COUNT] = {{"", 1}},
-    [BYTES] = {{"B", 1}, {"KiB", 1024}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}},
-    [BYTES_S] = {{"B/s", 1}, {"KB/s", 1e3}, {"MB/s", 1e6}, {"GB/s", 1e9}, {"TB/s", 1e12}, {"Mbit/s", 125e3}, {"Gbit/s", 125e6}},
-    [OPS_S] = {{"", 1}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {"P", 1e15}},
-    [SECONDS] = {{"s", 1}, {"ms", 1e-3}, {"us", 1e-6}, {"ns", 1e-9}},
-};
-static const char *const needs[] = {"a whole number", "bytes such as 24GiB", "a rate such as 10Gbit/s or 40GB/s", "operations per second such as 1.5T",
-                                    "a time such as 50us"};
+static const char *const needs[] = {"a whole number", "bytes such as 24GiB",
+                                    "a rate such as 10Gbit/s or 40GB/s",
+                                    "operations per second such as 1.5T", "a time such as 50us"};
 
 static bool number(const char *s, enum unit u, double *out)
 {
@@ -65,7 +60,8 @@ static enum err refuse(const struct line *l, const char *what)
 }
 
 /* key=value of the line, in [lo,hi]; `def` when absent and def >= 0. */
-static enum err value(struct line *l, const char *key, enum unit u, double lo, double hi, double def, double *out)
+static enum err value(struct line *l, const char *key, enum unit u, double lo, double hi,
+                      double def, double *out)
 {
     size_t n = strlen(key);
     for (int32_t i = 1; i < l->n; i++) {
@@ -73,18 +69,23 @@ static enum err value(struct line *l, const char *key, enum unit u, double lo, d
         double v;
         l->used |= 1u << i;
         if (!number(l->words[i] + n + 1, u, &v))
-            return err_raise(ERR_BAD_FILE, "line %d: '%.40s' is not %s", l->number, l->words[i], needs[u]);
+            return err_raise(ERR_BAD_FILE, "line %d: '%.40s' is not %s", l->number, l->words[i],
+                             needs[u]);
         if (v < lo || v > hi)
-            return err_raise(ERR_BAD_FILE, "line %d: '%.40s' is outside %g to %g", l->number, l->words[i], lo, hi);
+            return err_raise(ERR_BAD_FILE, "line %d: '%.40s' is outside %g to %g", l->number,
+                             l->words[i], lo, hi);
         *out = v;
         return OK;
     }
-    if (def < 0) return err_raise(ERR_BAD_FILE, "line %d: '%s' needs %s=, %s", l->number, l->words[0], key, needs[u]);
+    if (def < 0)
+        return err_raise(ERR_BAD_FILE, "line %d: '%s' needs %s=, %s", l->number, l->words[0], key,
+                         needs[u]);
     *out = def;
     return OK;
 }
 
-static enum err count(struct line *l, const char *key, int32_t lo, int32_t hi, int32_t def, int32_t *out)
+static enum err count(struct line *l, const char *key, int32_t lo, int32_t hi, int32_t def,
+                      int32_t *out)
 {
     double v = 0;
     enum err e = value(l, key, COUNT, lo, hi, def, &v);
@@ -113,9 +114,11 @@ out:
 
 static enum err name(struct line *l, int32_t i, char *out, size_t size)
 {
-    if (i >= l->n || strchr(l->words[i], '=')) return err_raise(ERR_BAD_FILE, "line %d: '%s' needs a name", l->number, l->words[0]);
+    if (i >= l->n || strchr(l->words[i], '='))
+        return err_raise(ERR_BAD_FILE, "line %d: '%s' needs a name", l->number, l->words[0]);
     if (strlen(l->words[i]) >= size)
-        return err_raise(ERR_BAD_FILE, "line %d: the name '%.40s...' is longer than %zu characters", l->number, l->words[i], size - 1);
+        return err_raise(ERR_BAD_FILE, "line %d: the name '%.40s...' is longer than %zu characters",
+                         l->number, l->words[i], size - 1);
     l->used |= 1u << i;
     snprintf(out, size, "%s", l->words[i]);
     return OK;
@@ -147,7 +150,8 @@ out:
 static enum err read_device(struct clu_topo *t, struct line *l)
 {
     enum err rc;
-    struct clu_device d = {.kind = !strcmp(l->words[0], "gpu") ? CLU_GPU : CLU_CPU, .host = t->n_hosts - 1};
+    struct clu_device d = {.kind = !strcmp(l->words[0], "gpu") ? CLU_GPU : CLU_CPU,
+                           .host = t->n_hosts - 1};
     if (!t->n_hosts) return refuse(l, "a device before the first host");
     if (t->n_devices == LIMIT_RANKS) return refuse(l, "more than 64 devices");
     TRY(name(l, 1, d.name, sizeof d.name));
@@ -180,7 +184,10 @@ static enum err read_local(struct clu_topo *t, struct line *l)
     return wire(l, &t->hosts[t->n_hosts - 1].local);
 }
 
-static enum err read_wire(struct clu_topo *t, struct line *l) { return wire(l, &t->wire); }
+static enum err read_wire(struct clu_topo *t, struct line *l)
+{
+    return wire(l, &t->wire);
+}
 
 static enum err read_link(struct clu_topo *t, struct line *l)
 {
@@ -194,7 +201,9 @@ static enum err read_link(struct clu_topo *t, struct line *l)
         if (!strcmp(t->hosts[i].name, b)) k.b = i;
     }
     if (k.a < 0 || k.b < 0 || k.a == k.b)
-        return err_raise(ERR_BAD_FILE, "line %d: link %s %s does not name two hosts of the lines above", l->number, a, b);
+        return err_raise(ERR_BAD_FILE,
+                         "line %d: link %s %s does not name two hosts of the lines above",
+                         l->number, a, b);
     if (t->n_links == CLU_MAX_LINKS) return refuse(l, "too many links");
     TRY(wire(l, &k.wire));
     t->links[t->n_links++] = k;
@@ -205,15 +214,16 @@ out:
 static const struct word {
     const char *name;
     enum err (*read)(struct clu_topo *t, struct line *l);
-} words[] = {{"host", read_host}, {"cpu", read_device}, {"gpu", read_device}, {"nic", read_nic},
-             {"local", read_local}, {"wire", read_wire}, {"link", read_link}};
+} words[] = {{"host", read_host},   {"cpu", read_device}, {"gpu", read_device}, {"nic", read_nic},
+             {"local", read_local}, {"wire", read_wire},  {"link", read_link}};
 
 static enum err read_line(struct clu_topo *t, struct line *l)
 {
     const struct word *w = NULL;
     l->n = 0;
     l->used = 1;
-    for (char *save = NULL, *s = strtok_r(l->text, " \t\r", &save); s; s = strtok_r(NULL, " \t\r", &save)) {
+    for (char *save = NULL, *s = strtok_r(l->text, " \t\r", &save); s;
+         s = strtok_r(NULL, " \t\r", &save)) {
         if (l->n == MAX_WORDS) return refuse(l, "more than 16 words");
         l->words[l->n++] = s;
     }
@@ -221,23 +231,28 @@ static enum err read_line(struct clu_topo *t, struct line *l)
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (!strcmp(words[i].name, l->words[0])) w = &words[i];
     if (!w)
-        return err_raise(ERR_BAD_FILE, "line %d: '%.40s' is none of host, cpu, gpu, nic, local, wire, link", l->number, l->words[0]);
+        return err_raise(ERR_BAD_FILE,
+                         "line %d: '%.40s' is none of host, cpu, gpu, nic, local, wire, link",
+                         l->number, l->words[0]);
     enum err e = w->read(t, l);
     for (int32_t i = 0; i < l->n && !e; i++)
         if (!(l->used >> i & 1))
-            e = err_raise(ERR_BAD_FILE, "line %d: '%.40s' means nothing to '%s'", l->number, l->words[i], l->words[0]);
+            e = err_raise(ERR_BAD_FILE, "line %d: '%.40s' means nothing to '%s'", l->number,
+                          l->words[i], l->words[0]);
     return e;
 }
 
 /* Copy the line at *p into l, without its comment; *p moves past it. */
 static enum err take_line(struct line *l, const char **p, const char *end)
 {
-    const char *nl = memchr(*p, '\n', (size_t)(end - *p)), *stop = nl ? nl : end, *hash = memchr(*p, '#', (size_t)(stop - *p));
+    const char *nl = memchr(*p, '\n', (size_t)(end - *p)), *stop = nl ? nl : end,
+               *hash = memchr(*p, '#', (size_t)(stop - *p));
     size_t n = (size_t)((hash ? hash : stop) - *p);
     l->number++;
     if (n >= MAX_LINE) return refuse(l, "longer than 511 characters");
     for (size_t i = 0; i < n; i++)
-        if ((unsigned char)(*p)[i] < ' ' && (*p)[i] != '\t' && (*p)[i] != '\r') return refuse(l, "a control character: this is no text");
+        if ((unsigned char)(*p)[i] < ' ' && (*p)[i] != '\t' && (*p)[i] != '\r')
+            return refuse(l, "a control character: this is no text");
     memcpy(l->text, *p, n);
     l->text[n] = 0;
     *p = nl ? nl + 1 : end;
@@ -252,7 +267,9 @@ enum err clu_topo_parse(struct clu_topo *out, const char *text, size_t n)
     const char *p = text, *end = text + n;
     bool named = false;
     clu_topo_init(t);
-    if (n > CLU_TOPO_BYTES) TRY(err_raise(ERR_BAD_FILE, "a topology of %zu bytes, at most %d are read", n, CLU_TOPO_BYTES));
+    if (n > CLU_TOPO_BYTES)
+        TRY(err_raise(ERR_BAD_FILE, "a topology of %zu bytes, at most %d are read", n,
+                      CLU_TOPO_BYTES));
     while (p < end) {
         TRY(take_line(&l, &p, end));
         if (l.text[strspn(l.text, " \t\r")] == 0) continue;
@@ -261,10 +278,15 @@ enum err clu_topo_parse(struct clu_topo *out, const char *text, size_t n)
             continue;
         }
         if (strncmp(l.text, "tessera topology 1", 18) || l.text[18 + strspn(l.text + 18, " \t\r")])
-            TRY(err_raise(ERR_BAD_FILE, "line %d: '%.40s' is not the first line of a topology, 'tessera topology 1'", l.number, l.text));
+            TRY(err_raise(
+                ERR_BAD_FILE,
+                "line %d: '%.40s' is not the first line of a topology, 'tessera topology 1'",
+                l.number, l.text));
         named = true;
     }
-    if (!named || !t->n_devices) TRY(err_raise(ERR_BAD_FILE, "the topology has no device to run on: add a host and a cpu or gpu line"));
+    if (!named || !t->n_devices)
+        TRY(err_raise(ERR_BAD_FILE,
+                      "the topology has no device to run on: add a host and a cpu or gpu line"));
     *out = *t;
 out:
     free(t);
@@ -277,70 +299,11 @@ enum err clu_topo_read(struct clu_topo *out, const char *path)
     if (!f) return err_raise(ERR_IO, "cannot read the topology %s: %s", path, strerror(errno));
     char *text = xmalloc(CLU_TOPO_BYTES + 1);
     size_t n = fread(text, 1, CLU_TOPO_BYTES + 1, f);
-    enum err e = ferror(f) ? err_raise(ERR_IO, "cannot read the topology %s: %s", path, strerror(errno)) : clu_topo_parse(out, text, n);
+    enum err e = ferror(f)
+                     ? err_raise(ERR_IO, "cannot read the topology %s: %s", path, strerror(errno))
+                     : clu_topo_parse(out, text, n);
     if (e == ERR_BAD_FILE) e = err_prefix(e, "%s", path);
     fclose(f);
     free(text);
     return e;
-}
-
-/* ---- writing ---- */
-
-/* Six digits are more than was measured. */
-static void put(struct buf *b, const char *key, double v, enum unit u)
-{
-    const struct suffix *s = &suffixes[u][0];
-    for (size_t i = 0; i < COUNT_OF(suffixes[u]) && suffixes[u][i].text; i++) {
-        const struct suffix *c = &suffixes[u][i];
-        bool bits = strstr(c->text, "bit") != NULL, binary = strchr(c->text, 'i') != NULL && u == BYTES;
-        if (bits || (u == BYTES && !binary && c->factor > 1)) continue;
-        if (v >= c->factor && (s->factor < c->factor || v < s->factor)) s = c;
-        else if (v < s->factor && c->factor < s->factor) s = c;
-    }
-    buf_printf(b, " %s=%.6g%s", key, v / s->factor, s->text);
-}
-
-static void put_wire(struct buf *b, const struct clu_wire *w)
-{
-    put(b, "latency", w->latency_s, SECONDS);
-    put(b, "rate", w->bytes_s, BYTES_S);
-    buf_putc(b, '\n');
-}
-
-static void put_host(const struct clu_topo *t, int32_t i, struct buf *b)
-{
-    const struct clu_host *h = &t->hosts[i];
-    buf_printf(b, "host %s packages=%d cores=%d threads=%d numa=%d", h->name, h->packages, h->cores, h->threads, h->numa);
-    if (h->cache_bytes) put(b, "cache", (double)h->cache_bytes, BYTES);
-    put(b, "disk", h->disk_bytes_s, BYTES_S);
-    buf_putc(b, '\n');
-    for (int32_t k = 0; k < t->n_devices; k++) {
-        const struct clu_device *d = &t->devices[k];
-        if (d->host != i) continue;
-        buf_printf(b, "%s %s", d->kind == CLU_GPU ? "gpu" : "cpu", d->name);
-        if (d->kind == CLU_CPU) buf_printf(b, " cores=%d", d->cores);
-        put(b, "memory", (double)d->mem_bytes, BYTES);
-        put(b, "read", d->read_bytes_s, BYTES_S);
-        put(b, "ops", d->ops_s, OPS_S);
-        buf_putc(b, '\n');
-    }
-    for (int32_t k = 0; k < h->n_nics; k++) {
-        buf_printf(b, "nic %s", h->nics[k].name);
-        put(b, "rate", h->nics[k].bytes_s, BYTES_S);
-        buf_putc(b, '\n');
-    }
-    buf_puts(b, "local");
-    put_wire(b, &h->local);
-}
-
-void clu_topo_write(const struct clu_topo *t, struct buf *b)
-{
-    buf_puts(b, "tessera topology 1\n");
-    for (int32_t i = 0; i < t->n_hosts; i++) put_host(t, i, b);
-    buf_puts(b, "wire");
-    put_wire(b, &t->wire);
-    for (int32_t i = 0; i < t->n_links; i++) {
-        buf_printf(b, "link %s %s", t->hosts[t->links[i].a].name, t->hosts[t->links[i].b].name);
-        put_wire(b, &t->links[i].wire);
-    }
 }

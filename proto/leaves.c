@@ -5,10 +5,14 @@
 
 struct leaf_shape leaf_shape_of(const struct model_info *m)
 {
-    return (struct leaf_shape){m->name, m->n_heads, m->n_kv_heads, m->head_dim, m->d_ffn, m->n_vocab};
+    return (struct leaf_shape){m->name,     m->n_heads, m->n_kv_heads,
+                               m->head_dim, m->d_ffn,   m->n_vocab};
 }
 
-int32_t leaf_heads(int32_t head_dim) { return head_dim % LEAF_UNIT ? 2 : 1; }
+int32_t leaf_heads(int32_t head_dim)
+{
+    return head_dim % LEAF_UNIT ? 2 : 1;
+}
 
 int32_t leaf_ffn_count(int32_t d_ffn)
 {
@@ -22,7 +26,10 @@ int32_t leaf_ffn_col(int32_t d_ffn, int32_t leaf)
     return MIN((int32_t)((int64_t)leaf * units / n) * LEAF_UNIT, d_ffn);
 }
 
-int32_t leaf_vocab_tiles(int32_t n_vocab) { return DIV_UP(n_vocab, LEAF_TILE); }
+int32_t leaf_vocab_tiles(int32_t n_vocab)
+{
+    return DIV_UP(n_vocab, LEAF_TILE);
+}
 
 int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, bool f16)
 {
@@ -36,15 +43,18 @@ void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *
     *kv1 = DIV_UP(q1, group);
 }
 
-/* Leaves lie on one rank whole. So the heads of one KV head may be dealt to several ranks only when they are whole leaves; when two KV heads
- * share a leaf they are dealt together. */
+/* Leaves lie on one rank whole. So the heads of one KV head may be dealt to several ranks only when
+ * they are whole leaves; when two KV heads share a leaf they are dealt together. */
 static int32_t pieces_per_group(const struct leaf_shape *s)
 {
     int32_t group = s->n_heads / s->n_kv_heads, hpl = leaf_heads(s->head_dim);
     return group % hpl ? 1 : group / hpl;
 }
 
-static int32_t kv_unit(const struct leaf_shape *s) { return s->n_heads / s->n_kv_heads % leaf_heads(s->head_dim) ? 2 : 1; }
+static int32_t kv_unit(const struct leaf_shape *s)
+{
+    return s->n_heads / s->n_kv_heads % leaf_heads(s->head_dim) ? 2 : 1;
+}
 
 int32_t leaf_max_width(const struct leaf_shape *s)
 {
@@ -55,24 +65,30 @@ int32_t leaf_max_width(const struct leaf_shape *s)
 static enum err too_wide(const struct leaf_shape *s, int32_t width)
 {
     if (width > leaf_ffn_count(s->d_ffn))
-        return err_raise(ERR_UNSUPPORTED, "--tp %d is more than the %d parts a feed-forward width of %d can be cut into", width,
-                         leaf_ffn_count(s->d_ffn), s->d_ffn);
+        return err_raise(
+            ERR_UNSUPPORTED,
+            "--tp %d is more than the %d parts a feed-forward width of %d can be cut into", width,
+            leaf_ffn_count(s->d_ffn), s->d_ffn);
     return err_raise(ERR_UNSUPPORTED,
-                     "%d tensor ranks are more than the %d parts into which the %d query heads (%d KV heads) of %s can be dealt: use --tp %d or "
+                     "%d tensor ranks are more than the %d parts into which the %d query heads (%d "
+                     "KV heads) of %s can be dealt: use --tp %d or "
                      "fewer, and --pp for the rest",
-                     width, leaf_max_width(s), s->n_heads, s->n_kv_heads, s->name, leaf_max_width(s));
+                     width, leaf_max_width(s), s->n_heads, s->n_kv_heads, s->name,
+                     leaf_max_width(s));
 }
 
 /* Query head at which rank r of `width` begins. */
 static int32_t even_head(const struct leaf_shape *s, int32_t width, int32_t r)
 {
-    int32_t n_kv = s->n_kv_heads, group = s->n_heads / n_kv, pieces = pieces_per_group(s), unit = kv_unit(s), n_units = DIV_UP(n_kv, unit);
+    int32_t n_kv = s->n_kv_heads, group = s->n_heads / n_kv, pieces = pieces_per_group(s),
+            unit = kv_unit(s), n_units = DIV_UP(n_kv, unit);
     if (r >= width) return s->n_heads;
     if (width <= n_units) return (int32_t)((int64_t)n_units * r / width) * unit * group;
     /* ranks are dealt to KV heads, then the heads of each to its ranks */
     int32_t kv = 0;
     while ((int64_t)width * (kv + 1) / n_kv <= r) kv++;
-    int32_t first = (int32_t)((int64_t)width * kv / n_kv), ranks = (int32_t)((int64_t)width * (kv + 1) / n_kv) - first;
+    int32_t first = (int32_t)((int64_t)width * kv / n_kv),
+            ranks = (int32_t)((int64_t)width * (kv + 1) / n_kv) - first;
     return kv * group + pieces * (r - first) / ranks * (group / pieces);
 }
 
@@ -82,10 +98,11 @@ enum err leaf_deal(const struct leaf_shape *s, int32_t width, struct grid_share 
     if (width > leaf_max_width(s)) return too_wide(s, width);
     struct grid_share g[LIMIT_RANKS] = {{0}};
     for (int32_t r = 0; r < width; r++)
-        g[r] = (struct grid_share){
-            .heads = even_head(s, width, r + 1) - even_head(s, width, r),
-            .ffn = (int32_t)((int64_t)n * (r + 1) / width) - (int32_t)((int64_t)n * r / width),
-            .vocab = (int32_t)((int64_t)tiles * (r + 1) / width) - (int32_t)((int64_t)tiles * r / width)};
+        g[r] = (struct grid_share){.heads = even_head(s, width, r + 1) - even_head(s, width, r),
+                                   .ffn = (int32_t)((int64_t)n * (r + 1) / width) -
+                                          (int32_t)((int64_t)n * r / width),
+                                   .vocab = (int32_t)((int64_t)tiles * (r + 1) / width) -
+                                            (int32_t)((int64_t)tiles * r / width)};
     enum err e = leaf_check(s, width, g);
     for (int32_t r = 0; r < width && !e; r++) out[r] = g[r];
     return e;
@@ -95,16 +112,20 @@ static enum err check_heads(const struct leaf_shape *s, int32_t r, int32_t q0, i
 {
     int32_t group = s->n_heads / s->n_kv_heads, hpl = leaf_heads(s->head_dim), kv0, kv1;
     leaf_kv_range(s, q0, q1, &kv0, &kv1);
-    if (q0 == q1) return err_raise(ERR_UNSUPPORTED, "tensor rank %d has no query head: use a smaller --tp", r);
+    if (q0 == q1)
+        return err_raise(ERR_UNSUPPORTED, "tensor rank %d has no query head: use a smaller --tp",
+                         r);
     if ((q0 % hpl && q0 != s->n_heads) || (q1 % hpl && q1 != s->n_heads))
         return err_raise(ERR_UNSUPPORTED,
-                         "tensor rank %d would part two heads of %d values that are summed together (a cut is made every %d values): use a "
+                         "tensor rank %d would part two heads of %d values that are summed "
+                         "together (a cut is made every %d values): use a "
                          "width whose ranks hold an even number of query heads",
                          r, s->head_dim, LEAF_UNIT);
     if (kv1 - kv0 > 1 && (q0 % group || q1 % group))
         return err_raise(ERR_UNSUPPORTED,
-                         "tensor rank %d would hold query heads %d..%d: a rank has whole groups of %d (one KV head each) or a part of one", r,
-                         q0, q1, group);
+                         "tensor rank %d would hold query heads %d..%d: a rank has whole groups of "
+                         "%d (one KV head each) or a part of one",
+                         r, q0, q1, group);
     return OK;
 }
 
@@ -113,21 +134,27 @@ enum err leaf_check(const struct leaf_shape *s, int32_t width, const struct grid
     enum err rc = OK;
     int64_t heads = 0, ffn = 0, vocab = 0;
     if (DIV_UP(s->n_heads, leaf_heads(s->head_dim)) > TREE_MAX_LEAF)
-        return err_raise(ERR_UNSUPPORTED, "%d query heads are more than %d leaves", s->n_heads, TREE_MAX_LEAF);
+        return err_raise(ERR_UNSUPPORTED, "%d query heads are more than %d leaves", s->n_heads,
+                         TREE_MAX_LEAF);
     for (int32_t r = 0; r < width; r++) {
         const struct grid_share *g = &share[r];
         if (g->heads < 0 || g->ffn < 1 || g->vocab < 0)
-            return err_raise(ERR_UNSUPPORTED, "tensor rank %d has %d query heads, %d FFN leaves and %d vocabulary tiles: at least 1, 1 and 0 are needed",
+            return err_raise(ERR_UNSUPPORTED,
+                             "tensor rank %d has %d query heads, %d FFN leaves and %d vocabulary "
+                             "tiles: at least 1, 1 and 0 are needed",
                              r, g->heads, g->ffn, g->vocab);
         TRY(check_heads(s, r, (int32_t)heads, (int32_t)MIN(heads + g->heads, s->n_heads)));
         heads += g->heads;
         ffn += g->ffn;
         vocab += g->vocab;
     }
-    if (heads != s->n_heads || ffn != leaf_ffn_count(s->d_ffn) || vocab != leaf_vocab_tiles(s->n_vocab))
-        rc = err_raise(ERR_UNSUPPORTED, "the shares of %d ranks are %lld query heads, %lld FFN leaves and %lld vocabulary tiles; %s has %d, %d and %d",
-                       width, (long long)heads, (long long)ffn, (long long)vocab, s->name, s->n_heads, leaf_ffn_count(s->d_ffn),
-                       leaf_vocab_tiles(s->n_vocab));
+    if (heads != s->n_heads || ffn != leaf_ffn_count(s->d_ffn) ||
+        vocab != leaf_vocab_tiles(s->n_vocab))
+        rc = err_raise(ERR_UNSUPPORTED,
+                       "the shares of %d ranks are %lld query heads, %lld FFN leaves and %lld "
+                       "vocabulary tiles; %s has %d, %d and %d",
+                       width, (long long)heads, (long long)ffn, (long long)vocab, s->name,
+                       s->n_heads, leaf_ffn_count(s->d_ffn), leaf_vocab_tiles(s->n_vocab));
 out:
     return rc;
 }
@@ -136,8 +163,10 @@ enum { HEAD_ROWS = 32 }; /* rows of logits computed at once (engine/engine.c) */
 
 int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
 {
-    int64_t q = (int64_t)b->heads * b->head_dim, kv = (int64_t)b->kv_heads * b->head_dim, d = b->d_model, wide = MAX(MAX(d, q), b->ffn_cols);
-    int64_t per_tok = 4 * (3 * d + 2 * q + 2 * kv + 2 * b->ffn_cols + d * b->nodes) + wide + 8 * DIV_UP(wide, LEAF_UNIT) + 16;
+    int64_t q = (int64_t)b->heads * b->head_dim, kv = (int64_t)b->kv_heads * b->head_dim,
+            d = b->d_model, wide = MAX(MAX(d, q), b->ffn_cols);
+    int64_t per_tok = 4 * (3 * d + 2 * q + 2 * kv + 2 * b->ffn_cols + d * b->nodes) + wide +
+                      8 * DIV_UP(wide, LEAF_UNIT) + 16;
     int64_t bytes = per_tok * b->max_step_tokens + (int64_t)b->context * b->rope_dim * 4 +
                     (int64_t)b->n_slots * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;
     if (b->last) bytes += HEAD_ROWS * 4LL * (b->vocab_rows + b->n_vocab) + 20LL * b->n_vocab;

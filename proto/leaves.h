@@ -1,9 +1,12 @@
-/* leaves.h: the arithmetic of cutting a model that engine and planner must do alike: leaves, heads, tiles, KV bytes. Pure.
+/* leaves.h: the arithmetic of cutting a model that engine and planner must do alike: leaves, heads,
+ * tiles, KV bytes. Pure.
  *
  * Leaves (docs/exactness.md) depend on the tensor's shape alone, never on the cut:
  *   attention output: one query head each; two where head_dim is no multiple of 32;
- *   FFN down: n = clamp(K/256, 16, 128), at most one per unit, over units of 32 values: leaf i = units [i*U/n, (i+1)*U/n).
- * A rank's heads are whole groups that read one KV head, or a part of a single such group: then other ranks hold that KV head too. */
+ *   FFN down: n = clamp(K/256, 16, 128), at most one per unit, over units of 32 values:
+ *             leaf i = units [i*U/n, (i+1)*U/n).
+ * A rank's heads are whole groups that read one KV head, or a part of a single such group: then
+ * other ranks hold that KV head too. */
 #ifndef PROTO_LEAVES_H
 #define PROTO_LEAVES_H
 
@@ -11,15 +14,22 @@
 #include "proto/grid.h"
 #include "proto/model_info.h"
 
-enum { LEAF_UNIT = 32, LEAF_TILE = 16 }; /* values of K; rows of a packed tile (the unit of cutting a vocabulary) */
+enum {
+    LEAF_UNIT = 32,
+    LEAF_TILE = 16
+}; /* values of K; rows of a packed tile (the unit of cutting a vocabulary) */
 
 /* The sizes that decide where a model may be cut. */
-struct leaf_shape { const char *name; int32_t n_heads, n_kv_heads, head_dim, d_ffn, n_vocab; };
+struct leaf_shape {
+    const char *name;
+    int32_t n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
+};
 struct leaf_shape leaf_shape_of(const struct model_info *m); /* name: borrowed */
 
-int32_t leaf_heads(int32_t head_dim);                        /* query heads per leaf of attention output */
+int32_t leaf_heads(int32_t head_dim); /* query heads per leaf of attention output */
 int32_t leaf_ffn_count(int32_t d_ffn);
-int32_t leaf_ffn_col(int32_t d_ffn, int32_t leaf);           /* first column of a leaf; d_ffn for the one past the last */
+int32_t leaf_ffn_col(int32_t d_ffn,
+                     int32_t leaf); /* first column of a leaf; d_ffn for the one past the last */
 int32_t leaf_vocab_tiles(int32_t n_vocab);
 /* Bytes of KV of a block of LIMIT_BLOCK_TOKENS positions, keys and values, all these layers. */
 int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, bool f16);
@@ -28,10 +38,13 @@ void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *
 
 /* The most tensor ranks a stage may have. */
 int32_t leaf_max_width(const struct leaf_shape *s);
-/* Deal heads, leaves and tiles to `width` ranks as evenly as they go. Err UNSUPPORTED naming heads, leaves and what the model admits. */
+/* Deal heads, leaves and tiles to `width` ranks as evenly as they go. Err UNSUPPORTED naming heads,
+ * leaves and what the model admits. */
 MUST_USE enum err leaf_deal(const struct leaf_shape *s, int32_t width, struct grid_share out[]);
-/* Do the shares of one stage's ranks add up and fall where the model may be cut? Err UNSUPPORTED, naming the rank and the number. */
-MUST_USE enum err leaf_check(const struct leaf_shape *s, int32_t width, const struct grid_share share[]);
+/* Do the shares of one stage's ranks add up and fall where the model may be cut? Err UNSUPPORTED,
+ * naming the rank and the number. */
+MUST_USE enum err leaf_check(const struct leaf_shape *s, int32_t width,
+                             const struct grid_share share[]);
 
 /* What a rank needs beside weights and KV: buffers of a step, tables, the sampler. */
 struct leaf_buffers {

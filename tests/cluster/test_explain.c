@@ -1,4 +1,5 @@
-/* What `tessera plan` prints, for two machines, word by word; and its JSON. After a wanted change: TESSERA_WRITE_GOLDEN=1 test_cluster_explain. */
+/* What `tessera plan` prints, for two machines, word by word; and its JSON. After a wanted change:
+ * TESSERA_WRITE_GOLDEN=1 test_cluster_explain. */
 #include "tests/support/plan_case.h"
 #include "tests/support/scratch.h"
 
@@ -12,17 +13,21 @@
 
 static struct clu_place place; /* large */
 
-static void golden(const char *model, enum dtype t, enum dtype ends, const char *machine, int32_t context)
+static void golden(const char *model, enum dtype t, enum dtype ends, const char *machine,
+                   int32_t context)
 {
     struct plan_case *c = plan_case_open(model, t, ends, machine, context);
     struct buf got = {0}, want = {0};
     char path[256];
-    if (clu_place_find(&place, &c->work, &c->topo, &c->want)) buf_printf(&got, "%s\n", err_text());
-    else clu_place_explain(&place, &c->work, &c->topo, &got);
+    if (clu_place_find(&place, &c->work, &c->topo, &c->want))
+        buf_printf(&got, "%s\n", err_text());
+    else
+        clu_place_explain(&place, &c->work, &c->topo, &got);
     snprintf(path, sizeof path, "tests/cluster/golden/%s-%s.txt", model, machine);
     if (getenv("TESSERA_WRITE_GOLDEN")) scratch_write(path, got.data, got.len);
     if (!scratch_read(path, &want)) fail_msg("%s cannot be read", path);
-    if (strcmp(buf_str(&got), buf_str(&want))) fail_msg("%s is no longer what is printed:\n%s", path, buf_str(&got));
+    if (strcmp(buf_str(&got), buf_str(&want)))
+        fail_msg("%s is no longer what is printed:\n%s", path, buf_str(&got));
     buf_free(&got);
     buf_free(&want);
     free(c);
@@ -58,7 +63,8 @@ static void json_says_the_same(void **state)
     json_t *j = json_loads(buf_str(&b), 0, &e);
     if (!j) fail_msg("line %d: %s\n%s", e.line, e.text, buf_str(&b));
     assert_int_equal(json_array_size(json_object_get(j, "ranks")), place.n_ranks);
-    assert_int_equal(json_integer_value(json_object_get(j, "kv_tokens")), place.n_blocks * LIMIT_BLOCK_TOKENS);
+    assert_int_equal(json_integer_value(json_object_get(j, "kv_tokens")),
+                     place.n_blocks * LIMIT_BLOCK_TOKENS);
     json_decref(j);
     buf_free(&b);
     free(c);

@@ -1,5 +1,6 @@
-/* Predicted memory is real memory: workers of the planner's own placements, started by mpirun, their resident sets read from the kernel after a prompt
- * that has used every buffer. Within 3 % or 32 MB, whichever is larger. */
+/* Predicted memory is real memory: workers of the planner's own placements, started by mpirun,
+ * their resident sets read from the kernel after a prompt that has used every buffer. Within 3 % or
+ * 32 MB, whichever is larger. */
 #include "base/clock.h"
 #include "cluster/launch.h"
 #include "coordinator/replica/replica.h"
@@ -31,7 +32,8 @@ struct job {
     enum err err;
 };
 
-static enum err put(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
+static enum err put(void *user, const struct msg_hello hellos[], int32_t n,
+                    struct msg_load_plan *plan)
 {
     struct job *j = user;
     (void)hellos;
@@ -56,10 +58,18 @@ static void plan(struct job *j)
 {
     struct clu_topo *t = &j->c->topo;
     t->n_hosts = 1;
-    t->hosts[0] = (struct clu_host){.packages = 1, .cores = 2, .threads = 2, .numa = 1, .disk_bytes_s = 1e9, .local = {1e-6, 50e9}};
+    t->hosts[0] = (struct clu_host){.packages = 1,
+                                    .cores = 2,
+                                    .threads = 2,
+                                    .numa = 1,
+                                    .disk_bytes_s = 1e9,
+                                    .local = {1e-6, 50e9}};
     t->n_devices = j->n;
     for (int32_t i = 0; i < j->n; i++)
-        t->devices[i] = (struct clu_device){.cores = 1, .mem_bytes = INT64_C(4) << 30, .read_bytes_s = i ? 10e9 : 30e9, .ops_s = i ? 5e11 : 15e11};
+        t->devices[i] = (struct clu_device){.cores = 1,
+                                            .mem_bytes = INT64_C(4) << 30,
+                                            .read_bytes_s = i ? 10e9 : 30e9,
+                                            .ops_s = i ? 5e11 : 15e11};
     j->c->want.fixed_order = true;
     j->c->work.max_step_tokens = STEP_TOKENS;
     j->c->work.n_slots = N_SLOTS;
@@ -74,12 +84,23 @@ static void start(struct job *j)
     struct replica_status s;
     trn_auth_key_generate(key_text);
     assert_int_equal(trn_auth_key_of_text(&key, key_text), OK);
-    struct replica_conf rc = {.n_ranks = j->n, .max_waiting = 100, .idle_us = 20000, .place = put, .user = j};
+    struct replica_conf rc = {
+        .n_ranks = j->n, .max_waiting = 100, .idle_us = 20000, .place = put, .user = j};
     j->replica = crd_replica_open(&rc);
-    struct rpc_conf sc = {.address = "127.0.0.1:0", .key = &key, .identity = "coordinator", .keepalive_ms = 5000, .keepalive_timeout_ms = 5000};
-    if (rpc_server_open(&j->server, &sc, crd_replica_mailbox(j->replica))) fail_msg("%s", err_text());
+    struct rpc_conf sc = {.address = "127.0.0.1:0",
+                          .key = &key,
+                          .identity = "coordinator",
+                          .keepalive_ms = 5000,
+                          .keepalive_timeout_ms = 5000};
+    if (rpc_server_open(&j->server, &sc, crd_replica_mailbox(j->replica)))
+        fail_msg("%s", err_text());
     snprintf(join, sizeof join, "127.0.0.1:%d", rpc_server_port(j->server));
-    struct clu_launch_conf lc = {.program = TESSERA_BIN, .n_ranks = j->n, .join = join, .key = key_text, .log_level = "warn", .yield = true};
+    struct clu_launch_conf lc = {.program = TESSERA_BIN,
+                                 .n_ranks = j->n,
+                                 .join = join,
+                                 .key = key_text,
+                                 .log_level = "warn",
+                                 .yield = true};
     if (clu_launch_start(&j->workers, &lc)) fail_msg("%s", err_text());
     for (int64_t until = clock_us() + 60000000;; clock_sleep_us(5000)) {
         crd_replica_status(j->replica, &s);
@@ -102,7 +123,8 @@ static void prompt(struct job *j)
     struct sampling s = sampling_default();
     s.max_tokens = 2;
     for (int32_t i = 0; i < N_PROMPT; i++) ids[i] = i % 250;
-    struct gen_request q = {.id = 1, .weight = 1, .n_prompt = N_PROMPT, .prompt = ids, .n = 1, .sampling = s};
+    struct gen_request q = {
+        .id = 1, .weight = 1, .n_prompt = N_PROMPT, .prompt = ids, .n = 1, .sampling = s};
     j->done = mailbox_open();
     crd_replica_submit(j->replica, &q, on_event, j);
     assert_non_null(mailbox_get(j->done, 90000000));
@@ -132,15 +154,22 @@ static void predicted_is_measured(const char *name, const char *model, int32_t n
     for (int32_t r = 0; r < n; r++) {
         struct clu_memory m;
         clu_cost_memory(&j.c->work, &j.place.layout.grid, r, &m);
-        int64_t want = m.weights + m.buffers + m.process + m.kv_block * DIV_UP(N_PROMPT + 2, LIMIT_BLOCK_TOKENS), got = resident(ranks[r].pid);
-        printf("%s rank %d of %d: predicted %.1f MB (weights %.1f, buffers %.1f, process %.1f), resident %.1f MB; weights held %.1f\n", name, r, n,
-               (double)want / 1e6, (double)m.weights / 1e6, (double)m.buffers / 1e6, (double)m.process / 1e6, (double)got / 1e6,
-               (double)ranks[r].weight_bytes / 1e6);
-        assert_true(llabs(m.weights - ranks[r].weight_bytes) <= MAX(ranks[r].weight_bytes / 100, 1 << 16));
+        int64_t want = m.weights + m.buffers + m.process +
+                       m.kv_block * DIV_UP(N_PROMPT + 2, LIMIT_BLOCK_TOKENS),
+                got = resident(ranks[r].pid);
+        printf("%s rank %d of %d: predicted %.1f MB (weights %.1f, buffers %.1f, process %.1f), "
+               "resident %.1f MB; weights held %.1f\n",
+               name, r, n, (double)want / 1e6, (double)m.weights / 1e6, (double)m.buffers / 1e6,
+               (double)m.process / 1e6, (double)got / 1e6, (double)ranks[r].weight_bytes / 1e6);
+        assert_true(llabs(m.weights - ranks[r].weight_bytes) <=
+                    MAX(ranks[r].weight_bytes / 100, 1 << 16));
         assert_int_equal(m.kv_block * N_BLOCKS, ranks[r].kv_bytes);
         /* one sequence uses one of the 32 rows of logits that are there for 32 */
         bool last = grid_stage_of(&j.place.layout.grid, r) == j.place.layout.grid.n_stages - 1;
-        if (last) want -= 31LL * 4 * (j.c->info.n_vocab + MIN(j.place.layout.grid.share[r].vocab * 16, j.c->info.n_vocab));
+        if (last)
+            want -= 31LL * 4 *
+                    (j.c->info.n_vocab +
+                     MIN(j.place.layout.grid.share[r].vocab * 16, j.c->info.n_vocab));
         if (getenv("TESSERA_SANITIZED")) continue;
         assert_true(llabs(got - want) <= MAX(want * 3 / 100, INT64_C(32) << 20));
     }
@@ -154,8 +183,18 @@ static void predicted_is_measured(const char *name, const char *model, int32_t n
 static const char *demo_sized(void)
 {
     const char *path = scratch_path("demo-sized");
-    struct random_model m = {.arch = "llama", .n_layer = 4, .d_model = 128, .n_head = 16, .n_kv_head = 8, .head_dim = 32, .d_ffn = 512,
-                             .vocab = 1536, .tied = true, .type = DTYPE_Q8_0, .embd_type = DTYPE_Q8_0, .seed = 3};
+    struct random_model m = {.arch = "llama",
+                             .n_layer = 4,
+                             .d_model = 128,
+                             .n_head = 16,
+                             .n_kv_head = 8,
+                             .head_dim = 32,
+                             .d_ffn = 512,
+                             .vocab = 1536,
+                             .tied = true,
+                             .type = DTYPE_Q8_0,
+                             .embd_type = DTYPE_Q8_0,
+                             .seed = 3};
     assert_int_equal(random_model_write(&m, path), OK);
     return path;
 }
@@ -173,7 +212,8 @@ static void a_0_5b_model_on_one_and_two_ranks(void **state)
 {
     (void)state;
     const char *path = scratch_path("half-a-billion");
-    assert_int_equal(shape_model_write(shape_model_named("Qwen2.5-0.5B"), DTYPE_Q8_0, DTYPE_Q8_0, path), OK);
+    assert_int_equal(
+        shape_model_write(shape_model_named("Qwen2.5-0.5B"), DTYPE_Q8_0, DTYPE_Q8_0, path), OK);
     predicted_is_measured("0.5B", path, 1);
     predicted_is_measured("0.5B", path, 2);
 }

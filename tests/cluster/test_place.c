@@ -1,5 +1,5 @@
-/* The planner: level where machines are equal, in proportion where they are not, as good as trying everything on small clusters, and honest about
- * what does not fit. */
+/* The planner: level where machines are equal, in proportion where they are not, as good as trying
+ * everything on small clusters, and honest about what does not fit. */
 #include "base/rng.h"
 #include "base/tree.h"
 #include "engine/model/shard.h"
@@ -24,10 +24,20 @@ static void equal_hosts(struct clu_topo *t, int32_t n, double gib, double latenc
     t->wire = (struct clu_wire){latency_s, bytes_s};
     t->n_hosts = t->n_devices = n;
     for (int32_t i = 0; i < n; i++) {
-        t->hosts[i] = (struct clu_host){.packages = 1, .cores = 8, .threads = 8, .numa = 1, .disk_bytes_s = 1e9, .local = {2e-6, 8e9}};
+        t->hosts[i] = (struct clu_host){.packages = 1,
+                                        .cores = 8,
+                                        .threads = 8,
+                                        .numa = 1,
+                                        .disk_bytes_s = 1e9,
+                                        .local = {2e-6, 8e9}};
         snprintf(t->hosts[i].name, CLU_NAME, "h%d", i);
-        t->devices[i] = (struct clu_device){.kind = CLU_CPU, .name = "cpu", .host = i, .cores = 8, .mem_bytes = (int64_t)(gib * 0x1p30),
-                                            .read_bytes_s = 50e9, .ops_s = 4e12};
+        t->devices[i] = (struct clu_device){.kind = CLU_CPU,
+                                            .name = "cpu",
+                                            .host = i,
+                                            .cores = 8,
+                                            .mem_bytes = (int64_t)(gib * 0x1p30),
+                                            .read_bytes_s = 50e9,
+                                            .ops_s = 4e12};
     }
 }
 
@@ -36,24 +46,38 @@ static void equal_hosts(struct clu_topo *t, int32_t n, double gib, double latenc
 static void llama_70b_is_level_on_3_5_6_and_7_ranks(void **state)
 {
     (void)state;
-    static const struct { int32_t n; double within; } cases[] = {{2, 1.000001}, {3, 1.015}, {4, 1.000001}, {5, 1.0295}, {6, 1.015}, {7, 1.0295}, {8, 1.000001}};
+    static const struct {
+        int32_t n;
+        double within;
+    } cases[] = {{2, 1.000001}, {3, 1.015},  {4, 1.000001}, {5, 1.0295},
+                 {6, 1.015},    {7, 1.0295}, {8, 1.000001}};
     struct plan_case *c = plan_case_open("Llama-3-70B", DTYPE_Q8_0, DTYPE_Q8_0, NULL, 4096);
     int32_t device[LIMIT_RANKS];
     for (int32_t i = 0; i < LIMIT_RANKS; i++) device[i] = i;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         equal_hosts(&c->topo, cases[i].n, 100, 1e-9, 1e15);
         struct clu_stage_fit f;
-        struct clu_stage_try y = {.w = &c->work, .t = &c->topo, .device = device, .n = cases[i].n, .layers = 80, .rows = 1, .n_blocks = 16, .first = true,
+        struct clu_stage_try y = {.w = &c->work,
+                                  .t = &c->topo,
+                                  .device = device,
+                                  .n = cases[i].n,
+                                  .layers = 80,
+                                  .rows = 1,
+                                  .n_blocks = 16,
+                                  .first = true,
                                   .last = true};
         clu_place_stage(&y, &f);
         assert_true(f.fits);
         double worst = 0, sum = 0;
         for (int32_t r = 0; r < cases[i].n; r++) {
-            double work = 2304.0 * f.share[r].heads / 8 + 768.0 * f.share[r].ffn; /* weights of a KV group, of a leaf, in rows of d_model */
+            double work =
+                2304.0 * f.share[r].heads / 8 +
+                768.0 * f.share[r].ffn; /* weights of a KV group, of a leaf, in rows of d_model */
             worst = MAX(worst, work);
             sum += work;
         }
-        printf("%d ranks: the worst has %.2f %% more than the mean\n", cases[i].n, 100 * (worst * cases[i].n / sum - 1));
+        printf("%d ranks: the worst has %.2f %% more than the mean\n", cases[i].n,
+               100 * (worst * cases[i].n / sum - 1));
         assert_true(worst * cases[i].n / sum <= cases[i].within);
     }
     free(c);
@@ -88,7 +112,8 @@ static int32_t parts_sent(const struct grid *g, int32_t n_leaf)
 {
     struct tree_node nodes[TREE_MAX_NODES];
     int32_t n = 0;
-    for (int32_t r = 0, at = 0; r < g->width[0]; at += g->share[r++].ffn) n += tree_maximal(n_leaf, at, at + g->share[r].ffn, nodes);
+    for (int32_t r = 0, at = 0; r < g->width[0]; at += g->share[r++].ffn)
+        n += tree_maximal(n_leaf, at, at + g->share[r].ffn, nodes);
     return n;
 }
 
@@ -101,7 +126,13 @@ static void a_slow_link_prefers_an_aligned_cut(void **state)
     for (int32_t i = 0; i < 2; i++) {
         struct clu_stage_fit f;
         equal_hosts(&c->topo, 3, 100, 1e-6, i ? 20e6 : 1e12);
-        struct clu_stage_try y = {.w = &c->work, .t = &c->topo, .device = device, .n = 3, .layers = 80, .rows = 8, .n_blocks = 16};
+        struct clu_stage_try y = {.w = &c->work,
+                                  .t = &c->topo,
+                                  .device = device,
+                                  .n = 3,
+                                  .layers = 80,
+                                  .rows = 8,
+                                  .n_blocks = 16};
         clu_place_stage(&y, &f);
         assert_true(f.fits);
         struct grid g = {.n_stages = 1, .width = {3}};
@@ -118,17 +149,41 @@ static void a_slow_link_prefers_an_aligned_cut(void **state)
 static struct plan_case *small_model(void)
 {
     struct plan_case *c = xcalloc(1, sizeof *c);
-    c->info = (struct model_info){.name = "small", .n_layers = 4, .d_model = 1024, .n_heads = 8, .n_kv_heads = 4, .head_dim = 128, .d_ffn = 4096,
-                                  .n_vocab = 8000, .context = 4096, .n_groups = 1};
-    c->weights = (struct model_weights){.n_layers = 4, .rope_dim = 128, .embd = {8192000, 8192000}, .head = {8192000, 8192000}, .ends = {4096, 4096}};
+    c->info = (struct model_info){.name = "small",
+                                  .n_layers = 4,
+                                  .d_model = 1024,
+                                  .n_heads = 8,
+                                  .n_kv_heads = 4,
+                                  .head_dim = 128,
+                                  .d_ffn = 4096,
+                                  .n_vocab = 8000,
+                                  .context = 4096,
+                                  .n_groups = 1};
+    c->weights = (struct model_weights){.n_layers = 4,
+                                        .rope_dim = 128,
+                                        .embd = {8192000, 8192000},
+                                        .head = {8192000, 8192000},
+                                        .ends = {4096, 4096}};
     for (int32_t i = 0; i < 4; i++)
-        c->weights.layers[i] = (struct model_layer){{2 << 20, 2 << 20}, {1 << 20, 1 << 20}, {12 << 20, 12 << 20}, {8192, 8192}};
-    c->work = (struct clu_work){.info = &c->info, .weights = &c->weights, .rates = &clu_rates_default, .context = 1024, .depth = 256,
-                                .max_step_tokens = 64, .n_slots = 8, .kv_f16 = true};
+        c->weights.layers[i] = (struct model_layer){
+            {2 << 20, 2 << 20}, {1 << 20, 1 << 20}, {12 << 20, 12 << 20}, {8192, 8192}};
+    c->work = (struct clu_work){.info = &c->info,
+                                .weights = &c->weights,
+                                .rates = &clu_rates_default,
+                                .context = 1024,
+                                .depth = 256,
+                                .max_step_tokens = 64,
+                                .n_slots = 8,
+                                .kv_f16 = true};
     return c;
 }
 
-struct brute { struct plan_case *c; struct clu_layout l; double best; int64_t looked; };
+struct brute {
+    struct plan_case *c;
+    struct clu_layout l;
+    double best;
+    int64_t looked;
+};
 
 static void judge(struct brute *b)
 {
@@ -137,12 +192,14 @@ static void judge(struct brute *b)
     int64_t tokens = clu_cost_blocks(&b->c->work, &b->c->topo, &b->l, NULL) * LIMIT_BLOCK_TOKENS;
     b->looked++;
     if (tokens < b->c->work.context) return;
-    clu_cost_decode(&b->c->work, &b->c->topo, &b->l, (int32_t)MIN(b->c->want.users, tokens / b->c->work.context), &v);
+    clu_cost_decode(&b->c->work, &b->c->topo, &b->l,
+                    (int32_t)MIN(b->c->want.users, tokens / b->c->work.context), &v);
     if (v.tok_s > b->best) b->best = v.tok_s;
     (void)g;
 }
 
-/* Shares of stage s from rank r on: what is left of heads (in groups of 2) and leaves; vocabulary follows the leaves, as the planner has it. */
+/* Shares of stage s from rank r on: what is left of heads (in groups of 2) and leaves; vocabulary
+ * follows the leaves, as the planner has it. */
 static void every_share(struct brute *b, int32_t s, int32_t r, int32_t heads, int32_t leaves)
 {
     struct grid *g = &b->l.grid;
@@ -150,13 +207,16 @@ static void every_share(struct brute *b, int32_t s, int32_t r, int32_t heads, in
         judge(b);
         return;
     }
-    int32_t first = grid_first(g, s), left = first + g->width[s] - 1 - r, tiles = leaf_vocab_tiles(b->c->info.n_vocab);
+    int32_t first = grid_first(g, s), left = first + g->width[s] - 1 - r,
+            tiles = leaf_vocab_tiles(b->c->info.n_vocab);
     for (int32_t h = left ? 1 : heads; h <= heads - left; h++)
         for (int32_t f = left ? 1 : leaves; f <= leaves - left; f++) {
             int32_t at = 16 - leaves;
             g->share[r] = (struct grid_share){2 * h, f, tiles * (at + f) / 16 - tiles * at / 16};
-            if (left) every_share(b, s, r + 1, heads - h, leaves - f);
-            else every_share(b, s + 1, r + 1, 4, 16);
+            if (left)
+                every_share(b, s, r + 1, heads - h, leaves - f);
+            else
+                every_share(b, s + 1, r + 1, 4, 16);
         }
 }
 
@@ -190,7 +250,8 @@ static void every_row(struct brute *b, int32_t at, uint32_t left)
 static void random_cluster(struct clu_topo *t, uint64_t seed, uint64_t i)
 {
     int32_t n = 1 + (int32_t)(rng_at(seed, i, 0, 0) % 3);
-    static const double gib[] = {0.06, 0.09, 0.12, 0.2, 0.5, 2}, latency[] = {2e-6, 20e-6, 200e-6}, rate[] = {20e6, 117e6, 1.2e9, 12e9};
+    static const double gib[] = {0.06, 0.09, 0.12, 0.2, 0.5, 2}, latency[] = {2e-6, 20e-6, 200e-6},
+                        rate[] = {20e6, 117e6, 1.2e9, 12e9};
     equal_hosts(t, n, 1, latency[rng_at(seed, i, 1, 0) % 3], rate[rng_at(seed, i, 2, 0) % 4]);
     for (int32_t k = 0; k < n; k++) {
         struct clu_device *d = &t->devices[k];
@@ -220,18 +281,25 @@ static void small_clusters_are_planned_as_well_as_by_trying_everything(void **st
         every_row(&b, 0, (1u << c->topo.n_devices) - 1);
         looked += b.looked;
         enum err e = clu_place_find(&place, &c->work, &c->topo, &c->want);
-        if (e && b.best > 0) fail_msg("cluster %llu: %.1f tok/s were possible, but: %s", (unsigned long long)i, b.best, err_text());
-        if (!e && b.best <= 0) fail_msg("cluster %llu: a placement where none is possible", (unsigned long long)i);
+        if (e && b.best > 0)
+            fail_msg("cluster %llu: %.1f tok/s were possible, but: %s", (unsigned long long)i,
+                     b.best, err_text());
+        if (!e && b.best <= 0)
+            fail_msg("cluster %llu: a placement where none is possible", (unsigned long long)i);
         if (e) continue;
         fitting++;
         worst = MIN(worst, place.judged.tok_s / b.best);
-        if (place.judged.tok_s < b.best * 0.99) fail_msg("cluster %llu: %.2f tok/s, %.2f were possible", (unsigned long long)i, place.judged.tok_s, b.best);
+        if (place.judged.tok_s < b.best * 0.99)
+            fail_msg("cluster %llu: %.2f tok/s, %.2f were possible", (unsigned long long)i,
+                     place.judged.tok_s, b.best);
         c->want.effort = 1;
-        if (clu_place_find(&other, &c->work, &c->topo, &c->want)) fail_msg("cluster %llu: the beam finds nothing", (unsigned long long)i);
+        if (clu_place_find(&other, &c->work, &c->topo, &c->want))
+            fail_msg("cluster %llu: the beam finds nothing", (unsigned long long)i);
         loss = MIN(loss, other.judged.tok_s / b.best);
     }
-    printf("%d clusters fit; %lld layouts tried; the planner reaches at least %.2f %% of the best, the beam %.1f %%\n", fitting, (long long)looked,
-           100 * worst, 100 * loss);
+    printf("%d clusters fit; %lld layouts tried; the planner reaches at least %.2f %% of the best, "
+           "the beam %.1f %%\n",
+           fitting, (long long)looked, 100 * worst, 100 * loss);
     assert_true(fitting > 10);
     assert_true(loss > 0.75);
     free(c);
@@ -252,9 +320,12 @@ static void more_memory_never_fits_less(void **state)
         c->want.effort = CLU_EFFORT_PROBE;
         for (double scale = 0.5; scale < 12; scale *= 1.15) {
             equal_hosts(&c->topo, n, scale, 20e-6, 1.2e9);
-            for (int32_t k = 0; k < n; k++) c->topo.devices[k].mem_bytes = (int64_t)(scale * 0x1p30 * (double)(1 + rng_at(seed, i, 1, (uint64_t)k) % 3));
+            for (int32_t k = 0; k < n; k++)
+                c->topo.devices[k].mem_bytes =
+                    (int64_t)(scale * 0x1p30 * (double)(1 + rng_at(seed, i, 1, (uint64_t)k) % 3));
             bool yes = !clu_place_find(&place, &c->work, &c->topo, &c->want);
-            if (fit && !yes) fail_msg("%d devices: fits with less than %.2f GiB, not with that", n, scale);
+            if (fit && !yes)
+                fail_msg("%d devices: fits with less than %.2f GiB, not with that", n, scale);
             fit = yes;
             tokens = yes ? place.n_blocks : tokens;
         }
@@ -282,7 +353,8 @@ static void refusals_name_the_amount_and_remedies_that_work(void **state)
     /* the amount: with it, it fits; with 10 % less, not */
     for (int32_t i = 0; i < 2; i++) {
         equal_hosts(&c->topo, 3, 22, 20e-6, 3e9);
-        for (int32_t k = 0; k < 3; k++) c->topo.devices[k].mem_bytes += (int64_t)(missing * (i ? 0.9 : 1.0) * 1e9 / 3);
+        for (int32_t k = 0; k < 3; k++)
+            c->topo.devices[k].mem_bytes += (int64_t)(missing * (i ? 0.9 : 1.0) * 1e9 / 3);
         assert_int_equal(clu_place_find(&place, &c->work, &c->topo, &c->want), i ? ERR_NO_FIT : OK);
     }
     equal_hosts(&c->topo, 4, 22, 20e-6, 3e9);
@@ -307,8 +379,13 @@ static void refusals_name_the_amount_and_remedies_that_work(void **state)
 static void check_layout(const struct plan_case *c, const char *machine, const struct clu_place *p)
 {
     const struct grid *g = &p->layout.grid;
-    struct eng_spec s = {.n_layers = c->info.n_layers, .d_model = c->info.d_model, .n_heads = c->info.n_heads, .n_kv_heads = c->info.n_kv_heads,
-                         .head_dim = c->info.head_dim, .d_ffn = c->info.d_ffn, .n_vocab = c->info.n_vocab};
+    struct eng_spec s = {.n_layers = c->info.n_layers,
+                         .d_model = c->info.d_model,
+                         .n_heads = c->info.n_heads,
+                         .n_kv_heads = c->info.n_kv_heads,
+                         .head_dim = c->info.head_dim,
+                         .d_ffn = c->info.d_ffn,
+                         .n_vocab = c->info.n_vocab};
     bool used[LIMIT_RANKS] = {false};
     snprintf(s.name, sizeof s.name, "%s", c->info.name);
     assert_int_equal(g->layers[0], 0);
@@ -321,17 +398,20 @@ static void check_layout(const struct plan_case *c, const char *machine, const s
         assert_false(used[p->layout.device[r]]);
         used[p->layout.device[r]] = true;
         clu_cost_memory(&c->work, g, r, &m);
-        assert_true(m.weights + m.buffers + m.process + m.kv_block * p->n_blocks <= c->topo.devices[p->layout.device[r]].mem_bytes);
+        assert_true(m.weights + m.buffers + m.process + m.kv_block * p->n_blocks <=
+                    c->topo.devices[p->layout.device[r]].mem_bytes);
         assert_int_equal(m.kv_block, eng_shard_kv_block_bytes(&h, &s, true));
     }
     assert_true(p->n_blocks * LIMIT_BLOCK_TOKENS >= c->work.context);
-    assert_true(p->judged.tok_s > 0 && isfinite(p->judged.tok_s) && p->prefill.tok_s > 0 && p->load_s > 0);
+    assert_true(p->judged.tok_s > 0 && isfinite(p->judged.tok_s) && p->prefill.tok_s > 0 &&
+                p->load_s > 0);
 }
 
 static void every_machine_gets_a_placement_the_engine_accepts(void **state)
 {
     (void)state;
-    static const char *const models[] = {"Llama-3-70B", "Qwen2.5-72B", "Llama-3-8B", "Qwen2.5-0.5B", "Llama-2-7B"};
+    static const char *const models[] = {"Llama-3-70B", "Qwen2.5-72B", "Llama-3-8B", "Qwen2.5-0.5B",
+                                         "Llama-2-7B"};
     int32_t fits = 0, not = 0;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         DIR *d = opendir("tests/machines");
@@ -349,7 +429,7 @@ static void every_machine_gets_a_placement_the_engine_accepts(void **state)
             double s = (double)(clock() - t0) / CLOCKS_PER_SEC;
             if (err) {
                 assert_int_equal(err, ERR_NO_FIT);
-                not++;
+                not ++;
             } else {
                 fits++;
                 check_layout(c, name, &place);
@@ -360,13 +440,14 @@ static void every_machine_gets_a_placement_the_engine_accepts(void **state)
             if (!clu_place_find(&place, &c->work, &c->topo, &c->want)) {
                 check_layout(c, name, &place);
                 assert_int_equal(place.n_ranks, c->topo.n_devices);
-                for (int32_t r = 0; r < place.n_ranks; r++) assert_int_equal(place.layout.device[r], r);
+                for (int32_t r = 0; r < place.n_ranks; r++)
+                    assert_int_equal(place.layout.device[r], r);
             }
             free(c);
         }
         closedir(d);
     }
-    printf("%d placements, %d refusals\n", fits, not);
+    printf("%d placements, %d refusals\n", fits, not );
     assert_true(fits > 60 && not > 5);
 }
 
@@ -379,7 +460,8 @@ static void sixty_four_ranks_are_planned_in_a_second(void **state)
     double s = (double)(clock() - t0) / CLOCKS_PER_SEC;
     printf("%.2f s, %lld placements looked at\n", s, (long long)place.n_looked);
     assert_true(s < 10); /* sanitizers and loaded machines; 0.2 s in a release build */
-    for (int32_t i = 0; i < c->topo.n_devices; i++) c->topo.devices[i].mem_bytes += i * 1000003; /* no two alike */
+    for (int32_t i = 0; i < c->topo.n_devices; i++)
+        c->topo.devices[i].mem_bytes += i * 1000003; /* no two alike */
     t0 = clock();
     assert_int_equal(clu_place_find(&place, &c->work, &c->topo, &c->want), OK);
     s = (double)(clock() - t0) / CLOCKS_PER_SEC;

@@ -1,4 +1,5 @@
-/* Topologies and hostfiles as text: what is written is read back; what is wrong is refused by its line. */
+/* Topologies and hostfiles as text: what is written is read back; what is wrong is refused by its
+ * line. */
 #include "base/rng.h"
 #include "cluster/hostfile.h"
 #include "cluster/topo.h"
@@ -35,7 +36,8 @@ static void every_machine_of_the_tree_is_read_and_written_back(void **state)
         for (int32_t i = 0; i < a.n_devices; i++) {
             assert_string_equal(a.devices[i].name, b.devices[i].name);
             assert_int_equal(a.devices[i].host, b.devices[i].host);
-            assert_true(llabs(a.devices[i].mem_bytes - b.devices[i].mem_bytes) <= a.devices[i].mem_bytes / 100000);
+            assert_true(llabs(a.devices[i].mem_bytes - b.devices[i].mem_bytes) <=
+                        a.devices[i].mem_bytes / 100000);
             assert_float_equal(a.devices[i].read_bytes_s / b.devices[i].read_bytes_s, 1, 1e-5);
             assert_float_equal(a.devices[i].ops_s / b.devices[i].ops_s, 1, 1e-5);
         }
@@ -54,21 +56,26 @@ static void every_machine_of_the_tree_is_read_and_written_back(void **state)
 static void what_is_wrong_is_refused_by_its_line(void **state)
 {
     (void)state;
-    static const struct { const char *text, *says; } cases[] = {
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
         {"", "no device"},
         {"hello", "line 1: 'hello' is not the first line of a topology"},
         {"tessera topology 2\n", "line 1"},
         {HEAD, "no device"},
         {HOST, "no device"},
         {HEAD "cpu c memory=1GiB read=1GB/s ops=1G\n", "line 2: a device before the first host"},
-        {HOST "cpu c memory=1GiB read=1GB/s\n", "line 3: 'cpu' needs ops=, operations per second such as 1.5T"},
-        {HOST "cpu c memory=1Gib read=1GB/s ops=1G\n", "line 3: 'memory=1Gib' is not bytes such as 24GiB"},
+        {HOST "cpu c memory=1GiB read=1GB/s\n",
+         "line 3: 'cpu' needs ops=, operations per second such as 1.5T"},
+        {HOST "cpu c memory=1Gib read=1GB/s ops=1G\n",
+         "line 3: 'memory=1Gib' is not bytes such as 24GiB"},
         {HOST "cpu c memory=-1GiB read=1GB/s ops=1G\n", "line 3: 'memory=-1GiB'"},
         {HOST "cpu c memory=0x1GiB read=1GB/s ops=1G\n", "line 3: 'memory=0x1GiB'"},
         {HOST "cpu c memory=infGiB read=1GB/s ops=1G\n", "line 3: 'memory=infGiB'"},
         {HOST "cpu c memory=1e300TiB read=1GB/s ops=1G\n", "line 3: 'memory=1e300TiB'"},
         {HOST "cpu c memory=1GiB read=0B/s ops=1G\n", "line 3: 'read=0B/s' is outside"},
-        {HOST "cpu c memory=1GiB read=1GB/s ops=1G speed=9\n", "line 3: 'speed=9' means nothing to 'cpu'"},
+        {HOST "cpu c memory=1GiB read=1GB/s ops=1G speed=9\n",
+         "line 3: 'speed=9' means nothing to 'cpu'"},
         {HOST "cpu memory=1GiB read=1GB/s ops=1G\n", "line 3: 'cpu' needs a name"},
         {HOST "host a cores=2\n", "line 3: host a is already there"},
         {HEAD "host a cores=0\n", "line 2: 'cores=0' is outside"},
@@ -83,7 +90,8 @@ static void what_is_wrong_is_refused_by_its_line(void **state)
         a.n_hosts = -7;
         assert_int_equal(clu_topo_parse(&a, cases[i].text, strlen(cases[i].text)), ERR_BAD_FILE);
         assert_int_equal(a.n_hosts, -7);
-        if (!strstr(err_text(), cases[i].says)) fail_msg("'%s' does not say '%s'", err_text(), cases[i].says);
+        if (!strstr(err_text(), cases[i].says))
+            fail_msg("'%s' does not say '%s'", err_text(), cases[i].says);
     }
     char *big = xmalloc(CLU_TOPO_BYTES + 2);
     memset(big, '#', CLU_TOPO_BYTES + 2);
@@ -106,10 +114,13 @@ static void flips_and_truncations_never_crash(void **state)
         size_t n = rng_at(seed, i, 1, 0) % 4 ? t.len : rng_at(seed, i, 2, 0) % t.len;
         char *copy = xmalloc(n + 1);
         memcpy(copy, t.data, n);
-        for (uint64_t k = 0; n && k < rng_at(seed, i, 3, 0) % 4; k++) copy[rng_at(seed, i, k, 4) % n] = (char)rng_at(seed, i, k, 5);
+        for (uint64_t k = 0; n && k < rng_at(seed, i, 3, 0) % 4; k++)
+            copy[rng_at(seed, i, k, 4) % n] = (char)rng_at(seed, i, k, 5);
         err_set_text("%s", "");
-        if (clu_topo_parse(&a, copy, n)) assert_true(*err_text());
-        else good++;
+        if (clu_topo_parse(&a, copy, n))
+            assert_true(*err_text());
+        else
+            good++;
         free(copy);
     }
     printf("%d of 2000 were still right\n", good);
@@ -144,29 +155,44 @@ static void this_machine_is_found(void **state)
     printf("%s", buf_str(&t));
     if (clu_topo_parse(&b, (char *)t.data, t.len)) fail_msg("%s", err_text());
     assert_int_equal(a.n_devices, 1);
-    assert_true(a.devices[0].cores >= 1 && a.devices[0].mem_bytes > 0 && a.devices[0].read_bytes_s > 1e8);
+    assert_true(a.devices[0].cores >= 1 && a.devices[0].mem_bytes > 0 &&
+                a.devices[0].read_bytes_s > 1e8);
     buf_free(&t);
 }
 
-static enum err hosts(struct clu_hostfile *f, const char *text) { return clu_hostfile_parse(f, text, strlen(text)); }
+static enum err hosts(struct clu_hostfile *f, const char *text)
+{
+    return clu_hostfile_parse(f, text, strlen(text));
+}
 
 static void hostfiles_are_read_as_open_mpi_does(void **state)
 {
     (void)state;
     struct clu_hostfile f;
-    assert_int_equal(hosts(&f, "# a comment\nnode0 slots=2\n\n  10.0.0.2   slots=3 max_slots=4 # here too\nnode2\nnode0\n"), OK);
+    assert_int_equal(hosts(&f, "# a comment\nnode0 slots=2\n\n  10.0.0.2   slots=3 max_slots=4 # "
+                               "here too\nnode2\nnode0\n"),
+                     OK);
     assert_int_equal(f.n, 3);
     assert_int_equal(f.n_slots, 7);
     assert_string_equal(f.hosts[1].name, "10.0.0.2");
     assert_int_equal(f.hosts[0].slots, 3); /* named twice: one host, with a warning */
     assert_int_equal(f.hosts[2].line, 5);
-    static const struct { const char *text, *says; } cases[] = {
-        {"", "names no host"}, {"node0 slots=0\n", "line 1: slots=0"}, {"a\nnode0 slots=two\n", "line 2: slots=two"}, {"a\n\nb!c\n", "line 3: 'b!c' is no host name"},
-        {"-x\n", "line 1"}, {"a slot=3\n", "line 1: 'slot=3' is neither"}, {"a slots=99999999999\n", "line 1"}, {"a slots=60\nb slots=5\n", "line 2: more than 64 slots"},
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"", "names no host"},
+        {"node0 slots=0\n", "line 1: slots=0"},
+        {"a\nnode0 slots=two\n", "line 2: slots=two"},
+        {"a\n\nb!c\n", "line 3: 'b!c' is no host name"},
+        {"-x\n", "line 1"},
+        {"a slot=3\n", "line 1: 'slot=3' is neither"},
+        {"a slots=99999999999\n", "line 1"},
+        {"a slots=60\nb slots=5\n", "line 2: more than 64 slots"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_int_equal(hosts(&f, cases[i].text), ERR_BAD_CONFIG);
-        if (!strstr(err_text(), cases[i].says)) fail_msg("'%s' does not say '%s'", err_text(), cases[i].says);
+        if (!strstr(err_text(), cases[i].says))
+            fail_msg("'%s' does not say '%s'", err_text(), cases[i].says);
     }
     assert_int_equal(clu_hostfile_parse(&f, "a\0b\n", 4), ERR_BAD_CONFIG);
 }

@@ -15,17 +15,25 @@ struct plan_case *plan_case_of_file(const char *path, const char *machine, int32
 {
     struct plan_case *c = xcalloc(1, sizeof *c);
     char file[256];
-    if (eng_engine_model_info(path, &c->info) || eng_engine_weights(path, &c->weights)) fail_msg("%s", err_text());
+    if (eng_engine_model_info(path, &c->info) || eng_engine_weights(path, &c->weights))
+        fail_msg("%s", err_text());
     snprintf(file, sizeof file, "tests/machines/%s.topo", machine ? machine : "");
     clu_topo_init(&c->topo);
     if (machine && clu_topo_read(&c->topo, file)) fail_msg("%s", err_text());
-    c->work = (struct clu_work){.info = &c->info, .weights = &c->weights, .rates = &clu_rates_default, .context = context, .depth = MIN(512, context / 2),
-                                .max_step_tokens = 512, .n_slots = 64, .kv_f16 = true};
+    c->work = (struct clu_work){.info = &c->info,
+                                .weights = &c->weights,
+                                .rates = &clu_rates_default,
+                                .context = context,
+                                .depth = MIN(512, context / 2),
+                                .max_step_tokens = 512,
+                                .n_slots = 64,
+                                .kv_f16 = true};
     c->want = (struct clu_want){.users = 8};
     return c;
 }
 
-struct plan_case *plan_case_open(const char *model, enum dtype type, enum dtype ends, const char *machine, int32_t context)
+struct plan_case *plan_case_open(const char *model, enum dtype type, enum dtype ends,
+                                 const char *machine, int32_t context)
 {
     char name[96];
     snprintf(name, sizeof name, "%s-%d-%d.gguf", model, type, ends);

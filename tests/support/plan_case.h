@@ -13,8 +13,10 @@ struct plan_case {
     struct clu_want want;
 };
 
-/* Fails the test when something is missing. machine: a name in tests/machines, or NULL: topo is left to the caller. Own: caller, free(). */
-struct plan_case *plan_case_open(const char *model, enum dtype type, enum dtype ends, const char *machine, int32_t context);
+/* Fails the test when something is missing. machine: a name in tests/machines, or NULL: topo is
+ * left to the caller. Own: caller, free(). */
+struct plan_case *plan_case_open(const char *model, enum dtype type, enum dtype ends,
+                                 const char *machine, int32_t context);
 /* The same from a model's file. */
 struct plan_case *plan_case_of_file(const char *path, const char *machine, int32_t context);
 

@@ -27,7 +27,10 @@ const struct shape_model *shape_model_named(const char *name)
     return NULL;
 }
 
-struct writer { struct gguf_write *w; int64_t at; };
+struct writer {
+    struct gguf_write *w;
+    int64_t at;
+};
 
 static void tensor(struct writer *x, const char *name, enum dtype t, int64_t d0, int64_t d1)
 {
@@ -39,14 +42,27 @@ static void tensor(struct writer *x, const char *name, enum dtype t, int64_t d0,
 static void layer(struct writer *x, const struct shape_model *m, enum dtype t, int32_t i)
 {
     char name[64];
-    int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim, kv = (int64_t)m->n_kv_head * m->head_dim;
-    const struct { const char *what; int64_t d0, d1; bool have; } all[] = {
-        {"attn_norm", d, 1, true}, {"attn_q", d, q, true}, {"attn_k", d, kv, true}, {"attn_v", d, kv, true}, {"attn_output", q, d, true},
-        {"attn_q_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")}, {"attn_k_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")},
-        {"ffn_norm", d, 1, true}, {"ffn_gate", d, m->d_ffn, true}, {"ffn_up", d, m->d_ffn, true}, {"ffn_down", m->d_ffn, d, true}};
+    int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim,
+            kv = (int64_t)m->n_kv_head * m->head_dim;
+    const struct {
+        const char *what;
+        int64_t d0, d1;
+        bool have;
+    } all[] = {{"attn_norm", d, 1, true},
+               {"attn_q", d, q, true},
+               {"attn_k", d, kv, true},
+               {"attn_v", d, kv, true},
+               {"attn_output", q, d, true},
+               {"attn_q_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")},
+               {"attn_k_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")},
+               {"ffn_norm", d, 1, true},
+               {"ffn_gate", d, m->d_ffn, true},
+               {"ffn_up", d, m->d_ffn, true},
+               {"ffn_down", m->d_ffn, d, true}};
     for (size_t k = 0; k < COUNT_OF(all); k++) {
         snprintf(name, sizeof name, "blk.%d.%s.weight", i, all[k].what);
-        /* as the usual converters do: a row that is no multiple of the type's block is kept in Q8_0 */
+        /* as the usual converters do: a row that is no multiple of the type's block is kept in Q8_0
+         */
         enum dtype u = all[k].d0 % dtype_block(t) ? DTYPE_Q8_0 : t;
         if (all[k].have) tensor(x, name, all[k].d1 > 1 ? u : DTYPE_F32, all[k].d0, all[k].d1);
     }
@@ -58,14 +74,18 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
     }
 }
 
-enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype ends, const char *path)
+enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype ends,
+                           const char *path)
 {
     struct writer x = {.w = gguf_write_open()};
     char key[96];
-    const struct { const char *what; int32_t v; } sizes[] = {
-        {"block_count", m->n_layer}, {"context_length", m->context}, {"embedding_length", m->d_model}, {"feed_forward_length", m->d_ffn},
-        {"attention.head_count", m->n_head}, {"attention.head_count_kv", m->n_kv_head}, {"attention.key_length", m->head_dim},
-        {"attention.value_length", m->head_dim}};
+    const struct {
+        const char *what;
+        int32_t v;
+    } sizes[] = {{"block_count", m->n_layer},           {"context_length", m->context},
+                 {"embedding_length", m->d_model},      {"feed_forward_length", m->d_ffn},
+                 {"attention.head_count", m->n_head},   {"attention.head_count_kv", m->n_kv_head},
+                 {"attention.key_length", m->head_dim}, {"attention.value_length", m->head_dim}};
     gguf_write_str(x.w, "general.architecture", m->arch);
     gguf_write_str(x.w, "general.name", m->name);
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -79,7 +99,8 @@ enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype
     struct stat st;
     enum err e = gguf_write_save(x.w, path);
     if (!e && (stat(path, &st) || truncate(path, st.st_size + x.at + 64)))
-        e = err_raise(ERR_IO, "cannot make %s %lld bytes long: %s", path, (long long)x.at, strerror(errno));
+        e = err_raise(ERR_IO, "cannot make %s %lld bytes long: %s", path, (long long)x.at,
+                      strerror(errno));
     gguf_write_close(x.w);
     return e;
 }

@@ -1,5 +1,6 @@
-/* shape_model.h: the headers of published models as files: every key and tensor entry of the real thing, no weights. The files are sparse: a 70B
- * model takes a few kilobytes of disk and is as long as the real one. */
+/* shape_model.h: the headers of published models as files: every key and tensor entry of the real
+ * thing, no weights. The files are sparse: a 70B model takes a few kilobytes of disk and is as long
+ * as the real one. */
 #ifndef TESTS_SUPPORT_SHAPE_MODEL_H
 #define TESTS_SUPPORT_SHAPE_MODEL_H
 
@@ -14,9 +15,11 @@ struct shape_model {
     bool tied;
 };
 
-/* "Llama-3-8B", "Llama-3-70B", "Qwen2.5-72B", "Qwen2.5-0.5B", "Qwen3-32B", "Mistral-7B", "Llama-2-7B", "Llama-3.2-1B"; NULL: not one of them. */
+/* "Llama-3-8B", "Llama-3-70B", "Qwen2.5-72B", "Qwen2.5-0.5B", "Qwen3-32B", "Mistral-7B",
+ * "Llama-2-7B", "Llama-3.2-1B"; NULL: not one of them. */
 const struct shape_model *shape_model_named(const char *name);
 /* Err IO. Matrices of type `t`, embedding and head of type `ends`. */
-MUST_USE enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype ends, const char *path);
+MUST_USE enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype ends,
+                                    const char *path);
 
 #endif
