@@ -52,6 +52,9 @@ static bool take_field(struct rd *r, struct field *f)
     return !r->bad;
 }
 
+/* A message inside another; a field of another wire type has none. */
+static struct rd inside(struct text_span s) { return s.p ? rd_of(s.p, s.n) : (struct rd){.bad = true}; }
+
 static enum err broken(const struct hf_build *b, const char *what)
 {
     return err_raise(ERR_BAD_FILE, "%s/tokenizer.model: damaged in %s", b->files->where, what);
@@ -59,7 +62,7 @@ static enum err broken(const struct hf_build *b, const char *what)
 
 static enum err read_piece(struct hf_build *b, struct text_span s)
 {
-    struct rd r = rd_of(s.p, s.n);
+    struct rd r = inside(s);
     struct field f;
     struct text_span text = {"", 0};
     float score = 0;
@@ -80,7 +83,7 @@ static enum err read_piece(struct hf_build *b, struct text_span s)
 
 static enum err read_trainer(struct hf_build *b, struct text_span s, int64_t *model_type)
 {
-    struct rd r = rd_of(s.p, s.n);
+    struct rd r = inside(s);
     struct field f;
     while (take_field(&r, &f)) {
         int32_t id = (int32_t)f.value; /* negative ids: ten bytes of varint */
@@ -94,7 +97,7 @@ static enum err read_trainer(struct hf_build *b, struct text_span s, int64_t *mo
 
 static enum err read_normalizer(struct hf_build *b, struct text_span s)
 {
-    struct rd r = rd_of(s.p, s.n);
+    struct rd r = inside(s);
     struct field f;
     bool charsmap = false, extra = true;
     while (take_field(&r, &f)) {
