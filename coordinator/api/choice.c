@@ -13,7 +13,7 @@ void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
                              .stop_id = -1,
                              .stop_string = -1};
     const struct crd_reply_conf *how = &r->reply;
-    if (how->calls || how->think || how->forced) c->reply = crd_reply_open(how);
+    if (how->calls || how->think) c->reply = crd_reply_open(how);
     /* marks of calls and thoughts are often control tokens: push lets only these through */
     c->detok =
         eng_detok_open(t, r->stops, r->n_stops, r->include_stop, c->reply || !r->skip_special);

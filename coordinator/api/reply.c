@@ -27,7 +27,7 @@ struct crd_reply *crd_reply_open(const struct crd_reply_conf *conf)
 {
     struct crd_reply *r = xcalloc(1, sizeof *r);
     r->conf = *conf;
-    r->where = conf->thinking && conf->think && !conf->forced ? THOUGHTS : START;
+    r->where = conf->thinking && conf->think ? THOUGHTS : START;
     r->fresh = true;
     return r;
 }
@@ -290,18 +290,8 @@ static void settle(struct crd_reply *r, bool last, struct crd_said *to)
     }
 }
 
-static void forced(struct crd_reply *r, const char *text, size_t n, struct crd_said *to)
-{
-    if (!to->n_calls && !begin_call(r, r->conf.forced, to)) return;
-    buf_put(&to->calls[0].args, text, n);
-}
-
 bool crd_reply_push(struct crd_reply *r, const char *text, size_t n, struct crd_said *to)
 {
-    if (r->conf.forced) {
-        forced(r, text, n, to);
-        return false;
-    }
     for (size_t i = 0; i < n && r->where != OVER; i++) {
         buf_putc(&r->hold, text[i]);
         settle(r, false, to);
@@ -318,5 +308,4 @@ void crd_reply_finish(struct crd_reply *r, struct crd_said *to)
         not_a_call(r, to);
     else if (!to->n_calls && r->where != THOUGHTS)
         move(&r->space, &to->text);
-    if (r->conf.forced && to->n_calls) to->calls[0].complete = true;
 }

@@ -32,7 +32,6 @@ struct crd_reply_conf {
     const struct crd_think_style *think; /* NULL: nor thoughts */
     bool thinking;                       /* the prompt has opened the thoughts */
     const json_t *tools; /* borrowed: the tools offered; a bare call must name one of them */
-    const char *forced;  /* borrowed: the whole text is the arguments of this function */
     bool one_call;       /* what follows the first call is not read */
 };
 

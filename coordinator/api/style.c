@@ -45,8 +45,6 @@ static const struct crd_call_style styles[] = {
     {.name = "json", .known_by = "tools", .bare = true},
 };
 
-const struct crd_call_style crd_style_enforced = {.name = "enforced", .bare = true};
-
 static const struct crd_think_style thinks[] = {
     {"<think>", "</think>"},
     {"[THINK]", "[/THINK]"},

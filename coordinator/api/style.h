@@ -38,8 +38,6 @@ struct crd_style {
 struct crd_style crd_style_of(const char *source);
 /* The styles by index, in the order they are tried; NULL after the last. */
 const struct crd_call_style *crd_style_at(size_t i);
-/* A call as a list of JSON objects and nothing else: what a grammar enforces. */
-extern const struct crd_call_style crd_style_enforced;
 /* Is this text one of the marks? Then its token is shown, though it may be a control token. */
 bool crd_style_is_mark(const struct crd_call_style *calls, const struct crd_think_style *think,
                        const char *text);

@@ -245,23 +245,6 @@ static void a_first_call_can_be_the_last(void **state)
     crd_reply_close(r);
 }
 
-static void a_forced_function_takes_all(void **state)
-{
-    struct crd_reply_conf c = {.forced = "f"};
-    struct crd_reply *r = crd_reply_open(&c);
-    struct crd_said said = {0};
-    (void)state;
-    crd_reply_push(r, "{\"a\":", 5, &said);
-    crd_reply_push(r, "1}", 2, &said);
-    crd_reply_finish(r, &said);
-    assert_int_equal(said.n_calls, 1);
-    assert_string_equal(buf_str(&said.calls[0].args), "{\"a\":1}");
-    assert_memory_equal(said.calls[0].id, "chatcmpl-tool-", 14);
-    assert_int_equal(strlen(said.calls[0].id), 46);
-    crd_said_free(&said);
-    crd_reply_close(r);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,7 +252,6 @@ int main(void)
         cmocka_unit_test(any_pieces_give_the_same),
         cmocka_unit_test(damaged_replies_too),
         cmocka_unit_test(a_first_call_can_be_the_last),
-        cmocka_unit_test(a_forced_function_takes_all),
     };
     return cmocka_run_group_tests_name("reply", tests, NULL, NULL);
 }

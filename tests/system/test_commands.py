@@ -85,6 +85,17 @@ class Text(unittest.TestCase):
         code, back, err = run("tokenize", DEMO, "--decode", stdin=ids)
         self.assertEqual((code, back), (0, text), err)
 
+    def test_render_a_conversation(self):
+        ask = {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"type": "function", "function": {"name": "get_time"}}]}
+        code, out, err = run("render", DEMO, stdin=json.dumps(ask).encode())
+        self.assertEqual(code, 0, err)
+        self.assertIn(b'"name": "get_time"', out)
+        self.assertTrue(out.endswith(b"<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"), out)
+        with Server() as s:
+            self.assertEqual(s.post("/apply-template", ask)[1]["prompt"].encode(), out)
+        code, out, _ = run("render", "chatml", "--add-generation-prompt=off", stdin=json.dumps(ask).encode())
+        self.assertEqual((code, out), (0, b"<|im_start|>user\nHi<|im_end|>\n"))
+
     def test_inspect(self):
         code, out, err = run("inspect", DEMO, "--tensors")
         self.assertEqual(code, 0, err)
@@ -172,6 +183,12 @@ class BadInput(unittest.TestCase):
         self.refuse("serve", DEMO, "--topo", "/nonexistent/x.topo", say=["/nonexistent/x.topo"])
         self.refuse("worker", say=["--join"])
         self.refuse("tokenize", DEMO, "--decode", say=["JSON"], stdin=b"not json")
+        self.refuse("render", DEMO, say=["not JSON"], stdin=b"{")
+        self.refuse("render", DEMO, say=["object"], stdin=b"[]")
+        self.refuse("render", "/nonexistent.jinja", say=["/nonexistent.jinja"], stdin=b"{}")
+        self.refuse("serve", DEMO, "--api-keys", "/nonexistent/keys", say=["/nonexistent/keys"])
+        self.refuse("serve", DEMO, "--api-key-env", "NO_SUCH_VARIABLE", say=["--api-key-env", "NO_SUCH_VARIABLE"])
+        self.refuse("serve", DEMO, "--https-cert", DEMO, say=["both a certificate and its key"])
 
     def test_too_large_a_cache_is_refused_before_loading(self):
         self.refuse("serve", DEMO, "--kv-tokens", "900000000", say=["--kv-tokens", "fit"])
