@@ -1,4 +1,5 @@
-/* cmd_doctor.c: `tessera doctor`: is this host, or this cluster, healthy, and if not what exactly? */
+/* cmd_doctor.c: `tessera doctor`: is this host, or this cluster, healthy, and if not,
+ * what exactly? */
 #include "cli/commands.h"
 #include "cli/doctor_collective.h"
 #include "cli/options.h"
@@ -43,8 +44,8 @@ static const struct conf_opt table[] = {
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {
     "doctor", "doctor [MODEL] [options]",
-    "Says whether this cluster can serve, before anything is loaded: names, ssh, versions, the model\n"
-    "file, limits, clocks, the network between every two hosts, and a real all-reduce.\n"
+    "Says whether this cluster can serve, before anything is loaded: names, ssh, versions, the\n"
+    "model file, limits, clocks, the network between every two hosts, and a real all-reduce.\n"
     "Each finding: what, where, seen, needed, cure. Exit code: 0 healthy, 1 warnings, 2 failures.\n"
     "  tessera doctor model.gguf\n"
     "  tessera doctor model.gguf --hostfile hosts", groups, 0, 1};

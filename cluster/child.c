@@ -98,8 +98,8 @@ static bool listen_until(struct clu_child *c, int64_t until_us)
 const char *clu_child_line(struct clu_child *c, int64_t until_us)
 {
     for (;;) {
-        char *text = (char *)c->lines.data + c->at;
-        char *end = c->lines.len > c->at ? strchr(text, '\n') : NULL;
+        char *text = c->lines.len > c->at ? (char *)c->lines.data + c->at : NULL;
+        char *end = text ? strchr(text, '\n') : NULL;
         if (end) {
             *end = 0;
             c->at = (size_t)(end + 1 - (char *)c->lines.data);

@@ -1,5 +1,5 @@
-/* doctor_hosts.c: see doctor.h. Can a host be asked, do names, versions and models agree? A host that
- * could not be asked is judged by the first rule alone. */
+/* doctor_hosts.c: see doctor.h. Can a host be asked, do names, versions and models agree? A
+ * host that could not be asked is judged by the first rule alone. */
 #include "cluster/doctor.h"
 
 #include <inttypes.h>
@@ -27,7 +27,8 @@ static const struct asked_rule {
                        "put the right name, or its address, in the hostfile; or add it to "
                        "/etc/hosts here"},
     [ASKED_SSH_HANGS] = {"ssh does not answer", "a shell within seconds, without a question",
-                         "is the host up, and port 22 open? try: ssh -o BatchMode=yes {host} true"},
+                         "is the host up, and port 22 open? try: ssh -v -o BatchMode=yes {host} "
+                         "true (if that stops at the key exchange: the MTU of the way)"},
     [ASKED_SSH_FAILS] = {"ssh is refused", "a shell without a password",
                          "ssh-copy-id {host}, and once by hand: ssh {host} true"},
     [ASKED_NO_PROGRAM] = {"tessera does not run there", "the same binary at the same path",
@@ -95,6 +96,7 @@ static void judge_name(const struct clu_survey *s, int32_t i, struct clu_finding
 static void judge_twins(const struct clu_survey *s, int32_t i, struct clu_findings *f)
 {
     const struct clu_facts *a = &s->hosts[i].facts;
+    if (is_loopback(s->hosts[i].resolves)) return; /* said already */
     for (int32_t j = 0; j < i; j++) {
         const struct clu_facts *b = &s->hosts[j].facts;
         if (!asked(s, j) || strcmp(a->host, b->host)) continue;

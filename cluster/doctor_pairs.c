@@ -120,8 +120,9 @@ const struct clu_path *clu_doctor_path(const struct clu_survey *s, int32_t a, in
             pick = p;
     }
     if (why)
-        snprintf(why, 128, "%s%s", n < 2 ? "the only one that works" : pick == best
-                 ? "the fastest" : "as fast as any, and first", bad ? ", others do not" : "");
+        snprintf(why, 128, "%s%s", n < 2        ? "the only one"
+                 : pick == best ? "the fastest"
+                                : "as fast as any, and first", bad ? " that works" : "");
     return pick;
 }
 
@@ -131,9 +132,11 @@ static const struct { const char *what, *cure; } reach_rules[] = {
     [REACH_UNKNOWN] = {"was not tried: time was up", "more time: --timeout 60"},
     [REACH_OK] = {"", ""},
     [REACH_REFUSED] = {"is refused: a firewall rejects it",
-                       "on {host}: ufw allow from {from} (or: iptables -I INPUT -s {from} -j ACCEPT)"},
+                       "on {host}: ufw allow from {from} (or: iptables -I INPUT -s {from} -j "
+                       "ACCEPT)"},
     [REACH_TIMEOUT] = {"is not answered: a firewall drops it, or the packets take another way back",
-                       "on {host}: ufw allow from {from} (or: iptables -I INPUT -s {from} -j ACCEPT)"},
+                       "on {host}: ufw allow from {from} (or: iptables -I INPUT -s {from} -j "
+                       "ACCEPT)"},
     [REACH_UNREACHABLE] = {"is impossible: no route, or the link is down",
                            "on {host}: ip link; ip route get {from}; and the reverse on the other"},
     [REACH_STRANGER] = {"is answered by somebody else: the address is taken twice",
@@ -165,7 +168,8 @@ static void unreachable(const struct clu_survey *s, int32_t a, int32_t b, const 
         TEXT(x->cure, "ip addr on %s; or another --mca btl_tcp_if_include", y_name);
     } else {
         TEXT(x->what, "a connection %s", reach_rules[r].what);
-        TEXT(x->seen, "%s at %s (%s)", clu_reach_name(r), nic_to(s, p)->address, nic_to(s, p)->name);
+        const struct clu_facts_nic *nic = nic_to(s, p);
+        TEXT(x->seen, "%s at %s (%s)", clu_reach_name(r), nic->address, nic->name);
         clu_finding_cure(x, reach_rules[r].cure, y_name, address_of(s, a, p));
     }
     TEXT(x->needed, "TCP between any two ports of the hosts");
@@ -178,7 +182,8 @@ static const struct clu_path *tried(const struct clu_survey *s, int32_t a, int32
     for (int32_t i = 0; i < s->n_paths; i++) {
         const struct clu_path *p = &s->paths[i];
         if (p->from != a || p->to != b || !clu_doctor_uses(s->include, nic_to(s, p))) continue;
-        if (!pick || (p->seen.reach == REACH_STALLED && pick->seen.reach != REACH_STALLED)) pick = p;
+        bool further = p->seen.reach == REACH_STALLED;
+        if (!pick || (further && pick->seen.reach != REACH_STALLED)) pick = p;
     }
     return pick;
 }
@@ -267,12 +272,14 @@ static void judge_listen(const struct clu_survey *s, struct clu_findings *f)
     if (!s->listen[0]) return;
     for (int32_t i = 0; i < s->n_paths; i++) {
         const struct clu_path *p = &s->paths[i], *good = NULL;
-        if (p->to || strcmp(nic_to(s, p)->address, s->listen) || p->seen.reach == REACH_OK) continue;
+        if (p->to || p->seen.reach == REACH_OK || strcmp(nic_to(s, p)->address, s->listen))
+            continue;
         char where[128];
         clu_doctor_name(&s->hosts[p->from], where);
-        for (int32_t j = 0; j < s->n_paths && !good; j++)
-            if (s->paths[j].from == p->from && !s->paths[j].to && s->paths[j].seen.reach == REACH_OK)
-                good = &s->paths[j];
+        for (int32_t j = 0; j < s->n_paths && !good; j++) {
+            const struct clu_path *q = &s->paths[j];
+            if (q->from == p->from && !q->to && q->seen.reach == REACH_OK) good = q;
+        }
         struct clu_finding *x = clu_findings_add(f, SEV_FAIL, "worker plane", where);
         TEXT(x->what, "the coordinator's address cannot be reached: its ranks could not join");
         TEXT(x->seen, "%s at %s", clu_reach_name(p->seen.reach), s->listen);
@@ -315,8 +322,8 @@ static void judge_collective(const struct clu_survey *s, struct clu_findings *f)
     TEXT(x->seen, "after %.0f s: %s%s%.120s", c->seconds, who, who[0] && c->why[0] ? "; " : "",
          c->why);
     TEXT(x->needed, "a sum within the deadline");
-    TEXT(x->cure, "%s", s->n > 1 ? "cure what is said of names and network first; then name the "
-                                   "network: --mpirun-args \"--mca btl_tcp_if_include NETWORK/BITS\""
+    TEXT(x->cure, "%s", s->n > 1 ? "cure what is said of names and network first; then name "
+                                   "it: --mpirun-args \"--mca btl_tcp_if_include NETWORK/BITS\""
                                  : "does mpirun work by itself? try: mpirun -n 2 hostname");
 }
 

@@ -30,7 +30,7 @@ static void pair_rows(const struct clu_survey *s, struct buf *out)
     int32_t shown = 0, more = 0;
     for (int32_t a = 0; a < s->n; a++)
         for (int32_t b = a + 1; b < s->n; b++) {
-            char x[128], y[128], why[128];
+            char why[128];
             const struct clu_path *p = clu_doctor_path(s, a, b, why);
             if (!p) p = clu_doctor_path(s, b, a, why);
             if (!p) continue;
@@ -42,10 +42,9 @@ static void pair_rows(const struct clu_survey *s, struct buf *out)
                                         "  over\n");
             const struct clu_facts_nic *via = clu_doctor_via(s, p);
             const struct clu_facts_nic *to = &s->hosts[p->to].facts.nics[p->nic];
-            clu_doctor_name(&s->hosts[p->from], x);
-            clu_doctor_name(&s->hosts[p->to], y);
-            char both[300];
-            snprintf(both, sizeof both, "%.100s - %.100s", x, y);
+            char both[160];
+            snprintf(both, sizeof both, "%s - %s", s->hosts[p->from].facts.host,
+                     s->hosts[p->to].facts.host);
             buf_printf(out, "  %-28s %7.0f us %6.2f Gb/s  %s -> %s %s: %s\n", both,
                        p->seen.latency_us, p->seen.bytes_s * 8e-9, via ? via->name : "?", to->name,
                        to->address, why);

@@ -94,8 +94,9 @@ void clu_facts_limits(struct clu_facts *f)
     memory(f);
     control_group(f);
     process_limits(f);
-    if (first_line("/sys/kernel/mm/transparent_hugepage/enabled", a, sizeof a))
-        sscanf(a, "%*[^[][%15[a-z]", f->thp) == 1 || sscanf(a, "[%15[a-z]", f->thp);
+    if (first_line("/sys/kernel/mm/transparent_hugepage/enabled", a, sizeof a) &&
+        strchr(a, '['))
+        sscanf(strchr(a, '[') + 1, "%15[a-z]", f->thp);
     if (first_line("/proc/driver/nvidia/version", a, sizeof a)) {
         char *v = strstr(a, "Module");
         if (v) sscanf(v, "Module%*[ ]%31[0-9.]", f->driver);

@@ -23,7 +23,7 @@ enum clu_reach {
     REACH_STALLED,     /* small messages pass, large ones do not */
 };
 const char *clu_reach_name(enum clu_reach r); /* "ok", "refused", ... */
-enum clu_reach clu_reach_parse(const char *name); /* UNKNOWN for anything else */
+enum clu_reach clu_reach_parse(const char *name);  /* UNKNOWN for anything else */
 
 struct clu_probe_result {
     enum clu_reach reach;
@@ -33,7 +33,8 @@ struct clu_probe_result {
 };
 
 struct clu_probe_server;
-/* Listens on all addresses; *port out. id: what it calls itself. Err SYSTEM. Thr: one of its own. */
+/* Listens on all addresses, in a thread of its own; *port out. id: what it calls itself.
+ * Err SYSTEM. */
 MUST_USE enum err clu_probe_open(struct clu_probe_server **out, const char *token, const char *id,
                                  int32_t *port);
 void clu_probe_close(struct clu_probe_server *s); /* NULL-safe */

@@ -103,6 +103,20 @@ static void look_at_the_silent(struct survey *v)
     free(c);
 }
 
+static bool is_loopback(const char *address)
+{
+    return !strncmp(address, "127.", 4) || !strcmp(address, "::1");
+}
+
+/* A line that leads here by loopback: is it a name of this host, or of one that it hides? */
+static bool means_here(const struct clu_survey_host *h, const struct clu_facts *own)
+{
+    size_t n = strcspn(own->host, ".");
+    bool own_name = n && !strncmp(h->listed, own->host, n) && strchr(".", h->listed[n]);
+    return !is_loopback(h->resolves) || own_name || !strcmp(h->listed, "localhost") ||
+           is_loopback(h->listed);
+}
+
 /* The hostfile's line for this very host is no second host. */
 static void merge_own(struct survey *v)
 {
@@ -112,10 +126,7 @@ static void merge_own(struct survey *v)
         const struct clu_facts *f = &s->hosts[i].facts;
         if (s->hosts[i].asked || strcmp(f->host, own->host) || f->n_nics != own->n_nics) continue;
         if (own->n_nics && strcmp(f->nics[0].address, own->nics[0].address)) continue;
-        if (s->hosts[i].resolves[0] == '1' && !strncmp(s->hosts[i].resolves, "127.", 4) &&
-            strcmp(s->hosts[i].listed, own->host) && strcmp(s->hosts[i].listed, "localhost") &&
-            strncmp(s->hosts[i].listed, "127.", 4))
-            continue; /* another host's name that leads here: a rule's business */
+        if (!means_here(&s->hosts[i], own)) continue; /* another's name: a rule's business */
         if (s->hosts[0].ranks) continue; /* named twice: likewise */
         snprintf(s->hosts[0].listed, sizeof s->hosts[0].listed, "%s", s->hosts[i].listed);
         s->hosts[0].ranks = true;
@@ -149,7 +160,7 @@ static enum err ask_all(struct survey *v)
     for (int32_t i = 1; i < s->n; i++)
         if (start(v, i)) /* mpirun itself is missing: no host can be asked */
             snprintf(s->hosts[i].why, sizeof s->hosts[i].why, "%s", err_text());
-    clu_survey_tell(v, "asking %d host(s)", s->n);
+    clu_survey_tell(v, "asking %d host(s)", MAX(s->n - 1, 1));
     for (int32_t i = 0; i < s->n; i++) take_facts(v, i, until);
     if (s->hosts[0].asked && !clu_survey_stopped(v))
         TRY(err_raise(ERR_SYSTEM, "the helper on this host says nothing: %s doctor --facts",

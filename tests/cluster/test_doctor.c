@@ -1,105 +1,27 @@
 /* test_doctor.c: every rule of the doctor: a healthy cluster raises nothing, and each fault raises
  * the one finding that names it, its host, the value seen, the value needed and a cure. */
-#include "cluster/doctor.h"
+#include "doctor_case.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
-#include <jansson.h>
-
-#define SET(field, ...) snprintf(field, sizeof field, __VA_ARGS__)
-
-enum { N = 3, PATHS = N * (N - 1) };
-
-static struct clu_survey_host hosts[N];
-static struct clu_path paths[2 * PATHS];
-static struct clu_survey s;
-
-/* Three hosts a, b, c on 10.0.0.0/24 that want for nothing. */
-static void healthy(void)
-{
-    memset(hosts, 0, sizeof hosts);
-    memset(paths, 0, sizeof paths);
-    s = (struct clu_survey){.n = N, .hosts = hosts, .paths = paths, .listen = "10.0.0.1"};
-    for (int i = 0; i < N; i++) {
-        struct clu_facts *f = &hosts[i].facts;
-        hosts[i].ranks = true;
-        hosts[i].skew_us = i * 1000;
-        SET(hosts[i].listed, "%c", 'a' + i);
-        SET(hosts[i].resolves, "10.0.0.%d", i + 1);
-        *f = (struct clu_facts){.version = "1.0.0", .mpi = "4.1.4", .thp = "madvise", .cores = 8,
-                                .load = 0.2, .mem_total = 64e9, .mem_available = 60e9,
-                                .mem_limit = CLU_FACTS_UNLIMITED, .nofile_soft = 1024,
-                                .nofile_hard = 1 << 20, .memlock = 8 << 20, .shm_total = 32e9,
-                                .shm_free = 32e9, .model = "/m/x.gguf", .model_bytes = 40e9,
-                                .model_files = 1, .model_head = 1, .model_places = 2,
-                                .model_tail = 3, .n_nics = 1};
-        SET(f->host, "%c", 'a' + i);
-        SET(f->resolves, "10.0.0.%d", i + 1);
-        f->nics[0] = (struct clu_facts_nic){"eth0", "", 24, 1500, 10000};
-        SET(f->nics[0].address, "10.0.0.%d", i + 1);
-    }
-    for (int a = 0; a < N; a++)
-        for (int b = 0; b < N; b++) {
-            if (a == b) continue;
-            struct clu_path *p = &paths[s.n_paths++];
-            *p = (struct clu_path){a, b, 0, {REACH_OK, 30, 1.1e9, ""}};
-            SET(p->seen.local, "10.0.0.%d", a + 1);
-        }
-    s.collective = (struct clu_collective){.state = COLL_OK, .n_ranks = N, .small_us = 40,
-                                           .large_us = 300, .seconds = 1};
-}
-
-static struct clu_path *path(int a, int b)
-{
-    for (int i = 0; i < s.n_paths; i++)
-        if (paths[i].from == a && paths[i].to == b) return &paths[i];
-    fail_msg("no path %d %d", a, b);
-    return NULL;
-}
-
-/* A second interface on each host, which works or not. */
-static void second_nic(const char *network, enum clu_reach reach, double bytes_s)
-{
-    for (int i = 0; i < N; i++) {
-        hosts[i].facts.nics[hosts[i].facts.n_nics++] =
-            (struct clu_facts_nic){"eth1", "", 16, 1500, 1000};
-        SET(hosts[i].facts.nics[1].address, "%s%d", network, i + 1);
-    }
-    for (int a = 0; a < N; a++)
-        for (int b = 0; b < N; b++)
-            if (a != b)
-                paths[s.n_paths++] = (struct clu_path){a, b, 1, {reach, 30, bytes_s, ""}};
-}
 
 /* ---- the faults ---- */
 
 #define FAULT(name) static void name(void)
-#define F(i) hosts[i].facts
 
-static void silent(enum clu_asked asked, const char *why)
-{
-    hosts[1].asked = asked;
-    SET(hosts[1].why, "%s", why);
-    memset(&F(1), 0, sizeof F(1));
-    int32_t kept = 0;
-    for (int i = 0; i < s.n_paths; i++)
-        if (paths[i].from != 1 && paths[i].to != 1) paths[kept++] = paths[i];
-    s.n_paths = kept;
-}
-FAULT(no_name) { silent(ASKED_NO_NAME, "no address within 5 s"); }
-FAULT(ssh_hangs) { silent(ASKED_SSH_HANGS, "nothing within 8 s"); }
-FAULT(ssh_fails) { silent(ASKED_SSH_FAILS, "Permission denied (publickey)."); }
-FAULT(no_program) { silent(ASKED_NO_PROGRAM, "tessera: not found"); }
-FAULT(no_orted) { silent(ASKED_NO_MPI, "orted: command not found"); }
-FAULT(mpi_hangs) { silent(ASKED_MPI_HANGS, ""); }
-FAULT(mpi_fails) { silent(ASKED_MPI_FAILS, "There are not enough slots"); }
-FAULT(nonsense) { silent(ASKED_NONSENSE, "the facts have no proper 'cores'"); }
+FAULT(no_name) { silence(ASKED_NO_NAME, "no address within 5 s"); }
+FAULT(ssh_hangs) { silence(ASKED_SSH_HANGS, "nothing within 8 s"); }
+FAULT(ssh_fails) { silence(ASKED_SSH_FAILS, "Permission denied (publickey)."); }
+FAULT(no_program) { silence(ASKED_NO_PROGRAM, "tessera: not found"); }
+FAULT(no_orted) { silence(ASKED_NO_MPI, "orted: command not found"); }
+FAULT(mpi_hangs) { silence(ASKED_MPI_HANGS, ""); }
+FAULT(mpi_fails) { silence(ASKED_MPI_FAILS, "There are not enough slots"); }
+FAULT(nonsense) { silence(ASKED_NONSENSE, "the facts have no proper 'cores'"); }
 FAULT(loopback_own) { SET(F(2).resolves, "127.0.1.1"); }
 FAULT(loopback_none) { F(2).resolves[0] = 0; }
 FAULT(loopback_here) { SET(hosts[1].resolves, "127.0.0.1"); }
@@ -152,7 +74,6 @@ FAULT(untried) { path(1, 2)->seen.reach = REACH_UNKNOWN; }
 FAULT(mtu) { F(2).nics[0].mtu = 9000; path(0, 2)->seen.local[0] = 0; }
 FAULT(slow_wire) { path(1, 2)->seen.bytes_s = 11.8e6; }
 FAULT(slow_answer) { path(1, 2)->seen.latency_us = 15000; }
-FAULT(spare) { second_nic("172.17.0.", REACH_TIMEOUT, 0); }
 FAULT(plane)
 {   /* the coordinator's host holds no ranks, so only its address matters */
     hosts[0].ranks = false;
@@ -237,14 +158,6 @@ static const struct fault {
     {"reduce_fails", reduce_fails, SEV_FAIL, "all-reduce", "all hosts", "PML", "network"},
 };
 
-static int32_t alarms(const struct clu_findings *f)
-{
-    int32_t n = 0;
-    while (n < f->n && f->v[n].severity >= SEV_WARN) n++; /* they come first */
-    for (int32_t i = n; i < f->n; i++) assert_true(f->v[i].severity < SEV_WARN);
-    return n;
-}
-
 static void a_healthy_cluster_raises_nothing(void **state)
 {
     (void)state;
@@ -286,123 +199,11 @@ static void each_fault_raises_the_finding_that_names_it(void **state)
     }
 }
 
-static void a_useless_interface_is_named_once_per_host_with_the_network_to_use(void **state)
-{
-    (void)state;
-    struct clu_findings f = {0};
-    healthy();
-    spare();
-    clu_doctor_judge(&s, &f);
-    assert_int_equal(alarms(&f), N);
-    for (int i = 0; i < N; i++) {
-        assert_int_equal(f.v[i].severity, SEV_WARN);
-        assert_non_null(strstr(f.v[i].seen, "eth1 172.17.0."));
-        assert_non_null(strstr(f.v[i].cure, "btl_tcp_if_include 10.0.0.0/24"));
-    }
-    clu_findings_free(&f);
-    SET(s.include, "192.168.0.0/16,10.0.0.0/24"); /* the cure cures */
-    clu_doctor_judge(&s, &f);
-    assert_int_equal(alarms(&f), 0);
-    clu_findings_free(&f);
-    SET(s.include, "192.168.0.0/16"); /* and a wrong one is no cure */
-    clu_doctor_judge(&s, &f);
-    assert_int_equal(alarms(&f), PATHS);
-    assert_non_null(strstr(f.v[0].seen, "none within 192.168.0.0/16"));
-    clu_findings_free(&f);
-}
-
-static void the_fastest_interface_is_chosen_and_of_equals_the_first(void **state)
-{
-    (void)state;
-    char why[128];
-    healthy();
-    second_nic("10.1.0.", REACH_OK, 5e9);
-    assert_int_equal(clu_doctor_path(&s, 0, 1, why)->nic, 1);
-    assert_string_equal(why, "the fastest");
-    healthy();
-    second_nic("10.1.0.", REACH_OK, 1.2e9);
-    assert_int_equal(clu_doctor_path(&s, 0, 1, why)->nic, 0);
-    assert_string_equal(why, "as fast as any, and first");
-    SET(s.include, "eth1");
-    assert_int_equal(clu_doctor_path(&s, 0, 1, why)->nic, 1);
-    assert_string_equal(why, "the only one");
-}
-
-static void networks_match_by_bits_and_by_name(void **state)
-{
-    (void)state;
-    struct clu_facts_nic four = {"eth0", "10.0.9.1", 24, 1500, 0},
-                         six = {"ib0", "fd00:1::1", 64, 1500, 0};
-    assert_true(clu_doctor_uses("", &four));
-    assert_true(clu_doctor_uses("10.0.0.0/20", &four));
-    assert_false(clu_doctor_uses("10.0.0.0/21", &four));
-    assert_true(clu_doctor_uses("0.0.0.0/0", &four));
-    assert_true(clu_doctor_uses("lo,eth0", &four));
-    assert_false(clu_doctor_uses("eth", &four));
-    assert_false(clu_doctor_uses("nonsense/8", &four));
-    assert_true(clu_doctor_uses("fd00::/16", &six));
-    assert_false(clu_doctor_uses("fd01::/16", &six));
-}
-
-static void busy_hosts_and_small_pages_are_notes_only(void **state)
-{
-    (void)state;
-    struct clu_findings f = {0};
-    healthy();
-    F(1).load = 20;
-    SET(F(1).thp, "never");
-    SET(F(0).driver, "550.54");
-    SET(F(1).driver, "535.1");
-    clu_doctor_judge(&s, &f);
-    assert_int_equal(alarms(&f), 0);
-    for (int i = 0; i < 3; i++) assert_int_equal(f.v[i].severity, SEV_NOTE);
-    assert_int_equal(f.v[3].severity, SEV_OK);
-    clu_findings_free(&f);
-    s.n = 1; /* alone, a name that means loopback harms nobody */
-    s.n_paths = 0;
-    s.hosts[0].listed[0] = s.listen[0] = 0;
-    SET(F(0).resolves, "127.0.1.1");
-    clu_doctor_judge(&s, &f);
-    assert_int_equal(clu_doctor_exit(&f), 0);
-    clu_findings_free(&f);
-}
-
-static void the_same_survey_gives_the_same_text_and_whole_json(void **state)
-{
-    (void)state;
-    struct clu_findings f = {0};
-    struct buf a = {0}, b = {0}, j = {0};
-    healthy();
-    ssh_fails();
-    hosts[2].skew_us = 60000000;
-    SET(F(2).model_error, "\xff not UTF-8");
-    clu_doctor_judge(&s, &f);
-    clu_doctor_text(&s, &f, &a);
-    clu_doctor_text(&s, &f, &b);
-    clu_doctor_json(&s, &f, &j);
-    assert_string_equal(buf_str(&a), buf_str(&b));
-    assert_non_null(strstr(buf_str(&a), "NOT HEALTHY (1 failure(s), 1 warning(s)"));
-    assert_non_null(strstr(buf_str(&a), "ssh-copy-id b"));
-    json_t *o = json_loads(buf_str(&j), 0, NULL);
-    assert_non_null(o);
-    assert_int_equal(json_integer_value(json_object_get(o, "exit")), 2);
-    assert_int_equal(json_array_size(json_object_get(o, "hosts")), N);
-    assert_int_equal(json_array_size(json_object_get(o, "findings")), f.n);
-    json_decref(o);
-    buf_free(&a), buf_free(&b), buf_free(&j);
-    clu_findings_free(&f);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_healthy_cluster_raises_nothing),
         cmocka_unit_test(each_fault_raises_the_finding_that_names_it),
-        cmocka_unit_test(a_useless_interface_is_named_once_per_host_with_the_network_to_use),
-        cmocka_unit_test(the_fastest_interface_is_chosen_and_of_equals_the_first),
-        cmocka_unit_test(networks_match_by_bits_and_by_name),
-        cmocka_unit_test(busy_hosts_and_small_pages_are_notes_only),
-        cmocka_unit_test(the_same_survey_gives_the_same_text_and_whole_json),
     };
     return cmocka_run_group_tests_name("doctor", tests, NULL, NULL);
 }

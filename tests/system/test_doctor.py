@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,14 +130,17 @@ class SeveralHosts(unittest.TestCase):
         p = subprocess.run(cmd, capture_output=True, timeout=seconds, env=mpi_env())
         self.assertTrue(p.stdout, p.stderr.decode())
         self.assertEqual(children(os.getpid()), [], "nothing is left running here")
+        self.settled()
+        return p.returncode, json.loads(p.stdout)
+
+    def settled(self):
         for i in range(self.h.n):
-            for _ in range(50):
+            for _ in range(100):
                 left = self.commands(i)
                 if not left:
                     break
                 time.sleep(0.1)
             self.assertFalse(left, f"left on host {i}")
-        return p.returncode, json.loads(p.stdout)
 
     def commands(self, i):
         """What runs on a host besides its sshd and what it is told to hang with."""
@@ -194,6 +198,30 @@ class SeveralHosts(unittest.TestCase):
         self.assertEqual((code, alarms(report)), (1, [("warn", "names", self.name(1))]))
         self.assertIn("127.0.1.1", sentence(report, "names"))
         self.assertIn(f"{NET}.2", sentence(report, "names"))
+
+    def test_a_name_that_hides_another_host_is_named(self):
+        def fault(h, i): # on the first host, the second one's name means the first
+            with open(f"{h.dir}/hiding", "w") as f:
+                f.write(f"127.0.0.1 localhost\n{NET}.1 {h.name(0)}\n127.0.0.1 {h.name(1)}\n")
+            return f"mount --bind {h.dir}/hiding /etc/hosts; " if i == 0 else ""
+        self.cluster(2, fault)
+        with open(f"{self.h.dir}/hosts", "w") as f:
+            f.write(f"{self.h.name(0)}\n{self.h.name(1)} slots=1\n")
+        code, report = self.doctor("--reduce=off")
+        self.assertEqual((code, [a[:2] for a in alarms(report)]), (2, [("fail", "names")]))
+        self.assertIn(f"{self.h.name(1)} -> 127.0.0.1", sentence(report, "names"))
+
+    def test_a_signal_ends_it_and_all_it_started(self):
+        self.cluster(2)
+        cmd = self.h.inside(0, os.path.abspath(BIN), "doctor", self.model, "--hostfile",
+                            f"{self.h.dir}/hosts", "--mpirun-args",
+                            f"--mca plm_rsh_agent {self.h.dir}/rsh")
+        p = subprocess.Popen(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env=mpi_env())
+        time.sleep(0.4)
+        p.send_signal(signal.SIGTERM)
+        self.assertNotEqual(p.wait(15), 0)
+        self.settled()
 
     def test_a_blocked_way_is_named_with_both_ends(self):
         def fault(h, i): # ssh from the first host still works; the other two do not meet
