@@ -86,8 +86,7 @@ void eng_hf_refuse(struct eng_hf_keys *k, const char *fmt, ...)
 
 /* ---- config.json ---- */
 
-static void pick_family(struct eng_hf_obj c, struct eng_hf_model *m,
-                                        struct eng_hf_keys *k)
+static void pick_family(struct eng_hf_obj c, struct eng_hf_model *m, struct eng_hf_keys *k)
 {
     const json_t *list = json_object_get(c.json, "architectures");
     const char *class = json_string_value(json_array_get(list, 0));
@@ -135,7 +134,8 @@ static enum err read_sizes(struct eng_hf_obj c, struct eng_hf_keys *k, struct en
     TRY(eng_hf_real((struct eng_hf_obj){rope, c.what}, "partial_rotary_factor", 1, &partial));
     TRY(eng_hf_real(c, "partial_rotary_factor", partial, &partial));
     if (!(partial > 0 && partial <= 1)) {
-        rc = err_raise(ERR_BAD_FILE, "%s: key 'partial_rotary_factor' is %g, it must be above 0 and at most 1",
+        rc = err_raise(ERR_BAD_FILE,
+                       "%s: key 'partial_rotary_factor' is %g, it must be above 0 and at most 1",
                        c.what, partial);
         goto out;
     }

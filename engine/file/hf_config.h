@@ -27,10 +27,10 @@ void eng_hf_refuse(struct eng_hf_keys *k, const char *fmt, ...) PRINTF(2, 3);
 
 /* What the names of the tensors depend on. */
 struct eng_hf_model {
-    char arch[64];        /* "llama"; the class's own name when it is not known */
+    char arch[64]; /* "llama"; the class's own name when it is not known */
     bool known;
     enum { TIE_UNSAID, TIE_NO, TIE_YES } tied;
-    int64_t n_vocab;      /* -1: not said */
+    int64_t n_vocab; /* -1: not said */
 };
 
 /* Read DIR/config.json and generation_config.json. Without config.json the checkpoint is refused

@@ -19,7 +19,10 @@
 
 enum { LARGEST_INDEX = 64 << 20, MOST_PARTS = 1024 };
 
-bool eng_model_file_is_dir(const struct eng_model_file *f) { return f->format == &eng_format_hf; }
+bool eng_model_file_is_dir(const struct eng_model_file *f)
+{
+    return f->format == &eng_format_hf;
+}
 
 enum err eng_model_file_beside(const struct eng_model_file *f, const char *name, int64_t most,
                                struct buf *out, bool *there)
@@ -36,8 +39,8 @@ enum err eng_model_file_beside(const struct eng_model_file *f, const char *name,
     } else if (fstat(p.fd, &st) || !S_ISREG(st.st_mode))
         rc = err_raise(ERR_IO, "%s: not a regular file", path);
     else if (st.st_size > most)
-        rc = err_raise(ERR_BAD_FILE, "%s: %" PRId64 " bytes, at most %" PRId64 " are accepted", path,
-                       (int64_t)st.st_size, most);
+        rc = err_raise(ERR_BAD_FILE, "%s: %" PRId64 " bytes, at most %" PRId64 " are accepted",
+                       path, (int64_t)st.st_size, most);
     else {
         p.bytes = st.st_size;
         buf_reserve(out, (size_t)p.bytes + 1);
@@ -72,7 +75,8 @@ static bool is_plain(const char *name)
 }
 
 /* The parts an index names, each once, in the index's order. */
-static enum err open_named(struct eng_model_file *f, const json_t *map, struct eng_name_table *parts)
+static enum err open_named(struct eng_model_file *f, const json_t *map,
+                           struct eng_name_table *parts)
 {
     const char *tensor;
     json_t *v;
@@ -150,11 +154,15 @@ out:
 static void refuse_without_weights(struct eng_model_file *f, struct eng_hf_keys *k)
 {
     if (exists(f, "pytorch_model.bin") || exists(f, "pytorch_model.bin.index.json"))
-        eng_hf_refuse(k, "%s: the weights are a pickle (pytorch_model.bin), which can run code; save "
-                         "them as safetensors", f->path);
+        eng_hf_refuse(k,
+                      "%s: the weights are a pickle (pytorch_model.bin), which can run code; save "
+                      "them as safetensors",
+                      f->path);
     else
-        eng_hf_refuse(k, "%s: no weights: neither model.safetensors nor "
-                         "model.safetensors.index.json is there", f->path);
+        eng_hf_refuse(k,
+                      "%s: no weights: neither model.safetensors nor "
+                      "model.safetensors.index.json is there",
+                      f->path);
 }
 
 static enum err read_weights(struct eng_model_file *f, struct eng_hf_keys *k)
@@ -191,7 +199,8 @@ static enum err hf_read(struct eng_model_file *f)
     struct model_kv *kv = arena_alloc(&f->arena, (size_t)k.n * sizeof *kv);
     memcpy(kv, k.at, (size_t)k.n * sizeof *kv);
     eng_name_table_open(&f->keys, &f->arena, k.n);
-    for (int64_t i = 0; i < k.n; i++) (void)eng_name_table_put(&f->keys, kv[i].key.p, kv[i].key.n, i);
+    for (int64_t i = 0; i < k.n; i++)
+        (void)eng_name_table_put(&f->keys, kv[i].key.p, kv[i].key.n, i);
     f->kv = kv;
     f->n_kv = k.n;
     snprintf(f->version, sizeof f->version, "safetensors");

@@ -8,22 +8,19 @@
 
 static const struct {
     const char *hf, *gguf;
-} of_layer[] = {
-    {"input_layernorm.", "attn_norm."},
-    {"self_attn.q_proj.", "attn_q."},
-    {"self_attn.k_proj.", "attn_k."},
-    {"self_attn.v_proj.", "attn_v."},
-    {"self_attn.o_proj.", "attn_output."},
-    {"self_attn.q_norm.", "attn_q_norm."},
-    {"self_attn.k_norm.", "attn_k_norm."},
-    {"post_attention_layernorm.", "ffn_norm."},
-    {"mlp.gate_proj.", "ffn_gate."},
-    {"mlp.up_proj.", "ffn_up."},
-    {"mlp.down_proj.", "ffn_down."},
-}, of_ends[] = {
-    {"model.embed_tokens.", "token_embd."},
-    {"model.norm.", "output_norm."},
-    {"lm_head.", "output."},
+} of_layer[] =
+    {
+        {"input_layernorm.", "attn_norm."},    {"self_attn.q_proj.", "attn_q."},
+        {"self_attn.k_proj.", "attn_k."},      {"self_attn.v_proj.", "attn_v."},
+        {"self_attn.o_proj.", "attn_output."}, {"self_attn.q_norm.", "attn_q_norm."},
+        {"self_attn.k_norm.", "attn_k_norm."}, {"post_attention_layernorm.", "ffn_norm."},
+        {"mlp.gate_proj.", "ffn_gate."},       {"mlp.up_proj.", "ffn_up."},
+        {"mlp.down_proj.", "ffn_down."},
+},
+  of_ends[] = {
+      {"model.embed_tokens.", "token_embd."},
+      {"model.norm.", "output_norm."},
+      {"lm_head.", "output."},
 };
 
 /* Tensors that older programs wrote and that say nothing new. */
@@ -81,7 +78,8 @@ enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
     for (int64_t i = 0; i < f->n_tensors && m->known; i++) {
         struct model_tensor *t = &f->tensors[i];
         bool is_head = !strcmp(t->name, "lm_head.weight");
-        if (is_idle(t->name) || (is_head && m->tied == TIE_YES)) continue; /* a copy of the embedding */
+        if (is_idle(t->name) || (is_head && m->tied == TIE_YES))
+            continue; /* a copy of the embedding */
         if (!strcmp(t->name, "model.embed_tokens.weight") && m->n_vocab >= 0 &&
             t->dims[1] != m->n_vocab)
             return err_raise(ERR_BAD_FILE,
@@ -89,7 +87,8 @@ enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
                              ", but model.embed_tokens.weight has %" PRId64 " rows",
                              f->path, m->n_vocab, t->dims[1]);
         head |= is_head;
-        if (rename_one(m->arch, t->name, name)) t->name = arena_strndup(&f->arena, name, strlen(name));
+        if (rename_one(m->arch, t->name, name))
+            t->name = arena_strndup(&f->arena, name, strlen(name));
         else
             eng_hf_refuse(keys, "%s: tensor %s is not one that this architecture has here", f->path,
                           eng_show(t->name, strlen(t->name)).s);

@@ -25,8 +25,8 @@ static enum err copy_real(const struct rope *r, const char *from, const char *to
 
 static enum err copy_original(const struct rope *r, int64_t *original)
 {
-    enum err rc = eng_hf_int(r->o, "original_max_position_embeddings", r->context, 1, 1 << 30,
-                             original);
+    enum err rc =
+        eng_hf_int(r->o, "original_max_position_embeddings", r->context, 1, 1 << 30, original);
     if (!rc) eng_hf_key_int(r->keys, r->arch, "rope.scaling.original_context_length", *original);
     return rc;
 }
@@ -66,7 +66,8 @@ static enum err read_yarn(struct rope *r)
     else if (mscale != 0 && all_dim != 0)
         eng_hf_refuse(r->keys, "%s: yarn with unlike mscale and mscale_all_dim is not supported",
                       r->o.what);
-    if (!truncate) eng_hf_refuse(r->keys, "%s: yarn with truncate false is not supported", r->o.what);
+    if (!truncate)
+        eng_hf_refuse(r->keys, "%s: yarn with truncate false is not supported", r->o.what);
     double reach = (double)original * factor;
     if (reach > (double)r->context && reach < 1 << 30) r->context = (int64_t)reach;
 out:
@@ -78,10 +79,14 @@ static enum err read_scaling(struct rope *r, const char *type)
     enum err rc = OK;
     const char *says = type;
     /* dynamic NTK changes nothing before max_position_embeddings, where this build ends */
-    if (!strcmp(type, "default") || !strcmp(type, "dynamic")) says = "none";
-    else if (!strcmp(type, "linear")) TRY(copy_real(r, "factor", "rope.scaling.factor", true));
-    else if (!strcmp(type, "llama3")) TRY(read_llama3(r));
-    else if (!strcmp(type, "yarn")) TRY(read_yarn(r));
+    if (!strcmp(type, "default") || !strcmp(type, "dynamic"))
+        says = "none";
+    else if (!strcmp(type, "linear"))
+        TRY(copy_real(r, "factor", "rope.scaling.factor", true));
+    else if (!strcmp(type, "llama3"))
+        TRY(read_llama3(r));
+    else if (!strcmp(type, "yarn"))
+        TRY(read_yarn(r));
     else
         eng_hf_refuse(r->keys,
                       "%s: rope scaling '%s' is not supported (known: default, linear, dynamic, "

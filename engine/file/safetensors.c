@@ -24,7 +24,10 @@ struct reader {
     const char *name;
 };
 
-static struct eng_shown shown(const struct reader *r) { return eng_show(r->name, strlen(r->name)); }
+static struct eng_shown shown(const struct reader *r)
+{
+    return eng_show(r->name, strlen(r->name));
+}
 
 static enum err read_shape(const struct reader *r, const json_t *shape, struct model_tensor *t,
                            int64_t *n_values)
@@ -56,8 +59,9 @@ static enum err read_type(const struct reader *r, const json_t *dtype, struct mo
     int32_t block, bytes;
     const char *name = json_string_value(dtype);
     if (!name || !dtype_ggml_of_name(name, &t->ggml_type))
-        return err_raise(ERR_BAD_FILE, "%s: tensor '%s' has dtype '%s', which is none of safetensors",
-                         r->part->path, shown(r).s, eng_show(name ? name : "?", name ? strlen(name) : 1).s);
+        return err_raise(
+            ERR_BAD_FILE, "%s: tensor '%s' has dtype '%s', which is none of safetensors",
+            r->part->path, shown(r).s, eng_show(name ? name : "?", name ? strlen(name) : 1).s);
     dtype_ggml_layout(t->ggml_type, &block, &bytes);
     if (block != 1)
         return err_raise(ERR_BAD_FILE, "%s: tensor '%s' has dtype %s, which is none of safetensors",
@@ -132,7 +136,8 @@ static enum err read_header(struct reader *r, json_t **header)
     if (n > LARGEST_HEADER || (int64_t)n > p->bytes - 8) {
         rc = err_raise(ERR_BAD_FILE,
                        "%s: the header claims %" PRIu64 " bytes (value at offset 0), but the file "
-                       "has %" PRId64 " and headers at most %d: not a safetensors file, or truncated",
+                       "has %" PRId64
+                       " and headers at most %d: not a safetensors file, or truncated",
                        p->path, n, p->bytes, LARGEST_HEADER);
         goto out;
     }

@@ -36,7 +36,10 @@ static int32_t byte_of_cp(uint32_t cp)
     return cp < 0x100 + COUNT_OF(other) ? other[cp - 0x100] : -1;
 }
 
-static uint32_t hash_pair(uint64_t pair) { return (uint32_t)((pair * 0x9E3779B97F4A7C15u) >> 32); }
+static uint32_t hash_pair(uint64_t pair)
+{
+    return (uint32_t)((pair * 0x9E3779B97F4A7C15u) >> 32);
+}
 
 static const struct bpe_merge *find_merge(const struct bpe *b, int32_t left, int32_t right)
 {
@@ -165,7 +168,8 @@ static int32_t char_symbols(const struct bpe *b, struct bpe_work *w, const char 
         for (size_t k = 0; k < len && bytes; k++)
             m = put_symbol(w, m, b->byte_id[(uint8_t)p[i + k]]);
         bool unk = id < 0 && !bytes;
-        if (id >= 0) m = put_symbol(w, m, id);
+        if (id >= 0)
+            m = put_symbol(w, m, id);
         else if (unk && b->v->unk >= 0 && !(unknown && b->fuse_unk))
             m = put_symbol(w, m, b->v->unk);
         unknown = unk;

@@ -15,8 +15,8 @@ struct hf_build {
     json_t *json, *config; /* tokenizer.json or vocab.json; tokenizer_config.json, or NULL */
     struct eng_vocab_src src;
     struct eng_text_rules rules;
-    int32_t room;          /* ids must be below */
-    int32_t n, cap;        /* of the arrays: Own */
+    int32_t room;   /* ids must be below */
+    int32_t n, cap; /* of the arrays: Own */
     struct text_span *tokens;
     int32_t *types;
     float *scores;

@@ -8,17 +8,20 @@
 
 #include <string.h>
 
-#define SPACE \
-    "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}" \
+#define SPACE                                                                                      \
+    "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}"    \
     "\\x{205F}\\x{3000}"
 #define HEX "0-9a-fA-F"
 
 static void escaped(struct buf *out, char c, bool in_class)
 {
     const char *open = in_class ? "" : "[", *close = in_class ? "" : "]";
-    if (c == 's') buf_printf(out, "%s" SPACE "%s", open, close);
-    else if (c == 'h') buf_printf(out, "%s" HEX "%s", open, close);
-    else if (c == 'S' && !in_class) buf_puts(out, "[^" SPACE "]");
+    if (c == 's')
+        buf_printf(out, "%s" SPACE "%s", open, close);
+    else if (c == 'h')
+        buf_printf(out, "%s" HEX "%s", open, close);
+    else if (c == 'S' && !in_class)
+        buf_puts(out, "[^" SPACE "]");
     else
         buf_putc(out, '\\'), buf_putc(out, c);
 }
@@ -28,20 +31,24 @@ enum err hf_regex_translate(struct arena *a, const char *regex, const char **out
     struct buf b = {0};
     bool in_class = false;
     for (const char *p = regex; *p; p++) {
-        if (*p == '\\' && p[1]) escaped(&b, *++p, in_class);
+        if (*p == '\\' && p[1])
+            escaped(&b, *++p, in_class);
         else if (in_class && *p == '[' && p[1] != ':') {
             buf_free(&b);
-            return err_raise(ERR_UNSUPPORTED,
-                             "tokenizer.json: a character class within another is not supported, at "
-                             "\"%.40s\"",
-                             p);
+            return err_raise(
+                ERR_UNSUPPORTED,
+                "tokenizer.json: a character class within another is not supported, at "
+                "\"%.40s\"",
+                p);
         } else if (in_class && *p == '[') { /* [:name:] */
             const char *end = strstr(p, ":]");
             size_t n = end ? (size_t)(end - p) + 2 : 1;
             buf_put(&b, p, n);
             p += n - 1;
-        } else if (!in_class && *p == '$') buf_puts(&b, "(?=\\n|\\z)");
-        else if (!in_class && *p == '^') buf_puts(&b, "(?<![^\\n])");
+        } else if (!in_class && *p == '$')
+            buf_puts(&b, "(?=\\n|\\z)");
+        else if (!in_class && *p == '^')
+            buf_puts(&b, "(?<![^\\n])");
         else {
             if (*p == '[' && !in_class) {
                 in_class = true;

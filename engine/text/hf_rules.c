@@ -53,13 +53,13 @@ static enum err read_replace(struct hf_build *b, const json_t *o)
     const json_t *from = json_object_get(json_object_get(o, "pattern"), "String"),
                  *to = json_object_get(o, "content");
     if (!json_is_string(from) || !json_is_string(to))
-        return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.json: normalizer 'Replace' is supported for plain texts only",
-                         b->files->where);
-    return hf_rules_step(
-        b, (struct text_step){TEXT_REPLACE,
-                              {json_string_value(from), json_string_length(from)},
-                              {json_string_value(to), json_string_length(to)}});
+        return err_raise(
+            ERR_UNSUPPORTED,
+            "%s/tokenizer.json: normalizer 'Replace' is supported for plain texts only",
+            b->files->where);
+    return hf_rules_step(b, (struct text_step){TEXT_REPLACE,
+                                               {json_string_value(from), json_string_length(from)},
+                                               {json_string_value(to), json_string_length(to)}});
 }
 
 static enum err read_normalizer(struct hf_build *b, const json_t *o, int depth)
@@ -109,7 +109,8 @@ static enum err read_how(struct hf_build *b, const json_t *o, enum text_split_ho
             *out = (enum text_split_how)i;
             return OK;
         }
-    return s ? err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: split behavior '%.40s' is not supported",
+    return s ? err_raise(ERR_UNSUPPORTED,
+                         "%s/tokenizer.json: split behavior '%.40s' is not supported",
                          b->files->where, s)
              : OK;
 }
@@ -125,7 +126,8 @@ static enum err read_split(struct hf_build *b, const json_t *o)
         return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: a 'Split' without a pattern",
                          b->files->where);
     TRY(read_how(b, o, SPLIT_ISOLATED, &how));
-    if (regex) TRY(hf_regex_translate(&b->a, regex, &regex));
+    if (regex)
+        TRY(hf_regex_translate(&b->a, regex, &regex));
     else
         regex = hf_regex_literal(&b->a, text);
     TRY(hf_rules_split(b, regex, how, flag(o, "invert", false)));
@@ -139,9 +141,10 @@ static enum err read_metaspace(struct hf_build *b, const json_t *o)
     const json_t *text = json_object_get(o, "replacement");
     const char *scheme = json_string_value(json_object_get(o, "prepend_scheme"));
     if (b->rules.n_splits || b->rules.meta || !json_is_string(text) || !json_string_length(text))
-        return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.json: 'Metaspace' is supported as the first pre-tokenizer only",
-                         b->files->where);
+        return err_raise(
+            ERR_UNSUPPORTED,
+            "%s/tokenizer.json: 'Metaspace' is supported as the first pre-tokenizer only",
+            b->files->where);
     if (!scheme) scheme = flag(o, "add_prefix_space", true) ? "always" : "never";
     b->rules.meta = !strcmp(scheme, "first")   ? META_FIRST
                     : !strcmp(scheme, "never") ? META_NEVER
@@ -186,9 +189,9 @@ static enum err read_pre(struct hf_build *b, const json_t *o, int depth)
     if (!strcmp(t, "Split")) return read_split(b, o);
     if (!strcmp(t, "Metaspace")) return read_metaspace(b, o);
     if (!strcmp(t, "Digits"))
-        return hf_rules_split(b, "\\p{N}",
-                              flag(o, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS,
-                              false);
+        return hf_rules_split(
+            b, "\\p{N}", flag(o, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS,
+            false);
     if (!strcmp(t, "Punctuation")) {
         TRY(read_how(b, o, SPLIT_ISOLATED, &how));
         return hf_rules_split(b, "[\\p{P}$+<=>^`|~]", how, false);
@@ -210,7 +213,8 @@ static void read_decoder(struct hf_build *b, const json_t *o, int depth)
     if (!strcmp(t, "Strip") && json_integer_value(json_object_get(o, "start")) > 0)
         b->src.add_space_prefix = true;
     if (!strcmp(t, "Metaspace"))
-        b->src.add_space_prefix = scheme ? strcmp(scheme, "never") != 0 : flag(o, "add_prefix_space", true);
+        b->src.add_space_prefix =
+            scheme ? strcmp(scheme, "never") != 0 : flag(o, "add_prefix_space", true);
     if (!strcmp(t, "ByteLevel")) b->src.model = "gpt2";
 }
 
@@ -225,9 +229,10 @@ static enum err read_model(struct hf_build *b, const json_t *m)
                          "%s/tokenizer.json: model '%.40s' is not supported (known: BPE)",
                          b->files->where, t);
     if ((prefix && *prefix) || (suffix && *suffix))
-        return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.json: BPE with a subword prefix or word suffix is not supported",
-                         b->files->where);
+        return err_raise(
+            ERR_UNSUPPORTED,
+            "%s/tokenizer.json: BPE with a subword prefix or word suffix is not supported",
+            b->files->where);
     b->rules.ignore_merges = flag(m, "ignore_merges", false);
     b->rules.byte_fallback = flag(m, "byte_fallback", false);
     b->rules.fuse_unk = flag(m, "fuse_unk", false);

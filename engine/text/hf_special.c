@@ -18,7 +18,8 @@ enum err hf_json_parse(json_t **out, struct text_span text, const struct eng_hf_
     json_decref(j);
     char *near = strstr(why.text, " near "); /* what follows is the file's own text */
     if (near) *near = 0;
-    return err_raise(ERR_BAD_FILE, "%s/%s: %s at offset %d", f->where, name, why.text, why.position);
+    return err_raise(ERR_BAD_FILE, "%s/%s: %s at offset %d", f->where, name, why.text,
+                     why.position);
 }
 
 /* "bos_token": a text, {"content": text}, or null. False: the key is not there. */
@@ -51,22 +52,28 @@ static enum err read_template(struct hf_build *b, const json_t *o)
             text = true;
             continue;
         }
-        const json_t *ids = json_object_get(json_object_get(json_object_get(o, "special_tokens"), json_string_value(name) ? json_string_value(name) : ""), "ids");
+        const json_t *ids =
+            json_object_get(json_object_get(json_object_get(o, "special_tokens"),
+                                            json_string_value(name) ? json_string_value(name) : ""),
+                            "ids");
         const json_t *id = json_array_get(ids, 0);
         int64_t v = json_is_integer(id) ? json_integer_value(id) : -1;
         if (v < 0 || v >= b->n || json_array_size(ids) != 1)
-            return err_raise(ERR_BAD_FILE,
-                             "%s/tokenizer.json: the post-processor's token %zu has no id of the vocabulary",
-                             b->files->where, i);
-        if (text) b->src.eos = (int32_t)v, b->src.add_eos = true, after++;
+            return err_raise(
+                ERR_BAD_FILE,
+                "%s/tokenizer.json: the post-processor's token %zu has no id of the vocabulary",
+                b->files->where, i);
+        if (text)
+            b->src.eos = (int32_t)v, b->src.add_eos = true, after++;
         else
             b->src.bos = (int32_t)v, b->src.add_bos = true, before++;
     }
     if (before > 1 || after > 1)
-        return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.json: a post-processor that adds %d tokens before and %d after a "
-                         "text is not supported (at most one each)",
-                         b->files->where, before, after);
+        return err_raise(
+            ERR_UNSUPPORTED,
+            "%s/tokenizer.json: a post-processor that adds %d tokens before and %d after a "
+            "text is not supported (at most one each)",
+            b->files->where, before, after);
     return OK;
 }
 
@@ -78,7 +85,8 @@ static enum err read_post(struct hf_build *b, const json_t *o, int depth)
     if (!t || !strcmp(t, "ByteLevel")) return OK;
     if (!strcmp(t, "TemplateProcessing")) return read_template(b, o);
     if (strcmp(t, "Sequence") || depth > 4)
-        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: post_processor '%.40s' is not supported",
+        return err_raise(ERR_UNSUPPORTED,
+                         "%s/tokenizer.json: post_processor '%.40s' is not supported",
                          b->files->where, t);
     json_array_foreach(json_object_get(o, "processors"), i, e)
     {
@@ -112,10 +120,13 @@ enum err hf_special_read(struct hf_build *b, const json_t *tokenizer)
     TRY(hf_vocab_limit(b, f->n_rows));
     if (f->special_tokens_map.p)
         TRY(hf_json_parse(&map, f->special_tokens_map, f, "special_tokens_map.json"));
-    const char *unk = json_string_value(json_object_get(json_object_get(tokenizer, "model"), "unk_token"));
+    const char *unk =
+        json_string_value(json_object_get(json_object_get(tokenizer, "model"), "unk_token"));
     b->src.bos = named_id(b, map, "bos_token", b->src.bos >= 0 ? b->src.bos : f->bos);
     b->src.eos = named_id(b, map, "eos_token",
-                          b->src.eos >= 0 ? b->src.eos : f->n_eos ? f->eos[0] : -1);
+                          b->src.eos >= 0 ? b->src.eos
+                          : f->n_eos      ? f->eos[0]
+                                          : -1);
     if (tokenizer) b->src.unk = unk ? hf_vocab_id(b, unk) : -1;
     TRY(read_post(b, json_object_get(tokenizer, "post_processor"), 0));
     read_flag(b->config, "add_bos_token", b->src.bos, &b->src.add_bos);
@@ -135,8 +146,8 @@ static bool is_special(const struct hf_build *b, const char *text)
     const char *s;
     for (i = 0; i < COUNT_OF(keys); i++)
         if (token_text(b->config, keys[i], &s) && s && !strcmp(s, text)) return true;
-    json_array_foreach(json_object_get(b->config, "additional_special_tokens"), i, e)
-        if (json_is_string(e) && !strcmp(json_string_value(e), text)) return true;
+    json_array_foreach(json_object_get(b->config, "additional_special_tokens"), i,
+                       e) if (json_is_string(e) && !strcmp(json_string_value(e), text)) return true;
     return false;
 }
 

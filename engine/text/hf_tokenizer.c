@@ -54,18 +54,21 @@ static enum err class_rules(struct hf_build *b)
     const char *type = b->files->model_type;
     for (size_t i = 0; i < COUNT_OF(classes); i++) {
         size_t n = strlen(classes[i].class);
-        bool is = class ? !strncmp(class, classes[i].class, n) && (!class[n] || !strcmp(class + n, "Fast"))
+        bool is = class ? !strncmp(class, classes[i].class, n) &&
+                              (!class[n] || !strcmp(class + n, "Fast"))
                         : type && !strcmp(type, classes[i].model_type);
         if (!is) continue;
         enum err rc = OK;
         if (classes[i].nfc) rc = hf_rules_step(b, (struct text_step){.kind = TEXT_NFC});
-        return rc ? rc : hf_rules_split(b, pretoken_rule_find(classes[i].rule)->stages[0],
-                                        SPLIT_ISOLATED, false);
+        return rc ? rc
+                  : hf_rules_split(b, pretoken_rule_find(classes[i].rule)->stages[0],
+                                   SPLIT_ISOLATED, false);
     }
-    return err_raise(ERR_UNSUPPORTED,
-                     "%s: vocab.json of tokenizer class '%.60s' is not supported (known: GPT2Tokenizer, "
-                     "Qwen2Tokenizer); save its tokenizer.json",
-                     b->files->where, class ? class : "(not named)");
+    return err_raise(
+        ERR_UNSUPPORTED,
+        "%s: vocab.json of tokenizer class '%.60s' is not supported (known: GPT2Tokenizer, "
+        "Qwen2Tokenizer); save its tokenizer.json",
+        b->files->where, class ? class : "(not named)");
 }
 
 static enum err from_vocab_json(struct hf_build *b)
@@ -76,7 +79,8 @@ static enum err from_vocab_json(struct hf_build *b)
     TRY(hf_json_parse(&b->json, b->files->vocab, b->files, "vocab.json"));
     TRY(hf_vocab_json(b, b->json, "vocab.json"));
     if (!b->files->merges.p)
-        return err_raise(ERR_BAD_FILE, "%s: vocab.json is there, merges.txt is not", b->files->where);
+        return err_raise(ERR_BAD_FILE, "%s: vocab.json is there, merges.txt is not",
+                         b->files->where);
     hf_merges_text(b, b->files->merges);
     TRY(hf_special_added(b));
     TRY(hf_special_read(b, NULL));
@@ -91,13 +95,17 @@ enum err eng_hf_tokenizer_open(struct eng_tokenizer **out, const struct eng_hf_f
     struct hf_build b = {.files = f, .src = {.bos = -1, .eos = -1, .eot = -1, .unk = -1}};
     if (f->tokenizer_config.p)
         TRY(hf_json_parse(&b.config, f->tokenizer_config, f, "tokenizer_config.json"));
-    if (f->tokenizer_json.p) TRY(from_tokenizer_json(&b));
-    else if (f->model.p) TRY(from_sentencepiece(&b));
-    else if (f->vocab.p) TRY(from_vocab_json(&b));
+    if (f->tokenizer_json.p)
+        TRY(from_tokenizer_json(&b));
+    else if (f->model.p)
+        TRY(from_sentencepiece(&b));
+    else if (f->vocab.p)
+        TRY(from_vocab_json(&b));
     else
-        TRY(err_raise(ERR_BAD_FILE,
-                      "%s: no tokenizer: none of tokenizer.json, tokenizer.model and vocab.json is there",
-                      f->where));
+        TRY(err_raise(
+            ERR_BAD_FILE,
+            "%s: no tokenizer: none of tokenizer.json, tokenizer.model and vocab.json is there",
+            f->where));
     b.src.n_tokens = b.n;
     b.src.tokens = b.tokens;
     b.src.types = b.types;

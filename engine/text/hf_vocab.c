@@ -73,7 +73,8 @@ enum err hf_vocab_json(struct hf_build *b, const json_t *vocab, const char *what
         size_t n = strlen(text);
         bool byte = b->rules.byte_fallback && is_byte(text, n);
         int64_t i = json_is_integer(id) ? json_integer_value(id) : -1;
-        TRY(hf_vocab_put(b, i, (struct text_span){text, n}, byte ? TOKEN_BYTE : TOKEN_NORMAL, what));
+        TRY(hf_vocab_put(b, i, (struct text_span){text, n}, byte ? TOKEN_BYTE : TOKEN_NORMAL,
+                         what));
     }
 out:
     return rc;
@@ -148,8 +149,8 @@ enum err hf_vocab_limit(struct hf_build *b, int64_t n_rows)
     for (int64_t i = n_rows; i < b->n; i++)
         if (b->types[i] == TOKEN_NORMAL || b->types[i] == TOKEN_BYTE)
             return err_raise(ERR_BAD_FILE,
-                             "%s: the vocabulary has token %" PRId64
-                             ", the embedding only %" PRId64 " rows",
+                             "%s: the vocabulary has token %" PRId64 ", the embedding only %" PRId64
+                             " rows",
                              b->files->where, i, n_rows);
     for (int32_t i = 0; i < b->rules.n_added; i++)
         if (b->added[i].id < n_rows) b->added[kept++] = b->added[i];

@@ -48,7 +48,8 @@ static void put_form(enum text_step_kind kind, const char *p, size_t n, struct b
                                ? -1
                                : utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n,
                                               &form, (utf8proc_option_t)options[kind]);
-    if (len >= 0) buf_put(out, form, (size_t)len);
+    if (len >= 0)
+        buf_put(out, form, (size_t)len);
     else
         buf_put(out, p, n);
     free(form);

@@ -24,8 +24,8 @@ static enum err add_stage(struct pretoken *p, const char *regex, const char *nam
     PCRE2_SIZE at;
     if (p->n == PRETOKEN_STAGES)
         return err_raise(ERR_UNSUPPORTED, "%s: more than %d splits", name, PRETOKEN_STAGES);
-    p->code[p->n] = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
-                                  PCRE2_UTF | PCRE2_UCP, &error, &at, NULL);
+    p->code[p->n] = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
+                                  &error, &at, NULL);
     if (!p->code[p->n]) {
         char why[128] = "";
         pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
@@ -117,7 +117,8 @@ static void put(struct cut *c, const char *p, size_t n, bool match)
     bool joins = any && ((c->how == SPLIT_CONTIGUOUS && match == last) ||
                          (c->how == SPLIT_MERGED_PREVIOUS && match && !last) ||
                          (c->how == SPLIT_MERGED_NEXT && !match && last));
-    if (joins) before->n += n;
+    if (joins)
+        before->n += n;
     else
         add(c->out, p, n);
 }

@@ -36,7 +36,12 @@ struct text_added {
     bool normalized;     /* is looked for in normalised text, itself normalised */
 };
 
-enum text_meta { META_NONE, META_NEVER, META_FIRST, META_ALWAYS }; /* before which stretches it is put */
+enum text_meta {
+    META_NONE,
+    META_NEVER,
+    META_FIRST,
+    META_ALWAYS
+}; /* before which stretches it is put */
 
 struct eng_text_rules {
     const struct text_step *steps;
@@ -48,7 +53,7 @@ struct eng_text_rules {
     int32_t n_splits;
     const struct text_added *added;
     int32_t n_added;
-    bool ignore_merges; /* a piece that is a token is not merged */
+    bool ignore_merges;           /* a piece that is a token is not merged */
     bool byte_fallback, fuse_unk; /* "bpe": see bpe.h */
 };
 

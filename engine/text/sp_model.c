@@ -7,10 +7,10 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { PIECES = 1, TRAINER = 2, NORMALIZER = 3 };             /* ModelProto */
-enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };     /* SentencePiece */
+enum { PIECES = 1, TRAINER = 2, NORMALIZER = 3 };               /* ModelProto */
+enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };       /* SentencePiece */
 enum { MODEL_TYPE = 3, UNK_ID = 40, BOS_ID = 41, EOS_ID = 42 }; /* TrainerSpec */
-enum { CHARSMAP = 2, DUMMY_PREFIX = 3, EXTRA_SPACES = 4 };    /* NormalizerSpec */
+enum { CHARSMAP = 2, DUMMY_PREFIX = 3, EXTRA_SPACES = 4 };      /* NormalizerSpec */
 enum { UNIGRAM = 1, BPE = 2 };
 
 struct field {
@@ -36,24 +36,35 @@ static bool take_field(struct rd *r, struct field *f)
     uint64_t key;
     *f = (struct field){0};
     if (r->bad || !rd_left(r)) return false;
-    if (!take_varint(r, &key) || key >> 3 == 0 || key >> 3 > UINT32_MAX) return r->bad = true, false;
+    if (!take_varint(r, &key) || key >> 3 == 0 || key >> 3 > UINT32_MAX)
+        return r->bad = true, false;
     f->no = (uint32_t)(key >> 3);
     switch (key & 7) {
-    case 0: r->bad |= !take_varint(r, &f->value); break;
-    case 1: f->value = rd_u64(r); break;
-    case 5: f->value = rd_u32(r); break;
+    case 0:
+        r->bad |= !take_varint(r, &f->value);
+        break;
+    case 1:
+        f->value = rd_u64(r);
+        break;
+    case 5:
+        f->value = rd_u32(r);
+        break;
     case 2:
         if (!take_varint(r, &f->value) || f->value > rd_left(r)) return r->bad = true, false;
         f->bytes.n = (size_t)f->value;
         f->bytes.p = rd_bytes(r, f->bytes.n);
         break;
-    default: r->bad = true; /* groups are not used */
+    default:
+        r->bad = true; /* groups are not used */
     }
     return !r->bad;
 }
 
 /* A message inside another; a field of another wire type has none. */
-static struct rd inside(struct text_span s) { return s.p ? rd_of(s.p, s.n) : (struct rd){.bad = true}; }
+static struct rd inside(struct text_span s)
+{
+    return s.p ? rd_of(s.p, s.n) : (struct rd){.bad = true};
+}
 
 static enum err broken(const struct hf_build *b, const char *what)
 {
@@ -124,10 +135,11 @@ static enum err count_pieces(const struct hf_build *b, struct text_span s, size_
     *n = 0;
     while (take_field(&r, &f)) *n += f.no == PIECES;
     if (!r.bad && *n) return OK;
-    return err_raise(ERR_BAD_FILE,
-                     "%s/tokenizer.model: not a SentencePiece model (at byte %zu of %zu); a file of "
-                     "base64 ranks needs its tokenizer.json",
-                     b->files->where, s.n - rd_left(&r), s.n);
+    return err_raise(
+        ERR_BAD_FILE,
+        "%s/tokenizer.model: not a SentencePiece model (at byte %zu of %zu); a file of "
+        "base64 ranks needs its tokenizer.json",
+        b->files->where, s.n - rd_left(&r), s.n);
 }
 
 enum err sp_model_read(struct hf_build *b)

@@ -25,7 +25,8 @@ static const char header[] =
 enum { DATA = 56 };
 
 /* DIR/NAME: the length, the header's text, then n bytes 0, 1, 2, ... */
-static void put_weights(const char *dir, const char *name, const char *head, uint64_t length, size_t n)
+static void put_weights(const char *dir, const char *name, const char *head, uint64_t length,
+                        size_t n)
 {
     struct buf b = {0};
     char *path = xasprintf("%s/%s", dir, name);
@@ -86,7 +87,7 @@ static void a_checkpoint_opens_with_gguf_names_and_keys(void **state)
 }
 
 #define E "\"model.embed_tokens.weight\":"
-#define T(dtype, shape, offsets) \
+#define T(dtype, shape, offsets)                                                                   \
     "{" E "{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 
 static const struct lie {
@@ -123,7 +124,8 @@ static const struct lie {
     {"too few bytes for the shape", T("\"F32\"", "[3,4]", "[0,44]"), "need 48 bytes"},
     {"two over one another",
      "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
-     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", "overlaps"},
+     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}",
+     "overlaps"},
 };
 
 static void each_lie_is_refused_by_name(void **state)
@@ -175,7 +177,8 @@ static char *with(const char *pair)
 {
     char key[64], *out = xstrdup(config);
     snprintf(key, sizeof key, "%.*s", (int)(strchr(pair, ':') - pair), pair);
-    char *at = strstr(out, key), *end = at ? strchr(at, *strchr(at, ':') && strchr(at, ':')[1] == '[' ? ']' : ',') : NULL;
+    char *at = strstr(out, key),
+         *end = at ? strchr(at, *strchr(at, ':') && strchr(at, ':')[1] == '[' ? ']' : ',') : NULL;
     if (at && !end) end = strchr(at, '}');
     if (at && *end == ']') end++;
     if (at && *end == ',') end++;
@@ -194,13 +197,16 @@ static const struct wrong {
     enum err err; /* of opening or, when that is well, of eng_spec_read */
     const char *says;
 } wrongs[] = {
-    {"\"architectures\":[\"GemmaForCausalLM\"]", ERR_UNSUPPORTED, "GemmaForCausalLM is not supported"},
-    {"\"architectures\":[\"GemmaForCausalLM\"]", ERR_UNSUPPORTED, "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM"},
+    {"\"architectures\":[\"GemmaForCausalLM\"]", ERR_UNSUPPORTED,
+     "GemmaForCausalLM is not supported"},
+    {"\"architectures\":[\"GemmaForCausalLM\"]", ERR_UNSUPPORTED,
+     "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM"},
     {"\"hidden_size\":\"4\"", ERR_BAD_FILE, "'hidden_size' is not an integer"},
     {"\"hidden_size\":0", ERR_BAD_FILE, "'hidden_size' is 0"},
     {"\"hidden_size\":null", ERR_BAD_FILE, "'hidden_size' is missing"},
     {"\"num_hidden_layers\":-3", ERR_BAD_FILE, "'num_hidden_layers' is -3"},
-    {"\"max_position_embeddings\":1.5", ERR_BAD_FILE, "'max_position_embeddings' is not an integer"},
+    {"\"max_position_embeddings\":1.5", ERR_BAD_FILE,
+     "'max_position_embeddings' is not an integer"},
     {"\"rms_norm_eps\":\"tiny\"", ERR_BAD_FILE, "'rms_norm_eps' is not a number"},
     {"\"vocab_size\":5", ERR_BAD_FILE, "'vocab_size' is 5"},
     {"\"tie_word_embeddings\":false", ERR_BAD_FILE, "lm_head.weight is missing"},
@@ -209,7 +215,8 @@ static const struct wrong {
     {"\"rope_scaling\":{\"rope_type\":\"longrope\"}", ERR_UNSUPPORTED, "'longrope'"},
     {"\"rope_scaling\":{\"type\":\"linear\"}", ERR_BAD_FILE, "positive 'factor'"},
     {"\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8}", ERR_BAD_FILE, "'low_freq_factor'"},
-    {"\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"truncate\":false}", ERR_UNSUPPORTED, "truncate"},
+    {"\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"truncate\":false}", ERR_UNSUPPORTED,
+     "truncate"},
     {"\"mlp_bias\":true", ERR_UNSUPPORTED, "mlp_bias"},
     {"\"attention_bias\":true", ERR_UNSUPPORTED, "attention_bias"},
     {"\"hidden_act\":\"gelu\"", ERR_UNSUPPORTED, "'gelu'"},
@@ -235,10 +242,10 @@ static void each_wrong_switch_of_config_json_is_refused_by_name(void **state)
 
 static void what_a_family_does_not_have_is_refused_and_listed(void **state)
 {
-    static const char extra[] =
-        "{\"model.layers.0.self_attn.o_proj.bias\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
-    static const char fp8[] =
-        "{\"model.embed_tokens.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[3,4],\"data_offsets\":[0,12]}}";
+    static const char extra[] = "{\"model.layers.0.self_attn.o_proj.bias\":{\"dtype\":\"F32\","
+                                "\"shape\":[1],\"data_offsets\":[0,4]}}";
+    static const char fp8[] = "{\"model.embed_tokens.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[3,"
+                              "4],\"data_offsets\":[0,12]}}";
     (void)state;
     struct eng_spec s;
     struct eng_model_file *f = open_dir(checkpoint(config, extra));
@@ -283,27 +290,42 @@ static void a_directory_without_weights_opens_for_its_words(void **state)
 static const struct shards {
     const char *claim, *index, *says; /* says NULL: opens */
 } shards[] = {
-    {"two files", "{\"weight_map\":{\"model.embed_tokens.weight\":\"a.safetensors\",\"model.norm.weight\":\"b.safetensors\"}}", NULL},
+    {"two files",
+     "{\"weight_map\":{\"model.embed_tokens.weight\":\"a.safetensors\",\"model.norm.weight\":\"b."
+     "safetensors\"}}",
+     NULL},
     {"no map", "{}", "weight_map"},
     {"no JSON", "{", "not JSON"},
-    {"another directory", "{\"weight_map\":{\"a\":\"../a.safetensors\"}}", "file of this directory"},
+    {"another directory", "{\"weight_map\":{\"a\":\"../a.safetensors\"}}",
+     "file of this directory"},
     {"an absolute path", "{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "file of this directory"},
     {"a number", "{\"weight_map\":{\"a\":1}}", "file of this directory"},
     {"a missing file", "{\"weight_map\":{\"a\":\"c.safetensors\"}}", "c.safetensors"},
-    {"a tensor elsewhere", "{\"weight_map\":{\"model.norm.weight\":\"a.safetensors\",\"model.embed_tokens.weight\":\"b.safetensors\"}}", "is not in"},
-    {"a tensor nowhere", "{\"weight_map\":{\"x\":\"a.safetensors\"}}", "'x' is not in a.safetensors"},
-    {"one in both", "{\"weight_map\":{\"model.embed_tokens.weight\":\"a.safetensors\",\"model.norm.weight\":\"b.safetensors\",\"twice\":\"c2.safetensors\"}}", "twice"},
+    {"a tensor elsewhere",
+     "{\"weight_map\":{\"model.norm.weight\":\"a.safetensors\",\"model.embed_tokens.weight\":\"b."
+     "safetensors\"}}",
+     "is not in"},
+    {"a tensor nowhere", "{\"weight_map\":{\"x\":\"a.safetensors\"}}",
+     "'x' is not in a.safetensors"},
+    {"one in both",
+     "{\"weight_map\":{\"model.embed_tokens.weight\":\"a.safetensors\",\"model.norm.weight\":\"b."
+     "safetensors\",\"twice\":\"c2.safetensors\"}}",
+     "twice"},
 };
 
 static void shards_are_joined_and_lies_of_the_index_refused(void **state)
 {
-    static const char embed[] = "{" E "{\"dtype\":\"F32\",\"shape\":[3,4],\"data_offsets\":[0,48]}}";
-    static const char norm[] = "{\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}";
-    static const char both[] = "{\"twice\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
-                               "\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[16,32]}}";
+    static const char embed[] =
+        "{" E "{\"dtype\":\"F32\",\"shape\":[3,4],\"data_offsets\":[0,48]}}";
+    static const char norm[] =
+        "{\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}";
+    static const char both[] =
+        "{\"twice\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
+        "\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[16,32]}}";
     (void)state;
     for (size_t i = 0; i < COUNT_OF(shards); i++) {
-        const char *files[] = {"config.json", config, "model.safetensors.index.json", shards[i].index, NULL};
+        const char *files[] = {"config.json", config, "model.safetensors.index.json",
+                               shards[i].index, NULL};
         const char *dir = hf_write_dir(files);
         struct eng_model_file *f = NULL;
         put_weights(dir, "a.safetensors", embed, strlen(embed), 48);

@@ -14,12 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static const char config[] =
     "{\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":4,\"num_attention_heads\":2,"
     "\"num_hidden_layers\":1,\"intermediate_size\":8,\"max_position_embeddings\":64}";
-static const char index_json[] =
-    "{\"weight_map\":{\"model.norm.weight\":\"model.safetensors\"}}";
+static const char index_json[] = "{\"weight_map\":{\"model.norm.weight\":\"model.safetensors\"}}";
 /* header of one tensor, and its bytes */
-static const char weights[] =
-    "\x51\0\0\0\0\0\0\0{\"model.embed_tokens.weight\":{\"dtype\":\"F32\",\"shape\":[1,4],\"data_offsets\":[0,16]}}"
-    "0123456789abcdef";
+static const char weights[] = "\x51\0\0\0\0\0\0\0{\"model.embed_tokens.weight\":{\"dtype\":\"F32\","
+                              "\"shape\":[1,4],\"data_offsets\":[0,16]}}"
+                              "0123456789abcdef";
 
 static volatile uint64_t used;
 
@@ -48,7 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char *dir;
     static char *paths[3];
-    static const char *const names[3] = {"config.json", "model.safetensors", "model.safetensors.index.json"};
+    static const char *const names[3] = {"config.json", "model.safetensors",
+                                         "model.safetensors.index.json"};
     if (!dir) {
         dir = hf_write_dir(NULL);
         for (int i = 0; i < 3; i++) paths[i] = xasprintf("%s/%s", dir, names[i]);
@@ -62,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     scratch_write(paths[pick % 3], data + 1, n - 1);
     struct eng_model_file *f = NULL;
     err_set_text("%s", "");
-    if (eng_model_file_open(&f, dir)) ASSERT(*err_text() && !f);
+    if (eng_model_file_open(&f, dir))
+        ASSERT(*err_text() && !f);
     else
         use(f);
     eng_model_file_close(f);

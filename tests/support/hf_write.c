@@ -39,9 +39,12 @@ static const struct {
 static void name_of(const char *gguf, char out[128])
 {
     int layer, n;
-    if (!strcmp(gguf, "token_embd.weight")) snprintf(out, 128, "model.embed_tokens.weight");
-    else if (!strcmp(gguf, "output_norm.weight")) snprintf(out, 128, "model.norm.weight");
-    else if (!strcmp(gguf, "output.weight")) snprintf(out, 128, "lm_head.weight");
+    if (!strcmp(gguf, "token_embd.weight"))
+        snprintf(out, 128, "model.embed_tokens.weight");
+    else if (!strcmp(gguf, "output_norm.weight"))
+        snprintf(out, 128, "model.norm.weight");
+    else if (!strcmp(gguf, "output.weight"))
+        snprintf(out, 128, "lm_head.weight");
     else {
         ASSERT(sscanf(gguf, "blk.%d.%n", &layer, &n) == 1);
         for (size_t i = 0; i < COUNT_OF(names); i++)
@@ -130,13 +133,17 @@ void hf_write_config(const char *dir, const char *gguf)
     ASSERT(!eng_model_file_float(f, k, 10000, &base));
     snprintf(k, sizeof k, "%s.attention.layer_norm_rms_epsilon", arch);
     ASSERT(!eng_model_file_float(f, k, 1e-5, &eps));
-    int64_t width = key(f, arch, "embedding_length", 0), heads = key(f, arch, "attention.head_count", 1);
-    buf_printf(&c, "{\"model_type\":\"%s\",\"rope_theta\":%.17g,\"rms_norm_eps\":%.17g", arch, base, eps);
-    buf_printf(&c, ",\"hidden_size\":%lld,\"num_attention_heads\":%lld", (long long)width, (long long)heads);
+    int64_t width = key(f, arch, "embedding_length", 0),
+            heads = key(f, arch, "attention.head_count", 1);
+    buf_printf(&c, "{\"model_type\":\"%s\",\"rope_theta\":%.17g,\"rms_norm_eps\":%.17g", arch, base,
+               eps);
+    buf_printf(&c, ",\"hidden_size\":%lld,\"num_attention_heads\":%lld", (long long)width,
+               (long long)heads);
     buf_printf(&c, ",\"num_key_value_heads\":%lld,\"num_hidden_layers\":%lld",
                (long long)key(f, arch, "attention.head_count_kv", heads),
                (long long)key(f, arch, "block_count", 0));
-    buf_printf(&c, ",\"intermediate_size\":%lld,\"max_position_embeddings\":%lld,\"head_dim\":%lld}",
+    buf_printf(&c,
+               ",\"intermediate_size\":%lld,\"max_position_embeddings\":%lld,\"head_dim\":%lld}",
                (long long)key(f, arch, "feed_forward_length", 0),
                (long long)key(f, arch, "context_length", 0),
                (long long)key(f, arch, "attention.key_length", width / heads));

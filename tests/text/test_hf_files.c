@@ -1,0 +1,278 @@
+/* Files of a checkpoint's tokenizer made by hand: lies are refused by name, damage never crashes,
+ * odd bytes pass. */
+#include "tests/text/hf_support.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define VOCAB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]"
+#define BYTES "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+
+static const struct lie {
+    const char *claim, *json;
+    enum err err;
+    const char *says;
+} lies[] = {
+    {"no JSON", "{\"model\":", ERR_BAD_FILE, "tokenizer.json"},
+    {"an array", "[]", ERR_BAD_FILE, "not an object"},
+    {"no model", "{}", ERR_UNSUPPORTED, "model"},
+    {"unigram", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", ERR_UNSUPPORTED, "'Unigram'"},
+    {"word pieces", "{\"model\":{\"type\":\"WordPiece\"}}", ERR_UNSUPPORTED, "'WordPiece'"},
+    {"vocabulary a list", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", ERR_BAD_FILE,
+     "not an object of ids"},
+    {"no merges", "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", ERR_BAD_FILE, "merges"},
+    {"merge a number", "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[7]}," BYTES "}", ERR_BAD_FILE,
+     "merge 0"},
+    {"merge of one text", "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"ab\"]}," BYTES "}",
+     ERR_BAD_FILE, "merge 0"},
+    {"merge of one in an array", "{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}",
+     ERR_BAD_FILE, "merge 0"},
+    {"id -1", "{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", ERR_BAD_FILE, "token id -1"},
+    {"id a text", "{\"model\":{\"vocab\":{\"a\":\"1\"},\"merges\":[]}}", ERR_BAD_FILE,
+     "token id -1"},
+    {"id 2^31", "{\"model\":{\"vocab\":{\"a\":2147483648},\"merges\":[]}}", ERR_BAD_FILE,
+     "2147483648"},
+    {"id far away", "{\"model\":{\"vocab\":{\"a\":900000},\"merges\":[]}}", ERR_BAD_FILE, "900000"},
+    {"added token without text", "{\"model\":{" VOCAB "},\"added_tokens\":[{\"id\":3}]}",
+     ERR_BAD_FILE, "no 'content'"},
+    {"added token without id", "{\"model\":{" VOCAB "},\"added_tokens\":[{\"content\":\"x\"}]}",
+     ERR_BAD_FILE, "token id -1"},
+    {"subword prefix", "{\"model\":{" VOCAB ",\"continuing_subword_prefix\":\"##\"}}",
+     ERR_UNSUPPORTED, "prefix"},
+    {"unknown normalizer", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\"}}",
+     ERR_UNSUPPORTED, "'Precompiled'"},
+    {"lower case", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Lowercase\"}}",
+     ERR_UNSUPPORTED, "'Lowercase'"},
+    {"unknown pre-tokenizer",
+     "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}}", ERR_UNSUPPORTED,
+     "'BertPreTokenizer'"},
+    {"split without pattern", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"Split\"}}",
+     ERR_BAD_FILE, "pattern"},
+    {"split of unknown behavior",
+     "{\"model\":{" VOCAB
+     "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Odd\"}}",
+     ERR_UNSUPPORTED, "'Odd'"},
+    {"a broken expression",
+     "{\"model\":{" VOCAB
+     "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a\"}}}",
+     ERR_UNSUPPORTED, "compile"},
+    {"class within a class",
+     "{\"model\":{" VOCAB
+     "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[bc]]\"}}}",
+     ERR_UNSUPPORTED, "within another"},
+    {"two tokens before a text",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
+                          "\"SpecialToken\":{\"id\":\"a\"}},{\"SpecialToken\":{\"id\":\"a\"}},{"
+                          "\"Sequence\":{}}],\"special_tokens\":{\"a\":{\"ids\":[0]}}}}",
+     ERR_UNSUPPORTED, "2 tokens before"},
+    {"post-processor's id outside",
+     "{\"model\":{" VOCAB
+     "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"
+     "\"a\"}}],\"special_tokens\":{\"a\":{\"ids\":[99]}}}}",
+     ERR_BAD_FILE, "no id of the vocabulary"},
+    {"another post-processor",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"BertProcessing\"}}", ERR_UNSUPPORTED,
+     "'BertProcessing'"},
+};
+
+static void each_lie_is_refused_by_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(lies); i++) {
+        struct eng_tokenizer *t = NULL;
+        struct eng_hf_files f = {.where = "D", .tokenizer_json = hf_text(lies[i].json), .bos = -1};
+        enum err e = eng_hf_tokenizer_open(&t, &f);
+        if (e != lies[i].err || !strstr(err_text(), lies[i].says) || t)
+            fail_msg("%s: error %d, \"%s\"", lies[i].claim, e, e ? err_text() : "");
+    }
+}
+
+static void nothing_at_all_is_said_so(void **state)
+{
+    (void)state;
+    struct eng_tokenizer *t = NULL;
+    assert_int_equal(eng_hf_tokenizer_open(&t, &(struct eng_hf_files){.where = "D", .bos = -1}),
+                     ERR_BAD_FILE);
+    assert_non_null(strstr(err_text(), "none of tokenizer.json"));
+    struct eng_hf_files f = {
+        .where = "D", .vocab = hf_text("{\"a\":0}"), .model_type = "llama", .bos = -1};
+    assert_int_equal(eng_hf_tokenizer_open(&t, &f), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err_text(), "Qwen2Tokenizer"));
+}
+
+static void added_tokens_without_a_row_are_left_out(void **state)
+{
+    (void)state;
+    size_t n;
+    char *file = hf_read_here("tests/text/golden/llama3.json", &n);
+    struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = {file, n}});
+    int32_t size = eng_tokenizer_size(t), last = eng_tokenizer_find(t, "<\xC3\xA9>");
+    assert_int_equal(last, size - 1);
+    eng_tokenizer_close(t);
+    t = hf_open((struct eng_hf_files){.tokenizer_json = {file, n}, .n_rows = size - 1});
+    assert_int_equal(eng_tokenizer_size(t), size - 1);
+    struct eng_tokens ids = {0};
+    eng_tokenizer_encode(t, "<\xC3\xA9>", 4, BOTH, &ids);
+    for (size_t i = 0; i < ids.n; i++) assert_true(ids.ids[i] < size - 1);
+    eng_tokens_free(&ids);
+    eng_tokenizer_close(t);
+    t = NULL;
+    struct eng_hf_files f = {.where = "D", .tokenizer_json = {file, n}, .n_rows = 300, .bos = -1};
+    assert_int_equal(eng_hf_tokenizer_open(&t, &f), ERR_BAD_FILE);
+    assert_non_null(strstr(err_text(), "300 rows"));
+    free(file);
+}
+
+/* Every byte of a broken text comes back; the valid part is what it would be alone. */
+static void broken_utf8_is_encoded_through_bytes(void **state)
+{
+    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon"};
+    static const char broken[] = "ab\xFF\xC3 \xE2\x82 x\xF0\x9F\x98 \x80\xC0\xAF\xED\xA0\x80 end";
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[128];
+        size_t n;
+        struct eng_tokens ids = {0};
+        struct buf back = {0};
+        snprintf(path, sizeof path, "tests/text/golden/%s.json", names[i]);
+        char *file = hf_read_here(path, &n);
+        struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = {file, n}});
+        eng_tokenizer_encode(t, broken, sizeof broken - 1, BOTH, &ids);
+        eng_tokenizer_decode(t, ids.ids, ids.n, false, &back);
+        assert_int_equal(back.len, sizeof broken - 1);
+        assert_memory_equal(back.data, broken, back.len);
+        for (size_t cut = 0; cut < sizeof broken; cut++) /* ends anywhere */
+            eng_tokenizer_encode(t, broken, cut, BOTH, &ids);
+        eng_tokens_free(&ids);
+        buf_free(&back);
+        eng_tokenizer_close(t);
+        free(file);
+    }
+}
+
+static void control_tokens_are_text_unless_asked_for(void **state)
+{
+    (void)state;
+    size_t n;
+    char *file = hf_read_here("tests/text/golden/llama3.json", &n);
+    struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = {file, n}});
+    struct eng_tokens ids = {0};
+    int32_t start = eng_tokenizer_find(t, "<|im_start|>");
+    eng_tokenizer_encode(t, "<|im_start|>", 12, TOKENIZE_PARSE_SPECIAL, &ids);
+    assert_true(ids.n == 1 && ids.ids[0] == start);
+    ids.n = 0;
+    eng_tokenizer_encode(t, "<|im_start|>", 12, 0, &ids);
+    assert_true(ids.n > 1);
+    for (size_t i = 0; i < ids.n; i++) assert_int_not_equal(ids.ids[i], start);
+    eng_tokens_free(&ids);
+    eng_tokenizer_close(t);
+    free(file);
+}
+
+/* Any prefix of any file is refused or opens; nothing else. */
+static void truncation_at_every_byte_is_no_crash(void **state)
+{
+    (void)state;
+    size_t n;
+    char *file = hf_read_here("tests/text/golden/llama2.json", &n);
+    for (size_t cut = 0; cut < n; cut += cut < n - 600 ? 97 : 1) {
+        struct eng_tokenizer *t = NULL;
+        struct eng_hf_files f = {.where = "D", .tokenizer_json = {file, cut}, .bos = -1};
+        if (!eng_hf_tokenizer_open(&t, &f) && cut < n - 1) fail_msg("cut at %zu opens", cut);
+        eng_tokenizer_close(t);
+    }
+    free(file);
+}
+
+/* A SentencePiece model of four pieces, by hand. */
+static void put_piece(struct buf *b, const char *s, float score, int type)
+{
+    size_t n = strlen(s);
+    buf_u8(b, 1 << 3 | 2), buf_u8(b, (uint8_t)(2 + n + 5 + 2));
+    buf_u8(b, 1 << 3 | 2), buf_u8(b, (uint8_t)n), buf_put(b, s, n);
+    buf_u8(b, 2 << 3 | 5), buf_f32(b, score);
+    buf_u8(b, 3 << 3), buf_u8(b, (uint8_t)type);
+}
+
+static void a_sentencepiece_model_survives_truncation_and_damage(void **state)
+{
+    (void)state;
+    struct buf b = {0};
+    put_piece(&b, "<unk>", 0, 2), put_piece(&b, "<s>", 0, 3), put_piece(&b, "</s>", 0, 3);
+    put_piece(&b,
+              "\xE2\x96\x81"
+              "a",
+              -1, 1),
+        put_piece(&b, "a", -2, 1), put_piece(&b, "\xE2\x96\x81", -3, 1);
+    static const uint8_t rest[] = {2 << 3 | 2, 2, 3 << 3, 2, 3 << 3 | 2, 2, 4 << 3, 0};
+    buf_put(&b, rest, sizeof rest);
+    struct eng_tokenizer *t = NULL;
+    struct eng_hf_files f = {.where = "D", .model = {buf_str(&b), b.len}, .bos = -1};
+    if (eng_hf_tokenizer_open(&t, &f)) fail_msg("%s", err_text());
+    struct eng_tokens ids = {0};
+    eng_tokenizer_encode(t, "a aa", 4, BOTH, &ids);
+    assert_true(ids.n == 4 && ids.ids[0] == 1 && ids.ids[1] == 3 && ids.ids[2] == 3 &&
+                ids.ids[3] == 4);
+    eng_tokenizer_close(t);
+    eng_tokens_free(&ids);
+    for (size_t cut = 0; cut < b.len; cut++) {
+        t = NULL;
+        f.model.n = cut;
+        (void)!eng_hf_tokenizer_open(&t, &f);
+        eng_tokenizer_close(t);
+    }
+    for (size_t at = 0; at < b.len; at++)
+        for (int v = 0; v < 256; v += 51) {
+            uint8_t was = b.data[at];
+            t = NULL;
+            b.data[at] = (uint8_t)v;
+            f.model.n = b.len;
+            (void)!eng_hf_tokenizer_open(&t, &f);
+            eng_tokenizer_close(t);
+            b.data[at] = was;
+        }
+    buf_free(&b);
+}
+
+static void chat_templates_are_found_in_their_three_places(void **state)
+{
+    static const char *const configs[] = {
+        "{\"chat_template\":\"one\"}",
+        "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"two\"},{\"name\":\"default\","
+        "\"template\":\"one\"}]}",
+        "{\"chat_template\":[{\"name\":\"x\",\"template\":\"one\"}]}",
+    };
+    char *s;
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(configs); i++) {
+        struct eng_hf_files f = {.where = "D", .tokenizer_config = hf_text(configs[i])};
+        assert_int_equal(eng_hf_template(&s, &f), OK);
+        assert_string_equal(s, "one");
+        free(s);
+        f.chat_template = hf_text("jinja");
+        assert_int_equal(eng_hf_template(&s, &f), OK);
+        assert_string_equal(s, "jinja");
+        free(s);
+    }
+    assert_int_equal(eng_hf_template(&s, &(struct eng_hf_files){.where = "D"}), OK);
+    assert_null(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_lie_is_refused_by_name),
+        cmocka_unit_test(nothing_at_all_is_said_so),
+        cmocka_unit_test(added_tokens_without_a_row_are_left_out),
+        cmocka_unit_test(broken_utf8_is_encoded_through_bytes),
+        cmocka_unit_test(control_tokens_are_text_unless_asked_for),
+        cmocka_unit_test(truncation_at_every_byte_is_no_crash),
+        cmocka_unit_test(a_sentencepiece_model_survives_truncation_and_damage),
+        cmocka_unit_test(chat_templates_are_found_in_their_three_places),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
