@@ -123,5 +123,5 @@ int cmd_doctor(int argc, char **argv)
     return code;
 out:
     cmd_fail(rc);
-    return 2;
+    return rc == ERR_CANCELLED ? 130 : 2;
 }
