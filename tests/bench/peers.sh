@@ -120,7 +120,7 @@ for t in $tests; do
     for n in "${!names[@]}"; do
         v=$(median <"$tmp/$t.$n" 2>/dev/null)
         printf ' %12s' "${v:--}"
-        if [ "$n" -eq 0 ]; then mine=${v:-0}; else best=$(awk -v a="$best" -v b="${v:-0}" 'BEGIN { print a > b ? a : b }'); fi
+        if [ "$n" -eq 0 ]; then mine=${v:-0}; else best=$(awk -v a="$best" -v b="${v:-0}" 'BEGIN { print (a > b ? a : b) }'); fi
     done
     awk -v a="$mine" -v b="$best" 'BEGIN { if (b > 0) printf " %12.2f\n", a / b; else print "            -" }'
 done
