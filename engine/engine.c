@@ -32,6 +32,7 @@ struct eng_engine {
     struct eng_model m;
     struct eng_slots slots;
     struct eng_sampler *sampler;        /* last stage */
+    struct eng_constraints *constraints;/* last stage */
     struct eng_batch batch;
     struct eng_engine_info info;
     float *slice;                       /* [HEAD_ROWS][rows of this rank's head] */
@@ -105,6 +106,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     if (m->shard.last) {
         size_t v = (size_t)m->spec.n_vocab;
         e->sampler = eng_sampler_open(m->krn, m->spec.n_vocab);
+        e->constraints = e->slots.constraints = eng_constraints_open(e->file, m->spec.n_vocab);
         e->slice = xmalloc(HEAD_ROWS * (size_t)m->weights->head.rows * sizeof(float));
         e->gathered = xmalloc(HEAD_ROWS * v * sizeof(float));
         e->row = xmalloc(v * sizeof(float));
@@ -123,6 +125,7 @@ void eng_engine_close(struct eng_engine *e)
     if (!e) return;
     eng_sampler_close(e->sampler);
     eng_slots_close(&e->slots);
+    eng_constraints_close(e->constraints);
     eng_forward_close(&e->m);
     eng_kv_pool_close(e->m.kv);
     eng_weights_close(e->m.weights);
@@ -352,6 +355,25 @@ static void sampled(struct eng_engine *e, const struct step_plan *p, const struc
     it->finish = f;
 }
 
+/* Row i of n into *t, kept to the slot's grammar. Where the tokens left would not suffice to end the text after the first choice, it is made
+ * again among those after which they do. */
+static void choose_constrained(struct eng_engine *e, struct eng_slot *s, int32_t n, int32_t i, int64_t position, struct result_token *t)
+{
+    struct eng_history h = history_of(s);
+    struct sampling p = s->sampling;
+    bool forced;
+    int32_t left = p.max_tokens - s->n_generated - 1;
+    const uint64_t *mask = eng_constraint_mask(s->constraint, &p, &forced);
+    if (forced) p.min_tokens = 0;
+    eng_sampler_pick(e->sampler, e->row, &p, &h, mask, position, t);
+    if (forced || eng_constraint_fits(s->constraint, t->id, left)) return;
+    mask = eng_constraint_mask_within(s->constraint, &p, left);
+    if (!mask) return;
+    take_row(e, n, i, e->row);
+    p.min_tokens = 0;
+    eng_sampler_pick(e->sampler, e->row, &p, &h, mask, position, t);
+}
+
 /* Rows [0,n) of `w` are in e->slice. */
 static enum err choose(struct eng_engine *e, const struct step_plan *p, const struct wanted *w, int32_t n, struct step_result *res)
 {
@@ -361,7 +383,7 @@ static enum err choose(struct eng_engine *e, const struct step_plan *p, const st
     for (int32_t i = 0; i < n; i++) {
         const struct eng_slot *s = &e->slots.slots[p->items[w[i].item].slot];
         struct eng_history h = history_of(s);
-        whole |= w[i].keep || (w[i].sample && !s->stopped && !eng_sampler_plain_greedy(&s->sampling, &h));
+        whole |= w[i].keep || (w[i].sample && !s->stopped && (s->constraint || !eng_sampler_plain_greedy(&s->sampling, &h)));
     }
     if (whole) TRY(gather_rows(e, n));
     else TRY(greedy_ids(e, n, ids));
@@ -381,7 +403,8 @@ static enum err choose(struct eng_engine *e, const struct step_plan *p, const st
             continue;
         }
         struct eng_history h = history_of(s);
-        if (whole) eng_sampler_pick(e->sampler, e->row, &s->sampling, &h, it->pos + it->n_in, &t);
+        if (s->constraint) choose_constrained(e, s, n, i, it->pos + it->n_in, &t);
+        else if (whole) eng_sampler_pick(e->sampler, e->row, &s->sampling, &h, NULL, it->pos + it->n_in, &t);
         else t.id = ids[i];
         sampled(e, p, &w[i], s, &t, res);
     }

@@ -18,6 +18,7 @@ static void clear(struct eng_slot *s)
     int32_t *table = s->table;
     free(s->sampling.bias);
     free(s->history);
+    eng_constraint_close(s->constraint);
     *s = (struct eng_slot){.table = table, .last_token = -1};
 }
 
@@ -60,8 +61,13 @@ static enum err start(struct eng_slots *s, const struct step_start *r)
     slot->sampling.bias = copy_bias(&r->sampling);
     slot->n_prompt = r->n_prompt;
     slot->n_generated = r->n_generated;
-    remember(slot, r->history, r->n_history);
-    return OK;
+    if (sampling_needs_history(&r->sampling)) remember(slot, r->history, r->n_history);
+    if (r->grammar.kind == GRAMMAR_NONE || !s->constraints) return OK;
+    if (r->n_history < r->n_generated)
+        return err_raise(ERR_LINK_PROTOCOL, "start of sequence %llu: %d tokens are sent along, the grammar needs the %d generated ones",
+                         (unsigned long long)r->seq_id, r->n_history, r->n_generated);
+    return eng_constraint_open(&slot->constraint, s->constraints, &r->grammar, r->n_generated ? r->history + r->n_history - r->n_generated : NULL,
+                               r->n_generated);
 }
 
 static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
@@ -78,6 +84,7 @@ static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
     dst->seq_id = r->seq_id;
     dst->sampling.choice = r->choice;
     dst->sampling.bias = copy_bias(&src->sampling);
+    dst->constraint = eng_constraint_copy(src->constraint);
     dst->history = NULL;
     dst->n_history = dst->cap_history = 0;
     remember(dst, src->history, src->n_history);
@@ -127,6 +134,10 @@ enum seq_finish eng_slots_sampled(struct eng_slot *s, uint64_t step, int32_t tok
     s->last_step = step;
     s->n_generated++;
     if (sampling_needs_history(&s->sampling)) remember(s, &token, 1);
+    if (s->constraint && eng_constraint_take(s->constraint, token)) {
+        s->stopped = true; /* also where the request ignores ends: nothing may follow */
+        return FINISH_STOP;
+    }
     for (int32_t i = 0; i < s->sampling.n_stop_ids; i++)
         if (s->sampling.stop_ids[i] == token) {
             s->stopped = true;

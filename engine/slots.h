@@ -2,6 +2,7 @@
 #ifndef ENGINE_SLOTS_H
 #define ENGINE_SLOTS_H
 
+#include "engine/constraint.h"
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
 
@@ -14,6 +15,7 @@ struct eng_slot {
     int32_t n_table;
     int32_t *history;          /* tokens so far, only when the penalties need them; Own */
     int32_t n_history, cap_history;
+    struct eng_constraint *constraint; /* the grammar it keeps to, on the last stage; NULL: none. Own */
     int32_t last_token;        /* sampled by last_step; -1: none */
     uint64_t last_step;
 };
@@ -21,6 +23,7 @@ struct eng_slot {
 struct eng_slots {
     struct eng_slot *slots;    /* [n_slots] */
     int32_t n_slots, max_blocks;
+    struct eng_constraints *constraints; /* last stage; borrowed */
     int32_t *tables;           /* memory of all tables */
 };
 

@@ -11,6 +11,7 @@ enum {
     LIMIT_STEP_BYTES = 16 << 20,  /* one packed step plan */
     LIMIT_STOP_IDS = 64,
     LIMIT_LOGIT_BIAS = 1024,
+    LIMIT_GRAMMAR_BYTES = 1 << 20, /* source of a grammar */
     LIMIT_LOGPROBS = 20,
     LIMIT_CONTEXT = 1 << 20,
     LIMIT_RANKS = 64,

@@ -15,12 +15,12 @@
 
 #include <inttypes.h>
 
-enum { LAYOUT = 1, KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN, KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS };
+enum { LAYOUT = 2, KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN, KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS };
 
 /* Fewest bytes of one record of each kind: what bounds a count before anything is allocated. */
 enum {
     END_BYTES = 4,
-    START_BYTES = 24 + SAMPLING_WIRE_BYTES,
+    START_BYTES = 28 + SAMPLING_WIRE_BYTES,
     FORK_BYTES = 20,
     TABLE_BYTES = 16,
     COPY_BYTES = 12,
@@ -31,6 +31,17 @@ enum {
 static void put_i32(struct buf *out, int32_t v) { buf_u32(out, (uint32_t)v); }
 
 /* ---- pack ---- */
+
+static void pack_grammar(const struct grammar_source *g, struct buf *out)
+{
+    ASSERT(g->n >= 0 && g->n <= LIMIT_GRAMMAR_BYTES);
+    put_i32(out, (int32_t)g->kind);
+    if (g->kind == GRAMMAR_NONE) return;
+    buf_u32(out, g->flags);
+    buf_u64(out, g->hash);
+    put_i32(out, g->n);
+    buf_put(out, g->text, (size_t)g->n);
+}
 
 static void pack_starts(const struct step_plan *p, struct buf *out)
 {
@@ -44,6 +55,7 @@ static void pack_starts(const struct step_plan *p, struct buf *out)
         put_i32(out, s->n_prompt);
         put_i32(out, s->n_history);
         for (int32_t j = 0; j < s->n_history; j++) put_i32(out, s->history[j]);
+        pack_grammar(&s->grammar, out);
     }
 }
 
@@ -161,6 +173,23 @@ out:
     return rc;
 }
 
+static enum err unpack_grammar(struct grammar_source *g, struct scan *in, struct arena *a)
+{
+    enum err rc = OK;
+    int32_t kind;
+    TRY(scan_i32(in, "grammar kind", GRAMMAR_NONE, GRAMMAR_LAST, &kind));
+    g->kind = (enum grammar_kind)kind;
+    if (g->kind == GRAMMAR_NONE) return OK;
+    TRY(scan_flags(in, "grammar flags", GRAMMAR_FLAGS, &g->flags));
+    TRY(scan_u64(in, "grammar hash", &g->hash));
+    TRY(scan_count(in, "grammar bytes", LIMIT_GRAMMAR_BYTES, 1, &g->n));
+    char *text = arena_alloc(a, (size_t)g->n + 1);
+    TRY(scan_copy(in, "grammar", text, (size_t)g->n));
+    g->text = text;
+out:
+    return rc;
+}
+
 static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct step_bounds *b,
                               struct arena *a)
 {
@@ -177,6 +206,7 @@ static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct
         TRY(scan_i32(in, "n_prompt", 0, b->context, &s->n_prompt));
         TRY(scan_count(in, "n_history", b->context, 4, &s->n_history));
         TRY(scan_ids(in, "history token", s->n_history, b->n_vocab, a, &s->history));
+        TRY(unpack_grammar(&s->grammar, in, a));
     }
 out:
     return rc;

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "proto/grammar.h"
 #include "proto/sampling.h"
 
 enum {
@@ -30,8 +31,11 @@ struct step_start {
     struct sampling sampling;
     int32_t n_generated;         /* tokens already generated before (resumed after preemption or recovery) */
     int32_t n_prompt;            /* prompt length, for penalties and positions */
-    int32_t n_history;           /* known tokens sent along: all of them if sampling_needs_history, else 0 */
+    /* Known tokens sent along: all of them if sampling_needs_history, else the n_generated ones if
+     * there is a grammar, else none. */
+    int32_t n_history;
     const int32_t *history;      /* [n_history] */
+    struct grammar_source grammar;   /* kind GRAMMAR_NONE: any text */
 };
 
 /* dst becomes a copy of src's sampling state with another choice index (n > 1); blocks are shared by table deltas. */

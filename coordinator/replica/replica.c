@@ -16,7 +16,7 @@ enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_DRAIN, CMD_END, CMD_STOP };
 
 struct command {
     int kind;
-    struct gen_request request; /* SUBMIT; Own: prompt and bias */
+    struct gen_request request; /* SUBMIT; Own: prompt, bias, grammar's text */
     token_event_fn on_event;
     void *user;
     uint64_t id;                /* CANCEL */
@@ -72,6 +72,7 @@ static void free_command(struct command *c)
 {
     free((void *)c->request.prompt);
     free(c->request.sampling.bias);
+    free((void *)c->request.grammar.text);
     free(c);
 }
 
@@ -221,6 +222,9 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
     int32_t *prompt = xmalloc((size_t)MAX(q->n_prompt, 1) * sizeof *prompt);
     memcpy(prompt, q->prompt, (size_t)q->n_prompt * sizeof *prompt);
     c.request.prompt = prompt;
+    char *grammar = xmalloc((size_t)q->grammar.n + 1);
+    if (q->grammar.n) memcpy(grammar, q->grammar.text, (size_t)q->grammar.n);
+    c.request.grammar.text = grammar;
     if (q->sampling.n_bias) {
         c.request.sampling.bias = xmalloc((size_t)q->sampling.n_bias * sizeof *q->sampling.bias);
         memcpy(c.request.sampling.bias, q->sampling.bias, (size_t)q->sampling.n_bias * sizeof *q->sampling.bias);

@@ -91,13 +91,14 @@ bool crd_batch_full(const struct crd_batch *b)
 
 static int32_t history_length(const struct crd_seq *q)
 {
-    return sampling_needs_history(&q->group->sampling) ? crd_seq_known(q) : 0;
+    if (sampling_needs_history(&q->group->sampling)) return crd_seq_known(q);
+    return q->group->grammar.kind ? q->n_gen : 0; /* what its state is made of again */
 }
 
 static int64_t start_bytes(const struct crd_seq *q)
 {
     return START_BYTES + 4LL * history_length(q) +
-           4LL * DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS) +
+           4LL * DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS) + q->group->grammar.n +
            (int64_t)sizeof(struct logit_bias) * q->group->sampling.n_bias;
 }
 
@@ -111,7 +112,7 @@ static const int32_t *history(struct arena *a, const struct crd_seq *q)
     int32_t n = history_length(q);
     if (!n) return NULL;
     int32_t *h = arena_alloc(a, (size_t)n * sizeof *h);
-    for (int32_t i = 0; i < n; i++) h[i] = crd_seq_token(q, i);
+    for (int32_t i = 0; i < n; i++) h[i] = crd_seq_token(q, crd_seq_known(q) - n + i);
     return h;
 }
 
@@ -127,6 +128,8 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
                              .n_history = history_length(q),
                              .history = history(b->a, q)};
     r->sampling.choice += q->choice;
+    r->grammar = g->grammar;
+    r->grammar.text = keep(b->a, g->grammar.text, g->grammar.n, 1);
     r->sampling.bias = keep(b->a, g->sampling.bias, g->sampling.n_bias, sizeof *g->sampling.bias);
     b->start_bytes += start_bytes(q);
     crd_batch_extend(b, q, q->n_blocks);

@@ -48,6 +48,7 @@ struct gen_request {
     int32_t n_prompt;
     const int32_t *prompt; /* copied by submit */
     int32_t n;             /* choices >= 1 */
+    struct grammar_source grammar; /* of every choice; text copied by submit */
     /* Of choice 0; choice i differs in `choice` only. bias array copied by submit. */
     struct sampling sampling;
     bool prompt_logits;  /* return logits of every prompt position (no prefix hits are used) */

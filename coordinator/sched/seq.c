@@ -153,6 +153,8 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                             .n = r->n,
                             .n_open = r->n,
                             .n_unstarted = r->n};
+    g->grammar = r->grammar;
+    g->grammar.text = copy(r->grammar.text ? r->grammar.text : "", (size_t)r->grammar.n);
     g->sampling.bias = NULL;
     if (r->sampling.n_bias)
         g->sampling.bias =
@@ -175,5 +177,6 @@ void crd_group_free(struct crd_group *g)
     free(g->shared);
     free(g->prompt);
     free(g->sampling.bias);
+    free((void *)g->grammar.text);
     free(g);
 }

@@ -70,6 +70,7 @@ struct crd_group {
     struct crd_tenant *tenant;
     int32_t priority;
     struct sampling sampling; /* of choice 0; Own: bias */
+    struct grammar_source grammar; /* Own: text */
     bool prompt_logits, sample_logits;
     uint64_t salt;
     int32_t *prompt;

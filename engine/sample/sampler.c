@@ -168,7 +168,7 @@ static int32_t draw(const struct cand *c, int32_t n, const struct sampling *p, i
     return id;
 }
 
-static void adjust(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h)
+static void adjust(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h, const uint64_t *allowed)
 {
     if (sampling_needs_history(p)) penalise(s, x, p, h);
     for (int32_t i = 0; i < p->n_bias; i++)
@@ -176,10 +176,12 @@ static void adjust(struct eng_sampler *s, float *x, const struct sampling *p, co
     if (bars_stops(p, h))
         for (int32_t i = 0; i < p->n_stop_ids; i++)
             if (p->stop_ids[i] >= 0 && p->stop_ids[i] < s->n_vocab) x[p->stop_ids[i]] = -INFINITY;
+    for (int32_t i = 0; allowed && i < s->n_vocab; i++)
+        if (!(allowed[i / 64] >> (i % 64) & 1)) x[i] = -INFINITY;
 }
 
 void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h,
-                      int64_t position, struct result_token *out)
+                      const uint64_t *allowed, int64_t position, struct result_token *out)
 {
     *out = (struct result_token){0};
     float lse = 0;
@@ -189,7 +191,7 @@ void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p,
         logprobs(s, x, p, lse, max, out);
         memcpy(s->raw, x, (size_t)s->n_vocab * sizeof *s->raw);
     }
-    adjust(s, x, p, h);
+    adjust(s, x, p, h, allowed);
     int32_t top = s->krn->argmax(x, s->n_vocab);
     out->id = top;
     if (p->temperature > 0) {

@@ -23,9 +23,10 @@ struct eng_history {
     int32_t n_generated;
 };
 
-/* logits[n_vocab] is overwritten. position: absolute, of the token being chosen. */
+/* logits[n_vocab] is overwritten. position: absolute, of the token being chosen. allowed: NULL, or a bit per id ([n_vocab / 64 + 1] words):
+ * no other token can be chosen; logprobs are of the raw logits all the same. */
 void eng_sampler_pick(struct eng_sampler *s, float *logits, const struct sampling *p, const struct eng_history *h,
-                      int64_t position, struct result_token *out);
+                      const uint64_t *allowed, int64_t position, struct result_token *out);
 
 /* Is the choice the argmax of the raw logits and nothing else wanted? Then ranks exchange (value, id) pairs only. */
 bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history *h);

@@ -119,7 +119,7 @@ static int32_t pick(struct eng_sampler *s, const float *logits, int32_t n, const
     static float row[BIG];
     struct result_token t;
     memcpy(row, logits, (size_t)n * sizeof *row);
-    eng_sampler_pick(s, row, p, h, position, out ? out : &t);
+    eng_sampler_pick(s, row, p, h, NULL, position, out ? out : &t);
     return out ? out->id : t.id;
 }
 

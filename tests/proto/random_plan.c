@@ -49,6 +49,19 @@ static struct sampling random_sampling(struct dice *d, int32_t n_vocab, struct a
     return s;
 }
 
+static struct grammar_source random_grammar(struct dice *d, struct arena *a)
+{
+    struct grammar_source g = {.kind = (enum grammar_kind)dice_in(d, GRAMMAR_NONE, GRAMMAR_LAST)};
+    if (g.kind == GRAMMAR_NONE) return g;
+    g.n = dice_in(d, 0, 40);
+    char *text = arena_alloc(a, 41);
+    for (int32_t i = 0; i < g.n; i++) text[i] = (char)dice_in(d, 0, 255);
+    g.flags = (uint32_t)dice_in(d, 0, GRAMMAR_FLAGS);
+    g.text = text;
+    g.hash = grammar_hash(&g);
+    return g;
+}
+
 static void random_item(struct dice *d, const struct step_bounds *b, uint64_t step,
                         struct step_item *it, struct arena *a)
 {
@@ -81,7 +94,8 @@ struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_
     p.starts = NEW(a, p.n_starts);
     for (int32_t i = 0; i < p.n_starts; i++) {
         int32_t n = dice_in(d, 0, 1) ? dice_in(d, 0, 40) : 0;
-        p.starts[i] = (struct step_start){.slot = dice_in(d, 0, b->n_slots - 1),
+        p.starts[i] = (struct step_start){.grammar = random_grammar(d, a),
+                                          .slot = dice_in(d, 0, b->n_slots - 1),
                                           .seq_id = dice_u64(d),
                                           .sampling = random_sampling(d, b->n_vocab, a),
                                           .n_generated = dice_in(d, 0, 9),
@@ -174,7 +188,10 @@ static bool start_equal(const struct step_start *x, const struct step_start *y)
 {
     return x->slot == y->slot && x->seq_id == y->seq_id && x->n_generated == y->n_generated &&
            x->n_prompt == y->n_prompt && x->n_history == y->n_history &&
-           sampling_equal(&x->sampling, &y->sampling) &&
+           sampling_equal(&x->sampling, &y->sampling) && x->grammar.kind == y->grammar.kind &&
+           x->grammar.flags == y->grammar.flags && x->grammar.hash == y->grammar.hash &&
+           x->grammar.n == y->grammar.n &&
+           (!x->grammar.n || !memcmp(x->grammar.text, y->grammar.text, (size_t)x->grammar.n)) &&
            ints_equal(x->history, y->history, x->n_history);
 }
 

@@ -45,8 +45,13 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             block += blocks;
             ASSERT(block <= b.n_blocks);
             p.starts[p.n_starts++] = (struct step_start){
-                .slot = i, .seq_id = (uint64_t)i + 1, .sampling = s[i].sampling, .n_prompt = s[i].n_prompt,
-                .n_history = sampling_needs_history(&s[i].sampling) ? s[i].n_prompt : 0, .history = s[i].prompt};
+                .slot = i, .seq_id = (uint64_t)i + 1, .sampling = s[i].sampling, .n_prompt = s[i].n_prompt - s[i].n_before,
+                .n_generated = s[i].n_before, .n_history = sampling_needs_history(&s[i].sampling) ? s[i].n_prompt : 0, .history = s[i].prompt,
+                .grammar = s[i].grammar};
+            if (s[i].grammar.kind && !p.starts[i].n_history) {
+                p.starts[i].n_history = s[i].n_before;
+                p.starts[i].history = s[i].prompt + s[i].n_prompt - s[i].n_before;
+            }
             p.tables[p.n_tables++] = (struct step_table){.slot = i, .first = 0, .n = blocks, .ids = ids};
         }
         for (int32_t i = 0; i < n; i++) {
