@@ -128,7 +128,7 @@ static void merge_own(struct survey *v)
         if (own->n_nics && strcmp(f->nics[0].address, own->nics[0].address)) continue;
         if (!means_here(&s->hosts[i], own)) continue; /* another's name: a rule's business */
         if (s->hosts[0].ranks) continue; /* named twice: likewise */
-        snprintf(s->hosts[0].listed, sizeof s->hosts[0].listed, "%s", s->hosts[i].listed);
+        memcpy(s->hosts[0].listed, s->hosts[i].listed, sizeof s->hosts[0].listed);
         s->hosts[0].ranks = true;
         clu_child_end(&v->child[i], LEAVE_US, NULL);
         clu_child_free(&v->child[i]);

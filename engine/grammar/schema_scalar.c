@@ -220,7 +220,7 @@ static enum err multiple_of(struct schema *s, const json_t *node, const json_t *
 static enum err number_words(struct schema *s, const json_t *v, const struct dfa **out)
 {
     struct decimal d;
-    char text[2][820];
+    char text[2][824];
     struct dfa_word w[2];
     enum err e = decimal_of(s, v, NULL, v, &d);
     if (e) return e;
