@@ -225,7 +225,7 @@ static enum err number_words(struct schema *s, const json_t *v, const struct dfa
     enum err e = decimal_of(s, v, NULL, v, &d);
     if (e) return e;
     eng_decimal_print(&d, text[0], sizeof text[0]);
-    snprintf(text[1], sizeof text[1], "%s%s", text[0], d.part[0] ? "" : ".0");
+    snprintf(text[1], sizeof text[1], "%.820s%s", text[0], d.part[0] ? "" : ".0");
     for (int i = 0; i < 2; i++) w[i] = (struct dfa_word){text[i], strlen(text[i])};
     return eng_dfa_words(s->dfas, w, d.part[0] ? 1 : 2, out);
 }
