@@ -89,6 +89,7 @@ void crd_sub_submit(struct crd_sub *s)
         .prompt = s->prompt->tokens.ids,
         .n = r->n,
         .sampling = r->sampling,
+        .grammar = r->grammar,
         .cache_salt = r->cache_salt,
         .prompt_logits = wants_prompt_logprobs(r),
     };

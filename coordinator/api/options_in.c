@@ -59,22 +59,6 @@ static enum err cache_salt(struct crd_request *r, struct crd_api_error *e)
     return OK;
 }
 
-static enum err response_format(struct crd_request *r, struct crd_api_error *e)
-{
-    const json_t *f = crd_request_get(r, "response_format");
-    const char *type = json_string_value(json_object_get(f, "type"));
-    if (!f) return OK;
-    if (!type)
-        return crd_api_malformed(e, "response_format", "response_format.type: Field required");
-    if (!strcmp(type, "text")) return OK;
-    if (!strcmp(type, "json_schema") && !json_is_object(json_object_get(f, "json_schema")))
-        return crd_api_refuse(e, 400, "response_format",
-                              "When response_format type is 'json_schema', the 'json_schema' field "
-                              "must be provided.");
-    return crd_api_refuse(e, 400, "response_format",
-                          "response_format type '%s' is not supported yet.", type);
-}
-
 static bool falsy(const json_t *j)
 {
     return !j || json_is_null(j) || json_is_false(j) || (json_is_array(j) && !json_array_size(j)) ||
@@ -84,10 +68,8 @@ static bool falsy(const json_t *j)
 
 /* What would change the answer, and is not done yet: refused rather than ignored. */
 static const char *const refused[] = {
-    "structured_outputs", "guided_json",   "guided_regex",    "guided_choice",
-    "guided_grammar",     "grammar",       "json_schema",     "prompt_logprobs",
-    "allowed_token_ids",  "bad_words",     "use_beam_search", "suffix",
-    "prompt_embeds",      "chat_template", "functions",       "kv_transfer_params",
+    "prompt_logprobs", "allowed_token_ids", "bad_words",  "use_beam_search",    "suffix",
+    "prompt_embeds",   "chat_template",     "functions",  "kv_transfer_params",
 };
 
 static enum err not_yet(struct crd_request *r, struct crd_api_error *e)
@@ -172,7 +154,8 @@ static bool is_one_of(const char *name, const char *const list[], size_t n)
 
 bool crd_options_known(const char *name)
 {
-    return is_one_of(name, refused, COUNT_OF(refused)) || is_one_of(name, others, COUNT_OF(others));
+    return is_one_of(name, refused, COUNT_OF(refused)) || is_one_of(name, others, COUNT_OF(others)) ||
+           crd_grammar_known(name);
 }
 
 enum err crd_options_in(struct crd_request *r, struct crd_api_error *e)
@@ -180,7 +163,7 @@ enum err crd_options_in(struct crd_request *r, struct crd_api_error *e)
     enum err rc;
     TRY(stream_options(r, e));
     TRY(cache_salt(r, e));
-    TRY(response_format(r, e));
+    TRY(crd_grammar_in(r, e));
     TRY(types(r, e));
     TRY(not_yet(r, e));
 out:

@@ -103,6 +103,7 @@ void crd_request_close(struct crd_request *r)
     }
     free(r->prompts);
     free(r->sampling.bias);
+    free((void *)r->grammar.text);
     json_decref(r->messages);
     json_decref(r->body);
     json_decref(r->given);

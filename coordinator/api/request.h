@@ -8,6 +8,7 @@
 #include "coordinator/api/api_error.h"
 #include "coordinator/api/generation.h"
 #include "coordinator/api/reply.h"
+#include "proto/grammar.h"
 #include "proto/sampling.h"
 
 enum {
@@ -32,6 +33,7 @@ struct crd_request {
     json_t *given; /* Own; in another dialect's form, as it came; NULL: body is that */
     struct sampling
         sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
+    struct grammar_source grammar; /* what the answer keeps to; Own: text */
     int32_t n_eog; /* of the stop ids: the model's own ends */
     int32_t n;
     int32_t max_tokens; /* as asked; -1: not */

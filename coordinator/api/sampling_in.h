@@ -8,11 +8,13 @@
 /* Fill r's fields from r->body. Err BAD_REQUEST, *e filled. */
 MUST_USE enum err crd_sampling_in(struct crd_request *r, const struct crd_api *api,
                                   struct crd_api_error *e);
-/* Its parts in files of their own: lists_in.c, options_in.c. */
+/* Its parts in files of their own: lists_in.c, options_in.c, grammar_in.c. */
 MUST_USE enum err crd_lists_in(struct crd_request *r, const struct crd_api *api,
                                struct crd_api_error *e);
 MUST_USE enum err crd_options_in(struct crd_request *r, struct crd_api_error *e);
 bool crd_options_known(const char *name);
+MUST_USE enum err crd_grammar_in(struct crd_request *r, struct crd_api_error *e);
+bool crd_grammar_known(const char *name);
 /* After tokenizing: settle max_tokens and what depends on it. n_prompt: the longest prompt.
  * Err TOO_LONG or BAD_REQUEST, *e filled with the sentence clients look for. */
 MUST_USE enum err crd_sampling_fit(struct crd_request *r, const struct crd_api *api,

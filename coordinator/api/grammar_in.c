@@ -1,0 +1,178 @@
+/* grammar_in.c: the fields that ask for text of a certain form: response_format,
+ * structured_outputs, and the names they had before (guided_*) or have elsewhere (grammar,
+ * json_schema).
+ *
+ * The source is compiled here, on a text thread, by the code that the ranks use: what they would
+ * not honour is refused with the keyword and its place. */
+#include "coordinator/api/sampling_in.h"
+#include "engine/grammar/grammar.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What is asked for, and by which field. */
+struct asked {
+    struct crd_request *r;
+    struct crd_api_error *e;
+    const char *field;
+};
+
+/* Err BAD_REQUEST: it is too long, or does not compile. */
+static enum err settle(struct asked *q, enum grammar_kind kind, const char *text)
+{
+    struct grammar_source *g = &q->r->grammar;
+    struct eng_grammar *compiled;
+    size_t n = text ? strlen(text) : 0;
+    if (g->kind != GRAMMAR_NONE)
+        return crd_api_refuse(q->e, 400, q->field,
+                              "You can only use one kind of structured outputs constraint.");
+    if (n > LIMIT_GRAMMAR_BYTES)
+        return crd_api_refuse(q->e, 400, q->field, "%s has %zu bytes, at most %d are allowed.",
+                              q->field, n, LIMIT_GRAMMAR_BYTES);
+    g->kind = kind;
+    g->n = (int32_t)n;
+    g->text = xstrndup(n ? text : "", n);
+    g->hash = grammar_hash(g);
+    if (eng_grammar_compile(&compiled, g, NULL))
+        return crd_api_refuse(q->e, 400, q->field, "Invalid grammar specification: %s", err_text());
+    eng_grammar_close(compiled);
+    return OK;
+}
+
+static enum err settle_json(struct asked *q, enum grammar_kind kind, const json_t *j)
+{
+    char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
+    enum err e = settle(q, kind, text ? text : "");
+    free(text);
+    return e;
+}
+
+/* A schema, or its text. */
+static enum err schema(struct asked *q, const json_t *j)
+{
+    if (json_is_string(j)) return settle(q, GRAMMAR_SCHEMA, json_string_value(j));
+    if (!json_is_object(j) && !json_is_boolean(j))
+        return crd_api_malformed(q->e, q->field, "%s: Input should be a JSON schema", q->field);
+    return settle_json(q, GRAMMAR_SCHEMA, j);
+}
+
+static enum err text(struct asked *q, enum grammar_kind kind, const json_t *j)
+{
+    if (!json_is_string(j))
+        return crd_api_malformed(q->e, q->field, "%s: Input should be a valid string", q->field);
+    return settle(q, kind, json_string_value(j));
+}
+
+static enum err choice(struct asked *q, const json_t *j)
+{
+    const json_t *s;
+    size_t i;
+    if (!json_is_array(j) || !json_array_size(j))
+        return crd_api_malformed(q->e, q->field, "%s: Input should be a list of strings", q->field);
+    json_array_foreach((json_t *)j, i, s) if (!json_is_string(s)) return crd_api_malformed(
+        q->e, q->field, "%s.%zu: Input should be a valid string", q->field, i);
+    return settle_json(q, GRAMMAR_CHOICE, j);
+}
+
+static enum err response_format(struct asked *q)
+{
+    const json_t *f = crd_request_get(q->r, "response_format");
+    const char *type = json_string_value(json_object_get(f, "type"));
+    q->field = "response_format";
+    if (!f) return OK;
+    if (!type) return crd_api_malformed(q->e, q->field, "response_format.type: Field required");
+    if (!strcmp(type, "text")) return OK;
+    if (!strcmp(type, "json_object")) return settle(q, GRAMMAR_JSON_OBJECT, NULL);
+    if (strcmp(type, "json_schema"))
+        return crd_api_refuse(q->e, 400, q->field, "response_format type '%.64s' is not supported.",
+                              type);
+    const json_t *j = json_object_get(f, "json_schema"), *s;
+    if (!json_is_object(j))
+        return crd_api_refuse(q->e, 400, q->field,
+                              "When response_format type is 'json_schema', the 'json_schema' field "
+                              "must be provided.");
+    s = json_object_get(j, "schema");
+    if (!s || json_is_null(s))
+        return crd_api_malformed(q->e, q->field,
+                                 "response_format.json_schema.schema: Field required");
+    return schema(q, s);
+}
+
+static enum err structured_outputs(struct asked *q)
+{
+    enum err rc = OK;
+    const json_t *o = crd_request_get(q->r, "structured_outputs"), *j;
+    const char *key;
+    q->field = "structured_outputs";
+    if (!o) return OK;
+    if (!json_is_object(o))
+        return crd_api_malformed(q->e, q->field,
+                                 "structured_outputs: Input should be a valid dictionary");
+    if (json_is_true(json_object_get(o, "disable_any_whitespace")))
+        q->r->grammar.flags |= GRAMMAR_COMPACT;
+    json_object_foreach((json_t *)o, key, j)
+    {
+        if (json_is_null(j) || json_is_false(j)) continue;
+        if (!strcmp(key, "json"))
+            TRY(schema(q, j));
+        else if (!strcmp(key, "regex"))
+            TRY(text(q, GRAMMAR_REGEX, j));
+        else if (!strcmp(key, "choice"))
+            TRY(choice(q, j));
+        else if (!strcmp(key, "grammar"))
+            TRY(text(q, GRAMMAR_GBNF, j));
+        else if (!strcmp(key, "json_object"))
+            TRY(settle(q, GRAMMAR_JSON_OBJECT, NULL));
+        else if (strncmp(key, "disable_", 8) != 0)
+            return crd_api_refuse(q->e, 400, q->field, "structured_outputs.%.64s is not supported.",
+                                  key);
+    }
+out:
+    return rc;
+}
+
+/* The same things under names of their own. */
+static enum err aliases(struct asked *q)
+{
+    static const struct {
+        const char *name;
+        enum grammar_kind kind;
+    } names[] = {{"guided_json", GRAMMAR_SCHEMA},  {"json_schema", GRAMMAR_SCHEMA},
+                 {"guided_regex", GRAMMAR_REGEX},  {"guided_choice", GRAMMAR_CHOICE},
+                 {"guided_grammar", GRAMMAR_GBNF}, {"grammar", GRAMMAR_GBNF}};
+    enum err rc = OK;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const json_t *j = crd_request_get(q->r, names[i].name);
+        q->field = names[i].name;
+        if (!j) continue;
+        if (names[i].kind == GRAMMAR_SCHEMA)
+            TRY(schema(q, j));
+        else if (names[i].kind == GRAMMAR_CHOICE)
+            TRY(choice(q, j));
+        else
+            TRY(text(q, names[i].kind, j));
+    }
+out:
+    return rc;
+}
+
+enum err crd_grammar_in(struct crd_request *r, struct crd_api_error *e)
+{
+    enum err rc;
+    struct asked q = {r, e, NULL};
+    TRY(response_format(&q));
+    TRY(structured_outputs(&q));
+    TRY(aliases(&q));
+out:
+    return rc;
+}
+
+bool crd_grammar_known(const char *name)
+{
+    static const char *const names[] = {
+        "structured_outputs", "guided_json", "guided_regex", "guided_choice",
+        "guided_grammar",     "json_schema", "grammar"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (!strcmp(names[i], name)) return true;
+    return false;
+}
