@@ -52,7 +52,7 @@ run_bench() { # dir flags prompt generate
 run_batched() { # dir flags prompt generate sequences
     # shellcheck disable=SC2086
     "$1"/llama-batched-bench -m "$model" -t "$threads" -c $((($3 + $4) * $5 + 64)) -b 2048 -ub 512 \
-        -npp "$3" -ntg "$4" -npl "$5" $2 2>/dev/null |
+        -npp "$3" -ntg "$4" -npl "$5" $2 2>&1 |
         awk -F'|' -v n="$5" '$4 + 0 == n && NF > 8 { print $9 + 0 }'
 }
 run_peer() { # test spec
