@@ -16,6 +16,7 @@ static const struct command {
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},
+    {"grammar", "is a text of a JSON Schema, regex, GBNF or choice, and where not", cmd_grammar},
     {"plan", "what goes where, what fits, how fast; reads headers only", cmd_plan},
     {"doctor", "is this host or cluster healthy, and if not, what exactly", cmd_doctor},
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
@@ -25,7 +26,7 @@ static const struct command {
 int cmd_fail(enum err e)
 {
     fprintf(stderr, "tessera: %s\n", err_text()[0] ? err_text() : err_short(e));
-    return e == ERR_BAD_CONFIG ? 2 : 1;
+    return e == ERR_BAD_CONFIG ? 2 : e == ERR_CANCELLED ? 130 : 1;
 }
 
 static int usage(FILE *f)
