@@ -44,7 +44,7 @@ static void on_event(void *user, const struct token_event *e)
 }
 
 /* Request i: greedy or seeded, with or without penalties, some with stop ids that do come, some
- * with several choices. */
+ * with several choices; some kept to a grammar. */
 static struct gen_request make_request(int32_t i, int32_t prompt[MAX_PROMPT])
 {
     struct gen_request r = {.id = (uint64_t)i + 1,
@@ -63,6 +63,12 @@ static struct gen_request make_request(int32_t i, int32_t prompt[MAX_PROMPT])
     if (i % 4 == 2) r.sampling.repetition_penalty = 1.3f;
     if (i % 2)
         for (int32_t k = 0; k < 12; k++) r.sampling.stop_ids[r.sampling.n_stop_ids++] = 3 + 25 * k;
+    if (i % 3 == 1) {
+        static const char list[] = "[a-z]{2,9}(, [a-z ]{2,9})*";
+        r.grammar = (struct grammar_source){
+            .kind = i % 2 ? GRAMMAR_REGEX : GRAMMAR_JSON, .n = i % 2 ? sizeof list - 1 : 0, .text = list};
+        r.grammar.hash = grammar_hash(&r.grammar);
+    }
     return r;
 }
 
