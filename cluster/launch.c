@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "cluster/hostfile.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -152,4 +153,18 @@ int32_t clu_hostfile_slots(const char *path)
 {
     struct clu_hostfile f;
     return clu_hostfile_read(&f, path) ? 0 : f.n_slots;
+}
+
+void clu_launch_reap_shm(uint32_t first_epoch, uint32_t last_epoch)
+{
+    DIR *d = opendir("/dev/shm");
+    for (struct dirent *e; d && (e = readdir(d));) {
+        unsigned epoch;
+        char job[17], path[300];
+        /* "tessera-<job>-<epoch>-<group>": worker/worker.c names them so */
+        if (sscanf(e->d_name, "tessera-%16[0-9a-f]-%u-", job, &epoch) != 2 || epoch < first_epoch || epoch > last_epoch) continue;
+        snprintf(path, sizeof path, "/dev/shm/%s", e->d_name);
+        unlink(path);
+    }
+    if (d) closedir(d);
 }

@@ -42,6 +42,9 @@ void clu_launch_stop(struct clu_launch *l, int64_t grace_us);
  * tessera worker's are touched, so a number that was given to somebody else meanwhile is safe. */
 void clu_launch_reap_local(const pid_t pids[], int32_t n);
 
+/* Remove the shared-memory names of this host that ranks of these epochs left because they were killed while their group was forming. */
+void clu_launch_reap_shm(uint32_t first_epoch, uint32_t last_epoch);
+
 /* Total slots of a hostfile ("name slots=N"); 0 with an error raised when it cannot be read. */
 int32_t clu_hostfile_slots(const char *path);
 

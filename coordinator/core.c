@@ -31,6 +31,7 @@ struct crd_core {
     struct clu_launch workers;       /* main thread until READY, then the fleet thread, then main again */
     pid_t local_pids[LIMIT_RANKS];   /* workers of this host: written by sched at READY, read by fleet after a loss and by main at the end */
     _Atomic int32_t n_local;
+    _Atomic uint32_t first_epoch, last_epoch; /* of the jobs that were told to load */
     struct mailbox *fleet_mail;      /* poked when a replica changes state */
     pthread_t fleet;
     bool fleet_runs;
@@ -198,6 +199,7 @@ static void clear_away(struct crd_core *c, int64_t grace_us)
 {
     clu_launch_stop(&c->workers, grace_us);
     clu_launch_reap_local(c->local_pids, atomic_exchange(&c->n_local, 0));
+    if (atomic_load(&c->first_epoch)) clu_launch_reap_shm(atomic_load(&c->first_epoch), atomic_load(&c->last_epoch));
 }
 
 /* On the replica's thread: pass it on, and wake the fleet. */
@@ -212,6 +214,8 @@ static void on_change(void *user, enum replica_state state, const struct replica
 static enum err place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
 {
     struct crd_core *c = user;
+    if (!atomic_load(&c->first_epoch)) atomic_store(&c->first_epoch, plan->epoch);
+    atomic_store(&c->last_epoch, plan->epoch);
     return c->conf.place(c->conf.user, hellos, n, plan);
 }
 
