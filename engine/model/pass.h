@@ -1,0 +1,56 @@
+/* pass.h: one pass as its sublayers see it, and the pieces they share. Private to engine/model.
+ *
+ * Every function here is run by all threads of the team at once: thread i of n does its share, and eng_pass_barrier is where they meet.
+ * Sublayers are numbered k = 0, 1, 2, ...: two a layer. Each leaves its sum over K as subtrees (docs/exactness.md) in eng_pass_parts(k);
+ * the pass adds them up over the ranks, and the next sublayer adds the sum to the residual just before it reads it. */
+#ifndef ENGINE_MODEL_PASS_H
+#define ENGINE_MODEL_PASS_H
+
+#include "engine/model/forward.h"
+
+enum {
+    ENG_PASS_SPLIT_ITEMS = 8, /* items per thread from which attention does not split them */
+};
+
+/* One pass, as every thread of the team sees it. */
+struct eng_pass {
+    struct eng_model *m;
+    const struct eng_batch *b;
+    enum err failed; /* written by thread 0 before a barrier, read by all after it */
+};
+
+/* ---- the sublayers ---- */
+
+void eng_attention(const struct eng_pass *p, int32_t k, int32_t i, int32_t n);
+void eng_mlp(const struct eng_pass *p, int32_t k, int32_t i, int32_t n);
+
+/* ---- what they share ---- */
+
+void eng_pass_lap(const struct eng_model *m, int32_t i, enum eng_op op);
+void eng_pass_barrier(const struct eng_model *m, int32_t i);
+
+/* The form in which a product of these weights reads its input. */
+enum { READS_CODES = 1, READS_FLOATS = 2 };
+int eng_pass_reads(const struct eng_model *m, const struct krn_mat *w);
+
+/* x as the input of products that read it in these forms; eng_pass_prepare fills them in. */
+struct krn_act eng_pass_act(const struct eng_model *m, const float *x, int32_t n_tok, int32_t cols, int forms);
+/* Columns [k0,k1) of rows [t0,t1); or elements [e0,e1), row after row. */
+void eng_pass_prepare(const struct eng_model *m, const struct krn_act *a, int64_t t0, int64_t t1, int64_t k0, int64_t k1);
+void eng_pass_prepare_flat(const struct eng_model *m, const struct krn_act *a, int64_t e0, int64_t e1);
+
+/* This thread's rows of y = W x; x is prepared. */
+void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, const struct krn_leaves *leaves, float *y,
+                     int64_t y_stride, int64_t node_stride, int32_t i, int32_t n);
+/* The same with K whole. */
+void eng_pass_matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, float *y, int32_t i, int32_t n);
+
+/* in = the normed residual of tokens [t0,t1), ready for its products. */
+void eng_pass_norm(const struct eng_model *m, const struct krn_act *in, const float *pending, const float *weight, int64_t t0, int64_t t1);
+void eng_pass_add_pending(const struct eng_model *m, const float *pending, int64_t t0, int64_t t1);
+
+/* Where sublayer k leaves its subtrees, and where their sum then is (k < 0: NULL). */
+float *eng_pass_parts(const struct eng_model *m, int32_t k);
+const float *eng_pass_pending(const struct eng_model *m, int32_t k);
+
+#endif
