@@ -89,9 +89,28 @@ enum err trn_mpi_send(struct trn_coll *c, int32_t to, const void *data, int64_t 
     return rc;
 }
 
+/* Is a piece here? The one expected in *msg; else *found says whether one with the other tag is.
+ * MPI delivers what one rank sends in order, but two probes are two moments: both pieces may arrive
+ * between them. So the other tag counts only when a second look for the expected one, made after
+ * it was seen, is in vain. */
+static enum err probe(struct trn_mpi_coll *m, int32_t from, int tag, int other, bool look_for_other,
+                      MPI_Message *msg, MPI_Status *st, int *found)
+{
+    int32_t w = m->world[from];
+    enum err rc = trn_mpi_env_error(MPI_Improbe(w, tag, m->comm, found, msg, st), "MPI_Improbe");
+    if (rc || *found || !look_for_other) return rc;
+    MPI_Status o;
+    int is_other = 0;
+    TRY(trn_mpi_env_error(MPI_Iprobe(w, other, m->comm, &is_other, &o), "MPI_Iprobe"));
+    if (!is_other) goto out;
+    TRY(trn_mpi_env_error(MPI_Improbe(w, tag, m->comm, found, msg, st), "MPI_Improbe"));
+    if (!*found) *st = o, *found = 1;
+out:
+    return rc;
+}
+
 /* Wait for the next piece. When it has another tag or length than expected the two sides speak of
- * different messages: messages are matched in the order sent, so a last piece in place of one that
- * goes on means that none will come. */
+ * different messages: a last piece in place of one that goes on means that none will come. */
 static enum err match_piece(struct trn_mpi_coll *m, int32_t from, int64_t bytes, bool last,
                             MPI_Message *msg, int64_t *seen, struct trn_mpi_wait *w)
 {
@@ -101,14 +120,8 @@ static enum err match_piece(struct trn_mpi_coll *m, int32_t from, int64_t bytes,
     enum err rc;
     trn_coll_waiting(&m->base, from);
     for (;;) {
-        TRY(trn_mpi_env_error(MPI_Improbe(m->world[from], tag, m->comm, &found, msg, &st),
-                              "MPI_Improbe"));
+        TRY(probe(m, from, tag, other, w->n % 16 == 8, msg, &st, &found));
         if (found) break;
-        if (w->n % 16 == 8) {
-            TRY(trn_mpi_env_error(MPI_Iprobe(m->world[from], other, m->comm, &found, &st),
-                                  "MPI_Iprobe"));
-            if (found) break;
-        }
         if (!trn_mpi_wait_turn(w)) return trn_coll_late(&m->base, from, w->timeout_us);
     }
     TRY(trn_mpi_env_error(MPI_Get_count(&st, MPI_BYTE, &count), "MPI_Get_count"));

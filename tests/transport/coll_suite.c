@@ -316,6 +316,29 @@ static bool messages_larger_than_any_buffer_pass(struct trn_coll *c, struct trn_
     return true;
 }
 
+/* Long ones of a few pieces, one after the other, to a rank that waits: pieces arrive in the midst
+ * of its looking for them. */
+static bool many_messages_of_pieces_pass(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
+{
+    enum { LONG = 61441, ROUNDS = 4000 };
+    unsigned char *data = xcalloc(1, LONG);
+    bool ok = true;
+    if (!c->rank) fill(data, seed, 0, LONG);
+    for (uint64_t k = 0; k < ROUNDS && ok && c->rank < 2; k++) {
+        if (!c->rank) ok = trn_coll_send(c, 1, data, LONG, LONG_US) == OK;
+        else ok = trn_coll_recv(c, 0, data, LONG, LONG_US) == OK;
+        if (k % 16 == 15) { /* together again: the receiver is to wait, not to find */
+            if (c->rank) ok = ok && trn_coll_send(c, 0, data, 1, LONG_US) == OK;
+            else ok = ok && trn_coll_recv(c, 1, data, 1, LONG_US) == OK;
+        }
+    }
+    ok = ok && (c->rank > 1 || is_filled(data, seed, 0, LONG));
+    free(data);
+    CHECK(ok);
+    CHECK(trn_coll_barrier(sync, LONG_US) == OK);
+    return true;
+}
+
 static bool crossing_messages_do_not_lock(struct trn_coll *c, struct trn_coll *sync, uint64_t seed)
 {
     (void)sync;
@@ -510,6 +533,7 @@ const struct coll_case coll_cases[] = {
     {"mixed_operations_keep_their_order", mixed_operations_keep_their_order, 1, false},
     {"messages_arrive_in_order", messages_arrive_in_order, 2, false},
     {"messages_larger_than_any_buffer_pass", messages_larger_than_any_buffer_pass, 2, false},
+    {"many_messages_of_pieces_pass", many_messages_of_pieces_pass, 2, false},
     {"crossing_messages_do_not_lock", crossing_messages_do_not_lock, 2, false},
     {"empty_messages_count_as_messages", empty_messages_count_as_messages, 2, false},
     {"wrong_length_is_a_protocol_error", wrong_length_is_a_protocol_error, 2, false},
