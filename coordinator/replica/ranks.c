@@ -34,12 +34,14 @@ void crd_ranks_forget(struct crd_replica *r)
 
 /* ---- losing and coming back ---- */
 
+/* The status is told first: who reads his stream's error and then asks for it learns the same. */
 static void end_all(struct crd_replica *r, enum err err, const char *text)
 {
+    r->lost_us = 0;
+    crd_replica_tell(r, text);
     if (r->sched) crd_sched_fail_all(r->sched, err, text, clock_us());
     crd_sched_close(r->sched);
     r->sched = NULL;
-    r->lost_us = 0;
 }
 
 void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
@@ -59,8 +61,8 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
     crd_replica_set_text(r, why);
     crd_ranks_forget(r);
     r->epoch++;
-    if (!hope) end_all(r, err_radius(err) == RADIUS_REQUEST ? err : ERR_UNAVAILABLE, text);
-    crd_replica_tell(r, why);
+    if (hope) crd_replica_tell(r, why);
+    else end_all(r, err_radius(err) == RADIUS_REQUEST ? err : ERR_UNAVAILABLE, text);
 }
 
 void crd_ranks_give_up(struct crd_replica *r)
@@ -68,9 +70,8 @@ void crd_ranks_give_up(struct crd_replica *r)
     char text[700];
     snprintf(text, sizeof text, "not recovered within --recovery-timeout %.0f s: %s", (double)r->conf.recovery_us / 1e6, r->why);
     log_error(C, "%s", text);
-    end_all(r, ERR_UNAVAILABLE, text);
     crd_replica_set_text(r, text);
-    crd_replica_tell(r, text);
+    end_all(r, ERR_UNAVAILABLE, text);
 }
 
 /* ---- joining and loading ---- */

@@ -86,6 +86,8 @@ struct answer {
     int32_t n_vocab, n_rows, n_tokens, tokens[N_GEN];
     float *logits;
     enum err err;
+    struct crd_replica *replica;   /* if any: what its status says when the request ends */
+    enum replica_state end_state;
 };
 
 static void on_event(void *user, const struct token_event *e)
@@ -97,6 +99,9 @@ static void on_event(void *user, const struct token_event *e)
     }
     if (e->kind == EVENT_TOKEN) a->tokens[a->n_tokens++] = e->token->id;
     if (e->kind == EVENT_FINISH) {
+        struct replica_status s = {0};
+        if (a->replica) crd_replica_status(a->replica, &s);
+        a->end_state = s.state;
         a->err = e->err;
         mailbox_put(a->mail, a);
     }
@@ -216,6 +221,29 @@ static void a_killed_rank_ends_open_requests_with_its_name(int32_t which)
     close_cluster(&c);
 }
 
+/* Whoever learns that his request is lost and looks at /health sees why. */
+static void a_lost_request_ends_after_the_status_says_so(void **state)
+{
+    (void)state;
+    struct cluster c = {.model = model_path(), .wire = "shm", .tp = 2, .pp = 1};
+    struct replica_rank ranks[LIMIT_RANKS];
+    int32_t prompt[N_PROMPT] = {1, 2, 3};
+    open_cluster(&c);
+    struct answer a = {.n_vocab = 1, .mail = mailbox_open(), .replica = c.replica};
+    struct gen_request q = {.id = 1, .weight = 1, .n_prompt = N_PROMPT, .prompt = prompt, .n = 1, .sampling = sampling_of_test()};
+    q.sampling.max_tokens = CONTEXT - N_PROMPT;
+    assert_int_equal(crd_replica_ranks(c.replica, ranks), 2);
+    kill(ranks[1].pid, SIGSTOP); /* so that it cannot finish before the loss */
+    crd_replica_submit(c.replica, &q, on_event, &a);
+    clock_sleep_us(50000);
+    kill(ranks[1].pid, SIGKILL);
+    assert_non_null(mailbox_get(a.mail, 20000000));
+    assert_int_equal(a.err, ERR_UNAVAILABLE);
+    assert_int_equal(a.end_state, REPLICA_LOST);
+    mailbox_close(a.mail);
+    close_cluster(&c);
+}
+
 static void killing_rank_0_is_noticed(void **state) { (void)state; a_killed_rank_ends_open_requests_with_its_name(0); }
 static void killing_rank_1_is_noticed(void **state) { (void)state; a_killed_rank_ends_open_requests_with_its_name(1); }
 
@@ -226,6 +254,7 @@ int main(void)
         cmocka_unit_test(tp2_over_mpi_gives_the_same_bits),  cmocka_unit_test(tp4_gives_the_same_bits),
         cmocka_unit_test(pp2_gives_the_same_bits),           cmocka_unit_test(tp2_x_pp2_over_mpi_gives_the_same_bits),
         cmocka_unit_test(each_of_two_ranks_holds_its_part_and_talks),
+        cmocka_unit_test(a_lost_request_ends_after_the_status_says_so),
         cmocka_unit_test(killing_rank_0_is_noticed),         cmocka_unit_test(killing_rank_1_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
