@@ -1,0 +1,206 @@
+/* head.c: see head.h. */
+#include "engine/head.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEAD_ROWS = 32 }; /* logits rows computed at once */
+
+void eng_head_open(struct eng_head *hd)
+{
+    size_t v = (size_t)hd->m->spec.n_vocab;
+    hd->sampler = eng_sampler_open(hd->m->krn, hd->m->spec.n_vocab);
+    hd->slice = xmalloc(HEAD_ROWS * (size_t)hd->m->weights->head.rows * sizeof(float));
+    hd->gathered = xmalloc(HEAD_ROWS * v * sizeof(float));
+    hd->row = xmalloc(v * sizeof(float));
+    hd->tokens = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->tokens);
+}
+
+void eng_head_close(struct eng_head *hd)
+{
+    eng_sampler_close(hd->sampler);
+    free(hd->slice);
+    free(hd->gathered);
+    free(hd->row);
+    free(hd->tokens);
+}
+
+/* ---- which rows ---- */
+
+/* A row of logits that somebody wants: which item, and where in it. */
+struct wanted { int32_t row, item, k; bool sample, keep; };
+
+static int32_t wanted_rows(const struct step_plan *p, struct wanted *w)
+{
+    int32_t n = 0, row = 0;
+    for (int32_t i = 0; i < p->n_items; i++) {
+        const struct step_item *it = &p->items[i];
+        for (int32_t k = 0; k < it->n_in; k++, row++) {
+            bool sample = (it->out & OUT_SAMPLE) && k == it->n_in - 1, keep = it->out & OUT_LOGITS;
+            if (sample || keep) w[n++] = (struct wanted){row, i, k, sample, keep};
+        }
+    }
+    return n;
+}
+
+static struct eng_history history_of(const struct eng_slot *s)
+{
+    return (struct eng_history){.tokens = s->history, .n = s->n_history, .n_prompt = s->n_prompt, .n_generated = s->n_generated};
+}
+
+/* ---- what the ranks of the stage tell each other ---- */
+
+/* Every rank's best (value, id) of each row; ties go to the lowest id, and slices are in id order. */
+static enum err greedy_ids(struct eng_head *hd, int32_t n, int32_t ids[])
+{
+    struct best { float v; int32_t id; } mine[HEAD_ROWS], all[HEAD_ROWS * COLL_MAX_RANKS];
+    const struct eng_shard *h = &hd->m->shard;
+    int32_t v = hd->m->weights->head.rows;
+    int64_t bytes[COLL_MAX_RANKS];
+    for (int32_t i = 0; i < n; i++) {
+        int32_t id = v ? hd->m->krn->argmax(hd->slice + (int64_t)i * v, v) : -1;
+        mine[i] = (struct best){v ? hd->slice[(int64_t)i * v + id] : -INFINITY, h->embd0 + id};
+    }
+    for (int32_t r = 0; r < h->tp_width; r++) bytes[r] = n * (int64_t)sizeof *mine;
+    if (h->tp_width > 1) {
+        enum err err = trn_coll_all_gather(hd->m->tp, mine, bytes, all, hd->m->timeout_us);
+        if (err) return err;
+    } else {
+        memcpy(all, mine, (size_t)bytes[0]);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        struct best b = all[i];
+        for (int32_t r = 1; r < h->tp_width; r++)
+            if (all[r * n + i].v > b.v) b = all[r * n + i];
+        ids[i] = b.id;
+    }
+    return OK;
+}
+
+/* Whole rows on every rank of the stage: gathered[] holds the slices rank after rank. */
+static enum err gather_rows(struct eng_head *hd, int32_t n)
+{
+    const struct eng_shard *h = &hd->m->shard;
+    int64_t bytes[COLL_MAX_RANKS];
+    for (int32_t r = 0; r < h->tp_width; r++)
+        bytes[r] = (int64_t)n * (h->vocab_bounds[r + 1] - h->vocab_bounds[r]) * (int64_t)sizeof(float);
+    if (h->tp_width == 1) {
+        memcpy(hd->gathered, hd->slice, (size_t)bytes[0]);
+        return OK;
+    }
+    return trn_coll_all_gather(hd->m->tp, hd->slice, bytes, hd->gathered, hd->m->timeout_us);
+}
+
+static void take_row(const struct eng_head *hd, int32_t n, int32_t i, float *row)
+{
+    const struct eng_shard *h = &hd->m->shard;
+    for (int32_t r = 0; r < h->tp_width; r++) {
+        int32_t v0 = h->vocab_bounds[r], v = h->vocab_bounds[r + 1] - v0;
+        memcpy(row + v0, hd->gathered + (int64_t)n * v0 + (int64_t)i * v, (size_t)v * sizeof(float));
+    }
+}
+
+/* ---- the choice ---- */
+
+static void sampled(struct eng_head *hd, const struct step_plan *p, const struct wanted *w, struct eng_slot *s,
+                    const struct result_token *t, struct step_result *res)
+{
+    enum seq_finish f = eng_slots_sampled(s, p->step, t->id);
+    hd->tokens[hd->n_tokens++] = t->id;
+    if (!res->items) return;
+    struct result_item *it = &res->items[w->item];
+    it->tokens[0] = *t;
+    it->n_tokens = 1;
+    it->finish = f;
+}
+
+/* Row i of n into *t, kept to the slot's grammar. Where the tokens left would not suffice to end the text after the first choice, it is made
+ * again among those after which they do. */
+static void choose_constrained(struct eng_head *hd, struct eng_slot *s, int32_t n, int32_t i, int64_t position, struct result_token *t)
+{
+    struct eng_history h = history_of(s);
+    struct sampling p = s->sampling;
+    bool forced;
+    int32_t left = p.max_tokens - s->n_generated - 1;
+    const uint64_t *mask = eng_constraint_mask(s->constraint, &p, &forced);
+    if (forced) p.min_tokens = 0;
+    eng_sampler_pick(hd->sampler, hd->row, &p, &h, mask, position, t);
+    if (forced || eng_constraint_fits(s->constraint, t->id, left)) return;
+    mask = eng_constraint_mask_within(s->constraint, &p, left);
+    if (!mask) return;
+    take_row(hd, n, i, hd->row);
+    p.min_tokens = 0;
+    eng_sampler_pick(hd->sampler, hd->row, &p, &h, mask, position, t);
+}
+
+/* Rows [0,n) of `w` are in hd->slice. */
+static enum err choose(struct eng_head *hd, const struct step_plan *p, const struct wanted *w, int32_t n, struct step_result *res)
+{
+    enum err rc;
+    bool whole = false;
+    int32_t ids[HEAD_ROWS];
+    for (int32_t i = 0; i < n; i++) {
+        const struct eng_slot *s = &hd->slots->slots[p->items[w[i].item].slot];
+        struct eng_history h = history_of(s);
+        whole |= w[i].keep || (w[i].sample && !s->stopped && (s->constraint || !eng_sampler_plain_greedy(&s->sampling, &h)));
+    }
+    if (whole) TRY(gather_rows(hd, n));
+    else TRY(greedy_ids(hd, n, ids));
+    for (int32_t i = 0; i < n; i++) {
+        const struct step_item *it = &p->items[w[i].item];
+        struct eng_slot *s = &hd->slots->slots[it->slot];
+        struct result_token t = {0};
+        if (whole) take_row(hd, n, i, hd->row);
+        if (w[i].keep && res->items) {
+            struct result_item *r = &res->items[w[i].item];
+            memcpy((float *)r->logits + (int64_t)w[i].k * hd->m->spec.n_vocab, hd->row, (size_t)hd->m->spec.n_vocab * sizeof(float));
+        }
+        if (!w[i].sample) continue;
+        if (s->stopped) {
+            hd->tokens[hd->n_tokens++] = s->last_token; /* keeps the message's length; nobody reads on */
+            s->last_step = p->step;                   /* a later step in flight may still name it as its input */
+            continue;
+        }
+        struct eng_history h = history_of(s);
+        if (s->constraint) choose_constrained(hd, s, n, i, it->pos + it->n_in, &t);
+        else if (whole) eng_sampler_pick(hd->sampler, hd->row, &s->sampling, &h, NULL, it->pos + it->n_in, &t);
+        else t.id = ids[i];
+        sampled(hd, p, &w[i], s, &t, res);
+    }
+out:
+    return rc;
+}
+
+/* ---- the step's result ---- */
+
+static void prepare_result(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
+{
+    res->items = arena_alloc(a, (size_t)MAX(p->n_items, 1) * sizeof *res->items);
+    res->n_items = p->n_items;
+    for (int32_t i = 0; i < p->n_items; i++) {
+        struct result_item *it = &res->items[i];
+        it->slot = p->items[i].slot;
+        if (!(p->items[i].out & OUT_LOGITS)) continue;
+        it->n_logit_rows = p->items[i].n_in;
+        it->logits = arena_alloc(a, (size_t)it->n_logit_rows * (size_t)hd->m->spec.n_vocab * sizeof(float));
+        res->n_vocab = hd->m->spec.n_vocab;
+    }
+}
+
+enum err eng_head_step(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
+{
+    enum err rc = OK;
+    struct wanted *w = arena_alloc(a, ((size_t)step_plan_tokens(p) + 1) * sizeof *w);
+    int32_t n = wanted_rows(p, w);
+    if (eng_head_answers(hd)) prepare_result(hd, p, a, res);
+    hd->n_tokens = 0;
+    for (int32_t i = 0; i < n; i += HEAD_ROWS) {
+        int32_t rows[HEAD_ROWS], m = MIN(HEAD_ROWS, n - i);
+        for (int32_t j = 0; j < m; j++) rows[j] = w[i + j].row;
+        eng_forward_head(hd->m, rows, m, hd->slice);
+        TRY(choose(hd, p, w + i, m, res));
+    }
+out:
+    return rc;
+}

@@ -1,0 +1,31 @@
+/* head.h: the end of a step on the last stage: the rows of logits that somebody wants, a token for each sequence that is to have one, and
+ * the step's result. Private to engine/.
+ *
+ * Every rank of the stage makes the same choices from the same bits, so none has to tell the others (docs/decisions/0001). */
+#ifndef ENGINE_HEAD_H
+#define ENGINE_HEAD_H
+
+#include "base/arena.h"
+#include "engine/model/forward.h"
+#include "engine/sample/sampler.h"
+#include "engine/slots.h"
+
+struct eng_head {
+    struct eng_model *m;         /* these two are borrowed and set by the caller */
+    struct eng_slots *slots;
+    struct eng_sampler *sampler;
+    float *slice;                /* [rows at once][rows of this rank's head] */
+    float *gathered;             /* [rows at once][n_vocab], rank after rank */
+    float *row;                  /* [n_vocab] */
+    int32_t *tokens;             /* [n_slots] chosen in this step, in item order */
+    int32_t n_tokens;
+};
+
+void eng_head_open(struct eng_head *h);
+void eng_head_close(struct eng_head *h);
+/* The model's pass has run: choose, remember, answer. *res is filled where eng_head_answers. Err: the collective's. */
+MUST_USE enum err eng_head_step(struct eng_head *h, const struct step_plan *p, struct arena *a, struct step_result *res);
+/* Does this rank send the results? */
+static inline bool eng_head_answers(const struct eng_head *h) { return h->m->shard.tp_rank == 0; }
+
+#endif
