@@ -73,6 +73,8 @@ static void free_command(struct command *c)
     free((void *)c->request.prompt);
     free(c->request.sampling.bias);
     free((void *)c->request.grammar.text);
+    for (int32_t i = 0; c->request.known && i < c->request.n; i++) free((void *)c->request.known[i].ids);
+    free((void *)c->request.known);
     free(c);
 }
 
@@ -87,7 +89,7 @@ static void submit(struct crd_replica *r, struct command *c)
         pthread_mutex_unlock(&r->lock);
         refuse(c->on_event, c->user, c->request.id, ERR_UNAVAILABLE, text);
     } else {
-        crd_requests_add(r->requests, c->request.id, c->request.n, c->on_event, c->user);
+        crd_requests_add(r->requests, c->request.id, gen_request_open(&c->request), c->on_event, c->user);
         enum err e = crd_sched_submit(r->sched, &c->request, clock_us());
         if (e) {
             crd_requests_drop(r->requests, c->request.id);
@@ -216,6 +218,17 @@ void crd_replica_close(struct crd_replica *r)
     free(r);
 }
 
+static struct gen_known *copy_known(const struct gen_request *q)
+{
+    struct gen_known *k = q->known ? xcalloc((size_t)q->n, sizeof *k) : NULL;
+    for (int32_t i = 0; k && i < q->n; i++) {
+        int32_t n = q->known[i].over ? 0 : q->known[i].n, *ids = xmalloc((size_t)MAX(n, 1) * sizeof *ids);
+        if (n) memcpy(ids, q->known[i].ids, (size_t)n * sizeof *ids);
+        k[i] = (struct gen_known){.n = n, .ids = ids, .over = q->known[i].over};
+    }
+    return k;
+}
+
 void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, token_event_fn on_event, void *user)
 {
     struct command c = {.kind = CMD_SUBMIT, .request = *q, .on_event = on_event, .user = user};
@@ -225,6 +238,7 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
     char *grammar = xmalloc((size_t)q->grammar.n + 1);
     if (q->grammar.n) memcpy(grammar, q->grammar.text, (size_t)q->grammar.n);
     c.request.grammar.text = grammar;
+    c.request.known = copy_known(q);
     if (q->sampling.n_bias) {
         c.request.sampling.bias = xmalloc((size_t)q->sampling.n_bias * sizeof *q->sampling.bias);
         memcpy(c.request.sampling.bias, q->sampling.bias, (size_t)q->sampling.n_bias * sizeof *q->sampling.bias);

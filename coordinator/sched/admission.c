@@ -21,6 +21,14 @@ static enum err check_values(const struct gen_request *r)
     if (r->sampling.max_tokens < 1)
         return err_raise(ERR_BAD_REQUEST, "max_tokens is %" PRId32 ", at least 1 is needed",
                          r->sampling.max_tokens);
+    for (int32_t i = 0; r->known && i < r->n; i++)
+        if (!r->known[i].over && (r->known[i].n < 0 || r->known[i].n >= r->sampling.max_tokens))
+            return err_raise(ERR_BAD_REQUEST,
+                             "%" PRId32 " tokens are known of choice %" PRId32
+                             ", which is to go on; max_tokens is %" PRId32,
+                             r->known[i].n, i, r->sampling.max_tokens);
+    if (!gen_request_open(r))
+        return err_raise(ERR_BAD_REQUEST, "every choice is over; at least one to go on is needed");
     if (!(r->weight > 0) || !isfinite(r->weight))
         return err_raise(ERR_BAD_REQUEST, "the tenant's weight is %g, a positive number is needed",
                          (double)r->weight);
@@ -45,7 +53,8 @@ enum err crd_admission_check(const struct crd_sched *s, const struct gen_request
             "; the whole KV pool holds %" PRId64
             " tokens: shorten the prompt, lower max_tokens, or give the cluster more KV memory",
             r->n_prompt, r->sampling.max_tokens, need, pool));
-    if ((int64_t)s->n_new + r->n > s->conf.max_waiting)
+    /* what was accepted elsewhere is not turned away here */
+    if (!r->known && (int64_t)s->n_new + r->n > s->conf.max_waiting)
         TRY(err_raise(ERR_QUEUE_FULL,
                       "%" PRId32 " sequences wait and %" PRId32 " more came; at most %" PRId32
                       " may wait: try again later",
@@ -82,10 +91,21 @@ struct crd_seq *crd_admission_first(const struct crd_sched *s)
 
 void crd_admission_add(struct crd_sched *s, struct crd_group *g)
 {
-    s->n_new += g->n;
-    crd_admission_wait(s, &g->seqs[0]);
-    if (g->n > 1) g->leader = &g->seqs[0];
-    for (int32_t i = 1; i < g->n; i++) crd_seq_move(&g->seqs[i], SEQ_HELD);
+    struct crd_seq *first = NULL;
+    s->n_new += g->n_unstarted;
+    for (int32_t i = 0; i < g->n; i++) {
+        struct crd_seq *q = &g->seqs[i];
+        if (q->gone) continue;
+        if (q->started) {
+            crd_admission_wait(s, q);
+        } else if (!first) {
+            first = q;
+            if (g->n_unstarted > 1) g->leader = q;
+            crd_admission_wait(s, q);
+        } else {
+            crd_seq_move(q, SEQ_HELD);
+        }
+    }
 }
 
 void crd_admission_release_held(struct crd_sched *s, struct crd_group *g)

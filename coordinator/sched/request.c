@@ -26,7 +26,8 @@ enum err crd_request_submit(struct crd_sched *s, const struct gen_request *r)
                       r->id));
     struct crd_group *g = crd_group_new(r, s->next_id, s->now_us);
     s->next_id += (uint64_t)g->n;
-    for (int32_t i = 0; i < g->n; i++) g->tenant = crd_fair_join(&s->fair, r->tenant, r->weight);
+    for (int32_t i = 0; i < g->n_open; i++)
+        g->tenant = crd_fair_join(&s->fair, r->tenant, r->weight);
     *find_request(s, r->id) = g;
     g->next = s->groups;
     if (s->groups) s->groups->prev = g;

@@ -85,13 +85,16 @@ static void take_token(struct crd_sched *s, struct crd_seq *q, const struct resu
     q->last_us = s->now_us;
     if (q->n_gen == 1) q->first_us = s->now_us;
     s->stats.generated_tokens++;
-    struct token_event e = {
-        .kind = EVENT_TOKEN, .request = g->request, .choice = q->choice, .token = &got->tokens[0]};
+    enum seq_finish why = got->finish;
+    if (why == FINISH_NONE && q->n_gen == g->sampling.max_tokens) why = FINISH_LENGTH;
+    struct token_event e = {.kind = EVENT_TOKEN,
+                            .request = g->request,
+                            .choice = q->choice,
+                            .token = &got->tokens[0],
+                            .finish = why};
     s->on_event(s->user, &e);
-    if (got->finish != FINISH_NONE)
-        crd_request_finish(s, q, got->finish, OK, "");
-    else if (q->n_gen == g->sampling.max_tokens)
-        crd_request_finish(s, q, FINISH_LENGTH, OK, "");
+    if (why != FINISH_NONE)
+        crd_request_finish(s, q, why, OK, "");
     else
         crd_share_publish(s, q, MIN(crd_seq_known(q), q->n_computed));
 }

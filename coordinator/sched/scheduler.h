@@ -39,6 +39,14 @@ struct sched_conf {
     int32_t max_logit_rows; /* that one result may carry, as a frame is bounded; 0: any number */
 };
 
+/* What a choice has said already, of a request that began elsewhere: under a coordinator, or on a
+ * replica, that is gone. It goes on behind it, with the same bits. */
+struct gen_known {
+    int32_t n;
+    const int32_t *ids; /* [n] generated; copied by submit */
+    bool over;          /* it has ended: nothing more will come of it */
+};
+
 /* One request as the scheduler sees it: ids and numbers only. */
 struct gen_request {
     uint64_t id;      /* unique; choices of one request share it */
@@ -54,7 +62,16 @@ struct gen_request {
     bool prompt_logits;  /* return logits of every prompt position (no prefix hits are used) */
     bool sample_logits;  /* return the logits row each token was sampled from */
     uint64_t cache_salt; /* prefixes are shared within a salt only */
+    const struct gen_known *known; /* [n] of its choices; NULL: it begins here */
 };
+
+/* Choices that will still end with an EVENT_FINISH. */
+static inline int32_t gen_request_open(const struct gen_request *r)
+{
+    int32_t n = r->n;
+    for (int32_t i = 0; r->known && i < r->n; i++) n -= r->known[i].over;
+    return n;
+}
 
 enum token_event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_FINISH };
 
@@ -67,7 +84,8 @@ struct token_event {
     const struct result_token *token;
     int32_t n_rows;
     const float *logits;    /* EVENT_LOGITS: rows of n_vocab, in position order */
-    enum seq_finish finish; /* EVENT_FINISH with err OK */
+    /* EVENT_FINISH with err OK; EVENT_TOKEN: the finish that follows at once, or NONE */
+    enum seq_finish finish;
     enum err err;           /* EVENT_FINISH: why it ended otherwise; the sentence in text */
     const char *text;
     /* EVENT_FINISH: usage; n_cached: prompt tokens not computed thanks to the prefix cache. */
@@ -84,8 +102,8 @@ struct crd_sched *crd_sched_open(const struct sched_conf *conf, token_event_fn o
 void crd_sched_close(struct crd_sched *s);
 
 /* Err BAD_REQUEST (a value out of its range, an id in use), TOO_LONG (prompt + max_tokens exceeds
- * the context or the whole pool: numbers in the sentence), QUEUE_FULL. On success every choice will
- * end with one EVENT_FINISH. Rows of prompt logits come with choice 0 only. */
+ * the context or the whole pool: numbers in the sentence), QUEUE_FULL. On success every choice that
+ * is not over will end with one EVENT_FINISH. Rows of prompt logits come with choice 0 only. */
 MUST_USE enum err crd_sched_submit(struct crd_sched *s, const struct gen_request *r,
                                    int64_t now_us);
 /* Ends all choices of a request (EVENT_FINISH with CANCELLED); unknown ids are ignored. */

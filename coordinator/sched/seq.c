@@ -3,6 +3,7 @@
  *   from         to           by
  *   NEW          WAITING      admission.c: crd_admission_add (first choice)
  *   NEW          HELD         admission.c: crd_admission_add (the others)
+ *   NEW          DRAINING     seq.c: take_known, a choice that ended before it came here
  *   HELD         WAITING      admission.c: crd_admission_release_held
  *   WAITING      PREFILL      admission.c: crd_admission_start
  *   PREFILL      DECODE       batch.c: crd_batch_item, all known tokens are in steps sent
@@ -21,7 +22,7 @@
 #define TO(state) (1u << SEQ_##state)
 
 static const unsigned ALLOWED[SEQ_N_STATES] = {
-    [SEQ_NEW] = TO(WAITING) | TO(HELD),
+    [SEQ_NEW] = TO(WAITING) | TO(HELD) | TO(DRAINING),
     [SEQ_HELD] = TO(WAITING) | TO(DRAINING),
     [SEQ_WAITING] = TO(PREFILL) | TO(DRAINING),
     [SEQ_PREFILL] = TO(DECODE) | TO(LAST) | TO(PREEMPTING) | TO(WAITING) | TO(DRAINING),
@@ -139,6 +140,25 @@ static void *copy(const void *p, size_t n)
     return memcpy(xmalloc(MAX(n, (size_t)1)), p, n);
 }
 
+static void take_known(struct crd_seq *q, const struct gen_known *k, int64_t now_us)
+{
+    struct crd_group *g = q->group;
+    if (k->over) {
+        crd_seq_move(q, SEQ_DRAINING);
+        q->gone = true;
+        g->n_gone++;
+        g->n_open--;
+        g->n_unstarted--;
+    } else if (k->n) {
+        for (int32_t i = 0; i < k->n; i++) crd_seq_append(q, k->ids[i]);
+        q->n_sampled = k->n;
+        q->n_charged = g->n_prompt + k->n; /* paid for where it began */
+        q->started = q->resumed = true;
+        q->sched_us = q->first_us = q->last_us = now_us;
+        g->n_unstarted--;
+    }
+}
+
 struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, int64_t now_us)
 {
     struct crd_group *g = xcalloc(1, sizeof *g);
@@ -167,6 +187,7 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                                       .heap_at = -1,
                                       .slot = -1,
                                       .submit_us = now_us};
+    for (int32_t i = 0; r->known && i < g->n; i++) take_known(&g->seqs[i], &r->known[i], now_us);
     return g;
 }
 

@@ -121,7 +121,8 @@ struct crd_prefix_hash crd_seq_hash(struct crd_seq *s, const struct crd_prefix *
 /* Frees what a sequence holds in memory, not the struct (the group's). */
 void crd_seq_free(struct crd_seq *s);
 
-/* A request and its choices, in state SEQ_NEW, with ids from first_id on. */
+/* A request and its choices, in state SEQ_NEW, with ids from first_id on. Those that had begun
+ * elsewhere count as started and resumed, those that are over as gone. */
 struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, int64_t now_us);
 void crd_group_free(struct crd_group *g);
 

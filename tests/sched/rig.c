@@ -11,6 +11,10 @@ static void on_event(void *user, const struct token_event *e)
 {
     struct rig *b = user;
     b->n_events++;
+    if (e->kind == EVENT_TOKEN && b->n_tokens < MOST_TOKENS) {
+        b->tokens[b->n_tokens].choice = e->choice;
+        b->tokens[b->n_tokens].id = e->token->id;
+    }
     b->n_tokens += e->kind == EVENT_TOKEN;
     if (e->kind != EVENT_FINISH) return;
     b->ends[b->n_finished++ % MOST] = b->last = *e;

@@ -5,7 +5,7 @@
 #include "coordinator/sched/state.h"
 #include "tests/sched/fake_replica.h"
 
-enum { MOST = 32 };
+enum { MOST = 32, MOST_TOKENS = 1024 };
 
 struct rig {
     struct sched_conf conf;
@@ -17,6 +17,7 @@ struct rig {
     struct token_event last; /* EVENT_FINISH */
     char text[256];
     struct token_event ends[MOST];
+    struct { int32_t choice, id; } tokens[MOST_TOKENS]; /* the first of them */
 };
 
 struct sched_conf rig_plain(void); /* a small replica of one stage, two steps in flight */

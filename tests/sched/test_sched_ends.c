@@ -124,6 +124,53 @@ static void a_restart_goes_on_from_the_known_tokens(void **state)
     rig_teardown(b);
 }
 
+/* Five choices: one is over, two had begun (one of them in a second block), two had not. */
+static void a_request_that_began_elsewhere_goes_on_behind_what_is_known(void **state)
+{
+    (void)state;
+    struct rig *b = rig_setup(rig_plain());
+    struct gen_request r = rig_request(7, 40, 30);
+    int32_t begun[5] = {12, 9, 0, 29, 0};
+    struct gen_known known[5] = {{.n = 12, .over = true}};
+    int32_t want[5][30], n_left = 0;
+    enum seq_finish finish;
+    r.n = 5;
+    for (int32_t i = 0; i < 5; i++) {
+        assert_int_equal(fake_alone(&r, i, want[i], &finish), 30);
+        if (i) known[i] = (struct gen_known){.n = begun[i], .ids = want[i]};
+        if (i) n_left += 30 - begun[i];
+    }
+    r.known = known;
+    assert_int_equal(gen_request_open(&r), 4);
+    rig_submit(b, r);
+    rig_run_out(b);
+    assert_int_equal(b->n_tokens, n_left);
+    assert_int_equal(b->n_finished, 4);
+    for (int32_t i = 0; i < 4; i++) {
+        assert_int_equal(b->ends[i].n_generated, 30);
+        assert_int_equal(b->ends[i].finish, FINISH_LENGTH);
+    }
+    for (int32_t i = 0; i < b->n_tokens; i++) /* the right ids, each choice in its order */
+        assert_int_equal(b->tokens[i].id, want[b->tokens[i].choice][begun[b->tokens[i].choice]++]);
+    rig_teardown(b);
+}
+
+static void what_is_known_must_leave_something_to_do(void **state)
+{
+    (void)state;
+    struct rig *b = rig_setup(rig_plain());
+    struct gen_request r = rig_request(7, 10, 3);
+    static const int32_t ids[3] = {1, 2, 3};
+    struct gen_known known = {.n = 3, .ids = ids};
+    r.known = &known;
+    assert_int_equal(crd_sched_submit(b->s, &r, 0), ERR_BAD_REQUEST);
+    known.over = true;
+    assert_int_equal(crd_sched_submit(b->s, &r, 0), ERR_BAD_REQUEST);
+    crd_sched_check(b->s);
+    assert_true(crd_sched_idle(b->s));
+    rig_teardown(b);
+}
+
 static void a_smaller_replica_ends_what_no_longer_fits(void **state)
 {
     (void)state;
@@ -206,6 +253,8 @@ int main(void)
         cmocka_unit_test(tokens_past_a_stop_are_discarded),
         cmocka_unit_test(the_first_by_priority_and_arrival_is_never_preempted),
         cmocka_unit_test(a_restart_goes_on_from_the_known_tokens),
+        cmocka_unit_test(a_request_that_began_elsewhere_goes_on_behind_what_is_known),
+        cmocka_unit_test(what_is_known_must_leave_something_to_do),
         cmocka_unit_test(a_smaller_replica_ends_what_no_longer_fits),
         cmocka_unit_test(fail_all_ends_everything_once),
         cmocka_unit_test(a_result_that_does_not_belong_changes_nothing),
