@@ -26,6 +26,7 @@ static void dot(int64_t n)
     }
     volatile int32_t keep = 0;
     for (int k = 0; k < CHAINS; k++) keep += acc[k];
+    (void)keep;
 }
 
 static void multiply_add(int64_t n)
@@ -38,6 +39,7 @@ static void multiply_add(int64_t n)
     }
     volatile float keep = 0;
     for (int k = 0; k < CHAINS; k++) keep += acc[k];
+    (void)keep;
 }
 
 const struct bench_loops bench_loops_ref = {

@@ -167,7 +167,7 @@ static void refuse_without_weights(struct eng_model_file *f, struct eng_hf_keys 
 
 static enum err read_weights(struct eng_model_file *f, struct eng_hf_keys *k)
 {
-    bool there;
+    bool there = false;
     enum err rc = read_index(f, &there);
     if (rc || there) return rc;
     if (exists(f, "model.safetensors")) return open_part(f, "model.safetensors");

@@ -311,7 +311,7 @@ out:
 static enum err alternation(struct reader *r, struct regex_node **out)
 {
     enum err rc = OK;
-    struct regex_node *any = node(r, REGEX_ANY), *x;
+    struct regex_node *any = node(r, REGEX_ANY), *x = NULL;
     do {
         struct regex_node *all = node(r, REGEX_ALL);
         append(any, all);

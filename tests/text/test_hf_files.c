@@ -242,8 +242,8 @@ static void chat_templates_are_found_in_their_three_places(void **state)
 {
     static const char *const configs[] = {
         "{\"chat_template\":\"one\"}",
-        "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"two\"},{\"name\":\"default\","
-        "\"template\":\"one\"}]}",
+        ("{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"two\"},{\"name\":\"default\","
+         "\"template\":\"one\"}]}"),
         "{\"chat_template\":[{\"name\":\"x\",\"template\":\"one\"}]}",
     };
     char *s;
