@@ -87,6 +87,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     e->stages = (struct eng_stages){.grid = &e->grid, .shard = &m->shard, .world = conf->world, .slots = &e->slots, .timeout_us = conf->timeout_us};
     eng_stages_open(&e->stages);
     if (m->shard.last) {
+        e->slots.pool_dim = m->shard.tp_rank == 0 ? m->spec.d_model : 0;
         e->constraints = e->slots.constraints = eng_constraints_open(e->file, m->spec.n_vocab);
         e->head = (struct eng_head){.m = m, .slots = &e->slots};
         eng_head_open(&e->head);

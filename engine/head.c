@@ -1,5 +1,6 @@
 /* head.c: see head.h. */
 #include "engine/head.h"
+#include "engine/pool.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -188,12 +189,24 @@ static void prepare_result(struct eng_head *hd, const struct step_plan *p, struc
     }
 }
 
+/* Every rank of the stage has all hidden states; the one that answers pools them. */
+static enum err pool(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
+{
+    enum err rc = OK;
+    for (int32_t i = 0, row = 0; i < p->n_items; row += p->items[i++].n_in)
+        if (p->items[i].out & OUT_POOL)
+            TRY(eng_pool_take(hd->m, &hd->slots->slots[p->items[i].slot], &p->items[i], row, a, &res->items[i]));
+out:
+    return rc;
+}
+
 enum err eng_head_step(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
 {
     enum err rc = OK;
     struct wanted *w = arena_alloc(a, ((size_t)step_plan_tokens(p) + 1) * sizeof *w);
     int32_t n = wanted_rows(p, w);
     if (eng_head_answers(hd)) prepare_result(hd, p, a, res);
+    if (eng_head_answers(hd)) TRY(pool(hd, p, a, res));
     hd->n_tokens = 0;
     for (int32_t i = 0; i < n; i += HEAD_ROWS) {
         int32_t rows[HEAD_ROWS], m = MIN(HEAD_ROWS, n - i);

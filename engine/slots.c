@@ -19,6 +19,7 @@ static void clear(struct eng_slot *s)
     free(s->sampling.bias);
     free(s->history);
     eng_constraint_close(s->constraint);
+    free(s->pool_sum);
     *s = (struct eng_slot){.table = table, .last_token = -1};
 }
 
@@ -61,6 +62,8 @@ static enum err start(struct eng_slots *s, const struct step_start *r)
     slot->sampling.bias = copy_bias(&r->sampling);
     slot->n_prompt = r->n_prompt;
     slot->n_generated = r->n_generated;
+    slot->pool = r->pool;
+    if (r->pool == POOL_MEAN && s->pool_dim) slot->pool_sum = xcalloc((size_t)s->pool_dim, sizeof(float));
     if (sampling_needs_history(&r->sampling)) remember(slot, r->history, r->n_history);
     if (r->grammar.kind == GRAMMAR_NONE || !s->constraints) return OK;
     if (r->n_history < r->n_generated)
@@ -73,8 +76,8 @@ static enum err start(struct eng_slots *s, const struct step_start *r)
 static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
 {
     struct eng_slot *src = &s->slots[r->src], *dst = &s->slots[r->dst];
-    if (!src->used || dst->used)
-        return err_raise(ERR_LINK_PROTOCOL, "fork of slot %d into slot %d: the first must be used and the second free", r->src,
+    if (!src->used || dst->used || src->pool)
+        return err_raise(ERR_LINK_PROTOCOL, "fork of slot %d into slot %d: the first must be used (and not pooled) and the second free", r->src,
                          r->dst);
     clear(dst);
     int32_t *table = dst->table;

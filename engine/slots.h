@@ -16,6 +16,9 @@ struct eng_slot {
     int32_t *history;          /* tokens so far, only when the penalties need them; Own */
     int32_t n_history, cap_history;
     struct eng_constraint *constraint; /* the grammar it keeps to, on the last stage; NULL: none. Own */
+    enum step_pool pool;
+    float *pool_sum;           /* [pool_dim] POOL_MEAN: of the first n_pooled positions, where the answer is made; Own */
+    int32_t n_pooled;
     int32_t last_token;        /* sampled by last_step; -1: none */
     uint64_t last_step;
 };
@@ -24,6 +27,7 @@ struct eng_slots {
     struct eng_slot *slots;    /* [n_slots] */
     int32_t n_slots, max_blocks;
     struct eng_constraints *constraints; /* last stage; borrowed */
+    int32_t pool_dim;          /* d_model on the rank that answers, else 0 */
     int32_t *tables;           /* memory of all tables */
 };
 

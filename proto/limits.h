@@ -13,6 +13,7 @@ enum {
     LIMIT_LOGIT_BIAS = 1024,
     LIMIT_GRAMMAR_BYTES = 1 << 20, /* source of a grammar */
     LIMIT_LOGPROBS = 20,
+    LIMIT_POOLED = 1 << 16,       /* values of a pooled hidden state */
     LIMIT_CONTEXT = 1 << 20,
     LIMIT_RANKS = 64,
     LIMIT_LAYERS = 256,

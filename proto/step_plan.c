@@ -15,12 +15,16 @@
 
 #include <inttypes.h>
 
-enum { LAYOUT = 2, KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN, KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS };
+enum {
+    LAYOUT = 3,
+    KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN,
+    KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS | OUT_POOL
+};
 
 /* Fewest bytes of one record of each kind: what bounds a count before anything is allocated. */
 enum {
     END_BYTES = 4,
-    START_BYTES = 28 + SAMPLING_WIRE_BYTES,
+    START_BYTES = 32 + SAMPLING_WIRE_BYTES,
     FORK_BYTES = 20,
     TABLE_BYTES = 16,
     COPY_BYTES = 12,
@@ -53,6 +57,7 @@ static void pack_starts(const struct step_plan *p, struct buf *out)
         sampling_pack(&s->sampling, out);
         put_i32(out, s->n_generated);
         put_i32(out, s->n_prompt);
+        put_i32(out, (int32_t)s->pool);
         put_i32(out, s->n_history);
         for (int32_t j = 0; j < s->n_history; j++) put_i32(out, s->history[j]);
         pack_grammar(&s->grammar, out);
@@ -194,6 +199,7 @@ static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct
                               struct arena *a)
 {
     enum err rc = OK;
+    int32_t pool;
     TRY(scan_count(in, "n_starts", b->n_slots, START_BYTES, &p->n_starts));
     if (p->n_starts) p->starts = arena_alloc(a, (size_t)p->n_starts * sizeof *p->starts);
     for (int32_t i = 0; i < p->n_starts; i++) {
@@ -204,6 +210,8 @@ static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct
         TRY(sampling_unpack(&s->sampling, in, b->n_vocab, a));
         TRY(scan_i32(in, "n_generated", 0, b->context, &s->n_generated));
         TRY(scan_i32(in, "n_prompt", 0, b->context, &s->n_prompt));
+        TRY(scan_i32(in, "pool", POOL_NONE, POOL_MEAN, &pool));
+        s->pool = (enum step_pool)pool;
         TRY(scan_count(in, "n_history", b->context, 4, &s->n_history));
         TRY(scan_ids(in, "history token", s->n_history, b->n_vocab, a, &s->history));
         TRY(unpack_grammar(&s->grammar, in, a));

@@ -21,7 +21,10 @@ enum step_out {
     OUT_NONE = 0,            /* a prefill chunk that is not the last */
     OUT_SAMPLE = 1,          /* choose the next token from the item's last position */
     OUT_LOGITS = 2,          /* return the logits rows of all n_in positions (f32; generate --logits, tests) */
+    OUT_POOL = 8,            /* these positions go into the sequence's pooled hidden state; returned with the prompt's last */
 };
+/* How the hidden states of a prompt become one vector: that of its last token, or the mean of all. */
+enum step_pool { POOL_NONE, POOL_LAST, POOL_MEAN };
 
 struct step_end { int32_t slot; };
 
@@ -31,6 +34,7 @@ struct step_start {
     struct sampling sampling;
     int32_t n_generated;         /* tokens already generated before (resumed after preemption or recovery) */
     int32_t n_prompt;            /* prompt length, for penalties and positions */
+    enum step_pool pool;         /* not NONE: nothing is sampled; POOL_MEAN: all of the prompt is computed, from position 0 on */
     /* Known tokens sent along: all of them if sampling_needs_history, else the n_generated ones if
      * there is a grammar, else none. */
     int32_t n_history;

@@ -3,14 +3,14 @@
  * Layout (little-endian): u16 layout version, u32 epoch, u64 step, u32 compute_us, u32 comm_us, u64
  * comm_bytes, i32 n_vocab, u32 item count; per item i32 slot, u32 finish, u32 token count, the
  * tokens (i32 id, f32 logprob, u32 count and pairs of the best), u32 rows of logits and the rows as
- * f32. Only what is there is sent: a decode step costs 28 bytes per sequence. Same invariants as
- * step_plan.c. */
+ * f32, u32 length of a pooled vector and the vector. Only what is there is sent: a decode step costs
+ * 32 bytes per sequence. Same invariants as step_plan.c. */
 #include "proto/step_result.h"
 #include "proto/scan.h"
 
 #include <inttypes.h>
 
-enum { LAYOUT = 1, ITEM_BYTES = 16, TOKEN_BYTES = 12, TOP_BYTES = 8 };
+enum { LAYOUT = 2, ITEM_BYTES = 20, TOKEN_BYTES = 12, TOP_BYTES = 8 };
 
 /* Rows of logits travel as the host's floats. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -49,6 +49,9 @@ void step_result_pack(const struct step_result *r, struct buf *out)
         for (int32_t j = 0; j < it->n_tokens; j++) pack_token(&it->tokens[j], out);
         put_i32(out, it->n_logit_rows);
         buf_put(out, it->logits, (size_t)it->n_logit_rows * (size_t)r->n_vocab * sizeof(float));
+        ASSERT(it->n_pooled >= 0 && it->n_pooled <= LIMIT_POOLED);
+        put_i32(out, it->n_pooled);
+        buf_put(out, it->pooled, (size_t)it->n_pooled * sizeof(float));
     }
 }
 
@@ -80,6 +83,18 @@ out:
     return rc;
 }
 
+static enum err unpack_pooled(struct result_item *it, struct scan *in, struct arena *a)
+{
+    enum err rc = OK;
+    TRY(scan_count(in, "n_pooled", LIMIT_POOLED, sizeof(float), &it->n_pooled));
+    if (!it->n_pooled) return OK;
+    float *v = arena_alloc(a, (size_t)it->n_pooled * sizeof *v);
+    TRY(scan_copy(in, "pooled", v, (size_t)it->n_pooled * sizeof *v));
+    it->pooled = v;
+out:
+    return rc;
+}
+
 static enum err unpack_item(struct result_item *it, int32_t n_vocab, struct scan *in,
                             struct arena *a)
 {
@@ -91,6 +106,7 @@ static enum err unpack_item(struct result_item *it, int32_t n_vocab, struct scan
     TRY(scan_count(in, "n_tokens", LIMIT_RESULT_TOKENS, TOKEN_BYTES, &it->n_tokens));
     for (int32_t j = 0; j < it->n_tokens; j++) TRY(unpack_token(&it->tokens[j], in));
     TRY(unpack_logits(it, n_vocab, in, a));
+    TRY(unpack_pooled(it, in, a));
 out:
     return rc;
 }

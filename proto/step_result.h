@@ -28,6 +28,8 @@ struct result_item {
     enum seq_finish finish;              /* after the last token of this item */
     int32_t n_logit_rows;                /* OUT_LOGITS: rows of n_vocab f32 */
     const float *logits;                 /* [n_logit_rows][n_vocab] */
+    int32_t n_pooled;                    /* OUT_POOL, with the prompt's last position: the vector's length, else 0 */
+    const float *pooled;                 /* [n_pooled] */
 };
 
 struct step_result {

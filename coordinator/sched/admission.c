@@ -29,6 +29,11 @@ static enum err check_values(const struct gen_request *r)
                              r->known[i].n, i, r->sampling.max_tokens);
     if (!gen_request_open(r))
         return err_raise(ERR_BAD_REQUEST, "every choice is over; at least one to go on is needed");
+    if (r->pool && (r->n != 1 || r->prompt_logits || r->sample_logits || r->grammar.kind))
+        return err_raise(ERR_BAD_REQUEST,
+                         "a pooled prompt generates nothing: n is %" PRId32
+                         ", 1 is needed, without logits and grammar",
+                         r->n);
     if (!(r->weight > 0) || !isfinite(r->weight))
         return err_raise(ERR_BAD_REQUEST, "the tenant's weight is %g, a positive number is needed",
                          (double)r->weight);
@@ -39,20 +44,21 @@ enum err crd_admission_check(const struct crd_sched *s, const struct gen_request
 {
     enum err rc = OK;
     TRY(check_values(r));
-    const int64_t need = (int64_t)r->n_prompt + r->sampling.max_tokens;
+    const int32_t n_out = r->pool ? 0 : r->sampling.max_tokens;
+    const int64_t need = (int64_t)r->n_prompt + n_out;
     const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS;
     if (need > s->conf.context)
         TRY(err_raise(ERR_TOO_LONG,
                       "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64
                       "; the context is %" PRId32 " tokens: shorten the prompt or lower max_tokens",
-                      r->n_prompt, r->sampling.max_tokens, need, s->conf.context));
+                      r->n_prompt, n_out, need, s->conf.context));
     if (need > pool)
         TRY(err_raise(
             ERR_TOO_LONG,
             "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64
             "; the whole KV pool holds %" PRId64
             " tokens: shorten the prompt, lower max_tokens, or give the cluster more KV memory",
-            r->n_prompt, r->sampling.max_tokens, need, pool));
+            r->n_prompt, n_out, need, pool));
     /* what was accepted elsewhere is not turned away here */
     if (!r->known && (int64_t)s->n_new + r->n > s->conf.max_waiting)
         TRY(err_raise(ERR_QUEUE_FULL,

@@ -125,6 +125,7 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
                              .sampling = g->sampling,
                              .n_generated = q->n_gen,
                              .n_prompt = g->n_prompt,
+                             .pool = g->pool,
                              .n_history = history_length(q),
                              .history = history(b->a, q)};
     r->sampling.choice += q->choice;
@@ -147,10 +148,20 @@ void crd_batch_extend(struct crd_batch *b, const struct crd_seq *q, int32_t n)
 
 /* ---- items ---- */
 
+/* The same of a prompt that is pooled: nothing is sampled, and a vector takes the place of a row. */
+static int32_t next_pooled(const struct crd_batch *b, const struct crd_seq *q, uint32_t *out)
+{
+    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left);
+    bool last = n == left;
+    *out = last || q->group->pool == POOL_MEAN ? OUT_POOL : OUT_NONE;
+    return last && !b->rows_left ? 0 : n;
+}
+
 /* How many positions from n_computed on, and what is wanted of them. */
 static int32_t next_chunk(const struct crd_batch *b, const struct crd_seq *q, uint32_t *out)
 {
     const struct crd_group *g = q->group;
+    if (g->pool) return next_pooled(b, q, out);
     int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left),
             pos = q->n_computed;
     bool prompt_rows =
@@ -189,10 +200,12 @@ static void charge(struct crd_sched *s, struct crd_seq *q, int32_t end)
 
 static void move_on(struct crd_sched *s, struct crd_seq *q, bool sampled)
 {
+    const struct crd_group *g = q->group;
+    const bool pooled = g->pool && q->n_computed == g->n_prompt;
     crd_list_remove(q);
-    if (!sampled) {
+    if (!sampled && !pooled) {
         crd_list_append(&s->prefills, q);
-    } else if (q->n_sampled == q->group->sampling.max_tokens) {
+    } else if (pooled || q->n_sampled == g->sampling.max_tokens) {
         crd_seq_move(q, SEQ_LAST);
         crd_list_append(&s->leaving, q);
     } else {
@@ -214,6 +227,7 @@ bool crd_batch_item(struct crd_sched *s, struct crd_seq *q)
         .seq = q, .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out};
     b->tokens_left -= n;
     if (out & OUT_LOGITS) b->rows_left -= n;
+    if (out & OUT_POOL && q->n_computed + n == q->group->n_prompt) b->rows_left--;
     charge(s, q, q->n_computed + n);
     q->n_computed += n;
     q->last_step = b->step;

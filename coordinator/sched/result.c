@@ -6,10 +6,17 @@
 
 #include <inttypes.h>
 
+/* Is the pooled vector due with this item? */
+static bool ends_pooled(const struct crd_step_item *it)
+{
+    return it->out & OUT_POOL && it->pos + it->n_in == it->seq->group->n_prompt;
+}
+
 static enum err check_item(const struct step_result *r, const struct crd_step_item *want,
                            const struct result_item *got)
 {
     const bool alive = want->seq->state != SEQ_DRAINING, sample = want->out & OUT_SAMPLE;
+    const bool pooled = ends_pooled(want);
     if (got->slot != want->slot)
         return err_raise(ERR_LINK_PROTOCOL,
                          "the result of step %" PRIu64 " names slot %" PRId32
@@ -27,6 +34,11 @@ static enum err check_item(const struct step_result *r, const struct crd_step_it
                          "the result of step %" PRIu64 " has %" PRId32 " rows of %" PRId32
                          " logits for slot %" PRId32 ", %" PRId32 " rows needed",
                          r->step, got->n_logit_rows, r->n_vocab, got->slot, want->n_in);
+    if ((got->n_pooled > 0) != pooled || (pooled && !got->pooled))
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "the result of step %" PRIu64 " has %" PRId32
+                         " pooled values for slot %" PRId32 ", %s needed",
+                         r->step, got->n_pooled, got->slot, pooled ? "a vector is" : "none are");
     return OK;
 }
 
@@ -99,6 +111,17 @@ static void take_token(struct crd_sched *s, struct crd_seq *q, const struct resu
         crd_share_publish(s, q, MIN(crd_seq_known(q), q->n_computed));
 }
 
+static void take_pooled(struct crd_sched *s, struct crd_seq *q, const struct result_item *got)
+{
+    struct token_event e = {.kind = EVENT_POOLED,
+                            .request = q->group->request,
+                            .choice = q->choice,
+                            .n_pooled = got->n_pooled,
+                            .pooled = got->pooled};
+    s->on_event(s->user, &e);
+    crd_request_finish(s, q, FINISH_STOP, OK, "");
+}
+
 /* The step is over: whoever was only waiting for it goes. */
 static void retire(struct crd_sched *s, const struct crd_step_rec *rec)
 {
@@ -127,6 +150,7 @@ enum err crd_result_take(struct crd_sched *s, const struct step_result *r)
         if (it->seq->state == SEQ_DRAINING) continue;
         if (it->out & OUT_LOGITS) take_rows(s, it, &r->items[i], r->n_vocab);
         if (it->out & OUT_SAMPLE) take_token(s, it->seq, &r->items[i]);
+        if (ends_pooled(it)) take_pooled(s, it->seq, &r->items[i]);
     }
     retire(s, rec);
 out:

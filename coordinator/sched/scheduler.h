@@ -62,6 +62,9 @@ struct gen_request {
     bool prompt_logits;  /* return logits of every prompt position (no prefix hits are used) */
     bool sample_logits;  /* return the logits row each token was sampled from */
     uint64_t cache_salt; /* prefixes are shared within a salt only */
+    /* Not NONE: nothing is generated; the prompt's hidden states come as one EVENT_POOLED. A mean
+     * needs every one of them, so it uses no prefix hits. n must be 1. */
+    enum step_pool pool;
     const struct gen_known *known; /* [n] of its choices; NULL: it begins here */
 };
 
@@ -73,7 +76,7 @@ static inline int32_t gen_request_open(const struct gen_request *r)
     return n;
 }
 
-enum token_event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_FINISH };
+enum token_event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_POOLED, EVENT_FINISH };
 
 /* What happened to one choice of one request; valid during the callback. */
 struct token_event {
@@ -84,6 +87,8 @@ struct token_event {
     const struct result_token *token;
     int32_t n_rows;
     const float *logits;    /* EVENT_LOGITS: rows of n_vocab, in position order */
+    int32_t n_pooled;       /* EVENT_POOLED: the vector's length */
+    const float *pooled;
     /* EVENT_FINISH with err OK; EVENT_TOKEN: the finish that follows at once, or NONE */
     enum seq_finish finish;
     enum err err;           /* EVENT_FINISH: why it ended otherwise; the sentence in text */

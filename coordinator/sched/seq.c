@@ -7,7 +7,7 @@
  *   HELD         WAITING      admission.c: crd_admission_release_held
  *   WAITING      PREFILL      admission.c: crd_admission_start
  *   PREFILL      DECODE       batch.c: crd_batch_item, all known tokens are in steps sent
- *   PREFILL,     LAST         batch.c: crd_batch_item, max_tokens are asked for;
+ *   PREFILL,     LAST         batch.c: crd_batch_item, max_tokens or the pooled prompt are asked for;
  *    DECODE                   preempt.c: crd_preempt_room, the pool or the context is full of it
  *   PREFILL,     PREEMPTING   preempt.c
  *    DECODE
@@ -168,6 +168,7 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                             .prompt_logits = r->prompt_logits,
                             .sample_logits = r->sample_logits,
                             .salt = r->cache_salt,
+                            .pool = r->pool,
                             .prompt = copy(r->prompt, (size_t)r->n_prompt * sizeof *r->prompt),
                             .n_prompt = r->n_prompt,
                             .n = r->n,

@@ -72,6 +72,7 @@ struct crd_group {
     struct sampling sampling; /* of choice 0; Own: bias */
     struct grammar_source grammar; /* Own: text */
     bool prompt_logits, sample_logits;
+    enum step_pool pool;
     uint64_t salt;
     int32_t *prompt;
     int32_t n_prompt;

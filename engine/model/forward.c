@@ -110,3 +110,26 @@ void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, floa
     eng_team_run(m->team, head, &(struct head){m, rows, n, out});
     eng_times_lap(m->times, ENG_OP_HEAD);
 }
+
+struct hidden { struct eng_model *m; int32_t row0, n; };
+
+static void hidden(void *arg, int32_t i, int32_t n)
+{
+    const struct hidden *a = arg;
+    struct eng_model *m = a->m;
+    int32_t d = m->spec.d_model;
+    int64_t t0, t1;
+    eng_team_range(a->n, 1, i, n, &t0, &t1);
+    if (t0 < t1)
+        m->krn->rmsnorm(m->h, m->x + (int64_t)a->row0 * d, m->weights->out_norm, d, m->spec.norm_eps,
+                        (int32_t)t0, (int32_t)t1);
+}
+
+const float *eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n)
+{
+    ASSERT(row0 >= 0 && n > 0 && row0 + n <= m->max_tok);
+    eng_times_lap(m->times, ENG_OP_OTHER);
+    eng_team_run(m->team, hidden, &(struct hidden){m, row0, n});
+    eng_times_lap(m->times, ENG_OP_HEAD);
+    return m->h;
+}

@@ -59,5 +59,7 @@ MUST_USE enum err eng_forward_embed(struct eng_model *m, const struct eng_batch 
 MUST_USE enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b);
 /* out[n][rows of this rank's head] = logits of rows[n] of x (last stage). */
 void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out);
+/* The normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], valid until the next call of anything here. */
+const float *eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n);
 
 #endif

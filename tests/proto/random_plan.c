@@ -68,7 +68,7 @@ static void random_item(struct dice *d, const struct step_bounds *b, uint64_t st
     it->slot = dice_in(d, 0, b->n_slots - 1);
     it->pos = dice_in(d, 0, b->context - 16);
     it->n_in = dice_in(d, 1, 15);
-    it->out = (uint32_t)dice_in(d, 0, 3);
+    it->out = (uint32_t)dice_in(d, 0, 3) | (dice_in(d, 0, 1) ? OUT_POOL : 0);
     struct step_in *in = arena_alloc(a, (size_t)it->n_in * sizeof *in);
     for (int32_t j = 0; j < it->n_in; j++) {
         in[j].id = step > 1 ? dice_in(d, -1, b->n_vocab - 1) : dice_in(d, 0, b->n_vocab - 1);
@@ -100,6 +100,7 @@ struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_
                                           .sampling = random_sampling(d, b->n_vocab, a),
                                           .n_generated = dice_in(d, 0, 9),
                                           .n_prompt = dice_in(d, 1, 40),
+                                          .pool = (enum step_pool)dice_in(d, POOL_NONE, POOL_MEAN),
                                           .n_history = n,
                                           .history = random_ids(d, n, b->n_vocab, a)};
     }
@@ -158,6 +159,10 @@ struct step_result random_result(struct dice *d, int32_t most, struct arena *a)
         float *rows = n ? arena_alloc(a, (size_t)n * sizeof *rows) : NULL;
         for (int32_t j = 0; j < n; j++) rows[j] = dice_f32(d, -30, 30);
         it->logits = rows;
+        it->n_pooled = dice_in(d, 0, 1) ? dice_in(d, 1, 50) : 0;
+        float *v = it->n_pooled ? arena_alloc(a, (size_t)it->n_pooled * sizeof *v) : NULL;
+        for (int32_t j = 0; j < it->n_pooled; j++) v[j] = dice_f32(d, -3, 3);
+        it->pooled = v;
     }
     return r;
 }
@@ -187,7 +192,7 @@ static bool sampling_equal(const struct sampling *x, const struct sampling *y)
 static bool start_equal(const struct step_start *x, const struct step_start *y)
 {
     return x->slot == y->slot && x->seq_id == y->seq_id && x->n_generated == y->n_generated &&
-           x->n_prompt == y->n_prompt && x->n_history == y->n_history &&
+           x->n_prompt == y->n_prompt && x->pool == y->pool && x->n_history == y->n_history &&
            sampling_equal(&x->sampling, &y->sampling) && x->grammar.kind == y->grammar.kind &&
            x->grammar.flags == y->grammar.flags && x->grammar.hash == y->grammar.hash &&
            x->grammar.n == y->grammar.n &&
@@ -246,11 +251,13 @@ bool result_equal(const struct step_result *x, const struct step_result *y)
     for (int32_t i = 0; same && i < x->n_items; i++) {
         const struct result_item *p = &x->items[i], *q = &y->items[i];
         same = p->slot == q->slot && p->finish == q->finish && p->n_tokens == q->n_tokens &&
-               p->n_logit_rows == q->n_logit_rows;
+               p->n_logit_rows == q->n_logit_rows && p->n_pooled == q->n_pooled;
         for (int32_t j = 0; same && j < p->n_tokens; j++)
             same = token_equal(&p->tokens[j], &q->tokens[j]);
         size_t bytes = (size_t)p->n_logit_rows * (size_t)x->n_vocab * sizeof(float);
         same = same && (!bytes || !memcmp(p->logits, q->logits, bytes));
+        bytes = (size_t)p->n_pooled * sizeof(float);
+        same = same && (!bytes || !memcmp(p->pooled, q->pooled, bytes));
     }
     return same;
 }

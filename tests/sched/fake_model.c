@@ -57,3 +57,15 @@ int32_t fake_alone(const struct gen_request *r, int32_t choice, int32_t *out,
     free(all);
     return n;
 }
+
+void fake_pooled(uint64_t state, float v[FAKE_POOLED])
+{
+    for (int32_t i = 0; i < FAKE_POOLED; i++) v[i] = (float)(state >> (16 * i) & 0xffff);
+}
+
+uint64_t fake_pool_alone(const struct gen_request *r)
+{
+    uint64_t state = 0, sum = 0;
+    for (int32_t i = 0; i < r->n_prompt; i++) sum += state = fake_state(state, r->prompt[i]);
+    return r->pool == POOL_MEAN ? sum : state;
+}

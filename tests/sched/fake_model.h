@@ -5,7 +5,7 @@
 
 #include "coordinator/sched/scheduler.h"
 
-enum { FAKE_VOCAB = 50, FAKE_ROW = 2 };
+enum { FAKE_VOCAB = 50, FAKE_ROW = 2, FAKE_POOLED = 4 };
 
 /* The state after one more token; the state before the first is 0. Stands for the KV of a position.
  */
@@ -17,6 +17,10 @@ int32_t fake_next(uint64_t state, const struct sampling *p, int32_t n_generated,
 bool fake_stops(const struct sampling *p, int32_t token);
 /* The logits row of a position. */
 void fake_row(uint64_t state, int32_t pos, float row[FAKE_ROW]);
+
+/* The pooled vector of a prompt: of its last state, or of the sum of all. */
+void fake_pooled(uint64_t state, float v[FAKE_POOLED]);
+uint64_t fake_pool_alone(const struct gen_request *r);
 
 /* What a choice generates when nobody else is there: out[max_tokens]; returns how many, *finish why
  * it ended. */

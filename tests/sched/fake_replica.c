@@ -23,6 +23,9 @@ struct slot {
     struct sampling sampling;
     int32_t n_prompt, n_generated, n_table, last_token;
     int32_t *table, *history, n_history;
+    enum step_pool pool;
+    int32_t n_pooled;
+    uint64_t pool_sum;
 };
 
 struct reply {
@@ -98,6 +101,7 @@ static void start(struct fake_replica *f, const struct step_start *r)
                        .seq = r->seq_id,
                        .sampling = r->sampling,
                        .n_prompt = r->n_prompt,
+                       .pool = r->pool,
                        .n_generated = r->n_generated,
                        .n_history = r->n_history,
                        .table = s->table,
@@ -195,6 +199,21 @@ static void sample(struct slot *s, const struct step_plan *p, uint64_t state, st
     s->stopped = r->finish != FINISH_NONE;
 }
 
+/* Positions [pos, pos + n) of the prompt have been computed, the last to `state`, all to `sum`. */
+static void pool(struct slot *s, const struct step_item *it, uint64_t state, uint64_t sum,
+                 struct arena *a, struct result_item *r)
+{
+    assert_true(s->pool && it->pos + it->n_in <= s->n_prompt);
+    if (s->pool == POOL_MEAN) assert_int_equal(it->pos, s->n_pooled);
+    s->n_pooled = it->pos + it->n_in;
+    s->pool_sum = s->pool == POOL_MEAN ? s->pool_sum + sum : state;
+    if (s->n_pooled < s->n_prompt) return;
+    float *v = arena_alloc(a, FAKE_POOLED * sizeof *v);
+    fake_pooled(s->pool_sum, v);
+    r->pooled = v;
+    r->n_pooled = FAKE_POOLED;
+}
+
 static void compute(struct fake_replica *f, const struct step_plan *p, const struct step_item *it,
                     struct arena *a, struct result_item *r)
 {
@@ -205,17 +224,20 @@ static void compute(struct fake_replica *f, const struct step_plan *p, const str
     name_blocks(f, p, s, it->pos, it->pos + it->n_in);
     s->last_item = p->step;
     float *logits = rows ? arena_alloc(a, (size_t)it->n_in * FAKE_ROW * sizeof *logits) : NULL;
-    uint64_t state = read_kv(f, s, it->pos);
+    uint64_t state = read_kv(f, s, it->pos), sum = 0;
     for (int32_t i = 0; i < it->n_in; i++) {
         int32_t pos = it->pos + i, token = resolve(f, p, s, it->slot, &it->in[i]);
         struct block *b = &f->blocks[s->table[pos / T]];
         state = fake_state(state, token);
+        sum += state;
         b->token[pos % T] = token;
         b->state[pos % T] = s->stopped ? ~state : state;
         if (rows) fake_row(state, pos, logits + i * FAKE_ROW);
     }
     *r = (struct result_item){
         .slot = it->slot, .n_logit_rows = rows ? it->n_in : 0, .logits = logits};
+    assert_false(s->pool && it->out & OUT_SAMPLE);
+    if (it->out & OUT_POOL) pool(s, it, state, sum, a, r);
     if ((it->out & OUT_SAMPLE) && !s->stopped) sample(s, p, state, r);
 }
 
@@ -249,7 +271,7 @@ void fake_replica_send(struct fake_replica *f, const struct step_plan *plan)
     int32_t n_rows = 0;
     for (int32_t i = 0; i < p.n_items; i++) {
         compute(f, &p, &p.items[i], &reply->a, &reply->r.items[i]);
-        n_rows += reply->r.items[i].n_logit_rows;
+        n_rows += reply->r.items[i].n_logit_rows + (reply->r.items[i].n_pooled > 0);
     }
     if (f->conf.max_logit_rows) assert_true(n_rows <= f->conf.max_logit_rows);
     *f->last = reply;

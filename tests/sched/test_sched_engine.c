@@ -14,10 +14,11 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_REQUESTS = 14, MAX_N = 3, MAX_OUT = 48, MAX_PROMPT = 90, VOCAB = 300, CONTEXT = 160 };
+enum { N_REQUESTS = 20, N_POOLED = 6, D_MODEL = 64, MAX_N = 3, MAX_OUT = 48, MAX_PROMPT = 90, VOCAB = 300, CONTEXT = 160 };
 
 struct result {
     int32_t ids[MAX_OUT], n;
+    float pooled[D_MODEL];
     enum seq_finish finish;
     bool done;
 };
@@ -37,6 +38,10 @@ static void on_event(void *user, const struct token_event *e)
     struct result *r = &((struct outcome *)user)->r[e->request - 1][e->choice];
     assert_false(r->done);
     if (e->kind == EVENT_TOKEN) r->ids[r->n++] = e->token->id;
+    if (e->kind == EVENT_POOLED) {
+        assert_int_equal(e->n_pooled, D_MODEL);
+        memcpy(r->pooled, e->pooled, sizeof r->pooled);
+    }
     if (e->kind != EVENT_FINISH) return;
     assert_int_equal(e->err, OK);
     r->finish = e->finish;
@@ -44,7 +49,7 @@ static void on_event(void *user, const struct token_event *e)
 }
 
 /* Request i: greedy or seeded, with or without penalties, some with stop ids that do come, some
- * with several choices; some kept to a grammar. */
+ * with several choices; some kept to a grammar; of the last ones the hidden states are pooled. */
 static struct gen_request make_request(int32_t i, int32_t prompt[MAX_PROMPT])
 {
     struct gen_request r = {.id = (uint64_t)i + 1,
@@ -69,6 +74,10 @@ static struct gen_request make_request(int32_t i, int32_t prompt[MAX_PROMPT])
             .kind = i % 2 ? GRAMMAR_REGEX : GRAMMAR_JSON, .n = i % 2 ? sizeof list - 1 : 0, .text = list};
         r.grammar.hash = grammar_hash(&r.grammar);
     }
+    if (i < N_REQUESTS - N_POOLED) return r;
+    r.n = 1;
+    r.grammar.kind = GRAMMAR_NONE;
+    r.pool = i % 2 ? POOL_MEAN : POOL_LAST;
     return r;
 }
 
@@ -167,7 +176,7 @@ static int setup(void **state)
     (void)state;
     const struct random_model m = {.arch = "llama",
                                    .n_layer = 2,
-                                   .d_model = 64,
+                                   .d_model = D_MODEL,
                                    .n_head = 4,
                                    .n_kv_head = 2,
                                    .d_ffn = 128,

@@ -17,7 +17,7 @@
 enum { MAX_REQUESTS = 40, MAX_CHOICES = 4, MAX_LEN = 160 };
 
 struct choice {
-    int32_t want[MAX_LEN], n_want, n_got, rows;
+    int32_t want[MAX_LEN], n_want, n_got, rows, n_pooled;
     enum seq_finish finish;
     bool done;
 };
@@ -47,7 +47,8 @@ struct world {
 };
 
 static uint64_t
-    totals[8]; /* steps, preemptions, restarts, cancels, prefix hits, done, lengths, no_blocks */
+    totals[9]; /* steps, preemptions, restarts, cancels, prefix hits, done, lengths, no_blocks,
+                  pooled */
 
 static int32_t draw(struct world *w, int32_t lo, int32_t hi)
 {
@@ -94,7 +95,8 @@ static void on_finish(struct world *w, const struct request *q, struct choice *c
     assert_true(e->queued_us >= 0 && e->prefill_us >= 0 && e->decode_us >= 0);
     assert_true(e->n_cached >= 0 && e->n_cached < q->r.n_prompt &&
                 e->n_cached % LIMIT_BLOCK_TOKENS == 0);
-    if (!w->conf.prefix_cache || q->r.prompt_logits) assert_int_equal(e->n_cached, 0);
+    if (!w->conf.prefix_cache || q->r.prompt_logits || q->r.pool == POOL_MEAN)
+        assert_int_equal(e->n_cached, 0);
     assert_non_null(e->text);
     if (e->err == ERR_CANCELLED)
         assert_true(q->cancelled);
@@ -109,6 +111,7 @@ static void on_finish(struct world *w, const struct request *q, struct choice *c
         assert_int_equal(e->finish, c->finish);
         assert_int_equal(c->n_got, c->n_want);
         check_rows(q, e->choice);
+        assert_int_equal(c->n_pooled, q->r.pool != POOL_NONE);
     }
     totals[5]++;
     totals[6] += e->finish == FINISH_LENGTH;
@@ -122,6 +125,14 @@ static void on_event(void *user, const struct token_event *e)
     struct choice *c = &q->choices[e->choice];
     assert_true(q->submitted && !q->refused && !c->done);
     if (e->kind == EVENT_LOGITS) on_rows(q, c, e);
+    if (e->kind == EVENT_POOLED) {
+        float want[FAKE_POOLED];
+        fake_pooled(fake_pool_alone(&q->r), want);
+        assert_true(q->r.pool && !c->n_pooled++);
+        assert_int_equal(e->n_pooled, FAKE_POOLED);
+        assert_memory_equal(e->pooled, want, sizeof want);
+        totals[8]++;
+    }
     if (e->kind == EVENT_TOKEN) {
         assert_true(c->n_got < c->n_want);
         assert_int_equal(e->token->id, c->want[c->n_got]);
@@ -187,7 +198,10 @@ static void draw_request(struct world *w, int32_t i)
         r->n_prompt = MIN(n + more, room - r->sampling.max_tokens);
     }
     r->prompt = q->prompt;
-    for (int32_t c = 0; c < r->n; c++)
+    if (r->n == 1 && !r->prompt_logits && !r->sample_logits && chance(w, 15))
+        r->pool = chance(w, 50) ? POOL_MEAN : POOL_LAST;
+    if (r->pool) q->choices[0].finish = FINISH_STOP;
+    for (int32_t c = r->pool ? 1 : 0; c < r->n; c++)
         q->choices[c].n_want = fake_alone(r, c, q->choices[c].want, &q->choices[c].finish);
     q->arrives = i ? w->requests[i - 1].arrives + (chance(w, 50) ? 0 : draw(w, 0, 40)) : 0;
 }
@@ -370,11 +384,13 @@ static void every_request_comes_to_what_it_would_alone(void **state)
     seed_now = 0;
     print_message("%llu steps, %llu preemptions, %llu restarts, %llu cancels, %llu tokens from the "
                   "prefix cache, %llu finishes, "
-                  "%llu by length, %llu without blocks\n",
+                  "%llu by length, %llu without blocks, %llu vectors\n",
                   (unsigned long long)totals[0], (unsigned long long)totals[1],
                   (unsigned long long)totals[2], (unsigned long long)totals[3],
                   (unsigned long long)totals[4], (unsigned long long)totals[5],
-                  (unsigned long long)totals[6], (unsigned long long)totals[7]);
+                  (unsigned long long)totals[6], (unsigned long long)totals[7],
+                  (unsigned long long)totals[8]);
+    assert_true(n_worlds < 100 || totals[8] > 100);
 }
 
 int main(int argc, char **argv)

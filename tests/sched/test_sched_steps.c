@@ -67,6 +67,48 @@ static void senseless_requests_are_refused(void **state)
     rig_teardown(b);
 }
 
+static void a_pooled_prompt_may_fill_the_context_and_has_one_choice(void **state)
+{
+    (void)state;
+    struct sched_conf c = rig_plain();
+    c.n_blocks = 32;
+    struct rig *b = rig_setup(c);
+    struct gen_request r = rig_request(1, c.context, 1);
+    assert_int_equal(crd_sched_submit(b->s, &r, 0), ERR_TOO_LONG);
+    r.pool = POOL_MEAN;
+    rig_submit(b, r);
+    rig_run_out(b);
+    assert_int_equal(b->last.finish, FINISH_STOP);
+    assert_int_equal(b->last.n_generated, 0);
+    r = rig_request(2, 4, 1);
+    r.pool = POOL_LAST;
+    r.n = 2;
+    assert_int_equal(crd_sched_submit(b->s, &r, 0), ERR_BAD_REQUEST);
+    rig_teardown(b);
+}
+
+/* The last token's state is the same with what was before it in the cache; a mean needs it all. */
+static void a_mean_reads_no_prefix(void **state)
+{
+    (void)state;
+    struct rig *b = rig_setup(rig_plain());
+    struct gen_request r = rig_request(1, 60, 1);
+    rig_submit(b, r);
+    rig_run_out(b);
+    const enum step_pool pools[] = {POOL_LAST, POOL_MEAN};
+    for (size_t i = 0; i < COUNT_OF(pools); i++) {
+        r.id = 10 + i;
+        r.pool = pools[i];
+        rig_submit(b, r);
+        assert_true(rig_step(b));
+        assert_int_equal(b->plan.items[0].out, OUT_POOL);
+        assert_int_equal(b->plan.items[0].pos, pools[i] == POOL_LAST ? 48 : 0);
+        rig_run_out(b);
+        assert_int_equal(b->last.n_cached, pools[i] == POOL_LAST ? 48 : 0);
+    }
+    rig_teardown(b);
+}
+
 /* ---- the shape of steps ---- */
 
 static void decodes_come_first_and_prefill_takes_the_rest(void **state)
@@ -275,6 +317,8 @@ int main(void)
         cmocka_unit_test(queue_is_bounded),
         cmocka_unit_test(too_long_is_refused_with_the_numbers),
         cmocka_unit_test(senseless_requests_are_refused),
+        cmocka_unit_test(a_pooled_prompt_may_fill_the_context_and_has_one_choice),
+        cmocka_unit_test(a_mean_reads_no_prefix),
         cmocka_unit_test(decodes_come_first_and_prefill_takes_the_rest),
         cmocka_unit_test(an_input_may_be_the_output_of_a_step_in_flight),
         cmocka_unit_test(stages_are_kept_busy_by_equal_micro_batches),

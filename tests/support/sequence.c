@@ -9,7 +9,8 @@ void sequence_free(struct sequence *s)
     free(s->tokens);
     free(s->logits);
     free(s->chosen);
-    s->tokens = NULL, s->logits = NULL, s->chosen = NULL;
+    free(s->pooled);
+    s->pooled = NULL, s->tokens = NULL, s->logits = NULL, s->chosen = NULL;
 }
 
 static uint64_t next_step = 1;
@@ -45,7 +46,7 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             block += blocks;
             ASSERT(block <= b.n_blocks);
             p.starts[p.n_starts++] = (struct step_start){
-                .slot = i, .seq_id = (uint64_t)i + 1, .sampling = s[i].sampling, .n_prompt = s[i].n_prompt - s[i].n_before,
+                .slot = i, .seq_id = (uint64_t)i + 1, .sampling = s[i].sampling, .n_prompt = s[i].n_prompt - s[i].n_before, .pool = s[i].pool,
                 .n_generated = s[i].n_before, .n_history = sampling_needs_history(&s[i].sampling) ? s[i].n_prompt : 0, .history = s[i].prompt,
                 .grammar = s[i].grammar};
             if (s[i].grammar.kind && !p.starts[i].n_history) {
@@ -60,9 +61,10 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             struct step_in *in = arena_alloc(&a, (size_t)n_in * sizeof *in);
             for (int32_t k = 0; k < n_in; k++) in[k].id = s[i].tokens[done[i] + k];
             bool sample = done[i] + n_in >= s[i].n_prompt && s[i].n_gen;
+            bool pools = s[i].pool == POOL_MEAN || (s[i].pool && done[i] + n_in == s[i].n_prompt);
             who[p.n_items] = i;
             p.items[p.n_items++] = (struct step_item){.slot = i, .pos = done[i], .n_in = n_in, .in = in,
-                                                      .out = (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0)};
+                                                      .out = (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) | (pools ? OUT_POOL : 0)};
         }
         rc = local_replica_step(r, &p, &a, &res);
         for (int32_t k = 0; k < p.n_items && !rc; k++) {
@@ -71,6 +73,10 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
                 memcpy(s[i].logits + (size_t)done[i] * (size_t)b.n_vocab, res.items[k].logits,
                        (size_t)p.items[k].n_in * (size_t)b.n_vocab * sizeof(float));
             done[i] += p.items[k].n_in;
+            if (res.items[k].n_pooled) {
+                size_t bytes = (size_t)(s[i].n_pooled = res.items[k].n_pooled) * sizeof(float);
+                s[i].pooled = memcpy(xmalloc(bytes), res.items[k].pooled, bytes);
+            }
             if (res.items[k].n_tokens) {
                 s[i].chosen[known[i] - s[i].n_prompt] = res.items[k].tokens[0];
                 s[i].tokens[known[i]++] = res.items[k].tokens[0].id;
