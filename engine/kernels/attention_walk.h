@@ -5,7 +5,10 @@
  * token or of several tokens that follow each other in a sequence. Row r of a tile is head
  * r % group of token r / group, so later rows see more keys. Scores are computed for all keys that
  * the last row sees; what a row may not see is masked out of its maximum and its sum, and never
- * enters its chain of values: the keys common to all rows go first, each token's own rest after. */
+ * enters its chain of values: the keys common to all rows go first, each token's own rest after.
+ * With a window later rows also begin later. What lies before a row's window gets the weight 0, which
+ * changes neither its sum nor its chain of values; a split is walked from the first block that its
+ * first row sees, and rows that see nothing of it take no part. */
 #ifndef ENGINE_KERNELS_ATTENTION_WALK_H
 #define ENGINE_KERNELS_ATTENTION_WALK_H
 
@@ -13,6 +16,8 @@
 #include "engine/kernels/leaf_walk.h"
 #include "engine/kernels/math.h"
 #include "engine/kernels/table.h"
+
+#include <float.h>
 
 enum {
     KRN_ATTN_BLOCKS = KRN_ATTN_SPLIT / KRN_KV_BLOCK,
@@ -25,7 +30,7 @@ struct krn_attn_tile {
     const uint8_t *k[KRN_ATTN_BLOCKS + KRN_ATTN_AHEAD], *v[KRN_ATTN_BLOCKS + KRN_ATTN_AHEAD];
     bool f16;
     int32_t dim, n_rows;
-    int32_t n_keys;  /* of the split, that the last row sees */
+    int32_t n_keys;  /* from where the walk begins, that the last row sees */
     const float *qs; /* [dim][n_rows]: queries times scale */
     float *p;        /* [n_rows][KRN_ATTN_STRIDE]: scores, then weights */
 };
@@ -41,6 +46,7 @@ struct krn_attn_kernel {
                    float *o);
     /* out = fma(out, a, o * b) */
     void (*blend)(float *out, const float *o, float a, float b, int32_t dim);
+    void (*softcap)(float *x, float cap, int64_t n); /* the table's */
 };
 
 /* A tile's tokens [t0, t0 + n_tok) of one kv head, and its share of the scratch. */
@@ -79,28 +85,50 @@ static void krn_attn_queries(struct krn_attn_job *j)
     }
 }
 
-/* Keys of the split at j0 that row r sees. */
-static int32_t krn_attn_keys(const struct krn_attn_job *j, int32_t r, int32_t j0)
+/* Rows [r0,r1) of a tile at the split [j0, j0 + KRN_ATTN_SPLIT), walked from key `from` on. */
+struct krn_attn_part {
+    int32_t r0, r1, j0, from;
+};
+
+static int32_t krn_attn_first(const struct krn_attn_job *j, int32_t r)
 {
-    return MIN(j->a->pos[j->t0 + r / j->group] + 1 - j0, KRN_ATTN_SPLIT);
+    return krn_attention_first(j->a, j->t0 + r / j->group);
 }
 
-/* m, l, o of the rows from r0 on, for the split at j0; all these rows see keys of it. */
-static void krn_attn_split(struct krn_attn_job *j, int32_t r0, int32_t j0, float *m, float *l,
-                           float *o)
+/* Rows from r0 on that see keys of the split at j0; some do. */
+static struct krn_attn_part krn_attn_part(const struct krn_attn_job *j, int32_t r0, int32_t j0)
+{
+    struct krn_attn_part p = {.r0 = r0, .r1 = j->tile.n_rows, .j0 = j0};
+    while (krn_attn_first(j, p.r1 - 1) >= j0 + KRN_ATTN_SPLIT) p.r1 -= j->group;
+    p.from = MAX(j0, krn_attn_first(j, r0)) / KRN_KV_BLOCK * KRN_KV_BLOCK;
+    return p;
+}
+
+/* Keys of the walk that row r sees, if it sees all from its beginning on. */
+static int32_t krn_attn_keys(const struct krn_attn_job *j, const struct krn_attn_part *p, int32_t r)
+{
+    return MIN(j->a->pos[j->t0 + r / j->group] + 1, p->j0 + KRN_ATTN_SPLIT) - p->from;
+}
+
+/* m, l, o of these rows for this split. */
+static void krn_attn_split(struct krn_attn_job *j, const struct krn_attn_part *part, float *m, float *l, float *o)
 {
     struct krn_attn_tile *s = &j->tile;
-    int32_t common = krn_attn_keys(j, r0, j0);
-    s->n_keys = krn_attn_keys(j, s->n_rows - 1, j0);
-    krn_attn_blocks(j, j0);
+    int32_t r0 = part->r0, r1 = part->r1, common = krn_attn_keys(j, part, r0);
+    s->n_keys = krn_attn_keys(j, part, r1 - 1);
+    krn_attn_blocks(j, part->from);
     j->kernel->scores(s, r0);
-    for (int32_t r = r0; r < s->n_rows; r++)
-        j->kernel->softmax(s->p + (int64_t)r * KRN_ATTN_STRIDE, krn_attn_keys(j, r, j0), m + r,
-                           l + r);
-    j->kernel->values(s, r0, s->n_rows, 0, common, o);
+    for (int32_t r = r0; r < r1; r++) {
+        float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
+        int32_t n = krn_attn_keys(j, part, r), before = krn_attn_first(j, r) - part->from;
+        if (j->a->softcap > 0) j->kernel->softcap(p, j->a->softcap, n);
+        for (int32_t i = 0; i < before; i++) p[i] = -FLT_MAX; /* e^x makes it 0 */
+        j->kernel->softmax(p, n, m + r, l + r);
+    }
+    j->kernel->values(s, r0, r1, 0, common, o);
     for (int32_t key = common; key < s->n_keys; key++) { /* rows that see this key are the last */
         int32_t r = r0 + (key - common + 1) * j->group;
-        j->kernel->values(s, r, s->n_rows, key, key + 1, o);
+        j->kernel->values(s, r, r1, key, key + 1, o);
     }
 }
 
@@ -114,26 +142,45 @@ static void krn_attn_merge(const struct krn_attn_kernel *k, float *big_m, float 
     k->blend(out, o, a, b, dim);
 }
 
+/* The sink, if there is one, and the division. */
+static void krn_attn_finish(const struct krn_attention *a, int32_t t, int32_t head, const float *o, float m, float l)
+{
+    int32_t dim = a->kv->head_dim;
+    float *out = a->out + ((int64_t)t * a->n_head + head) * dim, by = 1.0f;
+    if (a->sinks) {
+        float sink = a->sinks[head], next = sink > m ? sink : m;
+        by = krn_math_exp(m - next);
+        l = fmaf(l, by, krn_math_exp(sink - next));
+    }
+    float inv = 1.0f / l;
+    for (int32_t d = 0; d < dim; d++) out[d] = (o[d] * by) * inv;
+}
+
 static void krn_attn_tile_run(struct krn_attn_job *j)
 {
     const struct krn_attention *a = j->a;
     int32_t dim = j->tile.dim, n = j->tile.n_rows, last = a->pos[j->t0 + j->n_tok - 1];
+    int32_t begin = krn_attn_first(j, 0) / KRN_ATTN_SPLIT * KRN_ATTN_SPLIT;
+    int32_t done = 0; /* rows whose first split is behind */
     krn_attn_queries(j);
-    krn_attn_split(j, 0, 0, j->big_m, j->big_l, j->out);
-    for (int32_t j0 = KRN_ATTN_SPLIT; j0 <= last; j0 += KRN_ATTN_SPLIT) {
+    for (int32_t j0 = begin; j0 <= last; j0 += KRN_ATTN_SPLIT) {
         int32_t r0 = MAX(j0 - a->pos[j->t0], 0) * j->group;
-        krn_attn_split(j, r0, j0, j->m, j->l, j->o);
-        for (int32_t r = r0; r < n; r++)
-            krn_attn_merge(j->kernel, &j->big_m[r], &j->big_l[r], j->out + (int64_t)r * dim,
-                           j->m[r], j->l[r], j->o + (int64_t)r * dim, dim);
+        struct krn_attn_part part = krn_attn_part(j, r0, j0);
+        krn_attn_split(j, &part, j->m, j->l, j->o);
+        for (int32_t r = r0; r < part.r1; r++) {
+            float *out = j->out + (int64_t)r * dim, *o = j->o + (int64_t)r * dim;
+            if (r < done) {
+                krn_attn_merge(j->kernel, &j->big_m[r], &j->big_l[r], out, j->m[r], j->l[r], o, dim);
+                continue;
+            }
+            memcpy(out, o, (size_t)dim * sizeof *out);
+            j->big_m[r] = j->m[r], j->big_l[r] = j->l[r];
+        }
+        done = MAX(done, part.r1);
     }
-    for (int32_t r = 0; r < n; r++) {
-        int64_t head = (int64_t)(j->t0 + r / j->group) * a->n_head + j->kv_head * j->group +
-                       r % j->group;
-        float inv = 1.0f / j->big_l[r];
-        for (int32_t d = 0; d < dim; d++)
-            a->out[head * dim + d] = j->out[(int64_t)r * dim + d] * inv;
-    }
+    for (int32_t r = 0; r < n; r++)
+        krn_attn_finish(a, j->t0 + r / j->group, j->kv_head * j->group + r % j->group,
+                        j->out + (int64_t)r * dim, j->big_m[r], j->big_l[r]);
 }
 
 /* Tokens from t on that can share a tile: one sequence, one position after the other. */
@@ -168,16 +215,18 @@ static void krn_attn_carve(struct krn_attn_job *j, const struct krn_attention *a
 static void krn_attn_partial(struct krn_attn_job *j)
 {
     const struct krn_attention *a = j->a;
-    int32_t dim = j->tile.dim, group = j->group;
+    int32_t dim = j->tile.dim, group = j->group, loaded = -1;
     for (int32_t i = a->i0; i < a->i1; i++) {
         int32_t item = i / a->n_split, j0 = i % a->n_split * KRN_ATTN_SPLIT;
         j->kv_head = item / a->n_tok;
         j->t0 = item % a->n_tok;
         j->n_tok = 1;
         j->tile.n_rows = group;
-        if (j0 > a->pos[j->t0]) continue;
-        if (i == a->i0 || i % a->n_split == 0) krn_attn_queries(j);
-        krn_attn_split(j, 0, j0, j->m, j->l, j->o);
+        if (j0 > a->pos[j->t0] || j0 + KRN_ATTN_SPLIT <= krn_attn_first(j, 0)) continue;
+        if (item != loaded) krn_attn_queries(j);
+        loaded = item;
+        struct krn_attn_part whole = krn_attn_part(j, 0, j0);
+        krn_attn_split(j, &whole, j->m, j->l, j->o);
         for (int32_t g = 0; g < group; g++) {
             float *part = a->partial + ((int64_t)i * group + g) * (dim + 2);
             memcpy(part, j->o + (int64_t)g * dim, (size_t)dim * sizeof *part);
@@ -211,17 +260,18 @@ static void krn_attn_walk_merge(const struct krn_attention *a, const struct krn_
     int64_t next = (int64_t)group * (dim + 2);
     for (int32_t i = a->i0; i < a->i1; i++) {
         int32_t kv_head = i / a->n_tok, t = i % a->n_tok;
+        int32_t first = krn_attention_first(a, t) / KRN_ATTN_SPLIT;
         for (int32_t g = 0; g < group; g++) {
-            float *out = a->out + ((int64_t)t * a->n_head + kv_head * group + g) * dim;
-            const float *part = a->partial + i * a->n_split * next + g * (dim + 2);
+            int32_t head = kv_head * group + g;
+            float *out = a->out + ((int64_t)t * a->n_head + head) * dim;
+            const float *part = a->partial + ((int64_t)i * a->n_split + first) * next + g * (dim + 2);
             float m = part[dim], l = part[dim + 1];
             memcpy(out, part, (size_t)dim * sizeof *out);
-            for (int32_t s = 1; s <= a->pos[t] / KRN_ATTN_SPLIT; s++) {
+            for (int32_t s = first + 1; s <= a->pos[t] / KRN_ATTN_SPLIT; s++) {
                 part += next;
                 krn_attn_merge(kernel, &m, &l, out, part[dim], part[dim + 1], part, dim);
             }
-            float inv = 1.0f / l;
-            for (int32_t d = 0; d < dim; d++) out[d] *= inv;
+            krn_attn_finish(a, t, head, out, m, l);
         }
     }
 }

@@ -37,6 +37,20 @@
 #define KRN_L10 -0x1.38b57ep-4f
 #define KRN_SQRT_HALF_BITS 0x3f3504f3u
 
+/* GELU. tanh: -2 sqrt(2/pi) and that times 0.044715. erf: formula 7.1.26 of Abramowitz and Stegun, error below 1.5e-7:
+ * erfc(z) = t (A1 + t (A2 + ...)) e^(-z^2), t = 1 / (1 + P z), z >= 0. */
+#define KRN_GELU_1 (-0x1.9884540000000p+0f)
+#define KRN_GELU_3 (-0x1.2444f20000000p-4f)
+#define KRN_SQRT_HALF 0x1.6a09e6p-1f
+#define KRN_ERF_P  0.3275911f
+#define KRN_ERF_A1 0.254829592f
+#define KRN_ERF_A2 (-0.284496736f)
+#define KRN_ERF_A3 1.421413741f
+#define KRN_ERF_A4 (-1.453152027f)
+#define KRN_ERF_A5 1.061405429f
+#define KRN_SWIGLU_LIMIT 7.0f
+#define KRN_SWIGLU_ALPHA 1.702f
+
 static inline uint32_t krn_math_bits(float x)
 {
     uint32_t u;

@@ -119,6 +119,11 @@ struct krn_kv_append {
  * items [i0,i1). Tokens that follow each other in one sequence should stand side by side: they share loads.
  * out, q: [n_tok][n_head][head_dim]. scratch: krn_attention_scratch() floats per thread.
  *
+ * window > 0: only keys pos[t]-window+1 .. pos[t] are there; splits stand where they stood, the first is cut at its beginning too, and
+ * splits without keys are not walked. Blocks wholly before the window may be read but never change a bit; their values must be finite.
+ * softcap > 0: a score s becomes cap * tanh(s / cap) as `softcap` below does it.
+ * sinks[h]: after the last split, M' = max(M, sink), a = krn_exp(M-M'), L = fma(L, a, krn_exp(sink-M')), O = O*a.
+ *
  * With n_split > 0 the splits of an item are items of their own, so that threads can share a long context:
  * item = (kvh * n_tok + t) * n_split + s, n_split >= pos[t] / KRN_ATTN_SPLIT + 1 for every t. They write m, l, o of each
  * head to partial, and `attention_merge` on items (kvh, t) makes out of them what a call without splits would have made. */
@@ -130,11 +135,19 @@ struct krn_attention {
     const int32_t *const *table;   /* [n_tok] block ids of each token's sequence */
     int32_t n_tok, n_head;
     float scale;
+    int32_t window;                /* 0: all */
+    float softcap;                 /* 0: none */
+    const float *sinks;            /* [n_head], or NULL */
     float *scratch;
     int32_t i0, i1;
     int32_t n_split;               /* 0: items are whole */
     float *partial;                /* [n_kv * n_tok * n_split][group][head_dim + 2]: o, m, l */
 };
+/* The first key that token t sees. */
+static inline int32_t krn_attention_first(const struct krn_attention *a, int32_t t)
+{
+    return a->window > 0 && a->pos[t] >= a->window ? a->pos[t] - a->window + 1 : 0;
+}
 static inline int64_t krn_attention_scratch(int32_t n_head, int32_t n_kv, int32_t head_dim)
 {
     int32_t group = n_head / n_kv, rows = group > KRN_ATTN_ROWS ? group : KRN_ATTN_ROWS;
@@ -144,6 +157,9 @@ static inline int64_t krn_attention_partial(int32_t n_items, int32_t n_split, in
 {
     return (int64_t)n_items * n_split * group * (head_dim + 2);
 }
+
+/* Feed-forward gates other than SwiGLU. */
+enum krn_gate { KRN_GELU_TANH, KRN_GELU_ERF, KRN_SWIGLU_CLAMPED };
 
 /* ---- the table ------------------------------------------------------------------------------------------- */
 
@@ -164,6 +180,13 @@ struct krn_table {
      *   j + (j+16), ... j + (j+1). scale = 1 / sqrtf(sum / d + eps); y = (x * scale) * w. */
     void (*rmsnorm)(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0, int32_t t1);
 
+    /* The sum of squares of rmsnorm. */
+    float (*sum_squares)(const float *x, int32_t d);
+    /* y = (x - mean) / sqrt(var + eps) * w + b per row; b may be NULL; y may be x. Rows [t0,t1).
+     *   mean = sum / d: 64 lanes, chains of x + acc, lanes added as in rmsnorm; c = x - mean; var = (sum of c*c as in rmsnorm) / d;
+     *   scale = 1 / sqrtf(var + eps); y = fma(c * scale, w, b), without b (c * scale) * w. */
+    void (*layernorm)(float *y, const float *x, const float *w, const float *b, int32_t d, float eps, int32_t t0, int32_t t1);
+
     /* Rotate pairs of each head in place: x [n_tok][n_head][head_dim], cs [n_tok][rot/2][2] = (cos, sin) of each token.
      * interleaved: pairs (2i, 2i+1), else (i, i + rot/2). y0 = fma(x0, c, -(x1*s)), y1 = fma(x0, s, x1*c). Tokens [t0,t1). */
     void (*rope)(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved, const float *const *cs,
@@ -172,6 +195,19 @@ struct krn_table {
     void (*add)(float *x, const float *y, int64_t n);                 /* x += y */
     /* y = g / (1 + krn_exp(-g)) * u: e = krn_exp(-g); y = (g / (1 + e)) * u. y may be g. */
     void (*silu_mul)(float *y, const float *g, const float *u, int64_t n);
+
+    /* y = act(g) * u, or act(g) when u is NULL; y may be g.
+     *   GELU_TANH: e = krn_exp(g * fma(KRN_GELU_3, g*g, KRN_GELU_1)); act = g / (1 + e)
+     *   GELU_ERF:  z = |g| * KRN_SQRT_HALF; t = 1 / fma(KRN_ERF_P, z, 1); q = (polynomial of math.h in t) * krn_exp(-(z*z));
+     *              h = 0.5 * q; act = g * (g < 0 ? h : 1 - h)
+     *   SWIGLU_CLAMPED: g = min(g, 7); u = max(min(u, 7), -7); e = krn_exp(g * -1.702); act = g / (1 + e); y = act * (u + 1) */
+    void (*gate)(enum krn_gate kind, float *y, const float *g, const float *u, int64_t n);
+
+    void (*mul)(float *x, const float *y, int64_t n);                 /* x *= y */
+    void (*scale)(float *x, float a, int64_t n);                      /* x *= a */
+    void (*axpy)(float *y, float a, const float *x, int64_t n);       /* y = fma(a, x, y) */
+    /* x = cap * tanh(x / cap): t = krn_exp(x * (2 / cap)); x = ((t - 1) / (t + 1)) * cap. */
+    void (*softcap)(float *x, float cap, int64_t n);
 
     /* Index of the largest of x[n] (ties: the lowest index); n >= 1. NaN never wins. */
     int32_t (*argmax)(const float *x, int32_t n);

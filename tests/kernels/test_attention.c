@@ -138,6 +138,41 @@ static void ref_is_softmax_times_values(void **state)
     pool_free(&p);
 }
 
+/* A window, a soft cap and a sink, over two borders of splits, by the textbook. */
+static void ref_windows_caps_and_sinks(void **state)
+{
+    (void)state;
+    static const int32_t windows[] = {1, 7, 100, 256, 300, 599, 600, 2000};
+    struct rnd r = {.key = 27};
+    int32_t pos = 599, dim = 32;
+    struct pool p = pool_make(&r, 1, dim, false);
+    for (size_t w = 0; w < COUNT_OF(windows); w++) {
+        struct batch b;
+        float sinks[2] = {0.5f, -1.0f};
+        batch_make(&b, &r, &p, &pos, 1, 2);
+        b.tables[0] = p.table[0];
+        b.a.window = windows[w], b.a.softcap = 2.0f, b.a.sinks = sinks;
+        krn_ref.attention(&b.a);
+        for (int32_t h = 0; h < 2; h++) {
+            double weight[MAX_POS], total = exp((double)sinks[h]);
+            int32_t first = MAX(pos - windows[w] + 1, 0);
+            for (int32_t j = first; j <= pos; j++) {
+                double score = 0;
+                for (int32_t d = 0; d < dim; d++)
+                    score += (double)b.a.q[h * dim + d] * (double)b.a.scale * (double)p.k[j * dim + d];
+                total += weight[j] = exp(2 * tanh(score / 2));
+            }
+            for (int32_t d = 0; d < dim; d++) {
+                double o = 0;
+                for (int32_t j = first; j <= pos; j++) o += weight[j] / total * (double)p.v[j * dim + d];
+                assert_true(fabs(o - (double)b.a.out[h * dim + d]) < 1e-5);
+            }
+        }
+        batch_free(&b);
+    }
+    pool_free(&p);
+}
+
 /* ---- tables against ref ---------------------------------------------------------------------- */
 
 static void check_table(const struct krn_table *table, const struct batch *b, const float *want,
@@ -209,6 +244,21 @@ static void check_batch(struct batch *b)
     free(want);
 }
 
+/* The same batch through windows of several sizes, now and then with a cap and sinks. */
+static void check_extras(struct batch *b, struct rnd *r)
+{
+    static const int32_t windows[] = {1, 3, 16, 17, 40, 129, 256, 260, 1000};
+    float *sinks = case_floats(r, b->a.n_head, CASE_NORMAL);
+    for (int32_t i = 0; i < 3; i++) {
+        b->a.window = windows[rnd_below(r, COUNT_OF(windows))];
+        b->a.softcap = rnd_below(r, 2) ? 5.0f : 0.0f;
+        b->a.sinks = rnd_below(r, 2) ? sinks : NULL;
+        check_batch(b);
+    }
+    b->a.sinks = NULL;
+    free(sinks);
+}
+
 static void every_table_equals_ref(void **state)
 {
     (void)state;
@@ -224,6 +274,7 @@ static void every_table_equals_ref(void **state)
                 int32_t first = rnd_below(&r, 9), n = dims[i] > 64 || groups[g] > 4 ? 3 : 6;
                 batch_make(&b, &r, &p, pos + first, n, groups[g]);
                 check_batch(&b);
+                if (g % 2) check_extras(&b, &r);
                 batch_free(&b);
             }
             pool_free(&p);
@@ -249,6 +300,7 @@ static void chunks_equal_ref(void **state)
             batch_make(&b, &r, &p, pos, n, groups[g]);
             for (int32_t t = 0; t < n; t++) b.tables[t] = p.table[t >= 33];
             check_batch(&b);
+            check_extras(&b, &r);
             batch_free(&b);
             pool_free(&p);
         }
@@ -359,6 +411,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ref_is_softmax_times_values),
+        cmocka_unit_test(ref_windows_caps_and_sinks),
         cmocka_unit_test(every_table_equals_ref),
         cmocka_unit_test(chunks_equal_ref),
         cmocka_unit_test(extreme_scores_agree),

@@ -249,6 +249,112 @@ static void elementwise_agrees(void **state)
         }
 }
 
+static void gates_agree(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 37};
+    for (int64_t n = 1; n < 200; n += n < 40 ? 1 : 13)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++)
+            for (int32_t gate = KRN_GELU_TANH; gate <= KRN_SWIGLU_CLAMPED; gate++) {
+                struct pair g = values(&r, n, kind), u = values(&r, n, CASE_NORMAL);
+                for (int64_t i = 0; i < n; i += 5) g.x[i] *= 60.0f, u.x[i] *= 9.0f;
+                const float *with = gate == KRN_SWIGLU_CLAMPED || n % 2 ? u.x : NULL;
+                float *want = case_alloc((size_t)n * 4), *got = case_alloc((size_t)n * 4 + 64);
+                krn_ref.gate(gate, want, g.x, with, n);
+                for (int32_t i = 1; i < n_tables; i++) {
+                    memset(got, 0xa5, (size_t)n * 4 + 64);
+                    tables[i]->gate(gate, got, g.x, with, n);
+                    assert_bits(want, got, n, tables[i], "gate", n);
+                    for (int64_t k = n * 4; k < n * 4 + 64; k++) assert_int_equal(((uint8_t *)got)[k], 0xa5);
+                    memcpy(got, g.x, (size_t)n * 4);
+                    tables[i]->gate(gate, got, got, with, n);
+                    assert_bits(want, got, n, tables[i], "gate in place", n);
+                }
+                free(g.base);
+                free(u.base);
+                free(want);
+                free(got);
+            }
+}
+
+static void gates_are_the_functions(void **state)
+{
+    (void)state;
+    for (float x = -12.0f; x < 12.0f; x += 0.0137f) {
+        float got[4], u = 1.5f - x, cap = x * 4;
+        double g = (double)x, gc = fmin(g, 7), uc = fmin(fmax((double)u, -7), 7);
+        krn_ref.gate(KRN_GELU_TANH, &got[0], &x, NULL, 1);
+        krn_ref.gate(KRN_GELU_ERF, &got[1], &x, &u, 1);
+        krn_ref.gate(KRN_SWIGLU_CLAMPED, &got[2], &x, &u, 1);
+        krn_ref.softcap(&cap, 30.0f, 1);
+        double want[] = {0.5 * g * (1 + tanh(0.7978845608028654 * (g + 0.044715 * g * g * g))),
+                         0.5 * g * (1 + erf(g * 0.7071067811865476)) * (double)u, (uc + 1) * gc / (1 + exp(-1.702 * gc)),
+                         30 * tanh((double)(x * 4) / 30)};
+        got[3] = cap;
+        for (int32_t i = 0; i < 4; i++)
+            if (fabs(want[i] - (double)got[i]) > 4e-6 + 1e-6 * fabs(want[i])) fail_msg("function %d of %g is %g, not %g", i, g, (double)got[i], want[i]);
+    }
+}
+
+static void more_elementwise_agrees(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 38};
+    for (int64_t n = 1; n < 120; n++)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            struct pair x = values(&r, n, kind), y = values(&r, n, CASE_NORMAL);
+            float *want = case_alloc((size_t)n * 4), *got = case_alloc((size_t)n * 4);
+            for (int32_t op = 0; op < 4; op++)
+                for (int32_t i = 0; i < n_tables; i++) {
+                    float *z = i ? got : want;
+                    const struct krn_table *t = tables[i];
+                    memcpy(z, x.x, (size_t)n * 4);
+                    if (op == 0) t->mul(z, y.x, n);
+                    if (op == 1) t->scale(z, 0.3f, n);
+                    if (op == 2) t->axpy(z, -1.7f, y.x, n);
+                    if (op == 3) t->softcap(z, 50.0f, n);
+                    if (i) assert_bits(want, got, n, t, (const char *[]){"mul", "scale", "axpy", "softcap"}[op], n);
+                }
+            free(x.base);
+            free(y.base);
+            free(want);
+            free(got);
+        }
+}
+
+static void layernorm_agrees(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 7, 8, 15, 16, 17, 31, 63, 64, 65, 80, 128, 172, 288, 1000, 2048};
+    struct rnd r = {.key = 39};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++)
+        for (int32_t bias = 0; bias < 2; bias++) {
+            int32_t d = sizes[k];
+            struct pair x = values(&r, 3 * d, CASE_NORMAL), w = values(&r, d, CASE_TINY), b = values(&r, d, CASE_NORMAL);
+            float *want = case_alloc((size_t)(3 * d) * 4), *got = case_alloc((size_t)(3 * d) * 4);
+            krn_ref.layernorm(want, x.x, w.x, bias ? b.x : NULL, d, 1e-5f, 0, 3);
+            for (int32_t i = 1; i < n_tables; i++) {
+                tables[i]->layernorm(got, x.x, w.x, bias ? b.x : NULL, d, 1e-5f, 2, 3);
+                tables[i]->layernorm(got, x.x, w.x, bias ? b.x : NULL, d, 1e-5f, 0, 2);
+                assert_bits(want, got, 3 * d, tables[i], "layernorm", d);
+                float a = krn_ref.sum_squares(x.x, d), c = tables[i]->sum_squares(x.x, d);
+                assert_bits(&a, &c, 1, tables[i], "sum_squares", d);
+            }
+            double mean = 0, var = 0;
+            for (int32_t i = 0; i < d; i++) mean += (double)x.x[i] / d;
+            for (int32_t i = 0; i < d; i++) var += ((double)x.x[i] - mean) * ((double)x.x[i] - mean) / d;
+            for (int32_t i = 0; i < d; i++) {
+                double y = ((double)x.x[i] - mean) / sqrt(var + 1e-5) * (double)w.x[i] + (bias ? (double)b.x[i] : 0);
+                assert_true(fabs(y - (double)want[i]) <= 1e-5 * (1 + fabs(y)));
+            }
+            free(x.base);
+            free(w.base);
+            free(b.base);
+            free(want);
+            free(got);
+        }
+}
+
 static void every_lane_computes_the_scalar_exp(void **state)
 {
     (void)state;
@@ -329,6 +435,10 @@ int main(void)
         cmocka_unit_test(rope_agrees),
         cmocka_unit_test(rope_turns_by_the_angle),
         cmocka_unit_test(elementwise_agrees),
+        cmocka_unit_test(more_elementwise_agrees),
+        cmocka_unit_test(gates_agree),
+        cmocka_unit_test(gates_are_the_functions),
+        cmocka_unit_test(layernorm_agrees),
         cmocka_unit_test(every_lane_computes_the_scalar_exp),
         cmocka_unit_test(sum_exp_agrees),
         cmocka_unit_test(argmax_finds_the_first_of_the_largest),

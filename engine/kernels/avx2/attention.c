@@ -168,7 +168,7 @@ static void blend(float *out, const float *o, float a, float b, int32_t dim)
     }
 }
 
-static const struct krn_attn_kernel kernel = {scores, softmax, values, blend};
+static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_avx2_softcap};
 
 void krn_avx2_attention(const struct krn_attention *a) { krn_attn_walk(a, &kernel); }
 void krn_avx2_attention_merge(const struct krn_attention *a) { krn_attn_walk_merge(a, &kernel); }

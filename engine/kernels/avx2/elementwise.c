@@ -23,3 +23,39 @@ void krn_avx2_silu_mul(float *y, const float *g, const float *u, int64_t n)
         vmath_store(y + i, m, _mm256_mul_ps(gate, vmath_load(u + i, m)));
     }
 }
+
+void krn_avx2_mul(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        int32_t m = rest(n - i);
+        vmath_store(x + i, m, _mm256_mul_ps(vmath_load(x + i, m), vmath_load(y + i, m)));
+    }
+}
+
+void krn_avx2_scale(float *x, float a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        int32_t m = rest(n - i);
+        vmath_store(x + i, m, _mm256_mul_ps(vmath_load(x + i, m), _mm256_set1_ps(a)));
+    }
+}
+
+void krn_avx2_axpy(float *y, float a, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 8) {
+        int32_t m = rest(n - i);
+        __m256 sum = _mm256_fmadd_ps(_mm256_set1_ps(a), vmath_load(x + i, m), vmath_load(y + i, m));
+        vmath_store(y + i, m, sum);
+    }
+}
+
+void krn_avx2_softcap(float *x, float cap, int64_t n)
+{
+    const __m256 one = _mm256_set1_ps(1.0f), twice = _mm256_set1_ps(2.0f / cap);
+    for (int64_t i = 0; i < n; i += 8) {
+        int32_t m = rest(n - i);
+        __m256 t = vmath_exp(_mm256_mul_ps(vmath_load(x + i, m), twice));
+        __m256 y = _mm256_div_ps(_mm256_sub_ps(t, one), _mm256_add_ps(t, one));
+        vmath_store(x + i, m, _mm256_mul_ps(y, _mm256_set1_ps(cap)));
+    }
+}

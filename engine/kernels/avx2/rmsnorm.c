@@ -2,7 +2,7 @@
 #include "engine/kernels/avx2/avx2.h"
 #include "engine/kernels/avx2/vmath.h"
 
-static float sum_of_squares(const float *x, int32_t d)
+float krn_avx2_sum_squares(const float *x, int32_t d)
 {
     __m256 lane[8];
     for (int j = 0; j < 8; j++) lane[j] = _mm256_setzero_ps();
@@ -21,7 +21,7 @@ void krn_avx2_rmsnorm(float *y, const float *x, const float *w, int32_t d, float
 {
     for (int64_t t = t0; t < t1; t++) {
         const float *row = x + t * d;
-        const __m256 scale = _mm256_set1_ps(1.0f / sqrtf(sum_of_squares(row, d) / (float)d + eps));
+        const __m256 scale = _mm256_set1_ps(1.0f / sqrtf(krn_avx2_sum_squares(row, d) / (float)d + eps));
         for (int32_t i = 0; i < d; i += 8) {
             __m256 v = _mm256_mul_ps(vmath_load(row + i, d - i), scale);
             vmath_store(y + t * d + i, d - i, _mm256_mul_ps(v, vmath_load(w + i, d - i)));

@@ -13,6 +13,13 @@ const struct krn_table krn_avx2 = {
     .rope = krn_avx2_rope,
     .add = krn_avx2_add,
     .silu_mul = krn_avx2_silu_mul,
+    .gate = krn_avx2_gate,
+    .mul = krn_avx2_mul,
+    .scale = krn_avx2_scale,
+    .axpy = krn_avx2_axpy,
+    .softcap = krn_avx2_softcap,
+    .sum_squares = krn_avx2_sum_squares,
+    .layernorm = krn_avx2_layernorm,
     .argmax = krn_avx2_argmax,
     .sum_exp = krn_avx2_sum_exp,
 };

@@ -20,6 +20,14 @@ void krn_avx512_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bo
                      const float *const *cs, int32_t t0, int32_t t1);
 void krn_avx512_add(float *x, const float *y, int64_t n);
 void krn_avx512_silu_mul(float *y, const float *g, const float *u, int64_t n);
+void krn_avx512_gate(enum krn_gate kind, float *y, const float *g, const float *u, int64_t n);
+void krn_avx512_mul(float *x, const float *y, int64_t n);
+void krn_avx512_scale(float *x, float a, int64_t n);
+void krn_avx512_axpy(float *y, float a, const float *x, int64_t n);
+void krn_avx512_softcap(float *x, float cap, int64_t n);
+float krn_avx512_sum_squares(const float *x, int32_t d);
+void krn_avx512_layernorm(float *y, const float *x, const float *w, const float *b, int32_t d, float eps,
+                        int32_t t0, int32_t t1);
 int32_t krn_avx512_argmax(const float *x, int32_t n);
 float krn_avx512_sum_exp(const float *x, int32_t n, float m);
 

@@ -26,3 +26,39 @@ void krn_avx512_silu_mul(float *y, const float *g, const float *u, int64_t n)
         _mm512_mask_storeu_ps(y + i, mask, _mm512_mul_ps(gate, _mm512_maskz_loadu_ps(mask, u + i)));
     }
 }
+
+void krn_avx512_mul(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = rest(n - i);
+        _mm512_mask_storeu_ps(x + i, mask, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i)));
+    }
+}
+
+void krn_avx512_scale(float *x, float a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = rest(n - i);
+        _mm512_mask_storeu_ps(x + i, mask, _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), _mm512_set1_ps(a)));
+    }
+}
+
+void krn_avx512_axpy(float *y, float a, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = rest(n - i);
+        __m512 sum = _mm512_fmadd_ps(_mm512_set1_ps(a), _mm512_maskz_loadu_ps(mask, x + i), _mm512_maskz_loadu_ps(mask, y + i));
+        _mm512_mask_storeu_ps(y + i, mask, sum);
+    }
+}
+
+void krn_avx512_softcap(float *x, float cap, int64_t n)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), twice = _mm512_set1_ps(2.0f / cap);
+    for (int64_t i = 0; i < n; i += 16) {
+        __mmask16 mask = rest(n - i);
+        __m512 t = vmath_exp(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), twice));
+        __m512 y = _mm512_div_ps(_mm512_sub_ps(t, one), _mm512_add_ps(t, one));
+        _mm512_mask_storeu_ps(x + i, mask, _mm512_mul_ps(y, _mm512_set1_ps(cap)));
+    }
+}

@@ -2,7 +2,7 @@
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/avx512/vmath.h"
 
-static float sum_of_squares(const float *x, int32_t d)
+float krn_avx512_sum_squares(const float *x, int32_t d)
 {
     __m512 lane[4];
     for (int j = 0; j < 4; j++) lane[j] = _mm512_setzero_ps();
@@ -20,7 +20,7 @@ void krn_avx512_rmsnorm(float *y, const float *x, const float *w, int32_t d, flo
 {
     for (int64_t t = t0; t < t1; t++) {
         const float *row = x + t * d;
-        const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(sum_of_squares(row, d) / (float)d + eps));
+        const __m512 scale = _mm512_set1_ps(1.0f / sqrtf(krn_avx512_sum_squares(row, d) / (float)d + eps));
         for (int32_t i = 0; i < d; i += 16) {
             __mmask16 mask = vmath_first(d - i);
             __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, row + i), scale);

@@ -13,6 +13,13 @@ const struct krn_table krn_avx512 = {
     .rope = krn_avx512_rope,
     .add = krn_avx512_add,
     .silu_mul = krn_avx512_silu_mul,
+    .gate = krn_avx512_gate,
+    .mul = krn_avx512_mul,
+    .scale = krn_avx512_scale,
+    .axpy = krn_avx512_axpy,
+    .softcap = krn_avx512_softcap,
+    .sum_squares = krn_avx512_sum_squares,
+    .layernorm = krn_avx512_layernorm,
     .argmax = krn_avx512_argmax,
     .sum_exp = krn_avx512_sum_exp,
 };

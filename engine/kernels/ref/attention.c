@@ -11,6 +11,7 @@ struct query {
     const int32_t *table;
     int32_t kv_head;
     const float *qs; /* the query times scale */
+    float softcap;
 };
 
 static float get(const void *plane, bool f16, int64_t i)
@@ -43,6 +44,7 @@ static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float
     float lane[KRN_KV_BLOCK] = {0};
 
     for (int32_t j = j0; j < j1; j++) p[j - j0] = score(c, j);
+    if (c->softcap > 0) krn_ref_softcap(p, c->softcap, j1 - j0);
     *m = p[0];
     for (int32_t j = j0; j < j1; j++) *m = p[j - j0] > *m ? p[j - j0] : *m;
     for (int32_t j = j0; j < j1; j++) {
@@ -72,17 +74,29 @@ static void merge(float *big_m, float *big_l, float *out, float m, float l, cons
     for (int32_t d = 0; d < dim; d++) out[d] = fmaf(out[d], a, o[d] * b);
 }
 
-static void one_head(const struct query *c, int32_t pos, float *out, float *p, float *o)
+/* Keys [lo, pos]; the result is not yet divided by L. */
+static void one_head(const struct query *c, int32_t lo, int32_t pos, float *out, float *big_m, float *big_l,
+                     float *p, float *o)
 {
-    int32_t dim = c->kv->head_dim;
-    float big_m, big_l;
-    split(c, 0, MIN(pos + 1, KRN_ATTN_SPLIT), p, &big_m, &big_l, out);
-    for (int32_t j0 = KRN_ATTN_SPLIT; j0 <= pos; j0 += KRN_ATTN_SPLIT) {
+    int32_t dim = c->kv->head_dim, j0 = lo / KRN_ATTN_SPLIT * KRN_ATTN_SPLIT + KRN_ATTN_SPLIT;
+    split(c, lo, MIN(pos + 1, j0), p, big_m, big_l, out);
+    for (; j0 <= pos; j0 += KRN_ATTN_SPLIT) {
         float m, l;
         split(c, j0, MIN(pos + 1, j0 + KRN_ATTN_SPLIT), p, &m, &l, o);
-        merge(&big_m, &big_l, out, m, l, o, dim);
+        merge(big_m, big_l, out, m, l, o, dim);
     }
-    float inv = 1.0f / big_l;
+}
+
+/* The sink, if there is one, and the division. */
+static void finish(const struct krn_attention *a, int32_t head, float *out, float m, float l)
+{
+    int32_t dim = a->kv->head_dim;
+    if (a->sinks) {
+        float sink = a->sinks[head], next = sink > m ? sink : m, by = krn_math_exp(m - next);
+        l = fmaf(l, by, krn_math_exp(sink - next));
+        for (int32_t d = 0; d < dim; d++) out[d] *= by;
+    }
+    float inv = 1.0f / l;
     for (int32_t d = 0; d < dim; d++) out[d] = out[d] * inv;
 }
 
@@ -93,17 +107,20 @@ void krn_ref_attention(const struct krn_attention *a)
     float *p = a->scratch, *o = p + KRN_ATTN_SPLIT, *qs = o + dim;
     for (int32_t i = a->i0; i < a->i1; i++) {
         int32_t kv_head = i / per / a->n_tok, t = i / per % a->n_tok, j0 = i % per * KRN_ATTN_SPLIT;
-        struct query c = {.kv = kv, .table = a->table[t], .kv_head = kv_head, .qs = qs};
+        int32_t lo = krn_attention_first(a, t), end = MIN(a->pos[t] + 1, j0 + KRN_ATTN_SPLIT);
+        struct query c = {
+            .kv = kv, .table = a->table[t], .kv_head = kv_head, .qs = qs, .softcap = a->softcap};
         for (int32_t g = 0; g < group; g++) {
-            int64_t row = ((int64_t)t * a->n_head + kv_head * group + g) * dim;
-            float *part =
-                a->n_split ? a->partial + ((int64_t)i * group + g) * (dim + 2) : NULL;
+            int32_t head = kv_head * group + g;
+            int64_t row = ((int64_t)t * a->n_head + head) * dim;
+            float m, l, *part = a->n_split ? a->partial + ((int64_t)i * group + g) * (dim + 2) : NULL;
             for (int32_t d = 0; d < dim; d++) qs[d] = a->q[row + d] * a->scale;
-            if (!a->n_split)
-                one_head(&c, a->pos[t], a->out + row, p, o);
-            else if (j0 <= a->pos[t])
-                split(&c, j0, MIN(a->pos[t] + 1, j0 + KRN_ATTN_SPLIT), p, part + dim,
-                      part + dim + 1, part);
+            if (!a->n_split) {
+                one_head(&c, lo, a->pos[t], a->out + row, &m, &l, p, o);
+                finish(a, head, a->out + row, m, l);
+            } else if (MAX(j0, lo) < end) {
+                split(&c, MAX(j0, lo), end, p, part + dim, part + dim + 1, part);
+            }
         }
     }
 }
@@ -114,17 +131,18 @@ void krn_ref_attention_merge(const struct krn_attention *a)
     int64_t next = (int64_t)group * (dim + 2);
     for (int32_t i = a->i0; i < a->i1; i++) {
         int32_t kv_head = i / a->n_tok, t = i % a->n_tok;
+        int32_t first = krn_attention_first(a, t) / KRN_ATTN_SPLIT;
         for (int32_t g = 0; g < group; g++) {
-            float *out = a->out + ((int64_t)t * a->n_head + kv_head * group + g) * dim;
-            const float *part = a->partial + i * a->n_split * next + g * (dim + 2);
+            int32_t head = kv_head * group + g;
+            float *out = a->out + ((int64_t)t * a->n_head + head) * dim;
+            const float *part = a->partial + ((int64_t)i * a->n_split + first) * next + g * (dim + 2);
             float m = part[dim], l = part[dim + 1];
             for (int32_t d = 0; d < dim; d++) out[d] = part[d];
-            for (int32_t s = 1; s <= a->pos[t] / KRN_ATTN_SPLIT; s++) {
+            for (int32_t s = first + 1; s <= a->pos[t] / KRN_ATTN_SPLIT; s++) {
                 part += next;
                 merge(&m, &l, out, part[dim], part[dim + 1], part, dim);
             }
-            float inv = 1.0f / l;
-            for (int32_t d = 0; d < dim; d++) out[d] = out[d] * inv;
+            finish(a, head, out, m, l);
         }
     }
 }

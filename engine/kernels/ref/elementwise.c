@@ -18,3 +18,27 @@ void krn_ref_silu_mul(float *y, const float *g, const float *u, int64_t n)
         y[i] = (g[i] / (1.0f + e)) * u[i];
     }
 }
+
+void krn_ref_mul(float *x, const float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] *= y[i];
+}
+
+void krn_ref_scale(float *x, float a, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] *= a;
+}
+
+void krn_ref_axpy(float *y, float a, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = fmaf(a, x[i], y[i]);
+}
+
+void krn_ref_softcap(float *x, float cap, int64_t n)
+{
+    float twice = 2.0f / cap;
+    for (int64_t i = 0; i < n; i++) {
+        float t = krn_math_exp(x[i] * twice);
+        x[i] = ((t - 1.0f) / (t + 1.0f)) * cap;
+    }
+}

@@ -5,7 +5,7 @@
 
 enum { LANES = 64 };
 
-static float sum_of_squares(const float *x, int32_t d)
+float krn_ref_sum_squares(const float *x, int32_t d)
 {
     float lane[LANES] = {0};
     for (int32_t i = 0; i < d; i++) lane[i % LANES] = fmaf(x[i], x[i], lane[i % LANES]);
@@ -19,7 +19,7 @@ void krn_ref_rmsnorm(float *y, const float *x, const float *w, int32_t d, float 
 {
     for (int64_t t = t0; t < t1; t++) {
         const float *row = x + t * d;
-        float scale = 1.0f / sqrtf(sum_of_squares(row, d) / (float)d + eps);
+        float scale = 1.0f / sqrtf(krn_ref_sum_squares(row, d) / (float)d + eps);
         for (int32_t i = 0; i < d; i++) y[t * d + i] = (row[i] * scale) * w[i];
     }
 }

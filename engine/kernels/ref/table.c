@@ -13,6 +13,13 @@ const struct krn_table krn_ref = {
     .rope = krn_ref_rope,
     .add = krn_ref_add,
     .silu_mul = krn_ref_silu_mul,
+    .gate = krn_ref_gate,
+    .mul = krn_ref_mul,
+    .scale = krn_ref_scale,
+    .axpy = krn_ref_axpy,
+    .softcap = krn_ref_softcap,
+    .sum_squares = krn_ref_sum_squares,
+    .layernorm = krn_ref_layernorm,
     .argmax = krn_ref_argmax,
     .sum_exp = krn_ref_sum_exp,
 };
