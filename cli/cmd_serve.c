@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "coordinator/api/access.h"
 #include "coordinator/api/api.h"
+#include "coordinator/api/replay.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ struct options {
     const char *api_keys, *api_key_env, *https_cert, *https_key, *cors_origins;
     int64_t limit_rpm, limit_tpm, limit_concurrency, header_timeout, idle_timeout;
     bool public_metrics;
-    double drain_timeout;
+    double drain_timeout, replay_seconds;
+    int64_t replay_memory;
 };
 
 #define O(f) offsetof(struct options, f)
@@ -43,6 +45,8 @@ static const struct conf_opt table[] = {
     {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)"},
     {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key"},
     {"cors-origins", CONF_STR, O(cors_origins), NULL, 0, 0, "LIST|*", "web pages of these origins may use the API; default: none"},
+    {"replay-seconds", CONF_FLOAT, O(replay_seconds), "60", 0, 86400, "S", "seconds that an answer can be read again after its end, by GET /v1/requests/ID/events"},
+    {"replay-memory", CONF_SIZE, O(replay_memory), "64M", 0, 1e12, "BYTES", "most memory that answers kept for it may take"},
     {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM"},
     {0},
 };
@@ -116,6 +120,7 @@ static enum err serve(const struct options *o, const char *model)
     struct crd_core *core = NULL;
     struct gw *gw = NULL;
     struct crd_keys *keys = NULL;
+    struct crd_replay *replay = NULL;
     char listen[128], program[4096], join[200];
     TRY(open_keys(o, &keys));
     options_program(program);
@@ -132,7 +137,9 @@ static enum err serve(const struct options *o, const char *model)
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
     struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
                          .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
-                         .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins};
+                         .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins, .alarm = crd_api_alarm};
+    struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
+    replay = crd_core_api(core)->replay = crd_replay_open(&rc_replay);
     crd_core_api(core)->keys = keys;
     TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(core)));
     under_mpirun_announce(join);
@@ -150,6 +157,7 @@ out:
     if (rc == ERR_CANCELLED) rc = OK;
     /* requests first, while the service still answers their cancellations */
     if (gw) gw_close(gw);
+    crd_replay_close(replay);
     crd_core_close(core, 3000000);
     crd_keys_close(keys);
     return rc;

@@ -15,6 +15,7 @@
 #include "engine/text/tokenizer.h"
 
 struct crd_keys;
+struct crd_replay;
 struct crd_text_pool; /* threads that render and tokenize: jobs in, wake out */
 
 /* Everything a generation needs; shared, read-only after start. */
@@ -31,6 +32,7 @@ struct crd_api {
     struct crd_text_pool *pool;
     struct crd_api_stats *stats; /* request counters and histograms; see api_metrics.h */
     int64_t created_unix;
+    struct crd_replay *replay; /* [net] answers kept for their readers; NULL: none are */
     struct crd_keys *keys; /* [net] who may ask; NULL: everybody */
 };
 

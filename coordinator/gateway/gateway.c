@@ -69,7 +69,7 @@ static enum err watch(struct gw *g)
 static int wait_ms(struct gw *g)
 {
     MHD_UNSIGNED_LONG_LONG lib;
-    int64_t next = crd_timer_next(&g->timers), ms = INT64_MAX;
+    int64_t next = MIN(crd_timer_next(&g->timers), g->alarm_us), ms = INT64_MAX;
     if (next != INT64_MAX) ms = MAX((next - clock_us() + 999) / 1000, 0);
     if (MHD_get_timeout(g->mhd, &lib) == MHD_YES)
         ms = MIN(ms, (int64_t)MIN(lib, (unsigned long long)INT32_MAX));
@@ -82,6 +82,29 @@ static void expire(struct gw *g)
     for (struct timer *t; (t = crd_timer_expired(&g->timers, now));)
         crd_conn_expired((struct conn *)(void *)((char *)t - offsetof(struct conn, timer)), t->kind,
                          now);
+}
+
+static void ring(struct gw *g)
+{
+    if (clock_us() < g->alarm_us) return;
+    g->alarm_us = INT64_MAX;
+    g->conf.alarm(g->user);
+}
+
+void gw_alarm(struct gw *g, int64_t at_us)
+{
+    ASSERT(g->conf.alarm);
+    g->alarm_us = at_us;
+}
+
+struct gw *gw_of(struct gw_exchange *x)
+{
+    return x->conn->gw;
+}
+
+struct gw_waker *gw_task(struct gw *g, void (*fn)(void *user), void *user)
+{
+    return crd_waker_task(g->hub, fn, user);
 }
 
 static void quiesce(struct gw *g)
@@ -120,6 +143,7 @@ static void *net_main(void *arg)
         }
         quiesce(g);
         expire(g);
+        ring(g);
         MHD_run(g->mhd);
     }
     abandon_all(g);
@@ -176,7 +200,8 @@ enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_ro
                      .n_routes = n_routes,
                      .fallback = fallback,
                      .gate = gate,
-                     .user = user};
+                     .user = user,
+                     .alarm_us = INT64_MAX};
     g->conf.host = xstrdup(conf->host);
     g->conf.cors_origins = conf->cors_origins ? xstrdup(conf->cors_origins) : NULL;
     g->conf.max_connections = crd_listen_room(conf->max_connections);

@@ -20,6 +20,8 @@ struct gw_conf {
     int32_t ping_ms;               /* SSE comment while nothing is said */
     int32_t max_connections;
     const char *tls_cert, *tls_key; /* PEM files; NULL: plain HTTP */
+    /* Optional: runs on the net thread at the time last asked for by gw_alarm. */
+    void (*alarm)(void *user);
     const char *cors_origins;      /* "*", or origins separated by commas; NULL: browsers of other origins get nothing */
 };
 
@@ -51,12 +53,20 @@ struct gw_waker *gw_exchange_waker(struct gw_exchange *x);   /* Own: caller; one
 void gw_wake(struct gw_waker *w);
 void gw_waker_free(struct gw_waker *w);
 
+struct gw;
+struct gw *gw_of(struct gw_exchange *x);
+/* Work on the net thread that belongs to no exchange: fn(user) runs there after each gw_wake of the handle (Own: caller), until it is
+ * cancelled, on the net thread or after gw_close. */
+struct gw_waker *gw_task(struct gw *g, void (*fn)(void *user), void *user);
+void gw_task_cancel(struct gw_waker *w);
+/* On the net thread: run conf.alarm at this time, instead of any asked for before. */
+void gw_alarm(struct gw *g, int64_t at_us);
+
 typedef void (*gw_handler)(void *user, struct gw_exchange *x, const struct gw_request *r);
 /* Runs before every handler; may set r->caller. False: it has answered. */
 typedef bool (*gw_gate)(void *user, struct gw_exchange *x, struct gw_request *r);
 struct gw_route { const char *method, *path; gw_handler handler; };  /* exact paths; 404/405 are answered by `fallback` */
 
-struct gw;
 /* gate: NULL for none. Err SYSTEM: address in use, naming it and --port; IO, BAD_CONFIG: the certificate files. */
 MUST_USE enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[], int32_t n_routes, gw_handler fallback,
                           gw_gate gate, void *user);

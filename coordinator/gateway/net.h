@@ -42,6 +42,7 @@ struct gw {
     /* [net] */
     struct timer_set timers;
     struct conn *conns;
+    int64_t alarm_us; /* INT64_MAX: none */
     bool stopping;
     /* [any] */
     _Atomic int32_t n_active;

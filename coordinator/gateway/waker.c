@@ -24,6 +24,8 @@ struct gw_waker {
     struct waker_hub *hub;
     /* [net] */
     struct gw_exchange *x; /* NULL: it has ended */
+    void (*fn)(void *user); /* a task's; NULL: none, or cancelled */
+    void *user;
     /* [any] */
     _Atomic int refs;
     _Atomic bool queued;   /* in the hub's list, or about to be */
@@ -78,6 +80,11 @@ static struct gw_waker *take_all(struct waker_hub *h)
     return list;
 }
 
+static void ignore(struct gw_exchange *x)
+{
+    (void)x;
+}
+
 void crd_waker_hub_drain(struct waker_hub *h, void (*woken)(struct gw_exchange *x))
 {
     uint64_t count;
@@ -87,13 +94,9 @@ void crd_waker_hub_drain(struct waker_hub *h, void (*woken)(struct gw_exchange *
         next = w->next;
         atomic_store(&w->queued, false); /* before acting: what happens from here on wakes again */
         if (w->x) woken(w->x);
+        if (w->fn && woken != ignore) w->fn(w->user);
         waker_unref(w);
     }
-}
-
-static void ignore(struct gw_exchange *x)
-{
-    (void)x;
 }
 
 void crd_waker_hub_close(struct waker_hub *h)
@@ -114,6 +117,19 @@ struct gw_waker *crd_waker_open(struct waker_hub *h, struct gw_exchange *x)
     w->refs = 1;
     atomic_fetch_add(&h->refs, 1);
     return w;
+}
+
+struct gw_waker *crd_waker_task(struct waker_hub *h, void (*fn)(void *user), void *user)
+{
+    struct gw_waker *w = crd_waker_open(h, NULL);
+    w->fn = fn;
+    w->user = user;
+    return w;
+}
+
+void gw_task_cancel(struct gw_waker *w)
+{
+    w->fn = NULL;
 }
 
 struct gw_waker *crd_waker_ref(struct gw_waker *w)

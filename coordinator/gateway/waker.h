@@ -15,11 +15,14 @@ MUST_USE enum err crd_waker_hub_open(struct waker_hub **out);
 void crd_waker_hub_close(struct waker_hub *h);
 int crd_waker_hub_fd(const struct waker_hub *h); /* readable when something was woken or poked */
 void crd_waker_hub_poke(struct waker_hub *h);    /* make the fd readable */
-/* [net] Call woken(exchange) for every live exchange that was woken since the last call. */
+/* [net] Call woken(exchange) for every live exchange, and run every task, that was woken since the
+ * last call. */
 void crd_waker_hub_drain(struct waker_hub *h, void (*woken)(struct gw_exchange *x));
 
 /* A handle on x; Own: caller, gw_waker_free. */
 struct gw_waker *crd_waker_open(struct waker_hub *h, struct gw_exchange *x);
+/* A handle whose wakes run fn(user) on the net thread. */
+struct gw_waker *crd_waker_task(struct waker_hub *h, void (*fn)(void *user), void *user);
 struct gw_waker *crd_waker_ref(struct gw_waker *w);
 /* [net] The exchange ends: later wakes are absorbed. */
 void crd_waker_detach(struct gw_waker *w);

@@ -231,7 +231,14 @@ static bool take_event(json_t *whole, json_t *e, enum crd_endpoint ep)
 json_t *stream_assemble(const char *p, enum crd_endpoint ep)
 {
     json_t *whole = json_pack("{s:[]}", "choices");
+    long no = 0;
     while (*p) {
+        if (!strncmp(p, "id: ", 4)) { /* the gateway's: numbered from 1 */
+            char *rest;
+            if (strtol(p + 4, &rest, 10) != ++no || *rest != '\n')
+                return json_decref(whole), bad("a wrong event id", p);
+            p = rest + 1;
+        }
         const char *end = strstr(p, "\n\n");
         if (!end) return json_decref(whole), bad("no end of event", p);
         if (*p == ':') {

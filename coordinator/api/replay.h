@@ -1,0 +1,36 @@
+/* replay.h: answers and who reads them.
+ *
+ * An answer is kept here beside its connection, with its events numbered, so that whoever lost the
+ * connection reads on where it stood: GET /v1/requests/{id}/events with Last-Event-ID. It is kept
+ * keep_us after its end, to the key that asked, within max_bytes for all together; the ones that
+ * ended first go first, and when that is not enough an answer under way keeps only what its reader
+ * has not had yet.
+ *
+ * A client that leaves cancels, unless it has said that it may come back (X-Resumable: true), or
+ * the answer was begun under another coordinator: then it has keep_us to do so.
+ * Thr: net only, but open and close. */
+#ifndef COORDINATOR_API_REPLAY_H
+#define COORDINATOR_API_REPLAY_H
+
+#include "coordinator/api/api.h"
+
+struct crd_replay_conf {
+    int64_t keep_us;   /* 0: nothing is kept */
+    int64_t max_bytes;
+};
+
+struct crd_replay;
+struct crd_replay *crd_replay_open(const struct crd_replay_conf *conf);
+/* After the gateway: ends what still runs. NULL-safe. */
+void crd_replay_close(struct crd_replay *r);
+/* gw_conf.alarm's work. */
+void crd_replay_alarm(struct crd_replay *r);
+int64_t crd_replay_bytes(const struct crd_replay *r);
+
+/* Begin an answer to this request, read by this exchange. */
+void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r,
+                      enum crd_endpoint ep);
+/* Everything below /v1/requests/. */
+void crd_replay_handle(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r);
+
+#endif
