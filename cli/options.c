@@ -31,6 +31,8 @@ const struct conf_opt model_option_table[] = {
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},
     {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
     {"wire", CONF_ENUM, M(wire), "auto", 0, 0, "auto|shm|mpi", "how ranks speak: shared memory on one host, else MPI"},
+    {"shard-cache", CONF_STR, M(shard_cache), "auto", 0, 0, "DIR", "packed weights kept on each rank's disk for the next start: a directory, off, or auto: ~/.cache/tessera where the model lies on another machine"},
+    {"shard-cache-size", CONF_SIZE, M(shard_cache_size), "0", 0, 1e15, "BYTES", "its bound on each host; 0: a quarter of the free space"},
     {"comm-timeout", CONF_FLOAT, M(comm_timeout), "30", 0.1, 3600, "S", "seconds a rank waits for another before it gives up"},
     {0},
 };

@@ -13,7 +13,8 @@ struct model_options {
     int32_t wire;            /* 0 auto, 1 shm, 2 mpi */
     int32_t exact;           /* 0 on, 1 off */
     bool prefix_cache;
-    const char *isa;
+    const char *isa, *shard_cache;
+    int64_t shard_cache_size;
     double comm_timeout;
 };
 
@@ -54,7 +55,7 @@ void options_program(char out[4096]);
 void options_catch_signals(void);
 bool options_stop(void);
 
-/* Load progress on a terminal: one bar per rank; else one line every 5 s. replica_conf.on_change. */
+/* Load progress, one line: how much, how fast, how long still, who is slowest; on a terminal redrawn, else every 5 s. replica_conf.on_change. */
 void progress_on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
 
 #endif

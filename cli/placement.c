@@ -249,6 +249,9 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->oracle = m->activations == 1;
     plan->isa = m->isa;
     plan->wire = m->wire == 2 || !one_host ? "mpi" : "shm";
+    plan->wire_type = "f32";
+    plan->shard_cache = m->shard_cache;
+    plan->shard_cache_bytes = m->shard_cache_size;
     plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
     plan->telemetry_us = 1000000;
 out:

@@ -1,4 +1,4 @@
-/* progress.c: what a person sees while the model loads. */
+/* progress.c: what a person sees while the model loads: one line, redrawn on a terminal, else written every 5 s. */
 #include "cli/options.h"
 
 #include "base/clock.h"
@@ -8,40 +8,70 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BAR = 32 };
+enum { BAR = 24 };
 
-static int32_t lines; /* bars on the screen; only the replica's thread comes here */
-static int64_t last_us;
+/* only the replica's thread comes here */
+static int64_t last_us, begun_us;
+static bool drawn;
 
-static void bar(const struct replica_rank *k, int32_t rank)
+static double part_of(const struct replica_rank *k)
 {
-    char fill[BAR + 1];
-    double part = k->ready ? 1 : k->bytes_total ? (double)k->bytes_done / (double)k->bytes_total : 0;
-    int n = (int)(part * BAR);
-    memset(fill, '#', (size_t)n);
-    memset(fill + n, '.', (size_t)(BAR - n));
-    fill[BAR] = 0;
-    fprintf(stderr, "\r\033[K  rank %-2d %-16.16s [%s] %3.0f %%  %8.1f MB%s\n", rank, k->host, fill, part * 100,
-            (double)(k->ready ? k->weight_bytes : k->bytes_done) / 1e6, k->ready ? "  ready" : "");
+    return k->ready ? 1 : k->bytes_total ? (double)k->bytes_done / (double)k->bytes_total : 0;
+}
+
+static void loading(const struct replica_rank ranks[], int32_t n, bool terminal)
+{
+    int64_t now = clock_us(), done = 0, total = 0;
+    int32_t slowest = 0;
+    char bar[BAR + 1], left[64] = "", slow[160] = "";
+    if (!begun_us) begun_us = now;
+    for (int32_t i = 0; i < n; i++) {
+        done += ranks[i].bytes_done;
+        total += ranks[i].bytes_total;
+        if (part_of(&ranks[i]) < part_of(&ranks[slowest])) slowest = i;
+    }
+    double part = total ? (double)done / (double)total : 0, s = (double)(now - begun_us) / 1e6, rate = s > 0.05 ? (double)done / s : 0;
+    if (rate > 0 && done < total) snprintf(left, sizeof left, ", %.0f s left", (double)(total - done) / rate);
+    if (n > 1 && done < total)
+        snprintf(slow, sizeof slow, "; slowest: rank %d (%.48s) %.0f %%", slowest, ranks[slowest].host, part_of(&ranks[slowest]) * 100);
+    memset(bar, '#', (size_t)(part * BAR));
+    memset(bar + (int)(part * BAR), '.', (size_t)(BAR - (int)(part * BAR)));
+    bar[BAR] = 0;
+    if (terminal) {
+        fprintf(stderr, "\r\033[K  [%s] %3.0f %%  %.1f of %.1f MB at %.0f MB/s%s%s", bar, part * 100, (double)done / 1e6, (double)total / 1e6, rate / 1e6,
+                left, slow);
+        drawn = true;
+    } else {
+        log_info("load", "%3.0f %%: %.1f of %.1f MB at %.0f MB/s%s%s", part * 100, (double)done / 1e6, (double)total / 1e6, rate / 1e6, left, slow);
+    }
+}
+
+static void ready(const struct replica_rank ranks[], int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        char how[160] = "";
+        const struct replica_rank *k = &ranks[i];
+        int at = snprintf(how, sizeof how, "read %.2f MB", (double)k->read_bytes / 1e6);
+        if (k->received_bytes) at += snprintf(how + at, sizeof how - (size_t)at, ", got %.2f from other ranks", (double)k->received_bytes / 1e6);
+        if (k->cached_bytes) snprintf(how + at, sizeof how - (size_t)at, ", found %.2f in its cache", (double)k->cached_bytes / 1e6);
+        log_info("load", "rank %d (%s, %s) holds %.2f MB of weights (%s)", i, k->host, k->device, (double)k->weight_bytes / 1e6, how);
+    }
 }
 
 void progress_on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
 {
     (void)user;
     int64_t now = clock_us();
-    if (state == REPLICA_LOST || state == REPLICA_STOPPED) return;
-    if (isatty(STDERR_FILENO)) {
-        if (state == REPLICA_GATHERING) return;
-        if (lines) fprintf(stderr, "\033[%dA", lines);
-        for (int32_t i = 0; i < n; i++) bar(&ranks[i], i);
-        lines = state == REPLICA_READY ? 0 : n;
-    } else if (state == REPLICA_READY || now - last_us >= 5000000) {
-        last_us = now;
-        int64_t done = 0, total = 0;
-        for (int32_t i = 0; i < n; i++) done += ranks[i].bytes_done, total += ranks[i].bytes_total;
-        if (state == REPLICA_LOADING) log_info("load", "%.1f of %.1f MB on %d rank(s)", (double)done / 1e6, (double)total / 1e6, n);
-        else if (state == REPLICA_GATHERING) log_info("load", "%s", text);
-        for (int32_t i = 0; i < n && state == REPLICA_READY; i++)
-            log_info("load", "rank %d (%s, %s) holds %.2f MB of weights", i, ranks[i].host, ranks[i].device, (double)ranks[i].weight_bytes / 1e6);
+    bool terminal = isatty(STDERR_FILENO);
+    if (state != REPLICA_LOADING && drawn) {
+        fputc('\n', stderr);
+        drawn = false;
     }
+    if (state != REPLICA_LOADING) begun_us = 0;
+    if (state == REPLICA_READY) ready(ranks, n);
+    if (state != REPLICA_LOADING && state != REPLICA_GATHERING) return;
+    if (now - last_us < (terminal ? 100000 : 5000000)) return;
+    last_us = now;
+    if (state == REPLICA_LOADING) loading(ranks, n, terminal);
+    else if (!terminal) log_info("load", "%s", text);
 }

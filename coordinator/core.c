@@ -73,9 +73,9 @@ static void service_health(void *self, struct buf *out)
     json_out_str(out, s.text);
     buf_puts(out, ",\"ranks\":[");
     for (int32_t i = 0; i < n; i++) {
-        buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"host\":", i ? "," : "", i,
+        buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"read_bytes\":%lld,\"received_bytes\":%lld,\"cached_bytes\":%lld,\"host\":", i ? "," : "", i,
                    ranks[i].joined ? "true" : "false", ranks[i].ready ? "true" : "false", ranks[i].pid, (long long)ranks[i].weight_bytes,
-                   (long long)ranks[i].kv_bytes);
+                   (long long)ranks[i].kv_bytes, (long long)ranks[i].read_bytes, (long long)ranks[i].received_bytes, (long long)ranks[i].cached_bytes);
         json_out_str(out, ranks[i].host);
         buf_puts(out, ",\"device\":");
         json_out_str(out, ranks[i].device);

@@ -7,8 +7,9 @@
 #include "engine/engine.h"
 
 #include "base/clock.h"
-#include "engine/file/fingerprint.h"
+#include "base/log.h"
 #include "engine/head.h"
+#include "engine/model/shard_cache.h"
 #include "engine/stages.h"
 
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 struct eng_engine {
     struct eng_engine_conf conf;
     struct eng_model_file *file;
+    struct eng_shard_cache *cache;
     struct grid grid;
     struct eng_model m;
     struct eng_slots slots;
@@ -48,14 +50,25 @@ static void count_work(struct eng_engine *e)
     o->head_weights = (int64_t)w->head.rows * w->head.cols;
 }
 
-static enum err check_same(const struct eng_model_file *f, uint64_t want)
+/* conf->cache_dir: NULL none, "" the user's own where the model lies on another machine. A cache that cannot be used is no reason to stop. */
+static struct eng_shard_cache *open_cache(const struct eng_engine_conf *conf, const struct eng_peers *peers)
 {
-    uint64_t is = want;
-    enum err e = want ? eng_fingerprint(f, &is) : OK;
-    if (!e && is != want)
-        e = err_raise(ERR_BAD_FILE, "%s is not the model that the coordinator started with (fingerprint %016llx, needed %016llx): give every host the "
-                      "same file, and do not replace it while it is served", eng_model_file_path(f), (unsigned long long)is, (unsigned long long)want);
-    return e;
+    struct eng_shard_cache *c = NULL;
+    const char *named = conf->cache_dir;
+    char *dir = NULL;
+    if (named && !*named) named = dir = peers->remote ? eng_shard_cache_default() : NULL;
+    if (named && eng_shard_cache_open(&c, named, conf->cache_bytes, peers->model_id)) log_warn("load", "%s: going on without", err_text());
+    free(dir);
+    return c;
+}
+
+static enum err load(struct eng_engine *e, const struct eng_peers *peers)
+{
+    const struct eng_engine_conf *conf = &e->conf;
+    struct eng_model *m = &e->m;
+    e->cache = open_cache(conf, peers);
+    struct eng_load_conf c = {.file = e->file, .team = m->team, .peers = peers, .cache = e->cache, .progress = conf->progress, .user = conf->user};
+    return eng_weights_open(&m->weights, &m->spec, &m->shard, &c);
 }
 
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)
@@ -64,19 +77,19 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     int64_t t0 = clock_us();
     struct eng_engine *e = xcalloc(1, sizeof *e);
     struct eng_model *m = &e->m;
+    struct eng_peers peers;
     e->conf = *conf;
     e->grid = conf->grid;
     m->tp = conf->tp;
     m->timeout_us = conf->timeout_us;
     m->oracle = conf->oracle;
     m->max_tok = conf->max_step_tokens;
-    TRY(eng_model_file_open(&e->file, conf->model_path));
-    TRY(check_same(e->file, conf->fingerprint));
+    TRY(eng_peers_open(&peers, &e->file, conf->model_path, conf->fingerprint, conf->world));
     TRY(eng_spec_read(&m->spec, e->file));
     TRY(eng_shard_of(&m->shard, &m->spec, &e->grid, conf->rank));
     TRY(krn_table_pick(conf->isa, &m->krn));
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
-    TRY(eng_weights_open(&m->weights, e->file, &m->spec, &m->shard, m->team, conf->progress, conf->user));
+    TRY(load(e, &peers));
     TRY(eng_kv_pool_open(&m->kv, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
                          m->spec.head_dim, conf->kv_f16));
     TRY(eng_forward_open(m, conf->context));
@@ -93,7 +106,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
         eng_head_open(&e->head);
     }
     e->info = (struct eng_engine_info){.weight_bytes = m->weights->bytes, .kv_bytes = m->kv->bytes, .n_blocks = conf->n_blocks,
-                                       .isa = m->krn->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
+                                       .loaded = m->weights->loaded, .isa = m->krn->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
     count_work(e);
     *out = e, e = NULL;
 out:
@@ -110,6 +123,7 @@ void eng_engine_close(struct eng_engine *e)
     eng_constraints_close(e->constraints);
     eng_forward_close(&e->m);
     eng_kv_pool_close(e->m.kv);
+    eng_shard_cache_close(e->cache); /* its thread reads the weights */
     eng_weights_close(e->m.weights);
     eng_team_close(e->m.team);
     eng_model_file_close(e->file);

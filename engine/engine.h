@@ -27,6 +27,8 @@ struct eng_engine_conf {
     uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
     const char *isa;           /* "auto" or a kernel table's name */
     int64_t timeout_us;        /* of every collective */
+    const char *cache_dir;     /* of packed weights: NULL: none; "": the user's own, if the model is not on a disk of this host */
+    int64_t cache_bytes;       /* its bound; 0: a quarter of the free space */
     eng_progress_fn progress;  /* while loading; may be NULL */
     void *user;
 };
@@ -36,6 +38,7 @@ struct eng_engine_info {
     int64_t step_bytes;                  /* weights that a step reads: all matrices but the embedding */
     int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
     int32_t n_blocks;
+    struct eng_load_stats loaded;        /* how the weights came */
     const char *isa;
     double load_seconds;
 };

@@ -55,7 +55,8 @@ enum err eng_engine_need(const char *path, const struct grid *g, int32_t rank, b
     struct eng_shard h;
     TRY(open_header(path, &f, &s));
     TRY(eng_shard_of(&h, &s, g, rank));
-    TRY(eng_weights_file_bytes(f, &s, &h, &out->weight_bytes));
+    int64_t file_bytes;
+    TRY(eng_weights_count(f, &s, &h, &file_bytes, &out->weight_bytes));
     out->block_bytes = eng_shard_kv_block_bytes(&h, &s, kv_f16);
     out->buffer_bytes = leaf_buffer_bytes(&(struct leaf_buffers){
         .d_model = s.d_model, .head_dim = s.head_dim, .rope_dim = s.rope_dim, .n_vocab = s.n_vocab, .heads = h.q1 - h.q0,

@@ -36,7 +36,10 @@ struct msg_hello {
 
 struct msg_load_progress { int64_t bytes_done, bytes_total; double mb_per_s; };
 
-struct msg_ready { int64_t weight_bytes, kv_bytes; int32_t n_blocks; double seconds; };
+struct msg_ready {
+    int64_t weight_bytes, kv_bytes; int32_t n_blocks; double seconds;
+    int64_t read_bytes, received_bytes, cached_bytes; /* of the model's file, and how they came */
+};
 
 struct msg_telemetry {        /* every second while awake, and at each change of state */
     uint64_t step; int32_t layer;
@@ -64,6 +67,9 @@ struct msg_load_plan {
     bool oracle;                                 /* --activations f32 */
     const char *isa;                             /* "auto" or a table's name */
     const char *wire;                            /* "auto" | "shm" | "mpi" */
+    const char *wire_type;                       /* "f32" | "f16" | "q8": how vectors to be summed travel between hosts */
+    const char *shard_cache;                     /* "auto" | "off" | a directory on every rank's host */
+    int64_t shard_cache_bytes;                   /* 0: a quarter of the free space */
     int64_t comm_timeout_us;
     int64_t telemetry_us;
 };

@@ -55,6 +55,9 @@ static enum err check_ready(const struct control_msg *m)
     TRY(control_need("Ready", "kv_bytes", m->ready.kv_bytes, 0, INT64_MAX));
     TRY(control_need("Ready", "n_blocks", m->ready.n_blocks, 0, INT32_MAX));
     TRY(need_real("Ready", "seconds", m->ready.seconds));
+    TRY(control_need("Ready", "read_bytes", m->ready.read_bytes, 0, INT64_MAX));
+    TRY(control_need("Ready", "received_bytes", m->ready.received_bytes, 0, INT64_MAX));
+    TRY(control_need("Ready", "cached_bytes", m->ready.cached_bytes, 0, INT64_MAX));
 out:
     return rc;
 }
@@ -113,6 +116,9 @@ static enum err check_load_plan(const struct control_msg *m)
     if (strcmp(p->wire, "auto") && strcmp(p->wire, "shm") && strcmp(p->wire, "mpi"))
         TRY(err_raise(ERR_LINK_PROTOCOL, "LoadPlan: wire is \"%.32s\", needed auto, shm or mpi",
                       p->wire));
+    if (strcmp(p->wire_type, "f32") && strcmp(p->wire_type, "f16") && strcmp(p->wire_type, "q8"))
+        TRY(err_raise(ERR_LINK_PROTOCOL, "LoadPlan: wire_type is \"%.32s\", needed f32, f16 or q8", p->wire_type));
+    TRY(control_need("LoadPlan", "shard_cache_bytes", p->shard_cache_bytes, 0, INT64_MAX));
 out:
     return rc;
 }

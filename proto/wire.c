@@ -108,12 +108,16 @@ static void fill_ready(union pb *to, const struct control_msg *from)
     to->ready.kv_bytes = from->ready.kv_bytes;
     to->ready.n_blocks = from->ready.n_blocks;
     to->ready.seconds = from->ready.seconds;
+    to->ready.read_bytes = from->ready.read_bytes;
+    to->ready.received_bytes = from->ready.received_bytes;
+    to->ready.cached_bytes = from->ready.cached_bytes;
 }
 
 static void read_ready(struct control_msg *to, const union pb *from)
 {
     const Tessera__Ready *p = &from->ready;
-    to->ready = (struct msg_ready){p->weight_bytes, p->kv_bytes, p->n_blocks, p->seconds};
+    to->ready = (struct msg_ready){p->weight_bytes, p->kv_bytes, p->n_blocks, p->seconds,
+                                    p->read_bytes, p->received_bytes, p->cached_bytes};
 }
 
 static void fill_telemetry(union pb *to, const struct control_msg *from)
@@ -186,6 +190,9 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->oracle = l->oracle;
     p->isa = str(l->isa);
     p->wire = str(l->wire);
+    p->wire_type = str(l->wire_type);
+    p->shard_cache = str(l->shard_cache);
+    p->shard_cache_bytes = l->shard_cache_bytes;
     p->comm_timeout_us = l->comm_timeout_us;
     p->telemetry_us = l->telemetry_us;
 }
@@ -210,6 +217,9 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .oracle = p->oracle,
         .isa = keep(to, p->isa),
         .wire = keep(to, p->wire),
+        .wire_type = keep(to, p->wire_type),
+        .shard_cache = keep(to, p->shard_cache),
+        .shard_cache_bytes = p->shard_cache_bytes,
         .comm_timeout_us = p->comm_timeout_us,
         .telemetry_us = p->telemetry_us,
     };

@@ -18,6 +18,7 @@
 #define C "worker"
 
 enum { MAX_CPUS = 512, FLUSH_US = 200000, GRACE_US = 3000000 };
+static const int64_t LOAD_WAIT_US = INT64_C(7) * 24 * 3600 * 1000000; /* the coordinator's --load-timeout ends it */
 
 struct worker {
     const struct wrk_conf *conf;
@@ -231,9 +232,11 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
         .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
         .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
         .max_step_tokens = p->max_step_tokens, .kv_f16 = p->kv_f16, .oracle = p->oracle, .fingerprint = p->model_fingerprint, .isa = p->isa,
-        .timeout_us = p->comm_timeout_us, .progress = say_progress, .user = w};
+        .timeout_us = p->comm_timeout_us,
+        .cache_dir = !strcmp(p->shard_cache, "off") ? NULL : !strcmp(p->shard_cache, "auto") ? "" : p->shard_cache,
+        .cache_bytes = p->shard_cache_bytes, .progress = say_progress, .user = w};
     TRY(eng_engine_open(&w->loop.engine, &c));
-    TRY(trn_coll_barrier(w->world, p->comm_timeout_us));
+    TRY(trn_coll_barrier(w->world, LOAD_WAIT_US)); /* who loads slowly is no dead peer */
     w->loop.world = w->world;
     w->loop.tp = w->tp;
     w->loop.timeout_us = p->comm_timeout_us;
@@ -241,7 +244,9 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     struct eng_engine_info info;
     eng_engine_info(w->loop.engine, &info);
     struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
-                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds}};
+                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds,
+                                                         .read_bytes = info.loaded.read, .received_bytes = info.loaded.received,
+                                                         .cached_bytes = info.loaded.cached}};
     rpc_peer_send(w->loop.coordinator, &m);
     log_debug(C, "holding %.1f MB of weights, kernels %s, %d thread(s)", (double)info.weight_bytes / 1e6, info.isa, n);
 out:

@@ -208,6 +208,9 @@ static void on_ready(struct crd_replica *r, struct rank *k, const struct msg_rea
     k->info.ready = true;
     k->info.weight_bytes = m->weight_bytes;
     k->info.kv_bytes = m->kv_bytes;
+    k->info.read_bytes = m->read_bytes;
+    k->info.received_bytes = m->received_bytes;
+    k->info.cached_bytes = m->cached_bytes;
     k->info.bytes_done = k->info.bytes_total;
     pthread_mutex_unlock(&r->lock);
     for (int32_t i = 0; i < r->n_ranks; i++) ready += r->ranks[i].info.ready;

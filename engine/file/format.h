@@ -32,6 +32,13 @@ struct eng_part {
     struct arena arena; /* what was made of them */
 };
 
+/* A small file of a checkpoint's directory, kept in memory. */
+struct eng_beside {
+    char *name; /* Own, as data */
+    uint8_t *data;
+    size_t n;
+};
+
 struct eng_model_file {
     const struct eng_format *format;
     char *path; /* Own; as it was given */
@@ -47,6 +54,9 @@ struct eng_model_file {
     /* [seal] */
     struct eng_name_table tensor_names;
     struct arena arena; /* until close */
+    /* [carry] the files beside it, when the model came without a directory (model_carry.h) */
+    struct eng_beside *beside; /* Own */
+    int32_t n_beside;
 };
 
 /* Open one more part read-only. Err IO naming the path. On success it is parts[n_parts - 1]. */

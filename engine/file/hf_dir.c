@@ -29,6 +29,13 @@ enum err eng_model_file_beside(const struct eng_model_file *f, const char *name,
 {
     enum err rc = OK;
     struct stat st;
+    for (int32_t i = 0; i < f->n_beside; i++)
+        if (!strcmp(f->beside[i].name, name) && f->beside[i].n <= (size_t)most) {
+            buf_clear(out);
+            buf_put(out, f->beside[i].data, f->beside[i].n);
+            *there = true;
+            return OK;
+        }
     char *path = xasprintf("%s/%s", f->path, name);
     struct eng_part p = {.path = path, .fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     buf_clear(out);

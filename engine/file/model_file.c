@@ -181,6 +181,11 @@ void eng_model_file_close(struct eng_model_file *f)
         free(f->parts[i].header);
         arena_free(&f->parts[i].arena);
     }
+    for (int32_t i = 0; i < f->n_beside; i++) {
+        free(f->beside[i].name);
+        free(f->beside[i].data);
+    }
+    free(f->beside);
     free(f->parts);
     free(f->tensors);
     free(f->path);

@@ -1,10 +1,9 @@
-/* weights.c: see weights.h. One description of a layer's tensors (for_each_tensor) drives both the count of bytes and the load, so they
- * cannot disagree. */
+/* weights.c: see weights.h. One description of a layer's tensors (for_each_tensor) drives the count of bytes,
+ * the memory and the list of what load.c is to bring, so they cannot disagree. */
 #include "engine/model/weights.h"
 
-#include "engine/file/dequant.h"
+#include "engine/kernels/table.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +15,11 @@ struct loader {
     const struct eng_model_file *file;
     const struct eng_spec *spec;
     const struct eng_shard *shard;
-    struct eng_team *team;      /* NULL: only count bytes */
     struct eng_weights *w;
-    eng_progress_fn progress;
-    void *user;
-    int64_t done, total;
+    bool only_count;            /* bytes; keeps nothing */
+    int64_t file_bytes, mem_bytes;
+    struct eng_want *wants;     /* Own */
+    int32_t n_wants, cap_wants;
 };
 
 /* Chunks of CHUNK bytes or more, on huge pages where the system gives them: a pass over the weights
@@ -74,80 +73,30 @@ static enum err find(const struct loader *l, const char *name, int64_t d0, int64
     return OK;
 }
 
+static void want(struct loader *l, const struct eng_want *w)
+{
+    if (l->n_wants == l->cap_wants) {
+        l->cap_wants = MAX(256, 2 * l->cap_wants);
+        l->wants = xrealloc(l->wants, (size_t)l->cap_wants * sizeof *l->wants);
+    }
+    l->wants[l->n_wants++] = *w;
+}
+
 /* Values [i0,i1) of a one-dimensional tensor as f32. */
 static enum err load_vector(struct loader *l, float **out, const char *name, int64_t n, int64_t i0, int64_t i1)
 {
     enum err rc;
-    const struct model_tensor *t;
-    void *raw = NULL, *p;
-    TRY(find(l, name, n, 1, &t));
-    int64_t per = dtype_block(t->type), lo = i0 / per * per, hi = ROUND_UP(i1, per);
-    int64_t bytes = dtype_bytes(t->type, hi - lo);
-    if (!l->team) {
-        l->total += bytes;
-        goto out;
-    }
-    raw = xmalloc((size_t)bytes);
-    TRY(eng_model_file_read(l->file, t, dtype_bytes(t->type, lo), bytes, raw));
+    void *p;
+    struct eng_want w = {.row1 = 1, .k0 = i0, .k1 = i1};
+    TRY(find(l, name, n, 1, &w.t));
+    l->file_bytes += eng_want_bytes(&w);
+    l->mem_bytes += (i1 - i0) * (int64_t)sizeof(float);
+    if (l->only_count) goto out;
     TRY(keep(l->w, &p, (i1 - i0) * (int64_t)sizeof(float)));
-    float *wide = xmalloc((size_t)(hi - lo) * sizeof *wide);
-    eng_dequant_row(t->type, raw, wide, hi - lo);
-    memcpy(p, wide + (i0 - lo), (size_t)(i1 - i0) * sizeof *wide);
-    free(wide);
-    *out = p;
-    l->done += bytes;
+    *out = w.floats = p;
+    want(l, &w);
 out:
-    free(raw);
     return rc;
-}
-
-struct pack_job {
-    const struct eng_model_file *file;
-    const struct model_tensor *t;
-    struct krn_mat m;
-    uint8_t *dst;
-    int64_t row0, k0;
-    int64_t run_off, run_bytes;  /* of one row: where this rank's columns lie */
-    _Atomic int failed;
-    char text[512];              /* written by the thread that set failed */
-    enum err err;
-};
-
-static void fail(struct pack_job *j, enum err e)
-{
-    if (atomic_exchange(&j->failed, 1)) return;
-    j->err = e;
-    snprintf(j->text, sizeof j->text, "%s", err_text());
-}
-
-static void pack_rows(void *arg, int32_t thread, int32_t n_threads)
-{
-    struct pack_job *j = arg;
-    int64_t lo, hi, row_bytes = dtype_bytes(j->t->type, j->t->dims[0]);
-    bool whole = j->run_bytes == row_bytes;
-    uint8_t *raw = malloc((size_t)j->run_bytes * KRN_TILE);
-    if (!raw) {
-        fail(j, err_raise(ERR_NO_MEMORY, "no memory to read %s", j->t->name));
-        return;
-    }
-    eng_team_range(j->m.rows, KRN_TILE, thread, n_threads, &lo, &hi);
-    for (int64_t r = lo; r < hi && !atomic_load(&j->failed); r += KRN_TILE) {
-        const uint8_t *src[KRN_TILE];
-        int32_t n = (int32_t)MIN((int64_t)KRN_TILE, hi - r);
-        enum err e = OK;
-        if (whole) e = eng_model_file_read(j->file, j->t, (j->row0 + r) * row_bytes, n * row_bytes, raw);
-        for (int32_t i = 0; i < n && !e; i++) {
-            src[i] = raw + i * j->run_bytes;
-            if (!whole)
-                e = eng_model_file_read(j->file, j->t, (j->row0 + r + i) * row_bytes + j->run_off, j->run_bytes,
-                                        raw + i * j->run_bytes);
-        }
-        if (e) fail(j, e);
-        else
-            krn_pack_tile(j->m.type, j->dst + r / KRN_TILE * j->m.tile_bytes, src, n,
-                          (int32_t)(j->k0 % dtype_block(j->t->type)), j->m.cols);
-    }
-    free(raw);
 }
 
 /* Rows [r0,r1), columns [k0,k1) of the matrix `name` of n rows and k columns. */
@@ -155,34 +104,23 @@ static enum err load_matrix(struct loader *l, struct krn_mat *out, const char *n
                             int64_t r1, int64_t k0, int64_t k1)
 {
     enum err rc;
-    const struct model_tensor *t;
     void *p;
-    TRY(find(l, name, k, n, &t));
-    int64_t per = dtype_block(t->type), b0 = k0 / per, b1 = DIV_UP(k1, per);
-    if (per > 1 && (k0 % KRN_UNIT || k1 % KRN_UNIT)) {
+    struct eng_want w = {.row0 = r0, .row1 = r1, .k0 = k0, .k1 = k1};
+    TRY(find(l, name, k, n, &w.t));
+    if (dtype_block(w.t->type) > 1 && (k0 % KRN_UNIT || k1 % KRN_UNIT)) {
         rc = err_raise(ERR_UNSUPPORTED, "tensor %s (%s) would be cut at column %lld, not a multiple of %d: use another width",
-                       name, dtype_name(t->type), (long long)(k0 % KRN_UNIT ? k0 : k1), KRN_UNIT);
+                       name, dtype_name(w.t->type), (long long)(k0 % KRN_UNIT ? k0 : k1), KRN_UNIT);
         goto out;
     }
-    int64_t run_bytes = (b1 - b0) * dtype_block_bytes(t->type);
-    if (!l->team) {
-        l->total += run_bytes * (r1 - r0);
-        goto out;
-    }
-    struct pack_job j = {.file = l->file, .t = t, .row0 = r0, .k0 = k0, .run_bytes = run_bytes,
-                         .run_off = b0 * dtype_block_bytes(t->type)};
-    j.m = (struct krn_mat){.type = t->type, .rows = (int32_t)(r1 - r0), .cols = (int32_t)(k1 - k0),
-                           .tile_bytes = krn_pack_tile_bytes(t->type, (int32_t)(k1 - k0))};
-    TRY(keep(l->w, &p, j.m.tile_bytes * DIV_UP(r1 - r0, KRN_TILE)));
-    j.m.data = j.dst = p;
-    eng_team_run(l->team, pack_rows, &j);
-    if (j.failed) {
-        rc = err_raise(j.err, "%s", j.text);
-        goto out;
-    }
-    *out = j.m;
-    l->done += run_bytes * (r1 - r0);
-    if (l->progress) l->progress(l->user, l->done, l->total);
+    w.tile_bytes = krn_pack_tile_bytes(w.t->type, (int32_t)(k1 - k0));
+    int64_t bytes = w.tile_bytes * DIV_UP(r1 - r0, KRN_TILE);
+    l->file_bytes += eng_want_bytes(&w);
+    l->mem_bytes += bytes;
+    if (l->only_count) goto out;
+    TRY(keep(l->w, &p, bytes));
+    w.tiles = p;
+    *out = (struct krn_mat){.type = w.t->type, .rows = (int32_t)(r1 - r0), .cols = (int32_t)(k1 - k0), .tile_bytes = w.tile_bytes, .data = p};
+    if (r1 > r0) want(l, &w);
 out:
     return rc;
 }
@@ -215,7 +153,7 @@ static enum err load_layer(struct loader *l, int32_t layer, struct eng_layer *y)
     TRY(load_matrix(l, &y->up, NAME("ffn_up.weight"), ffn, d, f0, f1, 0, d));
     TRY(load_matrix(l, &y->down, NAME("ffn_down.weight"), d, ffn, 0, d, f0, f1));
 #undef NAME
-    if (l->team && dtype_block(y->o.type) > 1 && l->spec->head_dim * 2 % KRN_UNIT)
+    if (!l->only_count && dtype_block(y->o.type) > 1 && l->spec->head_dim * 2 % KRN_UNIT)
         rc = err_raise(ERR_UNSUPPORTED, "%s attention output with heads of %d values is not supported: use an F16 file",
                        dtype_name(y->o.type), l->spec->head_dim);
 out:
@@ -247,34 +185,37 @@ static enum err load_all(struct loader *l)
     struct eng_layer none;
     TRY(load_ends(l));
     for (int32_t i = l->shard->layer0; i < l->shard->layer1; i++)
-        TRY(load_layer(l, i, l->team ? &l->w->layers[i - l->shard->layer0] : &none));
+        TRY(load_layer(l, i, l->only_count ? &none : &l->w->layers[i - l->shard->layer0]));
 out:
     return rc;
 }
 
-enum err eng_weights_file_bytes(const struct eng_model_file *f, const struct eng_spec *s, const struct eng_shard *h,
-                                int64_t *out)
+enum err eng_weights_count(const struct eng_model_file *f, const struct eng_spec *s, const struct eng_shard *h, int64_t *file_bytes,
+                           int64_t *mem_bytes)
 {
     struct eng_weights w = {0};
-    struct loader l = {.file = f, .spec = s, .shard = h, .w = &w};
+    struct loader l = {.file = f, .spec = s, .shard = h, .w = &w, .only_count = true};
     enum err e = load_all(&l);
-    if (!e) *out = l.total;
-    return e;
+    if (e) return e;
+    *file_bytes = l.file_bytes;
+    *mem_bytes = l.mem_bytes;
+    return OK;
 }
 
-enum err eng_weights_open(struct eng_weights **out, const struct eng_model_file *f, const struct eng_spec *s,
-                          const struct eng_shard *h, struct eng_team *team, eng_progress_fn progress, void *user)
+enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, const struct eng_shard *h, const struct eng_load_conf *load)
 {
     enum err rc;
     struct eng_weights *w = xcalloc(1, sizeof *w);
-    struct loader l = {.file = f, .spec = s, .shard = h, .w = w, .progress = progress, .user = user};
+    struct loader l = {.file = load->file, .spec = s, .shard = h, .w = w, .only_count = true};
     w->n_layers = h->layer1 - h->layer0;
     w->layers = xcalloc((size_t)w->n_layers, sizeof *w->layers);
-    TRY(load_all(&l)); /* counts, and checks every tensor before the first byte is read */
-    l.team = team;
+    TRY(load_all(&l)); /* checks every tensor before memory is taken or a byte is read */
+    l.only_count = false;
     TRY(load_all(&l));
+    TRY(eng_load(load, l.wants, l.n_wants, &w->loaded));
     *out = w, w = NULL;
 out:
+    free(l.wants);
     eng_weights_close(w);
     return rc;
 }

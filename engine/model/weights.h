@@ -1,10 +1,10 @@
-/* weights.h: this rank's tensors, read with pread by its own slices only and packed once into the kernels' layout.
+/* weights.h: this rank's tensors, packed into the kernels' layout: which they are and where they lie; load.h brings them.
  *
  * Lifetime: load. Read-only after open. Matrices are [rows][cols] as the mathematics sees them. */
 #ifndef ENGINE_MODEL_WEIGHTS_H
 #define ENGINE_MODEL_WEIGHTS_H
 
-#include "engine/backend/team.h"
+#include "engine/model/load.h"
 #include "engine/model/shard.h"
 
 struct eng_layer {
@@ -25,19 +25,17 @@ struct eng_weights {
     float *out_norm;                 /* last stage */
     float *rope_freqs;               /* [rope_dim/2] divisors, or NULL */
     int64_t bytes;                   /* packed, this rank */
+    struct eng_load_stats loaded;    /* how they came */
     void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees */
     uint8_t *next; int64_t room;                 /* private: the rest of the last block */
 };
 
-/* Bytes of the file this rank will read (for progress and plans). */
-MUST_USE enum err eng_weights_file_bytes(const struct eng_model_file *f, const struct eng_spec *s, const struct eng_shard *h,
-                                         int64_t *out);
+/* Bytes that this rank needs of the file, and what they are once packed (for progress and plans). Err as eng_weights_open. */
+MUST_USE enum err eng_weights_count(const struct eng_model_file *f, const struct eng_spec *s, const struct eng_shard *h, int64_t *file_bytes,
+                                    int64_t *mem_bytes);
 
-typedef void (*eng_progress_fn)(void *user, int64_t bytes_done, int64_t bytes_total);
-
-/* Err BAD_FILE (tensor missing or of the wrong shape: name, shape seen and needed), UNSUPPORTED (its type), IO, NO_MEMORY. */
-MUST_USE enum err eng_weights_open(struct eng_weights **out, const struct eng_model_file *f, const struct eng_spec *s,
-                                   const struct eng_shard *h, struct eng_team *team, eng_progress_fn progress, void *user);
+/* Err BAD_FILE (tensor missing or of the wrong shape: name, shape seen and needed), UNSUPPORTED (its type), NO_MEMORY, as eng_load. */
+MUST_USE enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, const struct eng_shard *h, const struct eng_load_conf *load);
 void eng_weights_close(struct eng_weights *w);
 
 #endif

@@ -50,6 +50,9 @@ static struct control_msg load_plan(void)
                                               .kv_f16 = true,
                                               .isa = "auto",
                                               .wire = "shm",
+                                              .wire_type = "q8",
+                                              .shard_cache = "/c",
+                                              .shard_cache_bytes = 9,
                                               .comm_timeout_us = 10000000,
                                               .telemetry_us = 1000000}};
 }
@@ -119,6 +122,9 @@ static void load_plan_round_trip(void **state)
     assert_true(p->kv_f16 && !p->oracle);
     assert_string_equal(p->isa, "auto");
     assert_string_equal(p->wire, "shm");
+    assert_string_equal(p->wire_type, "q8");
+    assert_string_equal(p->shard_cache, "/c");
+    assert_true(p->shard_cache_bytes == 9);
     assert_true(p->comm_timeout_us == 10000000 && p->telemetry_us == 1000000);
     control_msg_free(o);
 }
@@ -141,10 +147,10 @@ static void small_messages_round_trip(void **state)
                 o->progress.mb_per_s == 1.5);
     control_msg_free(o);
 
-    m = (struct control_msg){.type = MSG_READY, .ready = {1, 2, 3, 0.25}};
+    m = (struct control_msg){.type = MSG_READY, .ready = {1, 2, 3, 0.25, 4, 5, 6}};
     o = round_trip(&m);
     assert_true(o->ready.weight_bytes == 1 && o->ready.kv_bytes == 2 && o->ready.n_blocks == 3);
-    assert_true(o->ready.seconds == 0.25);
+    assert_true(o->ready.seconds == 0.25 && o->ready.read_bytes == 4 && o->ready.received_bytes == 5 && o->ready.cached_bytes == 6);
     control_msg_free(o);
 
     m = (struct control_msg){.type = MSG_FAULT, .fault = {ERR_PEER_LOST, "rank 2 (hostb) is gone"}};
@@ -234,6 +240,9 @@ static void absurd_values_are_refused(void **state)
     m = load_plan();
     m.load_plan.wire = "ring";
     refuse(&m, "LoadPlan: wire is \"ring\", needed auto, shm or mpi");
+    m = load_plan();
+    m.load_plan.wire_type = "q4";
+    refuse(&m, "LoadPlan: wire_type is \"q4\", needed f32, f16 or q8");
     m = load_plan();
     m.load_plan.context = 0;
     refuse(&m, "LoadPlan: context is 0, needed 1..1048576");

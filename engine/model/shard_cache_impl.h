@@ -1,0 +1,38 @@
+/* shard_cache_impl.h: what the files of the cache of packed tiles share: shard_cache.c finds and reads, shard_keep.c
+ * writes and makes room. */
+#ifndef ENGINE_MODEL_SHARD_CACHE_IMPL_H
+#define ENGINE_MODEL_SHARD_CACHE_IMPL_H
+
+#include "engine/model/shard_cache.h"
+#include "engine/model/shard_file.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* A file of this model in the directory. */
+struct shard_entry {
+    uint64_t tensor;
+    int64_t row0, row1, k0, k1;
+};
+
+struct eng_shard_cache {
+    char *dir;
+    int64_t max_bytes;
+    uint64_t model;
+    int64_t opened_s;             /* seconds since 1970 */
+    struct shard_entry *entries;  /* [init] sorted by tensor, columns, rows */
+    int32_t n_entries;
+    /* [keep] the writing thread */
+    pthread_t thread;
+    bool runs;
+    _Atomic bool stop;
+    struct eng_want *wants;
+    int32_t n_wants;
+    _Atomic int64_t written;
+};
+
+struct eng_shard_file eng_shard_of_want(const struct eng_shard_cache *c, const struct eng_want *w, int64_t row0, int64_t row1);
+char *eng_shard_path(const struct eng_shard_cache *c, const struct shard_entry *e); /* Own: free() */
+uint64_t eng_shard_tensor(const struct model_tensor *t);
+
+#endif
