@@ -95,7 +95,7 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
         k->r = r;
         k->in = mailbox_open();
         k->conf = (struct eng_engine_conf){
-            .model_path = c->path, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
+            .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
             .context = context, .n_blocks = c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16), .n_slots = c->n_slots ? c->n_slots : 16,
             .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_f16 = !c->kv_f32, .oracle = c->oracle,
             .isa = c->isa ? c->isa : "auto", .timeout_us = 20000000};
@@ -161,6 +161,8 @@ enum err local_replica_step(struct local_replica *r, const struct step_plan *p, 
 }
 
 void local_replica_bounds(struct local_replica *r, struct step_bounds *out) { *out = eng_engine_bounds(r->ranks[0].engine); }
+
+void local_replica_info(struct local_replica *r, int32_t rank, struct eng_engine_info *out) { eng_engine_info(r->ranks[rank].engine, out); }
 
 int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank)
 {

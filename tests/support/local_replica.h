@@ -13,6 +13,9 @@ struct local_replica_conf {
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
     bool kv_f32, oracle;
     const char *isa;
+    uint64_t without_file;   /* bit r: rank r finds no model at its path */
+    const char *cache_dir;   /* of packed weights, or NULL */
+    int64_t cache_bytes;
 };
 
 struct local_replica;
@@ -27,6 +30,7 @@ MUST_USE enum err local_replica_recv(struct local_replica *r, struct arena *a, s
 /* Both. */
 MUST_USE enum err local_replica_step(struct local_replica *r, const struct step_plan *p, struct arena *a, struct step_result *out);
 void local_replica_bounds(struct local_replica *r, struct step_bounds *out);
+void local_replica_info(struct local_replica *r, int32_t rank, struct eng_engine_info *out);
 int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank);
 uint64_t local_replica_bytes_sent(struct local_replica *r, int32_t rank);
 
