@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cluster/launch.h"
 #include "coordinator/api/api_metrics.h"
+#include "coordinator/api/calls_grammar.h"
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/text_pool.h"
 #include "engine/model_text.h"
@@ -264,7 +265,8 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     TRY(open_key(c));
     TRY(open_control(c));
     c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template,
-                              .template_source = c->template_source, .style = crd_style_of(c->template_source), .model = conf->info,
+                              .template_source = c->template_source, .style = crd_style_of(c->template_source),
+                              .grammar_vocab = crd_grammar_vocab_open(c->tokenizer), .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
                               .stats = crd_api_stats_open(conf->info.context), .created_unix = (int64_t)time(NULL)};
     TRY(crd_text_pool_open(&c->api.pool, 1));
@@ -360,6 +362,7 @@ void crd_core_close(struct crd_core *c, int64_t grace_us)
     crd_api_stats_close(c->api.stats);
     eng_template_close(c->chat_template);
     free(c->template_source);
+    crd_grammar_vocab_close(c->api.grammar_vocab);
     eng_tokenizer_close(c->tokenizer);
     free(c);
 }

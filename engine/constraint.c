@@ -1,13 +1,13 @@
 /* constraint.c: see constraint.h. */
 #include "engine/constraint.h"
 
-#include "engine/grammar/grammar.h"
+#include "engine/grammar_vocab.h"
 #include "engine/model_text.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { KEPT = 32, MAX_EOG = 64 }; /* grammars kept when no sequence uses them */
+enum { KEPT = 32, MAX_EOG = GRAMMAR_VOCAB_EOG }; /* grammars kept when no sequence uses them */
 
 struct compiled {
     struct compiled *next;
@@ -63,18 +63,13 @@ void eng_constraints_close(struct eng_constraints *c)
     free(c);
 }
 
-static void piece(void *user, int32_t id, struct buf *out)
-{
-    eng_tokenizer_piece(user, id, false, out);
-}
-
 static enum err open_vocab(struct eng_constraints *c)
 {
     enum err rc;
     struct eng_tokenizer *t = NULL;
     TRY(eng_model_tokenizer(&t, c->file));
     c->n_eog = eng_tokenizer_eog(t, c->eog, MAX_EOG);
-    eng_grammar_vocab_open(&c->vocab, c->n_vocab, piece, t, c->eog, c->n_eog);
+    c->vocab = eng_grammar_vocab_of(t, c->n_vocab);
 out:
     eng_tokenizer_close(t);
     return rc;
@@ -207,12 +202,12 @@ const uint64_t *eng_constraint_mask(struct eng_constraint *s, const struct sampl
 
 bool eng_constraint_fits(const struct eng_constraint *s, int32_t token, int32_t n_left)
 {
-    if (eng_grammar_need(s->state) + 1 > n_left + 1) return true;
+    const struct eng_grammar_vocab *v = s->c->vocab;
     struct eng_grammar_state *t = eng_grammar_state_copy(s->state);
     bool fits = !eng_grammar_advance_token(t, token) || eng_grammar_ended(t) ||
-                eng_grammar_need(t) + 1 <= n_left;
+                eng_grammar_need(t) < n_left || eng_grammar_need_tokens(t, v) < n_left;
     eng_grammar_state_close(t);
-    return fits;
+    return fits || eng_grammar_need_tokens(s->state, v) > n_left;
 }
 
 const uint64_t *eng_constraint_mask_within(struct eng_constraint *s, const struct sampling *p,

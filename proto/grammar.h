@@ -15,7 +15,8 @@ enum grammar_kind {
     GRAMMAR_REGEX = 4,       /* the whole text matches */
     GRAMMAR_CHOICE = 5,      /* one of the strings of a JSON array */
     GRAMMAR_GBNF = 6,        /* rules in GBNF; the text is its "root" */
-    GRAMMAR_LAST = GRAMMAR_GBNF
+    GRAMMAR_PARTS = 7,       /* texts, schemas and others put together (engine/grammar/parts.h) */
+    GRAMMAR_LAST = GRAMMAR_PARTS
 };
 
 enum {

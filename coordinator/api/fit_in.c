@@ -1,4 +1,5 @@
 /* fit_in.c: does the prompt fit, and how much room is left for the answer? */
+#include "coordinator/api/calls_grammar.h"
 #include "coordinator/api/sampling_in.h"
 
 int32_t crd_request_context(const struct crd_api *api)
@@ -30,6 +31,12 @@ enum err crd_sampling_fit(struct crd_request *r, const struct crd_api *api, int6
             (long long)n_prompt);
     if (asked < 0) asked = r->chat ? room : MIN(room, 16);
     s->max_tokens = (int32_t)MAX(asked, 1);
+    int32_t need = r->forced ? crd_calls_need(r, api) : 0;
+    if (need > s->max_tokens)
+        return crd_api_refuse(e, 400, "max_tokens",
+                              "max_tokens is %d, but the shortest call of a tool offered takes %d "
+                              "tokens: raise max_tokens, or shorten the prompt.",
+                              s->max_tokens, need);
     if (s->min_tokens > s->max_tokens)
         return crd_api_refuse(e, 400, "min_tokens",
                               "min_tokens must be less than or equal to max_tokens=%d, got %d.",

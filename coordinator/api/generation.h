@@ -16,6 +16,7 @@
 
 struct crd_keys;
 struct crd_replay;
+struct crd_grammar_vocab;
 struct crd_text_pool; /* threads that render and tokenize: jobs in, wake out */
 
 /* Everything a generation needs; shared, read-only after start. */
@@ -25,6 +26,7 @@ struct crd_api {
     const struct eng_template *chat_template; /* NULL: chat is refused with a sentence */
     const char *template_source;              /* its text; NULL: not known */
     struct crd_style style;                   /* crd_style_of(template_source) */
+    struct crd_grammar_vocab *grammar_vocab;  /* calls_grammar.h; NULL: budgets are not checked */
     struct model_info model;
     const char *const *model_names; /* NULL-terminated; [0] is shown */
     int32_t max_context;

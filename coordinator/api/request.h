@@ -52,6 +52,8 @@ struct crd_request {
     struct crd_reply_conf reply; /* how the answer is taken apart; zeroed: it is text */
     bool hide_thoughts;
     json_t *tools;              /* borrowed of body; NULL: none to be called */
+    bool forced;                /* one of them must be called */
+    const char *forced_name;    /* this one; NULL: any */
     json_t *messages;           /* Own: normalized: content is a string */
     struct crd_prompt *prompts; /* Own; one for chat, empty until the template is rendered */
     int32_t n_prompts;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 /* In the order they are tried: a template may show several marks, and the rarer one decides. */
+#define OBJECT "{\"name\": \"%N\", \"arguments\": %A}"
 static const struct crd_call_style styles[] = {
     /* DeepSeek V3, R1: type, mark, name, fenced JSON; V3.1: name, mark, JSON */
     {.name = "deepseek",
@@ -13,36 +14,60 @@ static const struct crd_call_style styles[] = {
      .close = "<｜tool▁calls▁end｜>",
      .call_open = "<｜tool▁call▁begin｜>",
      .call_close = "<｜tool▁call▁end｜>",
-     .sep = {"<｜tool▁sep｜>"}},
+     .sep = {"<｜tool▁sep｜>"},
+     .forms = {{"```json", "<｜tool▁calls▁begin｜>",
+                "<｜tool▁call▁begin｜>function<｜tool▁sep｜>%N\n```json\n%A\n```"
+                "<｜tool▁call▁end｜>",
+                "\n", "<｜tool▁calls▁end｜>"},
+               {NULL, "<｜tool▁calls▁begin｜>",
+                "<｜tool▁call▁begin｜>%N<｜tool▁sep｜>%A<｜tool▁call▁end｜>", "",
+                "<｜tool▁calls▁end｜>"}}},
     {.name = "kimi",
      .known_by = "<|tool_calls_section_begin|>",
      .open = "<|tool_calls_section_begin|>",
      .close = "<|tool_calls_section_end|>",
      .call_open = "<|tool_call_begin|>",
      .call_close = "<|tool_call_end|>",
-     .sep = {"<|tool_call_argument_begin|>"}},
+     .sep = {"<|tool_call_argument_begin|>"},
+     .forms = {{NULL, "<|tool_calls_section_begin|>",
+                "<|tool_call_begin|>functions.%N:%I<|tool_call_argument_begin|>%A"
+                "<|tool_call_end|>",
+                "", "<|tool_calls_section_end|>"}}},
     /* a list of objects, or name[ARGS]{...} */
     {.name = "mistral",
      .known_by = "[TOOL_CALLS]",
      .open = "[TOOL_CALLS]",
      .sep = {"[ARGS]", "[CALL_ID]"},
-     .short_ids = true},
+     .short_ids = true,
+     .forms = {{"[ARGS]", "", "[TOOL_CALLS]%N[ARGS]%A", "", ""},
+               {NULL, "[TOOL_CALLS][", OBJECT, ", ", "]"}}},
     /* Granite, Phi-4: a list of objects */
     {.name = "granite",
      .known_by = "<|tool_call|>",
      .open = "<|tool_call|>",
-     .close = "<|/tool_call|>"},
+     .close = "<|/tool_call|>",
+     .forms = {{"<|/tool_call|>", "<|tool_call|>[", OBJECT, ", ", "]<|/tool_call|>"},
+               {NULL, "<|tool_call|>[", OBJECT, ", ", "]"}}},
     /* Hermes, Qwen: one object between marks */
-    {.name = "hermes", .known_by = "<tool_call>", .open = "<tool_call>", .close = "</tool_call>"},
+    {.name = "hermes",
+     .known_by = "<tool_call>",
+     .open = "<tool_call>",
+     .close = "</tool_call>",
+     .forms = {{NULL, "", "<tool_call>\n" OBJECT "\n</tool_call>", "\n", ""}}},
     {.name = "functionary",
      .known_by = "<function=",
      .open = "<function=",
      .close = "</function>",
-     .sep = {">"}},
+     .sep = {">"},
+     .forms = {{NULL, "", "<function=%N>%A</function>", "", ""}}},
     /* Llama 3.x: an object as the whole reply, perhaps after the tag; several with ';' */
-    {.name = "llama", .known_by = "<|python_tag|>", .bare = true, .open = "<|python_tag|>"},
+    {.name = "llama",
+     .known_by = "<|python_tag|>",
+     .bare = true,
+     .open = "<|python_tag|>",
+     .forms = {{NULL, "", "{\"name\": \"%N\", \"parameters\": %A}", NULL, ""}}},
     /* a template that shows tools in some way of its own: JSON it will be */
-    {.name = "json", .known_by = "tools", .bare = true},
+    {.name = "json", .known_by = "tools", .bare = true, .forms = {{NULL, "", OBJECT, NULL, ""}}},
 };
 
 static const struct crd_think_style thinks[] = {
@@ -64,9 +89,17 @@ static const struct crd_call_style *by_name(const char *name)
     return NULL;
 }
 
+static const struct crd_call_form *form_of(const struct crd_call_style *c, const char *source)
+{
+    const struct crd_call_form *f = c->forms;
+    while (f->if_has && !strstr(source, f->if_has)) f++;
+    return f;
+}
+
 struct crd_style crd_style_of(const char *source)
 {
     struct crd_style s = {.calls = by_name("hermes")}; /* what tools_prompt.c asks for */
+    s.form = s.calls->forms;
     if (!source) return s;
     s.takes_tools = strstr(source, "tools") != NULL;
     for (size_t i = 0; i < COUNT_OF(styles) && s.takes_tools; i++) {
@@ -74,6 +107,7 @@ struct crd_style crd_style_of(const char *source)
         s.calls = &styles[i];
         break;
     }
+    s.form = form_of(s.calls, source);
     for (size_t i = 0; i < COUNT_OF(thinks) && !s.think; i++)
         if (strstr(source, thinks[i].open) && strstr(source, thinks[i].close)) s.think = &thinks[i];
     return s;

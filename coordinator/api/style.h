@@ -20,6 +20,11 @@ struct crd_call_style {
     const char *call_open, *call_close; /* around each call of a section; or NULL */
     const char *sep[2];                 /* between a name and what follows it; or NULL */
     bool short_ids; /* the template takes ids of exactly nine letters and digits only */
+    struct crd_call_form {
+        const char *if_has; /* a part of the template's text; NULL: any */
+        const char *first, *call, *sep, *last;
+    } forms[2]; /* how calls are written, the first that applies. %N name, %A arguments, %I a
+                   number; sep NULL: one call only */
 };
 
 /* Marks around thoughts. */
@@ -29,6 +34,7 @@ struct crd_think_style {
 
 struct crd_style {
     const struct crd_call_style *calls;  /* never NULL */
+    const struct crd_call_form *form;    /* never NULL */
     const struct crd_think_style *think; /* NULL: no thoughts apart */
     bool takes_tools; /* the template shows tools to the model; if not, we have to (tools_prompt.h)
                        */

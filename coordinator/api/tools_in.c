@@ -62,8 +62,9 @@ static enum err named(struct crd_request *r, const json_t *choice, struct crd_ap
         return crd_api_refuse(
             e, 400, "tool_choice",
             "The tool specified in `tool_choice` does not match any of the specified `tools`");
-    return crd_api_refuse(e, 400, "tool_choice",
-                          "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
+    r->forced = true;
+    r->forced_name = json_string_value(name);
+    return OK;
 }
 
 static enum err the_choice(struct crd_request *r, struct crd_api_error *e)
@@ -81,10 +82,8 @@ static enum err the_choice(struct crd_request *r, struct crd_api_error *e)
                               "When using `tool_choice`, `tools` must be set.");
     if (!how) return named(r, choice, e);
     if (!strcmp(how, "auto")) return OK;
-    if (!strcmp(how, "required"))
-        return crd_api_refuse(
-            e, 400, "tool_choice",
-            "A `tool_choice` other than \"auto\" and \"none\" is not supported yet.");
+    r->forced = !strcmp(how, "required");
+    if (r->forced) return OK;
     return crd_api_malformed(
         e, "tool_choice", "tool_choice: Input should be 'none', 'auto', 'required' or an object");
 }
@@ -106,7 +105,7 @@ enum err crd_tools_in(struct crd_request *r, const struct crd_api *api, struct c
     if (!r->tools) return OK;
     r->reply.calls = api->style.calls;
     r->reply.tools = r->tools;
-    r->reply.one_call = json_is_false(parallel);
+    r->reply.one_call = json_is_false(parallel) || r->forced_name;
 out:
     return rc;
 }

@@ -3,8 +3,10 @@
 
 #include "engine/grammar/gbnf.h"
 #include "engine/grammar/mask.h"
+#include "engine/grammar/parts.h"
 #include "engine/grammar/regex.h"
 #include "engine/grammar/schema.h"
+#include "engine/grammar/shortest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +92,10 @@ static enum err build(struct encoder *e, struct eng_dfas *dfas, const struct gra
         return build_regex(e, dfas, src);
     case GRAMMAR_GBNF:
         return eng_gbnf_build(e, src->text ? src->text : "", (size_t)src->n);
+    case GRAMMAR_PARTS:
+        TRY(parse_json(src, "description of parts", &j));
+        rc = eng_parts_build(e, dfas, j, src->flags);
+        break;
     case GRAMMAR_NONE:
         rc = err_raise(ERR_BAD_REQUEST, "no kind of grammar is given");
     }
@@ -247,11 +253,17 @@ const uint64_t *eng_grammar_mask(struct eng_grammar_state *s)
     return s->ended ? nothing(s->g) : eng_masker_mask(&s->g->k, s->set);
 }
 
-const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_bytes)
+const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_tokens)
 {
     ASSERT(s->g->v);
     tidy(s->g);
-    return s->ended ? nothing(s->g) : eng_masker_mask_within(&s->g->k, s->set, n_bytes);
+    return s->ended ? nothing(s->g) : eng_masker_mask_within(&s->g->k, s->set, n_tokens);
+}
+
+int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v)
+{
+    tidy(s->g);
+    return s->ended ? 0 : eng_shortest_tokens(&s->g->m, v, s->set);
 }
 
 static void put_byte(struct buf *out, int b)

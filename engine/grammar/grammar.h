@@ -23,8 +23,11 @@
 /* ---- the vocabulary ---- */
 
 struct eng_grammar_vocab;
-/* Appends the bytes of a token as they stand in the middle of a text; nothing for control tokens.
- */
+/* Before the letters of a control token: no text has this byte, so only a grammar that names the
+ * token takes it. */
+enum { GRAMMAR_CONTROL = 0xFF };
+/* Appends the bytes of a token as they stand in the middle of a text; of a control token
+ * GRAMMAR_CONTROL and its letters. */
 typedef void (*eng_token_bytes_fn)(void *user, int32_t id, struct buf *out);
 /* n tokens; eog: ids that end a generation, whatever their bytes. `bytes` is called during open
  * only. Own: caller closes. */
@@ -69,9 +72,12 @@ int32_t eng_grammar_need(const struct eng_grammar_state *s);
  * accepts. Borrowed until the next call on any state of this grammar. Deterministic: a function of
  * source, vocabulary and text alone. */
 const uint64_t *eng_grammar_mask(struct eng_grammar_state *s);
-/* The same without tokens after which the text would need more than n_bytes more. May be empty.
+/* Tokens of vocabulary v that suffice from here to an end: whoever has that many left, and keeps to
+ * eng_grammar_mask_within, ends in time. INT32_MAX: the vocabulary lacks a byte. */
+int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v);
+/* The mask without tokens after which more than n_tokens more would be needed. May be empty.
  * Slower. */
-const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_bytes);
+const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_tokens);
 
 /* What may come next, for people: `'a'..'z', '"', the end of the text`. */
 void eng_grammar_explain(struct eng_grammar_state *s, struct buf *out);

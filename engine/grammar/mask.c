@@ -2,6 +2,7 @@
 #include "engine/grammar/mask.h"
 
 #include "base/rng.h"
+#include "engine/grammar/shortest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -216,18 +217,29 @@ const uint64_t *eng_masker_mask(struct masker *k, int32_t set)
     return bits;
 }
 
-const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_bytes)
+/* So many bytes are never more tokens; beyond that the way has to be gone. */
+static bool within(struct masker *k, struct map64 *known, int32_t set, int32_t n_tokens)
+{
+    if (k->m->sets[set].need <= n_tokens) return true;
+    int32_t n = map64_get(known, (uint64_t)set);
+    if (n < 0) map64_put(known, (uint64_t)set, n = eng_shortest_tokens(k->m, k->v, set));
+    return n <= n_tokens;
+}
+
+const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_tokens)
 {
     const struct token_node *t = k->v->nodes;
+    struct map64 known = {0};
     memset(k->scratch, 0, n_words(k->v) * sizeof *k->scratch);
     k->path[0] = set;
     for (int32_t i = 1; i < k->v->n_nodes;) {
         int32_t to = eng_machine_step(k->m, k->path[t[i].depth - 1], t[i].byte);
         k->path[t[i].depth] = to;
-        if (to >= 0 && t[i].token >= 0 && k->m->sets[to].need <= n_bytes)
+        if (to >= 0 && t[i].token >= 0 && within(k, &known, to, n_tokens))
             put_tokens(k->v, t[i].token, k->scratch);
         i = to < 0 ? t[i].end : i + 1;
     }
+    map64_free(&known);
     add_eog(k, set, k->scratch);
     return k->scratch;
 }

@@ -41,7 +41,8 @@ struct masker {
 void eng_masker_open(struct masker *k, struct machine *m, const struct eng_grammar_vocab *v);
 void eng_masker_close(struct masker *k);
 const uint64_t *eng_masker_mask(struct masker *k, int32_t set);
-const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_bytes);
+/* Tokens after which the shortest way to the end (shortest.h) takes at most n_tokens more. */
+const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_tokens);
 /* Sets got new numbers. */
 void eng_masker_forget(struct masker *k);
 

@@ -5,7 +5,10 @@
 
 #include "engine/grammar/grammar.h"
 
-enum { TOKEN_MAX_BYTES = 1024 }; /* longer ones are never chosen under a grammar */
+enum {
+    TOKEN_MAX_BYTES = 1024, /* longer ones are never chosen under a grammar */
+    VOCAB_CONTROL = GRAMMAR_CONTROL
+};
 
 /* Node 0 is the empty prefix. The subtree of node i is [i, end). */
 struct token_node {

@@ -38,6 +38,7 @@ struct fake {
     struct gen_request last;
     int32_t *last_prompt;
     struct logit_bias *last_bias;
+    char *last_grammar;
     struct live *list; /* [fake] */
     uint64_t draws;
     _Atomic int32_t n_submitted, n_cancelled, n_live;
@@ -223,6 +224,9 @@ static void remember(struct fake *f, const struct gen_request *r)
     f->last = *r;
     f->last.prompt = f->last_prompt;
     f->last.sampling.bias = f->last_bias;
+    free(f->last_grammar);
+    f->last.grammar.text = f->last_grammar =
+        xstrndup(r->grammar.text ? r->grammar.text : "", (size_t)r->grammar.n);
 }
 
 static void do_submit(void *self, const struct gen_request *r, token_event_fn on_event, void *user)
@@ -298,6 +302,7 @@ void fake_close(struct fake *f)
     pthread_mutex_destroy(&f->lock);
     free(f->last_prompt);
     free(f->last_bias);
+    free(f->last_grammar);
     free(f);
 }
 

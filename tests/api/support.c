@@ -1,5 +1,6 @@
 #include "tests/api/support.h"
 #include "coordinator/api/api_metrics.h"
+#include "coordinator/api/calls_grammar.h"
 #include "coordinator/api/text_pool.h"
 #include "tests/text/support.h"
 
@@ -41,6 +42,7 @@ void test_api_open(struct test_api *t, int n_threads)
         .chat_template = t->chat_template,
         .template_source = source,
         .style = crd_style_of(source),
+        .grammar_vocab = crd_grammar_vocab_open(t->tokenizer),
         .model = {.name = "test-model",
                   .arch = "llama",
                   .d_model = 64,
@@ -73,6 +75,7 @@ void test_api_close(struct test_api *t)
     fake_close(t->fake);
     crd_api_stats_close(t->api.stats);
     eng_template_close(t->chat_template);
+    crd_grammar_vocab_close(t->api.grammar_vocab);
     eng_tokenizer_close(t->tokenizer);
     eng_tokens_free(&t->said);
 }

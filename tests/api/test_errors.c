@@ -137,8 +137,19 @@ static const struct row rows[] = {
     {C, "{" MSG ",\"tools\":[]}", 400, BAD, "tools", "`tools` must not be an empty array."},
     {C, "{" MSG ",\"tool_choice\":\"auto\"}", 400, BAD, "tool_choice",
      "When using `tool_choice`, `tools` must be set."},
-    {C, "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\"}",
-     400, BAD, "tool_choice", "not supported yet"},
+    {C, "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":{\"function\":{"
+        "\"name\":\"g\"}}}",
+     400, BAD, "tool_choice", "does not match any of the specified `tools`"},
+    {C, "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"some\"}", 400,
+     MALFORMED, "tool_choice", "'none', 'auto', 'required' or an object"},
+    {C,
+     "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"a\":{"
+     "\"uniqueItems\":true}}}}}],\"tool_choice\":\"required\"}",
+     400, BAD, "tools", "tools.0.function.parameters: JSON Schema, #/properties/a/uniqueItems"},
+    {C,
+     "{" MSG ",\"tools\":[{\"function\":{\"name\":\"f\"}}],\"tool_choice\":\"required\","
+     "\"max_tokens\":9}",
+     400, BAD, "max_tokens", "max_tokens is 9, but the shortest call"},
     {C, "{" MSG ",\"cache_salt\":\"\"}", 400, BAD, "cache_salt", "cache_salt"},
     {C, "{" MSG ",\"cache_salt\":\"a/b\"}", 400, BAD, "cache_salt", "cache_salt"},
     /* not yet */

@@ -4,8 +4,10 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "engine/grammar/grammar.h"
 #include "tests/api/support.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,6 +184,141 @@ static void a_template_without_tools_is_told_in_words(void **state)
     json_decref(a);
 }
 
+/* ---- calls that must be made ---- */
+
+#define SCHEMAS                                                                                    \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"type\":"      \
+    "\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"],"               \
+    "\"additionalProperties\":false}}},{\"type\":\"function\",\"function\":{\"name\":\"g.h\"}}]"
+
+/* Does the grammar of the request, submitted with these fields, hold for the text? */
+static bool allows(const char *more, const char *text)
+{
+    t.api.max_context = 4000;
+    json_decref(ask("x", more));
+    struct gen_request q = fake_last(t.fake);
+    struct eng_grammar *g;
+    if (eng_grammar_compile(&g, &q.grammar, NULL)) fail_msg("%s", err_text());
+    struct eng_grammar_state *s = eng_grammar_state_open(g);
+    size_t n = strlen(text);
+    bool good = eng_grammar_advance(s, text, n) == n && eng_grammar_accepts(s);
+    eng_grammar_state_close(s);
+    eng_grammar_close(g);
+    return good;
+}
+
+/* By template: what the model must write, and what the reply's reader makes of it. */
+static void required_calls_are_written_in_the_templates_own_syntax(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *one, *two; /* two: NULL: one call only */
+    } rows[] = {
+        {"tools<tool_call>", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>",
+         "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>\n{"
+         "\"name\": \"g.h\", \"arguments\": {}}\n</tool_call>"},
+        {"tools<|python_tag|>", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", NULL},
+        {"tools[TOOL_CALLS]", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}]",
+         "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g.h\", "
+         "\"arguments\": {}}]"},
+        {"tools[TOOL_CALLS][ARGS]", "[TOOL_CALLS]f[ARGS]{\"a\": 1}",
+         "[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS]g.h[ARGS]{}"},
+        {"tools<|tool_call|>", "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]",
+         "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g.h\", "
+         "\"arguments\": {}}]"},
+        {"tools<|tool_call|><|/tool_call|>",
+         "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]<|/tool_call|>",
+         "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g.h\", "
+         "\"arguments\": {}}]<|/tool_call|>"},
+        {"tools<function=", "<function=f>{\"a\": 1}</function>",
+         "<function=f>{\"a\": 1}</function><function=g.h>{}</function>"},
+        {"tools<｜tool▁calls▁begin｜>```json",
+         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n```"
+         "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"a\": 1}\n```"
+         "<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g.h\n```json\n{}\n```"
+         "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
+        {"tools<｜tool▁calls▁begin｜>",
+         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>"
+         "<｜tool▁calls▁end｜>",
+         "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>"
+         "<｜tool▁call▁begin｜>g.h<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
+        {"tools<|tool_calls_section_begin|>",
+         "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"
+         "\"a\": 1}<|tool_call_end|><|tool_calls_section_end|>",
+         "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"
+         "\"a\": 1}<|tool_call_end|><|tool_call_begin|>functions.g.h:1<|tool_call_argument_begin|>{}"
+         "<|tool_call_end|><|tool_calls_section_end|>"},
+        {"{{ tools }}", "{\"name\": \"f\", \"arguments\": {\"a\": 1}}", NULL},
+        {"knows none", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        test_api_template(&t, rows[i].source);
+        if (!allows(SCHEMAS ",\"tool_choice\":\"required\"", rows[i].one))
+            fail_msg("%s: %s", rows[i].source, rows[i].one);
+        assert_false(allows(SCHEMAS ",\"tool_choice\":\"required\"", "x"));
+        const char *g_only = ",\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g.h\"}}";
+        char more[2000];
+        snprintf(more, sizeof more, "%s%s", SCHEMAS, g_only);
+        assert_false(allows(more, rows[i].one));
+        if (!rows[i].two) continue;
+        if (!allows(SCHEMAS ",\"tool_choice\":\"required\"", rows[i].two))
+            fail_msg("%s: %s", rows[i].source, rows[i].two);
+        assert_false(allows(SCHEMAS ",\"tool_choice\":\"required\",\"parallel_tool_calls\":false",
+                            rows[i].two));
+        json_t *a = ask(rows[i].two, SCHEMAS ",\"tool_choice\":\"required\""),
+               *m = json_object_get(answer_choice(a, 0), "message"),
+               *calls = json_object_get(m, "tool_calls");
+        if (json_array_size(calls) != 2) fail_msg("%s: read as %s", rows[i].two, json_dumps(m, 0));
+        const json_t *f = json_object_get(json_array_get(calls, 1), "function");
+        assert_string_equal(json_str(f, "name"), "g.h");
+        assert_string_equal(json_str(f, "arguments"), "{}");
+        assert_true(json_is_null(json_object_get(m, "content")));
+        json_decref(a);
+    }
+}
+
+static void arguments_are_of_the_tools_schemas(void **state)
+{
+    (void)state;
+#define IN(args) "<tool_call>\n{\"name\": \"f\", \"arguments\": " args "}\n</tool_call>"
+    static const char req[] = SCHEMAS ",\"tool_choice\":\"required\",\"temperature\":0";
+    assert_true(allows(req, IN("{\"a\":-7}")));
+    assert_false(allows(req, IN("{\"a\":\"7\"}")));
+    assert_false(allows(req, IN("{}")));
+    assert_false(allows(req, IN("{\"a\":1,\"b\":2}")));
+    assert_true(allows(req, "<tool_call>\n{\"name\": \"g.h\", \"arguments\": {\"x\":[]}}\n</tool_call>"));
+    assert_false(allows(req, "<tool_call>\n{\"name\": \"g.h\", \"arguments\": 1}\n</tool_call>"));
+}
+
+static void thoughts_may_stand_before_what_is_asked_for(void **state)
+{
+    (void)state;
+    static const char req[] = SCHEMAS ",\"tool_choice\":\"required\"",
+                      open[] = SCHEMAS ",\"tool_choice\":\"required\",\"chat_template_kwargs\":{"
+                                       "\"enable_thinking\":\"open\"}",
+                      json[] = ",\"response_format\":{\"type\":\"json_object\"}";
+    assert_true(allows(req, "<think>\nhm\n</think>\n\n" IN("{\"a\":1}")));
+    assert_true(allows(req, IN("{\"a\":1}")));
+    assert_false(allows(req, "hm</think>" IN("{\"a\":1}")));
+    assert_true(allows(open, "hm <b></think>\n\n" IN("{\"a\":1}")));
+    assert_false(allows(open, IN("{\"a\":1}")));
+    assert_true(allows(json, "<think>\n2</think>{}"));
+    assert_true(allows(json, "{}"));
+    json_t *a = ask("<think>2</think>{\"a\":2}", json);
+    assert_string_equal(answer_content(a, 0), "{\"a\":2}");
+    json_decref(a);
+}
+
+static void a_format_leaves_room_for_calls(void **state)
+{
+    (void)state;
+    static const char both[] = SCHEMAS ",\"response_format\":{\"type\":\"json_object\"}";
+    assert_true(allows(both, "{\"any\":1}"));
+    assert_true(allows(both, IN("{\"b\":\"as in auto mode\"}")));
+    assert_false(allows(both, "words"));
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -190,6 +327,10 @@ int main(void)
         T(without_tools_a_call_is_text),     T(one_call_ends_the_reply_when_asked),
         T(a_reply_cut_short_says_length),    T(thoughts_stand_apart),
         T(the_prompt_may_begin_or_end_them), T(a_template_without_tools_is_told_in_words),
+        T(required_calls_are_written_in_the_templates_own_syntax),
+        T(arguments_are_of_the_tools_schemas),
+        T(thoughts_may_stand_before_what_is_asked_for),
+        T(a_format_leaves_room_for_calls),
     };
     return cmocka_run_group_tests_name("tools", tests, NULL, NULL);
 }

@@ -255,7 +255,50 @@ static const struct {
      "{\"$ref\":\"#/$defs/"
      "t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
      "t\"},{\"type\":\"null\"},{\"type\":\"string\",\"pattern\":\"^[a-z0-9]*$\"}]}}}}"},
+    {GRAMMAR_PARTS, "{\"seq\":[{\"any\":[\"\",{\"seq\":[\"<t>\",{\"until\":\"</t>\"}]}]},{\"some\":{"
+                    "\"any\":[{\"seq\":[\"{f:\",{\"schema\":{\"type\":\"object\",\"properties\":{"
+                    "\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}},\"}\"]},{\"regex\":\"[0-9]+\"},{"
+                    "\"gbnf\":\"root ::= [a-c]{2} | \\\"(\\\" root \\\")\\\"\"}]},\"sep\":\", \"}]}"},
 };
+
+static void parts_are_put_together(void **state)
+{
+    (void)state;
+    static const struct row rows[] = {
+        {"{\"seq\":[\"a\",{\"any\":[\"b\",{\"text\":\"cd\"}]},{\"regex\":\"x*\"}]}",
+         {"ab", "acdxx"},
+         {"a", "abcd", "abxa"}},
+        {"{\"some\":{\"regex\":\"[0-9]\"},\"sep\":\", \"}", {"1", "1, 2, 3"}, {"", "1,", "12"}},
+        {"{\"some\":\"ab\"}", {"ab", "ababab"}, {"", "aba"}},
+        {"{\"seq\":[{\"until\":\"aab\"},\"!\"]}",
+         {"aab!", "aaab!", "x\xC3\xA9 abaab!"},
+         {"aab", "aabaab!", "ab!", "\xFF" "aab!"}},
+        {"{\"seq\":[{\"until\":{\"token\":\"</t>\"}},\"!\"]}",
+         {"\xFF</t>!", "a</t>b\xFF</t>!"},
+         {"a</t>!", "a\xFF</t>"}},
+        {"{\"seq\":[{\"token\":\"[C]\"},{\"schema\":{\"enum\":[1,\"[C]\"]}}]}",
+         {"\xFF[C]1", "\xFF[C]\"[C]\""},
+         {"[C]1", "1", "\xFF[C]"}},
+        {"{\"seq\":[{\"schema\":{\"type\":\"boolean\"}},{\"schema\":{\"type\":\"null\"}},{\"gbnf\":"
+         "\"root ::= a a\\na ::= [x-z]\"},{\"gbnf\":\"root ::= a\\na ::= [0-9]\"}]}",
+         {"truenullxy1", "falsenullzz0"},
+         {"nulltruexy1", "truenullxyz"}},
+    };
+    check(GRAMMAR_PARTS, 0, rows, COUNT_OF(rows));
+    static const struct {
+        const char *text, *say;
+    } bad[] = {
+        {"7", "is needed"},
+        {"{\"any\":[]}", "no alternative"},
+        {"{\"until\":\"\"}", "needs a text or a token"},
+        {"{\"seq\":[{\"schema\":{\"uniqueItems\":true},\"of\":\"f's\"}]}", "f's: JSON Schema, #/uniqueItems"},
+        {"{\"regex\":\"(\"}", "not closed"},
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        assert_null(compile(GRAMMAR_PARTS, 0, bad[i].text, NULL));
+        if (!strstr(err_text(), bad[i].say)) fail_msg("%s: %s", bad[i].text, err_text());
+    }
+}
 
 /* Bit by bit: is the token what a state that tries it says? */
 static void assert_mask(struct eng_grammar_state *s, const uint64_t *mask, int32_t n)
@@ -303,7 +346,35 @@ static void a_mask_is_what_every_token_alone_would_say(void **state)
     eng_grammar_vocab_close(v);
 }
 
-/* A walk that must end in time: with so many bytes left nothing longer is begun. */
+/* The way that is promised: its first token leads to a state that needs one token less. */
+static void the_shortest_way_gets_shorter_by_one(void **state)
+{
+    (void)state;
+    struct eng_grammar_vocab *v = small_vocab();
+    for (size_t i = 0; i < COUNT_OF(many); i++) {
+        struct eng_grammar *g = compile(many[i].kind, 0, many[i].text, v);
+        struct eng_grammar_state *s = eng_grammar_state_open(g);
+        for (int step = 0; step < 20; step++) {
+            int32_t n = eng_grammar_need_tokens(s, v), found = 0;
+            assert_true(n <= eng_grammar_need(s));
+            assert_int_equal(n == 0, eng_grammar_need(s) == 0);
+            for (int32_t id = 0; n && id < 299 && !found; id++) {
+                struct eng_grammar_state *t = eng_grammar_state_copy(s);
+                if (eng_grammar_advance_token(t, id))
+                    found = eng_grammar_need_tokens(t, v) == n - 1;
+                eng_grammar_state_close(t);
+            }
+            assert_true(!n || found);
+            int32_t id = pick(eng_grammar_mask(s), 299, rng_at(9, i, (uint64_t)step, 0));
+            if (id < 0 || !eng_grammar_advance_token(s, id)) break;
+        }
+        eng_grammar_state_close(s);
+        eng_grammar_close(g);
+    }
+    eng_grammar_vocab_close(v);
+}
+
+/* A walk that must end in time: with so many tokens left nothing longer is begun. */
 static void walk(size_t i, struct eng_grammar_vocab *v, uint64_t seed)
 {
     struct eng_grammar *g = compile(many[i].kind, seed % 2 ? GRAMMAR_COMPACT : 0, many[i].text, v),
@@ -313,7 +384,7 @@ static void walk(size_t i, struct eng_grammar_vocab *v, uint64_t seed)
     struct buf text = {0};
     json_error_t je;
     int32_t left = 20 + (int32_t)(seed % 100);
-    if (eng_grammar_need(s) > left) left = eng_grammar_need(s);
+    if (seed % 3 == 0 || eng_grammar_need_tokens(s, v) > left) left = eng_grammar_need_tokens(s, v);
     for (; !eng_grammar_ended(s); left--) {
         assert_true(left >= 0);
         int32_t id =
@@ -406,6 +477,8 @@ int main(void)
         cmocka_unit_test(json_schemas_hold_for_their_values),
         cmocka_unit_test(what_a_schema_cannot_have_is_refused_by_name_and_place),
         cmocka_unit_test(a_state_tells_where_a_text_leaves_the_grammar),
+        cmocka_unit_test(parts_are_put_together),
+        cmocka_unit_test(the_shortest_way_gets_shorter_by_one),
         cmocka_unit_test(a_mask_is_what_every_token_alone_would_say),
         cmocka_unit_test(random_walks_end_in_time_with_texts_of_the_grammar),
         cmocka_unit_test(long_texts_do_not_grow_memory_without_end),

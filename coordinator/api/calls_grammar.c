@@ -1,0 +1,253 @@
+/* calls_grammar.c: see calls_grammar.h. The text is described in parts (engine/grammar/parts.h). */
+#include "coordinator/api/calls_grammar.h"
+#include "engine/grammar_vocab.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- parts ---- */
+
+static json_t *part(const char *key, json_t *value)
+{
+    json_t *p = json_object();
+    json_object_set_new(p, key, value);
+    return p;
+}
+
+/* A mark is a control token where the vocabulary has it as such, else its letters. */
+static json_t *mark_part(const struct crd_api *api, const char *mark)
+{
+    int32_t id = eng_tokenizer_find(api->tokenizer, mark);
+    bool control = id >= 0 && eng_tokenizer_type(api->tokenizer, id) == TOKEN_CONTROL;
+    return control ? part("token", json_string(mark)) : json_string(mark);
+}
+
+/* The mark of the style that begins at p, or NULL. */
+static const char *mark_at(const struct crd_call_style *c, const char *p)
+{
+    const char *const marks[] = {c->open,       c->close,  c->call_open,
+                                 c->call_close, c->sep[0], c->sep[1]};
+    for (size_t i = 0; i < COUNT_OF(marks); i++)
+        if (marks[i] && !strncmp(p, marks[i], strlen(marks[i]))) return marks[i];
+    return NULL;
+}
+
+static void put_text(json_t *seq, struct buf *text)
+{
+    if (text->len) json_array_append_new(seq, json_stringn(buf_str(text), text->len));
+    buf_clear(text);
+}
+
+/* One of a form's texts, with a tool's name and arguments in it. */
+static void put_form(json_t *seq, const struct crd_api *api, const char *form, const char *name,
+                     json_t *args)
+{
+    struct buf text = {0};
+    for (const char *p = form, *mark; *p;) {
+        if ((mark = mark_at(api->style.calls, p))) {
+            put_text(seq, &text);
+            json_array_append_new(seq, mark_part(api, mark));
+            p += strlen(mark);
+        } else if (p[0] == '%' && p[1] == 'N') {
+            buf_puts(&text, name);
+            p += 2;
+        } else if (p[0] == '%') {
+            put_text(seq, &text);
+            if (p[1] == 'A')
+                json_array_append(seq, args);
+            else
+                json_array_append_new(seq, part("regex", json_string("0|[1-9][0-9]?")));
+            p += 2;
+        } else {
+            buf_putc(&text, *p++);
+        }
+    }
+    put_text(seq, &text);
+    buf_free(&text);
+}
+
+/* Arguments are an object, whatever else their schema says. */
+static json_t *arguments(const json_t *tool, size_t i)
+{
+    const json_t *f = json_object_get(tool, "function");
+    json_t *schema = json_copy(json_object_get(f, "parameters")), *p;
+    char of[48];
+    if (!json_is_object(schema)) {
+        json_decref(schema);
+        schema = json_pack("{s:{}}", "properties");
+    }
+    if (!json_object_get(schema, "type")) json_object_set_new(schema, "type", json_string("object"));
+    snprintf(of, sizeof of, "tools.%zu.function.parameters", i);
+    p = part("schema", schema);
+    json_object_set_new(p, "of", json_string(of));
+    return p;
+}
+
+/* strict: arguments by the tools' schemas; else any object. */
+static json_t *one_call(const struct crd_request *r, const struct crd_api *api, bool strict)
+{
+    json_t *any = json_array(), *tool;
+    size_t i;
+    json_array_foreach(r->tools, i, tool)
+    {
+        const char *name =
+            json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
+        if (r->forced_name && strcmp(name, r->forced_name)) continue;
+        json_t *seq = json_array(), *args = strict ? arguments(tool, i)
+                                                   : json_pack("{s:{s:s}}", "schema", "type",
+                                                               "object");
+        put_form(seq, api, api->style.form->call, name, args);
+        json_array_append_new(any, part("seq", seq));
+        json_decref(args);
+    }
+    return part("any", any);
+}
+
+static json_t *calls(const struct crd_request *r, const struct crd_api *api, bool strict)
+{
+    const struct crd_call_form *f = api->style.form;
+    json_t *seq = json_array(), *call = one_call(r, api, strict);
+    put_form(seq, api, f->first, "", NULL);
+    if (f->sep && !r->reply.one_call) {
+        json_t *sep = json_array();
+        put_form(sep, api, f->sep, "", NULL);
+        call = part("some", call);
+        if (json_array_size(sep)) json_object_set_new(call, "sep", part("seq", json_incref(sep)));
+        json_decref(sep);
+    }
+    json_array_append_new(seq, call);
+    put_form(seq, api, f->last, "", NULL);
+    return part("seq", seq);
+}
+
+/* What was asked for of the answer's content. */
+static json_t *content(const struct grammar_source *g)
+{
+    json_t *j = NULL;
+    switch (g->kind) {
+    case GRAMMAR_JSON:
+        return part("schema", json_true());
+    case GRAMMAR_JSON_OBJECT:
+        return json_pack("{s:{s:s}}", "schema", "type", "object");
+    case GRAMMAR_REGEX:
+        return part("regex", json_stringn(g->text, (size_t)g->n));
+    case GRAMMAR_GBNF:
+        return part("gbnf", json_stringn(g->text, (size_t)g->n));
+    case GRAMMAR_SCHEMA:
+    case GRAMMAR_CHOICE:
+    case GRAMMAR_PARTS:
+        j = json_loadb(g->text, (size_t)g->n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+        break;
+    case GRAMMAR_NONE:
+        break;
+    }
+    ASSERT(j); /* it has been compiled */
+    return g->kind == GRAMMAR_PARTS ? j : part(g->kind == GRAMMAR_SCHEMA ? "schema" : "any", j);
+}
+
+/* ---- thoughts ---- */
+
+/* Thoughts as far as their end, then what follows; they go on where the prompt has opened them, and
+ * may stand where the model writes them of its own accord. Takes `then`. */
+static json_t *behind_thoughts(const struct crd_request *r, const struct crd_api *api, json_t *then)
+{
+    const struct crd_think_style *t = r->reply.think;
+    json_t *space = part("regex", json_string("\\n{0,2}"));
+    json_t *end = json_pack("[o,o]", part("until", mark_part(api, t->close)), space);
+    json_t *seq = json_array();
+    if (!r->reply.thinking) {
+        json_array_insert_new(end, 0, mark_part(api, t->open));
+        json_array_append_new(seq, part("any", json_pack("[s,o]", "", part("seq", end))));
+    } else {
+        json_array_append_new(seq, part("seq", end));
+    }
+    json_array_append_new(seq, then);
+    return part("seq", seq);
+}
+
+/* ---- the whole ---- */
+
+static enum err settle(struct crd_request *r, const json_t *parts, const char *param,
+                       struct crd_api_error *e)
+{
+    struct grammar_source *g = &r->grammar;
+    struct eng_grammar *compiled;
+    char *text = json_dumps(parts, JSON_COMPACT | JSON_ENCODE_ANY);
+    free((void *)g->text);
+    g->text = text;
+    g->n = 0;
+    g->kind = GRAMMAR_PARTS;
+    if (strlen(text) > LIMIT_GRAMMAR_BYTES)
+        return crd_api_refuse(e, 400, param, "the schemas have %zu bytes, at most %d are allowed.",
+                              strlen(text), LIMIT_GRAMMAR_BYTES);
+    g->n = (int32_t)strlen(text);
+    g->hash = grammar_hash(g);
+    if (eng_grammar_compile(&compiled, g, NULL))
+        return crd_api_refuse(e, 400, param, "Invalid grammar specification: %s", err_text());
+    eng_grammar_close(compiled);
+    return OK;
+}
+
+enum err crd_calls_grammar(struct crd_request *r, const struct crd_api *api,
+                           struct crd_api_error *e)
+{
+    bool asked = r->grammar.kind != GRAMMAR_NONE;
+    json_t *text = NULL;
+    if (r->forced)
+        text = calls(r, api, true); /* no content: what was asked of it is met */
+    else if (asked && r->tools)
+        text = part("any", json_pack("[o,o]", content(&r->grammar), calls(r, api, false)));
+    else if (asked && r->reply.think)
+        text = content(&r->grammar);
+    if (!text) return OK;
+    if (r->reply.think) text = behind_thoughts(r, api, text);
+    enum err rc = settle(r, text, r->forced ? "tools" : "response_format", e);
+    json_decref(text);
+    return rc;
+}
+
+/* ---- budgets ---- */
+
+struct crd_grammar_vocab {
+    pthread_mutex_t lock;
+    const struct eng_tokenizer *t;
+    struct eng_grammar_vocab *v; /* under the lock until made; then immutable */
+};
+
+struct crd_grammar_vocab *crd_grammar_vocab_open(const struct eng_tokenizer *t)
+{
+    struct crd_grammar_vocab *v = xcalloc(1, sizeof *v);
+    pthread_mutex_init(&v->lock, NULL);
+    v->t = t;
+    return v;
+}
+
+void crd_grammar_vocab_close(struct crd_grammar_vocab *v)
+{
+    if (!v) return;
+    eng_grammar_vocab_close(v->v);
+    pthread_mutex_destroy(&v->lock);
+    free(v);
+}
+
+static const struct eng_grammar_vocab *made(struct crd_grammar_vocab *v)
+{
+    pthread_mutex_lock(&v->lock);
+    if (!v->v) v->v = eng_grammar_vocab_of(v->t, eng_tokenizer_size(v->t));
+    pthread_mutex_unlock(&v->lock);
+    return v->v;
+}
+
+int32_t crd_calls_need(const struct crd_request *r, const struct crd_api *api)
+{
+    struct eng_grammar *g;
+    if (!r->grammar.kind || !api->grammar_vocab) return 0;
+    if (eng_grammar_compile(&g, &r->grammar, NULL)) return 0;
+    struct eng_grammar_state *s = eng_grammar_state_open(g);
+    int32_t n = eng_grammar_need_tokens(s, made(api->grammar_vocab));
+    eng_grammar_state_close(s);
+    eng_grammar_close(g);
+    return n == INT32_MAX ? 0 : n + 1;
+}

@@ -1,0 +1,15 @@
+/* shortest.h: how many tokens the shortest way to a text's end takes. Private to engine/grammar.
+ *
+ * The way is one of the shortest texts in bytes, always the same from one set, cut into the longest
+ * tokens that fit. Its rest, after any of its tokens, is the way from there; so whoever still has
+ * that many tokens can always end, one token at a time. There may be a way of fewer tokens. */
+#ifndef ENGINE_GRAMMAR_SHORTEST_H
+#define ENGINE_GRAMMAR_SHORTEST_H
+
+#include "engine/grammar/machine.h"
+#include "engine/grammar/vocab.h"
+
+/* INT32_MAX: the vocabulary lacks a byte. */
+int32_t eng_shortest_tokens(struct machine *m, const struct eng_grammar_vocab *v, int32_t set);
+
+#endif
