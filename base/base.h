@@ -15,6 +15,13 @@
 #define ROUND_UP(x, m) (((x) + (m)-1) / (m) * (m))
 #define DIV_UP(x, m)   (((x) + (m)-1) / (m))
 
+/* ON_DEVICE before a function that the CUDA kernels (engine/kernels/cuda) compile too. */
+#ifdef __CUDACC__
+#define ON_DEVICE __host__ __device__
+#else
+#define ON_DEVICE
+#endif
+
 /* TRY(call): evaluates a call returning enum err; on failure stores it in `rc` and jumps to `out`.
  * The only macro of the house that jumps. */
 #define TRY(call)                                                                                  \

@@ -1,20 +1,21 @@
 # One static library per folder, one test program per claim-file; the flags that exactness needs.
-add_compile_options(-Wall -Wextra -Wno-missing-field-initializers -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
-                    -Wwrite-strings -Wvla -Werror=implicit-function-declaration
-                    -ffp-contract=off -fno-math-errno -fno-common)
+add_compile_options("$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wno-missing-field-initializers;-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes;-Wpointer-arith>"
+                    "$<$<COMPILE_LANGUAGE:C>:-Wwrite-strings;-Wvla;-Werror=implicit-function-declaration;-fno-math-errno;-fno-common>"
+                    "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wno-missing-field-initializers;-Wno-unknown-pragmas>"
+                    "$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>")
 add_compile_definitions(_GNU_SOURCE)
 include_directories(${CMAKE_SOURCE_DIR})
 
 if(TESSERA_SANITIZE)
-  add_compile_options(-fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -g)
+  add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${TESSERA_SANITIZE}> $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer> -g)
   add_link_options(-fsanitize=${TESSERA_SANITIZE})
   if(TESSERA_SANITIZE MATCHES "undefined")
-    add_compile_options(-fno-sanitize-recover=undefined)
+    add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize-recover=undefined>)
   endif()
 endif()
 
 if(TESSERA_FUZZ)
-  add_compile_options(-fsanitize=fuzzer-no-link) # coverage of the libraries, which the fuzzer steers by
+  add_compile_options($<$<COMPILE_LANGUAGE:C>:-fsanitize=fuzzer-no-link>) # coverage of the libraries, which the fuzzer steers by
 endif()
 
 # tessera_lib(name SOURCES a.c b.c LIBS other...): a folder's static library.

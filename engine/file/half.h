@@ -3,24 +3,26 @@
 #ifndef ENGINE_FILE_HALF_H
 #define ENGINE_FILE_HALF_H
 
+#include "base/base.h"
+
 #include <stdint.h>
 #include <string.h>
 
-static inline float half_from_bits(uint32_t u)
+ON_DEVICE static inline float half_from_bits(uint32_t u)
 {
     float f;
     memcpy(&f, &u, sizeof f);
     return f;
 }
 
-static inline uint32_t half_to_bits(float f)
+ON_DEVICE static inline uint32_t half_to_bits(float f)
 {
     uint32_t u;
     memcpy(&u, &f, sizeof u);
     return u;
 }
 
-static inline float half_f16_to_f32(uint16_t h)
+ON_DEVICE static inline float half_f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = h >> 10 & 31, man = h & 0x3ff;
     if (exp == 31) return half_from_bits(sign | 0x7f800000 | man << 13 | (man ? 0x400000 : 0));
@@ -30,7 +32,7 @@ static inline float half_f16_to_f32(uint16_t h)
     return half_from_bits(half_to_bits(f) | sign);
 }
 
-static inline uint16_t half_f32_to_f16(float f)
+ON_DEVICE static inline uint16_t half_f32_to_f16(float f)
 {
     uint32_t u = half_to_bits(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
     if (a > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x3ff));
@@ -45,14 +47,14 @@ static inline uint16_t half_f32_to_f16(float f)
     return (uint16_t)(sign | (q + (rest > half || (rest == half && (q & 1)))));
 }
 
-static inline float half_bf16_to_f32(uint16_t b)
+ON_DEVICE static inline float half_bf16_to_f32(uint16_t b)
 {
     uint32_t u = (uint32_t)b << 16;
     if ((u & 0x7fffffff) > 0x7f800000) u |= 0x400000;
     return half_from_bits(u);
 }
 
-static inline uint16_t half_f32_to_bf16(float f)
+ON_DEVICE static inline uint16_t half_f32_to_bf16(float f)
 {
     uint32_t u = half_to_bits(f);
     if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);

@@ -8,6 +8,8 @@
 #ifndef ENGINE_KERNELS_MATH_H
 #define ENGINE_KERNELS_MATH_H
 
+#include "base/base.h"
+
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -51,21 +53,21 @@
 #define KRN_SWIGLU_LIMIT 7.0f
 #define KRN_SWIGLU_ALPHA 1.702f
 
-static inline uint32_t krn_math_bits(float x)
+ON_DEVICE static inline uint32_t krn_math_bits(float x)
 {
     uint32_t u;
     memcpy(&u, &x, sizeof u);
     return u;
 }
 
-static inline float krn_math_float(uint32_t u)
+ON_DEVICE static inline float krn_math_float(uint32_t u)
 {
     float x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
 
-static inline float krn_math_exp(float x)
+ON_DEVICE static inline float krn_math_exp(float x)
 {
     if (x < KRN_EXP_MIN) return 0.0f;
     x = x > KRN_EXP_MAX ? KRN_EXP_MAX : x;
@@ -83,7 +85,7 @@ static inline float krn_math_exp(float x)
     return krn_math_float(krn_math_bits(p) + (krn_math_bits(t) << 23));
 }
 
-static inline float krn_math_log(float x)
+ON_DEVICE static inline float krn_math_log(float x)
 {
     uint32_t u = krn_math_bits(x) - KRN_SQRT_HALF_BITS;
     float e = (float)((int32_t)u >> 23);

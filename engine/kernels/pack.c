@@ -255,6 +255,11 @@ void krn_unpack_row(const struct krn_mat *m, int32_t row, float *dst)
     }
 }
 
+void krn_unpack_rows(const struct krn_mat *m, const int32_t rows[], int32_t n, float *dst)
+{
+    for (int32_t i = 0; i < n; i++) krn_unpack_row(m, rows[i], dst + (int64_t)i * m->cols);
+}
+
 /* ---- activations ----------------------------------------------------------------------------- */
 
 /* Lanes of all groups together. */

@@ -32,7 +32,7 @@ enum {
 };
 
 /* Lanes of the group that begins at token t0 (a multiple of KRN_GROUP). */
-static inline int32_t krn_group_width(int32_t n_tok, int32_t t0)
+ON_DEVICE static inline int32_t krn_group_width(int32_t n_tok, int32_t t0)
 {
     int32_t n = n_tok - t0;
     if (n >= KRN_GROUP) return KRN_GROUP;

@@ -43,6 +43,7 @@ int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols);
 void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32_t n_rows, int32_t k0, int32_t cols);
 /* Row r of a packed matrix as f32, exactly the file's values (embedding look-up from the tiles). dst[cols]. */
 void krn_unpack_row(const struct krn_mat *m, int32_t row, float *dst);
+void krn_unpack_rows(const struct krn_mat *m, const int32_t rows[], int32_t n, float *dst);
 
 /* ---- activations ----------------------------------------------------------------------------------------- */
 
@@ -164,13 +165,15 @@ enum krn_gate { KRN_GELU_TANH, KRN_GELU_ERF, KRN_SWIGLU_CLAMPED };
 /* ---- the table ------------------------------------------------------------------------------------------- */
 
 struct krn_table {
-    const char *name;   /* "ref", "avx2", "avx512" */
+    const char *name;   /* "ref", "avx2", "avx512"; "cuda" comes from a plug-in (engine/backend) */
 
     void (*matmul)(const struct krn_matmul *a);
     /* Quantise units [u0,u1) of rows [t0,t1) of x into a->q. */
     void (*quantize)(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
-    /* Copy columns [k0,k1) of rows [t0,t1) of x into a->xt. */
+    /* Copy columns [k0,k1) of rows [t0,t1) of x into a->xt. NULL on a device, whose products read x as it is. */
     void (*interleave)(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
+    /* Rows rows[0..n) of a packed matrix as f32 into dst [n][cols]: the file's values (krn_unpack_row). */
+    void (*unpack_rows)(const struct krn_mat *m, const int32_t rows[], int32_t n, float *dst);
     void (*kv_append)(const struct krn_kv_append *a);
     void (*attention)(const struct krn_attention *a);
     void (*attention_merge)(const struct krn_attention *a);

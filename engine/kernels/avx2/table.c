@@ -6,6 +6,7 @@ const struct krn_table krn_avx2 = {
     .matmul = krn_avx2_matmul,
     .quantize = krn_avx2_quantize,
     .interleave = krn_avx2_interleave,
+    .unpack_rows = krn_unpack_rows,
     .kv_append = krn_avx2_kv_append,
     .attention = krn_avx2_attention,
     .attention_merge = krn_avx2_attention_merge,

@@ -6,6 +6,7 @@ const struct krn_table krn_avx512 = {
     .matmul = krn_avx512_matmul,
     .quantize = krn_avx512_quantize,
     .interleave = krn_avx512_interleave,
+    .unpack_rows = krn_unpack_rows,
     .kv_append = krn_avx512_kv_append,
     .attention = krn_avx512_attention,
     .attention_merge = krn_avx512_attention_merge,

@@ -6,6 +6,7 @@ const struct krn_table krn_ref = {
     .matmul = krn_ref_matmul,
     .quantize = krn_ref_quantize,
     .interleave = krn_ref_interleave,
+    .unpack_rows = krn_unpack_rows,
     .kv_append = krn_ref_kv_append,
     .attention = krn_ref_attention,
     .attention_merge = krn_ref_attention_merge,

@@ -1,0 +1,204 @@
+/* backend.c: see backend.h. */
+#include "engine/backend/backend.h"
+
+#include "base/base.h"
+#include "engine/backend/plugin_open.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20 };
+
+/* ---- memory of the host ---------------------------------------------------------------------- */
+
+static const char *const purpose[] = {"weights", "KV cache", "step buffers"};
+static const char *const remedy[] = {"use more ranks or a smaller quantisation", "lower --kv-tokens or --context",
+                                     "lower --max-batch-tokens"};
+
+/* mmap: zeroed, and pages that were never written cost nothing. A pass over the weights touches each page once, and a page of 4 KiB
+ * would cost a walk of the page table every 64 lines: weights lie on huge pages where the system gives them. */
+static void *host_alloc(enum eng_memory what, int64_t *bytes)
+{
+    bool huge = what == ENG_MEMORY_WEIGHTS;
+    int64_t n = ROUND_UP(MAX(*bytes, 1), huge ? (int64_t)HUGE_PAGE : 4096), room = huge ? n + HUGE_PAGE : n;
+    uint8_t *p = mmap(NULL, (size_t)room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    if (huge) {
+        int64_t skip = (HUGE_PAGE - (int64_t)((uintptr_t)p % HUGE_PAGE)) % HUGE_PAGE;
+        if (skip) munmap(p, (size_t)skip);
+        if (room - skip - n) munmap(p + skip + n, (size_t)(room - skip - n));
+        p += skip;
+        (void)madvise(p, (size_t)n, MADV_HUGEPAGE); /* advice: without it merely slower */
+    }
+    *bytes = n;
+    return p;
+}
+
+static void remember(struct eng_backend *b, void *p, int64_t bytes)
+{
+    if (b->n_blocks == b->cap_blocks) {
+        b->cap_blocks = MAX(64, 2 * b->cap_blocks);
+        b->blocks = xrealloc(b->blocks, (size_t)b->cap_blocks * sizeof *b->blocks);
+    }
+    b->blocks[b->n_blocks++] = (struct eng_backend_block){p, bytes};
+}
+
+/* ---- either ------------------------------------------------------------------------------------ */
+
+enum err eng_backend_alloc(struct eng_backend *b, enum eng_memory what, void **out, int64_t bytes)
+{
+    char text[PLUGIN_TEXT] = "";
+    void *p = NULL;
+    int64_t n = bytes;
+    if (b->on_host) {
+        if ((p = host_alloc(what, &n))) remember(b, p, n);
+    } else if (b->plugin->alloc(b->device, &p, bytes, text)) {
+        p = NULL;
+    }
+    if (!p)
+        return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of %s%s%s: %s", (double)bytes / 1e6, purpose[what], *text ? ": " : "", text,
+                         remedy[what]);
+    *out = p;
+    return OK;
+}
+
+void eng_backend_free(struct eng_backend *b, void *p)
+{
+    if (!p) return;
+    if (!b->on_host) {
+        b->plugin->free(b->device, p);
+        return;
+    }
+    for (int32_t i = 0; i < b->n_blocks; i++)
+        if (b->blocks[i].p == p) {
+            munmap(p, (size_t)b->blocks[i].bytes);
+            b->blocks[i] = b->blocks[--b->n_blocks];
+            return;
+        }
+    ASSERT(!"memory of this backend");
+}
+
+static enum err told(const struct eng_backend *b, int failed, const char *text)
+{
+    return failed ? err_raise(ERR_SYSTEM, "%s: %s", b->name, text) : OK;
+}
+
+enum err eng_backend_upload(struct eng_backend *b, void *dst, const void *src, int64_t bytes)
+{
+    char text[PLUGIN_TEXT];
+    if (!b->on_host) return told(b, b->plugin->upload(b->device, dst, src, bytes, text), text);
+    if (bytes > 0) memcpy(dst, src, (size_t)bytes);
+    return OK;
+}
+
+enum err eng_backend_download(struct eng_backend *b, void *dst, const void *src, int64_t bytes)
+{
+    char text[PLUGIN_TEXT];
+    if (!b->on_host) return told(b, b->plugin->download(b->device, dst, src, bytes, text), text);
+    if (bytes > 0) memcpy(dst, src, (size_t)bytes);
+    return OK;
+}
+
+enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes)
+{
+    char text[PLUGIN_TEXT];
+    if (!b->on_host) return told(b, b->plugin->copy(b->device, dst, src, bytes, text), text);
+    if (bytes > 0) memcpy(dst, src, (size_t)bytes);
+    return OK;
+}
+
+enum err eng_backend_sync(struct eng_backend *b)
+{
+    char text[PLUGIN_TEXT];
+    return b->on_host ? OK : told(b, b->plugin->sync(b->device, text), text);
+}
+
+void eng_backend_enter(struct eng_backend *b)
+{
+    if (!b->on_host) b->plugin->enter(b->device);
+}
+
+/* ---- open, close --------------------------------------------------------------------------------- */
+
+/* The number after "cuda" or "cuda:"; -1: not such a name. */
+static int32_t device_of(const char *device)
+{
+    if (strncmp(device, "cuda", 4) != 0) return -1;
+    if (!device[4]) return 0;
+    if (device[4] != ':' || device[5] < '0' || device[5] > '9' || strlen(device) > 8) return -1;
+    char *end;
+    long n = strtol(device + 5, &end, 10);
+    return *end ? -1 : (int32_t)n;
+}
+
+static enum err open_device(struct eng_backend *b, int32_t device)
+{
+    enum err rc;
+    char text[PLUGIN_TEXT];
+    struct plugin_device_info info;
+    TRY(eng_plugin_open(&b->library, &b->plugin));
+    if (b->plugin->open(device, &b->device, text) || b->plugin->info(device, &info, text)) {
+        rc = err_raise(ERR_BAD_CONFIG, "--device cuda:%d cannot be used: %s", device, text);
+        goto out;
+    }
+    b->on_host = false;
+    b->krn = b->plugin->krn;
+    b->n_units = info.n_units;
+    snprintf(b->name, sizeof b->name, "%s:%d", b->plugin->name, device);
+    eng_backend_enter(b);
+out:
+    return rc;
+}
+
+enum err eng_backend_open(struct eng_backend **out, const char *device, const char *isa)
+{
+    enum err rc;
+    struct eng_backend *b = xcalloc(1, sizeof *b);
+    *b = (struct eng_backend){.name = "cpu", .on_host = true};
+    int32_t n = -1;
+    if (!device) device = "cpu";
+    if (!strcmp(device, "auto")) {
+        struct plugin_device_info info;
+        char why[PLUGIN_TEXT];
+        eng_backend_devices(&info, 1, &n, why);
+        n = n > 0 ? 0 : -1;
+    } else if (strcmp(device, "cpu") != 0) {
+        n = device_of(device);
+        if (n < 0) TRY(err_raise(ERR_BAD_CONFIG, "--device %s is not known: use auto, cpu, cuda or cuda:N", device));
+    }
+    TRY(krn_table_pick(isa, &b->host));
+    b->krn = b->host;
+    if (n >= 0) TRY(open_device(b, n));
+    *out = b, b = NULL;
+out:
+    eng_backend_close(b);
+    return rc;
+}
+
+void eng_backend_close(struct eng_backend *b)
+{
+    if (!b) return;
+    if (b->device) b->plugin->close(b->device);
+    for (int32_t i = 0; i < b->n_blocks; i++) munmap(b->blocks[i].p, (size_t)b->blocks[i].bytes);
+    free(b->blocks);
+    eng_plugin_close(b->library);
+    free(b);
+}
+
+void eng_backend_devices(struct plugin_device_info out[], int32_t max, int32_t *n, char why[PLUGIN_TEXT])
+{
+    void *library = NULL;
+    const struct plugin *p;
+    int32_t k = 0;
+    *n = 0;
+    why[0] = '\0';
+    if (eng_plugin_open(&library, &p)) {
+        snprintf(why, PLUGIN_TEXT, "%s", err_text());
+        return;
+    }
+    if (!p->count(&k, why))
+        for (int32_t i = 0; i < MIN(k, max) && !p->info(i, &out[i], why); i++) *n = i + 1;
+    eng_plugin_close(library);
+}

@@ -1,0 +1,53 @@
+/* backend.h: where a rank computes: its memory, its kernels, and the way between that memory and the host's.
+ *
+ * `cpu` is this process: its memory is the host's, so uploads are copies and the pointers may be read. Any other one comes from a
+ * plug-in (plugin.h): its pointers mean something to its kernels only. engine/model is written once, against this file: it never asks
+ * which device it has, only whether the host may read its memory (`on_host`).
+ * Thr: one thread at a time, which has called eng_backend_enter last. */
+#ifndef ENGINE_BACKEND_BACKEND_H
+#define ENGINE_BACKEND_BACKEND_H
+
+#include "engine/backend/plugin.h"
+
+/* What memory is for: its name in errors, and how the host gives it. */
+enum eng_memory {
+    ENG_MEMORY_WEIGHTS, /* read from end to end by every step: huge pages where the system has them */
+    ENG_MEMORY_KV,      /* pages that nobody has written cost nothing */
+    ENG_MEMORY_STEP,
+};
+
+struct eng_backend {
+    char name[24];               /* "cpu", "cuda:0" */
+    const struct krn_table *krn; /* works on this backend's memory */
+    const struct krn_table *host;/* works on the host's: what has been downloaded */
+    bool on_host;
+    int32_t n_units;             /* that compute side by side; 0 on the host, where the team's threads do */
+    /* private */
+    struct eng_backend_block { void *p; int64_t bytes; } *blocks;
+    int32_t n_blocks, cap_blocks;
+    void *library;
+    const struct plugin *plugin;
+    struct plugin_device *device;
+};
+
+/* device: "cpu"; "cuda" (device 0), "cuda:N"; "auto": cuda:0 where a card can be used, else cpu. NULL is "cpu". isa: the host's kernels.
+ * Err BAD_CONFIG with the reason why the device cannot be used. */
+MUST_USE enum err eng_backend_open(struct eng_backend **out, const char *device, const char *isa);
+/* NULL-safe; frees all that was allocated on it. */
+void eng_backend_close(struct eng_backend *b);
+void eng_backend_enter(struct eng_backend *b);
+
+/* Zeroed, 64-byte aligned. Err NO_MEMORY naming bytes and remedy. */
+MUST_USE enum err eng_backend_alloc(struct eng_backend *b, enum eng_memory what, void **out, int64_t bytes);
+void eng_backend_free(struct eng_backend *b, void *p); /* NULL-safe */
+
+/* Ordered with the kernels; src of an upload may be reused at once; a download waits. Err SYSTEM: the device failed. */
+MUST_USE enum err eng_backend_upload(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
+MUST_USE enum err eng_backend_download(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
+MUST_USE enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
+MUST_USE enum err eng_backend_sync(struct eng_backend *b);
+
+/* The devices of this machine; *n = 0 and a reason in why[] where there are none. Err: none. */
+void eng_backend_devices(struct plugin_device_info out[], int32_t max, int32_t *n, char why[PLUGIN_TEXT]);
+
+#endif

@@ -1,0 +1,234 @@
+/* plugin.c: the CUDA devices of this machine behind engine/backend/plugin.h.
+ *
+ * One stream per device: everything is ordered, and nothing waits but downloads and sync. The first
+ * failure of a device is kept, with what was going on, and told by the next call that can report.
+ * Linked against the CUDA runtime alone: it finds the driver itself, and says so where there is none. */
+#include "engine/backend/plugin.h"
+#include "engine/kernels/cuda/cuda.h"
+#include "engine/kernels/pack.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SCRATCH = 64 << 10 };
+
+struct plugin_device {
+    int32_t index;
+    cudaStream_t stream;
+    void *scratch;      /* of reductions */
+    void **blocks;      /* what is allocated, freed at close */
+    int32_t n_blocks, cap_blocks;
+    cudaError_t failed; /* the first */
+    char failed_at[64];
+};
+
+static _Thread_local struct plugin_device *current;
+
+/* ---- what the kernels call ---- */
+
+cudaStream_t krn_cuda_stream(void);
+void krn_cuda_launched(const char *what);
+void *krn_cuda_scratch(void);
+void krn_cuda_fetch(void *dst, const void *src, int64_t bytes);
+
+static void note(struct plugin_device *d, cudaError_t e, const char *what)
+{
+    if (e == cudaSuccess || d->failed != cudaSuccess) return;
+    d->failed = e;
+    snprintf(d->failed_at, sizeof d->failed_at, "%s", what);
+}
+
+cudaStream_t krn_cuda_stream(void) { return current->stream; }
+void krn_cuda_launched(const char *what) { note(current, cudaGetLastError(), what); }
+void *krn_cuda_scratch(void) { return current->scratch; }
+
+void krn_cuda_fetch(void *dst, const void *src, int64_t bytes)
+{
+    note(current, cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToHost, current->stream), "copy to the host");
+    note(current, cudaStreamSynchronize(current->stream), "kernels");
+}
+
+/* ---- devices ---- */
+
+static int fail(char *text, cudaError_t e, const char *what)
+{
+    snprintf(text, PLUGIN_TEXT, "%s: %s", what, cudaGetErrorString(e));
+    return 1;
+}
+
+/* What is kept of d, or success. */
+static int report(const struct plugin_device *d, char *text)
+{
+    if (d->failed == cudaSuccess) return 0;
+    snprintf(text, PLUGIN_TEXT, "CUDA device %d failed (%s): %s", d->index, d->failed_at, cudaGetErrorString(d->failed));
+    return 1;
+}
+
+static int count(int32_t *n, char *text)
+{
+    int k = 0, driver = 0;
+    *n = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+        snprintf(text, PLUGIN_TEXT, "this machine has no NVIDIA driver");
+        return 1;
+    }
+    if (driver / 1000 < CUDART_VERSION / 1000) { /* within a major version newer runtimes run on older drivers */
+        snprintf(text, PLUGIN_TEXT, "the NVIDIA driver of this machine is for CUDA %d.%d, this build needs %d: update the driver", driver / 1000,
+                 driver % 1000 / 10, CUDART_VERSION / 1000);
+        return 1;
+    }
+    cudaError_t e = cudaGetDeviceCount(&k);
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError();
+        return fail(text, e, "no CUDA device can be used");
+    }
+    *n = k;
+    return 0;
+}
+
+static int info(int32_t device, struct plugin_device_info *out, char *text)
+{
+    struct cudaDeviceProp p;
+    size_t free_bytes = 0, total = 0;
+    cudaError_t e = cudaGetDeviceProperties(&p, device);
+    if (e == cudaSuccess) e = cudaSetDevice(device);
+    if (e == cudaSuccess) e = cudaMemGetInfo(&free_bytes, &total);
+    if (e != cudaSuccess) return fail(text, e, "a CUDA device does not tell what it is");
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "%.95s", p.name);
+    (void)cudaDeviceGetPCIBusId(out->where, sizeof out->where, device);
+    out->total_bytes = (int64_t)total;
+    out->free_bytes = (int64_t)free_bytes;
+    out->n_units = p.multiProcessorCount;
+    out->major = p.major;
+    out->minor = p.minor;
+    return 0;
+}
+
+static void enter(struct plugin_device *d)
+{
+    current = d;
+    note(d, cudaSetDevice(d->index), "cudaSetDevice");
+}
+
+static void release(struct plugin_device *d, void *p)
+{
+    for (int32_t i = 0; i < d->n_blocks; i++)
+        if (d->blocks[i] == p) {
+            d->blocks[i] = d->blocks[--d->n_blocks];
+            note(d, cudaStreamSynchronize(d->stream), "kernels");
+            note(d, cudaFree(p), "cudaFree");
+            return;
+        }
+}
+
+static void close_device(struct plugin_device *d)
+{
+    if (!d) return;
+    enter(d);
+    if (d->stream) (void)cudaStreamSynchronize(d->stream);
+    for (int32_t i = 0; i < d->n_blocks; i++) (void)cudaFree(d->blocks[i]);
+    if (d->stream) (void)cudaStreamDestroy(d->stream);
+    free(d->blocks);
+    free(d);
+    current = NULL;
+}
+
+static int alloc(struct plugin_device *d, void **out, int64_t bytes, char *text)
+{
+    void *p = NULL;
+    if (report(d, text)) return 1;
+    if (d->n_blocks == d->cap_blocks) {
+        int32_t cap = d->cap_blocks ? 2 * d->cap_blocks : 64;
+        void **blocks = realloc(d->blocks, (size_t)cap * sizeof *blocks);
+        if (!blocks) return fail(text, cudaErrorMemoryAllocation, "the host's memory");
+        d->blocks = blocks;
+        d->cap_blocks = cap;
+    }
+    size_t n = bytes > 0 ? (size_t)bytes : 1, free_bytes = 0, total = 0;
+    cudaError_t e = cudaMalloc(&p, n);
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError(); /* not a failure of the device: the caller may ask for less */
+        (void)cudaMemGetInfo(&free_bytes, &total);
+        snprintf(text, PLUGIN_TEXT, "CUDA device %d has no %.1f MB left (%.1f of %.1f MB are free): %s", d->index, (double)n / 1e6,
+                 (double)free_bytes / 1e6, (double)total / 1e6, cudaGetErrorString(e));
+        return 1;
+    }
+    d->blocks[d->n_blocks++] = p;
+    note(d, cudaMemsetAsync(p, 0, n, d->stream), "clearing memory");
+    *out = p;
+    return report(d, text);
+}
+
+static int copies(struct plugin_device *d, void *dst, const void *src, int64_t bytes, enum cudaMemcpyKind kind, const char *what, char *text)
+{
+    if (bytes > 0) note(d, cudaMemcpyAsync(dst, src, (size_t)bytes, kind, d->stream), what);
+    return report(d, text);
+}
+
+/* From pageable memory the runtime stages the bytes before it returns, so src may be reused. */
+static int upload(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char *text)
+{
+    return copies(d, dst, src, bytes, cudaMemcpyHostToDevice, "copy to the device", text);
+}
+
+static int copy(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char *text)
+{
+    return copies(d, dst, src, bytes, cudaMemcpyDeviceToDevice, "copy on the device", text);
+}
+
+static int sync_device(struct plugin_device *d, char *text)
+{
+    note(d, cudaStreamSynchronize(d->stream), "kernels");
+    return report(d, text);
+}
+
+static int download(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char *text)
+{
+    (void)copies(d, dst, src, bytes, cudaMemcpyDeviceToHost, "copy to the host", text);
+    return sync_device(d, text);
+}
+
+static int open_device(int32_t device, struct plugin_device **out, char *text)
+{
+    int32_t n = 0;
+    if (count(&n, text)) return 1;
+    if (device < 0 || device >= n) {
+        snprintf(text, PLUGIN_TEXT, "there is no CUDA device %d: this machine has %d, counted from 0", device, n);
+        return 1;
+    }
+    struct plugin_device *d = calloc(1, sizeof *d);
+    if (!d) return fail(text, cudaErrorMemoryAllocation, "the host's memory");
+    d->index = device;
+    enter(d);
+    note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    if (report(d, text) || alloc(d, &d->scratch, SCRATCH, text)) {
+        close_device(d);
+        return 1;
+    }
+    *out = d;
+    return 0;
+}
+
+static const struct plugin plugin = {
+    .abi = PLUGIN_ABI,
+    .layout = KRN_LAYOUT_VERSION,
+    .name = "cuda",
+    .krn = &krn_cuda,
+    .count = count,
+    .info = info,
+    .open = open_device,
+    .close = close_device,
+    .enter = enter,
+    .alloc = alloc,
+    .free = release,
+    .upload = upload,
+    .download = download,
+    .copy = copy,
+    .sync = sync_device,
+};
+
+__attribute__((visibility("default"))) const struct plugin *tessera_backend_plugin(void);
+const struct plugin *tessera_backend_plugin(void) { return &plugin; }

@@ -1,0 +1,58 @@
+/* plugin.h: what a backend plug-in (libtessera_cuda.so) exports: one function that gives one table.
+ *
+ * The plug-in is opened at run time, so that one binary runs on machines with and without the
+ * driver. It is plain C, calls nothing of the program that opens it, and reports errors as text that
+ * the caller turns into an enum err (backend.c): its codes are 0 for success and 1 for failure.
+ * Device pointers are what `alloc` gives; the host never reads through them. Work on a device is
+ * ordered: a kernel sees the uploads and kernels before it.
+ * Not here: what is computed (engine/kernels/table.h), who holds which memory (engine/model). */
+#ifndef ENGINE_BACKEND_PLUGIN_H
+#define ENGINE_BACKEND_PLUGIN_H
+
+#include "engine/kernels/table.h"
+
+enum {
+    PLUGIN_ABI = 1,        /* raise when this file or a struct of table.h changes */
+    PLUGIN_TEXT = 256,     /* bytes of an error's sentence */
+};
+#define PLUGIN_ENTRY "tessera_backend_plugin"
+
+struct plugin_device; /* one opened device; the plug-in's own */
+
+struct plugin_device_info {
+    char name[96];       /* "NVIDIA GeForce RTX 3090" */
+    char where[32];      /* its address on the bus, "0000:01:00.0": the same card for every process */
+    int64_t total_bytes, free_bytes;
+    int32_t n_units;     /* that compute side by side (multiprocessors) */
+    int32_t major, minor;/* compute capability */
+};
+
+struct plugin {
+    int32_t abi;           /* PLUGIN_ABI; first, so that any version can read it */
+    int32_t layout;        /* KRN_LAYOUT_VERSION of the packed tiles that its kernels read */
+    const char *name;      /* "cuda" */
+    const struct krn_table *krn; /* pointers in arguments are device pointers unless said otherwise */
+
+    /* How many devices there are. A machine without driver or card: failure with the reason. */
+    int (*count)(int32_t *n, char text[PLUGIN_TEXT]);
+    int (*info)(int32_t device, struct plugin_device_info *out, char text[PLUGIN_TEXT]);
+    int (*open)(int32_t device, struct plugin_device **out, char text[PLUGIN_TEXT]);
+    void (*close)(struct plugin_device *d); /* NULL-safe; frees what was allocated on it */
+
+    /* The calling thread's kernels and copies go to d from now on. Thr: one thread per device at a time. */
+    void (*enter)(struct plugin_device *d);
+    /* Zeroed, 256-byte aligned. */
+    int (*alloc)(struct plugin_device *d, void **out, int64_t bytes, char text[PLUGIN_TEXT]);
+    void (*free)(struct plugin_device *d, void *p);
+    /* src may be reused when it returns. */
+    int (*upload)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
+    /* Waits for everything before it. */
+    int (*download)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
+    int (*copy)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
+    /* Waits; failure: the first thing that went wrong since open, kernels included. */
+    int (*sync)(struct plugin_device *d, char text[PLUGIN_TEXT]);
+};
+
+typedef const struct plugin *(*plugin_entry_fn)(void);
+
+#endif

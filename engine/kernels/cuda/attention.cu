@@ -1,0 +1,278 @@
+// attention.cu: causal attention over paged keys and values.
+//
+// A block takes one item (kv head, token), or one split of it, for up to HEADS query heads of the
+// group, which share every load of K and V. In a split of 256 keys a thread first is a key (its
+// scores: chains over head_dim), then a lane of the sums, then a value of the output (chains over the
+// keys). Splits lie at absolute positions, so neither batch nor chunking moves one.
+#include "engine/kernels/cuda/cuda.cuh"
+
+extern "C" {
+#include "engine/kernels/cuda/cuda.h"
+}
+
+namespace {
+
+enum { THREADS = KRN_CUDA_THREADS, MAX_DIM = 256, LANES = KRN_KV_BLOCK };
+static_assert((int)THREADS == (int)KRN_ATTN_SPLIT, "a thread per key of a split");
+
+// By value: krn_attention with its kv taken in.
+struct job {
+    struct krn_kv kv;
+    const float *q;
+    float *out, *partial;
+    const int32_t *pos;
+    const int32_t *const *table;
+    int32_t n_tok, n_head, i0, n_split, window;
+    float scale, softcap;
+    const float *sinks;
+
+    // The first key that a token at this position sees.
+    __device__ int32_t first_of(int32_t pos) const { return window > 0 && pos >= window ? pos - window + 1 : 0; }
+};
+
+__device__ float capped(float x, float cap)
+{
+    float t = krn_math_exp(x * (2.0f / cap));
+    return ((t - 1.0f) / (t + 1.0f)) * cap;
+}
+
+template <bool F16> __device__ float get(const void *plane, int64_t i)
+{
+    return F16 ? cu_f16(((const uint16_t *)plane)[i]) : ((const float *)plane)[i];
+}
+
+// What the threads of a block share about a split.
+template <int HEADS> struct shared {
+    float qs[HEADS][MAX_DIM];          // queries times scale; zeros past the group
+    float p[HEADS][KRN_ATTN_SPLIT];    // scores, then weights
+    float reduce[HEADS][THREADS / 32]; // of the maxima, a warp each
+    float lane[HEADS][LANES];
+    float m[HEADS];
+};
+
+// Keys [a, b) of the split at j0, those that the token sees; thread i is key j0 + i.
+struct keys {
+    int32_t j0, a, b;
+};
+
+// Their scores into s.p, the maxima into s.m.
+template <bool F16, int HEADS>
+__device__ void scores(const job &a, shared<HEADS> &s, const int32_t *table, int32_t kv_head, const keys &in)
+{
+    int32_t dim = a.kv.head_dim, j = in.j0 + (int32_t)threadIdx.x;
+    bool there = j >= in.a && j < in.b;
+    float acc[HEADS];
+    for (int h = 0; h < HEADS; h++) acc[h] = 0.0f;
+    if (there) {
+        int64_t base = ((int64_t)table[j / KRN_KV_BLOCK] * a.kv.n_kv + kv_head) * dim * KRN_KV_BLOCK + j % KRN_KV_BLOCK;
+        for (int32_t d = 0; d < dim; d++) {
+            float k = get<F16>(a.kv.k, base + d * KRN_KV_BLOCK);
+#pragma unroll
+            for (int h = 0; h < HEADS; h++) acc[h] = fmaf(s.qs[h][d], k, acc[h]);
+        }
+    }
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        float score = a.softcap > 0 ? capped(acc[h], a.softcap) : acc[h];
+        if (there) s.p[h][threadIdx.x] = score;
+        float m = there ? score : -INFINITY;
+        for (int o = 16; o; o >>= 1) {
+            float other = __shfl_xor_sync(0xffffffffu, m, o);
+            m = other > m ? other : m;
+        }
+        if (threadIdx.x % 32 == 0) s.reduce[h][threadIdx.x / 32] = m;
+    }
+    __syncthreads();
+    if (threadIdx.x < HEADS) {
+        float m = s.reduce[threadIdx.x][0];
+        for (int i = 1; i < THREADS / 32; i++) m = s.reduce[threadIdx.x][i] > m ? s.reduce[threadIdx.x][i] : m;
+        s.m[threadIdx.x] = m;
+    }
+    __syncthreads();
+}
+
+// Scores to weights; their sums into s.lane[h][0].
+template <int HEADS> __device__ void weigh(shared<HEADS> &s, const keys &in)
+{
+    int32_t j = (int32_t)threadIdx.x, first = in.a - in.j0, n = in.b - in.j0;
+    if (j >= first && j < n)
+        for (int h = 0; h < HEADS; h++) s.p[h][j] = krn_math_exp(s.p[h][j] - s.m[h]);
+    __syncthreads();
+    for (int32_t i = j; i < HEADS * LANES; i += THREADS) {
+        float l = 0.0f;
+        for (int32_t k = i % LANES; k < n; k += LANES)
+            if (k >= first) l = l + s.p[i / LANES][k];
+        s.lane[i / LANES][i % LANES] = l;
+    }
+    for (int32_t half = LANES / 2; half; half /= 2) {
+        __syncthreads();
+        for (int32_t i = j; i < HEADS * half; i += THREADS) {
+            float *lane = s.lane[i / half];
+            lane[i % half] = lane[i % half] + lane[i % half + half];
+        }
+    }
+    __syncthreads();
+}
+
+// A thread's outputs: value d of heads part, part + parts, ...
+template <int HEADS> struct mine {
+    int32_t d, part, parts;
+    bool any;
+};
+template <int HEADS> __device__ mine<HEADS> share(int32_t dim)
+{
+    mine<HEADS> x;
+    x.parts = THREADS / dim;
+    x.d = (int32_t)threadIdx.x % dim, x.part = (int32_t)threadIdx.x / dim;
+    x.any = x.part < x.parts;
+    return x;
+}
+
+// o[k] = sum over the split's keys of p V for this thread's value of its k-th head.
+template <bool F16, int HEADS>
+__device__ void values(const job &a, const shared<HEADS> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
+                       const keys &in, float o[HEADS])
+{
+    int32_t dim = a.kv.head_dim;
+    for (int k = 0; k < HEADS; k++) o[k] = 0.0f;
+    if (!x.any) return;
+    for (int32_t j = in.a; j < in.b; j++) {
+        int64_t base = ((int64_t)table[j / KRN_KV_BLOCK] * a.kv.n_kv + kv_head) * dim * KRN_KV_BLOCK;
+        float v = get<F16>(a.kv.v, base + (int64_t)(j % KRN_KV_BLOCK) * dim + x.d);
+#pragma unroll
+        for (int k = 0; k < HEADS; k++) {
+            int32_t h = x.part + k * x.parts;
+            if (h < HEADS) o[k] = fmaf(s.p[h][j - in.j0], v, o[k]);
+        }
+    }
+}
+
+// A head's output after the last split: the sink, if there is one, and the division.
+__device__ float finished(const job &a, int32_t head, float out, float m, float l)
+{
+    if (a.sinks) {
+        float sink = a.sinks[head], next = sink > m ? sink : m, by = krn_math_exp(m - next);
+        l = fmaf(l, by, krn_math_exp(sink - next));
+        out = out * by;
+    }
+    return out * (1.0f / l);
+}
+
+// Grid: (items or splits, slices of HEADS heads of the group).
+template <bool F16, int HEADS> __global__ void __launch_bounds__(THREADS) attention_kernel(job a)
+{
+    __shared__ shared<HEADS> s;
+    int32_t item = a.i0 + (int32_t)blockIdx.x, per = a.n_split ? a.n_split : 1;
+    int32_t kv_head = item / per / a.n_tok, t = item / per % a.n_tok, pos = a.pos[t];
+    int32_t group = a.n_head / a.kv.n_kv, dim = a.kv.head_dim, g0 = (int32_t)blockIdx.y * HEADS;
+    int32_t heads = min(HEADS, group - g0), lo = a.first_of(pos);
+    int32_t first = a.n_split ? item % per * KRN_ATTN_SPLIT : lo / KRN_ATTN_SPLIT * KRN_ATTN_SPLIT;
+    int64_t row = ((int64_t)t * a.n_head + kv_head * group + g0) * dim;
+    if (first > pos || first + KRN_ATTN_SPLIT <= lo) return; // a split without keys
+
+    for (int32_t i = (int32_t)threadIdx.x; i < HEADS * dim; i += THREADS)
+        s.qs[i / dim][i % dim] = i / dim < heads ? a.q[row + i] * a.scale : 0.0f;
+    __syncthreads();
+
+    mine<HEADS> x = share<HEADS>(dim);
+    float big_m[HEADS] = {}, big_l[HEADS] = {}, out[HEADS] = {}, o[HEADS];
+    int32_t last = a.n_split ? first : pos;
+    for (int32_t j0 = first; j0 <= last; j0 += KRN_ATTN_SPLIT) {
+        keys in = {j0, max(j0, lo), min(pos + 1, j0 + KRN_ATTN_SPLIT)};
+        scores<F16, HEADS>(a, s, a.table[t], kv_head, in);
+        weigh<HEADS>(s, in);
+        values<F16, HEADS>(a, s, x, a.table[t], kv_head, in, o);
+        for (int k = 0; k < HEADS && x.any; k++) {
+            int32_t h = x.part + k * x.parts;
+            if (h >= heads) continue;
+            float m = s.m[h], l = s.lane[h][0];
+            if (j0 == first) {
+                big_m[k] = m, big_l[k] = l, out[k] = o[k];
+                continue;
+            }
+            float next = m > big_m[k] ? m : big_m[k];
+            float f = krn_math_exp(big_m[k] - next), g = krn_math_exp(m - next);
+            big_m[k] = next;
+            big_l[k] = fmaf(big_l[k], f, l * g);
+            out[k] = fmaf(out[k], f, o[k] * g);
+        }
+        __syncthreads(); // before the next split's scores overwrite p
+    }
+    for (int k = 0; k < HEADS && x.any; k++) {
+        int32_t h = x.part + k * x.parts;
+        if (h >= heads) continue;
+        if (!a.n_split) {
+            a.out[row + h * dim + x.d] = finished(a, kv_head * group + g0 + h, out[k], big_m[k], big_l[k]);
+            continue;
+        }
+        float *part = a.partial + ((int64_t)item * group + g0 + h) * (dim + 2);
+        part[x.d] = out[k];
+        if (x.d == 0) part[dim] = big_m[k], part[dim + 1] = big_l[k];
+    }
+}
+
+// Grid: (items, heads of the group); a thread is a value.
+__global__ void __launch_bounds__(MAX_DIM) merge_kernel(job a)
+{
+    int32_t item = a.i0 + (int32_t)blockIdx.x, kv_head = item / a.n_tok, t = item % a.n_tok;
+    int32_t group = a.n_head / a.kv.n_kv, dim = a.kv.head_dim, g = (int32_t)blockIdx.y, d = (int32_t)threadIdx.x;
+    if (d >= dim) return;
+    int32_t first = a.first_of(a.pos[t]) / KRN_ATTN_SPLIT;
+    int64_t next = (int64_t)group * (dim + 2);
+    const float *part = a.partial + ((int64_t)item * a.n_split + first) * next + g * (dim + 2);
+    float m = part[dim], l = part[dim + 1], out = part[d];
+    for (int32_t s = first + 1; s <= a.pos[t] / KRN_ATTN_SPLIT; s++) {
+        part += next;
+        float larger = part[dim] > m ? part[dim] : m;
+        float f = krn_math_exp(m - larger), b = krn_math_exp(part[dim] - larger);
+        m = larger;
+        l = fmaf(l, f, part[dim + 1] * b);
+        out = fmaf(out, f, part[d] * b);
+    }
+    int32_t head = kv_head * group + g;
+    a.out[((int64_t)t * a.n_head + head) * dim + d] = finished(a, head, out, m, l);
+}
+
+job job_of(const struct krn_attention *a)
+{
+    return job{*a->kv,   a->q,      a->out,   a->partial, a->pos, a->table, a->n_tok, a->n_head, a->i0,
+               a->n_split, a->window, a->scale, a->softcap, a->sinks};
+}
+
+template <bool F16, int HEADS> void launch(const struct krn_attention *a)
+{
+    int32_t group = a->n_head / a->kv->n_kv;
+    dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)DIV_UP(group, HEADS));
+    KRN_LAUNCH((attention_kernel<F16, HEADS>), grid, dim3(THREADS), 0, job_of(a));
+}
+
+template <bool F16> void launch_heads(const struct krn_attention *a)
+{
+    int32_t group = a->n_head / a->kv->n_kv;
+    if (group == 1)
+        launch<F16, 1>(a);
+    else if (group <= 4)
+        launch<F16, 4>(a);
+    else
+        launch<F16, 8>(a);
+}
+
+} // namespace
+
+extern "C" void krn_cuda_attention(const struct krn_attention *a)
+{
+    if (a->i0 >= a->i1) return;
+    if (a->kv->f16)
+        launch_heads<true>(a);
+    else
+        launch_heads<false>(a);
+    krn_cuda_launched("attention");
+}
+
+extern "C" void krn_cuda_attention_merge(const struct krn_attention *a)
+{
+    if (a->i0 >= a->i1) return;
+    dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)(a->n_head / a->kv->n_kv));
+    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)ROUND_UP(a->kv->head_dim, 32)), 0, job_of(a));
+    krn_cuda_launched("attention_merge");
+}

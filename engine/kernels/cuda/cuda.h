@@ -1,0 +1,36 @@
+/* cuda.h: the CUDA kernels of this folder as functions. Contracts: engine/kernels/table.h, with
+ * device pointers. */
+#ifndef ENGINE_KERNELS_CUDA_CUDA_H
+#define ENGINE_KERNELS_CUDA_CUDA_H
+
+#include "engine/kernels/table.h"
+
+void krn_cuda_matmul(const struct krn_matmul *a);
+void krn_cuda_matmul_int8(const struct krn_matmul *a);
+void krn_cuda_matmul_float(const struct krn_matmul *a);
+/* n rows of a packed matrix as f32, rows: device ids; out [n][cols]. */
+void krn_cuda_unpack_rows(const struct krn_mat *w, const int32_t *rows, int32_t n, float *out);
+void krn_cuda_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
+void krn_cuda_kv_append(const struct krn_kv_append *a);
+void krn_cuda_attention(const struct krn_attention *a);
+void krn_cuda_attention_merge(const struct krn_attention *a);
+void krn_cuda_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
+                      int32_t t1);
+void krn_cuda_rope(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,
+                   const float *const *cs, int32_t t0, int32_t t1);
+void krn_cuda_add(float *x, const float *y, int64_t n);
+void krn_cuda_silu_mul(float *y, const float *g, const float *u, int64_t n);
+void krn_cuda_mul(float *x, const float *y, int64_t n);
+void krn_cuda_scale(float *x, float a, int64_t n);
+void krn_cuda_axpy(float *y, float a, const float *x, int64_t n);
+void krn_cuda_softcap(float *x, float cap, int64_t n);
+void krn_cuda_gate(enum krn_gate kind, float *y, const float *g, const float *u, int64_t n);
+float krn_cuda_sum_squares(const float *x, int32_t d);
+void krn_cuda_layernorm(float *y, const float *x, const float *w, const float *b, int32_t d, float eps,
+                        int32_t t0, int32_t t1);
+int32_t krn_cuda_argmax(const float *x, int32_t n);
+float krn_cuda_sum_exp(const float *x, int32_t n, float m);
+
+extern const struct krn_table krn_cuda;
+
+#endif

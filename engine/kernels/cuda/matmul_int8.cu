@@ -1,0 +1,149 @@
+// matmul_int8.cu: quantised weights times quantised activations.
+//
+// A block computes one tile (16 rows) for one group of up to NT tokens. Units are independent but
+// for their place in the chain, so all threads first turn units into the operands of their chain
+// steps (integer dot products by dp4a, products of scales) in shared memory, and then one thread per
+// output walks them in order. Weights are read once, as whole lines, straight from their packed form.
+// Other blocks of the multiprocessor fill the time in which a block's other threads wait.
+// Awaits a card: its share of the memory bandwidth (docs/gpu-log.md).
+#include "engine/kernels/cuda/chain.cuh"
+#include "engine/kernels/cuda/unit.cuh"
+
+namespace {
+
+// Units in shared memory at once: as many as keep it near 16 KiB (32 for 16 tokens of K-quants).
+template <int NT> constexpr int chunk_units = NT == 1 ? 64 : NT <= 4 ? 16 : 8;
+
+__device__ int32_t panel_i32(const uint8_t *unit, int32_t field, int32_t width, int32_t lane)
+{
+    return *(const int32_t *)(unit + field * width + 4 * lane);
+}
+__device__ float panel_f32(const uint8_t *unit, int32_t field, int32_t width, int32_t lane)
+{
+    return *(const float *)(unit + field * width + 4 * lane);
+}
+
+// The operands of one unit's chain steps for one row and one token.
+template <int TYPE>
+__device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, const int32_t code[8],
+                           const float d[2], float m, float2 step[2])
+{
+    const int4 *x = (const int4 *)(unit + lane * KRN_UNIT);
+    int4 lo = x[0], hi = x[1];
+    float dx = panel_f32(unit, KRN_UNIT_D, width, lane);
+    int32_t a = 0, b = 0; // of the two half units
+    if (TYPE == DTYPE_Q4_0) a = panel_i32(unit, KRN_UNIT_Z8, width, lane);
+    if (TYPE == DTYPE_Q6_K) {
+        a = panel_i32(unit, KRN_UNIT_Z32, width, lane);
+        b = panel_i32(unit, KRN_UNIT_Z32 + 4, width, lane);
+    }
+    a = __dp4a(code[0], lo.x, a), a = __dp4a(code[1], lo.y, a);
+    a = __dp4a(code[2], lo.z, a), a = __dp4a(code[3], lo.w, a);
+    b = __dp4a(code[4], hi.x, b), b = __dp4a(code[5], hi.y, b);
+    b = __dp4a(code[6], hi.z, b), b = __dp4a(code[7], hi.w, b);
+    if (TYPE == DTYPE_Q6_K) {
+        step[0] = make_float2(d[0] * dx, (float)a);
+        step[1] = make_float2(d[1] * dx, (float)b);
+        return;
+    }
+    step[0] = make_float2(d[0] * dx, (float)(a + b));
+    if (cu_type<TYPE>::has_min)
+        step[1] = make_float2(-(m * dx), panel_f32(unit, KRN_UNIT_S, width, lane));
+}
+
+template <int TYPE, int NT, int N>
+__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+    int8_kernel(cu_mat w, const uint8_t *panels, int32_t n_tok, int32_t row0, int32_t row1, cu_out out,
+                int32_t n_leaf, cu_leaves<N> leaves)
+{
+    constexpr int STEPS = cu_type<TYPE>::steps, UNITS = chunk_units<NT>;
+    __shared__ float2 steps[UNITS][STEPS][NT][KRN_TILE];
+
+    int32_t units = w.cols / KRN_UNIT, t0 = (int32_t)blockIdx.y * KRN_GROUP;
+    int32_t width = krn_group_width(n_tok, t0), lanes = min(width, n_tok - t0);
+    int32_t first = row0 + (int32_t)blockIdx.x * KRN_TILE;
+    const uint8_t *tile = w.data + first / KRN_TILE * w.tile_bytes;
+    const uint8_t *panel = panels + (int64_t)t0 * units * KRN_UNIT_BYTES;
+    int32_t row = (int32_t)threadIdx.x % KRN_TILE, slot = (int32_t)threadIdx.x / KRN_TILE;
+    bool owner = slot < NT && slot < lanes && first + row < row1;
+    float *y = out.y + (t0 + slot) * out.y_stride + first + row;
+
+    cu_chain<N> chain;
+    chain.begin();
+    for (int32_t u0 = 0; u0 < units; u0 += UNITS) {
+        int32_t n = min(UNITS, units - u0);
+        // slots share the chunk's units, and where there are more slots than units, the tokens
+        constexpr int SLOTS = KRN_CUDA_THREADS / KRN_TILE;
+        constexpr int PARTS = SLOTS > UNITS ? SLOTS / UNITS : 1;
+        for (int32_t i = slot / PARTS; i < n; i += SLOTS / PARTS) {
+            int32_t code[8];
+            float d[2], m;
+            cu_unit_codes<TYPE>(w, tile, u0 + i, row, code);
+            cu_unit_scales<TYPE>(w, tile, u0 + i, row, d, &m);
+            const uint8_t *unit = panel + (int64_t)(u0 + i) * width * KRN_UNIT_BYTES;
+            for (int32_t t = slot % PARTS; t < lanes; t += PARTS) {
+                float2 s[2];
+                unit_steps<TYPE>(unit, width, t, code, d, m, s);
+                for (int k = 0; k < STEPS; k++) steps[i][k][t][row] = s[k];
+            }
+        }
+        __syncthreads();
+        if (slot < NT && slot < lanes)
+            for (int32_t i = 0; i < n; i++) {
+                for (int k = 0; k < STEPS; k++) {
+                    float2 s = steps[i][k][slot][row];
+                    chain.acc = fmaf(s.x, s.y, chain.acc);
+                }
+                chain.reach((u0 + i + 1) * KRN_UNIT, leaves, n_leaf, y, out.node_stride, owner);
+            }
+        __syncthreads();
+    }
+    chain.end(y, owner);
+}
+
+template <int TYPE, int NT, int N> void launch_leaves(const struct krn_matmul *a)
+{
+    const struct krn_leaves *l = a->leaves;
+    cu_leaves<N> leaves = {};
+    if (N == 1)
+        leaves.end[0] = a->w->cols, leaves.merges[0] = CU_NODE_ENDS;
+    else
+        cu_leaves_of(l, &leaves);
+    dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok, KRN_GROUP));
+    cu_out out = {a->y, a->y_stride, a->node_stride};
+    KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q,
+               a->x->n_tok, a->row0, a->row1, out, l->hi - l->lo, leaves);
+}
+
+template <int TYPE, int NT> void launch_tokens(const struct krn_matmul *a)
+{
+    if (a->leaves->hi - a->leaves->lo == 1)
+        launch_leaves<TYPE, NT, 1>(a);
+    else
+        launch_leaves<TYPE, NT, TREE_MAX_LEAF>(a);
+}
+
+template <int TYPE> void launch(const struct krn_matmul *a)
+{
+    if (a->x->n_tok == 1)
+        launch_tokens<TYPE, 1>(a);
+    else if (a->x->n_tok <= 4)
+        launch_tokens<TYPE, 4>(a);
+    else
+        launch_tokens<TYPE, KRN_GROUP>(a);
+}
+
+} // namespace
+
+extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a)
+{
+    switch (a->w->type) {
+    case DTYPE_Q8_0: launch<DTYPE_Q8_0>(a); break;
+    case DTYPE_Q4_0: launch<DTYPE_Q4_0>(a); break;
+    case DTYPE_Q4_K: launch<DTYPE_Q4_K>(a); break;
+    case DTYPE_Q5_K: launch<DTYPE_Q5_K>(a); break;
+    case DTYPE_Q6_K: launch<DTYPE_Q6_K>(a); break;
+    default: break; // unquantised: matmul_float.cu
+    }
+    krn_cuda_launched("matmul_int8");
+}

@@ -1,0 +1,383 @@
+// cuda_emu.cpp: see cuda_runtime.h and cuda_runtime_api.h.
+#include "cuda_runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+// ---- device memory --------------------------------------------------------------------------------
+
+namespace {
+
+constexpr size_t REGION = (size_t)64 << 30, TOTAL = (size_t)2 << 30, ALIGN = 4096;
+
+struct memory {
+    std::mutex lock;
+    char *base = nullptr;
+    size_t used = 0;   // addresses handed out; freed ones are not handed out again, so stale pointers show
+    size_t live = 0;
+    int n_open = 0;    // kernels and copies at work
+    std::vector<std::pair<char *, size_t>> all;
+
+    void start()
+    {
+        if (base) return;
+        void *p = mmap(nullptr, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED) abort();
+        base = (char *)p;
+    }
+    void protect(int how)
+    {
+        for (auto &a : all)
+            if (mprotect(a.first, a.second, how)) abort();
+    }
+};
+memory mem;
+thread_local cudaError_t last_error = cudaSuccess;
+
+struct opened {
+    opened()
+    {
+        std::lock_guard<std::mutex> g(mem.lock);
+        if (mem.n_open++ == 0) mem.protect(PROT_READ | PROT_WRITE);
+    }
+    ~opened()
+    {
+        std::lock_guard<std::mutex> g(mem.lock);
+        if (--mem.n_open == 0) mem.protect(PROT_NONE);
+    }
+};
+
+cudaError_t fail(cudaError_t e) { return last_error = e; }
+
+bool on_device(const void *p, size_t n)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    for (auto &a : mem.all)
+        if ((const char *)p >= a.first && (const char *)p + n <= a.first + a.second) return true;
+    return false;
+}
+
+// Is this the call that CUDA_EMU_FAIL names?
+bool ordered_to_fail(const char *what)
+{
+    static std::mutex lock;
+    static int n_malloc, n_launch;
+    const char *order = getenv("CUDA_EMU_FAIL");
+    std::lock_guard<std::mutex> g(lock);
+    if (!order) return n_malloc = n_launch = 0, false;
+    int n = ++(what[0] == 'm' ? n_malloc : n_launch);
+    size_t len = strlen(what);
+    return !strncmp(order, what, len) && order[len] == ':' && atoi(order + len + 1) == n;
+}
+
+int n_devices()
+{
+    const char *n = getenv("CUDA_EMU_DEVICES");
+    return n ? atoi(n) : 1;
+}
+
+} // namespace
+
+extern "C" {
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = n_devices();
+    return *n ? cudaSuccess : fail(cudaErrorNoDevice);
+}
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    const char *v = getenv("CUDA_EMU_DRIVER");
+    *version = v ? atoi(v) : CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
+{
+    if (device < 0 || device >= n_devices()) return fail(cudaErrorInvalidValue);
+    *p = cudaDeviceProp{};
+    snprintf(p->name, sizeof p->name, "emulated device %d", device);
+    p->totalGlobalMem = TOTAL;
+    p->major = 8, p->minor = 0, p->multiProcessorCount = 2;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device)
+{
+    snprintf(text, (size_t)size, "0000:%02x:00.0", device + 1);
+    return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device)
+{
+    return device >= 0 && device < n_devices() ? cudaSuccess : fail(cudaErrorInvalidValue);
+}
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    *total_bytes = TOTAL;
+    *free_bytes = TOTAL - mem.live;
+    return cudaSuccess;
+}
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    mem.start();
+    size_t n = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    if (ordered_to_fail("malloc") || mem.live + n > TOTAL || mem.used + n + ALIGN > REGION)
+        return fail(cudaErrorMemoryAllocation);
+    char *at = mem.base + mem.used;
+    mem.used += n + ALIGN; // a page that is nobody's after each
+    mem.live += n;
+    if (mprotect(at, n, PROT_READ | PROT_WRITE)) abort();
+    memset(at, 0xa5, n); // not zero: nobody may count on it
+    if (!mem.n_open && mprotect(at, n, PROT_NONE)) abort();
+    mem.all.push_back({at, n});
+    *p = at;
+    return cudaSuccess;
+}
+cudaError_t cudaFree(void *p)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    if (!p) return cudaSuccess;
+    for (size_t i = 0; i < mem.all.size(); i++)
+        if (mem.all[i].first == p) {
+            mem.live -= mem.all[i].second;
+            if (mprotect(p, mem.all[i].second, PROT_NONE) || madvise(p, mem.all[i].second, MADV_DONTNEED)) abort();
+            mem.all.erase(mem.all.begin() + (long)i);
+            return cudaSuccess;
+        }
+    return fail(cudaErrorInvalidValue);
+}
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+{
+    bool dst_there = kind != cudaMemcpyDeviceToHost, src_there = kind != cudaMemcpyHostToDevice;
+    if (!bytes) return cudaSuccess;
+    if (on_device(dst, bytes) != dst_there || on_device(src, bytes) != src_there) return fail(cudaErrorInvalidValue);
+    opened o;
+    memcpy(dst, src, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t)
+{
+    if (!on_device(dst, bytes)) return fail(cudaErrorInvalidValue);
+    opened o;
+    memset(dst, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
+{
+    *s = (cudaStream_t)malloc(1);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    free(s);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+const char *cudaGetErrorString(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    }
+    return "unknown error";
+}
+
+} // extern "C"
+
+// ---- a grid's threads -------------------------------------------------------------------------------
+
+namespace cuda_emu {
+namespace {
+
+#if !defined(__x86_64__)
+#error "the emulation of CUDA switches fibers in x86-64 assembly"
+#endif
+extern "C" void cuda_emu_switch(void **save, void *load);
+__asm__(".text\n"
+        ".globl cuda_emu_switch\n"
+        ".hidden cuda_emu_switch\n"
+        "cuda_emu_switch:\n"
+        " push %rbp\n push %rbx\n push %r12\n push %r13\n push %r14\n push %r15\n"
+        " mov %rsp,(%rdi)\n mov %rsi,%rsp\n"
+        " pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbx\n pop %rbp\n ret\n");
+
+constexpr size_t STACK = 64 << 10;
+enum state { RUNNING, AT_BARRIER, IN_WARP, ENDED };
+
+struct fiber {
+    void *sp;
+    place at;
+    unsigned index;
+    state st;
+    unsigned turn; // of the warp, when it began to wait
+};
+struct warp {
+    uint64_t slot[2][32];
+    unsigned arrived[2], turn;
+};
+struct block {
+    std::vector<fiber> fibers;
+    std::vector<warp> warps;
+    unsigned n, n_live, n_waiting;
+    body_fn body;
+    void *arg, *main_sp;
+    char *stacks;
+    bool reverse;
+};
+thread_local block *now;
+thread_local fiber *me;
+
+[[noreturn]] void die(const char *why)
+{
+    fprintf(stderr, "cuda_emu: %s", why);
+    if (me) fprintf(stderr, " (block %u,%u,%u, thread %u)", me->at.block.x, me->at.block.y, me->at.block.z, me->index);
+    fputc('\n', stderr);
+    abort();
+}
+
+// The next fiber that can go on; the caller's when nobody else can.
+void next()
+{
+    fiber *mine = me;
+    for (unsigned k = 1; k <= now->n; k++) {
+        unsigned j = now->reverse ? mine->index + now->n - k : mine->index + k;
+        fiber &f = now->fibers[j < now->n ? j : j - now->n];
+        if (f.st == IN_WARP && now->warps[f.index / 32].turn != f.turn) f.st = RUNNING;
+        if (f.st != RUNNING) continue;
+        if (&f == mine) return;
+        me = &f;
+        cuda_emu_switch(&mine->sp, f.sp);
+        return;
+    }
+    if (now->n_live) die("threads wait for threads that do not come: a barrier not all reach, or a wrong mask");
+    void *unused;
+    me = nullptr;
+    cuda_emu_switch(&unused, now->main_sp);
+}
+
+void open_barrier()
+{
+    if (now->n_waiting != now->n_live) return;
+    for (auto &f : now->fibers)
+        if (f.st == AT_BARRIER) f.st = RUNNING;
+    now->n_waiting = 0;
+}
+
+void begin()
+{
+    now->body(now->arg);
+    me->st = ENDED;
+    now->n_live--;
+    if (now->n_live && now->n_waiting) open_barrier();
+    next();
+}
+
+void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
+{
+    b.n_live = b.n;
+    b.n_waiting = 0;
+    for (auto &w : b.warps) w.turn = w.arrived[0] = w.arrived[1] = 0;
+    for (unsigned i = 0; i < b.n; i++) {
+        fiber &f = b.fibers[i];
+        f.index = i;
+        f.at = {dim3(i % dim.x, i / dim.x % dim.y, i / (dim.x * dim.y)), index, dim, grid, i % 32};
+        f.st = RUNNING;
+        void **sp = (void **)(b.stacks + STACK * (i + 1) - 16);
+        *--sp = nullptr; // where begin() would return to
+        *--sp = (void *)begin;
+        for (int k = 0; k < 6; k++) *--sp = nullptr;
+        f.sp = sp;
+    }
+    me = &b.fibers[b.reverse ? b.n - 1 : 0];
+    cuda_emu_switch(&b.main_sp, me->sp);
+}
+
+} // namespace
+
+const place &here() { return me->at; }
+
+void sync_threads()
+{
+    me->st = AT_BARRIER;
+    now->n_waiting++;
+    open_barrier();
+    if (me->st == AT_BARRIER) next();
+}
+
+uint64_t exchange(unsigned mask, uint64_t mine, unsigned from)
+{
+    warp &w = now->warps[me->index / 32];
+    unsigned lane = me->at.lane, turn = w.turn, side = turn & 1;
+    if (!(mask >> lane & 1)) die("a lane shuffles with a mask that leaves it out");
+    if (!(mask >> (from & 31) & 1)) die("a lane reads from a lane outside the mask");
+    w.slot[side][lane] = mine;
+    w.arrived[side] |= 1u << lane;
+    if ((w.arrived[side] & mask) == mask) {
+        w.arrived[!side] = 0;
+        w.turn++;
+    } else {
+        me->st = IN_WARP;
+        me->turn = turn;
+        next();
+    }
+    return w.slot[side][from & 31];
+}
+
+void run(dim3 grid, dim3 dim, body_fn body, void *arg)
+{
+    if (ordered_to_fail("launch")) {
+        last_error = cudaErrorLaunchFailure;
+        return;
+    }
+    block b = {};
+    const char *order = getenv("CUDA_EMU_ORDER");
+    b.n = dim.x * dim.y * dim.z;
+    if (!b.n || b.n > 1024 || !grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535) {
+        last_error = cudaErrorInvalidValue; // as the real thing refuses it
+        return;
+    }
+    b.body = body, b.arg = arg;
+    b.reverse = order && !strcmp(order, "reverse");
+    b.fibers.resize(b.n);
+    b.warps.resize((b.n + 31) / 32);
+    b.stacks = (char *)mmap(nullptr, STACK * b.n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (b.stacks == MAP_FAILED) abort();
+    opened o;
+    now = &b;
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) run_block(b, grid, dim, dim3(x, y, z));
+    now = nullptr;
+    munmap(b.stacks, STACK * b.n);
+}
+
+// An aligned word that is the address of mapped memory outside the device's region is a pointer of the
+// host's: two 32-bit numbers that look like one by chance would have to hit a mapped page.
+void check_argument(const void *bytes, size_t n)
+{
+    for (size_t i = 0; i + 8 <= n; i += 8) {
+        uint64_t word;
+        memcpy(&word, (const char *)bytes + i, 8);
+        if (word < (uint64_t)1 << 32 || word >> 47) continue;
+        if ((char *)word >= mem.base && (char *)word < mem.base + REGION) continue;
+        unsigned char in;
+        long page = sysconf(_SC_PAGESIZE);
+        if (mincore((void *)(word & ~((uint64_t)page - 1)), (size_t)page, &in) == 0)
+            die("a kernel is given a pointer into the host's memory");
+    }
+}
+
+} // namespace cuda_emu

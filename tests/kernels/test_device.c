@@ -1,0 +1,486 @@
+/* test_device.c: the kernels of a plug-in against `ref`, bit for bit, through the plug-in's own interface: shapes, tails, odd
+ * alignments, special values, cuts. TESSERA_CUDA_PLUGIN says which plug-in: the emulated one (tests/cuda_emu), or the real one, where
+ * this is the check of a card (label gpu); without a device it is skipped with the reason. `--bench` times the real one. */
+#include "base/base.h"
+#include "cases.h"
+#include "engine/backend/backend.h"
+#include "engine/kernels/pack.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static struct eng_backend *be;
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static int finish(void **state)
+{
+    (void)state;
+    eng_backend_close(be);
+    be = NULL;
+    return 0;
+}
+
+static int start(void **state)
+{
+    (void)state;
+    if (eng_backend_open(&be, "cuda:0", "ref")) fail_msg("%s", err_text());
+    return 0;
+}
+
+static void ok(enum err e)
+{
+    if (e) fail_msg("%s", err_text());
+}
+
+/* A copy on the device, off alignment by `shift` bytes. */
+static void *there_off(const void *p, int64_t bytes, int32_t shift)
+{
+    void *d;
+    ok(eng_backend_alloc(be, ENG_MEMORY_STEP, &d, bytes + shift));
+    ok(eng_backend_upload(be, (uint8_t *)d + shift, p, bytes));
+    return (uint8_t *)d + shift;
+}
+static void *there(const void *p, int64_t bytes) { return there_off(p, bytes, 0); }
+static void here(void *dst, const void *d, int64_t bytes) { ok(eng_backend_download(be, dst, d, bytes)); }
+
+/* Allocations of a test go with its device: close and open again. */
+static void next_device(void)
+{
+    finish(NULL);
+    start(NULL);
+}
+
+static struct krn_mat mat_there(const struct krn_mat *w)
+{
+    struct krn_mat m = *w;
+    m.data = there(w->data, w->tile_bytes * DIV_UP(w->rows, KRN_TILE));
+    return m;
+}
+
+static struct krn_act act_there(const struct krn_act *x)
+{
+    struct krn_act a = {.n_tok = x->n_tok, .cols = x->cols};
+    a.x = there(x->x, (int64_t)x->n_tok * x->cols * 4);
+    if (x->q) a.q = there(x->q, krn_act_q_bytes(x->n_tok, x->cols));
+    return a;
+}
+
+static void assert_floats(const float *want, const void *d, int64_t n, const char *what, int64_t size)
+{
+    float *got = case_alloc((size_t)n * 4);
+    here(got, d, n * 4);
+    for (int64_t i = 0; i < n; i++)
+        if (memcmp(&want[i], &got[i], 4) != 0)
+            fail_msg("%s at size %lld: value %lld is %a, not %a", what, (long long)size, (long long)i, (double)got[i], (double)want[i]);
+    free(got);
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+
+struct shape {
+    int32_t rows, cols, k0, n_tok, n_leaf, lo, hi;
+    bool quantise;
+    int32_t kind;
+};
+
+static void check_product(struct rnd *r, enum dtype type, const struct shape *s)
+{
+    enum { PAD = 5 };
+    static int32_t bound[TREE_MAX_LEAF + 1];
+    static struct krn_leaves l;
+    int32_t whole = ROUND_UP(s->k0 + s->cols, dtype_block(type));
+    struct case_file f = case_file_make(r, type, s->rows, whole);
+    struct krn_mat w = case_pack(&f, s->k0, s->cols);
+    struct krn_act x = case_act(r, s->n_tok, s->cols, s->quantise, s->kind);
+    /* leaves [lo,hi) of n_leaf, whose columns fill this slice */
+    case_bounds(r, s->hi - s->lo, s->cols, krn_pack_is_quant(type) ? KRN_UNIT : 1, bound);
+    l = (struct krn_leaves){.n_leaf = s->n_leaf, .lo = s->lo, .hi = s->hi};
+    for (int32_t i = 0; i <= s->hi - s->lo; i++) l.cols[i] = bound[i];
+    l.n_nodes = tree_maximal(s->n_leaf, s->lo, s->hi, l.nodes);
+
+    int64_t node_stride = s->rows + PAD, y_stride = node_stride * l.n_nodes, n = y_stride * s->n_tok;
+    float *want = case_alloc((size_t)n * 4);
+    memset(want, 0xa5, (size_t)n * 4);
+    void *y = there(want, n * 4);
+    struct krn_matmul a = {.w = &w, .x = &x, .leaves = &l, .y = want, .y_stride = y_stride, .node_stride = node_stride, .row1 = s->rows};
+    krn_ref.matmul(&a);
+    struct krn_mat dw = mat_there(&w);
+    struct krn_act dx = act_there(&x);
+    int32_t middle = rnd_below(r, s->rows / KRN_TILE + 1) * KRN_TILE;
+    a.w = &dw, a.x = &dx, a.y = y;
+    a.row1 = middle;
+    be->krn->matmul(&a);
+    a.row0 = middle, a.row1 = s->rows;
+    be->krn->matmul(&a);
+    char what[96];
+    snprintf(what, sizeof what, "%s %s, %d x %d, %d tokens, leaves %d..%d of %d", dtype_name(type), x.q ? "int8" : "f32", s->rows, s->cols,
+             s->n_tok, s->lo, s->hi, s->n_leaf);
+    assert_floats(want, y, n, what, s->rows);
+    free(want);
+    free((void *)w.data);
+    case_act_free(&x);
+    case_file_free(&f);
+    next_device();
+}
+
+static struct shape random_shape(struct rnd *r, enum dtype type)
+{
+    static const int32_t n_toks[] = {1, 1, 2, 3, 4, 5, 8, 13, 16, 17, 33};
+    static const int32_t n_leaves[] = {1, 1, 1, 3, 5, 16, 56};
+    struct shape s = {.rows = rnd_between(r, 1, 50), .n_tok = n_toks[rnd_below(r, COUNT_OF(n_toks))]};
+    s.kind = rnd_below(r, 3) ? CASE_NORMAL : rnd_between(r, 0, CASE_KINDS - 1);
+    bool quant = krn_pack_is_quant(type);
+    int32_t grain = quant ? KRN_UNIT : rnd_below(r, 2) ? 8 : 1;
+    s.n_leaf = n_leaves[rnd_below(r, COUNT_OF(n_leaves))];
+    s.lo = rnd_below(r, 2) ? 0 : rnd_below(r, s.n_leaf);
+    s.hi = rnd_below(r, 2) ? s.n_leaf : rnd_between(r, s.lo + 1, s.n_leaf);
+    s.cols = grain * rnd_between(r, s.hi - s.lo, MAX(s.hi - s.lo, quant ? 20 : 90));
+    s.k0 = grain * rnd_below(r, 9);
+    s.quantise = quant && rnd_below(r, 3);
+    return s;
+}
+
+static void products_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 71};
+    printf("seed %llu\n", (unsigned long long)r.key);
+    for (size_t i = 0; i < COUNT_OF(types); i++)
+        for (int32_t n = 0; n < 14; n++) {
+            struct shape s = random_shape(&r, types[i]);
+            check_product(&r, types[i], &s);
+        }
+}
+
+static void long_rows_and_many_leaves(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 72};
+    struct shape wide = {.rows = 20, .cols = 4128, .n_tok = 1, .n_leaf = 1, .hi = 1, .quantise = true};
+    check_product(&r, DTYPE_Q4_K, &wide);
+    check_product(&r, DTYPE_Q6_K, &wide);
+    wide.quantise = false;
+    check_product(&r, DTYPE_BF16, &wide);
+    struct shape many = {.rows = 17, .cols = 1040, .n_tok = 2, .n_leaf = 1000, .hi = 1000};
+    check_product(&r, DTYPE_F16, &many);
+    struct shape uneven = {.rows = 33, .cols = 96 * KRN_UNIT, .n_tok = 5, .n_leaf = 128, .lo = 3, .hi = 99, .quantise = true};
+    check_product(&r, DTYPE_Q5_K, &uneven);
+}
+
+static void rows_unpack_to_the_files_values(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 73};
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        struct case_file f = case_file_make(&r, types[i], 40, 512);
+        struct krn_mat w = case_pack(&f, 0, 512), dw = mat_there(&w);
+        static const int32_t rows[] = {0, 39, 16, 16, 7, 31};
+        float want[COUNT_OF(rows)][512];
+        for (size_t k = 0; k < COUNT_OF(rows); k++) krn_unpack_row(&w, rows[k], want[k]);
+        float *out = there(want, sizeof want);
+        float zero[COUNT_OF(rows) * 512] = {0};
+        ok(eng_backend_upload(be, out, zero, sizeof zero));
+        be->krn->unpack_rows(&dw, there(rows, sizeof rows), COUNT_OF(rows), out);
+        assert_floats(want[0], out, COUNT_OF(rows) * 512, dtype_name(types[i]), 512);
+        free((void *)w.data);
+        case_file_free(&f);
+        next_device();
+    }
+}
+
+/* ---- activations ----------------------------------------------------------------------------- */
+
+static void codes_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 74};
+    for (int32_t n = 0; n < 40; n++) {
+        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 11), n_tok = rnd_between(&r, 1, n % 9 ? 5 : 40);
+        struct krn_act x = case_act(&r, n_tok, cols, true, n % CASE_KINDS);
+        if (n % 5 == 0) memset((float *)x.x, 0, KRN_UNIT * sizeof(float));
+        if (n % 5 == 1) ((float *)x.x)[0] = 0x1p-149f, memset((float *)x.x + 1, 0, (KRN_UNIT - 1) * sizeof(float));
+        krn_ref.quantize(&x, 0, n_tok, 0, cols / KRN_UNIT);
+        struct krn_act dx = act_there(&x);
+        int64_t bytes = krn_act_q_bytes(n_tok, cols);
+        uint8_t *got = case_alloc((size_t)bytes);
+        memset(got, 0x55, (size_t)bytes);
+        ok(eng_backend_upload(be, dx.q, got, bytes));
+        int32_t t0 = rnd_below(&r, n_tok), u0 = rnd_below(&r, cols / KRN_UNIT);
+        be->krn->quantize(&dx, t0, n_tok, u0, cols / KRN_UNIT);
+        be->krn->quantize(&dx, 0, t0, u0, cols / KRN_UNIT);
+        be->krn->quantize(&dx, 0, n_tok, 0, u0);
+        here(got, dx.q, bytes);
+        assert_memory_equal(x.q, got, (size_t)bytes);
+        free(got);
+        case_act_free(&x);
+        next_device();
+    }
+}
+
+static void norms_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 7, 63, 64, 65, 80, 128, 257, 1000, 2048};
+    struct rnd r = {.key = 75};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            int32_t d = sizes[k];
+            float *x = case_floats(&r, 3 * d, kind == CASE_LARGE ? CASE_NORMAL : kind), *w = case_floats(&r, d, kind);
+            float *want = case_alloc((size_t)(3 * d) * 4);
+            krn_ref.rmsnorm(want, x, w, d, 1e-5f, 0, 3);
+            float *dx = there_off(x, 12 * d, 4), *dw = there_off(w, 4 * d, 12);
+            be->krn->rmsnorm(dx, dx, dw, d, 1e-5f, 1, 3);
+            be->krn->rmsnorm(dx, dx, dw, d, 1e-5f, 0, 1);
+            assert_floats(want, dx, 3 * d, "rmsnorm in place", d);
+            float s = krn_ref.sum_squares(x, d), ds = be->krn->sum_squares(there(x, 4 * d), d);
+            assert_memory_equal(&s, &ds, 4);
+            for (int32_t bias = 0; bias < 2; bias++) {
+                krn_ref.layernorm(want, x, w, bias ? x + d : NULL, d, 1e-5f, 0, 3);
+                float *y = there(x, 12 * d);
+                be->krn->layernorm(y, y, dw, bias ? there(x + d, 4 * d) : NULL, d, 1e-5f, 0, 3);
+                assert_floats(want, y, 3 * d, "layernorm", d);
+            }
+            free(x), free(w), free(want);
+            next_device();
+        }
+}
+
+static void ropes_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t dims[] = {8, 20, 64, 128};
+    struct rnd r = {.key = 76};
+    for (size_t k = 0; k < COUNT_OF(dims); k++)
+        for (int32_t part = 0; part < 2; part++)
+            for (int32_t interleaved = 0; interleaved < 2; interleaved++) {
+                int32_t dim = dims[k], rot = part ? dim / 4 * 2 : dim, n = 3 * 5 * dim;
+                float *x = case_floats(&r, n, CASE_NORMAL), *c0 = case_floats(&r, rot, CASE_NORMAL), *c1 = case_floats(&r, rot, CASE_TINY);
+                const float *cs[3] = {c0, c1, c0};
+                float *dx = there_off(x, 4 * n, 4);
+                const float *dcs[3] = {there(c0, 4 * rot), there(c1, 4 * rot)};
+                dcs[2] = dcs[0];
+                const float *const *table = there(dcs, sizeof dcs);
+                krn_ref.rope(x, 5, dim, rot, interleaved, cs, 0, 3);
+                be->krn->rope(dx, 5, dim, rot, interleaved, table, 1, 3);
+                be->krn->rope(dx, 5, dim, rot, interleaved, table, 0, 1);
+                assert_floats(x, dx, n, "rope", dim);
+                free(x), free(c0), free(c1);
+                next_device();
+            }
+}
+
+static void elements_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 77};
+    for (int64_t n = 1; n < 2000; n += n < 40 ? 13 : 511)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            float *g = case_floats(&r, n, kind), *u = case_floats(&r, n, CASE_NORMAL), *want = case_alloc((size_t)n * 4);
+            for (int64_t i = 0; i < n; i += 5) g[i] *= 60.0f; /* past both ends of e^x too */
+            float *dg = there_off(g, 4 * n, 4), *du = there(u, 4 * n);
+            krn_ref.silu_mul(want, g, u, n);
+            be->krn->silu_mul(dg, dg, du, n);
+            assert_floats(want, dg, n, "silu_mul", n);
+            krn_ref.add(want, u, n);
+            be->krn->add(dg, du, n);
+            assert_floats(want, dg, n, "add", n);
+            krn_ref.mul(want, u, n), be->krn->mul(dg, du, n);
+            krn_ref.scale(want, 0.3f, n), be->krn->scale(dg, 0.3f, n);
+            krn_ref.axpy(want, -1.7f, u, n), be->krn->axpy(dg, -1.7f, du, n);
+            assert_floats(want, dg, n, "mul, scale, axpy", n);
+            krn_ref.softcap(want, 30.0f, n), be->krn->softcap(dg, 30.0f, n);
+            assert_floats(want, dg, n, "softcap", n);
+            float *g2 = there(g, 4 * n);
+            for (int32_t form = 0; form < 5; form++) {
+                enum krn_gate which = form < 2 ? KRN_GELU_TANH : form < 4 ? KRN_GELU_ERF : KRN_SWIGLU_CLAMPED;
+                krn_ref.gate(which, want, g, form % 2 ? NULL : u, n);
+                be->krn->gate(which, dg, g2, form % 2 ? NULL : du, n);
+                assert_floats(want, dg, n, "gate", n);
+            }
+            free(g), free(u), free(want);
+            next_device();
+        }
+}
+
+static void reductions_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 15, 17, 1023, 1024, 1025, 7000, 50257};
+    struct rnd r = {.key = 78};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        int32_t n = sizes[k], at = rnd_below(&r, n), again = rnd_below(&r, n);
+        float *x = case_floats(&r, n, CASE_NORMAL);
+        for (int32_t i = 0; i < n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 5.0f - 20.0f : -INFINITY; /* masked */
+        float want = krn_ref.sum_exp(x, n, 1.5f), got = be->krn->sum_exp(there(x, 4 * n), n, 1.5f);
+        assert_memory_equal(&want, &got, 4);
+        x[at] = x[again] = 0x1p+70f;
+        assert_int_equal(be->krn->argmax(there(x, 4 * n), n), MIN(at, again));
+        for (int32_t i = 0; i < n; i++) x[i] = NAN;
+        assert_int_equal(be->krn->argmax(there(x, 4 * n), n), 0);
+        x[at] = -INFINITY;
+        assert_int_equal(be->krn->argmax(there(x, 4 * n), n), at);
+        free(x);
+        next_device();
+    }
+}
+
+/* ---- attention --------------------------------------------------------------------------------- */
+
+enum { MAX_POS = 560, N_BLOCKS = MAX_POS / KRN_KV_BLOCK };
+
+struct attention_case { int32_t n_kv, group, dim; bool f16; int32_t window; float softcap; bool sinks; };
+
+/* Two sequences over one pool with scrambled blocks, appended to by the device's kernel and by ref; then queries at positions around the
+ * ends of splits, whole and in splits of their own. */
+static void check_attention(struct rnd *r, const struct attention_case *c)
+{
+    static const int32_t at[] = {0, 1, 15, 16, 254, 255, 256, 257, 511, 512, 540};
+    enum { T = COUNT_OF(at) };
+    int32_t n_head = c->n_kv * c->group, table[2][N_BLOCKS], pos[MAX_POS], size = c->f16 ? 2 : 4;
+    int64_t plane = (int64_t)2 * N_BLOCKS * c->n_kv * c->dim * KRN_KV_BLOCK * size, row = (int64_t)c->n_kv * c->dim;
+    struct krn_kv kv = {.f16 = c->f16, .n_kv = c->n_kv, .head_dim = c->dim}, dkv = kv;
+    kv.k = case_alloc((size_t)plane), kv.v = case_alloc((size_t)plane);
+    memset(kv.k, 0, (size_t)plane), memset(kv.v, 0, (size_t)plane);
+    dkv.k = there(kv.k, plane), dkv.v = there(kv.v, plane);
+    for (int32_t i = 0; i < 2 * N_BLOCKS; i++) table[i % 2][i / 2] = (i * 37 + 5) % (2 * N_BLOCKS);
+    for (int32_t i = 0; i < MAX_POS; i++) pos[i] = i;
+    int32_t *dtable = there(table, sizeof table), *dpos = there(pos, sizeof pos);
+    for (int32_t seq = 0; seq < 2; seq++) {
+        const int32_t *tables[MAX_POS], *dtables[MAX_POS];
+        for (int32_t i = 0; i < MAX_POS; i++) tables[i] = table[seq], dtables[i] = dtable + seq * N_BLOCKS;
+        float *k = case_floats(r, MAX_POS * row, CASE_TINY), *v = case_floats(r, MAX_POS * row, CASE_NORMAL);
+        struct krn_kv_append a = {.kv = &kv, .k = k, .v = v, .pos = pos, .table = tables, .t0 = 0, .t1 = MAX_POS};
+        krn_ref.kv_append(&a);
+        a = (struct krn_kv_append){.kv = &dkv, .k = there(k, MAX_POS * row * 4), .v = there(v, MAX_POS * row * 4), .pos = dpos,
+                                   .table = there(dtables, sizeof dtables), .t0 = 0, .t1 = 100};
+        be->krn->kv_append(&a);
+        a.t0 = 100, a.t1 = MAX_POS;
+        be->krn->kv_append(&a);
+        free(k), free(v);
+    }
+    uint8_t *got = case_alloc((size_t)plane);
+    here(got, dkv.k, plane);
+    assert_memory_equal(kv.k, got, (size_t)plane);
+    here(got, dkv.v, plane);
+    assert_memory_equal(kv.v, got, (size_t)plane);
+    free(got);
+
+    int64_t n = (int64_t)T * n_head * c->dim;
+    const int32_t *tables[T], *dtables[T];
+    for (int32_t t = 0; t < T; t++) tables[t] = table[t % 2], dtables[t] = dtable + t % 2 * N_BLOCKS;
+    float *q = case_floats(r, n, CASE_NORMAL), *want = case_alloc((size_t)n * 4);
+    memset(want, 0x5a, (size_t)n * 4);
+    float *out = there(want, n * 4);
+    float sinks[32];
+    for (int32_t i = 0; i < 32; i++) sinks[i] = rnd_normal(r) * 4.0f;
+    struct krn_attention a = {.kv = &kv, .q = q, .out = want, .pos = at, .table = tables, .n_tok = T, .n_head = n_head,
+                              .scale = 0.125f, .i1 = T * c->n_kv, .window = c->window, .softcap = c->softcap,
+                              .sinks = c->sinks ? sinks : NULL};
+    a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, c->n_kv, c->dim) * 4);
+    krn_ref.attention(&a);
+    free(a.scratch);
+    a = (struct krn_attention){.kv = &dkv, .q = there(q, n * 4), .out = out, .pos = there(at, sizeof at), .table = there(dtables, sizeof dtables),
+                               .n_tok = T, .n_head = n_head, .scale = 0.125f, .i1 = T * c->n_kv / 2, .window = c->window, .softcap = c->softcap,
+                               .sinks = c->sinks ? there(sinks, sizeof sinks) : NULL};
+    be->krn->attention(&a);
+    a.i0 = a.i1, a.i1 = T * c->n_kv;
+    be->krn->attention(&a);
+    char what[80];
+    snprintf(what, sizeof what, "attention %d x %d heads of %d, %s, window %d", c->n_kv, c->group, c->dim, c->f16 ? "f16" : "f32", c->window);
+    assert_floats(want, out, n, what, c->dim);
+
+    a.n_split = MAX_POS / KRN_ATTN_SPLIT + 1;
+    float *zero = xcalloc((size_t)n, 4);
+    ok(eng_backend_upload(be, out, zero, n * 4));
+    void *partial;
+    ok(eng_backend_alloc(be, ENG_MEMORY_STEP, &partial, krn_attention_partial(T * c->n_kv, a.n_split, c->group, c->dim) * 4));
+    a.partial = partial;
+    a.i0 = 0, a.i1 = T * c->n_kv * a.n_split;
+    be->krn->attention(&a);
+    a.i1 = T * c->n_kv;
+    be->krn->attention_merge(&a);
+    assert_floats(want, out, n, "attention in splits", c->dim);
+    free(zero), free(q), free(want), free(kv.k), free(kv.v);
+    next_device();
+}
+
+static void attention_equals_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 79};
+    static const struct attention_case all[] = {{.n_kv = 2, .group = 1, .dim = 64, .f16 = true},
+                                               {.n_kv = 1, .group = 4, .dim = 32, .window = 100},
+                                               {.n_kv = 2, .group = 7, .dim = 16, .f16 = true, .softcap = 20.0f},
+                                               {.n_kv = 1, .group = 12, .dim = 80, .f16 = true, .window = 255, .sinks = true},
+                                               {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true}};
+    for (size_t i = 0; i < COUNT_OF(all); i++) check_attention(&r, &all[i]);
+}
+
+/* ---- the device itself ----------------------------------------------------------------------------- */
+
+static void memory_is_zeroed_and_copied_in_order(void **state)
+{
+    (void)state;
+    void *a, *b;
+    uint8_t buf[1000], zero[1000] = {0};
+    ok(eng_backend_alloc(be, ENG_MEMORY_KV, &a, 1000));
+    ok(eng_backend_alloc(be, ENG_MEMORY_KV, &b, 1000));
+    memset(buf, 7, sizeof buf);
+    here(buf, a, 1000);
+    assert_memory_equal(buf, zero, 1000);
+    for (int32_t i = 0; i < 1000; i++) buf[i] = (uint8_t)i;
+    ok(eng_backend_upload(be, a, buf, 1000));
+    ok(eng_backend_copy(be, (uint8_t *)b + 500, a, 500));
+    memset(zero, 1, sizeof zero);
+    here(zero, b, 1000);
+    assert_memory_equal(zero + 500, buf, 500);
+    assert_int_equal(zero[499], 0);
+    eng_backend_free(be, a);
+    eng_backend_free(be, NULL);
+    ok(eng_backend_sync(be));
+}
+
+static void too_much_memory_is_refused_and_the_device_lives_on(void **state)
+{
+    (void)state;
+    void *p;
+    assert_int_equal(eng_backend_alloc(be, ENG_MEMORY_WEIGHTS, &p, (int64_t)1 << 46), ERR_NO_MEMORY);
+    assert_non_null(strstr(err_text(), "MB of weights"));
+    assert_non_null(strstr(err_text(), "are free"));
+    ok(eng_backend_alloc(be, ENG_MEMORY_WEIGHTS, &p, 64));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(products_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(long_rows_and_many_leaves, start, finish),
+        cmocka_unit_test_setup_teardown(rows_unpack_to_the_files_values, start, finish),
+        cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(ropes_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(attention_equals_ref, start, finish),
+        cmocka_unit_test_setup_teardown(memory_is_zeroed_and_copied_in_order, start, finish),
+        cmocka_unit_test_setup_teardown(too_much_memory_is_refused_and_the_device_lives_on, start, finish),
+    };
+    struct plugin_device_info info;
+    char why[PLUGIN_TEXT];
+    int32_t n;
+    eng_backend_devices(&info, 1, &n, why);
+    if (!n) {
+        printf("SKIP: %s\n", why);
+        return 77;
+    }
+    printf("%s, compute capability %d.%d, at %s\n", info.name, info.major, info.minor, info.where);
+    return cmocka_run_group_tests_name("device", tests, NULL, NULL);
+}
