@@ -22,6 +22,7 @@ struct options {
     bool public_metrics;
     double drain_timeout, replay_seconds;
     int64_t replay_memory;
+    int32_t pooling;
 };
 
 #define O(f) offsetof(struct options, f)
@@ -30,6 +31,7 @@ static const struct conf_opt table[] = {
     {"port", CONF_INT, O(port), "8000", 0, 65535, "N", "its port; 0: choose one"},
     {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
+    {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
     {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503"},
     {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
     {"max-connections", CONF_INT, O(max_connections), "4096", 1, 1e6, "N", "open connections"},
@@ -132,6 +134,7 @@ static enum err serve(const struct options *o, const char *model)
     cc.chat_template = o->chat_template;
     cc.max_waiting = (int32_t)o->max_waiting;
     cc.max_n = (int32_t)o->max_n;
+    cc.pooling = (enum step_pool)o->pooling;
     TRY(crd_core_open(&core, &cc));
     snprintf(join, sizeof join, "%.*s:%d", (int)(strrchr(listen, ':') - listen), listen, crd_core_port(core));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */

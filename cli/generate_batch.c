@@ -120,7 +120,8 @@ static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v,
     enum crd_endpoint ep;
     if (!strcmp(url, "/v1/chat/completions")) ep = ENDPOINT_CHAT;
     else if (!strcmp(url, "/v1/completions")) ep = ENDPOINT_COMPLETIONS;
-    else return err_raise(ERR_BAD_REQUEST, "line %lld: url '%s' is neither /v1/chat/completions nor /v1/completions", (long long)line, url);
+    else if (!strcmp(url, "/v1/embeddings")) ep = ENDPOINT_EMBEDDINGS;
+    else return err_raise(ERR_BAD_REQUEST, "line %lld: url '%s' is none of /v1/chat/completions, /v1/completions and /v1/embeddings", (long long)line, url);
     json_object_del(body, "stream");
     json_object_del(body, "stream_options");
     char *text = json_dumps(body, JSON_COMPACT);

@@ -268,6 +268,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
                               .template_source = c->template_source, .style = crd_style_of(c->template_source),
                               .grammar_vocab = crd_grammar_vocab_open(c->tokenizer), .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
+                              .pooling = conf->pooling ? conf->pooling : conf->info.pooling,
                               .stats = crd_api_stats_open(conf->info.context), .created_unix = (int64_t)time(NULL)};
     TRY(crd_text_pool_open(&c->api.pool, 1));
     *out = c, c = NULL;

@@ -21,6 +21,7 @@ struct core_conf {
     bool mpi_wire;                   /* ranks of one host speak MPI too */
     const char *tls_cert, *tls_key, *tls_ca;
     int32_t max_waiting, max_n;
+    enum step_pool pooling;          /* of embeddings; NONE: as the model's files say */
     bool prefix_cache;
     struct model_info info;
     int64_t load_timeout_us;         /* from start to READY */

@@ -3,6 +3,7 @@
 #define PROTO_MODEL_INFO_H
 
 #include "proto/limits.h"
+#include "proto/pooling.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ struct model_info {
     char arch[32];
     int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
     int32_t context;           /* trained context */
+    enum step_pool pooling;    /* what embeddings are made of; NONE: in a way that we do not have */
     int64_t n_params, weight_bytes;
     int32_t n_groups;
     struct kv_group groups[LIMIT_GROUPS];

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "proto/grammar.h"
+#include "proto/pooling.h"
 #include "proto/sampling.h"
 
 enum {
@@ -23,8 +24,6 @@ enum step_out {
     OUT_LOGITS = 2,          /* return the logits rows of all n_in positions (f32; generate --logits, tests) */
     OUT_POOL = 8,            /* these positions go into the sequence's pooled hidden state; returned with the prompt's last */
 };
-/* How the hidden states of a prompt become one vector: that of its last token, or the mean of all. */
-enum step_pool { POOL_NONE, POOL_LAST, POOL_MEAN };
 
 struct step_end { int32_t slot; };
 

@@ -47,7 +47,8 @@ struct crd_format {
      * its timings are known. Required. */
     void (*chunk)(struct crd_answer *a, struct crd_choice *c, enum delta_kind kind, bool last,
                   struct buf *out);
-    /* The end of a good stream, and of one that went wrong. Required. */
+    /* The end of a good stream, and of one that went wrong. Required where there are streams, as
+     * is chunk. */
     void (*end)(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out);
     void (*fail)(struct crd_answer *a, const struct crd_api_error *e, struct buf *out);
     /* The answer as one document. Required. */
@@ -55,8 +56,11 @@ struct crd_format {
     /* An error as the whole answer. Required. */
     void (*error)(const struct crd_api_error *e, struct buf *out);
 };
+/* Ollama's way to say what is wrong. */
+void crd_ollama_error(const struct crd_api_error *e, struct buf *out);
 extern const struct crd_format crd_format_chat, crd_format_completions, crd_format_responses,
-    crd_format_messages, crd_format_ollama;
+    crd_format_messages, crd_format_ollama, crd_format_embeddings, crd_format_ollama_embed,
+    crd_format_ollama_embeddings;
 const struct crd_format *crd_format_of(enum crd_endpoint ep);
 /* The dialect spoken at a path; OpenAI's where there is none of its own. */
 const struct crd_format *crd_format_at(const char *path);

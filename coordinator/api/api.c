@@ -32,6 +32,21 @@ static void h_ollama_chat(void *api, struct gw_exchange *x, const struct gw_requ
     crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_CHAT);
 }
 
+static void h_embeddings(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    crd_replay_begin(api, x, r, ENDPOINT_EMBEDDINGS);
+}
+
+static void h_ollama_embed(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_EMBED);
+}
+
+static void h_ollama_embeddings(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_EMBEDDINGS);
+}
+
 static void h_ollama_generate(void *api, struct gw_exchange *x, const struct gw_request *r)
 {
     crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_GENERATE);
@@ -42,6 +57,7 @@ const struct gw_route crd_api_routes[] = {
     {"POST", "/v1/chat/completions", h_chat},
     {"POST", "/v1/completions", h_completions},
     {"POST", "/v1/responses", h_responses},
+    {"POST", "/v1/embeddings", h_embeddings},
     {"GET", "/v1/models", crd_http_models},
     /* Anthropic's */
     {"POST", "/v1/messages", h_messages},
@@ -49,6 +65,8 @@ const struct gw_route crd_api_routes[] = {
     /* Ollama's */
     {"POST", "/api/chat", h_ollama_chat},
     {"POST", "/api/generate", h_ollama_generate},
+    {"POST", "/api/embed", h_ollama_embed},
+    {"POST", "/api/embeddings", h_ollama_embeddings},
     {"POST", "/api/show", crd_http_ollama_show},
     {"GET", "/api/tags", crd_http_ollama_tags},
     {"GET", "/api/ps", crd_http_ollama_ps},

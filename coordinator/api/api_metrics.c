@@ -211,7 +211,12 @@ static double s_of(int64_t us)
 void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *r)
 {
     metric_observe(&s->m[M_H_N], r->n);
-    metric_observe(&s->m[M_H_MAX_TOKENS], r->sampling.max_tokens);
+    if (!r->pool) metric_observe(&s->m[M_H_MAX_TOKENS], r->sampling.max_tokens);
+}
+
+void crd_api_stats_pooled(struct crd_api_stats *s, int32_t n_prompt)
+{
+    metric_add(&s->m[M_PROMPT_TOKENS], n_prompt);
 }
 
 void crd_api_stats_first_token(struct crd_api_stats *s, int64_t ttft_us, int32_t n_prompt)

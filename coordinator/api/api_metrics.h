@@ -20,6 +20,8 @@ void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *
 /* A choice's first token: ttft from the request's arrival. prompt: tokens of the prompt, on its
  * first choice, else 0. */
 void crd_api_stats_first_token(struct crd_api_stats *s, int64_t ttft_us, int32_t n_prompt);
+/* A prompt of so many tokens was pooled. */
+void crd_api_stats_pooled(struct crd_api_stats *s, int32_t n_prompt);
 void crd_api_stats_next_token(struct crd_api_stats *s, int64_t since_last_us);
 /* A choice ended. e: its EVENT_FINISH; e2e from the request's arrival. */
 void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how,

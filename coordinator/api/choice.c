@@ -1,6 +1,7 @@
 /* choice.c: see choice.h. */
 #include "coordinator/api/choice.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
@@ -27,6 +28,7 @@ void crd_choice_close(struct crd_choice *c)
     crd_said_free(&c->said);
     buf_free(&c->ids);
     crd_logprobs_free(&c->logprobs);
+    free(c->vector);
 }
 
 void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p)

@@ -24,6 +24,8 @@ struct crd_choice {
     struct crd_said said;
     struct buf ids; /* "1,2,3" */
     struct crd_logprobs logprobs;
+    float *vector; /* [n_vector] Own; as it came, until it is written to said.text */
+    int32_t n_vector;
     /* counted and decided */
     int32_t n_tokens;    /* in usage */
     int32_t n_thought;   /* of these, in thoughts */
@@ -42,6 +44,8 @@ void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p);
 void crd_choice_push(struct crd_choice *c, const struct result_token *token);
 /* No more tokens: what was held back leaves; finish_reason by why the sequence ended. */
 void crd_choice_end(struct crd_choice *c, enum seq_finish why);
+/* embeddings_out.c: its vector, as the request wants it, into said.text. */
+void crd_choice_vector(struct crd_choice *c);
 /* Is there text, a thought or a part of a call that has not been sent? */
 bool crd_choice_has_news(const struct crd_choice *c);
 

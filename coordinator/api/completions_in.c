@@ -4,45 +4,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum err empty(struct crd_api_error *e)
+static enum err empty(const char *field, struct crd_api_error *e)
 {
-    return crd_api_refuse(e, 400, "prompt",
-                          "Either prompt or prompt_embeds must be provided and non-empty.");
+    if (!strcmp(field, "prompt"))
+        return crd_api_refuse(e, 400, field,
+                              "Either prompt or prompt_embeds must be provided and non-empty.");
+    return crd_api_refuse(e, 400, field, "%s must be provided and non-empty.", field);
 }
 
-static enum err wrong_type(struct crd_api_error *e)
+static enum err wrong_type(const char *field, struct crd_api_error *e)
 {
     return crd_api_malformed(
-        e, "prompt",
-        "prompt: Input should be a string, a list of strings, a list of token ids or a "
-        "list of lists of token ids");
+        e, field,
+        "%s: Input should be a string, a list of strings, a list of token ids or a "
+        "list of lists of token ids",
+        field);
 }
 
-static enum err take_ids(struct crd_prompt *p, const struct crd_api *api, const json_t *list,
-                         struct crd_api_error *e)
+static enum err take_ids(struct crd_prompt *p, const struct crd_api *api, const char *field,
+                         const json_t *list, struct crd_api_error *e)
 {
     const json_t *j;
     size_t i;
-    if (!json_array_size(list)) return empty(e);
+    if (!json_array_size(list)) return empty(field, e);
     json_array_foreach(list, i, j)
     {
         json_int_t id = json_integer_value(j);
-        if (!json_is_integer(j)) return wrong_type(e);
+        if (!json_is_integer(j)) return wrong_type(field, e);
         if (id < 0 || id >= eng_tokenizer_size(api->tokenizer))
-            return crd_api_refuse(e, 400, "prompt",
+            return crd_api_refuse(e, 400, field,
                                   "Token id %" JSON_INTEGER_FORMAT " is out of vocabulary", id);
         eng_tokens_push(&p->tokens, (int32_t)id);
     }
     return OK;
 }
 
-static enum err take_one(struct crd_request *r, const struct crd_api *api, const json_t *j,
-                         struct crd_api_error *e)
+static enum err take_one(struct crd_request *r, const struct crd_api *api, const char *field,
+                         const json_t *j, struct crd_api_error *e)
 {
     struct crd_prompt *p = &r->prompts[r->n_prompts++];
-    if (json_is_array(j)) return take_ids(p, api, j, e);
-    if (!json_is_string(j)) return wrong_type(e);
-    if (!json_string_length(j)) return empty(e);
+    if (json_is_array(j)) return take_ids(p, api, field, j, e);
+    if (!json_is_string(j)) return wrong_type(field, e);
+    if (!json_string_length(j)) return empty(field, e);
     p->n_text = json_string_length(j);
     p->text = xstrndup(json_string_value(j), p->n_text);
     p->add_special = r->add_special;
@@ -52,19 +55,25 @@ static enum err take_one(struct crd_request *r, const struct crd_api *api, const
 enum err crd_completions_in(struct crd_request *r, const struct crd_api *api,
                             struct crd_api_error *e)
 {
-    const json_t *given = json_object_get(r->body, "prompt"), *j;
+    return crd_prompts_in(r, api, "prompt", REQUEST_MAX_PROMPTS, e);
+}
+
+enum err crd_prompts_in(struct crd_request *r, const struct crd_api *api, const char *field,
+                        size_t most, struct crd_api_error *e)
+{
+    const json_t *given = json_object_get(r->body, field), *j;
     size_t i;
     enum err rc = OK;
-    if (!given || json_is_null(given)) return empty(e);
+    if (!given || json_is_null(given)) return empty(field, e);
     bool many = json_is_array(given) && !json_is_integer(json_array_get(given, 0));
     size_t n = many ? json_array_size(given) : 1;
-    if (!n) return empty(e);
-    if (n > REQUEST_MAX_PROMPTS)
-        return crd_api_refuse(e, 400, "prompt", "prompt may contain at most %d prompts, got %zu.",
-                              REQUEST_MAX_PROMPTS, n);
+    if (!n) return empty(field, e);
+    if (n > most)
+        return crd_api_refuse(e, 400, field, "%s may contain at most %zu prompts, got %zu.", field,
+                              most, n);
     r->prompts = xcalloc(n, sizeof *r->prompts);
-    if (!many) return take_one(r, api, given, e);
-    json_array_foreach(given, i, j) TRY(take_one(r, api, j, e));
+    if (!many) return take_one(r, api, field, given, e);
+    json_array_foreach(given, i, j) TRY(take_one(r, api, field, j, e));
 out:
     return rc;
 }

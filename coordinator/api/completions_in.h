@@ -7,6 +7,9 @@
 /* "text", ["text", ...], [ids], [[ids], ...] -> r->prompts. Err BAD_REQUEST, *e filled. */
 MUST_USE enum err crd_completions_in(struct crd_request *r, const struct crd_api *api,
                                      struct crd_api_error *e);
+/* The same of another field, at most so many. */
+MUST_USE enum err crd_prompts_in(struct crd_request *r, const struct crd_api *api, const char *field,
+                                 size_t most, struct crd_api_error *e);
 /* Text to ids for every prompt of either endpoint (ids as given stay), truncated as asked. Err
  * BAD_REQUEST (a prompt without tokens), *e filled. */
 MUST_USE enum err crd_prompts_tokenize(struct crd_request *r, const struct crd_api *api,

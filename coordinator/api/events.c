@@ -48,6 +48,18 @@ static bool wants_prompt_logprobs(const struct crd_request *r)
     return r->echo && r->logprobs;
 }
 
+/* Read by the owner after the finish that follows. */
+static void take_vector(struct crd_sub *s, const struct token_event *e)
+{
+    struct crd_choice *c = &s->choices[e->choice];
+    size_t bytes = (size_t)e->n_pooled * sizeof *c->vector;
+    c->vector = xrealloc(c->vector, bytes);
+    memcpy(c->vector, e->pooled, bytes);
+    c->n_vector = e->n_pooled;
+    if (s->g->api->stats)
+        crd_api_stats_pooled(s->g->api->stats, (int32_t)s->prompt->tokens.n);
+}
+
 static void on_event(void *user, const struct token_event *e)
 {
     struct crd_sub *s = user;
@@ -63,12 +75,13 @@ static void on_event(void *user, const struct token_event *e)
     bool last = false;
     pthread_mutex_lock(&g->lock);
     if (e->kind == EVENT_TOKEN) measure_token(s, e->choice, now_us);
+    if (e->kind == EVENT_POOLED) take_vector(s, e);
     if (e->kind == EVENT_FINISH) {
         measure_end(s, e, now_us);
         s->n_unfinished -= e->choice < 0 ? s->n_unfinished : 1;
         last = !s->n_unfinished;
     }
-    if (!g->closed) {
+    if (!g->closed && e->kind != EVENT_POOLED) {
         inbox_put(&g->inbox, s, e);
         g->wake(g->user);
     }
@@ -92,6 +105,7 @@ void crd_sub_submit(struct crd_sub *s)
         .grammar = r->grammar,
         .cache_salt = r->cache_salt,
         .prompt_logits = wants_prompt_logprobs(r),
+        .pool = r->pool,
     };
     s->submitted = true;
     atomic_fetch_add(&g->refs, 1);

@@ -12,6 +12,9 @@ const struct crd_format *crd_format_of(enum crd_endpoint ep)
         [ENDPOINT_MESSAGES] = &crd_format_messages,
         [ENDPOINT_OLLAMA_CHAT] = &crd_format_ollama,
         [ENDPOINT_OLLAMA_GENERATE] = &crd_format_ollama,
+        [ENDPOINT_EMBEDDINGS] = &crd_format_embeddings,
+        [ENDPOINT_OLLAMA_EMBED] = &crd_format_ollama_embed,
+        [ENDPOINT_OLLAMA_EMBEDDINGS] = &crd_format_ollama_embeddings,
     };
     return formats[ep];
 }

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
+#include "coordinator/api/embeddings_in.h"
 #include "coordinator/api/sampling_in.h"
 #include "coordinator/api/text_pool.h"
 #include "coordinator/api/translate.h"
@@ -219,6 +220,7 @@ static enum progress step_tokenize(struct crd_generation *g, struct buf *out)
     int64_t longest = 0;
     (void)out;
     if (crd_prompts_tokenize(r, g->api, &g->error)) return FAILED;
+    if (r->pool) return crd_embeddings_fit(r, g->api, &g->error) ? FAILED : NEXT;
     for (int32_t i = 0; i < r->n_prompts; i++)
         longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
     return crd_sampling_fit(r, g->api, longest, &g->error) ? FAILED : NEXT;

@@ -31,6 +31,7 @@ struct crd_api {
     const char *const *model_names; /* NULL-terminated; [0] is shown */
     int32_t max_context;
     int32_t max_n; /* choices per request */
+    enum step_pool pooling; /* of embeddings whose request does not say; NONE: it must */
     struct crd_text_pool *pool;
     struct crd_api_stats *stats; /* request counters and histograms; see api_metrics.h */
     int64_t created_unix;
@@ -45,6 +46,9 @@ enum crd_endpoint {
     ENDPOINT_MESSAGES,    /* Anthropic */
     ENDPOINT_OLLAMA_CHAT,
     ENDPOINT_OLLAMA_GENERATE,
+    ENDPOINT_EMBEDDINGS, /* OpenAI */
+    ENDPOINT_OLLAMA_EMBED,
+    ENDPOINT_OLLAMA_EMBEDDINGS, /* Ollama's older one: one text */
 };
 
 struct crd_generation;

@@ -108,6 +108,28 @@ out:
     return rc;
 }
 
+/* Of options nothing bears on a vector. */
+static enum err translate_embed(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    json_t *j;
+    model(given, body);
+    if (given_and(given, "truncate", &j) && !json_is_boolean(j))
+        return crd_api_malformed(e, "truncate", "truncate: Input should be a valid boolean");
+    if (given_and(given, "options", &j) && !json_is_object(j))
+        return crd_api_malformed(e, "options", "options: Input should be an object");
+    return OK;
+}
+
+/* As Ollama's own, this older endpoint gives vectors as they are, not of length 1. */
+static enum err translate_embeddings(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    json_t *prompt = json_object_get(given, "prompt");
+    if (!json_is_string(prompt))
+        return crd_api_malformed(e, "prompt", "prompt: Input should be a valid string");
+    json_object_set_new(body, "normalize", json_false());
+    return translate_embed(given, body, e);
+}
+
 static const struct crd_field_name options[] = {
     {"temperature", "temperature"},
     {"num_predict", "max_tokens"},
@@ -136,3 +158,14 @@ const struct crd_dialect_in crd_ollama_chat_in = {
     .translate = translate_chat, .names = options, .inside = "options", .top = top_chat};
 const struct crd_dialect_in crd_ollama_generate_in = {
     .translate = translate_generate, .names = options, .inside = "options", .top = top_generate};
+
+static const struct crd_field_name top_embed[] = {{"input", "input"},
+                                                  {"dimensions", "dimensions"},
+                                                  {"pooling", "pooling"},
+                                                  {NULL, NULL}};
+static const struct crd_field_name top_embeddings[] = {
+    {"prompt", "input"}, {"pooling", "pooling"}, {NULL, NULL}};
+
+const struct crd_dialect_in crd_ollama_embed_in = {.translate = translate_embed, .top = top_embed};
+const struct crd_dialect_in crd_ollama_embeddings_in = {.translate = translate_embeddings,
+                                                        .top = top_embeddings};

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-static void put_error(const struct crd_api_error *e, struct buf *out)
+void crd_ollama_error(const struct crd_api_error *e, struct buf *out)
 {
     buf_puts(out, "{\"error\":");
     json_out_str(out, e->message);
@@ -115,7 +115,7 @@ static void end(struct crd_answer *a, struct crd_choice choices[], int32_t n, st
 static void fail(struct crd_answer *a, const struct crd_api_error *e, struct buf *out)
 {
     (void)a;
-    put_error(e, out);
+    crd_ollama_error(e, out);
     buf_putc(out, '\n');
 }
 
@@ -126,5 +126,5 @@ const struct crd_format crd_format_ollama = {
     .end = end,
     .fail = fail,
     .whole = whole,
-    .error = put_error,
+    .error = crd_ollama_error,
 };

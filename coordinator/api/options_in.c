@@ -41,7 +41,7 @@ static void draw_salt_key(void)
     ASSERT(n == sizeof salt_key);
 }
 
-static enum err cache_salt(struct crd_request *r, struct crd_api_error *e)
+enum err crd_salt_in(struct crd_request *r, struct crd_api_error *e)
 {
     const json_t *j = crd_request_get(r, "cache_salt");
     const char *s = json_string_value(j);
@@ -162,7 +162,7 @@ enum err crd_options_in(struct crd_request *r, struct crd_api_error *e)
 {
     enum err rc;
     TRY(stream_options(r, e));
-    TRY(cache_salt(r, e));
+    TRY(crd_salt_in(r, e));
     TRY(crd_grammar_in(r, e));
     TRY(types(r, e));
     TRY(not_yet(r, e));

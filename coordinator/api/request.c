@@ -3,6 +3,7 @@
 #include "coordinator/api/request.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
+#include "coordinator/api/embeddings_in.h"
 #include "coordinator/api/sampling_in.h"
 #include "coordinator/api/translate.h"
 
@@ -67,6 +68,11 @@ const json_t *crd_request_get(const struct crd_request *r, const char *name)
     return json_is_null(j) ? NULL : j;
 }
 
+static bool embeds(enum crd_endpoint ep)
+{
+    return ep >= ENDPOINT_EMBEDDINGS;
+}
+
 /* r->body into our form; what it was is kept for the answer. */
 static enum err translated(struct crd_request *r, const struct crd_dialect_in *d,
                            struct crd_api_error *e)
@@ -76,7 +82,7 @@ static enum err translated(struct crd_request *r, const struct crd_dialect_in *d
     if (rc) return rc;
     r->given = r->body;
     r->body = body;
-    r->chat = json_object_get(body, "prompt") == NULL;
+    r->chat = json_object_get(body, "prompt") == NULL && !embeds(r->endpoint);
     return OK;
 }
 
@@ -89,6 +95,7 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
     TRY(crd_request_object(&r->body, body, n, e));
     if (crd_dialect_in_of(ep)) TRY(translated(r, crd_dialect_in_of(ep), e));
     TRY(crd_request_model(api, r->body, e));
+    if (embeds(ep)) return crd_embeddings_in(r, api, e);
     TRY(crd_sampling_in(r, api, e));
     TRY(r->chat ? crd_chat_in(r, api, e) : crd_completions_in(r, api, e));
 out:

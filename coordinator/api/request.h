@@ -14,6 +14,7 @@
 enum {
     REQUEST_MAX_STOPS = 16,
     REQUEST_MAX_PROMPTS = 256,
+    EMBEDDINGS_MAX_INPUTS = 2048,
     REQUEST_MAX_DEPTH = 100, /* of the JSON */
     REQUEST_MAX_SALT = 128,
 };
@@ -24,6 +25,14 @@ struct crd_prompt {
     size_t n_text;
     struct eng_tokens tokens; /* Own; filled by TOKENIZE */
     bool add_special;         /* BOS and the like, as the model says */
+};
+
+/* How a vector is shown. */
+struct crd_vector_conf {
+    int32_t dimensions; /* the first so many values; 0: all */
+    bool normalize;     /* to length 1 */
+    bool base64;
+    bool cut_end; /* an input that is too long loses its end, instead of being refused */
 };
 
 struct crd_request {
@@ -44,6 +53,8 @@ struct crd_request {
     int32_t truncate_prompt; /* keep the last so many tokens; -1: no */
     int32_t priority;
     uint64_t cache_salt; /* 0: none */
+    enum step_pool pool; /* not NONE: embeddings are wanted, nothing is generated */
+    struct crd_vector_conf vector;
     const char *stops[REQUEST_MAX_STOPS];
     int32_t n_stops;
     bool logprobs; /* wanted in the answer */

@@ -12,6 +12,8 @@ MUST_USE enum err crd_sampling_in(struct crd_request *r, const struct crd_api *a
 MUST_USE enum err crd_lists_in(struct crd_request *r, const struct crd_api *api,
                                struct crd_api_error *e);
 MUST_USE enum err crd_options_in(struct crd_request *r, struct crd_api_error *e);
+/* cache_salt alone. */
+MUST_USE enum err crd_salt_in(struct crd_request *r, struct crd_api_error *e);
 bool crd_options_known(const char *name);
 MUST_USE enum err crd_grammar_in(struct crd_request *r, struct crd_api_error *e);
 bool crd_grammar_known(const char *name);

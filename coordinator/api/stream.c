@@ -79,6 +79,7 @@ static void on_choice_end(struct crd_generation *g, struct crd_event *v, struct 
     if (c->finish) return; /* its stop string ended it */
     if (!c->opened) crd_choice_echo(c, &s->prompt_logprobs);
     crd_choice_end(c, v->e.finish);
+    if (c->vector) crd_choice_vector(c);
     settle(s, false, v->e.choice);
     speak(g, c, out);
     if (!s->n_going) crd_sub_cancel(s);

@@ -13,6 +13,9 @@ const struct crd_dialect_in *crd_dialect_in_of(enum crd_endpoint ep)
         [ENDPOINT_RESPONSES] = &crd_responses_in,
         [ENDPOINT_OLLAMA_CHAT] = &crd_ollama_chat_in,
         [ENDPOINT_OLLAMA_GENERATE] = &crd_ollama_generate_in,
+        [ENDPOINT_EMBEDDINGS] = NULL,
+        [ENDPOINT_OLLAMA_EMBED] = &crd_ollama_embed_in,
+        [ENDPOINT_OLLAMA_EMBEDDINGS] = &crd_ollama_embeddings_in,
     };
     return all[ep];
 }

@@ -25,7 +25,7 @@ struct crd_dialect_in {
 /* NULL for an endpoint whose bodies are in our form. */
 const struct crd_dialect_in *crd_dialect_in_of(enum crd_endpoint ep);
 extern const struct crd_dialect_in crd_messages_in, crd_responses_in, crd_ollama_chat_in,
-    crd_ollama_generate_in;
+    crd_ollama_generate_in, crd_ollama_embed_in, crd_ollama_embeddings_in;
 
 /* *out: Own: caller. Err BAD_REQUEST, *e filled. */
 MUST_USE enum err crd_translate(const struct crd_dialect_in *d, const json_t *given, json_t **out,

@@ -1,6 +1,8 @@
 /* arch.c: the families: one row each. To add one: a row here, its golden in tests/model, a line in docs/models.md. */
 #include "engine/model/spec.h"
 
+#include "engine/file/pooling.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +168,7 @@ void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, str
     };
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);
+    out->pooling = eng_pooling_of(f, s->arch);
     out->groups[0] = (struct kv_group){
         .kind = KV_FULL, .n_layers = s->n_layers, .n_kv_heads = s->n_kv_heads, .head_dim = s->head_dim};
     for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {

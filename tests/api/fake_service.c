@@ -58,6 +58,16 @@ struct result_token fake_token(int32_t id, int32_t k, int32_t n_vocab, int32_t n
     return t;
 }
 
+void fake_vector(enum step_pool pool, const int32_t *prompt, int32_t n, float v[FAKE_DIM])
+{
+    double sum = 0;
+    for (int32_t i = 0; i < n; i++) sum += prompt[i];
+    v[0] = pool == POOL_MEAN ? (float)(sum / n) : (float)prompt[n - 1];
+    v[1] = (float)n;
+    v[2] = pool == POOL_MEAN ? -1.0f / 3 : 1.0f / 7;
+    v[3] = 0;
+}
+
 static void finish(struct live *l, int32_t choice, enum seq_finish why, enum err err,
                    const char *text)
 {
@@ -131,6 +141,15 @@ static void say_token(struct fake *f, struct live *l, int32_t c)
 
 static void step(struct fake *f, struct live *l)
 {
+    if (l->q.pool) {
+        float v[FAKE_DIM];
+        fake_vector(l->q.pool, l->prompt, l->q.n_prompt, v);
+        struct token_event e = {
+            .kind = EVENT_POOLED, .request = l->q.id, .n_pooled = FAKE_DIM, .pooled = v};
+        l->on_event(l->user, &e);
+        finish(l, 0, FINISH_STOP, OK, NULL);
+        return;
+    }
     if (!l->announced && l->q.prompt_logits) say_prompt_logits(f, l);
     l->announced = true;
     for (int32_t c = 0; c < l->q.n; c++) {

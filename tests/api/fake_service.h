@@ -37,6 +37,9 @@ int32_t fake_live(struct fake *f);
 struct gen_request fake_last(struct fake *f);
 /* What the fake says about the k-th token of any choice. */
 struct result_token fake_token(int32_t id, int32_t k, int32_t n_vocab, int32_t n_logprobs);
+/* What it says of a prompt that is pooled. */
+enum { FAKE_DIM = 4 };
+void fake_vector(enum step_pool pool, const int32_t *prompt, int32_t n, float v[FAKE_DIM]);
 /* And about position i of a prompt: element v of its row of logits. */
 float fake_logit(int32_t i, int32_t v);
 

@@ -3,6 +3,7 @@
 #include "coordinator/api/request.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
+#include "coordinator/api/embeddings_in.h"
 #include "coordinator/api/sampling_in.h"
 
 #include <stdlib.h>
@@ -51,7 +52,9 @@ static struct crd_api *open_api(void)
                            .chat_template = t,
                            .model_names = names,
                            .max_context = 200,
-                           .max_n = 8};
+                           .max_n = 8,
+                           .model.d_model = 64,
+                           .pooling = POOL_LAST};
     return &api;
 }
 
@@ -63,6 +66,7 @@ static enum err understand(struct crd_request *r, const struct crd_api *api, enu
     TRY(crd_request_parse(r, api, ep, (const char *)data, n, e));
     if (r->chat) TRY(crd_chat_render(r, api, 0, e));
     TRY(crd_prompts_tokenize(r, api, e));
+    if (r->pool) return crd_embeddings_fit(r, api, e);
     for (int32_t i = 0; i < r->n_prompts; i++)
         longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
     TRY(crd_sampling_fit(r, api, longest, e));
@@ -80,9 +84,10 @@ static void check(const struct crd_request *r, const struct crd_api *api)
            r->n_stops <= REQUEST_MAX_STOPS);
     ASSERT(r->n >= 1 && r->n <= api->max_n && r->n_prompts >= 1);
     ASSERT(s->max_tokens >= 1 && s->min_tokens <= s->max_tokens);
+    ASSERT(r->vector.dimensions >= 0 && r->vector.dimensions <= api->model.d_model);
     for (int32_t i = 0; i < r->n_prompts; i++) {
         const struct eng_tokens *t = &r->prompts[i].tokens;
-        ASSERT(t->n >= 1 && (int64_t)t->n + s->max_tokens <= api->max_context);
+        ASSERT(t->n >= 1 && (int64_t)t->n + (r->pool ? 0 : s->max_tokens) <= api->max_context);
         for (size_t k = 0; k < t->n; k++) ASSERT(t->ids[k] >= 0 && t->ids[k] < N_VOCAB);
     }
 }
@@ -95,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct buf out = {0};
     if (!api) api = open_api();
     if (!n) return 0;
-    if (!understand(&r, api, (enum crd_endpoint)(data[0] % (ENDPOINT_OLLAMA_GENERATE + 1)),
+    if (!understand(&r, api, (enum crd_endpoint)(data[0] % (ENDPOINT_OLLAMA_EMBEDDINGS + 1)),
                     data + 1, n - 1, &e)) {
         check(&r, api);
         ASSERT(!e.status);

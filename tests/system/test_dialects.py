@@ -112,6 +112,21 @@ class Ollama(WithServer):
                         tools=self.tools, options=self.greedy)
         self.assertIn("sunny", r.message.content)
 
+    def test_embeddings(self):
+        texts = ["What is the capital of Spain?", "Once upon a time"]
+        r = self.c.embed(self.model, texts)
+        self.assertEqual(len(r.embeddings), 2)
+        self.assertGreater(r.prompt_eval_count, 5)
+        self.assertAlmostEqual(sum(x * x for x in r.embeddings[0]), 1, 5)
+        old = self.c.embeddings(self.model, texts[1]).embedding
+        scale = sum(x * x for x in old) ** 0.5
+        for a, b in zip(old, r.embeddings[1]):
+            self.assertAlmostEqual(a / scale, b, 5)
+
+    def test_format_is_kept(self):
+        r = self.c.chat(self.model, ASK, format=SCHEMA, options=self.greedy)
+        self.assertIsInstance(json.loads(r.message.content)["city"], str)
+
     def test_models(self):
         self.assertEqual([m.model for m in self.c.list().models], [self.model])
         self.assertEqual(self.c.ps().models[0].model, self.model)

@@ -73,6 +73,41 @@ class OpenAI(unittest.TestCase):
                                                         "output": '{"temperature": 21, "sky": "sunny"}'}], tools=tools, **how)
         self.assertIn("sunny", r.output_text)
 
+    def test_parse_gives_an_object(self):
+        from pydantic import BaseModel
+
+        class Capital(BaseModel):
+            city: str
+            population: int
+            known_for: list[str]
+
+        r = self.c.chat.completions.parse(model=self.model, messages=QUESTION, temperature=0, max_tokens=120, response_format=Capital)
+        got = r.choices[0].message.parsed
+        self.assertIsInstance(got, Capital)
+        self.assertEqual(Capital.model_validate_json(r.choices[0].message.content), got)
+        r = self.c.responses.parse(model=self.model, input="What is the capital of Spain?", temperature=0, max_output_tokens=120, text_format=Capital)
+        self.assertIsInstance(r.output_parsed, Capital)
+
+    def test_embeddings(self):
+        texts = ["What is the capital of Spain?", "Once upon a time"]
+        r = self.c.embeddings.create(model=self.model, input=texts)  # the client asks for base64 and gives floats
+        self.assertEqual([d.index for d in r.data], [0, 1])
+        self.assertGreater(r.usage.prompt_tokens, 5)
+        plain = self.c.embeddings.create(model=self.model, input=texts[1], encoding_format="float")
+        self.assertEqual(len(plain.data[0].embedding), len(r.data[1].embedding))
+        for a, b in zip(plain.data[0].embedding, r.data[1].embedding):
+            self.assertAlmostEqual(a, b, 7)
+        self.assertAlmostEqual(sum(x * x for x in r.data[0].embedding), 1, 5)
+        self.assertEqual(len(self.c.embeddings.create(model=self.model, input=[[1, 2], [3]], dimensions=5).data[1].embedding), 5)
+        with self.assertRaises(openai.BadRequestError) as e:
+            self.c.embeddings.create(model=self.model, input="")
+        self.assertEqual(e.exception.param, "input")
+
+    def test_a_raw_answer_names_the_request(self):
+        r = self.c.chat.completions.with_raw_response.create(model=self.model, messages=QUESTION, max_tokens=1, extra_headers={"X-Request-Id": "mine-1"})
+        self.assertEqual(r.headers["x-request-id"], "mine-1")
+        self.assertEqual(r.parse().id, "chatcmpl-mine-1")
+
     def test_sixteen_streams_at_once(self):
         whole = self.c.chat.completions.create(model=self.model, messages=QUESTION, temperature=0.7, seed=11, max_tokens=40).choices[0].message.content
         got = []
