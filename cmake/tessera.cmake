@@ -36,4 +36,7 @@ function(tessera_test name)
     set(A_TIMEOUT 120)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT} SKIP_RETURN_CODE 77 LABELS "${A_LABELS}")
+  if(TESSERA_SANITIZE) # what a test measures of memory or time means nothing then
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT_MODIFICATION "TESSERA_SANITIZED=set:1")
+  endif()
 endfunction()

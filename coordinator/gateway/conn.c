@@ -36,8 +36,7 @@ static void conn_open(struct gw *g, struct MHD_Connection *mhd, void **ctx)
     if (g->conns) g->conns->prev = c;
     g->conns = c;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    /* Edge-triggered and for this one event: told once, and the set forgets the socket when it is
-     * closed. */
+    /* Edge-triggered and for this one event: told once. */
     struct epoll_event ev = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = c};
     epoll_ctl(g->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev);
     start(c, TIMER_HEADERS);
@@ -48,6 +47,9 @@ static void conn_close(struct conn *c)
 {
     crd_timer_stop(&c->timer);
     crd_exchange_close(c->x, true);
+    /* Closing would do only when nobody else holds the socket: a child of ours does until it has
+     * become another program, and the set would tell of c when it is no more. */
+    epoll_ctl(c->gw->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     if (c->prev)
         c->prev->next = c->next;
     else

@@ -17,8 +17,8 @@ static uint64_t read_all(const uint8_t *p, int64_t bytes)
             sum[k], _mm256_load_si256((const __m256i *)(p + i + k * VECTOR)));
     }
     sum[0] = _mm256_add_epi64(_mm256_add_epi64(sum[0], sum[1]), _mm256_add_epi64(sum[2], sum[3]));
-    return (uint64_t)(_mm256_extract_epi64(sum[0], 0) + _mm256_extract_epi64(sum[0], 1) +
-                      _mm256_extract_epi64(sum[0], 2) + _mm256_extract_epi64(sum[0], 3));
+    return (uint64_t)_mm256_extract_epi64(sum[0], 0) ^ (uint64_t)_mm256_extract_epi64(sum[0], 1) ^
+           (uint64_t)_mm256_extract_epi64(sum[0], 2) ^ (uint64_t)_mm256_extract_epi64(sum[0], 3);
 }
 
 static void dot(int64_t n)

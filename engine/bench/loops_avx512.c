@@ -15,7 +15,9 @@ static uint64_t read_all(const uint8_t *p, int64_t bytes)
             sum[k] = _mm512_add_epi64(sum[k], _mm512_load_si512(p + i + k * VECTOR));
         }
     sum[0] = _mm512_add_epi64(_mm512_add_epi64(sum[0], sum[1]), _mm512_add_epi64(sum[2], sum[3]));
-    return (uint64_t)_mm512_reduce_add_epi64(sum[0]);
+    __m256i half = _mm256_add_epi64(_mm512_castsi512_si256(sum[0]), _mm512_extracti64x4_epi64(sum[0], 1));
+    return (uint64_t)_mm256_extract_epi64(half, 0) ^ (uint64_t)_mm256_extract_epi64(half, 1) ^
+           (uint64_t)_mm256_extract_epi64(half, 2) ^ (uint64_t)_mm256_extract_epi64(half, 3);
 }
 
 /* The empty asm keeps the compiler from seeing that chains and rounds are alike. */

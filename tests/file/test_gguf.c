@@ -241,10 +241,12 @@ static void many_names_are_told_apart(void **state)
     (void)state;
     enum { N = 5000 };
     char name[32];
+    const int64_t one = 1;
+    const float zero = 0; /* data must live until the file is written */
     struct gguf_write *w = gguf_write_open();
     for (int i = 0; i < N; i++) {
         snprintf(name, sizeof name, "blk.%d.w", i);
-        gguf_write_tensor(w, name, DTYPE_F32, 1, (const int64_t[]){1}, &(float){0});
+        gguf_write_tensor(w, name, DTYPE_F32, 1, &one, &zero);
     }
     struct eng_model_file *f = open_written(w);
     for (int i = 0; i < N; i++) {

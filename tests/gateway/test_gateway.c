@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MAX_BODY = 100000 };
 
@@ -345,6 +347,36 @@ static void a_client_that_leaves_is_noticed(void **state)
     gw_wake(talk.waker);
 }
 
+/* A child between fork and exec holds every socket of ours. What it holds beyond the connection's
+ * end must not be heard of again: the connection is freed (run under the address sanitizer). */
+static void a_child_that_holds_a_socket_does_no_harm(void **state)
+{
+    struct client c;
+    int pipe_fd[2];
+    char byte;
+    (void)state;
+    client_open(&c, gw_port(gw));
+    client_request(&c, "POST", "/echo", NULL, "hello");
+    expect(&c, 200, "hello");
+    assert_int_equal(pipe(pipe_fd), 0);
+    pid_t child = fork();
+    if (!child) {
+        close(pipe_fd[1]);
+        close(c.fd); /* the server's sockets only */
+        _exit(read(pipe_fd[0], &byte, 1) != 0); /* until the parent closes its end */
+    }
+    close(pipe_fd[0]);
+    client_close(&c);
+    clock_sleep_us(50000); /* the connection is shut down and freed, not the socket */
+    client_open(&c, gw_port(gw));
+    client_request(&c, "POST", "/echo", NULL, "next");
+    expect(&c, 200, "next");
+    client_close(&c);
+    close(pipe_fd[1]);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+}
+
 static void quiescing_lets_streams_finish(void **state)
 {
     struct client c, late;
@@ -435,6 +467,7 @@ int main(void)
         CASE(a_client_that_leaves_is_noticed),
         {"a_client_that_leaves_a_stream_is_noticed", a_client_that_leaves_is_noticed, setup,
          teardown, &yes},
+        CASE(a_child_that_holds_a_socket_does_no_harm),
         CASE(quiescing_lets_streams_finish),
         CASE(closing_ends_open_streams),
         CASE(a_port_in_use_is_said),
