@@ -114,6 +114,15 @@ out:
     return rc;
 }
 
+enum err eng_engine_reset(struct eng_engine *e)
+{
+    enum err rc;
+    TRY(eng_stages_read_all(&e->stages));
+    eng_slots_clear(&e->slots);
+out:
+    return rc;
+}
+
 void eng_engine_close(struct eng_engine *e)
 {
     if (!e) return;

@@ -23,9 +23,14 @@ static void clear(struct eng_slot *s)
     *s = (struct eng_slot){.table = table, .last_token = -1};
 }
 
-void eng_slots_close(struct eng_slots *s)
+void eng_slots_clear(struct eng_slots *s)
 {
     for (int32_t i = 0; s->slots && i < s->n_slots; i++) clear(&s->slots[i]);
+}
+
+void eng_slots_close(struct eng_slots *s)
+{
+    eng_slots_clear(s);
     free(s->slots);
     free(s->tables);
     *s = (struct eng_slots){0};

@@ -33,6 +33,8 @@ struct eng_slots {
 
 void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context);
 void eng_slots_close(struct eng_slots *s);
+/* Every slot is free. */
+void eng_slots_clear(struct eng_slots *s);
 /* Ends, starts, forks, tables of a plan, in that order. Err LINK_PROTOCOL naming slot and contradiction. */
 MUST_USE enum err eng_slots_apply(struct eng_slots *s, const struct step_plan *p);
 /* The slot of an item, with its table long enough for the item's positions. */

@@ -96,6 +96,14 @@ out:
     return rc;
 }
 
+enum err eng_stages_read_all(struct eng_stages *s)
+{
+    enum err rc = OK;
+    while (s->n_inbox) TRY(read_oldest(s));
+out:
+    return rc;
+}
+
 enum err eng_stages_token(struct eng_stages *s, const struct step_in *in, int32_t *id)
 {
     enum err rc = OK;

@@ -33,6 +33,8 @@ MUST_USE enum err eng_stages_send(struct eng_stages *s, const float *x, int64_t 
 MUST_USE enum err eng_stages_send_tokens(struct eng_stages *s, const int32_t tokens[], int32_t n);
 /* First stage of several: this step's tokens are to come. */
 MUST_USE enum err eng_stages_expect_tokens(struct eng_stages *s, const struct step_plan *p);
+/* First stage of several: read every message of steps so far. */
+MUST_USE enum err eng_stages_read_all(struct eng_stages *s);
 /* First stage: the token that an input refers to. Err LINK_PROTOCOL: there is none. */
 MUST_USE enum err eng_stages_token(struct eng_stages *s, const struct step_in *in, int32_t *id);
 

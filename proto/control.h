@@ -1,7 +1,7 @@
 /* control.h: the messages of the control plane as our own structs; wire.c alone sees generated protobuf.
  *
  * worker -> coordinator: Hello, LoadProgress, Ready, StepResult, Telemetry, Fault.
- * coordinator -> worker: LoadPlan, StepPlan (lead only), Wake, Drain, Shutdown.
+ * coordinator -> worker: LoadPlan, StepPlan (lead only), Wake, Drain, Shutdown, Adopt.
  * A decoded message owns its strings and bytes through its arena; control_msg_free releases it. */
 #ifndef PROTO_CONTROL_H
 #define PROTO_CONTROL_H
@@ -15,11 +15,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONTROL_VERSION = 1 };
+enum { CONTROL_VERSION = 2 };
 
 enum control_type {
     MSG_HELLO = 1, MSG_LOAD_PROGRESS, MSG_READY, MSG_STEP_RESULT, MSG_TELEMETRY, MSG_FAULT,
-    MSG_LOAD_PLAN = 64, MSG_STEP_PLAN, MSG_WAKE, MSG_DRAIN, MSG_SHUTDOWN,
+    MSG_LOAD_PLAN = 64, MSG_STEP_PLAN, MSG_WAKE, MSG_DRAIN, MSG_SHUTDOWN, MSG_ADOPT,
 };
 
 struct msg_hello {
@@ -32,6 +32,7 @@ struct msg_hello {
     int32_t n_cpus;           /* usable by this rank */
     int64_t mem_total, mem_available; /* bytes, of the host */
     const char *device;       /* "cpu avx512, 1 thread" */
+    uint32_t loaded_epoch;    /* of the plan it loaded under a coordinator that is gone; 0: it holds nothing */
 };
 
 struct msg_load_progress { int64_t bytes_done, bytes_total; double mb_per_s; };
@@ -72,9 +73,12 @@ struct msg_load_plan {
     int64_t shard_cache_bytes;                   /* 0: a quarter of the free space */
     int64_t comm_timeout_us;
     int64_t telemetry_us;
+    int64_t rejoin_us;                           /* a rank whose stream is lost dials again so long; 0: it leaves at once */
 };
 
 struct msg_shutdown { const char *reason; };
+
+struct msg_adopt { uint32_t epoch; };            /* go on with what is loaded, as this incarnation, with no sequences */
 
 struct control_msg {
     enum control_type type;
@@ -87,6 +91,7 @@ struct control_msg {
         struct msg_fault fault;
         struct msg_load_plan load_plan;
         struct msg_shutdown shutdown;
+        struct msg_adopt adopt;
         struct { const void *data; size_t n; } bytes;   /* STEP_PLAN, STEP_RESULT: packed */
     };
 };

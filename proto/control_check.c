@@ -113,6 +113,7 @@ static enum err check_load_plan(const struct control_msg *m)
     TRY(control_need("LoadPlan", "max_step_tokens", p->max_step_tokens, 1, LIMIT_STEP_TOKENS));
     TRY(control_need("LoadPlan", "comm_timeout_us", p->comm_timeout_us, 1, INT64_MAX));
     TRY(control_need("LoadPlan", "telemetry_us", p->telemetry_us, 0, INT64_MAX));
+    TRY(control_need("LoadPlan", "rejoin_us", p->rejoin_us, 0, INT64_MAX));
     if (strcmp(p->wire, "auto") && strcmp(p->wire, "shm") && strcmp(p->wire, "mpi"))
         TRY(err_raise(ERR_LINK_PROTOCOL, "LoadPlan: wire is \"%.32s\", needed auto, shm or mpi",
                       p->wire));
@@ -137,6 +138,7 @@ enum err control_check(const struct control_msg *m)
     case MSG_WAKE:
     case MSG_DRAIN:
     case MSG_SHUTDOWN: return OK;
+    case MSG_ADOPT: return control_need("Adopt", "epoch", m->adopt.epoch, 1, UINT32_MAX);
     }
     return OK;
 }

@@ -33,6 +33,7 @@ union pb {
     Tessera__LoadPlan load_plan;
     struct { Tessera__LoadPlan plan; int32_t shares[3][LIMIT_RANKS]; } filled; /* what a plan being encoded points at */
     Tessera__Shutdown shutdown;
+    Tessera__Adopt adopt;
 };
 
 struct kind {
@@ -68,6 +69,7 @@ static void fill_hello(union pb *to, const struct control_msg *from)
     p->mem_total = h->mem_total;
     p->mem_available = h->mem_available;
     p->device = str(h->device);
+    p->loaded_epoch = h->loaded_epoch;
 }
 
 static void read_hello(struct control_msg *to, const union pb *from)
@@ -86,6 +88,7 @@ static void read_hello(struct control_msg *to, const union pb *from)
         .mem_total = p->mem_total,
         .mem_available = p->mem_available,
         .device = keep(to, p->device),
+        .loaded_epoch = p->loaded_epoch,
     };
 }
 
@@ -195,6 +198,7 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->shard_cache_bytes = l->shard_cache_bytes;
     p->comm_timeout_us = l->comm_timeout_us;
     p->telemetry_us = l->telemetry_us;
+    p->rejoin_us = l->rejoin_us;
 }
 
 static void read_load_plan(struct control_msg *to, const union pb *from)
@@ -222,6 +226,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .shard_cache_bytes = p->shard_cache_bytes,
         .comm_timeout_us = p->comm_timeout_us,
         .telemetry_us = p->telemetry_us,
+        .rejoin_us = p->rejoin_us,
     };
     memcpy(l->grid.layers, p->stage_layers, p->n_stage_layers * sizeof *l->grid.layers);
     memcpy(l->grid.width, p->stage_width, p->n_stage_width * sizeof *l->grid.width);
@@ -239,6 +244,16 @@ static void read_shutdown(struct control_msg *to, const union pb *from)
     to->shutdown.reason = keep(to, from->shutdown.reason);
 }
 
+static void fill_adopt(union pb *to, const struct control_msg *from)
+{
+    to->adopt.epoch = from->adopt.epoch;
+}
+
+static void read_adopt(struct control_msg *to, const union pb *from)
+{
+    to->adopt.epoch = from->adopt.epoch;
+}
+
 static const struct kind kinds[] = {
     {MSG_HELLO, "Hello", &tessera__hello__descriptor, fill_hello, read_hello},
     {MSG_LOAD_PROGRESS, "LoadProgress", &tessera__load_progress__descriptor, fill_progress,
@@ -252,6 +267,7 @@ static const struct kind kinds[] = {
     {MSG_WAKE, "Wake", NULL, NULL, NULL},
     {MSG_DRAIN, "Drain", NULL, NULL, NULL},
     {MSG_SHUTDOWN, "Shutdown", &tessera__shutdown__descriptor, fill_shutdown, read_shutdown},
+    {MSG_ADOPT, "Adopt", &tessera__adopt__descriptor, fill_adopt, read_adopt},
 };
 
 static const struct kind *kind_of(enum control_type type)

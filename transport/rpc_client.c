@@ -36,7 +36,8 @@ struct rpc_client {
 static void name_end(struct rpc_peer *p, struct rpc_client *c)
 {
     const char *at = c->core.address;
-    if (p->connected && p->status == GRPC_STATUS_OK)
+    p->orderly = p->connected && p->status == GRPC_STATUS_OK;
+    if (p->orderly)
         rpc_peer_reason(p, ERR_LINK_CLOSED, "%s at %s closed the connection", rpc_peer_name(p), at);
     else if (p->connected)
         rpc_peer_reason(p, ERR_LINK_CLOSED, "the connection to %s at %s was lost: %s",

@@ -60,6 +60,7 @@ struct rpc_peer {
     struct trn_auth *auth;
     struct rpc_out *head, **tail;    /* sealed messages waiting for the one in flight */
     int pending;
+    bool orderly; /* it was ended by the other side, not lost */
     bool sending, connected, closing, finished, ended, cancelled_here;
     enum err err;                    /* why it ended; the first reason stays */
     char text[256];

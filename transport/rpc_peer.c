@@ -74,6 +74,7 @@ static void post_event(struct rpc_peer *p, enum rpc_event_kind kind, struct cont
         pthread_mutex_lock(&p->lock);
         e->err = p->err;
         memcpy(e->text, p->text, sizeof e->text);
+        e->orderly = p->orderly;
         pthread_mutex_unlock(&p->lock);
     }
     mailbox_put(p->core->events, e);

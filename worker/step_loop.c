@@ -2,13 +2,18 @@
  *
  * Asleep, a rank waits on its control stream and never inside MPI. Wake makes every rank enter the group's rhythm: the lead takes
  * each plan from its control stream and sends it to the others, until a plan says STEP_SLEEP. Wake and sleep are paired by the
- * coordinator, and each stream is in order, so no rank can miss one. */
+ * coordinator, and each stream is in order, so no rank can miss one.
+ *
+ * When the coordinator is lost, ranks learn of it at different moments, some awake, some asleep, some with messages that others never got.
+ * So the lead, once it knows, drops the plans it has not begun and sends every other rank PARK, exactly once; every other rank, once it knows,
+ * does what the lead says until PARK, awake or not. What is in a mailbox before the mark of a loss is from before it, and dropped. */
 #include "worker/step_loop.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAD = 0 };
+enum { LEAD = 0, LOST = 0 /* no control_type: the mark of a loss in the mailbox */ };
+static const uint64_t PARK = UINT64_MAX; /* in place of a plan's length */
 
 /* The lead's packed plan, to every other rank: length, then bytes. */
 static enum err hand_over(struct wrk_step_loop *l, const void *data, size_t n)
@@ -23,11 +28,36 @@ out:
     return rc;
 }
 
-static enum err take_over(struct wrk_step_loop *l, struct buf *plan)
+static bool is_stale(struct wrk_step_loop *l)
+{
+    uint32_t n = MAX(atomic_load(&l->n_lost), atomic_load(&l->n_parked));
+    return l->n_read < n;
+}
+
+static enum err park(struct wrk_step_loop *l)
+{
+    enum err rc = OK;
+    for (int32_t r = 1; r < l->world->size && l->world->rank == LEAD; r++)
+        TRY(trn_coll_send(l->world, r, &PARK, sizeof PARK, l->timeout_us));
+    TRY(eng_engine_reset(l->engine));
+    l->n_after = 0;
+    atomic_fetch_add(&l->n_parked, 1);
+out:
+    return rc;
+}
+
+/* *parked: the lead says so, and it is done. */
+static enum err take_over(struct wrk_step_loop *l, struct buf *plan, bool *parked)
 {
     enum err rc;
     uint64_t len;
     TRY(trn_coll_recv(l->world, LEAD, &len, sizeof len, l->timeout_us));
+    *parked = len == PARK;
+    if (*parked) return park(l);
+    if (atomic_load(&l->n_lost) > atomic_load(&l->n_parked) && l->n_after++ > l->depth) {
+        rc = err_raise(ERR_LINK_CLOSED, "the coordinator's stream was lost here, the lead rank goes on: no further step");
+        goto out;
+    }
     if (len > LIMIT_STEP_BYTES) {
         rc = err_raise(ERR_LINK_PROTOCOL, "the lead rank announces a step plan of %llu bytes; the limit is %d",
                        (unsigned long long)len, LIMIT_STEP_BYTES);
@@ -71,17 +101,18 @@ out:
     return rc;
 }
 
-/* The lead's next plan: NULL when it should leave instead (Shutdown). */
-static struct control_msg *next_plan(struct wrk_step_loop *l)
+/* The lead's next plan: NULL when it should leave (Shutdown) or park instead. */
+static struct control_msg *next_plan(struct wrk_step_loop *l, bool *lost)
 {
     for (;;) {
         struct control_msg *m = mailbox_get(l->in, -1);
         if (!m) continue;
-        if (m->type == MSG_STEP_PLAN) return m;
+        if (m->type == MSG_STEP_PLAN && !is_stale(l)) return m;
         /* Wake while awake and Drain change nothing here: sequences end by the plans that are still to come */
         bool leave = m->type == MSG_SHUTDOWN;
+        *lost = m->type == (enum control_type)LOST;
         control_msg_free(m);
-        if (leave) return NULL;
+        if (leave || *lost) return NULL;
     }
 }
 
@@ -90,9 +121,15 @@ static enum err rhythm(struct wrk_step_loop *l, bool *leave)
     enum err rc = OK;
     struct buf plan = {0}, scratch = {0};
     uint32_t flags = 0;
+    bool parked = false;
     while (!(flags & (STEP_SLEEP | STEP_SHUTDOWN))) {
         if (l->world->rank == LEAD) {
-            struct control_msg *m = next_plan(l);
+            struct control_msg *m = next_plan(l, &parked);
+            if (parked) {
+                l->n_read++;
+                rc = park(l);
+                break;
+            }
             if (!m) {
                 *leave = true; /* the others wait for a plan: they leave by their own Shutdown and its grace */
                 break;
@@ -102,7 +139,8 @@ static enum err rhythm(struct wrk_step_loop *l, bool *leave)
             control_msg_free(m);
             if (rc) break;
         } else {
-            TRY(take_over(l, &plan));
+            TRY(take_over(l, &plan, &parked));
+            if (parked) break;
             TRY(one_step(l, plan.data, plan.len, &scratch, &flags));
         }
     }
@@ -111,6 +149,25 @@ out:
     buf_free(&plan);
     buf_free(&scratch);
     return rc;
+}
+
+/* A loss while asleep: the lead parks the others, they do what it says until then. */
+static enum err park_asleep(struct wrk_step_loop *l, bool *leave)
+{
+    l->n_read++;
+    enum err rc = OK;
+    /* not below: the lead was first, and this rank awake. More than one rhythm: a Wake had not come here */
+    while (!rc && !*leave && atomic_load(&l->n_parked) < l->n_read)
+        rc = l->world->rank == LEAD ? park(l) : rhythm(l, leave);
+    return rc;
+}
+
+void wrk_step_loop_lost(struct wrk_step_loop *l)
+{
+    struct control_msg *m = xcalloc(1, sizeof *m);
+    m->type = (enum control_type)LOST;
+    atomic_fetch_add(&l->n_lost, 1);
+    mailbox_put(l->in, m);
 }
 
 enum err wrk_step_loop_run(struct wrk_step_loop *l)
@@ -123,7 +180,8 @@ enum err wrk_step_loop_run(struct wrk_step_loop *l)
         enum control_type type = m->type;
         control_msg_free(m);
         if (type == MSG_SHUTDOWN) break;
-        if (type != MSG_WAKE) continue;
+        if (type == (enum control_type)LOST) rc = park_asleep(l, &leave);
+        if (type != MSG_WAKE || is_stale(l)) continue;
         atomic_store(&l->awake, true);
         rc = rhythm(l, &leave);
         atomic_store(&l->awake, false);

@@ -1,4 +1,7 @@
-/* step_loop.h: spine 3: receive a plan, hand it to the group, step the engine, reply. Private to worker/. */
+/* step_loop.h: spine 3: receive a plan, hand it to the group, step the engine, reply. Private to worker/.
+ *
+ * When the coordinator is lost the group parks: no rank begins a step that was not handed out before, the lead ends the group's rhythm with a
+ * message of its own, and every rank is left after the same step with no sequences, ready for the next coordinator. */
 #ifndef WORKER_STEP_LOOP_H
 #define WORKER_STEP_LOOP_H
 
@@ -17,7 +20,15 @@ struct wrk_step_loop {
     _Atomic uint64_t step;        /* [any] last step begun */
     struct trn_coll *tp;          /* this stage's ranks */
     _Atomic uint64_t comm_ops, comm_bytes, comm_us; /* [any] of tp, as of the last step */
+    int32_t depth;                /* steps that may be in flight */
+    /* Losses of the coordinator: seen by [control], parked after and read in the mailbox by [step], who alone writes the latter two. */
+    _Atomic uint32_t n_lost, n_parked;
+    uint32_t n_read;
+    int32_t n_after;              /* steps taken part in since the stream was lost and before parking */
 };
+
+/* [control] The coordinator is gone; once n_parked says as many as n_lost, the step thread uses `coordinator` no more until a message comes. */
+void wrk_step_loop_lost(struct wrk_step_loop *l);
 
 /* Until Shutdown: asleep on the mailbox, or awake in the group's rhythm. Err: what broke the replica. */
 MUST_USE enum err wrk_step_loop_run(struct wrk_step_loop *l);

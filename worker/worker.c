@@ -1,15 +1,11 @@
 /* worker.c: see worker.h. */
-#include "worker/worker.h"
+#include "worker/worker_impl.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "proto/version.h"
-#include "transport/coll_open.h"
 #include "worker/bind.h"
-#include "worker/step_loop.h"
-
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,30 +13,12 @@
 
 #define C "worker"
 
-enum { MAX_CPUS = 512, FLUSH_US = 200000, GRACE_US = 3000000 };
+enum { FLUSH_US = 200000, GRACE_US = 3000000 };
 static const int64_t LOAD_WAIT_US = INT64_C(7) * 24 * 3600 * 1000000; /* the coordinator's --load-timeout ends it */
-
-struct worker {
-    const struct wrk_conf *conf;
-    int32_t rank, size, host_rank, host_size, host_first;
-    char host[64], job[64], join[128];
-    struct auth_key key;
-    int32_t cpus[MAX_CPUS], n_cpus;
-    struct rpc_client *client;
-    struct mailbox *events;        /* from rpc: struct rpc_event */
-    struct wrk_step_loop loop;
-    struct trn_coll *tp, *world;
-    int64_t last_progress_us;
-    struct control_msg *plan;      /* LOAD_PLAN; Own */
-    /* [control] */
-    pthread_t control;
-    int64_t telemetry_us;
-    _Atomic bool leaving;          /* Shutdown was seen, or the step thread is done */
-};
 
 /* ---- telling the coordinator ---- */
 
-static void say_hello(struct worker *w, struct rpc_peer *to)
+void wrk_say_hello(struct worker *w, struct rpc_peer *to)
 {
     char device[64];
     const struct krn_table *krn;
@@ -52,7 +30,7 @@ static void say_hello(struct worker *w, struct rpc_peer *to)
     m.hello = (struct msg_hello){
         .version = TESSERA_VERSION, .job = w->job, .host = w->host, .rank = w->rank, .size = w->size, .host_rank = w->host_rank,
         .host_size = w->host_size, .pid = getpid(), .n_cpus = w->n_cpus, .mem_total = total, .mem_available = available,
-        .device = device};
+        .device = device, .loaded_epoch = atomic_load(&w->loaded_epoch)};
     rpc_peer_send(to, &m);
 }
 
@@ -89,15 +67,6 @@ static void say_telemetry(struct worker *w)
 
 /* ---- control thread ---- */
 
-/* The stream is gone: without it no step may finish. The step thread may sit in a collective, so the process ends here. */
-static void stream_lost(struct worker *w, const struct rpc_event *e)
-{
-    if (!atomic_load(&w->leaving)) log_error(C, "the coordinator's stream ended (%s): leaving", e->text);
-    mailbox_put(w->loop.in, NULL);
-    clock_sleep_us(atomic_load(&w->leaving) ? GRACE_US : 0);
-    _exit(atomic_load(&w->leaving) ? 0 : 3);
-}
-
 static void *control_main(void *arg)
 {
     struct worker *w = arg;
@@ -111,8 +80,15 @@ static void *control_main(void *arg)
             say_telemetry(w);
         }
         if (!e) continue;
-        if (e->kind == RPC_CLOSED) stream_lost(w, e);
-        if (e->kind == RPC_MESSAGE) {
+        if (e->kind == RPC_CLOSED) {
+            wrk_rejoin(w, e);
+            reporting = false;
+            continue;
+        }
+        if (e->kind == RPC_MESSAGE && e->msg->type == MSG_ADOPT) { /* parked and whole: nothing for the step thread */
+            atomic_store(&w->loaded_epoch, e->msg->adopt.epoch);
+            wrk_say_ready(w);
+        } else if (e->kind == RPC_MESSAGE) {
             bool last = e->msg->type == MSG_SHUTDOWN;
             if (e->msg->type == MSG_WAKE && !reporting) {
                 reporting = true;
@@ -161,7 +137,7 @@ out:
     return rc;
 }
 
-static enum err join(struct worker *w)
+enum err wrk_join(struct worker *w, int32_t timeout_ms)
 {
     enum err rc;
     char who[64];
@@ -169,13 +145,12 @@ static enum err join(struct worker *w)
     struct rpc_conf rc_conf = {.address = w->join, .key = &w->key, .identity = who, .keepalive_ms = 5000,
                                .keepalive_timeout_ms = 5000, .tls_cert = w->conf->tls_cert, .tls_key = w->conf->tls_key,
                                .tls_ca = w->conf->tls_ca};
-    TRY(rpc_client_open(&w->client, &rc_conf, w->conf->join_timeout_ms, w->events));
+    TRY(rpc_client_open(&w->client, &rc_conf, timeout_ms, w->events));
     struct rpc_event *e = NULL;
     while (!e) e = mailbox_get(w->events, -1);
     if (e->kind == RPC_CONNECTED) {
         w->loop.coordinator = e->peer;
-        say_hello(w, e->peer);
-        if (w->conf->on_joined) w->conf->on_joined(w->conf->user);
+        wrk_say_hello(w, e->peer);
     } else {
         rc = err_raise(e->err ? e->err : ERR_LINK_CLOSED, "cannot join the coordinator at %s: %s", w->join, e->text);
     }
@@ -195,6 +170,17 @@ static struct control_msg *await_plan(struct worker *w)
         control_msg_free(m);
         if (leave) return NULL;
     }
+}
+
+void wrk_say_ready(struct worker *w)
+{
+    struct eng_engine_info info;
+    eng_engine_info(w->loop.engine, &info);
+    struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
+                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds,
+                                                         .read_bytes = info.loaded.read, .received_bytes = info.loaded.received,
+                                                         .cached_bytes = info.loaded.cached}};
+    rpc_peer_send(w->loop.coordinator, &m);
 }
 
 static enum err open_groups(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first)
@@ -243,11 +229,9 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     w->telemetry_us = MAX(p->telemetry_us, 10000);
     struct eng_engine_info info;
     eng_engine_info(w->loop.engine, &info);
-    struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
-                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds,
-                                                         .read_bytes = info.loaded.read, .received_bytes = info.loaded.received,
-                                                         .cached_bytes = info.loaded.cached}};
-    rpc_peer_send(w->loop.coordinator, &m);
+    w->loop.depth = g->n_stages + 1;
+    atomic_store(&w->loaded_epoch, p->epoch);
+    wrk_say_ready(w);
     log_debug(C, "holding %.1f MB of weights, kernels %s, %d thread(s)", (double)info.weight_bytes / 1e6, info.isa, n);
 out:
     return rc;
@@ -267,7 +251,8 @@ static enum err run(struct worker *w)
     if (w->conf->share_join) TRY(share_join(w));
     w->n_cpus = wrk_bind_cpus(w->cpus, MAX_CPUS);
     if (!w->n_cpus) w->n_cpus = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    TRY(join(w));
+    TRY(wrk_join(w, w->conf->join_timeout_ms));
+    if (w->conf->on_joined) w->conf->on_joined(w->conf->user);
     w->loop.in = mailbox_open();
     if (pthread_create(&w->control, NULL, control_main, w)) {
         rc = err_raise(ERR_SYSTEM, "cannot start the control thread");

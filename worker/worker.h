@@ -1,7 +1,8 @@
 /* worker.h: one rank: joins a coordinator, loads its shard, steps until told to stop.
  *
  * Threads: the calling thread does every MPI, engine and data-plane call (step_loop.c); a control thread owns the control stream: it
- * forwards plans, sends telemetry, and ends the process when the stream is lost, since the step thread may be waiting in a collective. */
+ * forwards plans and sends telemetry. When the stream is lost it dials again, if the load plan says that a coordinator may come back
+ * (rejoin.c), or ends the process, since the step thread may be waiting in a collective. */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 

@@ -94,11 +94,20 @@ static void start_loading(struct crd_replica *r)
         return;
     }
     r->plan = m.load_plan;
+    bool adopt = hellos[0].loaded_epoch; /* one job, so all of them */
+    if (adopt) m = (struct control_msg){.type = MSG_ADOPT, .adopt = {r->epoch}};
     r->state = REPLICA_LOADING;
     r->load_started_us = clock_us();
-    crd_replica_set_text(r, "the model is loading");
+    crd_replica_set_text(r, adopt ? "workers of an earlier coordinator are taken over" : "the model is loading");
     crd_ranks_send(r, &m);
     crd_replica_tell(r, "loading");
+}
+
+static uint32_t loaded_epoch(const struct crd_replica *r)
+{
+    for (int32_t i = 0; i < r->n_ranks; i++)
+        if (r->ranks[i].hello) return r->ranks[i].hello->hello.loaded_epoch;
+    return 0;
 }
 
 static const char *why_not_welcome(const struct crd_replica *r, const struct msg_hello *h, char *text, size_t n)
@@ -111,6 +120,11 @@ static const char *why_not_welcome(const struct crd_replica *r, const struct msg
                  r->conf.n_ranks);
     else if (r->n_ranks && (h->size != r->n_ranks || strcmp(r->job, h->job)))
         snprintf(text, n, "rank %d on %s belongs to another job than the %d rank(s) already here", h->rank, h->host, r->n_ranks);
+    else if (h->loaded_epoch && h->loaded_epoch != atomic_load(&r->left_epoch))
+        snprintf(text, n, "rank %d on %s holds what an earlier coordinator told it to load (epoch %u), and nobody here knows how that was cut: it may "
+                 "leave", h->rank, h->host, h->loaded_epoch);
+    else if (r->n_ranks && h->loaded_epoch != loaded_epoch(r))
+        snprintf(text, n, "rank %d on %s holds epoch %u, the other rank(s) here %u", h->rank, h->host, h->loaded_epoch, loaded_epoch(r));
     else if (r->ranks[h->rank].peer)
         snprintf(text, n, "rank %d has already joined from %s", h->rank, r->ranks[h->rank].info.host);
     else return NULL;

@@ -184,6 +184,8 @@ struct crd_replica *crd_replica_open(const struct replica_conf *conf)
     r->mail = mailbox_open();
     r->requests = crd_requests_open();
     r->epoch = (uint32_t)(rng_mix((uint64_t)clock_us()) >> 40) + 1; /* not 1, 2, 3: names in shared memory of another start must differ */
+    if (conf->first_epoch) r->epoch = conf->first_epoch;
+    atomic_init(&r->left_epoch, conf->left_epoch);
     pthread_mutex_init(&r->lock, NULL);
     snprintf(r->status.text, sizeof r->status.text, "waiting for workers to join");
     ASSERT(!pthread_create(&r->thread, NULL, replica_main, r));
@@ -256,6 +258,8 @@ void crd_replica_end(struct crd_replica *r, const char *text)
     snprintf(c.text, sizeof c.text, "%s", text);
     command(r, &c);
 }
+
+void crd_replica_forsake(struct crd_replica *r) { atomic_store(&r->left_epoch, 0); }
 
 void crd_replica_drain(struct crd_replica *r) { command(r, &(struct command){.kind = CMD_DRAIN}); }
 

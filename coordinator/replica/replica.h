@@ -39,8 +39,10 @@ struct replica_conf {
     int64_t recovery_us;               /* after a loss, open requests wait so long for the replica to come back; 0: they end at once */
     int64_t stall_us;                  /* without progress of any rank while steps are in flight: the replica hangs; 0: never said */
     int64_t idle_us;                   /* without work before the ranks are put to sleep */
-    /* Fill the common part of every rank's load plan (grid, context, blocks, ...) once all ranks said hello. epoch is set. Err: the
-     * sentence is what people will read. */
+    uint32_t first_epoch;              /* 0: one is drawn */
+    uint32_t left_epoch;               /* ranks that say they have loaded this one, under an earlier coordinator, are taken over; 0: none */
+    /* Fill the common part of every rank's load plan (grid, context, blocks, ...) once all ranks said hello. epoch is set. When the hellos have a
+     * loaded_epoch it must be what they were told then. Err: the sentence is what people will read. */
     enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
     /* The state or the load progress changed; called on the replica's thread. May be NULL. */
     void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
@@ -61,6 +63,8 @@ void crd_replica_close(struct crd_replica *r); /* NULL-safe; after stop */
 /* Thr: any. As crd_service_ops. */
 void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, token_event_fn on_event, void *user);
 void crd_replica_cancel(struct crd_replica *r, uint64_t request);
+/* Whoever comes from an earlier coordinator's time is sent away from now on. */
+void crd_replica_forsake(struct crd_replica *r);
 /* Refuse new requests from now on. */
 void crd_replica_drain(struct crd_replica *r);
 /* End every open request now, with this sentence (copied). */

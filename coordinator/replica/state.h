@@ -12,6 +12,7 @@
 #include "transport/step_link.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct rank {
     struct rpc_peer *peer;
@@ -45,6 +46,8 @@ struct crd_replica {
     int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
     char why[512];              /* the last loss, in one sentence */
     int64_t lost_us;            /* when the replica was lost; 0: it is whole, or was never ready */
+    /* [any] what ranks may have loaded before this coordinator began; 0: nothing is taken over */
+    _Atomic uint32_t left_epoch;
     /* [lock] what others may read */
     pthread_mutex_t lock;
     struct replica_status status;

@@ -31,7 +31,8 @@ static struct control_msg hello(void)
                                           .n_cpus = 2,
                                           .mem_total = INT64_C(64) << 30,
                                           .mem_available = 1 << 30,
-                                          .device = "cpu avx512, 1 thread"}};
+                                          .device = "cpu avx512, 1 thread",
+                                          .loaded_epoch = 12}};
 }
 
 static struct control_msg load_plan(void)
@@ -54,7 +55,8 @@ static struct control_msg load_plan(void)
                                               .shard_cache = "/c",
                                               .shard_cache_bytes = 9,
                                               .comm_timeout_us = 10000000,
-                                              .telemetry_us = 1000000}};
+                                              .telemetry_us = 1000000,
+                                              .rejoin_us = 30000000}};
 }
 
 static struct control_msg telemetry(void)
@@ -99,6 +101,7 @@ static void hello_round_trip(void **state)
     assert_int_equal(o->hello.host_size, 2);
     assert_int_equal(o->hello.pid, 77);
     assert_int_equal(o->hello.n_cpus, 2);
+    assert_int_equal(o->hello.loaded_epoch, 12);
     assert_true(o->hello.mem_total == m.hello.mem_total &&
                 o->hello.mem_available == m.hello.mem_available);
     control_msg_free(o);
@@ -125,7 +128,7 @@ static void load_plan_round_trip(void **state)
     assert_string_equal(p->wire_type, "q8");
     assert_string_equal(p->shard_cache, "/c");
     assert_true(p->shard_cache_bytes == 9);
-    assert_true(p->comm_timeout_us == 10000000 && p->telemetry_us == 1000000);
+    assert_true(p->comm_timeout_us == 10000000 && p->telemetry_us == 1000000 && p->rejoin_us == 30000000);
     control_msg_free(o);
 }
 
@@ -162,6 +165,11 @@ static void small_messages_round_trip(void **state)
     m = (struct control_msg){.type = MSG_SHUTDOWN, .shutdown = {"ctrl-c"}};
     o = round_trip(&m);
     assert_string_equal(o->shutdown.reason, "ctrl-c");
+    control_msg_free(o);
+
+    m = (struct control_msg){.type = MSG_ADOPT, .adopt = {UINT32_MAX}};
+    o = round_trip(&m);
+    assert_true(o->adopt.epoch == UINT32_MAX);
     control_msg_free(o);
 
     for (enum control_type t = MSG_WAKE; t <= MSG_DRAIN; t++) {
@@ -248,6 +256,8 @@ static void absurd_values_are_refused(void **state)
     refuse(&m, "LoadPlan: context is 0, needed 1..1048576");
     m = (struct control_msg){.type = MSG_FAULT, .fault = {99, "?"}};
     refuse(&m, "Fault: code 99 is not an error of this program");
+    m = (struct control_msg){.type = MSG_ADOPT};
+    refuse(&m, "Adopt: epoch is 0, needed 1..4294967295");
     m = (struct control_msg){.type = MSG_READY, .ready = {.seconds = NAN}};
     refuse(&m, "Ready: seconds is nan, needed a number of at least 0");
     m = (struct control_msg){.type = MSG_LOAD_PROGRESS, .progress = {11, 10, 0}};

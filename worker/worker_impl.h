@@ -1,0 +1,41 @@
+/* worker_impl.h: what worker.c and rejoin.c share: one rank. Private. */
+#ifndef WORKER_WORKER_IMPL_H
+#define WORKER_WORKER_IMPL_H
+
+#include "transport/coll_open.h"
+#include "worker/step_loop.h"
+#include "worker/worker.h"
+
+#include <pthread.h>
+
+enum { MAX_CPUS = 512 };
+
+struct worker {
+    const struct wrk_conf *conf;
+    int32_t rank, size, host_rank, host_size, host_first;
+    char host[64], job[64], join[128];
+    struct auth_key key;
+    int32_t cpus[MAX_CPUS], n_cpus;
+    struct rpc_client *client;
+    struct mailbox *events;        /* from rpc: struct rpc_event */
+    struct wrk_step_loop loop;
+    struct trn_coll *tp, *world;
+    int64_t last_progress_us;
+    struct control_msg *plan;      /* LOAD_PLAN; Own */
+    /* [control] */
+    pthread_t control;
+    int64_t telemetry_us;
+    _Atomic uint32_t loaded_epoch; /* of what is loaded; 0: not yet. Set by [step], then by [control] */
+    _Atomic bool leaving;          /* Shutdown was seen, or the step thread is done */
+};
+
+/* worker.c */
+void wrk_say_hello(struct worker *w, struct rpc_peer *to);
+void wrk_say_ready(struct worker *w);
+/* Dial the coordinator; it answered within timeout_ms and knows who we are, or Err: why not. */
+MUST_USE enum err wrk_join(struct worker *w, int32_t timeout_ms);
+
+/* rejoin.c: the stream is gone (Own: e). Returns when there is another coordinator, else leaves the process. */
+void wrk_rejoin(struct worker *w, struct rpc_event *e);
+
+#endif
