@@ -27,7 +27,7 @@ static void what_is_left_is_found(void **state)
     struct crd_left l = some(), found;
     struct control_msg *plan;
     struct msg_load_plan p = {.epoch = 9, .model_path = "/m.gguf", .grid = {.n_stages = 1, .layers = {0, 3}, .width = {2}}, .context = 64, .n_slots = 4,
-                              .max_step_tokens = 16, .isa = "auto", .wire = "shm", .comm_timeout_us = 5};
+                              .max_step_tokens = 16, .isa = "auto", .wire = "shm", .wire_type = "f32", .comm_timeout_us = 5};
     char key[65], got[65];
     struct stat st;
     (void)state;
