@@ -98,6 +98,9 @@ enum err crd_embeddings_in(struct crd_request *r, const struct crd_api *api,
     if (user && !json_is_string(user))
         TRY(crd_api_malformed(e, "user", "user: Input should be a valid string"));
     v->cut_end = r->given && !json_is_false(json_object_get(r->given, "truncate"));
+    if (!keep && crd_request_get(r, "truncate_prompt_tokens"))
+        TRY(crd_api_refuse(e, 400, "truncate_prompt_tokens",
+                           "truncate_prompt_tokens must be -1 or at least 1, got 0."));
     if (keep < 0) keep = crd_request_context(api);
     if (keep) r->truncate_prompt = keep;
     TRY(crd_prompts_in(r, api, "input", EMBEDDINGS_MAX_INPUTS, e));

@@ -23,7 +23,8 @@ enum err crd_sampling_fit(struct crd_request *r, const struct crd_api *api, int6
             context, (long long)n_prompt);
     if (asked > room)
         return crd_api_refuse(
-            e, 400, "max_tokens",
+            e, 400,
+            crd_request_get(r, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens",
             "'max_tokens' or 'max_completion_tokens' is too large: %lld. This "
             "model's maximum context length is %d tokens and your request has %lld input tokens "
             "(%lld > %d - %lld).",

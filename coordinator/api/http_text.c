@@ -87,10 +87,15 @@ static void start(struct crd_api *api, struct gw_exchange *x, const struct gw_re
     gw_stream(x, &ops, c);
 }
 
-static bool flag(const json_t *body, const char *name, bool def)
+/* *out keeps its value when the field is absent or null. */
+static enum err flag(struct text_call *c, const json_t *body, const char *name, bool *out)
 {
     const json_t *j = json_object_get(body, name);
-    return json_is_boolean(j) ? json_is_true(j) : def;
+    if (!j || json_is_null(j)) return OK;
+    if (!json_is_boolean(j))
+        return crd_api_malformed(&c->error, name, "%s: Input should be a valid boolean", name);
+    *out = json_is_true(j);
+    return OK;
 }
 
 static void put_tokens(struct text_call *c, const struct eng_tokens *t, bool with_texts)
@@ -116,9 +121,14 @@ static enum err render(struct crd_request *r, struct text_call *c, json_t *body)
     enum err rc;
     *r = (struct crd_request){
         .endpoint = ENDPOINT_CHAT, .chat = true, .body = json_incref(body), .truncate_prompt = -1};
-    r->add_generation_prompt = flag(body, "add_generation_prompt", true);
-    r->continue_final = flag(body, "continue_final_message", false);
-    r->add_special = flag(body, "add_special_tokens", false);
+    TRY(flag(c, body, "continue_final_message", &r->continue_final));
+    r->add_generation_prompt = !r->continue_final;
+    TRY(flag(c, body, "add_generation_prompt", &r->add_generation_prompt));
+    TRY(flag(c, body, "add_special_tokens", &r->add_special));
+    if (r->add_generation_prompt && r->continue_final)
+        TRY(crd_api_refuse(
+            &c->error, 400, "continue_final_message",
+            "Cannot set both `continue_final_message` and `add_generation_prompt` to True."));
     TRY(crd_chat_in(r, c->api, &c->error));
     TRY(crd_chat_render(r, c->api, time(NULL), &c->error));
 out:
@@ -127,11 +137,13 @@ out:
 
 static enum err tokenize_chat(struct text_call *c, json_t *body)
 {
-    struct crd_request r;
+    struct crd_request r = {0};
+    bool texts = false;
     enum err rc;
+    TRY(flag(c, body, "return_token_strs", &texts));
     TRY(render(&r, c, body));
     TRY(crd_prompts_tokenize(&r, c->api, &c->error));
-    put_tokens(c, &r.prompts[0].tokens, flag(body, "return_token_strs", false));
+    put_tokens(c, &r.prompts[0].tokens, texts);
 out:
     crd_request_close(&r);
     return rc;
@@ -172,16 +184,18 @@ static enum err tokenize(struct text_call *c, json_t *body)
 {
     const json_t *text = json_object_get(body, "prompt");
     struct eng_tokens t = {0};
+    bool special = true, texts = false;
     if (json_object_get(body, "messages")) return tokenize_chat(c, body);
     if (!text) text = json_object_get(body, "content"); /* llama-server's name for it */
     if (!text) return crd_api_malformed(&c->error, "prompt", "prompt: Field required");
     if (!json_is_string(text))
         return crd_api_malformed(&c->error, "prompt", "prompt: Input should be a valid string");
-    unsigned flags = TOKENIZE_PARSE_SPECIAL |
-                     (flag(body, "add_special_tokens", true) ? TOKENIZE_ADD_SPECIAL : 0);
+    if (flag(c, body, "add_special_tokens", &special) || flag(c, body, "return_token_strs", &texts))
+        return ERR_BAD_REQUEST;
+    unsigned flags = TOKENIZE_PARSE_SPECIAL | (special ? TOKENIZE_ADD_SPECIAL : 0);
     eng_tokenizer_encode(c->api->tokenizer, json_string_value(text), json_string_length(text),
                          flags, &t);
-    put_tokens(c, &t, flag(body, "return_token_strs", false));
+    put_tokens(c, &t, texts);
     eng_tokens_free(&t);
     return OK;
 }

@@ -57,6 +57,23 @@ static void assistant_message(const json_t *blocks, json_t *messages)
     json_decref(calls);
 }
 
+/* Text, or blocks of text. */
+static enum err system_text(const json_t *given, struct crd_api_error *e)
+{
+    const json_t *system = json_object_get(given, "system"), *block;
+    size_t i;
+    if (!system || json_is_null(system) || json_is_string(system)) return OK;
+    if (!json_is_array(system))
+        return crd_api_malformed(e, "system",
+                                 "system: Input should be a string or a list of blocks");
+    json_array_foreach((json_t *)(uintptr_t)system, i, block)
+    {
+        if (strcmp(type_of(block), "text") || !json_is_string(json_object_get(block, "text")))
+            return crd_api_malformed(e, "system", "system.%zu: Input should be a block of text", i);
+    }
+    return OK;
+}
+
 static void messages(const json_t *given, json_t *body)
 {
     json_t *list = json_object_get(given, "messages"), *out, *m,
@@ -147,6 +164,7 @@ static enum err translate(const json_t *given, json_t *body, struct crd_api_erro
     const json_t *max = json_object_get(given, "max_tokens");
     if (!max || json_is_null(max))
         return crd_api_malformed(e, "max_tokens", "max_tokens: Field required");
+    TRY(system_text(given, e));
     messages(given, body);
     tools(given, body);
     TRY(tool_choice(given, body, e));

@@ -100,6 +100,8 @@ static enum err translate_generate(const json_t *given, json_t *body, struct crd
         return OK;
     }
     list = json_array();
+    if (given_and(given, "system", &j) && !json_is_string(j) && !json_is_array(j))
+        return crd_api_malformed(e, "system", "system: Input should be a valid string");
     if (given_and(given, "system", &j))
         json_array_append_new(list, crd_translate_message("system", j));
     json_array_append_new(list, crd_translate_message("user", prompt));

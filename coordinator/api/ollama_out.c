@@ -4,13 +4,19 @@
 #include "base/clock.h"
 #include "coordinator/api/json_out.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 void crd_ollama_error(const struct crd_api_error *e, struct buf *out)
 {
+    const char *leaf = strrchr(e->param, '.') ? strrchr(e->param, '.') + 1 : e->param;
+    /* there is no place for the field at fault but the sentence */
+    bool named = !*leaf || strstr(e->message, leaf);
+    char *text = named ? NULL : xasprintf("%s: %s", e->param, e->message);
     buf_puts(out, "{\"error\":");
-    json_out_str(out, e->message);
+    json_out_str(out, named ? e->message : text);
+    free(text);
     buf_putc(out, '}');
 }
 

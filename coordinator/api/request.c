@@ -38,7 +38,12 @@ enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd
     if (too_deep(body, n))
         return crd_api_malformed(e, NULL, "Invalid JSON: nested deeper than %d levels",
                                  REQUEST_MAX_DEPTH);
-    json_t *j = json_loadb(body, n, JSON_REJECT_DUPLICATES, &why);
+    /* the parser would lose a NUL that stands right after a number */
+    const char *nul = n ? memchr(body, 0, n) : NULL;
+    if (nul)
+        return crd_api_malformed(e, NULL, "Invalid JSON: a NUL byte at offset %zu",
+                                 (size_t)(nul - body));
+    json_t *j = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
     if (!j)
         return crd_api_malformed(e, NULL, "Invalid JSON: line %d, column %d: %s", why.line,
                                  why.column, why.text);

@@ -139,8 +139,27 @@ static enum err not_here(const json_t *given, struct crd_api_error *e)
                                   "conversation as input.",
                                   refused[i]);
     }
+    if (json_integer_value(json_object_get(given, "top_logprobs")) > 0)
+        return crd_api_refuse(e, 400, "top_logprobs",
+                              "top_logprobs are not supported here: ask /v1/chat/completions.");
     if (json_is_true(json_object_get(given, "background")))
         return crd_api_refuse(e, 400, "background", "background is not supported.");
+    return OK;
+}
+
+/* What only has to be what it is. */
+static enum err types(const json_t *given, struct crd_api_error *e)
+{
+    const json_t *reasoning = json_object_get(given, "reasoning"),
+                 *effort = json_object_get(reasoning, "effort"),
+                 *top = json_object_get(given, "top_logprobs");
+    if (reasoning && !json_is_null(reasoning) && !json_is_object(reasoning))
+        return crd_api_malformed(e, "reasoning", "reasoning: Input should be an object");
+    if (effort && !json_is_null(effort) && !json_is_string(effort))
+        return crd_api_malformed(e, "reasoning",
+                                 "reasoning.effort: Input should be a valid string");
+    if (top && !json_is_null(top) && (!json_is_integer(top) || json_integer_value(top) < 0))
+        return crd_api_malformed(e, "top_logprobs", "top_logprobs: Input should be in [0, 20]");
     return OK;
 }
 
@@ -149,6 +168,7 @@ static enum err translate(const json_t *given, json_t *body, struct crd_api_erro
     enum err rc;
     json_t *messages = json_array(), *effort;
     json_object_set_new(body, "messages", messages);
+    TRY(types(given, e));
     TRY(not_here(given, e));
     TRY(input(given, messages, e));
     TRY(format(given, body, e));
@@ -169,12 +189,16 @@ static const struct crd_field_name names[] = {
     {"parallel_tool_calls", "parallel_tool_calls"},
     {"seed", "seed"},
     {"user", "user"},
+    {"store", "store"},
+    {"metadata", "metadata"},
+    {"service_tier", "service_tier"},
     {"chat_template_kwargs", "chat_template_kwargs"},
     {NULL, NULL},
 };
 
 /* Only for the names of errors: translate() has filled these. */
-static const struct crd_field_name also[] = {{"input", "messages"}, {NULL, NULL}};
+static const struct crd_field_name also[] = {
+    {"input", "messages"}, {"text", "response_format"}, {NULL, NULL}};
 
 const struct crd_dialect_in crd_responses_in = {
     .translate = translate, .names = names, .top = also};

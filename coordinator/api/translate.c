@@ -2,6 +2,7 @@
 #include "coordinator/api/translate.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const struct crd_dialect_in *crd_dialect_in_of(enum crd_endpoint ep)
@@ -55,6 +56,16 @@ static const char *theirs(const struct crd_field_name *names, const char *ours)
     return NULL;
 }
 
+/* A sentence that begins with our name for the field begins with theirs. */
+static void say_theirs(struct crd_api_error *e, const char *name)
+{
+    size_t n = strlen(e->param);
+    if (!e->message || strncmp(e->message, e->param, n) || !strchr(":. ", e->message[n])) return;
+    char *text = xasprintf("%s%s", name, e->message + n);
+    free(e->message);
+    e->message = text;
+}
+
 void crd_translate_error(const struct crd_dialect_in *d, struct crd_api_error *e)
 {
     const char *top = theirs(d->top, e->param), *name = theirs(d->names, e->param);
@@ -67,6 +78,7 @@ void crd_translate_error(const struct crd_dialect_in *d, struct crd_api_error *e
         snprintf(param, sizeof param, "%s", name);
     else
         return;
+    say_theirs(e, param);
     memcpy(e->param, param, sizeof param);
 }
 

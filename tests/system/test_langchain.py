@@ -69,10 +69,13 @@ class LangChain(unittest.TestCase):
         self.assertEqual(streamed.tool_calls[0]["args"], call["args"])
         end = llm.invoke([*ask, said, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])])
         self.assertIn("sunny", end.content)
+        forced = self.llm.bind_tools([get_weather], tool_choice="get_weather").invoke([HumanMessage("Say hello.")])
+        self.assertEqual(forced.tool_calls[0]["name"], "get_weather")
 
     def test_structured_output(self):
-        got = self.llm.with_structured_output(Capital, method="json_schema").invoke("What is the capital of Spain?")
-        self.assertIsInstance(got, Capital)
+        for method in ("json_schema", "function_calling"):
+            got = self.llm.with_structured_output(Capital, method=method).invoke("What is the capital of Spain?")
+            self.assertIsInstance(got, Capital, method)
 
     def test_logprobs(self):
         m = self.llm.bind(logprobs=True, top_logprobs=2).invoke("What is the capital of Spain?")

@@ -88,6 +88,14 @@ class OpenAI(unittest.TestCase):
         r = self.c.responses.parse(model=self.model, input="What is the capital of Spain?", temperature=0, max_output_tokens=120, text_format=Capital)
         self.assertIsInstance(r.output_parsed, Capital)
 
+        class GetWeather(BaseModel):
+            city: str
+
+        r = self.c.chat.completions.parse(model=self.model, temperature=0, max_tokens=60, tools=[openai.pydantic_function_tool(GetWeather)],
+                                          tool_choice="required", messages=[{"role": "user", "content": "What is the weather in Rome?"}])
+        call = r.choices[0].message.tool_calls[0].function
+        self.assertIsInstance(call.parsed_arguments, GetWeather)
+
     def test_embeddings(self):
         texts = ["What is the capital of Spain?", "Once upon a time"]
         r = self.c.embeddings.create(model=self.model, input=texts)  # the client asks for base64 and gives floats
