@@ -9,9 +9,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/head.h"
+#include "engine/model/staging.h"
 #include "engine/model/shard_cache.h"
 #include "engine/stages.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct eng_engine {
@@ -71,6 +73,22 @@ static enum err load(struct eng_engine *e, const struct eng_peers *peers)
     return eng_weights_open(&m->weights, &m->spec, &m->shard, &c);
 }
 
+/* The host's threads pack tiles; a device's kernels are started by one. */
+static enum err one_thread(struct eng_model *m)
+{
+    eng_team_close(m->team);
+    m->team = NULL;
+    return eng_team_open(&m->team, 1, NULL);
+}
+
+/* To the device, once all that the host computes from them is there. The cache's thread reads them on the host. */
+static enum err move_weights(struct eng_engine *e)
+{
+    if (e->m.be->on_host) return OK;
+    if (e->cache) (void)eng_shard_cache_settle(e->cache);
+    return eng_weights_move(e->m.weights, e->m.be);
+}
+
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)
 {
     enum err rc;
@@ -87,12 +105,15 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(eng_peers_open(&peers, &e->file, conf->model_path, conf->fingerprint, conf->world));
     TRY(eng_spec_read(&m->spec, e->file));
     TRY(eng_shard_of(&m->shard, &m->spec, &e->grid, conf->rank));
-    TRY(krn_table_pick(conf->isa, &m->krn));
+    TRY(eng_backend_open(&m->be, conf->device, conf->isa));
+    m->krn = m->be->krn;
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
     TRY(load(e, &peers));
-    TRY(eng_kv_pool_open(&m->kv, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
+    if (!m->be->on_host) TRY(one_thread(m));
+    TRY(eng_kv_pool_open(&m->kv, m->be, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
                          m->spec.head_dim, conf->kv_f16));
-    TRY(eng_forward_open(m, conf->context));
+    TRY(eng_forward_open(m, conf->context, conf->n_slots));
+    TRY(move_weights(e));
     eng_slots_open(&e->slots, conf->n_slots, conf->context);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);
     e->batch.pos = xcalloc((size_t)m->max_tok, sizeof *e->batch.pos);
@@ -106,7 +127,8 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
         eng_head_open(&e->head);
     }
     e->info = (struct eng_engine_info){.weight_bytes = m->weights->bytes, .kv_bytes = m->kv->bytes, .n_blocks = conf->n_blocks,
-                                       .loaded = m->weights->loaded, .isa = m->krn->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
+                                       .loaded = m->weights->loaded, .isa = m->be->host->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
+    snprintf(e->info.device, sizeof e->info.device, "%s", m->be->name);
     count_work(e);
     *out = e, e = NULL;
 out:
@@ -135,6 +157,7 @@ void eng_engine_close(struct eng_engine *e)
     eng_shard_cache_close(e->cache); /* its thread reads the weights */
     eng_weights_close(e->m.weights);
     eng_team_close(e->m.team);
+    eng_backend_close(e->m.be);
     eng_model_file_close(e->file);
     free(e->batch.ids);
     free(e->batch.pos);
@@ -182,11 +205,18 @@ out:
 static enum err run_layers(struct eng_engine *e)
 {
     enum err rc;
+    const float *x;
     int64_t n = (int64_t)e->batch.n_tok * e->m.spec.d_model;
     if (e->m.shard.first) TRY(eng_forward_embed(&e->m, &e->batch));
-    else TRY(eng_stages_receive(&e->stages, e->m.x, n));
+    else {
+        TRY(eng_stages_receive(&e->stages, eng_staging_room(&e->m, e->m.x), n));
+        TRY(eng_staging_put(&e->m, e->m.x, n));
+    }
     TRY(eng_forward_run(&e->m, &e->batch));
-    if (!e->m.shard.last) TRY(eng_stages_send(&e->stages, e->m.x, n));
+    if (!e->m.shard.last) {
+        TRY(eng_staging_get(&e->m, e->m.x, n, &x));
+        TRY(eng_stages_send(&e->stages, x, n));
+    }
 out:
     return rc;
 }
@@ -208,8 +238,9 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
     const struct eng_shard *h = &e->m.shard;
     *result = (struct step_result){.epoch = p->epoch, .step = p->step};
     if (e->m.times) e->m.times->last_ns = eng_times_now();
+    eng_backend_enter(e->m.be);
     TRY(eng_slots_apply(&e->slots, p));
-    for (int32_t i = 0; i < p->n_copies; i++) eng_kv_pool_copy(e->m.kv, p->copies[i].src, p->copies[i].dst);
+    for (int32_t i = 0; i < p->n_copies; i++) TRY(eng_kv_pool_copy(e->m.kv, p->copies[i].src, p->copies[i].dst));
     TRY(fill_batch(e, p));
     if (e->batch.n_tok) TRY(run_layers(e));
     if (h->last) TRY(finish(e, p, a, result));

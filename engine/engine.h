@@ -25,7 +25,8 @@ struct eng_engine_conf {
     int32_t context, n_blocks, n_slots, max_step_tokens;
     bool kv_f16, oracle;
     uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
-    const char *isa;           /* "auto" or a kernel table's name */
+    const char *device;        /* "cpu" (or NULL), "cuda:N", "auto" (engine/backend/backend.h) */
+    const char *isa;           /* of the host: "auto" or a kernel table's name */
     int64_t timeout_us;        /* of every collective */
     const char *cache_dir;     /* of packed weights: NULL: none; "": the user's own, if the model is not on a disk of this host */
     int64_t cache_bytes;       /* its bound; 0: a quarter of the free space */
@@ -39,6 +40,7 @@ struct eng_engine_info {
     int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
     int32_t n_blocks;
     struct eng_load_stats loaded;        /* how the weights came */
+    char device[24];
     const char *isa;
     double load_seconds;
 };

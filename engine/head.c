@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_ROWS = 32 }; /* logits rows computed at once */
+enum { HEAD_ROWS = ENG_HEAD_ROWS };
 
 void eng_head_open(struct eng_head *hd)
 {
     size_t v = (size_t)hd->m->spec.n_vocab;
-    hd->sampler = eng_sampler_open(hd->m->krn, hd->m->spec.n_vocab);
+    hd->sampler = eng_sampler_open(hd->m->be->host, hd->m->spec.n_vocab);
     hd->slice = xmalloc(HEAD_ROWS * (size_t)hd->m->weights->head.rows * sizeof(float));
     hd->gathered = xmalloc(HEAD_ROWS * v * sizeof(float));
     hd->row = xmalloc(v * sizeof(float));
@@ -60,7 +60,7 @@ static enum err greedy_ids(struct eng_head *hd, int32_t n, int32_t ids[])
     int32_t v = hd->m->weights->head.rows;
     int64_t bytes[COLL_MAX_RANKS];
     for (int32_t i = 0; i < n; i++) {
-        int32_t id = v ? hd->m->krn->argmax(hd->slice + (int64_t)i * v, v) : -1;
+        int32_t id = v ? hd->m->be->host->argmax(hd->slice + (int64_t)i * v, v) : -1;
         mine[i] = (struct best){v ? hd->slice[(int64_t)i * v + id] : -INFINITY, h->embd0 + id};
     }
     for (int32_t r = 0; r < h->tp_width; r++) bytes[r] = n * (int64_t)sizeof *mine;
@@ -211,7 +211,7 @@ enum err eng_head_step(struct eng_head *hd, const struct step_plan *p, struct ar
     for (int32_t i = 0; i < n; i += HEAD_ROWS) {
         int32_t rows[HEAD_ROWS], m = MIN(HEAD_ROWS, n - i);
         for (int32_t j = 0; j < m; j++) rows[j] = w[i + j].row;
-        eng_forward_head(hd->m, rows, m, hd->slice);
+        TRY(eng_forward_head(hd->m, rows, m, hd->slice));
         TRY(choose(hd, p, w + i, m, res));
     }
 out:

@@ -2,21 +2,17 @@
 #include "engine/kv/kv_pool.h"
 
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-enum err eng_kv_pool_open(struct eng_kv_pool **out, int32_t n_layers, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
+enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_layers, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
                           bool f16)
 {
     int64_t block = (int64_t)n_kv * head_dim * KRN_KV_BLOCK * (f16 ? 2 : 4);
     int64_t bytes = block * n_blocks * n_layers * 2;
-    /* mmap: zeroed, and pages that no sequence has reached cost nothing */
-    void *mem = mmap(NULL, (size_t)MAX(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mem == MAP_FAILED)
-        return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of KV cache (%d blocks): lower --kv-tokens or --context",
-                         (double)bytes / 1e6, n_blocks);
+    void *mem;
+    enum err e = eng_backend_alloc(be, ENG_MEMORY_KV, &mem, bytes);
+    if (e) return e;
     struct eng_kv_pool *p = xcalloc(1, sizeof *p);
-    *p = (struct eng_kv_pool){.n_layers = n_layers, .n_blocks = n_blocks, .block_bytes = block, .mem = mem, .bytes = bytes};
+    *p = (struct eng_kv_pool){.be = be, .n_layers = n_layers, .n_blocks = n_blocks, .block_bytes = block, .mem = mem, .bytes = bytes};
     p->layers = xcalloc((size_t)n_layers, sizeof *p->layers);
     for (int32_t i = 0; i < n_layers; i++) {
         uint8_t *k = p->mem + block * n_blocks * 2 * i;
@@ -29,16 +25,19 @@ enum err eng_kv_pool_open(struct eng_kv_pool **out, int32_t n_layers, int32_t n_
 void eng_kv_pool_close(struct eng_kv_pool *p)
 {
     if (!p) return;
-    munmap(p->mem, (size_t)MAX(p->bytes, 1));
+    eng_backend_free(p->be, p->mem);
     free(p->layers);
     free(p);
 }
 
-void eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst)
+enum err eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst)
 {
+    enum err rc = OK;
     for (int32_t i = 0; i < p->n_layers; i++) {
         uint8_t *k = p->layers[i].k, *v = p->layers[i].v;
-        memcpy(k + dst * p->block_bytes, k + src * p->block_bytes, (size_t)p->block_bytes);
-        memcpy(v + dst * p->block_bytes, v + src * p->block_bytes, (size_t)p->block_bytes);
+        TRY(eng_backend_copy(p->be, k + dst * p->block_bytes, k + src * p->block_bytes, p->block_bytes));
+        TRY(eng_backend_copy(p->be, v + dst * p->block_bytes, v + src * p->block_bytes, p->block_bytes));
     }
+out:
+    return rc;
 }

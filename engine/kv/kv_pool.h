@@ -5,21 +5,22 @@
 #ifndef ENGINE_KV_KV_POOL_H
 #define ENGINE_KV_KV_POOL_H
 
-#include "engine/kernels/table.h"
+#include "engine/backend/backend.h"
 
 struct eng_kv_pool {
     int32_t n_layers, n_blocks;
     int64_t block_bytes;      /* of K (or V) of one layer */
     struct krn_kv *layers;    /* [n_layers] */
+    struct eng_backend *be;   /* borrowed: mem is its memory */
     uint8_t *mem;
     int64_t bytes;
 };
 
 /* Err NO_MEMORY naming the bytes and the flag that helps. */
-MUST_USE enum err eng_kv_pool_open(struct eng_kv_pool **out, int32_t n_layers, int32_t n_blocks, int32_t n_kv,
+MUST_USE enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_layers, int32_t n_blocks, int32_t n_kv,
                                    int32_t head_dim, bool f16);
 void eng_kv_pool_close(struct eng_kv_pool *p);
-/* Copy whole blocks in every layer. */
-void eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst);
+/* Copy whole blocks in every layer. Err: the device's. */
+MUST_USE enum err eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst);
 
 #endif

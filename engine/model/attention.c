@@ -8,8 +8,7 @@ static void add_bias(const struct eng_model *m, float *y, const float *bias, int
 }
 
 /* q and k of tokens [t0,t1) from raw products to what attention reads; k and v into the cache. */
-static void rope_append(const struct eng_model *m, const struct eng_batch *b, int32_t layer,
-                        int32_t t0, int32_t t1)
+static void rope_append(const struct eng_model *m, int32_t layer, int32_t t0, int32_t t1)
 {
     const struct eng_spec *s = &m->spec;
     const struct eng_layer *l = &m->weights->layers[layer];
@@ -22,10 +21,10 @@ static void rope_append(const struct eng_model *m, const struct eng_batch *b, in
         krn->rmsnorm(m->q, m->q, l->q_norm, hd, s->norm_eps, t0 * nq, t1 * nq);
         krn->rmsnorm(m->k, m->k, l->k_norm, hd, s->norm_eps, t0 * nkv, t1 * nkv);
     }
-    krn->rope(m->q, nq, hd, s->rope_dim, s->rope_interleaved, m->cs, t0, t1);
-    krn->rope(m->k, nkv, hd, s->rope_dim, s->rope_interleaved, m->cs, t0, t1);
+    krn->rope(m->q, nq, hd, s->rope_dim, s->rope_interleaved, m->in.cs, t0, t1);
+    krn->rope(m->k, nkv, hd, s->rope_dim, s->rope_interleaved, m->in.cs, t0, t1);
     krn->kv_append(&(struct krn_kv_append){.kv = &m->kv->layers[layer], .k = m->k, .v = m->v,
-                                           .pos = b->pos, .table = b->table, .t0 = t0, .t1 = t1});
+                                           .pos = m->in.pos, .table = m->in.table, .t0 = t0, .t1 = t1});
 }
 
 /* Items [i0,i1) = kvh * n_tok + t that cost thread i its share: an item costs as many keys as it
@@ -44,10 +43,10 @@ static void attention_share(const struct eng_batch *b, int32_t nkv, int32_t i, i
 }
 
 /* How many splits each item falls into when there are too few items to occupy the team; 0: none. */
-static int32_t attention_splits(const struct eng_batch *b, int32_t nkv, int32_t n)
+static int32_t attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t nkv, int32_t n)
 {
     int32_t items = b->n_tok * nkv, most = 0;
-    if (items % n == 0 || items >= ENG_PASS_SPLIT_ITEMS * n) return 0;
+    if ((m->be->on_host && items % n == 0) || items >= eng_pass_split_items(m)) return 0;
     for (int32_t t = 0; t < b->n_tok; t++) most = MAX(most, b->pos[t] / KRN_ATTN_SPLIT + 1);
     return most > 1 ? most : 0;
 }
@@ -58,7 +57,7 @@ static void prepare_attention(const struct eng_model *m, const struct krn_act *a
                               int64_t i0, int64_t i1, int32_t i, int32_t n)
 {
     int32_t T = a->n_tok, group = a->cols / nkv;
-    if (group % KRN_UNIT == 0 || !a->q) {
+    if (m->be->on_host && (group % KRN_UNIT == 0 || !a->q)) {
         for (int64_t k = i0; k < i1; k++)
             eng_pass_prepare(m, a, k % T, k % T + 1, k / T * group, (k / T + 1) * group);
         return;
@@ -77,10 +76,10 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
     int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
     int64_t i0, i1;
     struct krn_attention a = {
-        .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = b->pos, .table = b->table,
+        .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = m->in.pos, .table = m->in.table,
         .n_tok = T, .n_head = nq, .scale = 1.0f / __builtin_sqrtf((float)hd),
         .scratch = m->scratch + i * m->scratch_each,
-        .n_split = attention_splits(b, nkv, n), .partial = m->partial};
+        .n_split = attention_splits(m, b, nkv, n), .partial = m->partial};
     if (a.n_split) {
         eng_team_range((int64_t)T * nkv * a.n_split, 1, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
@@ -119,7 +118,7 @@ void eng_attention(const struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
 
-    rope_append(m, p->b, k / 2, (int32_t)t0, (int32_t)t1);
+    rope_append(m, k / 2, (int32_t)t0, (int32_t)t1);
     eng_pass_lap(m, i, ENG_OP_ROPE);
     eng_pass_barrier(m, i);
 

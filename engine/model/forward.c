@@ -4,19 +4,30 @@
  * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. The
  * sublayers are in attention.c and mlp.c, what they share in pass.c. */
 #include "engine/model/pass.h"
+#include "engine/model/staging.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+static enum err all_reduce(struct eng_model *m, const struct coll_cut *cut, int32_t n_nodes, int64_t n)
+{
+    enum err rc;
+    const float *mine;
+    TRY(eng_staging_get(m, m->parts, n_nodes * n, &mine));
+    TRY(trn_coll_all_reduce(m->tp, cut, mine, eng_staging_room(m, m->red), n, m->timeout_us));
+    TRY(eng_staging_put(m, m->red, n));
+out:
+    return rc;
+}
+
 /* Everyone's rows of the last product are there; with several ranks, summed over them. */
-static bool reduce(struct eng_pass *p, const struct coll_cut *cut, int32_t i)
+static bool reduce(struct eng_pass *p, const struct coll_cut *cut, int32_t n_nodes, int32_t i)
 {
     struct eng_model *m = p->m;
     eng_pass_barrier(m, i);
     if (m->shard.tp_width == 1) return true;
     if (i == 0) {
-        p->failed = trn_coll_all_reduce(m->tp, cut, m->parts, m->red,
-                                        (int64_t)p->b->n_tok * m->spec.d_model, m->timeout_us);
+        p->failed = all_reduce(m, cut, n_nodes, (int64_t)p->b->n_tok * m->spec.d_model);
         eng_pass_lap(m, i, ENG_OP_COLLECTIVE);
     }
     eng_pass_barrier(m, i);
@@ -33,9 +44,9 @@ static void layers(void *arg, int32_t i, int32_t n)
         if (i == 0)
             atomic_store_explicit(&m->layer, m->shard.layer0 + k / 2, memory_order_relaxed);
         eng_attention(p, k, i, n);
-        if (!reduce(p, &m->shard.attn_cut, i)) return;
+        if (!reduce(p, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
         eng_mlp(p, k + 1, i, n);
-        if (!reduce(p, &m->shard.ffn_cut, i)) return;
+        if (!reduce(p, &m->shard.ffn_cut, m->shard.ffn.n_nodes, i)) return;
     }
     eng_team_range(p->b->n_tok, 1, i, n, &t0, &t1);
     eng_pass_add_pending(m, eng_pass_pending(m, n_sub - 1), t0, t1);
@@ -47,6 +58,8 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
     struct eng_pass p = {.m = m, .b = b};
     int32_t half = m->spec.rope_dim / 2;
     for (int32_t t = 0; t < b->n_tok; t++) m->cs[t] = m->rope + (int64_t)b->pos[t] * half * 2;
+    p.failed = eng_staging_batch(m, b);
+    if (p.failed) return p.failed;
     eng_times_lap(m->times, ENG_OP_OTHER);
     eng_team_run(m->team, layers, &p);
     eng_times_lap(m->times, ENG_OP_WAIT);
@@ -54,34 +67,44 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
     return p.failed;
 }
 
-/* Each rank unpacks the rows it holds; the others receive them. */
-enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
+/* Every rank's rows of the embedding, brought together: ranks hold vocabulary rows [bounds[r], bounds[r+1]). */
+static enum err embed_together(struct eng_model *m, const struct eng_batch *b)
 {
     enum err rc;
     int32_t d = m->spec.d_model, w = m->shard.tp_width, mine = 0;
-    const int32_t *bounds = m->shard.vocab_bounds;
+    const int32_t *bounds = m->shard.vocab_bounds, *ids;
     int64_t bytes[COLL_MAX_RANKS] = {0}, at[COLL_MAX_RANKS] = {0};
-    if (w == 1) {
-        for (int32_t t = 0; t < b->n_tok; t++) krn_unpack_row(&m->weights->embd, b->ids[t], m->x + (int64_t)t * d);
-        return OK;
-    }
+    const float *rows;
+    float *x = eng_staging_room(m, m->x), *all = eng_staging_all(m);
     for (int32_t t = 0; t < b->n_tok; t++)
         for (int32_t r = 0; r < w; r++)
             if (b->ids[t] >= bounds[r] && b->ids[t] < bounds[r + 1]) {
                 bytes[r] += d * (int64_t)sizeof(float);
-                if (r == m->shard.tp_rank)
-                    krn_unpack_row(&m->weights->embd, b->ids[t] - bounds[r], m->h + (int64_t)mine++ * d);
+                if (r == m->shard.tp_rank) m->own[mine++] = b->ids[t] - bounds[r];
             }
     for (int32_t r = 1; r < w; r++) at[r] = at[r - 1] + bytes[r - 1] / (int64_t)sizeof(float);
-    TRY(trn_coll_all_gather(m->tp, m->h, bytes, m->red, m->timeout_us));
+    TRY(eng_staging_ids(m, m->own, mine, &ids));
+    m->krn->unpack_rows(&m->weights->embd, ids, mine, m->h);
+    TRY(eng_staging_get(m, m->h, (int64_t)mine * d, &rows));
+    TRY(trn_coll_all_gather(m->tp, rows, bytes, all, m->timeout_us));
     for (int32_t t = 0; t < b->n_tok; t++)
         for (int32_t r = 0; r < w; r++)
             if (b->ids[t] >= bounds[r] && b->ids[t] < bounds[r + 1]) {
-                memcpy(m->x + (int64_t)t * d, m->red + at[r], (size_t)d * sizeof(float));
+                memcpy(x + (int64_t)t * d, all + at[r], (size_t)d * sizeof(float));
                 at[r] += d;
             }
+    TRY(eng_staging_put(m, m->x, (int64_t)b->n_tok * d));
 out:
     return rc;
+}
+
+enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
+{
+    const int32_t *ids;
+    if (m->shard.tp_width > 1) return embed_together(m, b);
+    enum err e = eng_staging_ids(m, b->ids, b->n_tok, &ids);
+    if (!e) m->krn->unpack_rows(&m->weights->embd, ids, b->n_tok, m->x);
+    return e;
 }
 
 struct head { struct eng_model *m; const int32_t *rows; int32_t n; float *out; };
@@ -93,8 +116,9 @@ static void head(void *arg, int32_t i, int32_t n)
     int32_t d = m->spec.d_model;
     int64_t t0, t1;
     eng_team_range(a->n, 1, i, n, &t0, &t1);
-    for (int64_t t = t0; t < t1; t++)
-        memcpy(m->h + t * d, m->x + (int64_t)a->rows[t] * d, (size_t)d * sizeof(float));
+    if (m->be->on_host)
+        for (int64_t t = t0; t < t1; t++)
+            memcpy(m->h + t * d, m->x + (int64_t)a->rows[t] * d, (size_t)d * sizeof(float));
     m->krn->rmsnorm(m->h, m->h, m->weights->out_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
     struct krn_act in = eng_pass_act(m, m->h, a->n, d, eng_pass_reads(m, &m->weights->head));
     eng_pass_prepare(m, &in, t0, t1, 0, d);
@@ -102,13 +126,31 @@ static void head(void *arg, int32_t i, int32_t n)
     eng_pass_matmul_whole(m, &m->weights->head, m->h, a->n, a->out, i, n);
 }
 
-void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out)
+/* h = rows of x, on a device: a copy for each run of rows that follow each other. */
+static enum err gather(struct eng_model *m, const int32_t rows[], int32_t n)
 {
-    ASSERT(n <= m->max_tok);
-    if (!n) return;
+    enum err rc = OK;
+    int64_t d = m->spec.d_model;
+    for (int32_t t = 0, end; t < n; t = end) {
+        for (end = t + 1; end < n && rows[end] == rows[end - 1] + 1;) end++;
+        TRY(eng_backend_copy(m->be, m->h + t * d, m->x + rows[t] * d, (end - t) * d * (int64_t)sizeof(float)));
+    }
+out:
+    return rc;
+}
+
+enum err eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out)
+{
+    enum err rc = OK;
+    ASSERT(n <= m->max_tok && n <= ENG_HEAD_ROWS);
+    if (!n) return OK;
     eng_times_lap(m->times, ENG_OP_OTHER);
-    eng_team_run(m->team, head, &(struct head){m, rows, n, out});
+    if (!m->be->on_host) TRY(gather(m, rows, n));
+    eng_team_run(m->team, head, &(struct head){m, rows, n, m->be->on_host ? out : m->logits});
+    if (!m->be->on_host) TRY(eng_backend_download(m->be, out, m->logits, (int64_t)n * m->weights->head.rows * (int64_t)sizeof *out));
     eng_times_lap(m->times, ENG_OP_HEAD);
+out:
+    return rc;
 }
 
 struct hidden { struct eng_model *m; int32_t row0, n; };
@@ -125,11 +167,11 @@ static void hidden(void *arg, int32_t i, int32_t n)
                         (int32_t)t0, (int32_t)t1);
 }
 
-const float *eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n)
+enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out)
 {
     ASSERT(row0 >= 0 && n > 0 && row0 + n <= m->max_tok);
     eng_times_lap(m->times, ENG_OP_OTHER);
     eng_team_run(m->team, hidden, &(struct hidden){m, row0, n});
     eng_times_lap(m->times, ENG_OP_HEAD);
-    return m->h;
+    return eng_staging_get(m, m->h, (int64_t)n * m->spec.d_model, out);
 }

@@ -5,6 +5,8 @@
 #ifndef ENGINE_MODEL_FORWARD_H
 #define ENGINE_MODEL_FORWARD_H
 
+#include "engine/backend/backend.h"
+#include "engine/backend/team.h"
 #include "engine/kv/kv_pool.h"
 #include "engine/model/rope.h"
 #include "engine/model/times.h"
@@ -21,13 +23,23 @@ struct eng_batch {
     const int32_t **table;        /* block ids of the row's sequence */
 };
 
+enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
+
+/* The batch of the running pass as the kernels read it: in the backend's memory. */
+struct eng_inputs {
+    const int32_t *pos;
+    const int32_t *const *table;
+    const float *const *cs;
+};
+
 /* One rank's model: everything a step needs. Lifetime: load; buffers are sized for max_tok. */
 struct eng_model {
     struct eng_spec spec;
     struct eng_shard shard;
     struct eng_weights *weights;
     struct eng_kv_pool *kv;
-    const struct krn_table *krn;
+    struct eng_backend *be;       /* where it computes: weights, cache and step buffers are in its memory */
+    const struct krn_table *krn;  /* be's */
     struct eng_team *team;
     struct trn_coll *tp;          /* this stage's ranks */
     int64_t timeout_us;
@@ -43,23 +55,29 @@ struct eng_model {
     float *red;                   /* after it; with one rank these two alternate */
     uint8_t *act_q; float *act_xt; /* panels of a matmul's input (engine/kernels/panel.h) */
     const float **cs;             /* rope row of each token */
+    int32_t *own;                 /* ids of this rank's rows of the embedding */
+    struct eng_inputs in;
+    struct eng_staging *staging;  /* between that memory and the host's (engine/model/staging.h) */
+    float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
 };
 
-/* Buffers and rope table; spec, shard, weights, kv, krn, team, tp, max_tok are set by the caller. */
-MUST_USE enum err eng_forward_open(struct eng_model *m, int32_t context);
+/* Buffers and rope table; spec, shard, weights (still the host's), kv, be, krn, team, tp, max_tok are set by the caller; steps have rows of
+ * up to n_seqs sequences. Err UNSUPPORTED: the model needs what be has not. */
+MUST_USE enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs);
 void eng_forward_close(struct eng_model *m);
 
 /* x = embedding of b->ids (first stage; collective over the stage's ranks: the table is cut by rows). */
 MUST_USE enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b);
 /* x through this stage's layers; KV of every row is appended. */
 MUST_USE enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b);
-/* out[n][rows of this rank's head] = logits of rows[n] of x (last stage). */
-void eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out);
-/* The normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], valid until the next call of anything here. */
-const float *eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n);
+/* out[n][rows of this rank's head] = logits of rows[n] of x (last stage), in the host's memory. n <= ENG_HEAD_ROWS. */
+MUST_USE enum err eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out);
+/* *out: the normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], for the host to read until the next call of
+ * anything here. */
+MUST_USE enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out);
 
 #endif

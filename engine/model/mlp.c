@@ -2,7 +2,7 @@
 #include "engine/model/pass.h"
 
 enum {
-    GATE_CHUNK = 8192, /* values of SwiGLU quantised while they are in L1 */
+    GATE_CHUNK = 8192, /* values of SwiGLU quantised while they are in L1 (the host's) */
 };
 
 /* This thread's share of gate = silu(gate) * up, and of what the next product reads of it. */
@@ -12,8 +12,9 @@ static void gate_up(const struct eng_model *m, int32_t T, const struct krn_mat *
     int64_t e0, e1;
     struct krn_act a = eng_pass_act(m, m->gate, T, down->cols, eng_pass_reads(m, down));
     eng_team_range((int64_t)T * down->cols, KRN_UNIT, i, n, &e0, &e1);
-    for (int64_t e = e0; e < e1; e += GATE_CHUNK) {
-        int64_t end = MIN(e + GATE_CHUNK, e1);
+    int64_t chunk = m->be->on_host ? GATE_CHUNK : e1 - e0;
+    for (int64_t e = e0; e < e1; e += chunk) {
+        int64_t end = MIN(e + chunk, e1);
         m->krn->silu_mul(m->gate + e, m->gate + e, m->up + e, end - e);
         eng_pass_prepare_flat(m, &a, e, end);
     }

@@ -12,6 +12,12 @@ void eng_pass_barrier(const struct eng_model *m, int32_t i)
     eng_pass_lap(m, i, ENG_OP_WAIT);
 }
 
+/* On the host 8 per thread, since items are unequal; a device keeps few waiting and needs room for each. */
+int32_t eng_pass_split_items(const struct eng_model *m)
+{
+    return m->be->on_host ? 8 * eng_team_size(m->team) : 2 * m->be->n_units;
+}
+
 static bool quantised(const struct krn_mat *w) { return dtype_block(w->type) > 1; }
 
 /* The form in which a product of these weights reads its input. */
@@ -41,9 +47,13 @@ void eng_pass_prepare(const struct eng_model *m, const struct krn_act *a, int64_
     if (a->xt) m->krn->interleave(a, (int32_t)t0, (int32_t)t1, (int32_t)k0, (int32_t)k1);
 }
 
-/* The same of elements [e0,e1), row after row. */
+/* The same of elements [e0,e1), row after row; whole rows at once. */
 void eng_pass_prepare_flat(const struct eng_model *m, const struct krn_act *a, int64_t e0, int64_t e1)
 {
+    if (e0 % a->cols == 0 && e1 % a->cols == 0) {
+        eng_pass_prepare(m, a, e0 / a->cols, e1 / a->cols, 0, a->cols);
+        return;
+    }
     for (int64_t end; e0 < e1; e0 = end) {
         int64_t t = e0 / a->cols, row = t * a->cols;
         end = MIN(e1, row + a->cols);
@@ -93,13 +103,14 @@ const float *eng_pass_pending(const struct eng_model *m, int32_t k)
 }
 
 /* in = the normed residual of tokens [t0,t1), ready for its products: token by token, so that a row
- * stays in the first-level cache from the sum to the codes. */
+ * stays in the first-level cache from the sum to the codes; on a device all at once. */
 void eng_pass_norm(const struct eng_model *m, const struct krn_act *in, const float *pending,
                    const float *weight, int64_t t0, int64_t t1)
 {
-    for (int64_t t = t0; t < t1; t++) {
-        eng_pass_add_pending(m, pending, t, t + 1);
-        m->krn->rmsnorm(m->h, m->x, weight, in->cols, m->spec.norm_eps, (int32_t)t, (int32_t)t + 1);
-        eng_pass_prepare(m, in, t, t + 1, 0, in->cols);
+    int64_t step = m->be->on_host ? 1 : t1 - t0;
+    for (int64_t t = t0; t < t1; t += step) {
+        eng_pass_add_pending(m, pending, t, t + step);
+        m->krn->rmsnorm(m->h, m->x, weight, in->cols, m->spec.norm_eps, (int32_t)t, (int32_t)(t + step));
+        eng_pass_prepare(m, in, t, t + step, 0, in->cols);
     }
 }

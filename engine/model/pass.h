@@ -8,9 +8,8 @@
 
 #include "engine/model/forward.h"
 
-enum {
-    ENG_PASS_SPLIT_ITEMS = 8, /* items per thread from which attention does not split them */
-};
+/* Items from which attention does not split them: there are enough for all that compute side by side. */
+int32_t eng_pass_split_items(const struct eng_model *m);
 
 /* One pass, as every thread of the team sees it. */
 struct eng_pass {

@@ -38,6 +38,7 @@ static enum err add_chunk(struct eng_weights *w, int64_t bytes)
     if (w->n_blocks == w->cap_blocks) {
         w->cap_blocks = MAX(64, 2 * w->cap_blocks);
         w->blocks = xrealloc(w->blocks, (size_t)w->cap_blocks * sizeof *w->blocks);
+        w->used = xrealloc(w->used, (size_t)w->cap_blocks * sizeof *w->used);
     }
     w->blocks[w->n_blocks++] = p;
     w->next = p;
@@ -54,8 +55,19 @@ static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
     w->next += n;
     w->room -= n;
     w->bytes += bytes;
+    w->used[w->n_blocks - 1] = w->next - (uint8_t *)w->blocks[w->n_blocks - 1];
 out:
     return rc;
+}
+
+/* *place points, or will point, into a block. */
+static void note(struct eng_weights *w, void *place)
+{
+    if (w->n_places == w->cap_places) {
+        w->cap_places = MAX(256, 2 * w->cap_places);
+        w->places = xrealloc(w->places, (size_t)w->cap_places * sizeof *w->places);
+    }
+    w->places[w->n_places++] = place;
 }
 
 static enum err find(const struct loader *l, const char *name, int64_t d0, int64_t d1, const struct model_tensor **out)
@@ -94,6 +106,7 @@ static enum err load_vector(struct loader *l, float **out, const char *name, int
     if (l->only_count) goto out;
     TRY(keep(l->w, &p, (i1 - i0) * (int64_t)sizeof(float)));
     *out = w.floats = p;
+    note(l->w, out);
     want(l, &w);
 out:
     return rc;
@@ -120,6 +133,7 @@ static enum err load_matrix(struct loader *l, struct krn_mat *out, const char *n
     TRY(keep(l->w, &p, bytes));
     w.tiles = p;
     *out = (struct krn_mat){.type = w.t->type, .rows = (int32_t)(r1 - r0), .cols = (int32_t)(k1 - k0), .tile_bytes = w.tile_bytes, .data = p};
+    note(l->w, &out->data);
     if (r1 > r0) want(l, &w);
 out:
     return rc;
@@ -169,8 +183,10 @@ static enum err load_ends(struct loader *l)
     if (h->first || (h->last && s->tied))
         TRY(load_matrix(l, &w->embd, "token_embd.weight", s->n_vocab, s->d_model, h->embd0, h->embd1, 0, s->d_model));
     if (h->last) {
-        if (s->tied) w->head = w->embd;
-        else
+        if (s->tied) {
+            w->head = w->embd;
+            if (!l->only_count) note(w, &w->head.data);
+        } else
             TRY(load_matrix(l, &w->head, "output.weight", s->n_vocab, s->d_model, h->embd0, h->embd1, 0, s->d_model));
         TRY(load_vector(l, &w->out_norm, "output_norm.weight", s->d_model, 0, s->d_model));
     }
@@ -220,11 +236,43 @@ out:
     return rc;
 }
 
+static void rebase(struct eng_weights *w, const uint8_t *from, int64_t bytes, uint8_t *to)
+{
+    for (int32_t i = 0; i < w->n_places; i++) {
+        uint8_t *p;
+        memcpy(&p, w->places[i], sizeof p); /* a pointer to floats or to bytes */
+        if (p < from || p >= from + bytes) continue;
+        p = to + (p - from);
+        memcpy(w->places[i], &p, sizeof p);
+    }
+}
+
+enum err eng_weights_move(struct eng_weights *w, struct eng_backend *be)
+{
+    enum err rc = OK;
+    uint8_t **there = xcalloc((size_t)MAX(w->n_blocks, 1), sizeof *there);
+    for (int32_t i = 0; i < w->n_blocks; i++) {
+        void *p;
+        TRY(eng_backend_alloc(be, ENG_MEMORY_WEIGHTS, &p, w->used[i]));
+        TRY(eng_backend_upload(be, p, w->blocks[i], w->used[i]));
+        there[i] = p;
+    }
+    TRY(eng_backend_sync(be));
+    for (int32_t i = 0; i < w->n_blocks; i++) rebase(w, w->blocks[i], w->used[i], there[i]);
+    for (int32_t i = 0; i < w->n_blocks; i++) free(w->blocks[i]);
+    w->n_blocks = 0;
+out:
+    free(there);
+    return rc;
+}
+
 void eng_weights_close(struct eng_weights *w)
 {
     if (!w) return;
     for (int32_t i = 0; i < w->n_blocks; i++) free(w->blocks[i]);
     free(w->blocks);
+    free(w->used);
+    free(w->places);
     free(w->layers);
     free(w);
 }

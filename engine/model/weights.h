@@ -4,6 +4,7 @@
 #ifndef ENGINE_MODEL_WEIGHTS_H
 #define ENGINE_MODEL_WEIGHTS_H
 
+#include "engine/backend/backend.h"
 #include "engine/model/load.h"
 #include "engine/model/shard.h"
 
@@ -26,7 +27,9 @@ struct eng_weights {
     float *rope_freqs;               /* [rope_dim/2] divisors, or NULL */
     int64_t bytes;                   /* packed, this rank */
     struct eng_load_stats loaded;    /* how they came */
-    void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees */
+    void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees, on the host */
+    int64_t *used;                               /* private: bytes of each block */
+    void **places; int32_t n_places, cap_places;/* private: the pointers into blocks, which a move changes */
     uint8_t *next; int64_t room;                 /* private: the rest of the last block */
 };
 
@@ -36,6 +39,8 @@ MUST_USE enum err eng_weights_count(const struct eng_model_file *f, const struct
 
 /* Err BAD_FILE (tensor missing or of the wrong shape: name, shape seen and needed), UNSUPPORTED (its type), NO_MEMORY, as eng_load. */
 MUST_USE enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, const struct eng_shard *h, const struct eng_load_conf *load);
+/* The same in be's memory: pointers change, the host's memory is given back. Err NO_MEMORY, SYSTEM. */
+MUST_USE enum err eng_weights_move(struct eng_weights *w, struct eng_backend *be);
 void eng_weights_close(struct eng_weights *w);
 
 #endif

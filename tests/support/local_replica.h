@@ -13,6 +13,7 @@ struct local_replica_conf {
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
     bool kv_f32, oracle;
     const char *isa;
+    uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
     uint64_t without_file;   /* bit r: rank r finds no model at its path */
     const char *cache_dir;   /* of packed weights, or NULL */
     int64_t cache_bytes;

@@ -118,6 +118,7 @@ static void release(struct plugin_device *d, void *p)
     for (int32_t i = 0; i < d->n_blocks; i++)
         if (d->blocks[i] == p) {
             d->blocks[i] = d->blocks[--d->n_blocks];
+            enter(d);
             note(d, cudaStreamSynchronize(d->stream), "kernels");
             note(d, cudaFree(p), "cudaFree");
             return;

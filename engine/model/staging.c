@@ -1,0 +1,126 @@
+/* staging.c: see staging.h.
+ *
+ * A batch goes to the device as one block of bytes: pointers to rope rows and block tables first, then positions, then the block tables
+ * themselves, one per run of rows of the same sequence. */
+#include "engine/model/staging.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct eng_staging {
+    uint8_t *batch;          /* host's image of the block */
+    void *batch_there;
+    int64_t cap_tables;      /* block ids that fit */
+    int32_t *ids_there;      /* [max_tok] */
+    float *from, *to, *all;  /* host: what was got; what is to be put; what ranks gathered */
+};
+
+static int64_t most_floats(const struct eng_model *m)
+{
+    int64_t nodes = MAX(m->shard.attn.n_nodes, m->shard.ffn.n_nodes), rows = m->shard.embd1 - m->shard.embd0;
+    return MAX((int64_t)m->max_tok * m->spec.d_model * MAX(nodes, 1), ENG_HEAD_ROWS * rows);
+}
+
+static int64_t pointers_bytes(const struct eng_model *m) { return (int64_t)m->max_tok * (int64_t)(2 * sizeof(void *) + sizeof(int32_t)); }
+
+enum err eng_staging_open(struct eng_model *m, int32_t n_seqs, int32_t context)
+{
+    enum err rc = OK;
+    if (m->be->on_host) return OK;
+    struct eng_staging *s = m->staging = xcalloc(1, sizeof *s);
+    s->cap_tables = (int64_t)n_seqs * DIV_UP(context, KRN_KV_BLOCK);
+    int64_t bytes = pointers_bytes(m) + s->cap_tables * (int64_t)sizeof(int32_t);
+    s->batch = xmalloc((size_t)bytes);
+    TRY(eng_backend_alloc(m->be, ENG_MEMORY_STEP, &s->batch_there, bytes));
+    void *ids;
+    TRY(eng_backend_alloc(m->be, ENG_MEMORY_STEP, &ids, m->max_tok * (int64_t)sizeof(int32_t)));
+    s->ids_there = ids;
+    s->from = malloc((size_t)most_floats(m) * sizeof(float));
+    s->to = malloc((size_t)most_floats(m) * sizeof(float));
+    s->all = malloc((size_t)m->max_tok * (size_t)m->spec.d_model * sizeof(float));
+    if (!s->from || !s->to || !s->all)
+        rc = err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of buffers between host and device: lower --max-batch-tokens",
+                       (double)most_floats(m) * 8 / 1e6);
+out:
+    return rc;
+}
+
+void eng_staging_close(struct eng_model *m)
+{
+    struct eng_staging *s = m->staging;
+    if (!s) return;
+    free(s->batch);
+    free(s->from);
+    free(s->to);
+    free(s->all);
+    free(s);
+    m->staging = NULL;
+}
+
+/* ---- the batch --------------------------------------------------------------------------------- */
+
+static int32_t n_blocks_of(const struct eng_batch *b, int32_t t0, int32_t t1)
+{
+    int32_t last = 0;
+    for (int32_t t = t0; t < t1; t++) last = MAX(last, b->pos[t]);
+    return last / KRN_KV_BLOCK + 1;
+}
+
+static enum err upload_batch(struct eng_model *m, const struct eng_batch *b)
+{
+    struct eng_staging *s = m->staging;
+    int32_t T = b->n_tok;
+    const float **cs = (const float **)(void *)s->batch;
+    const int32_t **table = (const int32_t **)(void *)(cs + T);
+    int32_t *pos = (int32_t *)(void *)(table + T), *ids = pos + T;
+    uint8_t *there = s->batch_there;
+    int64_t n = 0;
+    memcpy(cs, m->cs, (size_t)T * sizeof *cs);
+    memcpy(pos, b->pos, (size_t)T * sizeof *pos);
+    for (int32_t t0 = 0, t1; t0 < T; t0 = t1) {
+        for (t1 = t0 + 1; t1 < T && b->table[t1] == b->table[t0];) t1++;
+        int32_t k = n_blocks_of(b, t0, t1);
+        if (n + k > s->cap_tables)
+            return err_raise(ERR_LINK_PROTOCOL, "a step's block tables hold more than the %lld ids that fit on the device", (long long)s->cap_tables);
+        memcpy(ids + n, b->table[t0], (size_t)k * sizeof *ids);
+        const int32_t *at = (const int32_t *)(void *)(there + ((uint8_t *)(ids + n) - s->batch));
+        for (int32_t t = t0; t < t1; t++) table[t] = at;
+        n += k;
+    }
+    m->in.cs = (const float *const *)s->batch_there;
+    m->in.table = (const int32_t *const *)(void *)(there + ((uint8_t *)table - s->batch));
+    m->in.pos = (const int32_t *)(void *)(there + ((uint8_t *)pos - s->batch));
+    return eng_backend_upload(m->be, there, s->batch, (uint8_t *)(ids + n) - s->batch);
+}
+
+enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b)
+{
+    if (!m->be->on_host) return upload_batch(m, b);
+    m->in.pos = b->pos;
+    m->in.table = b->table;
+    m->in.cs = m->cs;
+    return OK;
+}
+
+enum err eng_staging_ids(struct eng_model *m, const int32_t ids[], int32_t n, const int32_t **out)
+{
+    *out = m->be->on_host ? ids : m->staging->ids_there;
+    return m->be->on_host ? OK : eng_backend_upload(m->be, m->staging->ids_there, ids, n * (int64_t)sizeof *ids);
+}
+
+/* ---- values -------------------------------------------------------------------------------------- */
+
+enum err eng_staging_get(struct eng_model *m, const float *x, int64_t n, const float **host)
+{
+    *host = m->be->on_host ? x : m->staging->from;
+    return m->be->on_host ? OK : eng_backend_download(m->be, m->staging->from, x, n * (int64_t)sizeof *x);
+}
+
+float *eng_staging_all(struct eng_model *m) { return m->be->on_host ? m->red : m->staging->all; }
+
+float *eng_staging_room(struct eng_model *m, float *x) { return m->be->on_host ? x : m->staging->to; }
+
+enum err eng_staging_put(struct eng_model *m, float *x, int64_t n)
+{
+    return m->be->on_host ? OK : eng_backend_upload(m->be, x, m->staging->to, n * (int64_t)sizeof *x);
+}

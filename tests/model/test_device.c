@@ -1,0 +1,159 @@
+/* A rank on a device gives the CPU's bits: logits and texts of whole models are the same whichever ranks compute on a device, alone,
+ * sharing one, or beside CPU ranks. memcmp, no tolerance. TESSERA_CUDA_PLUGIN says which plug-in: the emulated one (tests/cuda_emu) or
+ * the real one (label gpu); without a device the test is skipped with the reason. */
+#include "tests/support/random_model.h"
+#include "tests/support/scratch.h"
+#include "tests/support/sequence.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+enum { N_SEQ = 2, N_GEN = 3 };
+
+struct variant {
+    const char *what;
+    int32_t tp, pp, chunk;
+    uint64_t on_device;
+};
+static const struct variant variants[] = {
+    {"one device", 1, 1, 0, 1},           {"chunks of 5", 1, 1, 5, 1},
+    {"two ranks share a device", 2, 1, 0, 3}, {"CPU and device, tp 2", 2, 1, 0, 2},
+    {"CPU then device, pp 2", 1, 2, 0, 2},    {"device then CPU, pp 2", 1, 2, 7, 1},
+};
+
+static void make(struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64], int32_t chunk)
+{
+    static const int32_t lengths[N_SEQ] = {3, 21};
+    for (int32_t i = 0; i < N_SEQ; i++) {
+        for (int32_t k = 0; k < lengths[i]; k++) prompts[i][k] = (k * 37 + i * 11 + 5) % 250;
+        s[i] = (struct sequence){.prompt = prompts[i], .n_prompt = lengths[i], .n_gen = N_GEN, .chunk = chunk, .sampling = sampling_default()};
+        s[i].sampling.seed = 1234 + (uint64_t)i;
+        s[i].sampling.max_tokens = N_GEN;
+    }
+    s[0].sampling.temperature = 0;
+    s[1].sampling.n_logprobs = 3;
+}
+
+static int32_t run(const char *path, const struct variant *v, bool kv_f32, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
+{
+    struct local_replica *r;
+    struct step_bounds b;
+    struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .context = 64, .n_blocks = 12, .kv_f32 = kv_f32, .oracle = oracle,
+                                   .max_step_tokens = 48, .on_device = v->on_device};
+    if (local_replica_open(&r, &c)) fail_msg("%s: %s", v->what, err_text());
+    local_replica_bounds(r, &b);
+    make(s, prompts, v->chunk);
+    if (sequence_run(r, s, N_SEQ, true)) fail_msg("%s: %s", v->what, err_text());
+    local_replica_close(r);
+    return b.n_vocab;
+}
+
+static void check(const char *name, const char *path, bool kv_f32, bool oracle, size_t n_variants)
+{
+    static const struct variant cpu = {"CPU", 1, 1, 0, 0};
+    struct sequence base[N_SEQ], s[N_SEQ];
+    int32_t pb[N_SEQ][64], ps[N_SEQ][64], v = run(path, &cpu, kv_f32, oracle, base, pb);
+    for (size_t k = 0; k < n_variants; k++) {
+        run(path, &variants[k], kv_f32, oracle, s, ps);
+        for (int32_t i = 0; i < N_SEQ; i++) {
+            size_t rows = (size_t)base[i].n_prompt + N_GEN - 1;
+            if (memcmp(base[i].logits, s[i].logits, rows * (size_t)v * sizeof(float)))
+                fail_msg("%s, %s: sequence %d has other logits", name, variants[k].what, i);
+            assert_memory_equal(base[i].tokens, s[i].tokens, (rows + 1) * sizeof(int32_t));
+            sequence_free(&s[i]);
+        }
+    }
+    for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&base[i]);
+    printf("%-24s %zu variants, the CPU's bits\n", name, n_variants);
+}
+
+static void the_demo_model_has_the_cpus_bits(void **state)
+{
+    (void)state;
+    check("tessera-demo-q8_0", "deploy/models/tessera-demo-q8_0.gguf", false, false, COUNT_OF(variants));
+    check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", true, false, 1);
+}
+
+static void every_family_has_the_cpus_bits(void **state)
+{
+    static const char *const archs[] = {"llama", "qwen2", "qwen3"};
+    static const enum dtype types[] = {DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_BF16};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(archs); i++) {
+        struct random_model m = {.arch = archs[i], .n_layer = 2, .d_model = 256, .n_head = 4, .n_kv_head = 2, .d_ffn = 512, .vocab = 320,
+                                 .context = 256, .tied = i == 1, .type = types[i], .embd_type = DTYPE_Q8_0, .seed = 5 + i};
+        const char *path = scratch_path("device.gguf");
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(archs[i], path, false, false, 3);
+        check("the same, f32 activations", path, true, true, 1);
+    }
+}
+
+static void a_prompt_past_a_split_has_the_cpus_bits(void **state)
+{
+    (void)state;
+    struct random_model m = {.arch = "llama", .n_layer = 1, .d_model = 64, .n_head = 2, .n_kv_head = 1, .d_ffn = 64, .vocab = 320, .context = 512,
+                             .type = DTYPE_Q8_0, .embd_type = DTYPE_F16, .seed = 9};
+    const char *path = scratch_path("device.gguf");
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    int32_t prompt[300];
+    for (int32_t k = 0; k < 300; k++) prompt[k] = (k * 31 + 7) % 250;
+    struct sequence s[2];
+    for (int32_t d = 0; d < 2; d++) {
+        struct local_replica *r;
+        struct local_replica_conf c = {.path = path, .context = 384, .n_blocks = 24, .on_device = (uint64_t)d};
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        s[d] = (struct sequence){.prompt = prompt, .n_prompt = 300, .n_gen = 2, .chunk = 150, .sampling = sampling_default()};
+        s[d].sampling.max_tokens = 2;
+        if (sequence_run(r, &s[d], 1, true)) fail_msg("%s", err_text());
+        local_replica_close(r);
+    }
+    assert_memory_equal(s[0].logits, s[1].logits, 301 * 320 * sizeof(float));
+    sequence_free(&s[0]);
+    sequence_free(&s[1]);
+}
+
+static void a_device_that_fails_ends_the_step_with_its_reason(void **state)
+{
+    (void)state;
+    struct local_replica *r;
+    struct sequence s[N_SEQ];
+    int32_t prompts[N_SEQ][64];
+    struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .context = 64, .on_device = 1};
+    if (!strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu")) skip(); /* only there a launch can be ordered to fail */
+    if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+    make(s, prompts, 0);
+    setenv("CUDA_EMU_FAIL", "launch:20", 1);
+    assert_int_equal(sequence_run(r, s, N_SEQ, true), ERR_SYSTEM);
+    unsetenv("CUDA_EMU_FAIL");
+    assert_non_null(strstr(err_text(), "unspecified launch failure"));
+    local_replica_close(r);
+
+    setenv("CUDA_EMU_FAIL", "malloc:4", 1);
+    assert_int_equal(local_replica_open(&r, &c), ERR_NO_MEMORY);
+    unsetenv("CUDA_EMU_FAIL");
+    assert_non_null(strstr(err_text(), "are free"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_demo_model_has_the_cpus_bits),
+        cmocka_unit_test(every_family_has_the_cpus_bits),
+        cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),
+        cmocka_unit_test(a_device_that_fails_ends_the_step_with_its_reason),
+    };
+    struct plugin_device_info info;
+    char why[PLUGIN_TEXT];
+    int32_t n;
+    eng_backend_devices(&info, 1, &n, why);
+    if (!n) {
+        printf("SKIP: %s\n", why);
+        return 77;
+    }
+    return cmocka_run_group_tests_name("device", tests, NULL, NULL);
+}
