@@ -33,7 +33,7 @@ static const struct conf_opt table[] = {
      "positions before a generated token, one sequence"},
     {"steps", CONF_INT, O(steps), "16", 1, 1000, "N", "generated tokens per run"},
     {"runs", CONF_INT, O(runs), "3", 1, MAX_RUNS, "N", "of each test; the median counts"},
-    {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, "f16|f32", "type of the KV cache"},
+    {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
      "inputs of quantised matmuls; f32 is the oracle mode"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
@@ -232,7 +232,7 @@ static enum err one_thread_count(struct bench *b, const char *model, const struc
     context = MAX(context + (int32_t)o->steps, step);
     struct bench_ranks_conf c = {.path = model, .isa = o->isa, .tp = (int32_t)o->tp,
                                  .n_threads = n_threads, .n_seqs = seqs, .context = context,
-                                 .max_step_tokens = MAX(step, seqs), .kv_f16 = o->kv_type == 0,
+                                 .max_step_tokens = MAX(step, seqs), .kv_type = (enum kv_type)o->kv_type,
                                  .oracle = o->activations == 1};
     TRY(bench_ranks_open(&b->ranks, &c));
     bench_ranks_info(b->ranks, &b->info);

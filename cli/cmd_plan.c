@@ -35,7 +35,7 @@ static const struct conf_opt table[] = {
     {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N",
      "do not choose: N tensor ranks per stage, dealt evenly"},
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "do not choose: N stages"},
-    {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, "f16|f32", "type of the KV cache"},
+    {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"max-batch-tokens", CONF_INT, O(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N",
      "tokens computed in one step"},
     {"max-seqs", CONF_INT, O(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
@@ -210,7 +210,7 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
                          .depth = (int32_t)MIN(context / 2, 512),
                          .max_step_tokens = (int32_t)o->max_batch_tokens,
                          .n_slots = (int32_t)o->max_seqs,
-                         .kv_f16 = o->kv_type == 0};
+                         .kv_type = (enum kv_type)o->kv_type};
     struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
                             .need_tokens = context * MAX(o->users, 1),
                             .fixed_order = o->hostfile != NULL};

@@ -25,7 +25,7 @@ const struct conf_opt model_option_table[] = {
     {"max-seqs", CONF_INT, M(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
     {"max-batch-tokens", CONF_INT, M(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N", "tokens computed in one step"},
     {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts"},
-    {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, "f16|f32", "type of the KV cache"},
+    {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
     {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut (off has no meaning on CPU ranks yet)"},
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},

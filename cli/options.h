@@ -8,7 +8,7 @@
 /* How the model is cut and run. */
 struct model_options {
     int64_t tp, pp, threads, context, max_batch_tokens, max_seqs, kv_tokens;
-    int32_t kv_type;         /* 0 f16, 1 f32 */
+    int32_t kv_type;         /* enum kv_type */
     int32_t activations;     /* 0 q8, 1 f32 */
     int32_t wire;            /* 0 auto, 1 shm, 2 mpi */
     int32_t exact;           /* 0 on, 1 off */

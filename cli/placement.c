@@ -165,7 +165,7 @@ static enum err find(const struct placement *p, const struct msg_hello hellos[],
                          .depth = MIN(p->context / 2, 512),
                          .max_step_tokens = (int32_t)m->max_batch_tokens,
                          .n_slots = (int32_t)m->max_seqs,
-                         .kv_f16 = m->kv_type == 0};
+                         .kv_type = (enum kv_type)m->kv_type};
     struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
     TRY(clu_place_find(place, &w, t, &want));
     say(place);
@@ -188,7 +188,7 @@ static enum err fit_blocks(struct placement *p, const struct grid *g,
     const struct model_options *m = &p->o->model;
     for (int32_t r = 0; r < n; r++) {
         struct eng_engine_need need;
-        enum err e = eng_engine_need(p->model_path, g, r, m->kv_type == 0,
+        enum err e = eng_engine_need(p->model_path, g, r, (enum kv_type)m->kv_type,
                                      (int32_t)m->max_batch_tokens, p->context, &need);
         if (e) return e;
         int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / 100 * 92;
@@ -244,7 +244,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->n_blocks = p->n_blocks;
     plan->n_slots = (int32_t)m->max_seqs;
     plan->max_step_tokens = (int32_t)m->max_batch_tokens;
-    plan->kv_f16 = m->kv_type == 0;
+    plan->kv_type = (enum kv_type)m->kv_type;
     plan->model_fingerprint = p->fingerprint;
     plan->oracle = m->activations == 1;
     plan->isa = m->isa;

@@ -80,7 +80,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     if (last && !y->tied) out->weights += part_of(y->head.mem, h.vocab, tiles);
     if (last) out->weights += y->ends.mem;
     out->kv_block = leaf_kv_block_bytes(g->layers[stage + 1] - g->layers[stage], kv1 - kv0,
-                                        m->head_dim, w->kv_f16);
+                                        m->head_dim, w->kv_type);
     int32_t attn = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(h.heads, hpl)),
             ffn = n_parts(leaf_ffn_count(m->d_ffn), leaf0, h.ffn);
     out->buffers =
@@ -140,7 +140,7 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t
     }
     double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model, hd = m->head_dim;
     double keys = prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth,
-           kv_bytes = 2 * hd * (w->kv_f16 ? 2 : 4) * keys * (prefill ? 1 : rows);
+           kv_bytes = 2 * (double)kv_row_bytes(w->kv_type, m->head_dim) * keys * (prefill ? 1 : rows);
     *out = (struct clu_rank_cost){
         .per_head_s = matrix_s(w, d, (double)sum.q.mem / n / m->n_heads, 2 * hd * dm, rows) +
                       4 * hd * keys * rows / (d->ops_s * w->rates->attention_share),

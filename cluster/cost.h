@@ -39,7 +39,7 @@ struct clu_work {
     int32_t context; /* longest sequence */
     int32_t depth;   /* positions already in the cache when speed is stated */
     int32_t max_step_tokens, n_slots;
-    bool kv_f16;
+    enum kv_type kv_type;
 };
 
 /* A cut laid on devices: rank r runs on topo->devices[device[r]]. */

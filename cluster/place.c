@@ -54,7 +54,7 @@ static int64_t lack(const struct search *s, const struct row *r, int32_t n)
     const struct model_info *m = s->w->info;
     int64_t tokens = MAX(s->want->need_tokens, s->w->context);
     int64_t need = sum_of_weights(s->w) +
-                   leaf_kv_block_bytes(m->n_layers, m->n_kv_heads, m->head_dim, s->w->kv_f16) *
+                   leaf_kv_block_bytes(m->n_layers, m->n_kv_heads, m->head_dim, s->w->kv_type) *
                        DIV_UP(tokens, LIMIT_BLOCK_TOKENS);
     for (int32_t i = 0; i < n; i++)
         need += s->w->rates->process_bytes - s->t->devices[r->device[i]].mem_bytes;

@@ -94,6 +94,21 @@ static int32_t shorter_context(const struct clu_work *w, const struct clu_topo *
     return 0;
 }
 
+/* The widest KV type smaller than now with which it fits; KV_TYPES: none. */
+static enum kv_type smaller_kv(const struct clu_work *w, const struct clu_topo *t,
+                               const struct clu_want *want)
+{
+    static const enum kv_type by_size[] = {KV_F16, KV_Q8_0};
+    int32_t dim = w->info->head_dim;
+    for (size_t i = 0; i < COUNT_OF(by_size); i++) {
+        struct clu_work x = *w;
+        x.kv_type = by_size[i];
+        if (kv_row_bytes(x.kv_type, dim) < kv_row_bytes(w->kv_type, dim) && fits(&x, t, want))
+            return x.kv_type;
+    }
+    return KV_TYPES;
+}
+
 /* Types by bits per weight, as packed. */
 static const struct {
     const char *name;
@@ -150,7 +165,7 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     weights += (double)w->weights->embd.mem + (w->weights->tied ? 0 : (double)w->weights->head.mem);
     int64_t tokens = MAX(want->need_tokens, w->context);
     double kv = (double)leaf_kv_block_bytes(w->info->n_layers, w->info->n_kv_heads,
-                                            w->info->head_dim, w->kv_f16) *
+                                            w->info->head_dim, w->kv_type) *
                 (double)tokens / LIMIT_BLOCK_TOKENS;
     double lacks = least(fits_with_more, w, t, want, 1.5 * (weights + kv) + 4e9 * t->n_devices);
     buf_printf(&b,
@@ -161,12 +176,14 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     if (lacks > 0) buf_printf(&b, "; %.2f GB are missing", lacks / 1e9);
     int32_t context = shorter_context(w, t, want), n = 0;
     const char *type = smaller_type(w, t, want);
+    enum kv_type smaller = smaller_kv(w, t, want);
     double card = least(fits_with_device, w, t, want, 2 * (weights + kv) + 8e9);
     buf_puts(&b, ". It would fit with");
     if (context) buf_printf(&b, "%s --context %d", n++ ? "," : "", context);
     if (want->need_tokens >= 2LL * w->context && fits_one_user(w, t, want))
         buf_printf(&b, "%s fewer --users", n++ ? "," : "");
-    if (!w->kv_f16) buf_printf(&b, "%s --kv-type f16 (half the KV)", n++ ? "," : "");
+    if (smaller < KV_TYPES) buf_printf(&b, "%s --kv-type %s (%.0f %% of the KV)", n++ ? "," : "", kv_type_name(smaller),
+                   100.0 * (double)kv_row_bytes(smaller, w->info->head_dim) / (double)kv_row_bytes(w->kv_type, w->info->head_dim));
     if (type) buf_printf(&b, "%s a %s file", n++ ? "," : "", type);
     if (card > 0)
         buf_printf(&b, "%s one more device of %.0f GB", n++ ? ", or" : "", ceil(card / 1e9));

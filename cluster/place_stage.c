@@ -60,7 +60,7 @@ static void weigh(struct stage *s)
     s->head_bytes = y->layers * q / n / m->n_heads + 8 * hd * tokens;
     s->kv_bytes =
         y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
-        (double)y->n_blocks * (double)leaf_kv_block_bytes(y->layers, 1, m->head_dim, y->w->kv_f16);
+        (double)y->n_blocks * (double)leaf_kv_block_bytes(y->layers, 1, m->head_dim, y->w->kv_type);
     s->leaf_bytes = y->layers * ffn / n / s->n_leaf + 9.5 * cols * tokens + vocab / s->n_leaf;
     struct leaf_buffers b = {.d_model = m->d_model,
                              .head_dim = m->head_dim,

@@ -102,6 +102,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     m->timeout_us = conf->timeout_us;
     m->oracle = conf->oracle;
     m->max_tok = conf->max_step_tokens;
+    if ((unsigned)conf->kv_type >= KV_TYPES) TRY(err_raise(ERR_LINK_PROTOCOL, "KV type %d is unknown: types are %s", (int)conf->kv_type, KV_TYPE_NAMES));
     TRY(eng_peers_open(&peers, &e->file, conf->model_path, conf->fingerprint, conf->world));
     TRY(eng_spec_read(&m->spec, e->file));
     TRY(eng_shard_of(&m->shard, &m->spec, &e->grid, conf->rank));
@@ -111,7 +112,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(load(e, &peers));
     if (!m->be->on_host) TRY(one_thread(m));
     TRY(eng_kv_pool_open(&m->kv, m->be, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
-                         m->spec.head_dim, conf->kv_f16));
+                         m->spec.head_dim, conf->kv_type));
     TRY(eng_forward_open(m, conf->context, conf->n_slots));
     TRY(move_weights(e));
     eng_slots_open(&e->slots, conf->n_slots, conf->context);

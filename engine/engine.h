@@ -23,7 +23,8 @@ struct eng_engine_conf {
     int32_t n_threads;
     const int32_t *cpus;       /* [n_threads] to bind to, or NULL */
     int32_t context, n_blocks, n_slots, max_step_tokens;
-    bool kv_f16, oracle;
+    enum kv_type kv_type;
+    bool oracle;
     uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
     const char *device;        /* "cpu" (or NULL), "cuda:N", "auto" (engine/backend/backend.h) */
     const char *isa;           /* of the host: "auto" or a kernel table's name */
@@ -76,7 +77,7 @@ MUST_USE enum err eng_engine_model_info(const char *model_path, struct model_inf
 
 /* Memory of one rank before anything is loaded: packed weights, one KV block, step buffers, in bytes. */
 struct eng_engine_need { int64_t weight_bytes, block_bytes, buffer_bytes; };
-MUST_USE enum err eng_engine_need(const char *model_path, const struct grid *g, int32_t rank, bool kv_f16, int32_t max_step_tokens,
+MUST_USE enum err eng_engine_need(const char *model_path, const struct grid *g, int32_t rank, enum kv_type kv_type, int32_t max_step_tokens,
                                   int32_t context, struct eng_engine_need *out);
 /* What the parts of the model weigh: headers only. Err as eng_engine_model_info; a tensor that is missing weighs nothing here. */
 MUST_USE enum err eng_engine_weights(const char *model_path, struct model_weights *out);

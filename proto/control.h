@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/kv_type.h"
 #include "proto/grid.h"
 #include "proto/limits.h"
 
@@ -63,7 +64,7 @@ struct msg_load_plan {
     int32_t n_blocks;                            /* KV blocks, the same on every rank */
     int32_t n_slots;
     int32_t max_step_tokens;
-    bool kv_f16;
+    enum kv_type kv_type;
     uint64_t model_fingerprint;                  /* of the coordinator's model file at its start; 0: not compared */
     bool oracle;                                 /* --activations f32 */
     const char *isa;                             /* "auto" or a table's name */

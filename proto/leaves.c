@@ -31,9 +31,9 @@ int32_t leaf_vocab_tiles(int32_t n_vocab)
     return DIV_UP(n_vocab, LEAF_TILE);
 }
 
-int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, bool f16)
+int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, enum kv_type type)
 {
-    return (int64_t)n_layers * n_kv_heads * head_dim * LIMIT_BLOCK_TOKENS * (f16 ? 2 : 4) * 2;
+    return 2 * n_layers * n_kv_heads * LIMIT_BLOCK_TOKENS * kv_row_bytes(type, head_dim);
 }
 
 void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *kv0, int32_t *kv1)

@@ -11,6 +11,7 @@
 #define PROTO_LEAVES_H
 
 #include "base/err.h"
+#include "base/kv_type.h"
 #include "proto/grid.h"
 #include "proto/model_info.h"
 
@@ -32,7 +33,7 @@ int32_t leaf_ffn_col(int32_t d_ffn,
                      int32_t leaf); /* first column of a leaf; d_ffn for the one past the last */
 int32_t leaf_vocab_tiles(int32_t n_vocab);
 /* Bytes of KV of a block of LIMIT_BLOCK_TOKENS positions, keys and values, all these layers. */
-int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, bool f16);
+int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, enum kv_type type);
 /* KV heads that query heads [q0,q1) read: [*kv0, *kv1). */
 void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *kv0, int32_t *kv1);
 

@@ -188,7 +188,7 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->n_blocks = l->n_blocks;
     p->n_slots = l->n_slots;
     p->max_step_tokens = l->max_step_tokens;
-    p->kv_f16 = l->kv_f16;
+    p->kv_type = (uint32_t)l->kv_type;
     p->model_fingerprint = l->model_fingerprint;
     p->oracle = l->oracle;
     p->isa = str(l->isa);
@@ -216,7 +216,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .n_blocks = p->n_blocks,
         .n_slots = p->n_slots,
         .max_step_tokens = p->max_step_tokens,
-        .kv_f16 = p->kv_f16,
+        .kv_type = (enum kv_type)p->kv_type,
         .model_fingerprint = p->model_fingerprint,
         .oracle = p->oracle,
         .isa = keep(to, p->isa),

@@ -12,7 +12,8 @@ struct bench_ranks_conf {
     const char *path, *isa;
     int32_t tp, n_threads; /* threads per rank */
     int32_t n_seqs, context, max_step_tokens;
-    bool kv_f16, oracle;
+    enum kv_type kv_type;
+    bool oracle;
 };
 
 struct bench_ranks;

@@ -13,6 +13,7 @@
 #define ENGINE_KERNELS_ATTENTION_WALK_H
 
 #include "base/base.h"
+#include "engine/kernels/kv_block.h"
 #include "engine/kernels/leaf_walk.h"
 #include "engine/kernels/math.h"
 #include "engine/kernels/table.h"
@@ -28,7 +29,7 @@ enum {
 struct krn_attn_tile {
     /* Where this kv head begins in each block; after the last one, what will be read next. */
     const uint8_t *k[KRN_ATTN_BLOCKS + KRN_ATTN_AHEAD], *v[KRN_ATTN_BLOCKS + KRN_ATTN_AHEAD];
-    bool f16;
+    enum kv_type type;
     int32_t dim, n_rows;
     int32_t n_keys;  /* from where the walk begins, that the last row sees */
     const float *qs; /* [dim][n_rows]: queries times scale */
@@ -63,7 +64,7 @@ static void krn_attn_blocks(struct krn_attn_job *j, int32_t j0)
     const struct krn_kv *kv = j->a->kv;
     const int32_t *table = j->a->table[j->t0];
     struct krn_attn_tile *s = &j->tile;
-    int64_t size = (int64_t)kv->head_dim * KRN_KV_BLOCK * (kv->f16 ? 2 : 4);
+    int64_t size = KRN_KV_BLOCK * kv_row_bytes(kv->type, kv->head_dim);
     int32_t last = j->a->pos[j->t0 + j->n_tok - 1] / KRN_KV_BLOCK, b0 = j0 / KRN_KV_BLOCK;
     int32_t n = DIV_UP(s->n_keys, KRN_KV_BLOCK);
     for (int32_t b = 0; b < n + KRN_ATTN_AHEAD; b++) {
@@ -200,7 +201,7 @@ static void krn_attn_carve(struct krn_attn_job *j, const struct krn_attention *a
     int64_t rows = MAX(group, KRN_ATTN_ROWS), n = rows * dim;
     float *p = a->scratch;
     *j = (struct krn_attn_job){.a = a, .kernel = kernel, .group = group};
-    j->tile = (struct krn_attn_tile){.f16 = a->kv->f16, .dim = dim, .p = p};
+    j->tile = (struct krn_attn_tile){.type = a->kv->type, .dim = dim, .p = p};
     j->qs = p + rows * KRN_ATTN_STRIDE;
     j->tile.qs = j->qs;
     j->o = j->qs + n;

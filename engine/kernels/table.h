@@ -9,6 +9,7 @@
 #ifndef ENGINE_KERNELS_TABLE_H
 #define ENGINE_KERNELS_TABLE_H
 
+#include "base/kv_type.h"
 #include "base/tree.h"
 #include "engine/file/dtype.h"
 
@@ -91,16 +92,19 @@ struct krn_matmul {
 
 /* ---- attention ------------------------------------------------------------------------------------------- */
 
-/* One layer's paged KV of this rank. Block b of kv head h: K at k + ((b * n_kv + h) * head_dim * 16) elements, laid out
- * [head_dim][16 positions]; V at the same offset of v, laid out [16 positions][head_dim]. Element f16 or f32. */
+/* One layer's paged KV of this rank. Block b of kv head h lies at (b * n_kv + h) * 16 * kv_row_bytes(type, head_dim) of
+ * k and of v. f16, bf16, f32: K laid out [head_dim][16 positions], V [16 positions][head_dim]. q8_0: first the scales,
+ * K [units][16], V [16][units], f16, then int8 codes laid out like the elements of the others; units of KV_UNIT values
+ * of a head, the last one shorter where head_dim is no multiple (engine/kernels/kv_block.h). */
 struct krn_kv {
     void *k, *v;
-    bool f16;
+    enum kv_type type;
     int32_t n_kv, head_dim;
 };
 
 /* Append: token t's K,V rows (k, v: [n_tok][n_kv][head_dim] f32) go to position pos[t] of the sequence whose block table
- * is table[t]; f16 by round-to-nearest-even. Tokens [t0,t1) only. */
+ * is table[t]; f16 and bf16 by round-to-nearest-even. q8_0, per unit: amax = max|x|; scale = f16(min(amax / 127, 65504));
+ * inv = amax > 0 ? min(127 / amax, FLT_MAX) : 0; code = round-half-even(x * inv). Tokens [t0,t1) only. */
 struct krn_kv_append {
     const struct krn_kv *kv;
     const float *k, *v;
@@ -109,7 +113,8 @@ struct krn_kv_append {
     int32_t t0, t1;
 };
 
-/* Causal attention of query token t at position pos[t] over keys 0..pos[t] of its own sequence.
+/* Causal attention of query token t at position pos[t] over keys 0..pos[t] of its own sequence. K and V below are the
+ * stored elements widened to f32; of q8_0 the product (float)code * (float)scale, rounded to f32.
  *   qs = q * scale, elementwise. score_j = chain over d in order of fma(qs[d], K_j[d], .), from +0.
  *   Keys are walked in splits [i*256, (i+1)*256) of absolute positions, cut at pos[t]. In a split:
  *     m = max score; p_j = krn_exp(score_j - m); l: 16 lanes, lane j%16 adds its p_j in order, then lanes added as

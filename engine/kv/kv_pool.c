@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_layers, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
-                          bool f16)
+                          enum kv_type type)
 {
-    int64_t block = (int64_t)n_kv * head_dim * KRN_KV_BLOCK * (f16 ? 2 : 4);
+    int64_t block = n_kv * KRN_KV_BLOCK * kv_row_bytes(type, head_dim);
     int64_t bytes = block * n_blocks * n_layers * 2;
     void *mem;
     enum err e = eng_backend_alloc(be, ENG_MEMORY_KV, &mem, bytes);
@@ -16,7 +16,7 @@ enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int3
     p->layers = xcalloc((size_t)n_layers, sizeof *p->layers);
     for (int32_t i = 0; i < n_layers; i++) {
         uint8_t *k = p->mem + block * n_blocks * 2 * i;
-        p->layers[i] = (struct krn_kv){.k = k, .v = k + block * n_blocks, .f16 = f16, .n_kv = n_kv, .head_dim = head_dim};
+        p->layers[i] = (struct krn_kv){.k = k, .v = k + block * n_blocks, .type = type, .n_kv = n_kv, .head_dim = head_dim};
     }
     *out = p;
     return OK;

@@ -18,7 +18,7 @@ struct eng_kv_pool {
 
 /* Err NO_MEMORY naming the bytes and the flag that helps. */
 MUST_USE enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_layers, int32_t n_blocks, int32_t n_kv,
-                                   int32_t head_dim, bool f16);
+                                   int32_t head_dim, enum kv_type type);
 void eng_kv_pool_close(struct eng_kv_pool *p);
 /* Copy whole blocks in every layer. Err: the device's. */
 MUST_USE enum err eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst);

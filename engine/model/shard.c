@@ -89,7 +89,7 @@ out:
     return rc;
 }
 
-int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, bool f16)
+int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type)
 {
-    return leaf_kv_block_bytes(h->layer1 - h->layer0, h->kv1 - h->kv0, s->head_dim, f16);
+    return leaf_kv_block_bytes(h->layer1 - h->layer0, h->kv1 - h->kv0, s->head_dim, type);
 }

@@ -29,6 +29,6 @@ MUST_USE enum err eng_grid_even(struct grid *out, const struct eng_spec *s, int3
 MUST_USE enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct grid *g, int32_t rank);
 
 /* Bytes of KV per block of 16 positions on this rank, all its layers. */
-int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, bool f16);
+int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type);
 
 #endif

@@ -45,7 +45,6 @@ static enum err put(void *user, const struct msg_hello hellos[], int32_t n,
     plan->n_blocks = N_BLOCKS;
     plan->n_slots = N_SLOTS;
     plan->max_step_tokens = STEP_TOKENS;
-    plan->kv_f16 = true;
     plan->isa = "auto";
     plan->wire = "shm";
     plan->wire_type = "f32";

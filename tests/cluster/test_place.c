@@ -174,7 +174,7 @@ static struct plan_case *small_model(void)
                                 .depth = 256,
                                 .max_step_tokens = 64,
                                 .n_slots = 8,
-                                .kv_f16 = true};
+                                .kv_type = KV_F16};
     return c;
 }
 
@@ -400,7 +400,7 @@ static void check_layout(const struct plan_case *c, const char *machine, const s
         clu_cost_memory(&c->work, g, r, &m);
         assert_true(m.weights + m.buffers + m.process + m.kv_block * p->n_blocks <=
                     c->topo.devices[p->layout.device[r]].mem_bytes);
-        assert_int_equal(m.kv_block, eng_shard_kv_block_bytes(&h, &s, true));
+        assert_int_equal(m.kv_block, eng_shard_kv_block_bytes(&h, &s, KV_F16));
     }
     assert_true(p->n_blocks * LIMIT_BLOCK_TOKENS >= c->work.context);
     assert_true(p->judged.tok_s > 0 && isfinite(p->judged.tok_s) && p->prefill.tok_s > 0 &&

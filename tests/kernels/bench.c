@@ -138,17 +138,17 @@ static void run_attention(void *p)
 
 /* n_tok tokens that follow each other; the last one sees `context` keys. */
 static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context,
-                            int32_t n_tok)
+                            int32_t n_tok, enum kv_type type)
 {
     enum { N_KV = 8, MAX_BLOCKS = 256, MAX_TOK = 128 };
     struct rnd r = {.key = 2};
     int32_t n_blocks = DIV_UP(context, KRN_KV_BLOCK), table[MAX_BLOCKS], pos[MAX_TOK];
     const int32_t *tables[MAX_TOK];
     double keys = 0;
-    size_t n = (size_t)n_blocks * KRN_KV_BLOCK * N_KV * (size_t)dim;
+    size_t n = (size_t)(n_blocks * KRN_KV_BLOCK * N_KV * kv_row_bytes(type, dim));
     struct krn_kv kv = {
-        .k = case_alloc(n * 2), .v = case_alloc(n * 2), .f16 = true, .n_kv = N_KV, .head_dim = dim};
-    for (size_t i = 0; i < n; i++)
+        .k = case_alloc(n), .v = case_alloc(n), .type = type, .n_kv = N_KV, .head_dim = dim};
+    for (size_t i = 0; i < n / 2; i++)
         ((uint16_t *)kv.k)[i] = ((uint16_t *)kv.v)[i] = (uint16_t)(0x3000 + i % 1000);
     for (int32_t i = 0; i < n_blocks; i++) table[i] = (int32_t)((int64_t)i * 37 % n_blocks);
     for (int32_t i = 0; i < n_tok; i++) {
@@ -166,9 +166,10 @@ static void bench_attention(const struct krn_table *t, int32_t group, int32_t di
     run.a.out = case_alloc((size_t)(n_head * dim * n_tok) * sizeof(float));
     run.a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, N_KV, dim) * sizeof(float));
     char what[64];
-    snprintf(what, sizeof what, "8x%d of %d, %d keys, %d tok", group, dim, context, n_tok);
+    snprintf(what, sizeof what, "8x%d of %d %s, %d keys, %d tok", group, dim,
+             kv_type_name(type), context, n_tok);
     double s = seconds(run_attention, &run);
-    line("attention", what, t, (double)n * 4, 4.0 * keys * dim * n_head, s);
+    line("attention", what, t, (double)n * 2, 4.0 * keys * dim * n_head, s);
     free(kv.k);
     free(kv.v);
     free((void *)run.a.q);
@@ -236,13 +237,16 @@ int kernels_bench(const char *only, const char *type)
     for (int32_t i = 0; i < n; i++) {
         if (!only || !strcmp(only, "rows")) bench_rows(tables[i]);
         if (!only || !strcmp(only, "attention")) {
-            bench_attention(tables[i], 1, 128, 2048, 1);
-            bench_attention(tables[i], 4, 64, 2048, 1);
-            bench_attention(tables[i], 4, 128, 4096, 1);
-            bench_attention(tables[i], 4, 64, 128, 128);
-            bench_attention(tables[i], 4, 64, 512, 128);
-            bench_attention(tables[i], 4, 64, 2048, 128);
-            bench_attention(tables[i], 1, 128, 2048, 128);
+            bench_attention(tables[i], 1, 128, 2048, 1, KV_F16);
+            bench_attention(tables[i], 4, 64, 2048, 1, KV_F16);
+            bench_attention(tables[i], 4, 128, 4096, 1, KV_F16);
+            bench_attention(tables[i], 4, 64, 2048, 1, KV_Q8_0);
+            bench_attention(tables[i], 4, 128, 4096, 1, KV_Q8_0);
+            bench_attention(tables[i], 4, 64, 128, 128, KV_F16);
+            bench_attention(tables[i], 4, 64, 512, 128, KV_F16);
+            bench_attention(tables[i], 4, 64, 2048, 128, KV_F16);
+            bench_attention(tables[i], 4, 64, 2048, 128, KV_Q8_0);
+            bench_attention(tables[i], 1, 128, 2048, 128, KV_F16);
         }
         if (!only || !strcmp(only, "matmul")) bench_matmuls(tables[i], type);
     }

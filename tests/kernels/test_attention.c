@@ -3,6 +3,7 @@
 #include "base/base.h"
 #include "cases.h"
 #include "engine/file/half.h"
+#include "engine/kernels/kv_block.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -40,9 +41,9 @@ static void fill(struct pool *p, struct rnd *r, int32_t seq, float *k, float *v)
     krn_ref.kv_append(&a);
 }
 
-static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, bool f16)
+static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, enum kv_type type)
 {
-    struct pool p = {.kv = {.f16 = f16, .n_kv = n_kv, .head_dim = dim}};
+    struct pool p = {.kv = {.type = type, .n_kv = n_kv, .head_dim = dim}};
     int32_t ids[2 * N_BLOCKS];
     for (int32_t i = 0; i < 2 * N_BLOCKS; i++) {
         int32_t j = rnd_below(r, i + 1);
@@ -50,7 +51,7 @@ static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, bool f16)
         ids[j] = i;
     }
     memcpy(p.table, ids, sizeof ids);
-    p.bytes = (size_t)(2 * N_BLOCKS * KRN_KV_BLOCK) * (size_t)(n_kv * dim) * (f16 ? 2 : 4);
+    p.bytes = (size_t)(2 * N_BLOCKS * KRN_KV_BLOCK * n_kv * kv_row_bytes(type, dim));
     p.kv.k = case_alloc(p.bytes);
     p.kv.v = case_alloc(p.bytes);
     memset(p.kv.k, 0, p.bytes);
@@ -112,7 +113,7 @@ static void ref_is_softmax_times_values(void **state)
     (void)state;
     struct rnd r = {.key = 21};
     int32_t pos = 599, dim = 64, n_kv = 2;
-    struct pool p = pool_make(&r, n_kv, dim, false);
+    struct pool p = pool_make(&r, n_kv, dim, KV_F32);
     struct batch b;
     batch_make(&b, &r, &p, &pos, 1, 2);
     b.tables[0] = p.table[0];
@@ -145,7 +146,7 @@ static void ref_windows_caps_and_sinks(void **state)
     static const int32_t windows[] = {1, 7, 100, 256, 300, 599, 600, 2000};
     struct rnd r = {.key = 27};
     int32_t pos = 599, dim = 32;
-    struct pool p = pool_make(&r, 1, dim, false);
+    struct pool p = pool_make(&r, 1, dim, KV_F32);
     for (size_t w = 0; w < COUNT_OF(windows); w++) {
         struct batch b;
         float sinks[2] = {0.5f, -1.0f};
@@ -173,6 +174,37 @@ static void ref_windows_caps_and_sinks(void **state)
     pool_free(&p);
 }
 
+/* What is stored of a row x[dim] is near it: within a rounding of the type (q8_0: half a step of the unit's largest, and the scale's own
+ * rounding), also where f16 has no scale large enough. */
+static void stored_rows_are_near_what_was_given(void **state)
+{
+    (void)state;
+    static const double part[KV_TYPES] = {[KV_F16] = 0x1p-11, [KV_F32] = 0, [KV_Q8_0] = 0.5 / 127 + 0x1p-11, [KV_BF16] = 0x1p-8};
+    static const int32_t dims[] = {64, 80, 20};
+    struct rnd r = {.key = 27};
+    for (enum kv_type type = 0; type < KV_TYPES; type++)
+        for (size_t i = 0; i < COUNT_OF(dims); i++) {
+            int32_t dim = dims[i], pos = 37;
+            struct pool p = pool_make(&r, 1, dim, type);
+            const uint8_t *k = krn_kv_block_at(p.kv.k, &p.kv, p.table[0][pos / KRN_KV_BLOCK], 0),
+                          *v = krn_kv_block_at(p.kv.v, &p.kv, p.table[0][pos / KRN_KV_BLOCK], 0);
+            const float *rows[2] = {p.k + pos * dim, p.v + pos * dim};
+            for (int32_t d = 0; d < dim; d++)
+                for (int32_t w = 0; w < 2; w++) {
+                    double most = fabs((double)rows[w][d]);
+                    for (int32_t e = d / KV_UNIT * KV_UNIT; type == KV_Q8_0 && e < MIN(dim, (d / KV_UNIT + 1) * KV_UNIT); e++)
+                        most = fmax(most, fabs((double)rows[w][e]));
+                    float is = w ? krn_kv_value(type, v, dim, d, pos % KRN_KV_BLOCK) : krn_kv_key(type, k, dim, d, pos % KRN_KV_BLOCK);
+                    assert_true(fabs((double)is - (double)rows[w][d]) <= part[type] * most + 1e-7);
+                }
+            pool_free(&p);
+        }
+    float inv;
+    assert_int_equal(krn_kv_scale(1e30f, &inv), 0x7bff);
+    assert_int_equal(krn_kv_scale(0.0f, &inv), 0);
+    assert_true(inv == 0.0f);
+}
+
 /* ---- tables against ref ---------------------------------------------------------------------- */
 
 static void check_table(const struct krn_table *table, const struct batch *b, const float *want,
@@ -180,7 +212,7 @@ static void check_table(const struct krn_table *table, const struct batch *b, co
 {
     if (memcmp(want, b->a.out, (size_t)b->n_out * sizeof *want) == 0) return;
     fail_msg("%s of %s: head_dim %d, %d heads over %d, %s KV differs from ref", what, table->name,
-             b->a.kv->head_dim, b->a.n_head, b->a.kv->n_kv, b->a.kv->f16 ? "f16" : "f32");
+             b->a.kv->head_dim, b->a.n_head, b->a.kv->n_kv, kv_type_name(b->a.kv->type));
 }
 
 /* Splits as items of their own, in two calls, then merged. */
@@ -267,8 +299,8 @@ static void every_table_equals_ref(void **state)
     struct rnd r = {.key = 22};
     printf("seed %llu\n", (unsigned long long)r.key);
     for (size_t i = 0; i < COUNT_OF(dims); i++)
-        for (int32_t f16 = 0; f16 < 2; f16++) {
-            struct pool p = pool_make(&r, rnd_between(&r, 1, 2), dims[i], f16);
+        for (enum kv_type type = 0; type < KV_TYPES; type++) {
+            struct pool p = pool_make(&r, rnd_between(&r, 1, 2), dims[i], type);
             for (size_t g = 0; g < COUNT_OF(groups); g++) {
                 struct batch b;
                 int32_t first = rnd_below(&r, 9), n = dims[i] > 64 || groups[g] > 4 ? 3 : 6;
@@ -292,7 +324,7 @@ static void chunks_equal_ref(void **state)
     printf("seed %llu\n", (unsigned long long)r.key);
     for (size_t i = 0; i < COUNT_OF(dims); i++)
         for (size_t g = 0; g < COUNT_OF(groups); g++) {
-            struct pool p = pool_make(&r, 1 + (int32_t)(g % 2), dims[i], g % 3 != 1);
+            struct pool p = pool_make(&r, 1 + (int32_t)(g % 2), dims[i], (enum kv_type)((i + g) % KV_TYPES));
             struct batch b;
             int32_t pos[40], n = 40, first = firsts[rnd_below(&r, COUNT_OF(firsts))];
             int32_t jump = rnd_between(&r, 1, 2 * n);
@@ -311,7 +343,7 @@ static void extreme_scores_agree(void **state)
     (void)state;
     static const int32_t pos[] = {599, 600, 20};
     struct rnd r = {.key = 23};
-    struct pool p = pool_make(&r, 1, 32, true);
+    struct pool p = pool_make(&r, 1, 32, KV_Q8_0);
     struct batch b;
     batch_make(&b, &r, &p, pos, 3, 2);
     b.a.scale = 40.0f; /* most weights underflow to zero */
@@ -331,7 +363,7 @@ static void stale_keys_past_the_query_do_not_matter(void **state)
     const struct krn_table *tables[MAX_TABLES];
     int32_t n_tables = krn_table_all(tables, MAX_TABLES);
     struct rnd r = {.key = 24};
-    struct pool p = pool_make(&r, 2, 32, true);
+    struct pool p = pool_make(&r, 2, 32, KV_F16);
     struct batch b;
     batch_make(&b, &r, &p, pos, 2, 2);
     b.tables[0] = b.tables[1] = p.table[0];
@@ -373,9 +405,9 @@ static void every_table_appends_the_same_bytes(void **state)
     int32_t n_tables = krn_table_all(tables, MAX_TABLES);
     struct rnd r = {.key = 25};
     for (size_t i = 0; i < COUNT_OF(dims); i++)
-        for (int32_t f16 = 0; f16 < 2; f16++) {
+        for (enum kv_type type = 0; type < KV_TYPES; type++) {
             int32_t n_kv = 3, n_tok = 7, pos[7];
-            struct pool a = pool_make(&r, n_kv, dims[i], f16);
+            struct pool a = pool_make(&r, n_kv, dims[i], type);
             const int32_t *table[7];
             for (int32_t t = 0; t < n_tok; t++) {
                 pos[t] = 90 * t + t;
@@ -412,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ref_is_softmax_times_values),
         cmocka_unit_test(ref_windows_caps_and_sinks),
+        cmocka_unit_test(stored_rows_are_near_what_was_given),
         cmocka_unit_test(every_table_equals_ref),
         cmocka_unit_test(chunks_equal_ref),
         cmocka_unit_test(extreme_scores_agree),

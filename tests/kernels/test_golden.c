@@ -65,13 +65,13 @@ static uint64_t quantize(const struct krn_table *k)
     return sum;
 }
 
-static uint64_t attention(const struct krn_table *k, bool f16)
+static uint64_t attention(const struct krn_table *k, enum kv_type type)
 {
     enum { N = 300, DIM = 64, KV = 2, HEADS = 6, BLOCKS = 19 };
     struct rnd r = {.key = 62};
     size_t bytes = (size_t)BLOCKS * KV * DIM * KRN_KV_BLOCK * sizeof(float);
     struct krn_kv kv = {
-        .k = case_alloc(bytes), .v = case_alloc(bytes), .f16 = f16, .n_kv = KV, .head_dim = DIM};
+        .k = case_alloc(bytes), .v = case_alloc(bytes), .type = type, .n_kv = KV, .head_dim = DIM};
     memset(kv.k, 0, bytes);
     memset(kv.v, 0, bytes);
     int32_t table[BLOCKS], pos[N];
@@ -151,8 +151,10 @@ static uint64_t compute(const struct krn_table *k, const char *name)
         if (strcmp(name + 7 + n, " int8") == 0) return matmul(k, (enum dtype)t, true);
     }
     if (strcmp(name, "quantize") == 0) return quantize(k);
-    if (strcmp(name, "attention f16") == 0) return attention(k, true);
-    if (strcmp(name, "attention f32") == 0) return attention(k, false);
+    if (strcmp(name, "attention f16") == 0) return attention(k, KV_F16);
+    if (strcmp(name, "attention f32") == 0) return attention(k, KV_F32);
+    if (strcmp(name, "attention q8_0") == 0) return attention(k, KV_Q8_0);
+    if (strcmp(name, "attention bf16") == 0) return attention(k, KV_BF16);
     if (strcmp(name, "rmsnorm rope silu") == 0) return rows(k);
     if (strcmp(name, "sum_exp") == 0) return vocabulary(k);
     ASSERT(strcmp(name, "exp log") == 0);
@@ -168,6 +170,7 @@ static const struct golden goldens[] = {
     {"matmul Q5_K int8", 0xcff066a80d0baa95},  {"matmul Q6_K f32", 0xecc26fe1dd19a7ea},
     {"matmul Q6_K int8", 0x72e128a78f1802bd},  {"quantize", 0xdd2d663a75a74f3a},
     {"attention f16", 0x691febfbb2cf0f39},     {"attention f32", 0xca6c18526207c5cc},
+    {"attention q8_0", 0xb5db23e8dd471193},    {"attention bf16", 0x4a44ab684b00e157},
     {"rmsnorm rope silu", 0xf0dd545691a1a67e}, {"sum_exp", 0xa2b310adbf8830e8},
     {"exp log", 0x9ab24f7378d4520a},
 };

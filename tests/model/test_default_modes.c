@@ -1,4 +1,4 @@
-/* The default modes (q8 activations, f16 KV) say nearly what the oracle mode (f32 everywhere) says: the mean negative log-likelihood of a text
+/* The default modes (q8 activations, every type of KV) say nearly what the oracle mode (f32 everywhere) says: the mean negative log-likelihood of a text
  * is within 0.5 % of the oracle's. And the oracle's own agrees with a published one. */
 #include "base/rng.h"
 #include "engine/model_text.h"
@@ -30,10 +30,10 @@ static double row_nll(const float *x, int32_t n, int32_t id)
 }
 
 /* Mean over the tokens after the first, in nats; each[n-1] too unless NULL. */
-static double nll(const char *path, const struct text *t, bool oracle, double *each)
+static double nll(const char *path, const struct text *t, bool oracle, enum kv_type kv, double *each)
 {
     struct local_replica *r;
-    struct local_replica_conf c = {.path = path, .context = ROUND_UP(t->n + 1, 16), .oracle = oracle, .kv_f32 = oracle,
+    struct local_replica_conf c = {.path = path, .context = ROUND_UP(t->n + 1, 16), .oracle = oracle, .kv_type = oracle ? KV_F32 : kv,
                                    .max_step_tokens = 256};
     struct sequence s = {.prompt = t->ids, .n_prompt = t->n, .n_gen = 1, .chunk = 256, .sampling = sampling_default()};
     struct step_bounds b;
@@ -51,15 +51,20 @@ static double nll(const char *path, const struct text *t, bool oracle, double *e
     return sum / (t->n - 1);
 }
 
-/* The mean could hide errors of both signs: the mean size of a token's difference is held too, to four times as much. */
+/* The mean could hide errors of both signs: the mean size of a token's difference is held too, to four times as much. q8_0 KV
+ * is allowed twice that: it shows in the story model, whose heads have 8 values. */
 static void held_to_the_oracle(const char *name, const char *path, const struct text *t)
 {
     static double each[2][MAX_IDS];
-    double want = nll(path, t, true, each[0]), got = nll(path, t, false, each[1]), off = got / want - 1, size = 0;
-    for (int32_t i = 0; i + 1 < t->n; i++) size += fabs(each[1][i] - each[0][i]) / (t->n - 1) / want;
-    printf("%-24s %4d tokens: %.5f, oracle %.5f: %+.3f %%; a token's difference %.3f %%\n", name, t->n, got, want, 100 * off, 100 * size);
-    if (!(fabs(off) <= TOLERANCE)) fail_msg("%s: %.6f is not within %.1f %% of %.6f", name, got, 100 * TOLERANCE, want);
-    if (!(size <= 4 * TOLERANCE)) fail_msg("%s: tokens differ by %.2f %% on average", name, 100 * size);
+    double want = nll(path, t, true, KV_F32, each[0]);
+    for (enum kv_type kv = 0; kv < KV_TYPES; kv++) {
+        double got = nll(path, t, false, kv, each[1]), off = got / want - 1, size = 0, most = (kv == KV_Q8_0 ? 2 : 1) * TOLERANCE;
+        for (int32_t i = 0; i + 1 < t->n; i++) size += fabs(each[1][i] - each[0][i]) / (t->n - 1) / want;
+        printf("%-24s %4d tokens, %4s KV: %.5f, oracle %.5f: %+.3f %%; a token's difference %.3f %%\n", name, t->n, kv_type_name(kv), got, want,
+               100 * off, 100 * size);
+        if (!(fabs(off) <= most)) fail_msg("%s, %s KV: %.6f is not within %.1f %% of %.6f", name, kv_type_name(kv), got, 100 * most, want);
+        if (!(size <= 4 * most)) fail_msg("%s, %s KV: tokens differ by %.2f %% on average", name, kv_type_name(kv), 100 * size);
+    }
 }
 
 /* ---- the story model, with a text and its published likelihoods ---- */
@@ -81,7 +86,7 @@ static void stories260k_in_oracle_mode_gives_the_published_nll(void **state)
     size_t i;
     json_t *v;
     json_array_foreach(json_object_get(n, "ids"), i, v) t.ids[t.n++] = (int32_t)json_integer_value(v);
-    double mean = nll(path, &t, true, each), worst = 0;
+    double mean = nll(path, &t, true, KV_F32, each), worst = 0;
     json_array_foreach(json_object_get(n, "per_token_nll"), i, v) worst = fmax(worst, fabs(each[i] - json_number_value(v)));
     printf("mean %.6f, published %.6f; largest difference of one token %.1e\n", mean, json_number_value(json_object_get(n, "mean_nll")), worst);
     assert_int_equal(json_array_size(json_object_get(n, "per_token_nll")), t.n - 1);

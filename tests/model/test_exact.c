@@ -110,11 +110,11 @@ static bool grid_of(const char *path, const struct cut *c, struct grid *g)
 }
 
 /* Run all sequences in a variant; false when the model does not admit the cut or this CPU the instruction set. */
-static bool run(const char *path, const struct variant *v, bool kv_f32, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
+static bool run(const char *path, const struct variant *v, enum kv_type kv, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
 {
     struct local_replica *r;
     struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .n_threads = v->threads, .isa = v->isa, .context = 64,
-                                   .n_blocks = 24, .kv_f32 = kv_f32, .oracle = oracle, .max_step_tokens = 96};
+                                   .n_blocks = 24, .kv_type = kv, .oracle = oracle, .max_step_tokens = 96};
     struct grid g;
     if (v->cut && !grid_of(path, v->cut, &g)) return false;
     if (v->cut) c.grid = &g;
@@ -148,7 +148,7 @@ static void same(const char *model, const char *what, const struct sequence *a, 
     }
 }
 
-static void check(const char *name, const char *path, bool kv_f32, bool oracle)
+static void check(const char *name, const char *path, enum kv_type kv, bool oracle)
 {
     static const struct variant plain = {"plain", 1, 1, 1, 0, false, "auto", NULL};
     struct sequence base[N_SEQ], s[N_SEQ];
@@ -158,9 +158,9 @@ static void check(const char *name, const char *path, bool kv_f32, bool oracle)
     if (local_replica_open(&r, &c)) fail_msg("%s: %s", name, err_text());
     int32_t n_vocab = vocab_of(r);
     local_replica_close(r);
-    assert_true(run(path, &plain, kv_f32, oracle, base, pb));
+    assert_true(run(path, &plain, kv, oracle, base, pb));
     for (size_t i = 0; i < COUNT_OF(variants); i++) {
-        if (!run(path, &variants[i], kv_f32, oracle, s, ps)) continue;
+        if (!run(path, &variants[i], kv, oracle, s, ps)) continue;
         same(name, variants[i].what, base, s, n_vocab);
         for (int32_t k = 0; k < N_SEQ; k++) sequence_free(&s[k]);
         n++;
@@ -183,15 +183,15 @@ static void every_cut_of_shared_models(void **state)
             continue;
         }
         snprintf(path, sizeof path, "%s", p);
-        check(strrchr(files[i], '/') + 1, path, i == 0, false);
+        check(strrchr(files[i], '/') + 1, path, i == 0 ? KV_F32 : KV_F16, false);
     }
 }
 
 static void every_cut_of_the_demo_model(void **state)
 {
     (void)state;
-    check("tessera-demo-q8_0", "deploy/models/tessera-demo-q8_0.gguf", false, false);
-    check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", false, false);
+    check("tessera-demo-q8_0", "deploy/models/tessera-demo-q8_0.gguf", KV_Q8_0, false);
+    check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", KV_F16, false);
 }
 
 static void every_cut_of_every_family(void **state)
@@ -204,7 +204,7 @@ static void every_cut_of_every_family(void **state)
                                  .rope = i == 0 ? RANDOM_ROPE_LLAMA3 : i == 2 ? RANDOM_ROPE_YARN : RANDOM_ROPE_PLAIN, .seed = i + 1};
         const char *path = scratch_path(archs[i]);
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(archs[i], path, false, false);
+        check(archs[i], path, i == 1 ? KV_BF16 : KV_F16, false);
     }
 }
 
@@ -216,7 +216,7 @@ static void every_cut_of_every_type(void **state)
                                  .vocab = 288, .tied = t % 2, .type = (enum dtype)t, .embd_type = (enum dtype)t, .seed = 100 + (uint64_t)t};
         const char *path = scratch_path(dtype_name((enum dtype)t));
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(dtype_name((enum dtype)t), path, t % 3 == 0, t % 4 == 3);
+        check(dtype_name((enum dtype)t), path, (enum kv_type)((t + 1) % KV_TYPES), t % 4 == 3);
     }
 }
 
@@ -232,7 +232,7 @@ static void every_cut_of_few_kv_heads(void **state)
         snprintf(name, sizeof name, "%d heads, %d KV heads", shapes[i].heads, shapes[i].kv);
         const char *path = scratch_path(name);
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(name, path, i == 1, false);
+        check(name, path, (enum kv_type)(i % KV_TYPES), false);
     }
 }
 
@@ -252,10 +252,10 @@ static void every_cut_of_checkpoints(void **state)
         hf_write_weights(dir, path);
         hf_write_config(dir, path);
         snprintf(name, sizeof name, "%s checkpoint", archs[i]);
-        check(name, dir, i == 0, false);
+        check(name, dir, i == 0 ? KV_F32 : KV_Q8_0, false);
     }
-    check("mistral checkpoint", "tests/model/golden/mistral", false, false);
-    check("llama-llama3 checkpoint", "tests/model/golden/llama-llama3", false, true);
+    check("mistral checkpoint", "tests/model/golden/mistral", KV_F16, false);
+    check("llama-llama3 checkpoint", "tests/model/golden/llama-llama3", KV_F16, true);
 }
 
 int main(void)

@@ -72,7 +72,7 @@ static void agrees_from(const char *path, const char *name)
     struct local_replica *r;
     struct sequence whole, cut;
     read_golden(&g, name);
-    struct local_replica_conf c = {.path = path, .context = 112, .oracle = true, .kv_f32 = true};
+    struct local_replica_conf c = {.path = path, .context = 112, .oracle = true, .kv_type = KV_F32};
     if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
     run(&whole, &g, r, 0);
     rows_agree(name, &g, whole.logits);

@@ -31,7 +31,7 @@ static void agrees_with(const char *model, const char *expected, bool logits, do
     json_t *doc = json_load_file(shared_path(expected), 0, &je);
     assert_non_null(doc);
     struct local_replica *r;
-    struct local_replica_conf c = {.path = path, .oracle = true, .kv_f32 = true};
+    struct local_replica_conf c = {.path = path, .oracle = true, .kv_type = KV_F32};
     enum err e = local_replica_open(&r, &c);
     if (e) fail_msg("%s", err_text());
     struct step_bounds b;
@@ -107,7 +107,7 @@ static void tiny_llama3_checkpoint_logits_agree(void **state)
     int32_t prompt[64], n = (int32_t)json_array_size(ids), n_vocab = (int32_t)json_array_size(last);
     for (int32_t i = 0; i < n; i++) prompt[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
     struct local_replica *r;
-    struct local_replica_conf c = {.path = path, .oracle = true, .kv_f32 = true};
+    struct local_replica_conf c = {.path = path, .oracle = true, .kv_type = KV_F32};
     if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
     struct sequence s = {.prompt = prompt, .n_prompt = n, .n_gen = 1, .sampling = sampling_default()};
     if (sequence_run(r, &s, 1, true)) fail_msg("%s", err_text());

@@ -267,7 +267,7 @@ static void unlike_stages_are_numbered_stage_by_stage(void **state)
         assert_int_equal(h.tp_rank, tp[r]);
         assert_int_equal(h.tp_width, g.width[stage[r]]);
         assert_int_equal(h.stage_first_rank, r - tp[r]);
-        assert_int_equal(eng_shard_kv_block_bytes(&h, &s, true),
+        assert_int_equal(eng_shard_kv_block_bytes(&h, &s, KV_F16),
                          (int64_t)(h.kv1 - h.kv0) * 128 * 16 * 2 * 2 * (h.layer1 - h.layer0));
     }
 }
@@ -324,12 +324,12 @@ static void each_of_two_ranks_needs_less_than_60_percent(void **state)
         assert_int_equal(random_model_write(&model, path), OK);
         assert_int_equal(eng_engine_grid(path, 1, 1, &one), OK);
         assert_int_equal(eng_engine_grid(path, 2, 1, &two), OK);
-        assert_int_equal(eng_engine_need(path, &one, 0, true, 512, 1024, &whole), OK);
+        assert_int_equal(eng_engine_need(path, &one, 0, KV_F16, 512, 1024, &whole), OK);
         int64_t held_whole, held[2];
         weigh(path, 1, &held_whole);
         weigh(path, 2, held);
         for (int32_t r = 0; r < 2; r++) {
-            assert_int_equal(eng_engine_need(path, &two, r, true, 512, 1024, &half), OK);
+            assert_int_equal(eng_engine_need(path, &two, r, KV_F16, 512, 1024, &half), OK);
             double weights = (double)half.weight_bytes / (double)whole.weight_bytes;
             double kv = (double)half.block_bytes / (double)whole.block_bytes;
             double opened = (double)held[r] / (double)held_whole, error = (double)held[r] / (double)half.weight_bytes - 1;

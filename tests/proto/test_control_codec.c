@@ -48,7 +48,7 @@ static struct control_msg load_plan(void)
                                               .n_blocks = 100,
                                               .n_slots = 64,
                                               .max_step_tokens = 512,
-                                              .kv_f16 = true,
+                                              .kv_type = KV_Q8_0,
                                               .isa = "auto",
                                               .wire = "shm",
                                               .wire_type = "q8",
@@ -122,7 +122,7 @@ static void load_plan_round_trip(void **state)
     assert_int_equal(p->n_blocks, 100);
     assert_int_equal(p->n_slots, 64);
     assert_int_equal(p->max_step_tokens, 512);
-    assert_true(p->kv_f16 && !p->oracle);
+    assert_true(p->kv_type == KV_Q8_0 && !p->oracle);
     assert_string_equal(p->isa, "auto");
     assert_string_equal(p->wire, "shm");
     assert_string_equal(p->wire_type, "q8");

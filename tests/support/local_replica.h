@@ -11,7 +11,8 @@ struct local_replica_conf {
     const char *path;
     const struct grid *grid; /* instead of tp and pp, or NULL */
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
-    bool kv_f32, oracle;
+    enum kv_type kv_type; /* zero: f16 */
+    bool oracle;
     const char *isa;
     uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
     uint64_t without_file;   /* bit r: rank r finds no model at its path */

@@ -27,7 +27,7 @@ struct plan_case *plan_case_of_file(const char *path, const char *machine, int32
                                 .depth = MIN(512, context / 2),
                                 .max_step_tokens = 512,
                                 .n_slots = 64,
-                                .kv_f16 = true};
+                                .kv_type = KV_F16};
     c->want = (struct clu_want){.users = 8};
     return c;
 }

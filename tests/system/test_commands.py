@@ -171,7 +171,7 @@ class BadInput(unittest.TestCase):
         self.refuse("serve", DEMO, "--tp", "17", say=["--tp 17", "16 parts"])
         self.refuse("serve", DEMO, "--pp", "9", say=["stages", "--pp"])
         self.refuse("serve", DEMO, "--context", "100000", say=["--context"])
-        self.refuse("serve", DEMO, "--kv-type", "f8", say=["--kv-type", "f16|f32"])
+        self.refuse("serve", DEMO, "--kv-type", "f8", say=["--kv-type", "f16|f32|q8_0"])
         self.refuse("serve", DEMO, "--hostfile", "/nonexistent/hosts", say=["/nonexistent/hosts"])
         self.refuse("serve", DEMO, "--launch", "external", say=["cluster key"])
         self.refuse("serve", DEMO, "--isa", "avx9", say=["avx9"])

@@ -41,7 +41,6 @@ static enum err place(void *user, const struct msg_hello hellos[], int32_t n, st
     plan->n_blocks = 40;
     plan->n_slots = 8;
     plan->max_step_tokens = 16;
-    plan->kv_f16 = true;
     plan->isa = "auto";
     plan->wire = c->wire;
     plan->wire_type = "f32";

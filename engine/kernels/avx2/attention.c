@@ -9,25 +9,44 @@
 
 enum { MAX_ROWS = 4, MAX_VECTORS = 4, HALF = 8 };
 
-KRN_INLINE __m256 load8(const uint8_t *plane, int64_t i, const bool f16)
+/* Bytes of an element: codes stand for those of q8_0. */
+KRN_INLINE int size_of(const enum kv_type type)
 {
-    return f16 ? _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(plane + i * 2)))
-               : _mm256_loadu_ps((const float *)(plane + i * 4));
+    return type == KV_Q8_0 ? 1 : type == KV_F32 ? 4 : 2;
 }
 
-KRN_INLINE __m256 load_first(const uint8_t *plane, int64_t i, int32_t n, const bool f16)
+/* The elements (q8_0: codes) i.. as floats. */
+KRN_INLINE __m256 load8(const uint8_t *plane, int64_t i, const enum kv_type type)
 {
-    if (!f16) return vmath_load((const float *)(plane + i * 4), n);
-    uint16_t half[HALF] = {0};
-    memcpy(half, plane + i * 2, (size_t)MIN(n, HALF) * sizeof *half);
-    return load8((const uint8_t *)half, 0, true);
+    const uint8_t *p = plane + i * size_of(type);
+    switch (type) {
+    case KV_F16: return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+    case KV_BF16:
+        return _mm256_castsi256_ps(
+            _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+    case KV_Q8_0: return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+    default: return _mm256_loadu_ps((const float *)p);
+    }
+}
+
+KRN_INLINE __m256 load_first(const uint8_t *plane, int64_t i, int32_t n, const enum kv_type type)
+{
+    uint8_t some[HALF * sizeof(float)] = {0};
+    memcpy(some, plane + i * size_of(type), (size_t)(MIN(n, HALF) * size_of(type)));
+    return load8(some, 0, type);
+}
+
+/* Where elements begin in a head's block. */
+KRN_INLINE const uint8_t *elements(const uint8_t *block, int32_t dim, const enum kv_type type)
+{
+    return type == KV_Q8_0 ? block + krn_kv_codes(dim) : block;
 }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
 
 /* Rows [r, r+n_rows) against n_vec half blocks from b on. */
 KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b, const int n_rows,
-                             const int n_vec, const bool f16)
+                             const int n_vec, const enum kv_type type)
 {
     const float *q = s->qs + r;
     __m256 acc[MAX_ROWS][MAX_VECTORS];
@@ -35,8 +54,13 @@ KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b
         KRN_UNROLL for (int c = 0; c < n_vec; c++) acc[i][c] = _mm256_setzero_ps();
     for (int64_t d = 0; d < s->dim; d++, q += s->n_rows) {
         __m256 k[MAX_VECTORS];
-        KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            k[c] = load8(s->k[(b + c) / 2], d * KRN_KV_BLOCK + (b + c) % 2 * HALF, f16);
+        KRN_UNROLL for (int c = 0; c < n_vec; c++) {
+            const uint8_t *block = s->k[(b + c) / 2];
+            int64_t half = (b + c) % 2 * HALF;
+            k[c] = load8(elements(block, s->dim, type), d * KRN_KV_BLOCK + half, type);
+            if (type == KV_Q8_0)
+                k[c] = _mm256_mul_ps(k[c], load8(block, d / KV_UNIT * KRN_KV_BLOCK + half, KV_F16));
+        }
         KRN_UNROLL for (int i = 0; i < n_rows; i++) {
             __m256 factor = _mm256_set1_ps(q[i]);
             KRN_UNROLL for (int c = 0; c < n_vec; c++)
@@ -49,27 +73,31 @@ KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b
 }
 
 KRN_INLINE int32_t scores_rows(const struct krn_attn_tile *s, int32_t r, const int n_rows,
-                               const int n_vec, const bool f16)
+                               const int n_vec, const enum kv_type type)
 {
     for (; r + n_rows <= s->n_rows; r += n_rows) {
         int32_t b = 0, n = 2 * DIV_UP(s->n_keys, KRN_KV_BLOCK);
-        for (; b + n_vec <= n; b += n_vec) scores_block(s, r, b, n_rows, n_vec, f16);
-        for (; b < n; b += 2) scores_block(s, r, b, n_rows, 2, f16);
+        for (; b + n_vec <= n; b += n_vec) scores_block(s, r, b, n_rows, n_vec, type);
+        for (; b < n; b += 2) scores_block(s, r, b, n_rows, 2, type);
     }
     return r;
 }
 
-KRN_INLINE void scores_of(const struct krn_attn_tile *s, int32_t r, const bool f16)
+KRN_INLINE void scores_of(const struct krn_attn_tile *s, int32_t r, const enum kv_type type)
 {
-    r = scores_rows(s, r, 4, 2, f16);
-    r = scores_rows(s, r, 2, 4, f16);
-    scores_rows(s, r, 1, 4, f16);
+    r = scores_rows(s, r, 4, 2, type);
+    r = scores_rows(s, r, 2, 4, type);
+    scores_rows(s, r, 1, 4, type);
 }
 
 static void scores(const struct krn_attn_tile *s, int32_t r0)
 {
-    if (s->f16) scores_of(s, r0, true);
-    else scores_of(s, r0, false);
+    switch (s->type) {
+    case KV_F16: scores_of(s, r0, KV_F16); break;
+    case KV_BF16: scores_of(s, r0, KV_BF16); break;
+    case KV_Q8_0: scores_of(s, r0, KV_Q8_0); break;
+    default: scores_of(s, r0, KV_F32);
+    }
 }
 
 /* ---- softmax --------------------------------------------------------------------------------- */
@@ -100,10 +128,16 @@ struct span {
     float *o;
 };
 
+/* A q8_0 scale in every lane. */
+KRN_INLINE __m256 scale_of(const uint8_t *block, int64_t i)
+{
+    return _mm256_cvtph_ps(_mm_set1_epi16(((const int16_t *)block)[i]));
+}
+
 /* Rows [r, r+n_rows), vectors of head_dim from d on; a single one may be partial: its first
  * `lanes`. */
 KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t lanes,
-                             const int n_rows, const int n_vec, const bool f16)
+                             const int n_rows, const int n_vec, const enum kv_type type)
 {
     const struct krn_attn_tile *s = x->s;
     const float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
@@ -115,11 +149,16 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t
                               : _mm256_setzero_ps();
     for (int32_t j = x->j0; j < x->j1; j++) {
         const uint8_t *block = s->v[j / KRN_KV_BLOCK];
-        int64_t row = (int64_t)(j % KRN_KV_BLOCK) * s->dim + d;
+        int32_t at = j % KRN_KV_BLOCK;
+        int64_t row = (int64_t)at * s->dim + d;
         __m256 v[MAX_VECTORS];
-        KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            v[c] = lanes < HALF ? load_first(block, row, lanes, f16)
-                                : load8(block, row + HALF * c, f16);
+        KRN_UNROLL for (int c = 0; c < n_vec; c++) {
+            const uint8_t *e = elements(block, s->dim, type);
+            v[c] = lanes < HALF ? load_first(e, row, lanes, type) : load8(e, row + HALF * c, type);
+            if (type == KV_Q8_0)
+                v[c] = _mm256_mul_ps(
+                    v[c], scale_of(block, at * krn_kv_units(s->dim) + (d + HALF * c) / KV_UNIT));
+        }
         KRN_UNROLL for (int i = 0; i < n_rows; i++) {
             __m256 factor = _mm256_set1_ps(p[i * KRN_ATTN_STRIDE + j]);
             KRN_UNROLL for (int c = 0; c < n_vec; c++)
@@ -132,31 +171,35 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t
 }
 
 KRN_INLINE int32_t values_rows(const struct span *x, int32_t r, int32_t r1, const int n_rows,
-                               const int n_vec, const bool f16)
+                               const int n_vec, const enum kv_type type)
 {
     for (; r + n_rows <= r1; r += n_rows) {
         int32_t d = 0, dim = x->s->dim;
         for (; d + HALF * n_vec <= dim; d += HALF * n_vec)
-            values_block(x, r, d, HALF, n_rows, n_vec, f16);
-        for (; d + HALF <= dim; d += HALF) values_block(x, r, d, HALF, n_rows, 1, f16);
-        if (d < dim) values_block(x, r, d, dim - d, n_rows, 1, f16);
+            values_block(x, r, d, HALF, n_rows, n_vec, type);
+        for (; d + HALF <= dim; d += HALF) values_block(x, r, d, HALF, n_rows, 1, type);
+        if (d < dim) values_block(x, r, d, dim - d, n_rows, 1, type);
     }
     return r;
 }
 
-KRN_INLINE void values_of(const struct span *x, int32_t r, int32_t r1, const bool f16)
+KRN_INLINE void values_of(const struct span *x, int32_t r, int32_t r1, const enum kv_type type)
 {
-    r = values_rows(x, r, r1, 4, 2, f16);
-    r = values_rows(x, r, r1, 2, 4, f16);
-    values_rows(x, r, r1, 1, 4, f16);
+    r = values_rows(x, r, r1, 4, 2, type);
+    r = values_rows(x, r, r1, 2, 4, type);
+    values_rows(x, r, r1, 1, 4, type);
 }
 
 static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_t j0, int32_t j1,
                    float *o)
 {
     struct span x = {s, j0, j1, o};
-    if (s->f16) values_of(&x, r0, r1, true);
-    else values_of(&x, r0, r1, false);
+    switch (s->type) {
+    case KV_F16: values_of(&x, r0, r1, KV_F16); break;
+    case KV_BF16: values_of(&x, r0, r1, KV_BF16); break;
+    case KV_Q8_0: values_of(&x, r0, r1, KV_Q8_0); break;
+    default: values_of(&x, r0, r1, KV_F32);
+    }
 }
 
 static void blend(float *out, const float *o, float a, float b, int32_t dim)

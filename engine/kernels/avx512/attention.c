@@ -13,36 +13,56 @@
 
 enum { MAX_ROWS = 8, MAX_VECTORS = 4, FEW_ROWS = 4 };
 
-KRN_INLINE __m512 load16(const uint8_t *plane, int64_t i, const bool f16)
+/* Bytes of an element: codes stand for those of q8_0. */
+KRN_INLINE int size_of(const enum kv_type type)
 {
-    return f16 ? _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(plane + i * 2)))
-               : _mm512_loadu_ps(plane + i * 4);
+    return type == KV_Q8_0 ? 1 : type == KV_F32 ? 4 : 2;
 }
 
-KRN_INLINE __m512 load_first(const uint8_t *plane, int64_t i, __mmask16 mask, const bool f16)
+/* The elements (q8_0: codes) i.. as floats, those that the mask names. */
+KRN_INLINE __m512 load16(const uint8_t *plane, int64_t i, __mmask16 mask, const enum kv_type type)
 {
-    return f16 ? _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, plane + i * 2))
-               : _mm512_maskz_loadu_ps(mask, plane + i * 4);
+    const uint8_t *p = plane + i * size_of(type);
+    switch (type) {
+    case KV_F16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
+    case KV_BF16:
+        return _mm512_castsi512_ps(_mm512_slli_epi32(
+            _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
+    case KV_Q8_0: return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, p)));
+    default: return _mm512_maskz_loadu_ps(mask, p);
+    }
+}
+
+/* Where elements begin in a head's block. */
+KRN_INLINE const uint8_t *elements(const uint8_t *block, int32_t dim, const enum kv_type type)
+{
+    return type == KV_Q8_0 ? block + krn_kv_codes(dim) : block;
 }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
 
 /* Rows [r, r+n_rows) against blocks [b, b+n_blocks). */
 KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b, const int n_rows,
-                             const int n_blocks, const bool f16)
+                             const int n_blocks, const enum kv_type type)
 {
     const float *q = s->qs + r;
+    const int size = size_of(type);
     __m512 acc[MAX_ROWS][MAX_VECTORS];
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_blocks; c++) acc[i][c] = _mm512_setzero_ps();
-    for (int64_t d = 0; d < s->dim; d++, q += s->n_rows) {
+    __m512 scale[MAX_VECTORS];
+    KRN_UNROLL for (int c = 0; c < n_blocks; c++) scale[c] = _mm512_setzero_ps();
+    for (int32_t d = 0; d < s->dim; d++, q += s->n_rows) {
         __m512 k[MAX_VECTORS];
+        if (type == KV_Q8_0 && d % KV_UNIT == 0)
+            KRN_UNROLL for (int c = 0; c < n_blocks; c++)
+                scale[c] = load16(s->k[b + c], d / KV_UNIT * KRN_KV_BLOCK, 0xffff, KV_F16);
         KRN_UNROLL for (int c = 0; c < n_blocks; c++) {
-            k[c] = load16(s->k[b + c], d * KRN_KV_BLOCK, f16);
-            if (n_rows <= FEW_ROWS)
-                _mm_prefetch((const char *)s->k[b + c + KRN_ATTN_AHEAD] +
-                                 d * KRN_KV_BLOCK * (f16 ? 2 : 4),
-                             _MM_HINT_T0);
+            int64_t at = (int64_t)d * KRN_KV_BLOCK;
+            k[c] = load16(elements(s->k[b + c], s->dim, type), at, 0xffff, type);
+            if (type == KV_Q8_0) k[c] = _mm512_mul_ps(k[c], scale[c]);
+            if (n_rows <= FEW_ROWS && (type != KV_Q8_0 || d % 4 == 0))
+                _mm_prefetch((const char *)s->k[b + c + KRN_ATTN_AHEAD] + at * size, _MM_HINT_T0);
         }
         KRN_UNROLL for (int i = 0; i < n_rows; i++) {
             __m512 factor = _mm512_set1_ps(q[i]);
@@ -57,28 +77,32 @@ KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b
 }
 
 KRN_INLINE int32_t scores_rows(const struct krn_attn_tile *s, int32_t r, const int n_rows,
-                               const int n_blocks, const bool f16)
+                               const int n_blocks, const enum kv_type type)
 {
     for (; r + n_rows <= s->n_rows; r += n_rows) {
         int32_t b = 0, n = DIV_UP(s->n_keys, KRN_KV_BLOCK);
-        for (; b + n_blocks <= n; b += n_blocks) scores_block(s, r, b, n_rows, n_blocks, f16);
-        for (; b < n; b++) scores_block(s, r, b, n_rows, 1, f16);
+        for (; b + n_blocks <= n; b += n_blocks) scores_block(s, r, b, n_rows, n_blocks, type);
+        for (; b < n; b++) scores_block(s, r, b, n_rows, 1, type);
     }
     return r;
 }
 
-KRN_INLINE void scores_of(const struct krn_attn_tile *s, int32_t r, const bool f16)
+KRN_INLINE void scores_of(const struct krn_attn_tile *s, int32_t r, const enum kv_type type)
 {
-    r = scores_rows(s, r, 8, 2, f16);
-    r = scores_rows(s, r, 4, 4, f16);
-    r = scores_rows(s, r, 2, 4, f16);
-    scores_rows(s, r, 1, 4, f16);
+    r = scores_rows(s, r, 8, 2, type);
+    r = scores_rows(s, r, 4, 4, type);
+    r = scores_rows(s, r, 2, 4, type);
+    scores_rows(s, r, 1, 4, type);
 }
 
 static void scores(const struct krn_attn_tile *s, int32_t r0)
 {
-    if (s->f16) scores_of(s, r0, true);
-    else scores_of(s, r0, false);
+    switch (s->type) {
+    case KV_F16: scores_of(s, r0, KV_F16); break;
+    case KV_BF16: scores_of(s, r0, KV_BF16); break;
+    case KV_Q8_0: scores_of(s, r0, KV_Q8_0); break;
+    default: scores_of(s, r0, KV_F32);
+    }
 }
 
 /* ---- softmax --------------------------------------------------------------------------------- */
@@ -107,27 +131,40 @@ struct span {
     float *o;
 };
 
-/* Rows [r, r+n_rows), vectors of head_dim from d on; a single one may be partial (mask). */
+/* A q8_0 scale in every lane. */
+KRN_INLINE __m512 scale_of(const uint8_t *block, int64_t i)
+{
+    return _mm512_cvtph_ps(_mm256_set1_epi16(((const int16_t *)block)[i]));
+}
+
+/* Rows [r, r+n_rows), vectors of head_dim from d on; a single one may be partial (mask). Several
+ * begin at a unit's border. */
 KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, __mmask16 mask,
-                             const int n_rows, const int n_vec, const bool f16)
+                             const int n_rows, const int n_vec, const enum kv_type type)
 {
     const struct krn_attn_tile *s = x->s;
     const float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
     float *o = x->o + (int64_t)r * s->dim + d;
+    const int size = size_of(type);
     __m512 acc[MAX_ROWS][MAX_VECTORS];
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
             acc[i][c] = x->j0 ? _mm512_maskz_loadu_ps(mask, o + i * (int64_t)s->dim + 16 * c)
                               : _mm512_setzero_ps();
     for (int32_t j = x->j0; j < x->j1; j++) {
-        int64_t row = (int64_t)(j % KRN_KV_BLOCK) * s->dim + d;
+        int32_t at = j % KRN_KV_BLOCK;
+        int64_t row = (int64_t)at * s->dim + d;
         const uint8_t *block = s->v[j / KRN_KV_BLOCK], *next = s->v[j / KRN_KV_BLOCK + 1];
-        __m512 v[MAX_VECTORS];
+        __m512 v[MAX_VECTORS], scale = _mm512_setzero_ps();
         KRN_UNROLL for (int c = 0; c < n_vec; c++) {
-            v[c] = n_vec == 1 ? load_first(block, row, mask, f16)
-                              : load16(block, row + 16 * c, f16);
-            if (n_rows <= FEW_ROWS && (!f16 || c % 2 == 0))
-                _mm_prefetch((const char *)next + (row + 16 * c) * (f16 ? 2 : 4), _MM_HINT_T0);
+            v[c] = load16(elements(block, s->dim, type), row + 16 * c, n_vec == 1 ? mask : 0xffff,
+                          type);
+            if (type == KV_Q8_0) {
+                if (c % 2 == 0) scale = scale_of(block, at * krn_kv_units(s->dim) + (d + 16 * c) / KV_UNIT);
+                v[c] = _mm512_mul_ps(v[c], scale);
+            }
+            if (n_rows <= FEW_ROWS && 16 * size * c % 64 == 0)
+                _mm_prefetch((const char *)next + (row + 16 * c) * size, _MM_HINT_T0);
         }
         KRN_UNROLL for (int i = 0; i < n_rows; i++) {
             __m512 factor = _mm512_set1_ps(p[i * KRN_ATTN_STRIDE + j]);
@@ -141,31 +178,35 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, __mmask
 }
 
 KRN_INLINE int32_t values_rows(const struct span *x, int32_t r, int32_t r1, const int n_rows,
-                               const int n_vec, const bool f16)
+                               const int n_vec, const enum kv_type type)
 {
     for (; r + n_rows <= r1; r += n_rows) {
         int32_t d = 0, dim = x->s->dim;
         for (; n_vec > 1 && d + 16 * n_vec <= dim; d += 16 * n_vec)
-            values_block(x, r, d, 0xffff, n_rows, n_vec, f16);
-        for (; d < dim; d += 16) values_block(x, r, d, vmath_first(dim - d), n_rows, 1, f16);
+            values_block(x, r, d, 0xffff, n_rows, n_vec, type);
+        for (; d < dim; d += 16) values_block(x, r, d, vmath_first(dim - d), n_rows, 1, type);
     }
     return r;
 }
 
-KRN_INLINE void values_of(const struct span *x, int32_t r, int32_t r1, const bool f16)
+KRN_INLINE void values_of(const struct span *x, int32_t r, int32_t r1, const enum kv_type type)
 {
-    r = values_rows(x, r, r1, 8, 2, f16);
-    r = values_rows(x, r, r1, 4, 4, f16);
-    r = values_rows(x, r, r1, 2, 4, f16);
-    values_rows(x, r, r1, 1, 4, f16);
+    r = values_rows(x, r, r1, 8, 2, type);
+    r = values_rows(x, r, r1, 4, 4, type);
+    r = values_rows(x, r, r1, 2, 4, type);
+    values_rows(x, r, r1, 1, 4, type);
 }
 
 static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_t j0, int32_t j1,
                    float *o)
 {
     struct span x = {s, j0, j1, o};
-    if (s->f16) values_of(&x, r0, r1, true);
-    else values_of(&x, r0, r1, false);
+    switch (s->type) {
+    case KV_F16: values_of(&x, r0, r1, KV_F16); break;
+    case KV_BF16: values_of(&x, r0, r1, KV_BF16); break;
+    case KV_Q8_0: values_of(&x, r0, r1, KV_Q8_0); break;
+    default: values_of(&x, r0, r1, KV_F32);
+    }
 }
 
 static void blend(float *out, const float *o, float a, float b, int32_t dim)

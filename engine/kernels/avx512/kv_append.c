@@ -1,44 +1,87 @@
 /* kv_append.c: sixteen values are converted at once; keys scatter, one column of their block. */
 #include "engine/kernels/avx512/avx512.h"
 #include "engine/kernels/avx512/vmath.h"
+#include "engine/kernels/kv_block.h"
 
-static void append_f16(uint16_t *k, uint16_t *v, const float *k_row, const float *v_row,
-                       int32_t dim)
+enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+
+/* ---- halves ---------------------------------------------------------------------------------- */
+
+static __m256i to_bf16(__m512 x)
 {
-    enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+    __m512i u = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    u = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(u, 16));
+}
+
+static __m256i to_half(enum kv_type type, __m512 x)
+{
+    return type == KV_F16 ? _mm512_cvtps_ph(x, NEAREST) : to_bf16(x);
+}
+
+static void put_halves(enum kv_type type, uint16_t *k, uint16_t *v, const float *k_row,
+                       const float *v_row, int32_t dim)
+{
     for (int32_t d = 0; d < dim; d += 16) {
         __mmask16 mask = vmath_first(dim - d);
         uint16_t half[16];
-        __m512 kf = _mm512_maskz_loadu_ps(mask, k_row + d),
-               vf = _mm512_maskz_loadu_ps(mask, v_row + d);
-        _mm256_storeu_si256((__m256i *)half, _mm512_cvtps_ph(kf, NEAREST));
-        _mm256_mask_storeu_epi16(v + d, mask, _mm512_cvtps_ph(vf, NEAREST));
+        __m256i kh = to_half(type, _mm512_maskz_loadu_ps(mask, k_row + d)),
+                vh = to_half(type, _mm512_maskz_loadu_ps(mask, v_row + d));
+        _mm256_storeu_si256((__m256i *)half, kh);
+        _mm256_mask_storeu_epi16(v + d, mask, vh);
         for (int32_t i = 0; i < 16 && d + i < dim; i++) k[(d + i) * KRN_KV_BLOCK] = half[i];
     }
 }
 
-static void append_f32(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
+static void put_floats(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
 {
     memcpy(v, v_row, (size_t)dim * sizeof *v);
     for (int32_t d = 0; d < dim; d++) k[d * KRN_KV_BLOCK] = k_row[d];
 }
 
+/* ---- codes ----------------------------------------------------------------------------------- */
+
+/* x[n], n <= 32, to n codes; returns their scale. */
+static uint16_t codes_of(int8_t codes[KV_UNIT], const float *x, int32_t n)
+{
+    __m512 a = _mm512_maskz_loadu_ps(vmath_first(n), x),
+           b = _mm512_maskz_loadu_ps(vmath_first(n - 16), x + 16);
+    float inv, amax = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+    uint16_t scale = krn_kv_scale(amax, &inv);
+    __m512i qa = _mm512_cvtps_epi32(_mm512_mul_ps(a, _mm512_set1_ps(inv))),
+            qb = _mm512_cvtps_epi32(_mm512_mul_ps(b, _mm512_set1_ps(inv)));
+    _mm_storeu_si128((__m128i *)codes, _mm512_cvtepi32_epi8(qa));
+    _mm_storeu_si128((__m128i *)(codes + 16), _mm512_cvtepi32_epi8(qb));
+    return scale;
+}
+
+static void put_codes(uint8_t *k_block, uint8_t *v_block, int32_t j, const float *k, const float *v,
+                      int32_t dim)
+{
+    uint16_t *k_scale = (uint16_t *)k_block, *v_scale = (uint16_t *)v_block;
+    int8_t *k_code = (int8_t *)k_block + krn_kv_codes(dim) + j,
+           *v_code = (int8_t *)v_block + krn_kv_codes(dim) + (int64_t)j * dim, codes[KV_UNIT];
+    for (int32_t u = 0; u < krn_kv_units(dim); u++) {
+        int32_t d = u * KV_UNIT, n = MIN(KV_UNIT, dim - d);
+        k_scale[u * KRN_KV_BLOCK + j] = codes_of(codes, k + d, n);
+        for (int32_t i = 0; i < n; i++) k_code[(d + i) * KRN_KV_BLOCK] = codes[i];
+        v_scale[j * krn_kv_units(dim) + u] = codes_of(codes, v + d, n);
+        memcpy(v_code + d, codes, (size_t)n);
+    }
+}
+
+static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j, const float *k,
+                const float *v, int32_t dim)
+{
+    if (type == KV_Q8_0)
+        put_codes(k_block, v_block, j, k, v, dim);
+    else if (type == KV_F32)
+        put_floats((float *)k_block + j, (float *)v_block + (int64_t)j * dim, k, v, dim);
+    else
+        put_halves(type, (uint16_t *)k_block + j, (uint16_t *)v_block + (int64_t)j * dim, k, v, dim);
+}
+
 void krn_avx512_kv_append(const struct krn_kv_append *a)
 {
-    const struct krn_kv *kv = a->kv;
-    int32_t dim = kv->head_dim;
-    for (int32_t t = a->t0; t < a->t1; t++) {
-        int64_t block = a->table[t][a->pos[t] / KRN_KV_BLOCK];
-        int32_t slot = a->pos[t] % KRN_KV_BLOCK;
-        for (int32_t h = 0; h < kv->n_kv; h++) {
-            int64_t base = (block * kv->n_kv + h) * dim * KRN_KV_BLOCK;
-            int64_t k = base + slot, v = base + (int64_t)slot * dim,
-                    row = ((int64_t)t * kv->n_kv + h) * dim;
-            if (kv->f16)
-                append_f16((uint16_t *)kv->k + k, (uint16_t *)kv->v + v, a->k + row, a->v + row,
-                           dim);
-            else
-                append_f32((float *)kv->k + k, (float *)kv->v + v, a->k + row, a->v + row, dim);
-        }
-    }
+    krn_kv_append_walk(a, put);
 }

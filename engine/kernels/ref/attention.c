@@ -1,7 +1,7 @@
 /* attention.c: causal attention over paged keys and values, one query head at a time: the order of
  * table.h, literally. */
 #include "base/base.h"
-#include "engine/file/half.h"
+#include "engine/kernels/kv_block.h"
 #include "engine/kernels/math.h"
 #include "engine/kernels/ref/ref.h"
 
@@ -14,24 +14,18 @@ struct query {
     float softcap;
 };
 
-static float get(const void *plane, bool f16, int64_t i)
+static const uint8_t *block_of(const struct query *c, void *plane, int32_t j)
 {
-    return f16 ? half_f16_to_f32(((const uint16_t *)plane)[i]) : ((const float *)plane)[i];
-}
-
-static int64_t block_base(const struct query *c, int32_t j)
-{
-    const struct krn_kv *kv = c->kv;
-    return ((int64_t)c->table[j / KRN_KV_BLOCK] * kv->n_kv + c->kv_head) * kv->head_dim *
-           KRN_KV_BLOCK;
+    return krn_kv_block_at(plane, c->kv, c->table[j / KRN_KV_BLOCK], c->kv_head);
 }
 
 static float score(const struct query *c, int32_t j)
 {
-    int64_t base = block_base(c, j) + j % KRN_KV_BLOCK;
+    const uint8_t *block = block_of(c, c->kv->k, j);
+    int32_t dim = c->kv->head_dim;
     float s = 0.0f;
-    for (int32_t d = 0; d < c->kv->head_dim; d++)
-        s = fmaf(c->qs[d], get(c->kv->k, c->kv->f16, base + d * KRN_KV_BLOCK), s);
+    for (int32_t d = 0; d < dim; d++)
+        s = fmaf(c->qs[d], krn_kv_key(c->kv->type, block, dim, d, j % KRN_KV_BLOCK), s);
     return s;
 }
 
@@ -57,9 +51,9 @@ static void split(const struct query *c, int32_t j0, int32_t j1, float *p, float
 
     for (int32_t d = 0; d < dim; d++) o[d] = 0.0f;
     for (int32_t j = j0; j < j1; j++) {
-        int64_t base = block_base(c, j) + (int64_t)(j % KRN_KV_BLOCK) * dim;
+        const uint8_t *block = block_of(c, c->kv->v, j);
         for (int32_t d = 0; d < dim; d++)
-            o[d] = fmaf(p[j - j0], get(c->kv->v, c->kv->f16, base + d), o[d]);
+            o[d] = fmaf(p[j - j0], krn_kv_value(c->kv->type, block, dim, d, j % KRN_KV_BLOCK), o[d]);
     }
 }
 
