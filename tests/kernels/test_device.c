@@ -336,7 +336,7 @@ static void reductions_equal_ref(void **state)
 
 enum { MAX_POS = 560, N_BLOCKS = MAX_POS / KRN_KV_BLOCK };
 
-struct attention_case { int32_t n_kv, group, dim; bool f16; int32_t window; float softcap; bool sinks; };
+struct attention_case { int32_t n_kv, group, dim; enum kv_type type; int32_t window; float softcap; bool sinks; };
 
 /* Two sequences over one pool with scrambled blocks, appended to by the device's kernel and by ref; then queries at positions around the
  * ends of splits, whole and in splits of their own. */
@@ -344,9 +344,9 @@ static void check_attention(struct rnd *r, const struct attention_case *c)
 {
     static const int32_t at[] = {0, 1, 15, 16, 254, 255, 256, 257, 511, 512, 540};
     enum { T = COUNT_OF(at) };
-    int32_t n_head = c->n_kv * c->group, table[2][N_BLOCKS], pos[MAX_POS], size = c->f16 ? 2 : 4;
-    int64_t plane = (int64_t)2 * N_BLOCKS * c->n_kv * c->dim * KRN_KV_BLOCK * size, row = (int64_t)c->n_kv * c->dim;
-    struct krn_kv kv = {.f16 = c->f16, .n_kv = c->n_kv, .head_dim = c->dim}, dkv = kv;
+    int32_t n_head = c->n_kv * c->group, table[2][N_BLOCKS], pos[MAX_POS];
+    int64_t plane = 2 * N_BLOCKS * c->n_kv * KRN_KV_BLOCK * kv_row_bytes(c->type, c->dim), row = (int64_t)c->n_kv * c->dim;
+    struct krn_kv kv = {.type = c->type, .n_kv = c->n_kv, .head_dim = c->dim}, dkv = kv;
     kv.k = case_alloc((size_t)plane), kv.v = case_alloc((size_t)plane);
     memset(kv.k, 0, (size_t)plane), memset(kv.v, 0, (size_t)plane);
     dkv.k = there(kv.k, plane), dkv.v = there(kv.v, plane);
@@ -394,7 +394,7 @@ static void check_attention(struct rnd *r, const struct attention_case *c)
     a.i0 = a.i1, a.i1 = T * c->n_kv;
     be->krn->attention(&a);
     char what[80];
-    snprintf(what, sizeof what, "attention %d x %d heads of %d, %s, window %d", c->n_kv, c->group, c->dim, c->f16 ? "f16" : "f32", c->window);
+    snprintf(what, sizeof what, "attention %d x %d heads of %d, %s, window %d", c->n_kv, c->group, c->dim, kv_type_name(c->type), c->window);
     assert_floats(want, out, n, what, c->dim);
 
     a.n_split = MAX_POS / KRN_ATTN_SPLIT + 1;
@@ -416,11 +416,13 @@ static void attention_equals_ref(void **state)
 {
     (void)state;
     struct rnd r = {.key = 79};
-    static const struct attention_case all[] = {{.n_kv = 2, .group = 1, .dim = 64, .f16 = true},
-                                               {.n_kv = 1, .group = 4, .dim = 32, .window = 100},
-                                               {.n_kv = 2, .group = 7, .dim = 16, .f16 = true, .softcap = 20.0f},
-                                               {.n_kv = 1, .group = 12, .dim = 80, .f16 = true, .window = 255, .sinks = true},
-                                               {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true}};
+    static const struct attention_case all[] = {{.n_kv = 2, .group = 1, .dim = 64, .type = KV_F16},
+                                               {.n_kv = 1, .group = 4, .dim = 32, .window = 100, .type = KV_F32},
+                                               {.n_kv = 2, .group = 7, .dim = 16, .type = KV_F16, .softcap = 20.0f},
+                                               {.n_kv = 1, .group = 12, .dim = 80, .type = KV_F16, .window = 255, .sinks = true},
+                                               {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true, .type = KV_F32},
+                                               {.n_kv = 2, .group = 4, .dim = 64, .type = KV_Q8_0}, {.n_kv = 1, .group = 3, .dim = 80, .type = KV_Q8_0},
+                                               {.n_kv = 2, .group = 2, .dim = 48, .type = KV_BF16}};
     for (size_t i = 0; i < COUNT_OF(all); i++) check_attention(&r, &all[i]);
 }
 

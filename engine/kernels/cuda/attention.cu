@@ -4,7 +4,7 @@
 // group, which share every load of K and V. In a split of 256 keys a thread first is a key (its
 // scores: chains over head_dim), then a lane of the sums, then a value of the output (chains over the
 // keys). Splits lie at absolute positions, so neither batch nor chunking moves one.
-#include "engine/kernels/cuda/cuda.cuh"
+#include "engine/kernels/cuda/kv.cuh"
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
@@ -36,11 +36,6 @@ __device__ float capped(float x, float cap)
     return ((t - 1.0f) / (t + 1.0f)) * cap;
 }
 
-template <bool F16> __device__ float get(const void *plane, int64_t i)
-{
-    return F16 ? cu_f16(((const uint16_t *)plane)[i]) : ((const float *)plane)[i];
-}
-
 // What the threads of a block share about a split.
 template <int HEADS> struct shared {
     float qs[HEADS][MAX_DIM];          // queries times scale; zeros past the group
@@ -56,7 +51,7 @@ struct keys {
 };
 
 // Their scores into s.p, the maxima into s.m.
-template <bool F16, int HEADS>
+template <int TYPE, int HEADS>
 __device__ void scores(const job &a, shared<HEADS> &s, const int32_t *table, int32_t kv_head, const keys &in)
 {
     int32_t dim = a.kv.head_dim, j = in.j0 + (int32_t)threadIdx.x;
@@ -64,9 +59,9 @@ __device__ void scores(const job &a, shared<HEADS> &s, const int32_t *table, int
     float acc[HEADS];
     for (int h = 0; h < HEADS; h++) acc[h] = 0.0f;
     if (there) {
-        int64_t base = ((int64_t)table[j / KRN_KV_BLOCK] * a.kv.n_kv + kv_head) * dim * KRN_KV_BLOCK + j % KRN_KV_BLOCK;
+        const uint8_t *block = cu_kv_block<TYPE>(a.kv.k, a.kv, table[j / KRN_KV_BLOCK], kv_head);
         for (int32_t d = 0; d < dim; d++) {
-            float k = get<F16>(a.kv.k, base + d * KRN_KV_BLOCK);
+            float k = cu_kv_key<TYPE>(block, dim, d, j % KRN_KV_BLOCK);
 #pragma unroll
             for (int h = 0; h < HEADS; h++) acc[h] = fmaf(s.qs[h][d], k, acc[h]);
         }
@@ -129,7 +124,7 @@ template <int HEADS> __device__ mine<HEADS> share(int32_t dim)
 }
 
 // o[k] = sum over the split's keys of p V for this thread's value of its k-th head.
-template <bool F16, int HEADS>
+template <int TYPE, int HEADS>
 __device__ void values(const job &a, const shared<HEADS> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
                        const keys &in, float o[HEADS])
 {
@@ -137,8 +132,8 @@ __device__ void values(const job &a, const shared<HEADS> &s, const mine<HEADS> &
     for (int k = 0; k < HEADS; k++) o[k] = 0.0f;
     if (!x.any) return;
     for (int32_t j = in.a; j < in.b; j++) {
-        int64_t base = ((int64_t)table[j / KRN_KV_BLOCK] * a.kv.n_kv + kv_head) * dim * KRN_KV_BLOCK;
-        float v = get<F16>(a.kv.v, base + (int64_t)(j % KRN_KV_BLOCK) * dim + x.d);
+        const uint8_t *block = cu_kv_block<TYPE>(a.kv.v, a.kv, table[j / KRN_KV_BLOCK], kv_head);
+        float v = cu_kv_value<TYPE>(block, dim, x.d, j % KRN_KV_BLOCK);
 #pragma unroll
         for (int k = 0; k < HEADS; k++) {
             int32_t h = x.part + k * x.parts;
@@ -159,7 +154,7 @@ __device__ float finished(const job &a, int32_t head, float out, float m, float 
 }
 
 // Grid: (items or splits, slices of HEADS heads of the group).
-template <bool F16, int HEADS> __global__ void __launch_bounds__(THREADS) attention_kernel(job a)
+template <int TYPE, int HEADS> __global__ void __launch_bounds__(THREADS) attention_kernel(job a)
 {
     __shared__ shared<HEADS> s;
     int32_t item = a.i0 + (int32_t)blockIdx.x, per = a.n_split ? a.n_split : 1;
@@ -179,9 +174,9 @@ template <bool F16, int HEADS> __global__ void __launch_bounds__(THREADS) attent
     int32_t last = a.n_split ? first : pos;
     for (int32_t j0 = first; j0 <= last; j0 += KRN_ATTN_SPLIT) {
         keys in = {j0, max(j0, lo), min(pos + 1, j0 + KRN_ATTN_SPLIT)};
-        scores<F16, HEADS>(a, s, a.table[t], kv_head, in);
+        scores<TYPE, HEADS>(a, s, a.table[t], kv_head, in);
         weigh<HEADS>(s, in);
-        values<F16, HEADS>(a, s, x, a.table[t], kv_head, in, o);
+        values<TYPE, HEADS>(a, s, x, a.table[t], kv_head, in, o);
         for (int k = 0; k < HEADS && x.any; k++) {
             int32_t h = x.part + k * x.parts;
             if (h >= heads) continue;
@@ -239,22 +234,22 @@ job job_of(const struct krn_attention *a)
                a->n_split, a->window, a->scale, a->softcap, a->sinks};
 }
 
-template <bool F16, int HEADS> void launch(const struct krn_attention *a)
+template <int TYPE, int HEADS> void launch(const struct krn_attention *a)
 {
     int32_t group = a->n_head / a->kv->n_kv;
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)DIV_UP(group, HEADS));
-    KRN_LAUNCH((attention_kernel<F16, HEADS>), grid, dim3(THREADS), 0, job_of(a));
+    KRN_LAUNCH((attention_kernel<TYPE, HEADS>), grid, dim3(THREADS), 0, job_of(a));
 }
 
-template <bool F16> void launch_heads(const struct krn_attention *a)
+template <int TYPE> void launch_heads(const struct krn_attention *a)
 {
     int32_t group = a->n_head / a->kv->n_kv;
     if (group == 1)
-        launch<F16, 1>(a);
+        launch<TYPE, 1>(a);
     else if (group <= 4)
-        launch<F16, 4>(a);
+        launch<TYPE, 4>(a);
     else
-        launch<F16, 8>(a);
+        launch<TYPE, 8>(a);
 }
 
 } // namespace
@@ -262,10 +257,12 @@ template <bool F16> void launch_heads(const struct krn_attention *a)
 extern "C" void krn_cuda_attention(const struct krn_attention *a)
 {
     if (a->i0 >= a->i1) return;
-    if (a->kv->f16)
-        launch_heads<true>(a);
-    else
-        launch_heads<false>(a);
+    switch (a->kv->type) {
+    case KV_F16: launch_heads<KV_F16>(a); break;
+    case KV_BF16: launch_heads<KV_BF16>(a); break;
+    case KV_Q8_0: launch_heads<KV_Q8_0>(a); break;
+    default: launch_heads<KV_F32>(a);
+    }
     krn_cuda_launched("attention");
 }
 

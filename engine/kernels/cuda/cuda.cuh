@@ -57,6 +57,11 @@ __device__ static inline uint16_t cu_to_f16(float f)
 __device__ static inline float cu_f16(uint16_t h) { return half_f16_to_f32(h); }
 __device__ static inline uint16_t cu_to_f16(float f) { return half_f32_to_f16(f); }
 #endif
+__device__ static inline uint16_t cu_to_bf16(float f) // of a finite number
+{
+    uint32_t u = (uint32_t)__float_as_int(f);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
 __device__ static inline float cu_bf16(uint16_t h) { return __int_as_float((int)((uint32_t)h << 16)); }
 
 #endif

@@ -1,5 +1,7 @@
-// kv_append.cu: new keys and values into their paged blocks; a thread takes one value of each.
-#include "engine/kernels/cuda/cuda.cuh"
+// kv_append.cu: new keys and values into their paged blocks; a thread takes one value of each, or, in q8_0, one unit of one of them.
+#include "engine/kernels/cuda/kv.cuh"
+
+#include <float.h>
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
@@ -7,16 +9,16 @@ extern "C" {
 
 namespace {
 
-template <bool F16> __device__ void put(void *plane, int64_t i, float x)
+template <int TYPE> __device__ void put(uint8_t *block, int64_t i, float x)
 {
-    if (F16)
-        ((uint16_t *)plane)[i] = cu_to_f16(x);
+    if (TYPE == KV_F32)
+        ((float *)block)[i] = x;
     else
-        ((float *)plane)[i] = x;
+        ((uint16_t *)block)[i] = TYPE == KV_F16 ? cu_to_f16(x) : cu_to_bf16(x);
 }
 
 // Grid: (values of a token, tokens).
-template <bool F16>
+template <int TYPE>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     append_kernel(struct krn_kv kv, const float *k, const float *v, const int32_t *pos,
                   const int32_t *const *table, int32_t t0)
@@ -25,10 +27,55 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t dim = kv.head_dim, head = i / dim, d = i % dim;
     if (head >= kv.n_kv) return;
     int32_t slot = pos[t] % KRN_KV_BLOCK;
-    int64_t block = table[t][pos[t] / KRN_KV_BLOCK];
-    int64_t base = (block * kv.n_kv + head) * dim * KRN_KV_BLOCK, from = (int64_t)t * kv.n_kv * dim + i;
-    put<F16>(kv.k, base + d * KRN_KV_BLOCK + slot, k[from]);
-    put<F16>(kv.v, base + (int64_t)slot * dim + d, v[from]);
+    int64_t block = table[t][pos[t] / KRN_KV_BLOCK], from = (int64_t)t * kv.n_kv * dim + i;
+    put<TYPE>(cu_kv_block<TYPE>(kv.k, kv, block, head), (int64_t)d * KRN_KV_BLOCK + slot, k[from]);
+    put<TYPE>(cu_kv_block<TYPE>(kv.v, kv, block, head), (int64_t)slot * dim + d, v[from]);
+}
+
+// x[n], one unit, to codes that stand `step` apart; returns the scale.
+__device__ uint16_t put_codes(int8_t *codes, int64_t step, const float *x, int32_t n)
+{
+    float amax = 0.0f;
+    for (int32_t i = 0; i < n; i++) amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
+    float d = amax / 127.0f, inv = amax > 0.0f ? 127.0f / amax : 0.0f;
+    inv = inv > FLT_MAX ? FLT_MAX : inv;
+    for (int32_t i = 0; i < n; i++) {
+        float big = x[i] * inv + KRN_ROUND; // adding 1.5 * 2^23 rounds to the nearest integer, ties to even
+        codes[i * step] = (int8_t)(__float_as_int(big) - __float_as_int(KRN_ROUND));
+    }
+    return cu_to_f16(d > 65504.0f ? 65504.0f : d);
+}
+
+// Grid: (units of a token's keys and values, tokens).
+__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+    append_codes_kernel(struct krn_kv kv, const float *k, const float *v, const int32_t *pos,
+                        const int32_t *const *table, int32_t t0)
+{
+    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
+    int32_t dim = kv.head_dim, units = DIV_UP(dim, KV_UNIT), head = i / 2 / units, u = i / 2 % units;
+    if (head >= kv.n_kv) return;
+    int32_t slot = pos[t] % KRN_KV_BLOCK, d = u * KV_UNIT, n = min((int32_t)KV_UNIT, dim - d);
+    int64_t block = table[t][pos[t] / KRN_KV_BLOCK], from = ((int64_t)t * kv.n_kv + head) * dim + d;
+    uint8_t *to = cu_kv_block<KV_Q8_0>(i % 2 ? kv.v : kv.k, kv, block, head);
+    int8_t *codes = (int8_t *)to + cu_kv_codes<KV_Q8_0>(dim);
+    if (i % 2)
+        ((uint16_t *)to)[slot * units + u] = put_codes(codes + (int64_t)slot * dim + d, 1, v + from, n);
+    else
+        ((uint16_t *)to)[u * KRN_KV_BLOCK + slot] =
+            put_codes(codes + (int64_t)d * KRN_KV_BLOCK + slot, KRN_KV_BLOCK, k + from, n);
+}
+
+template <int TYPE> void launch(const struct krn_kv_append *a)
+{
+    dim3 grid((unsigned)DIV_UP(a->kv->n_kv * a->kv->head_dim, KRN_CUDA_THREADS), (unsigned)(a->t1 - a->t0));
+    KRN_LAUNCH(append_kernel<TYPE>, grid, dim3(KRN_CUDA_THREADS), 0, *a->kv, a->k, a->v, a->pos, a->table, a->t0);
+}
+
+void launch_codes(const struct krn_kv_append *a)
+{
+    int32_t n = 2 * a->kv->n_kv * DIV_UP(a->kv->head_dim, KV_UNIT);
+    dim3 grid((unsigned)DIV_UP(n, KRN_CUDA_THREADS), (unsigned)(a->t1 - a->t0));
+    KRN_LAUNCH(append_codes_kernel, grid, dim3(KRN_CUDA_THREADS), 0, *a->kv, a->k, a->v, a->pos, a->table, a->t0);
 }
 
 } // namespace
@@ -36,12 +83,11 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 extern "C" void krn_cuda_kv_append(const struct krn_kv_append *a)
 {
     if (a->t0 >= a->t1) return;
-    dim3 grid((unsigned)DIV_UP(a->kv->n_kv * a->kv->head_dim, KRN_CUDA_THREADS), (unsigned)(a->t1 - a->t0));
-    if (a->kv->f16)
-        KRN_LAUNCH(append_kernel<true>, grid, dim3(KRN_CUDA_THREADS), 0, *a->kv, a->k, a->v, a->pos, a->table,
-                   a->t0);
-    else
-        KRN_LAUNCH(append_kernel<false>, grid, dim3(KRN_CUDA_THREADS), 0, *a->kv, a->k, a->v, a->pos,
-                   a->table, a->t0);
+    switch (a->kv->type) {
+    case KV_F16: launch<KV_F16>(a); break;
+    case KV_BF16: launch<KV_BF16>(a); break;
+    case KV_Q8_0: launch_codes(a); break;
+    default: launch<KV_F32>(a);
+    }
     krn_cuda_launched("kv_append");
 }
