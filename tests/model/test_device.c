@@ -38,11 +38,11 @@ static void make(struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64], int32_t c
     s[1].sampling.n_logprobs = 3;
 }
 
-static int32_t run(const char *path, const struct variant *v, bool kv_f32, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
+static int32_t run(const char *path, const struct variant *v, enum kv_type kv, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
 {
     struct local_replica *r;
     struct step_bounds b;
-    struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .context = 64, .n_blocks = 12, .kv_f32 = kv_f32, .oracle = oracle,
+    struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .context = 64, .n_blocks = 12, .kv_type = kv, .oracle = oracle,
                                    .max_step_tokens = 48, .on_device = v->on_device};
     if (local_replica_open(&r, &c)) fail_msg("%s: %s", v->what, err_text());
     local_replica_bounds(r, &b);
@@ -52,13 +52,13 @@ static int32_t run(const char *path, const struct variant *v, bool kv_f32, bool 
     return b.n_vocab;
 }
 
-static void check(const char *name, const char *path, bool kv_f32, bool oracle, size_t n_variants)
+static void check(const char *name, const char *path, enum kv_type kv, bool oracle, size_t n_variants)
 {
     static const struct variant cpu = {"CPU", 1, 1, 0, 0};
     struct sequence base[N_SEQ], s[N_SEQ];
-    int32_t pb[N_SEQ][64], ps[N_SEQ][64], v = run(path, &cpu, kv_f32, oracle, base, pb);
+    int32_t pb[N_SEQ][64], ps[N_SEQ][64], v = run(path, &cpu, kv, oracle, base, pb);
     for (size_t k = 0; k < n_variants; k++) {
-        run(path, &variants[k], kv_f32, oracle, s, ps);
+        run(path, &variants[k], kv, oracle, s, ps);
         for (int32_t i = 0; i < N_SEQ; i++) {
             size_t rows = (size_t)base[i].n_prompt + N_GEN - 1;
             if (memcmp(base[i].logits, s[i].logits, rows * (size_t)v * sizeof(float)))
@@ -74,8 +74,8 @@ static void check(const char *name, const char *path, bool kv_f32, bool oracle, 
 static void the_demo_model_has_the_cpus_bits(void **state)
 {
     (void)state;
-    check("tessera-demo-q8_0", "deploy/models/tessera-demo-q8_0.gguf", false, false, COUNT_OF(variants));
-    check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", true, false, 1);
+    check("tessera-demo-q8_0", "deploy/models/tessera-demo-q8_0.gguf", KV_F16, false, COUNT_OF(variants));
+    check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", KV_F32, false, 1);
 }
 
 static void every_family_has_the_cpus_bits(void **state)
@@ -88,8 +88,8 @@ static void every_family_has_the_cpus_bits(void **state)
                                  .context = 256, .tied = i == 1, .type = types[i], .embd_type = DTYPE_Q8_0, .seed = 5 + i};
         const char *path = scratch_path("device.gguf");
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(archs[i], path, false, false, 3);
-        check("the same, f32 activations", path, true, true, 1);
+        check(archs[i], path, i % 2 ? KV_Q8_0 : KV_F16, false, 3);
+        check("the same, f32 activations", path, KV_F32, true, 1);
     }
 }
 
