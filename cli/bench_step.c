@@ -98,7 +98,7 @@ static enum err measure(const struct options *o, struct crd_core *core)
     enum err rc = OK;
     struct crd_api *api = crd_core_api(core);
     int32_t prompt[] = {1, 2, 3, 4}, n = (int32_t)o->steps;
-    struct run r = {.replica = crd_core_replica(core), .done = mailbox_open(), .n = n};
+    struct run r = {.replica = crd_core_replica(core, 0), .done = mailbox_open(), .n = n};
     r.overhead = xcalloc((size_t)n, sizeof *r.overhead);
     r.step = xcalloc((size_t)n, sizeof *r.step);
     struct gen_request q = {.id = 1, .weight = 1, .n_prompt = COUNT_OF(prompt), .prompt = prompt,

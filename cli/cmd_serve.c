@@ -64,8 +64,10 @@ static const struct conf_table conf = {
 static void say_ready(const struct options *o, struct crd_core *core, const char *name, int32_t port)
 {
     struct replica_status s;
-    crd_replica_status(crd_core_replica(core), &s);
-    long tokens = (long)s.n_blocks * LIMIT_BLOCK_TOKENS;
+    crd_replica_status(crd_core_replica(core, 0), &s);
+    long tokens = (long)s.n_blocks * LIMIT_BLOCK_TOKENS, replicas = 0;
+    while (crd_core_replica(core, (int32_t)replicas)) replicas++;
+    if (replicas > 1) log_info("serve", "%ld replicas, each:", replicas);
     log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,
              tokens / s.context, s.context);
     log_info("serve", "ready: %s://%s:%d/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", o->host, port);
@@ -76,9 +78,7 @@ static void stand_by(const struct options *o, struct crd_core *core)
 {
     int64_t lost_us = 0;
     while (!options_stop()) {
-        struct replica_status s;
-        crd_replica_status(crd_core_replica(core), &s);
-        if (s.state == REPLICA_READY) lost_us = 0;
+        if (crd_core_serves(core)) lost_us = 0;
         else if (!lost_us) lost_us = clock_us();
         if (lost_us && getenv("TESSERA_ANNOUNCE_FD") && clock_us() - lost_us > (int64_t)(o->c.cluster.rejoin_timeout * 1e6)) {
             log_error("serve", "no new job joined within --rejoin-timeout %.0f s: leaving", o->c.cluster.rejoin_timeout);
@@ -136,7 +136,7 @@ static enum err serve(const struct options *o, const char *model)
     cc.max_n = (int32_t)o->max_n;
     cc.pooling = (enum step_pool)o->pooling;
     TRY(crd_core_open(&core, &cc));
-    snprintf(join, sizeof join, "%.*s:%d", (int)(strrchr(listen, ':') - listen), listen, crd_core_port(core));
+    snprintf(join, sizeof join, "%s", crd_core_join(core, 0));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
     struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
                          .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
@@ -148,9 +148,11 @@ static enum err serve(const struct options *o, const char *model)
     under_mpirun_announce(join);
     if (cc.launch == LAUNCH_MANAGED)
         log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
-                 cc.n_ranks);
+                 cc.n_ranks * cc.n_replicas);
     else
         log_info("serve", "%s: %.1f MB, %d layers; workers join at %s", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers, join);
+    for (int32_t i = 1; cc.launch == LAUNCH_EXTERNAL && crd_core_join(core, i); i++)
+        log_info("serve", "those of replica %d at %s", i, crd_core_join(core, i));
     TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));
     say_ready(o, core, crd_core_api(core)->model_names[0], gw_port(gw));

@@ -42,6 +42,7 @@ const struct conf_opt cluster_option_table[] = {
     {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, in Open MPI's syntax"},
     {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
+    {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N", "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)"},
     {"mpirun-args", CONF_STR, K(mpirun_args), NULL, 0, 0, "ARGS", "more arguments for mpirun"},
     {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT", "worker plane; default: loopback, or with a hostfile the outward address"},
     {"cluster-key-file", CONF_STR, K(key_file), NULL, 0, 0, "FILE", "the cluster key (mode 0600); else TESSERA_CLUSTER_KEY"},
@@ -64,8 +65,10 @@ enum err options_ranks(const struct common_options *o, int32_t *n)
     if (o->cluster.ranks) *n = (int32_t)o->cluster.ranks;
     else if (tp) *n = (int32_t)(tp * pp);
     else if (o->cluster.hostfile) {
-        *n = clu_hostfile_slots(o->cluster.hostfile);
-        if (!*n) return ERR_BAD_CONFIG;
+        int32_t slots = clu_hostfile_slots(o->cluster.hostfile), replicas = (int32_t)o->cluster.replicas;
+        if (!slots) return ERR_BAD_CONFIG;
+        if (slots < replicas) return err_raise(ERR_BAD_CONFIG, "the hostfile has %d slot(s), --replicas %d need at least one each", slots, replicas);
+        *n = slots / replicas;
     } else {
         *n = (int32_t)pp;
     }
@@ -105,6 +108,19 @@ void options_program(char out[4096])
     snprintf(out + MAX(n, 0), (size_t)(4096 - MAX(n, 0)), "%s", n > 0 ? "" : "tessera");
 }
 
+/* Slots of the hostfile: each replica's ranks, and spare ones. The planner may also do with fewer; a cut that was asked for cannot. */
+static enum err share_hosts(const struct common_options *o, struct core_conf *c)
+{
+    int32_t slots = clu_hostfile_slots(o->cluster.hostfile);
+    if (!slots) return ERR_BAD_CONFIG;
+    if (slots < c->n_ranks * c->n_replicas)
+        return err_raise(ERR_BAD_CONFIG, "the hostfile has %d slot(s); %d replica(s) of %d rank(s) need %d", slots, c->n_replicas, c->n_ranks,
+                         c->n_ranks * c->n_replicas);
+    c->share_hosts = true;
+    c->least_ranks = o->model.tp || o->model.pp > 1 || o->cluster.ranks ? c->n_ranks : 1;
+    return OK;
+}
+
 enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *c)
 {
     enum err rc = OK;
@@ -117,8 +133,10 @@ enum err options_core(const struct common_options *o, struct placement *p, const
                             .stall_us = (int64_t)(o->cluster.stall_timeout * 1e6),
                             .recovery_us = (int64_t)((o->cluster.launch ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout) * 1e6), .place = placement_place,
                             .on_change = progress_on_change, .user = p};
+    c->n_replicas = (int32_t)o->cluster.replicas;
     if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));
-    int64_t threads = MAX(o->model.threads, 1) * c->n_ranks;
+    if (c->launch == LAUNCH_MANAGED && o->cluster.hostfile) TRY(share_hosts(o, c));
+    int64_t threads = MAX(o->model.threads, 1) * c->n_ranks * c->n_replicas;
     c->oversubscribed = !o->cluster.hostfile && threads > sysconf(_SC_NPROCESSORS_ONLN);
 out:
     return rc;

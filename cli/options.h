@@ -21,7 +21,7 @@ struct model_options {
 /* Where the workers are and how they are reached. */
 struct cluster_options {
     int32_t launch;          /* 0 managed, 1 external */
-    int64_t ranks;
+    int64_t ranks, replicas;
     const char *topo, *hostfile, *mpirun_args, *listen, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
     double load_timeout, rejoin_timeout, recovery_timeout, stall_timeout;
 };
@@ -36,14 +36,16 @@ struct placement {
     const char *model_path;
     struct model_info info;
     uint64_t fingerprint;       /* of the model at our start: every rank, also of a later job, must find the same */
-    int32_t context, n_blocks;  /* out: decided */
+    int32_t context;            /* out: decided */
+    int32_t n_blocks;           /* of the first load: later ones have no more, so that replicas are alike; 0: none yet */
+    int32_t sharing;            /* replicas that share one host's memory and cores */
 };
 /* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's
  * (cluster/place.h), made once the ranks have said what they have. Err: see eng_engine_grid. */
 MUST_USE enum err placement_open(struct placement *p, const struct common_options *o, const char *model_path);
 enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
 
-/* Ranks that a managed start needs: tp x pp, or the hostfile's slots. Err BAD_CONFIG. */
+/* Ranks that a managed start needs for each replica: tp x pp, or its share of the hostfile's slots. Err BAD_CONFIG. */
 MUST_USE enum err options_ranks(const struct common_options *o, int32_t *n);
 /* Fill what cluster options decide of a core_conf. program: our own path, kept by the caller. */
 MUST_USE enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *out);
@@ -56,6 +58,6 @@ void options_catch_signals(void);
 bool options_stop(void);
 
 /* Load progress, one line: how much, how fast, how long still, who is slowest; on a terminal redrawn, else every 5 s. replica_conf.on_change. */
-void progress_on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+void progress_on_change(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
 
 #endif

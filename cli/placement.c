@@ -35,7 +35,8 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
     enum err rc;
     int32_t n;
     struct grid g;
-    *p = (struct placement){.o = o, .model_path = path};
+    *p = (struct placement){.o = o, .model_path = path, .sharing = 1};
+    if (!o->cluster.launch && !o->cluster.hostfile) p->sharing = (int32_t)MAX(o->cluster.replicas, 1);
     if (o->model.exact)
         log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
     TRY(eng_engine_model_info(path, &p->info));
@@ -191,7 +192,9 @@ static enum err fit_blocks(struct placement *p, const struct grid *g,
         enum err e = eng_engine_need(p->model_path, g, r, (enum kv_type)m->kv_type,
                                      (int32_t)m->max_batch_tokens, p->context, &need);
         if (e) return e;
-        int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / 100 * 92;
+        /* before the first load the others have taken nothing yet */
+        int32_t others = p->n_blocks ? 1 : p->sharing;
+        int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / others / 100 * 92;
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
                 least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
         if (left < least)
@@ -234,14 +237,16 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         return err_raise(ERR_BAD_CONFIG,
                          "--kv-tokens %lld holds less than one context of %d tokens",
                          (long long)m->kv_tokens, p->context);
-    p->n_blocks = (int32_t)want;
+    if (p->n_blocks) want = MIN(want, p->n_blocks);
+    else p->n_blocks = (int32_t)want;
     bool one_host = true;
     for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
     plan->model_path = p->model_path;
     plan->grid = g;
     plan->n_threads = (int32_t)m->threads;
+    if (!m->threads && p->sharing > 1) plan->n_threads = MAX(1, hellos[0].n_cpus / MAX(hellos[0].host_size, 1) / p->sharing);
     plan->context = p->context;
-    plan->n_blocks = p->n_blocks;
+    plan->n_blocks = (int32_t)want;
     plan->n_slots = (int32_t)m->max_seqs;
     plan->max_step_tokens = (int32_t)m->max_batch_tokens;
     plan->kv_type = (enum kv_type)m->kv_type;

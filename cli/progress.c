@@ -10,7 +10,7 @@
 
 enum { BAR = 24 };
 
-/* only the replica's thread comes here */
+/* calls come one at a time */
 static int64_t last_us, begun_us;
 static bool drawn;
 
@@ -46,7 +46,7 @@ static void loading(const struct replica_rank ranks[], int32_t n, bool terminal)
     }
 }
 
-static void ready(const struct replica_rank ranks[], int32_t n)
+static void ready(int32_t replica, const struct replica_rank ranks[], int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
         char how[160] = "";
@@ -54,11 +54,11 @@ static void ready(const struct replica_rank ranks[], int32_t n)
         int at = snprintf(how, sizeof how, "read %.2f MB", (double)k->read_bytes / 1e6);
         if (k->received_bytes) at += snprintf(how + at, sizeof how - (size_t)at, ", got %.2f from other ranks", (double)k->received_bytes / 1e6);
         if (k->cached_bytes) snprintf(how + at, sizeof how - (size_t)at, ", found %.2f in its cache", (double)k->cached_bytes / 1e6);
-        log_info("load", "rank %d (%s, %s) holds %.2f MB of weights (%s)", i, k->host, k->device, (double)k->weight_bytes / 1e6, how);
+        log_info("load", "replica %d, rank %d (%s, %s) holds %.2f MB of weights (%s)", replica, i, k->host, k->device, (double)k->weight_bytes / 1e6, how);
     }
 }
 
-void progress_on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
+void progress_on_change(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
 {
     (void)user;
     int64_t now = clock_us();
@@ -68,7 +68,7 @@ void progress_on_change(void *user, enum replica_state state, const struct repli
         drawn = false;
     }
     if (state != REPLICA_LOADING) begun_us = 0;
-    if (state == REPLICA_READY) ready(ranks, n);
+    if (state == REPLICA_READY) ready(replica, ranks, n);
     if (state != REPLICA_LOADING && state != REPLICA_GATHERING) return;
     if (now - last_us < (terminal ? 100000 : 5000000)) return;
     last_us = now;

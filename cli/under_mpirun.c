@@ -98,7 +98,10 @@ int under_mpirun_run(int argc, char **argv, int32_t rank, int32_t size, const st
     struct wrk_conf w = {.join = join, .join_timeout_ms = 30000, .n_threads = (int32_t)o->model.threads, .bind = true, .share_join = true,
                          .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca};
     enum err e = OK;
-    if (rank == 0) {
+    if (o->cluster.replicas > 1)
+        e = err_raise(ERR_BAD_CONFIG, "one MPI job is one replica: start `tessera serve --launch external --replicas %lld --listen HOST:PORT` by itself, and "
+                                      "one `mpirun … tessera worker --join` for each replica, at PORT, PORT + 1, …", (long long)o->cluster.replicas);
+    else if (rank == 0) {
         if (!key) trn_auth_key_generate(fresh);
         e = options_listen(o, local && atoi(local) == size, listen);
         if (!e) e = start_coordinator(argc, argv, size, listen, key ? key : fresh, join, sizeof join);
@@ -111,7 +114,7 @@ int under_mpirun_run(int argc, char **argv, int32_t rank, int32_t size, const st
         signal(SIGTERM, SIG_IGN);
     }
     if (e) {
-        fprintf(stderr, "tessera: %s\n", err_text());
+        if (!rank) fprintf(stderr, "tessera: %s\n", err_text());
         return 1; /* mpirun ends the others */
     }
     return wrk_worker_run(&w);

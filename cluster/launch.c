@@ -28,7 +28,7 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
 {
     static const char *const head[] = {"mpirun", "-q", "--bind-to", "none", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "0",
                                        "--mca", "btl_base_warn_component_unused", "0"};
-    const char *const worker[] = {"worker", "--join", c->join, "--log-level", c->log_level, NULL};
+    const char *const worker[] = {"worker", "--join", c->join, "--log-level", c->log_level, c->unbound ? "--bind" : NULL, "off", NULL};
     for (size_t i = 0; i < COUNT_OF(head); i++) add(a, head[i]);
     if (c->yield) {
         add(a, "--mca");
@@ -40,9 +40,9 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
         add(a, hosts);
         add(a, "--map-by");
         add(a, "node");
-    } else if (c->hostfile) {
-        add(a, "--hostfile");
-        add(a, c->hostfile);
+    } else if (c->hosts || c->hostfile) {
+        add(a, c->hosts ? "--host" : "--hostfile");
+        add(a, c->hosts ? c->hosts : c->hostfile);
         add(a, "-x");
         add(a, "TESSERA_CLUSTER_KEY");
     }

@@ -18,6 +18,8 @@ struct clu_launch_conf {
     const char *join;            /* HOST:PORT of the coordinator */
     const char *key;             /* the cluster key as text */
     const char *log_level;
+    const char *hosts;           /* instead of the whole hostfile: "a:2,b:1", ranks in this order; or NULL */
+    bool unbound;                /* others share this host: the workers bind no cores */
     bool yield;                  /* more ranks than processors on a host */
     const char *extra;           /* more mpirun arguments, separated by blanks, or NULL */
 };

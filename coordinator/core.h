@@ -1,4 +1,4 @@
-/* core.h: the coordinator without its HTTP face: text, control plane, replica, worker processes. `tessera serve` puts a gateway on it,
+/* core.h: the coordinator without its HTTP face: text, control plane, replicas, worker processes. `tessera serve` puts a gateway on it,
  * `tessera generate` drives it directly, so both walk the same spines. */
 #ifndef COORDINATOR_CORE_H
 #define COORDINATOR_CORE_H
@@ -13,10 +13,13 @@ struct core_conf {
     const char *served_name;         /* NULL: the file's own name */
     const char *chat_template;       /* a file or a built-in name, or NULL: the model's own */
     enum core_launch launch;
-    int32_t n_ranks;                 /* managed: processes to start; external: ranks to expect, 0: any */
+    int32_t n_replicas;              /* 1 .. ROUTE_REPLICAS; 0 as 1 */
+    int32_t n_ranks;                 /* of each replica. Managed: processes to start; external: ranks to expect, 0: any */
+    int32_t least_ranks;             /* what a replica may come back with when hosts are gone */
+    bool share_hosts;                /* we deal the hostfile's slots to replicas, spares included; false: mpirun reads it whole */
     const char *hostfile, *mpirun_args, *program, *log_level;
     bool oversubscribed;             /* more ranks than processors on this host */
-    const char *listen;              /* worker plane, HOST:PORT */
+    const char *listen;              /* worker plane, HOST:PORT; replica i has PORT + i, unless it is 0 */
     const char *key_file;            /* external: or NULL: environment. Managed: a fresh key for each start */
     bool mpi_wire;                   /* ranks of one host speak MPI too */
     const char *tls_cert, *tls_key, *tls_ca;
@@ -27,22 +30,23 @@ struct core_conf {
     int64_t load_timeout_us;         /* from start to READY */
     int64_t stall_us;                /* see replica_conf */
     int64_t recovery_us;             /* see replica_conf; managed: the workers are started again meanwhile */
-    /* see replica_conf */
+    /* see replica_conf; called one at a time, on the threads of replicas; plan->replica says whose */
     enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
-    void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+    void (*on_change)(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
     void *user;
 };
 
 struct crd_core;
-/* Text, control plane, replica; the worker plane listens. Err: any start-up failure. */
+/* Text, control plane, replicas; the worker planes listen. Err: any start-up failure. */
 MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *conf);
-/* Managed: start the worker processes. After everything that can fail cheaply. */
+/* Managed: start the worker processes. After everything that can fail cheaply. From READY on those that are lost are started again. */
 MUST_USE enum err crd_core_start(struct crd_core *c);
-/* Wait until the replica is READY; from then on, managed workers that are lost are started again, with growing pauses while that fails. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
+/* Wait until every replica has been READY. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
 MUST_USE enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void));
 struct crd_api *crd_core_api(struct crd_core *c);
-struct crd_replica *crd_core_replica(struct crd_core *c);
-int32_t crd_core_port(const struct crd_core *c);  /* of the worker plane */
+struct crd_replica *crd_core_replica(struct crd_core *c, int32_t i);     /* NULL: there are not so many */
+const char *crd_core_join(const struct crd_core *c, int32_t i);          /* HOST:PORT of its worker plane */
+bool crd_core_serves(struct crd_core *c);                                /* a replica is READY */
 /* Drain flag up: new requests are refused. */
 void crd_core_drain(struct crd_core *c);
 /* The drain took too long: every open request ends with one error now. */

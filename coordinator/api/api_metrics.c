@@ -4,6 +4,7 @@
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/keys.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,8 @@ static const double seconds[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  
 static const double tokens[] = {1,     2,      5,      10,     20,     50,    100,
                                 200,   500,    1000,   2000,   5000,   10000, 20000,
                                 50000, 100000, 200000, 500000, 1000000};
+
+enum { MAX_ENGINES = 16 };
 
 /* In the order shown; those of one name stand together. */
 enum which {
@@ -268,24 +271,42 @@ void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens)
     metric_observe(&s->m[M_STEP_TOKENS], n_tokens);
 }
 
-static void render_scheduler(const struct crd_api *api, struct buf *out, const char *common)
+/* One gauge, a line for each engine. */
+static void render_gauge(const struct crd_api *api, struct buf *out, const char *name, const char *help,
+                         double (*of)(const struct sched_stats *s))
 {
+    struct metric gauges[MAX_ENGINES], *all[MAX_ENGINES];
+    char labels[MAX_ENGINES][32];
     struct service_status st = {0};
-    api->service.ops->status(api->service.self, &st);
-    const struct sched_stats *c = &st.sched;
-    struct metric running = {.name = "vllm:num_requests_running",
-                             .help = "Requests being computed.",
-                             .kind = METRIC_GAUGE};
-    struct metric waiting = {
-        .name = "vllm:num_requests_waiting", .help = "Requests waiting.", .kind = METRIC_GAUGE};
-    struct metric kv = {.name = "vllm:kv_cache_usage_perc",
-                        .help = "KV blocks in use; 1 is all.",
-                        .kind = METRIC_GAUGE};
-    struct metric *const all[] = {&running, &waiting, &kv};
-    metric_set(&running, c->n_running);
-    metric_set(&waiting, c->n_waiting);
-    metric_set(&kv, c->n_blocks ? (double)c->n_blocks_used / c->n_blocks : 0);
-    metric_render(out, all, COUNT_OF(all), common);
+    const struct crd_service *v = &api->service;
+    v->ops->status(v->self, &st);
+    int32_t n = CLAMP(st.n_engines, 1, MAX_ENGINES);
+    for (int32_t i = 0; i < n; i++) {
+        struct sched_stats one = st.sched;
+        if (st.n_engines) v->ops->engine(v->self, i, &one);
+        snprintf(labels[i], sizeof labels[i], "engine=\"%d\"", i);
+        gauges[i] = (struct metric){.name = name, .help = help, .kind = METRIC_GAUGE, .labels = labels[i]};
+        metric_set(&gauges[i], of(&one));
+        all[i] = &gauges[i];
+    }
+    struct buf common = {0};
+    buf_puts(&common, "model_name=");
+    json_out_str(&common, api->model_names[0]);
+    metric_render(out, all, n, buf_str(&common));
+    buf_free(&common);
+}
+
+static double running(const struct sched_stats *s)
+{
+    return s->n_running;
+}
+static double waiting(const struct sched_stats *s)
+{
+    return s->n_waiting;
+}
+static double kv_usage(const struct sched_stats *s)
+{
+    return s->n_blocks ? (double)s->n_blocks_used / s->n_blocks : 0;
 }
 
 void crd_api_metrics(const struct crd_api *api, struct buf *out)
@@ -298,7 +319,9 @@ void crd_api_metrics(const struct crd_api *api, struct buf *out)
     json_out_str(&common,
                  api->model_names[0]); /* the same escapes as Prometheus for what a name may hold */
     buf_puts(&common, ",engine=\"0\"");
-    render_scheduler(api, out, buf_str(&common));
+    render_gauge(api, out, "vllm:num_requests_running", "Requests being computed.", running);
+    render_gauge(api, out, "vllm:num_requests_waiting", "Requests waiting.", waiting);
+    render_gauge(api, out, "vllm:kv_cache_usage_perc", "KV blocks in use; 1 is all.", kv_usage);
     metric_render(out, all, N_METRICS, buf_str(&common));
     buf_free(&common);
     if (api->keys) crd_keys_metrics(api->keys, out);

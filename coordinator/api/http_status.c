@@ -9,7 +9,7 @@ static const char *const names[] = {[SERVICE_LOADING] = "loading",
                                     [SERVICE_DEGRADED] = "degraded",
                                     [SERVICE_DRAINING] = "draining"};
 
-/* 200 only when every rank answers; otherwise 503 with the sentence that says why not. */
+/* 200 while every rank of a replica answers; otherwise 503 with the sentence that says why not. */
 void crd_http_health(void *user, struct gw_exchange *x, const struct gw_request *r)
 {
     const struct crd_api *api = user;

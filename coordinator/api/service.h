@@ -12,7 +12,8 @@ enum service_state { SERVICE_LOADING, SERVICE_READY, SERVICE_DEGRADED, SERVICE_D
 struct service_status {
     enum service_state state;
     char text[512];              /* one sentence: why not READY */
-    struct sched_stats sched;    /* summed over replicas */
+    struct sched_stats sched;    /* summed over engines */
+    int32_t n_engines;           /* replicas that schedule for themselves; 0: the service does not tell them apart */
     int32_t max_context;         /* positions a sequence may have */
 };
 
@@ -23,6 +24,8 @@ struct crd_service_ops {
     /* Events may still arrive until EVENT_FINISH. */
     void (*cancel)(void *self, uint64_t request);
     void (*status)(void *self, struct service_status *out);
+    /* Of one engine. NULL when n_engines is 0. */
+    void (*engine)(void *self, int32_t i, struct sched_stats *out);
     /* Append the cluster's part of /health's body (a JSON object) and of /metrics (Prometheus lines with our own prefix "tessera:"). */
     void (*health_json)(void *self, struct buf *out);
     void (*metrics)(void *self, struct buf *out);

@@ -34,11 +34,31 @@ void crd_ranks_forget(struct crd_replica *r)
 
 /* ---- losing and coming back ---- */
 
+static void move(void *user, struct crd_group *g)
+{
+    struct crd_replica *r = user;
+    struct replica_moved m = {.group = g};
+    bool known = crd_requests_take(r->requests, crd_sched_handed_id(g), &m.n_left, &m.on_event, &m.user);
+    ASSERT(known);
+    r->conf.peers.take(r->conf.peers.self, r->conf.index, &m);
+}
+
+void crd_ranks_hand_over(struct crd_replica *r)
+{
+    struct sched_stats s;
+    const struct replica_peers *p = &r->conf.peers;
+    if (!r->sched || r->state == REPLICA_READY || crd_sched_idle(r->sched) || !p->self || !p->others_serve(p->self, r->conf.index)) return;
+    crd_sched_stats(r->sched, &s);
+    log_info(C, "replica %d: other replicas go on with %d open sequence(s)", r->conf.index, s.n_waiting + s.n_running);
+    crd_sched_hand_over(r->sched, clock_us(), move, r);
+}
+
 /* The status is told first: who reads his stream's error and then asks for it learns the same. */
 static void end_all(struct crd_replica *r, enum err err, const char *text)
 {
     r->lost_us = 0;
     crd_replica_tell(r, text);
+    crd_ranks_hand_over(r);
     if (r->sched) crd_sched_fail_all(r->sched, err, text, clock_us());
     crd_sched_close(r->sched);
     r->sched = NULL;
@@ -61,8 +81,10 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
     crd_replica_set_text(r, why);
     crd_ranks_forget(r);
     r->epoch++;
-    if (hope) crd_replica_tell(r, why);
-    else end_all(r, err_radius(err) == RADIUS_REQUEST ? err : ERR_UNAVAILABLE, text);
+    if (hope) {
+        crd_replica_tell(r, why);
+        crd_ranks_hand_over(r);
+    } else end_all(r, err_radius(err) == RADIUS_REQUEST ? err : ERR_UNAVAILABLE, text);
 }
 
 void crd_ranks_give_up(struct crd_replica *r)
@@ -88,6 +110,7 @@ static void start_loading(struct crd_replica *r)
     struct control_msg m = {.type = MSG_LOAD_PLAN};
     for (int32_t i = 0; i < r->n_ranks; i++) hellos[i] = r->ranks[i].hello->hello;
     m.load_plan.epoch = r->epoch;
+    m.load_plan.replica = (uint16_t)r->conf.index;
     enum err e = r->conf.place(r->conf.user, hellos, r->n_ranks, &m.load_plan);
     if (e) {
         crd_ranks_lose(r, e, err_text());

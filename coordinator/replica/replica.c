@@ -12,7 +12,7 @@
 #define C "replica"
 
 /* Every message in the mailbox begins with an int: rpc events have their own small kinds, ours begin here. */
-enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_DRAIN, CMD_END, CMD_STOP };
+enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_ADOPT, CMD_HAND_OVER, CMD_EXPECT, CMD_DRAIN, CMD_END, CMD_STOP };
 
 struct command {
     int kind;
@@ -20,6 +20,8 @@ struct command {
     token_event_fn on_event;
     void *user;
     uint64_t id;                /* CANCEL */
+    struct replica_moved moved; /* ADOPT */
+    int32_t n_ranks;            /* EXPECT */
     int64_t timeout_us;         /* STOP */
     char text[256];             /* END */
 };
@@ -61,6 +63,10 @@ void crd_replica_tell(struct crd_replica *r, const char *text)
 {
     struct replica_rank infos[LIMIT_RANKS];
     publish(r);
+    if (r->conf.peers.self) {
+        enum replica_use use = r->state == REPLICA_READY ? REPLICA_SERVES : r->sched && r->lost_us ? REPLICA_KEEPS : REPLICA_REFUSES;
+        r->conf.peers.changed(r->conf.peers.self, r->conf.index, use);
+    }
     if (!r->conf.on_change) return;
     for (int32_t i = 0; i < r->n_ranks; i++) infos[i] = r->ranks[i].info;
     r->conf.on_change(r->conf.user, r->state, infos, r->n_ranks, text);
@@ -83,6 +89,8 @@ static void submit(struct crd_replica *r, struct command *c)
     char text[512];
     if (r->draining || r->stopping) {
         refuse(c->on_event, c->user, c->request.id, ERR_UNAVAILABLE, "the server is shutting down");
+    } else if (r->state != REPLICA_READY && r->conf.peers.self && r->conf.peers.submit(r->conf.peers.self, r->conf.index, &c->request, c->user)) {
+        log_debug(C, "request %llu came when this replica was lost: given to another", (unsigned long long)c->request.id);
     } else if (!r->sched) { /* while recovering there is one, and the request waits like the others */
         pthread_mutex_lock(&r->lock);
         snprintf(text, sizeof text, "%s", r->status.text);
@@ -96,6 +104,20 @@ static void submit(struct crd_replica *r, struct command *c)
             refuse(c->on_event, c->user, c->request.id, e, err_text());
         }
     }
+}
+
+static void adopt(struct crd_replica *r, struct command *c)
+{
+    struct replica_moved *m = &c->moved;
+    uint64_t id = crd_sched_handed_id(m->group);
+    if (r->sched && !r->stopping) {
+        crd_requests_add(r->requests, id, m->n_left, m->on_event, m->user);
+        crd_sched_adopt(r->sched, m->group, clock_us());
+        crd_ranks_hand_over(r); /* if this one was lost meanwhile */
+        return;
+    }
+    crd_sched_discard(m->group);
+    refuse(m->on_event, m->user, id, ERR_UNAVAILABLE, r->stopping ? "the server is shutting down" : r->why);
 }
 
 static void stop(struct crd_replica *r, struct command *c)
@@ -118,6 +140,9 @@ static void on_command(struct crd_replica *r, struct command *c)
     case CMD_CANCEL:
         if (r->sched) crd_sched_cancel(r->sched, c->id, clock_us());
         break;
+    case CMD_ADOPT: adopt(r, c); break;
+    case CMD_HAND_OVER: crd_ranks_hand_over(r); break;
+    case CMD_EXPECT: r->conf.n_ranks = c->n_ranks; break;
     case CMD_DRAIN:
         r->draining = true;
         crd_ranks_send(r, &(struct control_msg){.type = MSG_DRAIN}); /* no new sequences will come */
@@ -251,6 +276,12 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
 }
 
 void crd_replica_cancel(struct crd_replica *r, uint64_t request) { command(r, &(struct command){.kind = CMD_CANCEL, .id = request}); }
+
+void crd_replica_adopt(struct crd_replica *r, const struct replica_moved *m) { command(r, &(struct command){.kind = CMD_ADOPT, .moved = *m}); }
+
+void crd_replica_hand_over(struct crd_replica *r) { command(r, &(struct command){.kind = CMD_HAND_OVER}); }
+
+void crd_replica_expect(struct crd_replica *r, int32_t n_ranks) { command(r, &(struct command){.kind = CMD_EXPECT, .n_ranks = n_ranks}); }
 
 void crd_replica_end(struct crd_replica *r, const char *text)
 {

@@ -5,9 +5,10 @@
  *
  *   GATHERING -> LOADING -> READY -> LOST -> GATHERING (a new job, the next epoch)      any -> STOPPED
  *
- * Open requests survive a loss: they wait, at most recovery_us, and go on with the same bits where they stood.
+ * Open requests survive a loss: they go on at another replica at once (fleet.h), or wait, at most recovery_us, and go on with the same bits
+ * where they stood.
  *
- * Not here: choosing between replicas, starting processes (cluster/launch.h), HTTP. */
+ * Not here: choosing between replicas (route.h), starting processes (coordinator/workers.h), HTTP. */
 #ifndef COORDINATOR_REPLICA_REPLICA_H
 #define COORDINATOR_REPLICA_REPLICA_H
 
@@ -30,7 +31,34 @@ struct replica_rank {
     int64_t seen_us;                   /* last message */
 };
 
+/* What a replica is good for, as the others see it. */
+enum replica_use {
+    REPLICA_REFUSES, /* not ready yet, or given up */
+    REPLICA_KEEPS,   /* lost: requests wait for it to come back */
+    REPLICA_SERVES,
+};
+
+/* An open request on its way from a lost replica to one that serves. */
+struct replica_moved {
+    struct crd_group *group; /* Own: whoever has it */
+    int32_t n_left;          /* choices without a finishing event */
+    token_event_fn on_event;
+    void *user;
+};
+
+/* The other replicas of the fleet, as one of them reaches them, by its own index; called on its thread. */
+struct replica_peers {
+    void *self; /* NULL: there are none */
+    void (*changed)(void *self, int32_t index, enum replica_use use);
+    bool (*others_serve)(void *self, int32_t index);
+    /* Give a request that cannot be taken here to one that serves; listener: the request's. False: there is none. */
+    bool (*submit)(void *self, int32_t index, const struct gen_request *q, void *listener);
+    void (*take)(void *self, int32_t index, const struct replica_moved *m);
+};
+
 struct replica_conf {
+    int32_t index;                     /* in the fleet, from 0 */
+    struct replica_peers peers;
     int32_t n_ranks;                   /* ranks to expect; 0: as many as the job has */
     int32_t max_waiting;
     bool relaunched;                   /* somebody starts lost ranks again, also while draining */
@@ -65,6 +93,12 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
 void crd_replica_cancel(struct crd_replica *r, uint64_t request);
 /* Whoever comes from an earlier coordinator's time is sent away from now on. */
 void crd_replica_forsake(struct crd_replica *r);
+/* Go on with a request of a lost replica. Own: the replica. */
+void crd_replica_adopt(struct crd_replica *r, const struct replica_moved *m);
+/* If it is lost: its open requests go to those that serve now. */
+void crd_replica_hand_over(struct crd_replica *r);
+/* So many ranks will join from the next job on. */
+void crd_replica_expect(struct crd_replica *r, int32_t n_ranks);
 /* Refuse new requests from now on. */
 void crd_replica_drain(struct crd_replica *r);
 /* End every open request now, with this sentence (copied). */

@@ -52,6 +52,17 @@ void crd_requests_drop(struct crd_requests *q, uint64_t id)
     free(e);
 }
 
+bool crd_requests_take(struct crd_requests *q, uint64_t id, int32_t *n_left, token_event_fn *fn, void **user)
+{
+    struct entry *e = *find(q, id);
+    if (!e) return false;
+    *n_left = e->left;
+    *fn = e->fn;
+    *user = e->user;
+    crd_requests_drop(q, id);
+    return true;
+}
+
 void crd_requests_event(struct crd_requests *q, const struct token_event *ev)
 {
     struct entry *e = *find(q, ev->request);

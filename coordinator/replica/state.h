@@ -63,6 +63,8 @@ void crd_ranks_closed(struct crd_replica *r, struct rpc_event *e);
 void crd_ranks_forget(struct crd_replica *r);
 /* The replica cannot go on: requests wait for it to come back, or end with this sentence when it cannot. */
 void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text);
+/* Lost, and others serve: they go on with every open request. */
+void crd_ranks_hand_over(struct crd_replica *r);
 /* Recovery took too long: every open request ends. */
 void crd_ranks_give_up(struct crd_replica *r);
 /* watch.c */

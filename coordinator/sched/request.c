@@ -17,6 +17,25 @@ static struct crd_group **find_request(struct crd_sched *s, uint64_t request)
     return g;
 }
 
+/* Into the table and the list of all. */
+static void enlist(struct crd_sched *s, struct crd_group *g)
+{
+    struct crd_group **at = find_request(s, g->request);
+    ASSERT(!*at);
+    *at = g;
+    g->next_bucket = NULL;
+    g->prev = NULL;
+    g->next = s->groups;
+    if (s->groups) s->groups->prev = g;
+    s->groups = g;
+}
+
+static void delist(struct crd_sched *s, struct crd_group *g)
+{
+    *(g->prev ? &g->prev->next : &s->groups) = g->next;
+    if (g->next) g->next->prev = g->prev;
+}
+
 enum err crd_request_submit(struct crd_sched *s, const struct gen_request *r)
 {
     enum err rc;
@@ -28,10 +47,7 @@ enum err crd_request_submit(struct crd_sched *s, const struct gen_request *r)
     s->next_id += (uint64_t)g->n;
     for (int32_t i = 0; i < g->n_open; i++)
         g->tenant = crd_fair_join(&s->fair, r->tenant, r->weight);
-    *find_request(s, r->id) = g;
-    g->next = s->groups;
-    if (s->groups) s->groups->prev = g;
-    s->groups = g;
+    enlist(s, g);
     crd_admission_add(s, g);
 out:
     return rc;
@@ -39,8 +55,7 @@ out:
 
 static void free_group(struct crd_sched *s, struct crd_group *g)
 {
-    *(g->prev ? &g->prev->next : &s->groups) = g->next;
-    if (g->next) g->next->prev = g->prev;
+    delist(s, g);
     crd_group_free(g);
 }
 
@@ -140,4 +155,32 @@ void crd_request_fail_all(struct crd_sched *s, enum err err, const char *text)
         next = g->next;
         if (g->n_open) finish_group(s, g, err, text);
     }
+}
+
+/* ---- from one scheduler to another ---- */
+
+void crd_request_release(struct crd_sched *s, struct crd_group *g)
+{
+    for (int32_t i = 0; i < g->n; i++) {
+        struct crd_seq *q = &g->seqs[i];
+        if (q->gone) continue;
+        ASSERT(!q->n_blocks && q->slot < 0 && !q->n_hashes);
+        if (q->state == SEQ_WAITING) crd_admission_unwait(s, q);
+        crd_seq_move(q, SEQ_NEW);
+        crd_fair_leave(&s->fair, g->tenant);
+    }
+    s->n_new -= g->n_unstarted;
+    *find_request(s, g->request) = g->next_bucket;
+    delist(s, g);
+    g->tenant = NULL;
+}
+
+void crd_request_adopt(struct crd_sched *s, struct crd_group *g)
+{
+    enlist(s, g);
+    for (int32_t i = 0; i < g->n; i++) g->seqs[i].id = s->next_id++; /* it has come now */
+    for (int32_t i = 0; i < g->n_open; i++)
+        g->tenant = crd_fair_join(&s->fair, g->tenant_id, g->weight);
+    g->leader = NULL;
+    crd_admission_add(s, g);
 }

@@ -20,4 +20,8 @@ void crd_request_drop_blocks(struct crd_sched *s, struct crd_seq *q);
 /* Nothing holds a finished sequence any more. Its group goes with the last one. */
 void crd_request_gone(struct crd_sched *s, struct crd_seq *q);
 
+/* From one scheduler to another, at a moment when nothing of the request is with a replica. */
+void crd_request_release(struct crd_sched *s, struct crd_group *g);
+void crd_request_adopt(struct crd_sched *s, struct crd_group *g);
+
 #endif

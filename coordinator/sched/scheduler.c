@@ -227,10 +227,14 @@ static void lose_replica(struct crd_sched *s, struct crd_seq *q)
         crd_preempt_requeue(s, q);
 }
 
+static int64_t longest(const struct crd_sched *s)
+{
+    return MIN((int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS, (int64_t)s->conf.context);
+}
+
 static void end_if_too_long(struct crd_sched *s, struct crd_seq *q)
 {
-    const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS,
-                  most = MIN(pool, (int64_t)s->conf.context);
+    const int64_t most = longest(s);
     if (q->state == SEQ_DRAINING || crd_seq_known(q) <= most) return;
     char *text = xasprintf("the sequence has %" PRId32
                            " tokens; after the loss of a worker the cluster has room for %" PRId64,
@@ -262,6 +266,47 @@ void crd_sched_restart(struct crd_sched *s, const struct sched_conf *conf, int64
     open_replica(s, conf);
     for_each_seq(s, lose_replica);
     for_each_seq(s, end_if_too_long);
+}
+
+void crd_sched_hand_over(struct crd_sched *s, int64_t now_us,
+                         void (*take)(void *user, struct crd_group *g), void *user)
+{
+    const struct sched_conf same = s->conf;
+    crd_sched_restart(s, &same, now_us);
+    while (s->groups) {
+        struct crd_group *g = s->groups;
+        crd_request_release(s, g);
+        take(user, g);
+    }
+}
+
+void crd_sched_adopt(struct crd_sched *s, struct crd_group *g, int64_t now_us)
+{
+    s->now_us = now_us;
+    crd_request_adopt(s, g);
+    for (int32_t i = 0, n = g->n, n_gone = g->n_gone; i < n && n_gone < n; i++) {
+        struct crd_seq *q = &g->seqs[i];
+        if (q->gone) continue;
+        n_gone += crd_seq_known(q) > longest(s); /* with the last of them the group is gone */
+        end_if_too_long(s, q);
+    }
+}
+
+uint64_t crd_sched_handed_id(const struct crd_group *g)
+{
+    return g->request;
+}
+
+const int32_t *crd_sched_handed_prompt(const struct crd_group *g, int32_t *n, uint64_t *salt)
+{
+    *n = g->n_prompt;
+    *salt = g->salt;
+    return g->prompt;
+}
+
+void crd_sched_discard(struct crd_group *g)
+{
+    if (g) crd_group_free(g);
 }
 
 /* ---- what it looks like ---- */

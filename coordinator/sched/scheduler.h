@@ -128,6 +128,19 @@ MUST_USE enum err crd_sched_on_result(struct crd_sched *s, const struct step_res
  * waiting with its known tokens; blocks, slots and the prefix cache are emptied. `conf` describes
  * the new replica (new epoch); sequences that no longer fit end with NO_BLOCKS. */
 void crd_sched_restart(struct crd_sched *s, const struct sched_conf *conf, int64_t now_us);
+/* A request with its choices and their known tokens, on its way from one scheduler to another. */
+struct crd_group;
+/* As crd_sched_restart, but others go on with what is open: every request that has not ended is
+ * given to take(user, g), and this scheduler is empty after. Own: the receiver, for
+ * crd_sched_adopt. No events. */
+void crd_sched_hand_over(struct crd_sched *s, int64_t now_us,
+                         void (*take)(void *user, struct crd_group *g), void *user);
+/* Go on with a request that another scheduler handed over: no limit of the queue applies, it was
+ * accepted once. Choices that do not fit here end with NO_BLOCKS. Own: the scheduler. */
+void crd_sched_adopt(struct crd_sched *s, struct crd_group *g, int64_t now_us);
+uint64_t crd_sched_handed_id(const struct crd_group *g); /* gen_request.id */
+const int32_t *crd_sched_handed_prompt(const struct crd_group *g, int32_t *n, uint64_t *salt);
+void crd_sched_discard(struct crd_group *g); /* nobody goes on with it; no events; NULL-safe */
 /* End everything with this error. */
 void crd_sched_fail_all(struct crd_sched *s, enum err err, const char *text, int64_t now_us);
 

@@ -13,6 +13,8 @@
  *    DECODE
  *   PREEMPTING   WAITING      preempt.c: crd_preempt_settle, its steps in flight are known
  *   running      WAITING      scheduler.c: crd_sched_restart
+ *   WAITING,     NEW          request.c: crd_request_release, on its way to another scheduler,
+ *    HELD                     which makes it WAITING or HELD again: crd_request_adopt
  *   any          DRAINING     request.c: crd_request_finish; gone when its last step has retired */
 #include "coordinator/sched/seq.h"
 
@@ -23,8 +25,8 @@
 
 static const unsigned ALLOWED[SEQ_N_STATES] = {
     [SEQ_NEW] = TO(WAITING) | TO(HELD) | TO(DRAINING),
-    [SEQ_HELD] = TO(WAITING) | TO(DRAINING),
-    [SEQ_WAITING] = TO(PREFILL) | TO(DRAINING),
+    [SEQ_HELD] = TO(WAITING) | TO(DRAINING) | TO(NEW),
+    [SEQ_WAITING] = TO(PREFILL) | TO(DRAINING) | TO(NEW),
     [SEQ_PREFILL] = TO(DECODE) | TO(LAST) | TO(PREEMPTING) | TO(WAITING) | TO(DRAINING),
     [SEQ_DECODE] = TO(LAST) | TO(PREEMPTING) | TO(WAITING) | TO(DRAINING),
     [SEQ_LAST] = TO(WAITING) | TO(DRAINING),
@@ -163,6 +165,8 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
 {
     struct crd_group *g = xcalloc(1, sizeof *g);
     *g = (struct crd_group){.request = r->id,
+                            .tenant_id = r->tenant,
+                            .weight = r->weight,
                             .priority = r->priority,
                             .sampling = r->sampling,
                             .prompt_logits = r->prompt_logits,

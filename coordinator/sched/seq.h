@@ -13,7 +13,7 @@
 
 /* The table of transitions stands in seq.c. */
 enum crd_seq_state {
-    SEQ_NEW,        /* being made */
+    SEQ_NEW,        /* being made, or on its way to another scheduler */
     SEQ_HELD,       /* waits for a sibling to compute the prompt they share */
     SEQ_WAITING,    /* in its tenant's line, or in the line of the resumed */
     SEQ_PREFILL,    /* holds a slot and the blocks of all known tokens; some are not computed */
@@ -68,6 +68,8 @@ struct crd_group {
     struct crd_group *next_bucket; /* in the table by request */
     struct crd_group *prev, *next; /* of all */
     struct crd_tenant *tenant;
+    uint64_t tenant_id; /* what it joins with, also in another scheduler */
+    float weight;
     int32_t priority;
     struct sampling sampling; /* of choice 0; Own: bias */
     struct grammar_source grammar; /* Own: text */

@@ -327,7 +327,7 @@ void fake_close(struct fake *f)
 
 struct crd_service fake_service(struct fake *f)
 {
-    static const struct crd_service_ops ops = {do_submit, do_cancel, do_status, do_health,
+    static const struct crd_service_ops ops = {do_submit, do_cancel, do_status, NULL, do_health,
                                                do_metrics};
     return (struct crd_service){&ops, f};
 }

@@ -243,6 +243,24 @@ static void cancel_one(struct world *w)
     totals[3]++;
 }
 
+static void adopt(void *user, struct crd_group *g)
+{
+    struct world *w = user;
+    crd_sched_adopt(w->s, g, w->now);
+    crd_sched_check(w->s);
+}
+
+/* Another scheduler goes on, as when another replica takes over. */
+static void hand_over(struct world *w)
+{
+    struct crd_sched *old = w->s;
+    w->s = crd_sched_open(&w->conf, on_event, w);
+    crd_sched_hand_over(old, w->now, adopt, w);
+    crd_sched_check(old);
+    assert_true(crd_sched_idle(old));
+    crd_sched_close(old);
+}
+
 static void restart(struct world *w)
 {
     struct sched_conf c = draw_conf(w, w->conf.max_waiting);
@@ -258,7 +276,10 @@ static void restart(struct world *w)
     w->conf = c;
     fake_replica_close(w->f);
     w->f = fake_replica_open(&w->conf);
-    crd_sched_restart(w->s, &w->conf, w->now);
+    if (chance(w, 50))
+        hand_over(w);
+    else
+        crd_sched_restart(w->s, &w->conf, w->now);
     totals[2]++;
 }
 

@@ -134,7 +134,7 @@ class Server:
             time.sleep(0.02)
         left = [p for p in pids if alive(p)]
         assert not left, f"processes left behind: {left}\n{self.text()}"
-        shm = {n for n in os.listdir("/dev/shm") if "tessera" in n} - self.shm_before
+        shm = {n for n in os.listdir("/dev/shm") if "tessera" in n and "tessera-test" not in n} - self.shm_before
         assert not shm, f"shared memory left behind: {shm}"
         with socket.socket() as s:
             assert s.connect_ex(("127.0.0.1", self.port)) != 0, "the port is still open"

@@ -1,0 +1,95 @@
+/* hosts.c: see hosts.h. */
+#include "cluster/hosts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const int64_t PAUSE_US = 60000000, PAUSE_MOST_US = 600000000;
+
+void clu_hosts_init(struct clu_hosts *h, const struct clu_hostfile *f)
+{
+    memset(h, 0, sizeof *h);
+    h->n = f->n;
+    for (int32_t i = 0; i < f->n; i++) {
+        snprintf(h->hosts[i].name, sizeof h->hosts[i].name, "%s", f->hosts[i].name);
+        h->hosts[i].slots = f->hosts[i].slots;
+    }
+}
+
+static bool aside(const struct clu_hosts_one *o, int64_t now_us) { return o->aside_until_us > now_us; }
+
+static int32_t spare(const struct clu_hosts_one *o)
+{
+    int32_t n = o->slots;
+    for (int32_t i = 0; i < CLU_HOSTS_USERS; i++) n -= o->used[i];
+    return n;
+}
+
+static enum err too_few(const struct clu_hosts *h, int32_t n, int32_t got, int64_t now_us)
+{
+    char who[400] = "";
+    size_t len = 0;
+    for (int32_t i = 0; i < h->n; i++) {
+        const struct clu_hosts_one *o = &h->hosts[i];
+        if (!aside(o, now_us) || len >= sizeof who - 1) continue;
+        int k = snprintf(who + len, sizeof who - len, "%s%s (%s; tried again in %lld s)", len ? ", " : ": set aside are ", o->name, o->why,
+                         (long long)((o->aside_until_us - now_us) / 1000000));
+        len += k > 0 ? (size_t)k : 0;
+    }
+    return err_raise(ERR_UNAVAILABLE, "%d slots are needed and %d are left%s", n, got, who);
+}
+
+enum err clu_hosts_take(struct clu_hosts *h, int32_t replica, int32_t n, int32_t least, int64_t now_us, char list[CLU_HOSTS_LIST], int32_t *got)
+{
+    int32_t left = n, before[LIMIT_RANKS];
+    size_t len = 0;
+    ASSERT(replica >= 0 && replica < CLU_HOSTS_USERS && n > 0);
+    for (int32_t i = 0; i < h->n; i++) {
+        before[i] = h->hosts[i].used[replica];
+        h->hosts[i].used[replica] = 0;
+    }
+    for (int pass = 0; pass < 2; pass++) /* what it had, then the spare ones */
+        for (int32_t i = 0; i < h->n && left; i++) {
+            struct clu_hosts_one *o = &h->hosts[i];
+            if (aside(o, now_us)) continue;
+            int32_t k = MIN(left, pass ? spare(o) : MIN(spare(o), before[i]));
+            o->used[replica] += k;
+            left -= k;
+        }
+    if (n - left < MAX(least, 1)) {
+        for (int32_t i = 0; i < h->n; i++) h->hosts[i].used[replica] = 0;
+        return too_few(h, n, n - left, now_us);
+    }
+    list[0] = 0;
+    for (int32_t i = 0; i < h->n; i++)
+        if (h->hosts[i].used[replica])
+            len += (size_t)snprintf(list + len, CLU_HOSTS_LIST - len, "%s%s:%d", len ? "," : "", h->hosts[i].name, h->hosts[i].used[replica]);
+    *got = n - left;
+    return OK;
+}
+
+struct clu_hosts_one *clu_hosts_of(struct clu_hosts *h, int32_t replica, int32_t rank)
+{
+    for (int32_t i = 0; i < h->n && rank >= 0; i++) {
+        if (rank < h->hosts[i].used[replica]) return &h->hosts[i];
+        rank -= h->hosts[i].used[replica];
+    }
+    return NULL;
+}
+
+bool clu_hosts_failed(struct clu_hosts *h, struct clu_hosts_one *o, bool gone, const char *why, int64_t now_us)
+{
+    (void)h;
+    snprintf(o->why, sizeof o->why, "%s", why);
+    if (++o->n_failed < CLU_HOSTS_TRIES && !gone) return false;
+    o->n_failed = 0;
+    o->pause_us = MIN(o->pause_us ? 2 * o->pause_us : PAUSE_US, PAUSE_MOST_US);
+    o->aside_until_us = now_us + o->pause_us;
+    return true;
+}
+
+void clu_hosts_good(struct clu_hosts *h, int32_t replica)
+{
+    for (int32_t i = 0; i < h->n; i++)
+        if (h->hosts[i].used[replica]) h->hosts[i].n_failed = 0, h->hosts[i].pause_us = 0, h->hosts[i].aside_until_us = 0;
+}

@@ -1,0 +1,221 @@
+/* workers.c: see workers.h. */
+#include "coordinator/workers.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG "workers"
+
+enum { POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
+
+struct crd_workers {
+    struct crd_workers_conf conf;
+    struct mailbox *mail;          /* poked when the replica changes state, and to leave */
+    pthread_t thread;
+    bool runs;
+    /* [keeper]; the opener before it runs and after it was joined */
+    struct clu_launch job;
+    char *list;                    /* hosts of the job, for mpirun */
+    /* [sched] writes at READY, [keeper] reads after a loss */
+    pid_t local_pids[LIMIT_RANKS]; /* of this host */
+    _Atomic int32_t n_local;
+    _Atomic uint32_t first_epoch, last_epoch; /* of the jobs that were told to load */
+    _Atomic bool stopping;
+    pthread_mutex_t lock;          /* the two below */
+    enum err err;
+    char why[600];
+};
+
+struct crd_workers *crd_workers_open(const struct crd_workers_conf *conf)
+{
+    struct crd_workers *w = xcalloc(1, sizeof *w);
+    w->conf = *conf;
+    w->mail = mailbox_open();
+    w->list = xmalloc(CLU_HOSTS_LIST);
+    pthread_mutex_init(&w->lock, NULL);
+    return w;
+}
+
+/* ---- starting and clearing away ---- */
+
+/* On these hosts, of those that are left. */
+static enum err choose_hosts(struct crd_workers *w, struct clu_launch_conf *lc)
+{
+    struct crd_hosts *h = w->conf.hosts;
+    if (!h) return OK;
+    pthread_mutex_lock(&h->lock);
+    enum err e = clu_hosts_take(&h->hosts, w->conf.index, lc->n_ranks, w->conf.least_ranks, clock_us(), w->list, &lc->n_ranks);
+    pthread_mutex_unlock(&h->lock);
+    lc->hosts = w->list;
+    return e;
+}
+
+static enum err start(struct crd_workers *w)
+{
+    enum err rc;
+    struct clu_launch_conf lc = w->conf.launch;
+    TRY(choose_hosts(w, &lc));
+    if (lc.n_ranks != w->conf.launch.n_ranks)
+        log_warn(LOG, "replica %d: %d rank(s) instead of %d, on %s", w->conf.index, lc.n_ranks, w->conf.launch.n_ranks, w->list);
+    crd_replica_expect(w->conf.replica, lc.n_ranks);
+    TRY(clu_launch_start(&w->job, &lc));
+out:
+    return rc;
+}
+
+/* What is left of a job: mpirun, and ranks of this host that cannot leave by themselves. */
+static void clear_away(struct crd_workers *w, int64_t grace_us)
+{
+    clu_launch_stop(&w->job, grace_us);
+    clu_launch_reap_local(w->local_pids, atomic_exchange(&w->n_local, 0));
+    if (atomic_load(&w->first_epoch)) clu_launch_reap_shm(atomic_load(&w->first_epoch), atomic_load(&w->last_epoch));
+}
+
+/* ---- the keeper ---- */
+
+static void fail(struct crd_workers *w, enum err err, const char *text)
+{
+    pthread_mutex_lock(&w->lock);
+    w->err = err;
+    snprintf(w->why, sizeof w->why, "%s", text);
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* True once the replica is READY. */
+static bool first_start(struct crd_workers *w)
+{
+    int64_t until = clock_us() + w->conf.load_timeout_us;
+    char text[600];
+    int status;
+    while (!atomic_load(&w->stopping)) {
+        struct replica_status s;
+        mailbox_get(w->mail, POLL_US / 10);
+        crd_replica_status(w->conf.replica, &s);
+        if (s.state == REPLICA_READY) return true;
+        if (s.state == REPLICA_LOST) {
+            fail(w, ERR_UNAVAILABLE, s.text);
+            return false;
+        }
+        if (clu_launch_ended(&w->job, &status)) {
+            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%s)", s.text);
+            fail(w, ERR_UNAVAILABLE, text);
+            return false;
+        }
+        if (clock_us() > until) {
+            snprintf(text, sizeof text, "not ready after %.0f s: %s (--load-timeout)", (double)w->conf.load_timeout_us / 1e6, s.text);
+            fail(w, ERR_DEADLINE, text);
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Start the workers until the replica is whole; also after open requests had to be given up, so that the server comes back when its cause is
+ * gone. */
+static void bring_back(struct crd_workers *w)
+{
+    struct replica_status s;
+    int64_t pause = PAUSE_MIN_US;
+    for (bool first = true; !atomic_load(&w->stopping); first = false) {
+        int status;
+        clear_away(w, 0); /* the old job holds memory and hosts */
+        if (!first) {
+            mailbox_get(w->mail, pause);
+            pause = MIN(2 * pause, (int64_t)PAUSE_MAX_US);
+        }
+        if (atomic_load(&w->stopping)) return;
+        crd_replica_status(w->conf.replica, &s);
+        uint32_t epoch = s.epoch; /* the next loss changes it */
+        if (start(w)) {
+            log_error(LOG, "replica %d cannot be started: %s", w->conf.index, err_text());
+            continue;
+        }
+        do {
+            mailbox_get(w->mail, POLL_US);
+            crd_replica_status(w->conf.replica, &s);
+            if (s.state == REPLICA_READY || atomic_load(&w->stopping)) return;
+        } while (s.epoch == epoch && !clu_launch_ended(&w->job, &status));
+    }
+}
+
+static void *keeper_main(void *arg)
+{
+    struct crd_workers *w = arg;
+    bool up = first_start(w);
+    while (up && !atomic_load(&w->stopping)) {
+        struct replica_status s;
+        crd_replica_status(w->conf.replica, &s);
+        if (s.state == REPLICA_LOST && s.recovering) bring_back(w);
+        else if (s.state == REPLICA_LOST) log_error(LOG, "the workers of replica %d are gone and are not started again", w->conf.index);
+        mailbox_get(w->mail, -1);
+    }
+    return NULL;
+}
+
+/* ---- the outside ---- */
+
+enum err crd_workers_start(struct crd_workers *w)
+{
+    enum err rc;
+    TRY(start(w));
+    w->runs = !pthread_create(&w->thread, NULL, keeper_main, w);
+    if (!w->runs) rc = err_raise(ERR_SYSTEM, "cannot start the thread that keeps the workers of replica %d", w->conf.index);
+out:
+    return rc;
+}
+
+enum err crd_workers_failed(struct crd_workers *w)
+{
+    pthread_mutex_lock(&w->lock);
+    enum err e = w->err;
+    if (e) e = err_raise(e, "%s", w->why);
+    pthread_mutex_unlock(&w->lock);
+    return e;
+}
+
+static void note_local(struct crd_workers *w, const struct replica_rank ranks[], int32_t n)
+{
+    char host[64] = "";
+    int32_t k = 0;
+    if (gethostname(host, sizeof host - 1)) return;
+    for (int32_t i = 0; i < n; i++)
+        if (!strcmp(ranks[i].host, host)) w->local_pids[k++] = ranks[i].pid;
+    atomic_store(&w->n_local, k);
+}
+
+void crd_workers_changed(struct crd_workers *w, enum replica_state state, const struct replica_rank ranks[], int32_t n)
+{
+    if (state == REPLICA_READY) note_local(w, ranks, n);
+    if (state == REPLICA_READY || state == REPLICA_LOST) mailbox_poke(w->mail);
+}
+
+void crd_workers_placed(struct crd_workers *w, uint32_t epoch)
+{
+    if (!atomic_load(&w->first_epoch)) atomic_store(&w->first_epoch, epoch);
+    atomic_store(&w->last_epoch, epoch);
+}
+
+void crd_workers_let_go(struct crd_workers *w)
+{
+    atomic_store(&w->stopping, true);
+    mailbox_poke(w->mail);
+    if (w->runs) pthread_join(w->thread, NULL);
+    w->runs = false;
+}
+
+void crd_workers_close(struct crd_workers *w, int64_t grace_us)
+{
+    if (!w) return;
+    crd_workers_let_go(w);
+    clear_away(w, grace_us);
+    mailbox_close(w->mail);
+    pthread_mutex_destroy(&w->lock);
+    free(w->list);
+    free(w);
+}
