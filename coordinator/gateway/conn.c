@@ -117,7 +117,12 @@ static bool refuse_headers(struct gw_exchange *x)
     struct header_facts f = {0};
     uint64_t limit = (uint64_t)x->conn->gw->conf.max_body;
     MHD_get_connection_values(x->conn->mhd, MHD_HEADER_KIND, see_header, &f);
-    if (f.n_length > 1)
+    size_t bytes =
+        MHD_get_connection_info(x->conn->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    if (bytes > MAX_HEADER_BYTES)
+        crd_exchange_refuse(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "BadRequestError",
+                            "The request line and headers are larger than 28 KB.");
+    else if (f.n_length > 1)
         crd_exchange_refuse(x, 400, "Bad Request",
                             "The request has more than one Content-Length header.");
     else if (f.n_length && f.n_encoding)

@@ -37,7 +37,7 @@ static enum err start_library(struct gw *g, int listen_fd)
         MHD_OPTION_LISTEN_SOCKET, (MHD_socket)listen_fd, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)g->conf.max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)g->conf.idle_timeout_s, /* for a client that stops reading */
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MAX_HEADER_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_BYTES, MHD_OPTION_STRICT_FOR_CLIENT,
         1, MHD_OPTION_NOTIFY_CONNECTION, crd_conn_notify, g, MHD_OPTION_URI_LOG_CALLBACK,
         crd_conn_request_line, g, MHD_OPTION_NOTIFY_COMPLETED, crd_conn_completed, g,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, /* blocked in the net thread */

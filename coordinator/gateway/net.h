@@ -18,7 +18,8 @@
 #include <stdatomic.h>
 
 enum {
-    MAX_HEADER_BYTES = 32 << 10, /* request line and headers of one request; beyond: 431 */
+    MAX_HEADER_BYTES = 28 << 10, /* request line and headers of one request; beyond: 431 */
+    CONN_BYTES = 32 << 10, /* the library's memory of a connection: these, and an answer's headers */
     MAX_REQUEST_ID = 128,
     BODY_BYTES_PER_S = 64 << 10, /* a body slower than this over header_timeout_s is closed */
     DRAIN_BYTES =
