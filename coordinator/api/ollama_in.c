@@ -93,6 +93,8 @@ static enum err translate_generate(const json_t *given, json_t *body, struct crd
     TRY(no_images(given, "images", e));
     if (given_and(given, "raw", &j) && !json_is_boolean(j))
         return crd_api_malformed(e, "raw", "raw: Input should be a valid boolean");
+    if (given_and(given, "system", &j) && !json_is_string(j) && !json_is_array(j))
+        return crd_api_malformed(e, "system", "system: Input should be a valid string");
     if (!json_is_string(prompt) || !json_string_length(prompt))
         return crd_api_malformed(e, "prompt", "prompt: Input should be a string that is not empty");
     if (json_is_true(json_object_get(given, "raw"))) {
@@ -100,8 +102,6 @@ static enum err translate_generate(const json_t *given, json_t *body, struct crd
         return OK;
     }
     list = json_array();
-    if (given_and(given, "system", &j) && !json_is_string(j) && !json_is_array(j))
-        return crd_api_malformed(e, "system", "system: Input should be a valid string");
     if (given_and(given, "system", &j))
         json_array_append_new(list, crd_translate_message("system", j));
     json_array_append_new(list, crd_translate_message("user", prompt));
