@@ -28,7 +28,7 @@ endfunction()
 # tessera_test(name SOURCES t.c LIBS ... [LABELS l] [TIMEOUT s]): a cmocka program run by ctest.
 function(tessera_test name)
   cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
-  add_executable(test_${name} ${A_SOURCES} ${CMAKE_SOURCE_DIR}/tests/support/filter.c)
+  add_executable(test_${name} ${A_SOURCES} ${CMAKE_SOURCE_DIR}/tests/support/env.c)
   target_link_libraries(test_${name} PRIVATE ${A_LIBS} PkgConfig::CMOCKA m)
   set_target_properties(test_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND test_${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -6,11 +6,11 @@
 
 #include "base/rng.h"
 #include "tests/api/support.h"
+#include "tests/support/env.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define MSG       "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 #define BAD       "BadRequestError"
@@ -332,9 +332,8 @@ static void damaged_bodies_are_answered(void **state)
         "5,\"stream\":true,\"tools\":[{\"function\":{\"name\":\"f\"}}],"
         "\"stream_options\":{\"include_usage\":true},\"stop_token_ids\":[7],\"cache_salt\":\"x\","
         "\"chat_template_kwargs\":{\"k\":[]}}";
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 2000; i++) {
         char body[sizeof good];
         struct outcome o;

@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "coordinator/api/json_out.h"
+#include "tests/support/env.h"
 
 #include <float.h>
 #include <jansson.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char *shown(float v)
 {
@@ -40,9 +40,8 @@ static void a_float_is_its_shortest_decimal(void **state)
 
 static void any_float_reads_back_bit_for_bit(void **state)
 {
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 100000; i++) {
         uint32_t bits = (uint32_t)rng_at(seed, i, 0, 0);
         float v, back;
@@ -58,9 +57,8 @@ static void any_float_reads_back_bit_for_bit(void **state)
 
 static void any_bytes_become_valid_json(void **state)
 {
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 20000; i++) {
         char bytes[12];
         size_t n = rng_at(seed, i, 1, 0) % sizeof bytes;

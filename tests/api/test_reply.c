@@ -6,11 +6,11 @@
 
 #include "base/rng.h"
 #include "coordinator/api/reply.h"
+#include "tests/support/env.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define THINK       "<think> </think>"
 #define HERMES      "tools <tool_call>" THINK
@@ -181,10 +181,9 @@ static void every_row_is_understood(void **state)
 static void any_pieces_give_the_same(void **state)
 {
     json_t *tools = offered();
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     int failed = 0;
     (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         for (uint64_t k = 0; k < 60; k++) {
             char *got = read_in_pieces(&rows[i], tools, seed + k, k ? 2 : 1);
@@ -202,9 +201,8 @@ static void any_pieces_give_the_same(void **state)
 static void damaged_replies_too(void **state)
 {
     json_t *tools = offered();
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 3000; i++) {
         const struct row *a = &rows[rng_at(seed, i, 1, 0) % COUNT_OF(rows)],
                          *b = &rows[rng_at(seed, i, 2, 0) % COUNT_OF(rows)];

@@ -7,12 +7,12 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "tests/api/support.h"
+#include "tests/support/env.h"
 
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static struct test_api t;
 
@@ -183,9 +183,8 @@ static void random_text(uint64_t seed, uint64_t round, struct buf *out)
 
 static void streamed_and_buffered_say_the_same(void **state)
 {
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     (void)state;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t round = 0; round < 300; round++) {
         static const char *const keys[] = {"text", "logprobs", "token_ids", "finish_reason",
                                            "stop_reason"};

@@ -4,6 +4,7 @@
 #include "base/tree.h"
 #include "engine/model/shard.h"
 #include "tests/support/plan_case.h"
+#include "tests/support/env.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -265,7 +266,7 @@ static void random_cluster(struct clu_topo *t, uint64_t seed, uint64_t i)
 static void small_clusters_are_planned_as_well_as_by_trying_everything(void **state)
 {
     (void)state;
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     struct plan_case *c = small_model();
     struct clu_rates rates = clu_rates_default;
     int64_t looked = 0;
@@ -273,7 +274,6 @@ static void small_clusters_are_planned_as_well_as_by_trying_everything(void **st
     double loss = 1, worst = 1;
     rates.process_bytes = 1 << 20; /* the machines are toys too */
     c->work.rates = &rates;
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 40; i++) {
         struct brute b = {.c = c, .l = {.grid = {.shared = true}}};
         random_cluster(&c->topo, seed, i);
@@ -310,9 +310,8 @@ static void small_clusters_are_planned_as_well_as_by_trying_everything(void **st
 static void more_memory_never_fits_less(void **state)
 {
     (void)state;
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_Q4_K, DTYPE_Q6_K, NULL, 4096);
-    printf("seed %llu\n", (unsigned long long)seed);
     for (uint64_t i = 0; i < 12; i++) {
         int32_t n = 1 + (int32_t)(rng_at(seed, i, 0, 0) % 6);
         bool fit = false;

@@ -4,6 +4,7 @@
 #include "cluster/hostfile.h"
 #include "cluster/topo.h"
 #include "tests/support/scratch.h"
+#include "tests/support/env.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <cmocka.h>
 
 static struct clu_topo a, b; /* large */
@@ -105,10 +105,9 @@ static void what_is_wrong_is_refused_by_its_line(void **state)
 static void flips_and_truncations_never_crash(void **state)
 {
     (void)state;
-    uint64_t seed = (uint64_t)time(NULL);
+    uint64_t seed = test_seed();
     struct buf t = {0};
     int32_t good = 0;
-    printf("seed %llu\n", (unsigned long long)seed);
     assert_true(scratch_read("tests/machines/mixed-cards.topo", &t));
     for (uint64_t i = 0; i < 2000; i++) {
         size_t n = rng_at(seed, i, 1, 0) % 4 ? t.len : rng_at(seed, i, 2, 0) % t.len;

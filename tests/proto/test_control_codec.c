@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "proto/control.h"
+#include "tests/support/env.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -316,9 +317,7 @@ static void truncation_and_flips_never_crash(void **state)
 
 int main(void)
 {
-    const char *given = getenv("TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_us();
-    printf("TEST_SEED=%" PRIu64 "\n", seed);
+    seed = test_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_round_trip),
         cmocka_unit_test(load_plan_round_trip),

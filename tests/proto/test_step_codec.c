@@ -2,6 +2,7 @@
  */
 #include "base/clock.h"
 #include "tests/proto/random_plan.h"
+#include "tests/support/env.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -259,9 +260,7 @@ static void a_decode_step_is_small(void **state)
 
 int main(void)
 {
-    const char *given = getenv("TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_us();
-    printf("TEST_SEED=%" PRIu64 "\n", seed);
+    seed = test_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plan_round_trip),
         cmocka_unit_test(result_round_trip),

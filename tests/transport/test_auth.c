@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "tests/support/env.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -404,9 +405,7 @@ static int remove_dir(void **state)
 
 int main(void)
 {
-    const char *given = getenv("TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_us();
-    printf("TEST_SEED=%" PRIu64 "\n", seed);
+    seed = test_seed();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_sides_learn_the_other),
         cmocka_unit_test(frames_pass_both_ways_in_order),

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "transport/coll_open.h"
+#include "tests/support/env.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -384,9 +385,7 @@ int main(int argc, char **argv)
     };
     if (argc > 3 && !strcmp(argv[1], "--bench"))
         return run_cell(argv[2], atoi(argv[3]), NULL) ? 0 : 1;
-    const char *s = getenv("TEST_SEED");
-    seed = s ? strtoull(s, NULL, 0) : (uint64_t)clock_us();
-    printf("seed %llu (TEST_SEED repeats it)\n", (unsigned long long)seed);
+    seed = test_seed();
     add_suite("self", 1);
     for (int32_t n = 2; n <= 4; n++) add_suite("local", n);
     add_suite("local", 8);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "tests/transport/rpc_pair.h"
+#include "tests/support/env.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -253,9 +254,7 @@ static void silence_is_dropped_in_time_and_a_crowd_does_not_lock_workers_out(voi
 
 int main(int argc, char **argv)
 {
-    const char *given = getenv("TEST_SEED");
-    seed = given ? strtoull(given, NULL, 0) : (uint64_t)clock_us();
-    printf("TEST_SEED=%" PRIu64 "\n", seed);
+    seed = test_seed();
     key = test_key("the cluster key of this test");
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
