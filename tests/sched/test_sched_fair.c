@@ -31,6 +31,7 @@ struct world {
     int64_t now;
     uint64_t next_id;
     int32_t n_tenants;
+    bool as_one; /* all of them are the same tenant to the scheduler */
     struct tenant t[MAX_TENANTS];
 };
 
@@ -61,7 +62,7 @@ static void send_one(struct world *w, int32_t i)
     for (int32_t k = 0; k < t->n_prompt; k++)
         prompt[k] = (int32_t)(rng_at(id, (uint64_t)k, 0, 0) % FAKE_VOCAB);
     struct gen_request r = {.id = id,
-                            .tenant = (uint64_t)i + 1,
+                            .tenant = w->as_one ? 1 : (uint64_t)i + 1,
                             .weight = t->weight,
                             .n_prompt = t->n_prompt,
                             .prompt = prompt,
@@ -137,16 +138,46 @@ static double jain(const double *shares, int32_t n)
     return sum * sum / (n * squares);
 }
 
-static void one_light_tenant_is_served_promptly_beside_32_heavy_ones(void **state)
+static struct world *light_beside_heavy(bool as_one)
 {
-    (void)state;
     struct world *w = setup(33);
-    double shares[32];
+    w->as_one = as_one;
     for (int32_t i = 0; i < 32; i++)
         w->t[i] = (struct tenant){
             .weight = 1, .open = 8, .n_prompt = 40 + 10 * (i % 8), .n_out = 20 + 8 * (i % 5)};
     w->t[32] = (struct tenant){.weight = 1, .n_prompt = 32, .n_out = 8, .period_us = 2000000};
     turn(w, 12000);
+    return w;
+}
+
+static double tokens_per_second(const struct world *w)
+{
+    double all = 0;
+    for (int32_t i = 0; i < w->n_tenants; i++) all += (double)w->t[i].served;
+    return all * 1e6 / (double)w->now;
+}
+
+/* Against first come, first served, which is what one tenant for all is. */
+static void fairness_costs_no_throughput(void **state)
+{
+    (void)state;
+    struct world *fair = light_beside_heavy(false), *fifo = light_beside_heavy(true);
+    double a = tokens_per_second(fair), b = tokens_per_second(fifo);
+    print_message("%.0f tokens/s with fair shares, %.0f first come, first served (%+.2f %%); "
+                  "worst TTFT of the light one: %.2f s and %.2f s\n",
+                  a, b, 100 * (a / b - 1), (double)fair->t[32].worst_ttft_us / 1e6,
+                  (double)fifo->t[32].worst_ttft_us / 1e6);
+    assert_true(a >= 0.97 * b);
+    assert_true(fair->t[32].worst_ttft_us * 4 < fifo->t[32].worst_ttft_us);
+    teardown(fair);
+    teardown(fifo);
+}
+
+static void one_light_tenant_is_served_promptly_beside_32_heavy_ones(void **state)
+{
+    (void)state;
+    struct world *w = light_beside_heavy(false);
+    double shares[32];
     for (int32_t i = 0; i < 32; i++) shares[i] = (double)w->t[i].served;
     double index = jain(shares, 32);
     print_message("Jain's index of 32 heavy tenants: %.4f; worst TTFT of the light one: %.2f s "
@@ -194,6 +225,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_light_tenant_is_served_promptly_beside_32_heavy_ones),
+        cmocka_unit_test(fairness_costs_no_throughput),
         cmocka_unit_test(shares_follow_the_weights),
         cmocka_unit_test(a_flood_of_short_prompts_does_not_starve_a_long_one),
     };

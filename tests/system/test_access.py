@@ -4,6 +4,7 @@ import json
 import os
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -111,6 +112,19 @@ class Access(unittest.TestCase):
         self.assertNotIn("Access-Control-Allow-Origin", h)
         _, _, h = self.s.request("POST", CHAT, ASK, {**bearer("key-of-anna"), "Origin": "https://a.example"})
         self.assertEqual(h.get("Access-Control-Allow-Origin"), "https://a.example")
+
+
+class Fair(unittest.TestCase):
+    def test_one_light_key_beside_32_heavy_ones(self):
+        sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench"))
+        import fair
+        load = fair.measure(DEMO, 4, 1, ["--threads", "1"], both=False)["fair"][0]
+        index, worst = fair.jain(load.shares), max(load.ttft)
+        print(f"Jain {index:.4f}; worst TTFT of {len(load.ttft)}: {worst * 1e3:.0f} ms")
+        self.assertEqual(len(load.shares), fair.HEAVY)
+        self.assertGreaterEqual(index, 0.95)
+        self.assertGreater(len(load.ttft), 3)
+        self.assertLess(worst, 2)  # without shares of its own it waits for a hundred others
 
 
 class Https(unittest.TestCase):
