@@ -16,7 +16,7 @@
 struct options {
     const char *hostfile, *topo, *record;
     int64_t ranks, context, users, tp, pp, max_batch_tokens, max_seqs;
-    int32_t kv_type;
+    int32_t kv_type, exact, wire_type;
     bool json;
 };
 
@@ -36,6 +36,10 @@ static const struct conf_opt table[] = {
      "do not choose: N tensor ranks per stage, dealt evenly"},
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "do not choose: N stages"},
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
+    {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off",
+     "off: sums may travel between hosts as fewer bytes, as the links make fastest"},
+    {"wire-type", CONF_ENUM, O(wire_type), "auto", 0, 0, "auto|f32|f16|q8",
+     "with --exact off: as this"},
     {"max-batch-tokens", CONF_INT, O(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N",
      "tokens computed in one step"},
     {"max-seqs", CONF_INT, O(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
@@ -188,6 +192,13 @@ static void better_order(const struct clu_work *w, const struct clu_topo *t, str
     free(free_order);
 }
 
+static enum err place(const struct options *o, const char *path, const struct clu_work *w,
+                      const struct clu_topo *t, const struct clu_want *want, struct clu_place *p)
+{
+    if (o->tp || o->pp) return given(o, path, w, t, want, p);
+    return clu_place_find(p, w, t, want);
+}
+
 static enum err plan(const struct options *o, const char *path, struct buf *out)
 {
     enum err rc;
@@ -214,10 +225,15 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
                             .need_tokens = context * MAX(o->users, 1),
                             .fixed_order = o->hostfile != NULL};
-    if (o->tp || o->pp)
-        TRY(given(o, path, &w, t, &want, p));
-    else
-        TRY(clu_place_find(p, &w, t, &want));
+    if (o->wire_type > 1 && !o->exact)
+        TRY(err_raise(ERR_BAD_CONFIG, "--wire-type %s changes results: it needs --exact off",
+                      clu_wire_name[o->wire_type - 1]));
+    if (o->exact && o->wire_type) w.wire = (enum clu_wire_type)(o->wire_type - 1);
+    TRY(place(o, path, &w, t, &want, p));
+    if (o->exact && !o->wire_type && clu_place_wire(p)) { /* again: another cut may now be best */
+        w.wire = clu_place_wire(p);
+        TRY(place(o, path, &w, t, &want, p));
+    }
     if (o->json)
         clu_place_json(p, &w, t, out);
     else

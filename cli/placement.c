@@ -37,8 +37,9 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
     struct grid g;
     *p = (struct placement){.o = o, .model_path = path, .sharing = 1};
     if (!o->cluster.launch && !o->cluster.hostfile) p->sharing = (int32_t)MAX(o->cluster.replicas, 1);
-    if (o->model.exact)
-        log_warn("plan", "--exact off changes nothing on CPU ranks: results stay bit-identical");
+    if (o->model.wire_type > 1 && !o->model.exact)
+        return err_raise(ERR_BAD_CONFIG, "--wire-type %s changes results: it needs --exact off",
+                         clu_wire_name[o->model.wire_type - 1]);
     TRY(eng_engine_model_info(path, &p->info));
     TRY(eng_engine_fingerprint(path, &p->fingerprint));
     if (o->cluster.topo) TRY(check_topo(o->cluster.topo));
@@ -146,37 +147,65 @@ static void say(const struct clu_place *c)
     buf_free(&b);
 }
 
-static enum err find(const struct placement *p, const struct msg_hello hellos[], int32_t n,
-                     struct grid *out)
+/* The planner's inputs; kept together, they are large. */
+struct plan_inputs {
+    struct model_weights weights;
+    struct clu_topo topo, known;
+    struct clu_rates rates;
+    struct clu_work work;
+    struct clu_want want;
+    struct clu_place place;
+};
+
+static enum err gather_inputs(const struct placement *p, const struct msg_hello hellos[], int32_t n, struct plan_inputs *in)
 {
-    enum err rc = OK;
+    enum err rc;
     const struct model_options *m = &p->o->model;
-    struct model_weights *weights = xmalloc(sizeof *weights);
-    struct clu_topo *t = xmalloc(sizeof *t), *known = xmalloc(sizeof *known);
-    struct clu_place *place = xmalloc(sizeof *place);
-    struct clu_rates rates = clu_rates_default;
-    rates.process_bytes = 0; /* the ranks run already: memory that is available is theirs */
-    TRY(eng_engine_weights(p->model_path, weights));
-    if (p->o->cluster.topo) TRY(clu_topo_read(known, p->o->cluster.topo));
-    topo_of(hellos, n, p->o->cluster.topo ? known : NULL, t);
-    struct clu_work w = {.info = &p->info,
-                         .weights = weights,
-                         .rates = &rates,
-                         .context = p->context,
-                         .depth = MIN(p->context / 2, 512),
-                         .max_step_tokens = (int32_t)m->max_batch_tokens,
-                         .n_slots = (int32_t)m->max_seqs,
-                         .kv_type = (enum kv_type)m->kv_type};
-    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
-    TRY(clu_place_find(place, &w, t, &want));
-    say(place);
-    *out = place->layout.grid;
+    in->rates = clu_rates_default;
+    in->rates.process_bytes = 0; /* the ranks run already: memory that is available is theirs */
+    TRY(eng_engine_weights(p->model_path, &in->weights));
+    if (p->o->cluster.topo) TRY(clu_topo_read(&in->known, p->o->cluster.topo));
+    topo_of(hellos, n, p->o->cluster.topo ? &in->known : NULL, &in->topo);
+    in->work = (struct clu_work){.info = &p->info,
+                                 .weights = &in->weights,
+                                 .rates = &in->rates,
+                                 .context = p->context,
+                                 .depth = MIN(p->context / 2, 512),
+                                 .max_step_tokens = (int32_t)m->max_batch_tokens,
+                                 .n_slots = (int32_t)m->max_seqs,
+                                 .kv_type = (enum kv_type)m->kv_type};
+    if (m->exact && m->wire_type) in->work.wire = (enum clu_wire_type)(m->wire_type - 1);
+    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
 out:
-    free(weights);
-    free(t);
-    free(known);
-    free(place);
     return rc;
+}
+
+static enum err find(const struct placement *p, struct plan_inputs *in, struct grid *out)
+{
+    const struct model_options *m = &p->o->model;
+    enum err rc;
+    TRY(clu_place_find(&in->place, &in->work, &in->topo, &in->want));
+    if (m->exact && !m->wire_type && clu_place_wire(&in->place)) {
+        in->work.wire = clu_place_wire(&in->place);
+        TRY(clu_place_find(&in->place, &in->work, &in->topo, &in->want));
+    }
+    say(&in->place);
+    *out = in->place.layout.grid;
+out:
+    return rc;
+}
+
+/* How sums travel when --exact is off: as asked, or as a cut that was given is fastest with. */
+static enum clu_wire_type wire_of(const struct placement *p, struct plan_inputs *in, const struct grid *g)
+{
+    const struct model_options *m = &p->o->model;
+    struct clu_layout l = {.grid = *g};
+    if (!m->exact) return CLU_WIRE_F32;
+    if (m->wire_type) return (enum clu_wire_type)(m->wire_type - 1);
+    for (int32_t r = 0; r < grid_ranks(g); r++) l.device[r] = r;
+    in->work.wire = CLU_WIRE_F32;
+    in->want.need_tokens = 0;
+    return clu_place_of(&in->place, &in->work, &in->topo, &in->want, &l) ? CLU_WIRE_F32 : clu_place_wire(&in->place);
 }
 
 /* ---- KV blocks, and the plan ---- */
@@ -220,23 +249,24 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     const struct model_options *m = &p->o->model;
     struct grid g;
     int64_t fit = 0;
+    struct plan_inputs *in = xcalloc(1, sizeof *in);
     if (n % m->pp || (m->tp && m->tp * m->pp != n))
-        return err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n,
-                         (long long)m->tp, (long long)m->pp);
+        TRY(err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n,
+                      (long long)m->tp, (long long)m->pp));
+    TRY(gather_inputs(p, hellos, n, in));
     if (planned(m, n))
-        TRY(find(p, hellos, n, &g));
+        TRY(find(p, in, &g));
     else
         TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
     TRY(fit_blocks(p, &g, hellos, n, &fit));
     int64_t want = m->kv_tokens ? DIV_UP(m->kv_tokens, LIMIT_BLOCK_TOKENS)
                                 : MIN(fit, 8LL * DIV_UP(p->context, LIMIT_BLOCK_TOKENS));
     if (want > fit)
-        return err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",
-                         (long long)m->kv_tokens, (long long)fit * LIMIT_BLOCK_TOKENS);
+        TRY(err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",
+                      (long long)m->kv_tokens, (long long)fit * LIMIT_BLOCK_TOKENS));
     if (want < DIV_UP(p->context, LIMIT_BLOCK_TOKENS))
-        return err_raise(ERR_BAD_CONFIG,
-                         "--kv-tokens %lld holds less than one context of %d tokens",
-                         (long long)m->kv_tokens, p->context);
+        TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens",
+                      (long long)m->kv_tokens, p->context));
     if (p->n_blocks) want = MIN(want, p->n_blocks);
     else p->n_blocks = (int32_t)want;
     bool one_host = true;
@@ -253,12 +283,14 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->model_fingerprint = p->fingerprint;
     plan->oracle = m->activations == 1;
     plan->isa = m->isa;
-    plan->wire = m->wire == 2 || !one_host ? "mpi" : "shm";
-    plan->wire_type = "f32";
+    plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
+    plan->wire_type = clu_wire_name[wire_of(p, in, &g)];
+    if (m->exact) log_info("plan", "--exact off: sums travel between hosts as %s", plan->wire_type);
     plan->shard_cache = m->shard_cache;
     plan->shard_cache_bytes = m->shard_cache_size;
     plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
     plan->telemetry_us = 1000000;
 out:
+    free(in);
     return rc;
 }

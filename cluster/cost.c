@@ -17,6 +17,8 @@ const struct clu_rates clu_rates_default = {
     .process_bytes = INT64_C(32) << 20,
 };
 
+const char *const clu_wire_name[CLU_WIRE_TYPES] = {"f32", "f16", "q8"};
+
 enum {
     ONE_SHOT_BYTES = 65536
 }; /* all parts of an all_reduce together; above, each rank reduces a slice (transport/coll_mpi.c)
@@ -184,17 +186,45 @@ static double gather_s(const struct clu_topo *t, const int32_t device[], int32_t
     return latency + worst;
 }
 
-double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
-                       int32_t n, const int32_t parts[], int32_t rows)
+/* Everybody gives all its bytes to everybody, or each a slice to each and its sum to all: as transport/coll_mpi.c does. */
+static double exchange_s(const struct clu_topo *t, const int32_t device[], int32_t n, double bytes[], double vector)
 {
-    double vector = 4.0 * w->info->d_model * rows, bytes[LIMIT_RANKS], all = 0;
-    if (n == 1) return 0;
-    for (int32_t i = 0; i < n; i++) all += bytes[i] = parts[i] * vector;
-    if (all <= ONE_SHOT_BYTES) return gather_s(t, device, n, bytes);
+    double all = 0;
+    for (int32_t i = 0; i < n; i++) all += bytes[i];
+    if (all <= ONE_SHOT_BYTES || (n == 2 && all <= 2 * vector)) return gather_s(t, device, n, bytes);
     for (int32_t i = 0; i < n; i++) bytes[i] /= n;
     double s = gather_s(t, device, n, bytes);
     for (int32_t i = 0; i < n; i++) bytes[i] = vector / n;
     return s + gather_s(t, device, n, bytes);
+}
+
+double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
+                       int32_t n, const int32_t parts[], int32_t rows)
+{
+    static const double shrink[CLU_WIRE_TYPES] = {1, 0.5, 36.0 / 128};
+    double vector = 4.0 * w->info->d_model * rows, bytes[LIMIT_RANKS], near = 0;
+    int32_t first[LIMIT_RANKS], n_hosts = 0;
+    if (n == 1) return 0;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t h = t->devices[device[i]].host, k = 0;
+        while (k < n_hosts && t->devices[first[k]].host != h) k++;
+        if (k == n_hosts) {
+            first[n_hosts++] = device[i];
+            bytes[k] = 0;
+        } else {
+            struct clu_wire x = clu_topo_wire(t, h, h);
+            near = MAX(near, 2 * x.latency_s + (bytes[k] + (parts[i] + 1) * vector) / x.bytes_s);
+        }
+        /* neighbours' subtrees grow together: a host sends about as many as its most ragged rank */
+        bytes[k] = MAX(bytes[k], parts[i] * vector);
+    }
+    if (n_hosts == 1) {
+        for (int32_t i = 0; i < n; i++) bytes[i] = parts[i] * vector;
+        return exchange_s(t, device, n, bytes, vector);
+    }
+    double small = shrink[w->wire];
+    for (int32_t i = 0; i < n_hosts; i++) bytes[i] = w->wire ? vector * small : bytes[i];
+    return near + exchange_s(t, first, n_hosts, bytes, vector * small);
 }
 
 static double gather_rows_s(const struct clu_topo *t, const int32_t device[], int32_t n,

@@ -31,6 +31,10 @@ struct clu_rates {
 };
 extern const struct clu_rates clu_rates_default;
 
+/* How vectors that are summed travel between hosts (transport/wire_type.h). Not f32: a rank adds up its own parts first. */
+enum clu_wire_type { CLU_WIRE_F32, CLU_WIRE_F16, CLU_WIRE_Q8, CLU_WIRE_TYPES };
+extern const char *const clu_wire_name[CLU_WIRE_TYPES];
+
 /* The model and how it is to be used. */
 struct clu_work {
     const struct model_info *info;
@@ -40,6 +44,7 @@ struct clu_work {
     int32_t depth;   /* positions already in the cache when speed is stated */
     int32_t max_step_tokens, n_slots;
     enum kv_type kv_type;
+    enum clu_wire_type wire; /* of sums between hosts; anything but f32 is not exact */
 };
 
 /* A cut laid on devices: rank r runs on topo->devices[device[r]]. */
@@ -67,7 +72,7 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t
                    struct clu_rank_cost *out);
 
 /* An all-reduce of `rows` x d_model floats among devices[n]; parts[i]: subtrees that rank i sends.
- */
+ * Of several ranks on a host the first collects their parts and speaks for them (transport/coll_hier.c). */
 double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
                        int32_t n, const int32_t parts[], int32_t rows);
 

@@ -135,12 +135,29 @@ static void figures(struct clu_place *p, const struct clu_work *w, const struct 
     for (int32_t i = 0; i < 3; i++)
         clu_cost_decode(w, t, &p->layout, clu_place_users[i], &p->decode[i]);
     clu_cost_decode(w, t, &p->layout, MAX(p->users, 1), &p->judged);
+    struct clu_work x = *w;
+    for (x.wire = 0; x.wire < CLU_WIRE_TYPES; x.wire++) {
+        struct clu_speed v;
+        clu_cost_decode(&x, t, &p->layout, MAX(p->users, 1), &v);
+        p->wire_tok_s[x.wire] = v.tok_s;
+    }
+    for (int32_t i = 1; i < p->n_ranks; i++)
+        p->crosses |= grid_stage_of(&p->layout.grid, i) == grid_stage_of(&p->layout.grid, i - 1) &&
+                      t->devices[p->layout.device[i]].host != t->devices[p->layout.device[i - 1]].host;
     clu_cost_prefill(w, t, &p->layout, &p->prefill);
     p->load_s = clu_cost_load(w, t, &p->layout);
     for (int32_t r = 0; r < p->n_ranks; r++) used[p->layout.device[r]] = true;
     p->n_unused = 0;
     for (int32_t i = 0; i < t->n_devices; i++)
         if (!used[i]) p->unused[p->n_unused++] = i;
+}
+
+enum clu_wire_type clu_place_wire(const struct clu_place *p)
+{
+    enum clu_wire_type best = CLU_WIRE_F32;
+    for (int32_t i = 1; i < CLU_WIRE_TYPES; i++)
+        if (p->wire_tok_s[i] > 1.05 * p->wire_tok_s[best]) best = (enum clu_wire_type)i;
+    return p->crosses ? best : CLU_WIRE_F32;
 }
 
 static void take_alts(struct clu_place *p, const struct search *s)

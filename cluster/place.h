@@ -43,11 +43,16 @@ struct clu_place {
     struct clu_speed decode[3];  /* 1, 8, 32 users */
     struct clu_speed judged, prefill;
     double load_s;
+    bool crosses;                /* some stage's sums travel between hosts */
+    double wire_tok_s[CLU_WIRE_TYPES]; /* what judged.tok_s would be if they travelled so */
     int32_t n_alts;
     struct clu_alt alts[CLU_MAX_ALTS];
     int64_t n_looked; /* placements evaluated */
 };
 extern const int32_t clu_place_users[3];
+
+/* The wire type of the fastest of wire_tok_s; within 5 % the more precise one. */
+enum clu_wire_type clu_place_wire(const struct clu_place *p);
 
 /* Err NO_FIT: by how much, and what would make it fit. UNSUPPORTED when the model admits no cut
  * over these devices. */

@@ -26,6 +26,7 @@ struct core_conf {
     int32_t max_waiting, max_n;
     enum step_pool pooling;          /* of embeddings; NONE: as the model's files say */
     bool prefix_cache;
+    bool inexact;                    /* --exact off: /health says so */
     struct model_info info;
     int64_t load_timeout_us;         /* from start to READY */
     int64_t stall_us;                /* see replica_conf */

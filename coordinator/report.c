@@ -94,7 +94,7 @@ static void replica_json(struct crd_core *c, int32_t i, struct buf *out)
 void crd_report_health(void *self, struct buf *out)
 {
     struct crd_core *c = self;
-    buf_puts(out, "{\"exact\":true,\"replicas\":[");
+    buf_printf(out, "{\"exact\":%s,\"replicas\":[", c->conf.inexact ? "false" : "true");
     for (int32_t i = 0; i < c->n_units; i++) replica_json(c, i, out);
     buf_puts(out, "]}");
 }

@@ -37,11 +37,15 @@ static enum err leave(struct trn_coll *c, enum err rc, int64_t sent)
     int64_t since = atomic_load_explicit(&c->now_since_us, memory_order_relaxed);
     c->stats.wait_us += (uint64_t)(clock_us() - since);
     if (!rc) {
-        c->stats.bytes_sent += (uint64_t)sent;
+        c->stats.bytes_sent = c->ops->sent ? c->ops->sent(c) : c->stats.bytes_sent + (uint64_t)sent;
         atomic_store_explicit(&c->now_op, NULL, memory_order_relaxed);
         atomic_store_explicit(&c->now_rank, -1, memory_order_relaxed);
         return OK;
     }
+    if (c->ops->waits_for) /* the parts number their ranks in their own way */
+        (void)err_prefix(rc, "%s %s #%" PRIu64 ", rank %d", c->ops->name,
+                         atomic_load_explicit(&c->now_op, memory_order_relaxed),
+                         atomic_load_explicit(&c->now_seq, memory_order_relaxed), c->ops->waits_for(c));
     c->broken =
         rc; /* now_* stay as they were: the heartbeat goes on naming the operation that failed */
     snprintf(c->why, sizeof c->why, "%s", err_text());
@@ -193,7 +197,7 @@ struct trn_coll_now trn_coll_now(struct trn_coll *c)
         .op = atomic_load_explicit(&c->now_op, memory_order_relaxed),
         .seq = atomic_load_explicit(&c->now_seq, memory_order_relaxed),
         .since_us = atomic_load_explicit(&c->now_since_us, memory_order_relaxed),
-        .waiting_for = atomic_load_explicit(&c->now_rank, memory_order_relaxed),
+        .waiting_for = c->ops->waits_for ? c->ops->waits_for(c) : atomic_load_explicit(&c->now_rank, memory_order_relaxed),
     };
 }
 

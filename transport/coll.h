@@ -1,6 +1,7 @@
 /* coll.h: collectives and point-to-point between the ranks of one group, as a table of operations.
  *
- * Implementations: self (one rank), local (threads of one process: tests), shm (ranks of one host), mpi (anything).
+ * Implementations: self (one rank), local (threads of one process: tests), shm (ranks of one host), mpi (anything), and two
+ * made of others: hier (shm inside each host, mpi between hosts) and packed (sums travel as f16 or q8: not exact).
  * Every blocking call has a deadline in microseconds from now and returns DEADLINE naming operation, sequence number and
  * the rank waited for, or PEER_LOST; afterwards the communicator is unusable. Waits spin for microseconds, then sleep.
  * Every rank calls the same collectives in the same order; messages between two ranks arrive in order.
@@ -38,7 +39,7 @@ struct trn_coll_now {
 struct trn_coll;
 
 struct trn_coll_ops {
-    const char *name; /* "self" | "local" | "shm" | "mpi" */
+    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" */
     /* all required */
     enum err (*all_gather)(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us);
     enum err (*broadcast)(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);
@@ -49,6 +50,10 @@ struct trn_coll_ops {
     /* optional; NULL: built from all_gather by coll.c */
     enum err (*all_reduce)(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out, int64_t n,
                            int64_t timeout_us);
+    /* optional, of implementations made of others: the rank that one of them waits for now, or -1; and the bytes they have
+     * offered so far, which then count instead of the wrapper's own sum */
+    int32_t (*waits_for)(const struct trn_coll *c);
+    uint64_t (*sent)(const struct trn_coll *c);
 };
 
 struct trn_coll {

@@ -16,12 +16,32 @@ MUST_USE enum err trn_coll_local_open(struct trn_coll *out[], int32_t n);
 MUST_USE enum err trn_coll_shm_open(struct trn_coll **out, const char *name, int32_t rank, int32_t size,
                                     int64_t timeout_us);
 
+/* Ranks of several hosts, hosts[rank]: the number of each rank's host, ascending from 0: the ranks of a host speak to each other by
+ * `local` (in their order; NULL where a host has one rank of the group), the first of each host by `across` (in the hosts' order; NULL
+ * elsewhere), any other two by `flat`. The same bits as any other implementation. Own: *out owns all three, also on failure. */
+MUST_USE enum err trn_coll_hier_open(struct trn_coll **out, int32_t rank, int32_t size, const int32_t hosts[], struct trn_coll *local,
+                                     struct trn_coll *across, struct trn_coll *flat);
+
+/* How the vectors of an all_reduce travel. */
+enum trn_wire_type { TRN_WIRE_F32, TRN_WIRE_F16, TRN_WIRE_Q8, TRN_WIRE_TYPES };
+extern const char *const trn_wire_name[TRN_WIRE_TYPES]; /* "f32" */
+/* Bytes that n values take. q8: blocks of 32 with a scale. */
+int64_t trn_wire_bytes(enum trn_wire_type t, int64_t n);
+
+/* `inner` with the sums of all_reduce as f16 or q8: added in f32, in the order of ranks, the same bits on every rank, but not those of
+ * another cut. An error of at most 2^-11 of a value (f16, up to 65504) or of 1/254 of the largest of 32 neighbours (q8), once for each
+ * rank's part and once for the sum when it is large enough to travel in slices. Everything else goes through `inner`, whose messages
+ * must be buffered (mpi, local). Own: *out owns inner, also on failure. */
+MUST_USE enum err trn_coll_packed_open(struct trn_coll **out, struct trn_coll *inner, enum trn_wire_type t);
+
 /* The MPI environment of this process; all MPI calls from one thread. init is needed before coll_mpi; after a failure
  * do not finalize: abandon (leaves without waiting for peers). */
 MUST_USE enum err trn_mpi_env_init(int32_t *rank, int32_t *size);
 void trn_mpi_env_finalize(void);
 /* Is this process started by mpirun or srun (without initialising MPI)? Gives rank and size from the environment. */
 int32_t trn_mpi_env_detect(int32_t *rank, int32_t *size);
+/* The lowest world rank on the host of each world rank, out[size]. */
+MUST_USE enum err trn_mpi_env_hosts(int32_t out[]);
 /* The ranks of world that share this host: *host_rank, *host_size, and *host_first (lowest world rank here). Collective. */
 MUST_USE enum err trn_mpi_env_host(int32_t *host_rank, int32_t *host_size, int32_t *host_first);
 

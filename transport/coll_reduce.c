@@ -42,6 +42,15 @@ void trn_reduce_plan(struct trn_reduce *p, const struct coll_cut *cut, int32_t s
     emit(p, parts, 0, cut->n_leaf, &next);
 }
 
+void trn_reduce_plan_node(struct trn_reduce *p, const struct tree_node parts[], int32_t n, int32_t a, int32_t b)
+{
+    int32_t next = 0;
+    p->n_parts = n;
+    p->n_ops = 0;
+    emit(p, parts, a, b, &next);
+    ASSERT(next == n);
+}
+
 /* dst may be l or r, wholly; the three loops differ only in what the compiler may assume. */
 static void add(float *dst, const float *l, const float *r, int64_t n)
 {

@@ -18,6 +18,9 @@ struct trn_reduce {
 /* The program of a checked cut over `size` ranks. */
 void trn_reduce_plan(struct trn_reduce *p, const struct coll_cut *cut, int32_t size);
 
+/* The same for one node [a,b) of the tree: parts[n] cover it, left to right. `first` and ranks have no meaning then. */
+void trn_reduce_plan_node(struct trn_reduce *p, const struct tree_node parts[], int32_t n, int32_t a, int32_t b);
+
 /* How many parts one rank holds. */
 static inline int32_t trn_reduce_count(const struct trn_reduce *p, int32_t rank)
 {

@@ -8,10 +8,12 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct {
     MPI_Comm comm;
     int32_t rank, size, host_rank, host_size, host_first;
+    int32_t hosts[COLL_MAX_RANKS]; /* host_first of each rank of the world */
     bool may_spin;
 } env = {.comm = MPI_COMM_NULL};
 
@@ -53,6 +55,10 @@ static enum err host_init(void)
     env.host_size = size;
     env.host_first = first;
     env.may_spin = CPU_COUNT(&all) >= size;
+    if (env.size <= COLL_MAX_RANKS)
+        rc = trn_mpi_env_error(
+            MPI_Allgather(&env.host_first, 1, MPI_INT32_T, env.hosts, 1, MPI_INT32_T, env.comm),
+            "MPI_Allgather");
 out:
     if (host != MPI_COMM_NULL) MPI_Comm_free(&host);
     return rc;
@@ -113,6 +119,18 @@ int32_t trn_mpi_env_detect(int32_t *rank, int32_t *size)
     *rank = r;
     *size = n;
     return 1;
+}
+
+enum err trn_mpi_env_hosts(int32_t out[])
+{
+    if (env.comm == MPI_COMM_NULL)
+        return err_raise(ERR_MPI,
+                         "the MPI environment is not initialised: trn_mpi_env_init comes first");
+    if (env.size > COLL_MAX_RANKS)
+        return err_raise(ERR_BAD_CONFIG, "a job of %d ranks, at most %d are possible", env.size,
+                         COLL_MAX_RANKS);
+    memcpy(out, env.hosts, (size_t)env.size * sizeof *out);
+    return OK;
 }
 
 enum err trn_mpi_env_host(int32_t *host_rank, int32_t *host_size, int32_t *host_first)

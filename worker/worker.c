@@ -183,26 +183,6 @@ void wrk_say_ready(struct worker *w)
     rpc_peer_send(w->loop.coordinator, &m);
 }
 
-static enum err open_groups(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first)
-{
-    enum err rc;
-    int32_t members[COLL_MAX_RANKS];
-    char name[96];
-    bool one_host = w->host_size == w->size;
-    for (int32_t i = 0; i < w->size; i++) members[i] = i;
-    snprintf(name, sizeof name, "%s-%u-world", w->job, p->epoch);
-    if (w->size == 1) TRY(trn_coll_self_open(&w->world));
-    else if (one_host && strcmp(p->wire, "mpi")) TRY(trn_coll_shm_open(&w->world, name, w->rank, w->size, p->comm_timeout_us));
-    else TRY(trn_coll_mpi_open(&w->world, members, w->size, 1));
-    snprintf(name, sizeof name, "%s-%u-s%d", w->job, p->epoch, stage);
-    int32_t width = p->grid.width[stage];
-    if (width == 1) TRY(trn_coll_self_open(&w->tp));
-    else if (!strcmp(p->wire, "shm")) TRY(trn_coll_shm_open(&w->tp, name, w->rank - first, width, p->comm_timeout_us));
-    else TRY(trn_coll_mpi_open(&w->tp, members + first, width, 2 + stage));
-out:
-    return rc;
-}
-
 static enum err load(struct worker *w, const struct msg_load_plan *p)
 {
     enum err rc;
@@ -210,7 +190,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     if (grid_ranks(g) != w->size)
         return err_raise(ERR_BAD_CONFIG, "the plan is for %d ranks, this job has %d", grid_ranks(g), w->size);
     int32_t stage = grid_stage_of(g, w->rank);
-    TRY(open_groups(w, p, stage, grid_first(g, stage)));
+    TRY(wrk_groups_open(w, p, stage, grid_first(g, stage)));
     int32_t n = w->conf->n_threads ? w->conf->n_threads : p->n_threads;
     if (!n) n = MAX(1, w->n_cpus / w->host_size);
     bool bind = w->conf->bind && n * w->host_size <= w->n_cpus;

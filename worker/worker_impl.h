@@ -35,6 +35,9 @@ void wrk_say_ready(struct worker *w);
 /* Dial the coordinator; it answered within timeout_ms and knows who we are, or Err: why not. */
 MUST_USE enum err wrk_join(struct worker *w, int32_t timeout_ms);
 
+/* groups.c: w->world and w->tp as the plan says; first: the lowest rank of `stage`. Collective. */
+MUST_USE enum err wrk_groups_open(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first);
+
 /* rejoin.c: the stream is gone (Own: e). Returns when there is another coordinator, else leaves the process. */
 void wrk_rejoin(struct worker *w, struct rpc_event *e);
 

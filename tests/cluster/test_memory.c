@@ -48,6 +48,7 @@ static enum err put(void *user, const struct msg_hello hellos[], int32_t n,
     plan->isa = "auto";
     plan->wire = "shm";
     plan->wire_type = "f32";
+    plan->shard_cache = "off";
     plan->comm_timeout_us = 60000000;
     plan->telemetry_us = 1000000;
     return OK;

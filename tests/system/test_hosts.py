@@ -99,10 +99,17 @@ class Hosts:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-class OverSsh(unittest.TestCase):
+def hide_model(hosts, i):
+    """The model lies on the first host only: the others see an empty directory in its place."""
+    return "" if i == 0 else f"mount -t tmpfs none {hosts.dir}/models;"
+
+
+class Serving(unittest.TestCase):
+    N, BEFORE, PROMPT = 3, None, "Tell me the story of the fox."
+
     @classmethod
     def setUpClass(cls):
-        cls.h = Hosts(3)
+        cls.h = Hosts(cls.N, cls.BEFORE)
 
     @classmethod
     def tearDownClass(cls):
@@ -112,9 +119,9 @@ class OverSsh(unittest.TestCase):
         p = subprocess.run(self.h.inside(0, "curl", "-s", "-m", 20, "http://127.0.0.1:8200" + path, *args), capture_output=True)
         return p.stdout
 
-    def serve(self, *args):
+    def serve(self, *args, model=None):
         log = tempfile.TemporaryFile()
-        cmd = self.h.inside(0, os.path.abspath(BIN), "serve", os.path.abspath(DEMO), "--hostfile", f"{self.h.dir}/hosts", "--threads", 1, "--port",
+        cmd = self.h.inside(0, os.path.abspath(BIN), "serve", os.path.abspath(model or DEMO), "--hostfile", f"{self.h.dir}/hosts", "--threads", 1, "--port",
                             8200, "--mpirun-args", self.h.mpirun_args(), *args)
         p = subprocess.Popen(cmd, stdout=log, stderr=log, env=mpi_env())
         for _ in range(300):
@@ -125,10 +132,29 @@ class OverSsh(unittest.TestCase):
         self.assertIsNone(p.poll(), log.read().decode())
         return p, log
 
+    def ranks(self):
+        return json.loads(self.curl("/health"))["cluster"]["replicas"][0]["ranks"]
+
+    def stop(self, p, log):
+        p.send_signal(signal.SIGTERM)
+        self.assertEqual(p.wait(30), 0)
+        log.close()
+        time.sleep(0.3)
+        for i in range(self.N):
+            self.assertLessEqual(len(self.h.pids(i)), 1, "only the sshd is left on each host")
+
+    def alone(self):
+        """What one process says."""
+        code, out, err = run("generate", DEMO, "--prompt", self.PROMPT, "--max-tokens", 40, "--seed", 8, "--logprobs", 1, "--ignore-eos", "--log-level", "warn")
+        self.assertEqual(code, 0, err)
+        return out.decode().rsplit("\n", 2)[0]
+
     def ask(self):
-        body = {"prompt": "Tell me the story of the fox.", "max_tokens": 40, "seed": 8, "logprobs": 1, "ignore_eos": True}
+        body = {"prompt": self.PROMPT, "max_tokens": 40, "seed": 8, "logprobs": 1, "ignore_eos": True}
         return json.loads(self.curl("/v1/completions", "-d", json.dumps(body)))["choices"]
 
+
+class OverSsh(Serving):
     def test_three_hosts_give_the_bits_of_one(self):
         answers = []
         for cut in (("--tp", 3), ("--pp", 3)):
@@ -136,17 +162,32 @@ class OverSsh(unittest.TestCase):
             answers.append(self.ask())
             hosts = {r["host"] for r in json.loads(self.curl("/health"))["cluster"]["replicas"][0]["ranks"]}
             self.assertEqual(hosts, {self.h.name(i) for i in range(3)})
-            p.send_signal(signal.SIGTERM)
-            self.assertEqual(p.wait(30), 0)
-            log.close()
-            time.sleep(0.5)
-            for i in range(3):
-                self.assertLessEqual(len(self.h.pids(i)), 1, "only the sshd is left on each host")
-        code, out, err = run("generate", DEMO, "--prompt", "Tell me the story of the fox.", "--max-tokens", 40, "--seed", 8, "--logprobs", 1,
-                             "--ignore-eos", "--log-level", "warn")
-        self.assertEqual(code, 0, err)
+            self.stop(p, log)
         self.assertEqual(answers[0], answers[1])
-        self.assertEqual(out.decode().rsplit("\n", 2)[0], answers[0][0]["text"])
+        self.assertEqual(self.alone(), answers[0][0]["text"])
+
+    def test_two_ranks_on_a_host_speak_for_each_other(self):
+        """Slots of 2, 1 and 2: shared memory inside a host, MPI between hosts. The same bits; under --exact off fewer bytes, and ranks that agree."""
+        with open(f"{self.h.dir}/hosts", "w") as f:
+            f.write("".join(f"{NET}.{i + 1} slots={n}\n" for i, n in enumerate((2, 1, 2))))
+        want, sent = self.alone(), {}
+        try:
+            for name, args in (("hier", ("--tp", 5)), ("flat", ("--tp", 5, "--wire", "mpi")), ("q8", ("--tp", 5, "--exact", "off", "--wire-type", "q8"))):
+                p, log = self.serve(*args)
+                text = self.ask()[0]["text"]
+                time.sleep(1.3)  # ranks report once a second
+                sent[name] = sum(float(line.rsplit(" ", 1)[1]) for line in self.curl("/metrics").decode().splitlines()
+                                 if line.startswith("tessera:rank_comm_bytes_total"))
+                health = json.loads(self.curl("/health"))
+                self.assertEqual(health["cluster"]["exact"], name != "q8")
+                if name != "q8":
+                    self.assertEqual(text, want)
+                self.assertGreater(len(text), 20)
+                self.stop(p, log)
+        finally:
+            with open(f"{self.h.dir}/hosts", "w") as f:
+                f.write("".join(f"{NET}.{i + 1} slots=1\n" for i in range(self.N)))
+        self.assertTrue(0 < sent["q8"] < sent["hier"], sent)
 
     def test_a_host_that_dies_is_named(self):
         p, log = self.serve("--tp", 3, "--recovery-timeout", 0)
@@ -162,6 +203,25 @@ class OverSsh(unittest.TestCase):
         p.send_signal(signal.SIGTERM)
         self.assertEqual(p.wait(30), 0)
         log.close()
+
+
+class OneHasTheModel(Serving):
+    BEFORE = staticmethod(lambda hosts, i: f"mkdir -p {hosts.dir}/models; " + hide_model(hosts, i))
+
+    def test_hosts_without_the_file_get_it_over_the_wire(self):
+        model = f"{self.h.dir}/models/demo.gguf"
+        os.makedirs(os.path.dirname(model), exist_ok=True)
+        shutil.copy(DEMO, model)
+        p, log = self.serve("--tp", 3, model=model)
+        self.assertEqual(self.ask()[0]["text"], self.alone())
+        r = {x["host"]: x for x in self.ranks()}
+        self.assertGreater(r[self.h.name(0)]["read_bytes"], 1_900_000)
+        for i in (1, 2):
+            self.assertEqual(r[self.h.name(i)]["read_bytes"], 0)
+            self.assertGreater(r[self.h.name(i)]["received_bytes"], 500_000)
+        log.seek(0)
+        self.assertIn("is not on this host: it comes over the network from rank 0", log.read().decode())
+        self.stop(p, log)
 
 
 if __name__ == "__main__":

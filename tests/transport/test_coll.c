@@ -55,13 +55,33 @@ static void *job_thread(void *j)
     return NULL;
 }
 
-static bool run_threads(const struct coll_case *what, int32_t n)
+/* Hosts of two ranks, one, three, two, ...: threads that speak as if they lay on several machines. */
+static bool open_hier(struct trn_coll *out[], int32_t n)
+{
+    static const int32_t sizes[] = {2, 1, 3, 2};
+    struct trn_coll *flat[COLL_MAX_RANKS], *across[COLL_MAX_RANKS] = {0}, *local[COLL_MAX_RANKS] = {0};
+    int32_t hosts[COLL_MAX_RANKS], first[COLL_MAX_RANKS], n_hosts = 0;
+    for (int32_t r = 0; r < n; n_hosts++) {
+        int32_t k = MIN(sizes[n_hosts % 4], n - r);
+        first[n_hosts] = r;
+        if (k > 1 && trn_coll_local_open(local + r, k)) return false;
+        for (int32_t i = 0; i < k; i++) hosts[r++] = n_hosts;
+    }
+    if (trn_coll_local_open(flat, n) || trn_coll_local_open(across, n_hosts)) return false;
+    struct trn_coll *leader[COLL_MAX_RANKS] = {0};
+    for (int32_t h = 0; h < n_hosts; h++) leader[first[h]] = across[h];
+    for (int32_t r = 0; r < n; r++)
+        if (trn_coll_hier_open(&out[r], r, n, hosts, local[r], leader[r], flat[r])) return false;
+    return true;
+}
+
+static bool run_threads(const struct coll_case *what, int32_t n, bool hier)
 {
     struct job jobs[COLL_MAX_RANKS];
     struct trn_coll *c[COLL_MAX_RANKS], *sync[COLL_MAX_RANKS];
     pthread_t t[COLL_MAX_RANKS];
     bool ok = true;
-    if (trn_coll_local_open(c, n) || trn_coll_local_open(sync, n)) return false;
+    if ((hier ? !open_hier(c, n) : trn_coll_local_open(c, n)) || trn_coll_local_open(sync, n)) return false;
     for (int32_t r = 0; r < n; r++) {
         jobs[r] = (struct job){what, c[r], sync[r], false};
         pthread_create(&t[r], NULL, job_thread, &jobs[r]);
@@ -168,7 +188,8 @@ struct cell {
 static bool run_cell(const char *impl, int32_t size, const struct coll_case *what)
 {
     if (!strcmp(impl, "self")) return run_self(what);
-    return !strcmp(impl, "local") ? run_threads(what, size) : run_processes(what, size);
+    if (!strcmp(impl, "hier")) return run_threads(what, size, true);
+    return !strcmp(impl, "local") ? run_threads(what, size, false) : run_processes(what, size);
 }
 
 static void suite_case(void **state)
@@ -389,6 +410,8 @@ int main(int argc, char **argv)
     add_suite("self", 1);
     for (int32_t n = 2; n <= 4; n++) add_suite("local", n);
     add_suite("local", 8);
+    add_suite("hier", 3);
+    add_suite("hier", 6);
     for (int32_t n = 2; n <= 4; n++) add_suite("shm", n);
     for (size_t i = 0; i < COUNT_OF(own); i++) tests[n_tests++] = own[i];
     if (argc > 1) cmocka_set_test_filter(argv[1]);

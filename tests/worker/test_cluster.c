@@ -44,6 +44,7 @@ static enum err place(void *user, const struct msg_hello hellos[], int32_t n, st
     plan->isa = "auto";
     plan->wire = c->wire;
     plan->wire_type = "f32";
+    plan->shard_cache = "off";
     plan->comm_timeout_us = 20000000;
     plan->telemetry_us = 100000;
     return OK;

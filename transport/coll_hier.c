@@ -1,0 +1,228 @@
+/* coll_hier.c: one group over several hosts, made of a group inside each host, one of the hosts' first ranks, and a flat one
+ * for messages between any other two.
+ *
+ * all_reduce: the ranks of a host hand their subtrees to its first rank, which adds them as far as the host's leaves make
+ * whole subtrees, and speaks for the host with the other first ranks; so each vector crosses the network once per host, not
+ * once per rank. Additions are those of the tree whoever makes them: the bits do not change. */
+#include "transport/coll_open.h"
+
+#include "transport/coll_impl.h"
+#include "transport/coll_reduce.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct hier {
+    struct trn_coll base;
+    struct trn_coll *local, *across, *flat;
+    int32_t n_hosts, host;                      /* this rank's */
+    int32_t first[COLL_MAX_RANKS + 1];          /* of each host's ranks */
+    int32_t host_of[COLL_MAX_RANKS];
+    float *parts, *nodes;                       /* of this host's ranks; of the host */
+    int64_t parts_cap, nodes_cap;               /* floats */
+};
+
+static struct hier *of(struct trn_coll *c) { return (struct hier *)c; }
+static bool leads(const struct hier *h) { return h->base.rank == h->first[h->host]; }
+static int32_t locals(const struct hier *h) { return h->first[h->host + 1] - h->first[h->host]; }
+
+static enum err reserve(float **p, int64_t *cap, int64_t floats)
+{
+    if (floats <= *cap) return OK;
+    float *q = malloc((size_t)floats * sizeof *q);
+    if (!q) return err_raise(ERR_NO_MEMORY, "hier all_reduce: no %lld bytes for the parts", (long long)floats * 4);
+    free(*p);
+    *p = q;
+    *cap = floats;
+    return OK;
+}
+
+/* ---- all_reduce ---- */
+
+/* The subtrees of this host's ranks, in order: parts[]; how many each rank has: count[]. */
+static int32_t host_parts(const struct hier *h, const struct coll_cut *cut, struct tree_node parts[], int32_t count[])
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < locals(h); i++) {
+        int32_t r = h->first[h->host] + i;
+        count[i] = tree_maximal(cut->n_leaf, cut->bounds[r], cut->bounds[r + 1], parts + n);
+        n += count[i];
+    }
+    return n;
+}
+
+/* From the parts of the ranks to the subtrees of the host. *n_nodes of n floats each in h->nodes. */
+static enum err add_host(struct hier *h, const struct coll_cut *cut, const struct tree_node parts[], int32_t n_parts, int64_t n, int32_t *n_nodes)
+{
+    struct tree_node nodes[TREE_MAX_NODES];
+    int32_t k = tree_maximal(cut->n_leaf, cut->bounds[h->first[h->host]], cut->bounds[h->first[h->host + 1]], nodes), at = 0;
+    enum err rc = reserve(&h->nodes, &h->nodes_cap, k * n);
+    for (int32_t i = 0; i < k && !rc; i++) {
+        const float *part[TREE_MAX_LEAF];
+        struct trn_reduce plan;
+        int32_t m = 0;
+        while (at + m < n_parts && parts[at + m].b <= nodes[i].b) {
+            part[m] = h->parts + (at + m) * n;
+            m++;
+        }
+        trn_reduce_plan_node(&plan, parts + at, m, nodes[i].a, nodes[i].b);
+        trn_reduce_run(&plan, part, h->nodes + i * n, n);
+        at += m;
+    }
+    *n_nodes = k;
+    return rc;
+}
+
+static enum err collect(struct hier *h, const int32_t count[], const float *mine, int64_t n, int64_t timeout_us)
+{
+    enum err rc = OK;
+    float *to = h->parts;
+    for (int32_t i = 0; i < locals(h); to += count[i++] * n) {
+        if (!count[i] || !n) continue;
+        if (i) TRY(trn_coll_recv(h->local, i, to, count[i] * n * (int64_t)sizeof *to, timeout_us));
+        else memcpy(to, mine, (size_t)(count[i] * n) * sizeof *to);
+    }
+out:
+    return rc;
+}
+
+static enum err hier_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out, int64_t n, int64_t timeout_us)
+{
+    enum err rc = OK;
+    struct hier *h = of(c);
+    struct tree_node parts[TREE_MAX_LEAF + TREE_MAX_NODES];
+    int32_t count[COLL_MAX_RANKS], n_parts = host_parts(h, cut, parts, count), n_nodes, me = c->rank - h->first[h->host];
+    if (me) {
+        if (count[me] && n) TRY(trn_coll_send(h->local, 0, mine, count[me] * n * (int64_t)sizeof *mine, timeout_us));
+    } else {
+        struct coll_cut hosts = {.n_leaf = cut->n_leaf};
+        for (int32_t i = 0; i <= h->n_hosts; i++) hosts.bounds[i] = cut->bounds[h->first[i]];
+        TRY(reserve(&h->parts, &h->parts_cap, n_parts * n));
+        TRY(collect(h, count, mine, n, timeout_us));
+        TRY(add_host(h, cut, parts, n_parts, n, &n_nodes));
+        TRY(trn_coll_all_reduce(h->across, &hosts, h->nodes, out, n, timeout_us));
+    }
+    if (h->local) TRY(trn_coll_broadcast(h->local, out, n * (int64_t)sizeof *out, 0, timeout_us));
+out:
+    return rc;
+}
+
+/* ---- the others ---- */
+
+static enum err hier_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us)
+{
+    enum err rc = OK;
+    struct hier *h = of(c);
+    int64_t host_bytes[COLL_MAX_RANKS] = {0}, before = 0, sum = 0;
+    for (int32_t r = 0; r < c->size; r++) {
+        host_bytes[h->host_of[r]] += bytes[r];
+        sum += bytes[r];
+        if (h->host_of[r] < h->host) before += bytes[r];
+    }
+    uint8_t *own = (uint8_t *)all + before;
+    if (h->local) TRY(trn_coll_all_gather(h->local, mine, bytes + h->first[h->host], own, timeout_us));
+    else if (own != mine && bytes[c->rank]) memcpy(own, mine, (size_t)bytes[c->rank]);
+    if (leads(h)) TRY(trn_coll_all_gather(h->across, own, host_bytes, all, timeout_us));
+    if (h->local) TRY(trn_coll_broadcast(h->local, all, sum, 0, timeout_us));
+out:
+    return rc;
+}
+
+static enum err hier_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us)
+{
+    return trn_coll_broadcast(of(c)->flat, data, bytes, root, timeout_us);
+}
+
+static struct trn_coll *path(struct hier *h, int32_t peer, int32_t *as)
+{
+    bool near = h->host_of[peer] == h->host;
+    *as = near ? peer - h->first[h->host] : peer;
+    return near ? h->local : h->flat;
+}
+
+static enum err hier_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
+{
+    int32_t as;
+    struct trn_coll *p = path(of(c), to, &as);
+    return trn_coll_send(p, as, data, bytes, timeout_us);
+}
+
+static enum err hier_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
+{
+    int32_t as;
+    struct trn_coll *p = path(of(c), from, &as);
+    return trn_coll_recv(p, as, data, bytes, timeout_us);
+}
+
+static enum err hier_barrier(struct trn_coll *c, int64_t timeout_us)
+{
+    enum err rc = OK;
+    struct hier *h = of(c);
+    if (h->local) TRY(trn_coll_barrier(h->local, timeout_us));
+    if (leads(h)) TRY(trn_coll_barrier(h->across, timeout_us));
+    if (h->local) TRY(trn_coll_barrier(h->local, timeout_us));
+out:
+    return rc;
+}
+
+static void hier_close(struct trn_coll *c)
+{
+    struct hier *h = of(c);
+    trn_coll_close(h->local);
+    trn_coll_close(h->across);
+    trn_coll_close(h->flat);
+    free(h->parts);
+    free(h->nodes);
+    free(h);
+}
+
+/* In this group's numbers, whichever of the three waits. */
+static int32_t hier_waits_for(const struct trn_coll *c)
+{
+    const struct hier *h = (const struct hier *)c;
+    int32_t r;
+    if (h->local && (r = trn_coll_now(h->local).waiting_for) >= 0) return h->first[h->host] + r;
+    if (h->across && (r = trn_coll_now(h->across).waiting_for) >= 0) return h->first[r];
+    return trn_coll_now(h->flat).waiting_for;
+}
+
+static uint64_t hier_sent(const struct trn_coll *c)
+{
+    const struct hier *h = (const struct hier *)c;
+    return (h->local ? h->local->stats.bytes_sent : 0) + (h->across ? h->across->stats.bytes_sent : 0) + h->flat->stats.bytes_sent;
+}
+
+static const struct trn_coll_ops hier_ops = {
+    .name = "hier",
+    .all_gather = hier_all_gather,
+    .broadcast = hier_broadcast,
+    .send = hier_send,
+    .recv = hier_recv,
+    .barrier = hier_barrier,
+    .close = hier_close,
+    .all_reduce = hier_all_reduce,
+    .waits_for = hier_waits_for,
+    .sent = hier_sent,
+};
+
+enum err trn_coll_hier_open(struct trn_coll **out, int32_t rank, int32_t size, const int32_t hosts[], struct trn_coll *local, struct trn_coll *across,
+                            struct trn_coll *flat)
+{
+    struct hier *h = xcalloc(1, sizeof *h);
+    h->base = (struct trn_coll){.ops = &hier_ops, .rank = rank, .size = size, .now_rank = -1};
+    h->local = local;
+    h->across = across;
+    h->flat = flat;
+    for (int32_t r = 0; r < size; r++) {
+        ASSERT(hosts[r] == (r ? hosts[r - 1] : 0) || hosts[r] == hosts[r - 1] + 1);
+        h->host_of[r] = hosts[r];
+        if (!r || hosts[r] != hosts[r - 1]) h->first[hosts[r]] = r;
+    }
+    h->host = hosts[rank];
+    h->n_hosts = hosts[size - 1] + 1;
+    h->first[h->n_hosts] = size;
+    ASSERT(flat && !local == (locals(h) == 1) && !across == !leads(h));
+    *out = &h->base;
+    return OK;
+}
