@@ -34,6 +34,12 @@ struct eng_engine {
 
 static int64_t mat_bytes(const struct krn_mat *w) { return w->tile_bytes * DIV_UP(w->rows, KRN_TILE); }
 
+static void count_matrix(struct eng_engine_info *o, const struct krn_mat *w, int32_t times)
+{
+    o->step_bytes += mat_bytes(w) * times;
+    o->layer_weights += (int64_t)w->rows * w->cols * times;
+}
+
 /* What a step reads and multiplies: the embedding gives single rows only. */
 static void count_work(struct eng_engine *e)
 {
@@ -41,11 +47,12 @@ static void count_work(struct eng_engine *e)
     struct eng_engine_info *o = &e->info;
     for (int32_t l = 0; l < w->n_layers; l++) {
         const struct eng_layer *y = &w->layers[l];
-        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->gate, &y->up, &y->down};
-        for (size_t i = 0; i < COUNT_OF(all); i++) {
-            o->step_bytes += mat_bytes(all[i]);
-            o->layer_weights += (int64_t)all[i]->rows * all[i]->cols;
-        }
+        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router,
+                                       &y->shared.gate, &y->shared.up, &y->shared.down};
+        for (size_t i = 0; i < COUNT_OF(all); i++) count_matrix(o, all[i], 1);
+        if (!y->experts) continue;
+        const struct krn_mat *one[] = {&y->experts->gate, &y->experts->up, &y->experts->down};
+        for (size_t i = 0; i < COUNT_OF(one); i++) count_matrix(o, one[i], e->m.spec.experts.used);
     }
     if (!e->m.shard.last) return;
     o->step_bytes += mat_bytes(&w->head);

@@ -69,43 +69,18 @@ out:
 
 /* ---- for the planner ---- */
 
-static void add_part(struct model_part *p, const struct eng_model_file *f, const char *fmt, int32_t layer, int64_t bytes_of[])
-{
-    char name[96];
-    snprintf(name, sizeof name, fmt, layer);
-    const struct model_tensor *t = eng_model_file_tensor_find(f, name);
-    if (!t) return;
-    if (t->type >= DTYPE_COUNT || t->dims[1] == 1) { /* vectors lie in memory as f32 */
-        p->mem += t->dims[1] == 1 ? t->dims[0] * 4 : t->bytes;
-    } else {
-        p->mem += krn_pack_tile_bytes(t->type, (int32_t)t->dims[0]) * DIV_UP(t->dims[1], KRN_TILE);
-        bytes_of[t->type] += t->bytes;
-    }
-    p->file += t->bytes;
-}
-
 enum err eng_engine_weights(const char *path, struct model_weights *out)
 {
-    static const char *const q[] = {"blk.%d.attn_q.weight", "blk.%d.attn_q.bias", "blk.%d.attn_output.weight"};
-    static const char *const kv[] = {"blk.%d.attn_k.weight", "blk.%d.attn_v.weight", "blk.%d.attn_k.bias", "blk.%d.attn_v.bias"};
-    static const char *const ffn[] = {"blk.%d.ffn_gate.weight", "blk.%d.ffn_up.weight", "blk.%d.ffn_down.weight"};
-    static const char *const rest[] = {"blk.%d.attn_norm.weight", "blk.%d.ffn_norm.weight", "blk.%d.attn_q_norm.weight", "blk.%d.attn_k_norm.weight"};
     enum err rc;
     struct eng_model_file *f = NULL;
     struct eng_spec s;
     int64_t bytes_of[DTYPE_COUNT] = {0};
     TRY(open_header(path, &f, &s));
-    *out = (struct model_weights){.n_layers = s.n_layers, .tied = s.tied, .rope_dim = s.rope_dim};
-    for (int32_t l = 0; l < s.n_layers; l++) {
-        struct model_layer *y = &out->layers[l];
-        for (size_t i = 0; i < COUNT_OF(q); i++) add_part(&y->q, f, q[i], l, bytes_of);
-        for (size_t i = 0; i < COUNT_OF(kv); i++) add_part(&y->kv, f, kv[i], l, bytes_of);
-        for (size_t i = 0; i < COUNT_OF(ffn); i++) add_part(&y->ffn, f, ffn[i], l, bytes_of);
-        for (size_t i = 0; i < COUNT_OF(rest); i++) add_part(&y->rest, f, rest[i], l, bytes_of);
+    TRY(eng_weights_parts(f, &s, out));
+    for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
+        const struct model_tensor *t = eng_model_file_tensor(f, i);
+        if (t->type < DTYPE_COUNT && t->dims[1] > 1) bytes_of[t->type] += t->bytes;
     }
-    add_part(&out->embd, f, "token_embd.weight", 0, bytes_of);
-    add_part(&out->head, f, s.tied ? "token_embd.weight" : "output.weight", 0, bytes_of);
-    add_part(&out->ends, f, "output_norm.weight", 0, bytes_of);
     int32_t most = 0;
     for (int32_t t = 1; t < DTYPE_COUNT; t++)
         if (bytes_of[t] > bytes_of[most]) most = t;

@@ -20,10 +20,15 @@ int32_t leaf_ffn_count(int32_t d_ffn)
     return MIN(CLAMP(d_ffn / 256, 16, 128), units);
 }
 
+int32_t leaf_col(int32_t width, int32_t n, int32_t leaf)
+{
+    int32_t units = DIV_UP(width, LEAF_UNIT);
+    return MIN((int32_t)((int64_t)leaf * units / n) * LEAF_UNIT, width);
+}
+
 int32_t leaf_ffn_col(int32_t d_ffn, int32_t leaf)
 {
-    int32_t units = DIV_UP(d_ffn, LEAF_UNIT), n = leaf_ffn_count(d_ffn);
-    return MIN((int32_t)((int64_t)leaf * units / n) * LEAF_UNIT, d_ffn);
+    return leaf_col(d_ffn, leaf_ffn_count(d_ffn), leaf);
 }
 
 int32_t leaf_vocab_tiles(int32_t n_vocab)

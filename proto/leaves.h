@@ -29,6 +29,8 @@ struct leaf_shape leaf_shape_of(const struct model_info *m); /* name: borrowed *
 
 int32_t leaf_heads(int32_t head_dim); /* query heads per leaf of attention output */
 int32_t leaf_ffn_count(int32_t d_ffn);
+/* First column of leaf i of n over a width of at least n units; the width for the one past the last. */
+int32_t leaf_col(int32_t width, int32_t n, int32_t leaf);
 int32_t leaf_ffn_col(int32_t d_ffn,
                      int32_t leaf); /* first column of a leaf; d_ffn for the one past the last */
 int32_t leaf_vocab_tiles(int32_t n_vocab);

@@ -17,6 +17,7 @@ enum {
     LIMIT_CONTEXT = 1 << 20,
     LIMIT_RANKS = 64,
     LIMIT_LAYERS = 256,
+    LIMIT_EXPERTS = 1024,         /* of a layer */
     LIMIT_FRAME_BYTES = 32 << 20, /* one control frame */
     LIMIT_RESULT_TOKENS = 8,      /* tokens a slot may gain in one step */
 };

@@ -2,9 +2,13 @@
  * keys and names. Private to engine/file.
  *
  * Keys: those of the GGUF specification under the family's name ("llama.block_count", ...), and
- * four that are ours:
+ * some that are ours:
  *   tessera.rope.interleaved      false: q and k stand in the checkpoint's own order of rows
  *   tessera.rope.attention_factor what cos and sin are multiplied with, when config.json says it
+ *   tessera.rope.truncate         yarn's ramp lies on whole frequencies
+ *   tessera.rope.long_factors     LongRoPE's divisors past the original context; short_factors: within it
+ *   tessera.norm.plus_one         norms multiply with one more than the file says
+ *   tessera.qkv_grouped           attn_qkv holds q, k, v of one group of heads after the other
  *   tessera.unsupported           a sentence: why this checkpoint opens but does not run here
  *   tokenizer.ggml.eos_token_ids  every id that ends a generation (GGUF's key has but one) */
 #ifndef ENGINE_FILE_HF_CONFIG_H
@@ -23,6 +27,8 @@ void eng_hf_key_int(struct eng_hf_keys *k, const char *arch, const char *key, in
 void eng_hf_key_real(struct eng_hf_keys *k, const char *arch, const char *key, double v);
 void eng_hf_key_bool(struct eng_hf_keys *k, const char *arch, const char *key, bool v);
 void eng_hf_key_text(struct eng_hf_keys *k, const char *arch, const char *key, const char *v);
+void eng_hf_key_reals(struct eng_hf_keys *k, const char *key, const double *v, uint64_t n);
+void eng_hf_key_bools(struct eng_hf_keys *k, const char *arch, const char *key, const bool *v, uint64_t n);
 void eng_hf_refuse(struct eng_hf_keys *k, const char *fmt, ...) PRINTF(2, 3);
 
 /* What the names of the tensors depend on. */
@@ -38,9 +44,13 @@ struct eng_hf_model {
 MUST_USE enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *keys,
                                      const struct eng_model_file *f);
 
+/* Which family the class or model_type names, and its keys; parts of eng_hf_config_read. */
+struct eng_hf_obj;
+void eng_hf_family_pick(const struct eng_hf_obj *config, struct eng_hf_model *m, struct eng_hf_keys *keys);
+MUST_USE enum err eng_hf_family_read(const struct eng_hf_obj *config, struct eng_hf_keys *keys, struct eng_hf_model *m);
+
 /* A rope_scaling (or rope_parameters) object; part of eng_hf_config_read. `context` is made larger
  * where the scaling makes it so. */
-struct eng_hf_obj;
 MUST_USE enum err eng_hf_rope_read(const struct eng_hf_obj *config, const char *arch,
                                    struct eng_hf_keys *keys, int64_t *context);
 

@@ -1,4 +1,5 @@
-/* hf_names.c: a checkpoint's names of tensors as GGUF's. */
+/* hf_names.c: a checkpoint's names of tensors as GGUF's. The names of experts become those of older GGUF files, one tensor an expert
+ * ("ffn_gate.7.weight"). */
 #include "engine/file/hf_config.h"
 
 #include <inttypes.h>
@@ -6,22 +7,75 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct {
-    const char *hf, *gguf;
-} of_layer[] =
-    {
-        {"input_layernorm.", "attn_norm."},    {"self_attn.q_proj.", "attn_q."},
-        {"self_attn.k_proj.", "attn_k."},      {"self_attn.v_proj.", "attn_v."},
-        {"self_attn.o_proj.", "attn_output."}, {"self_attn.q_norm.", "attn_q_norm."},
-        {"self_attn.k_norm.", "attn_k_norm."}, {"post_attention_layernorm.", "ffn_norm."},
-        {"mlp.gate_proj.", "ffn_gate."},       {"mlp.up_proj.", "ffn_up."},
-        {"mlp.down_proj.", "ffn_down."},
-},
-  of_ends[] = {
-      {"model.embed_tokens.", "token_embd."},
-      {"model.norm.", "output_norm."},
-      {"lm_head.", "output."},
+/* archs: of which families, NULL: of all. bias: which of them have one beside the weight, "" none. The first row that fits is taken. */
+struct name {
+    const char *hf, *gguf, *archs, *bias;
 };
+
+static const struct name of_layer[] = {
+    {"input_layernorm.", "attn_norm.", NULL, " phi2 falcon stablelm "},
+    {"self_attn.q_proj.", "attn_q.", NULL, " qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.k_proj.", "attn_k.", NULL, " qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.v_proj.", "attn_v.", NULL, " qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.o_proj.", "attn_output.", NULL, ""},
+    {"self_attn.q_norm.", "attn_q_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
+    {"self_attn.k_norm.", "attn_k_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
+    {"self_attn.qkv_proj.", "attn_qkv.", " phi3 ", ""},
+    {"self_attn.dense.", "attn_output.", " phi2 ", " phi2 "},
+    {"post_attention_layernorm.", "post_attention_norm.", " gemma2 gemma3 olmo2 ", ""},
+    {"post_attention_layernorm.", "ffn_norm.", NULL, " stablelm "},
+    {"pre_feedforward_layernorm.", "ffn_norm.", " gemma2 gemma3 ", ""},
+    {"post_feedforward_layernorm.", "post_ffw_norm.", " gemma2 gemma3 olmo2 ", ""},
+    {"post_self_attn_layernorm.", "post_attention_norm.", " glm4 ", ""},
+    {"post_mlp_layernorm.", "post_ffw_norm.", " glm4 ", ""},
+    {"mlp.gate_up_proj.", "ffn_up.", " phi3 chatglm glm4 ", ""},
+    {"mlp.gate_proj.", "ffn_gate.", NULL, ""},
+    {"mlp.up_proj.", "ffn_up.", NULL, ""},
+    {"mlp.down_proj.", "ffn_down.", NULL, ""},
+    {"mlp.fc1.", "ffn_up.", " phi2 ", " phi2 "},
+    {"mlp.fc2.", "ffn_down.", " phi2 ", " phi2 "},
+    {"block_sparse_moe.gate.", "ffn_gate_inp.", " llama ", ""},
+    {"mlp.gate.", "ffn_gate_inp.", " qwen2moe qwen3moe olmoe ", ""},
+    {"mlp.shared_expert.gate_proj.", "ffn_gate_shexp.", " qwen2moe ", ""},
+    {"mlp.shared_expert.up_proj.", "ffn_up_shexp.", " qwen2moe ", ""},
+    {"mlp.shared_expert.down_proj.", "ffn_down_shexp.", " qwen2moe ", ""},
+    {"mlp.shared_expert_gate.", "ffn_gate_inp_shexp.", " qwen2moe ", ""},
+    {"self_attention.query_key_value.", "attn_qkv.", " falcon ", ""},
+    {"self_attention.dense.", "attn_output.", " falcon ", ""},
+    {"mlp.dense_h_to_4h.", "ffn_up.", " falcon ", ""},
+    {"mlp.dense_4h_to_h.", "ffn_down.", " falcon ", ""},
+    {"ln_attn.", "attn_norm_2.", " falcon ", " falcon "},
+    {"ln_mlp.", "attn_norm.", " falcon ", " falcon "},
+};
+
+static const struct name of_ends[] = {
+    {"model.embed_tokens.", "token_embd.", NULL, ""},
+    {"model.norm.", "output_norm.", NULL, " stablelm "},
+    {"model.final_layernorm.", "output_norm.", " phi2 ", " phi2 "},
+    {"lm_head.", "output.", NULL, " phi2 "},
+    {"transformer.word_embeddings.", "token_embd.", " falcon ", ""},
+    {"transformer.ln_f.", "output_norm.", " falcon ", " falcon "},
+};
+
+/* One expert's matrices: Mixtral's w1, w2, w3, the others' names. */
+static const struct {
+    const char *block, *what, *gguf, *archs;
+} of_expert[] = {
+    {"block_sparse_moe", "w1.", "ffn_gate", " llama "},
+    {"block_sparse_moe", "w2.", "ffn_down", " llama "},
+    {"block_sparse_moe", "w3.", "ffn_up", " llama "},
+    {"mlp", "gate_proj.", "ffn_gate", " qwen2moe qwen3moe olmoe "},
+    {"mlp", "up_proj.", "ffn_up", " qwen2moe qwen3moe olmoe "},
+    {"mlp", "down_proj.", "ffn_down", " qwen2moe qwen3moe olmoe "},
+};
+
+/* Is arch one of the words of the list? */
+static bool among(const char *arch, const char *list)
+{
+    char word[80];
+    snprintf(word, sizeof word, " %s ", arch);
+    return !list || strstr(list, word);
+}
 
 /* Tensors that older programs wrote and that say nothing new. */
 static bool is_idle(const char *name)
@@ -30,44 +84,51 @@ static bool is_idle(const char *name)
     return n > k && !strcmp(name + n - k, ".rotary_emb.inv_freq");
 }
 
-/* "weight" everywhere; "bias" only where a family of ours has one. */
-static bool is_ours(const char *arch, const char *gguf, const char *what)
+/* The row for this name, and what follows in it: "weight" everywhere, "bias" only where a family of ours has one. */
+static const struct name *row_of(const struct name *rows, size_t n, const char *arch, const char *name, const char **what)
 {
-    if (!strcmp(what, "weight")) return true;
-    bool qkv = !strcmp(gguf, "attn_q.") || !strcmp(gguf, "attn_k.") || !strcmp(gguf, "attn_v.");
-    return !strcmp(what, "bias") && qkv && !strcmp(arch, "qwen2");
+    for (size_t i = 0; i < n; i++) {
+        size_t len = strlen(rows[i].hf);
+        if (strncmp(name, rows[i].hf, len) || !among(arch, rows[i].archs)) continue;
+        *what = name + len;
+        if (!strcmp(*what, "weight") || (!strcmp(*what, "bias") && among(arch, rows[i].bias))) return &rows[i];
+    }
+    return NULL;
 }
 
-static bool head_norm(const char *gguf)
+static bool rename_expert(const char *arch, const char *name, int layer, char out[96])
 {
-    return !strcmp(gguf, "attn_q_norm.") || !strcmp(gguf, "attn_k_norm.");
-}
-
-static bool rename_layer(const char *arch, const char *name, char out[96])
-{
-    int layer, n = 0;
-    if (sscanf(name, "model.layers.%6d.%n", &layer, &n) != 1 || !n || layer < 0) return false;
-    for (size_t i = 0; i < COUNT_OF(of_layer); i++) {
-        size_t len = strlen(of_layer[i].hf);
-        if (strncmp(name + n, of_layer[i].hf, len)) continue;
-        if (!is_ours(arch, of_layer[i].gguf, name + n + len)) return false;
-        if (head_norm(of_layer[i].gguf) && strcmp(arch, "qwen3")) return false;
-        snprintf(out, 96, "blk.%d.%s%s", layer, of_layer[i].gguf, name + n + len);
+    for (size_t i = 0; i < COUNT_OF(of_expert); i++) {
+        char format[64];
+        int expert, n = 0;
+        snprintf(format, sizeof format, "%s.experts.%%6d.%%n", of_expert[i].block);
+        if (!among(arch, of_expert[i].archs) || sscanf(name, format, &expert, &n) != 1 || !n || expert < 0) continue;
+        size_t len = strlen(of_expert[i].what);
+        if (strncmp(name + n, of_expert[i].what, len) || strcmp(name + n + len, "weight")) continue;
+        snprintf(out, 96, "blk.%d.%s.%d.weight", layer, of_expert[i].gguf, expert);
         return true;
     }
     return false;
 }
 
+static bool rename_layer(const char *arch, const char *name, char out[96])
+{
+    int layer, n = 0;
+    const char *what, *format = strcmp(arch, "falcon") ? "model.layers.%6d.%n" : "transformer.h.%6d.%n";
+    if (sscanf(name, format, &layer, &n) != 1 || !n || layer < 0) return false;
+    const struct name *row = row_of(of_layer, COUNT_OF(of_layer), arch, name + n, &what);
+    if (!row) return rename_expert(arch, name + n, layer, out);
+    snprintf(out, 96, "blk.%d.%s%s", layer, row->gguf, what);
+    return true;
+}
+
 static bool rename_one(const char *arch, const char *name, char out[96])
 {
-    for (size_t i = 0; i < COUNT_OF(of_ends); i++) {
-        size_t len = strlen(of_ends[i].hf);
-        if (strncmp(name, of_ends[i].hf, len)) continue;
-        if (strcmp(name + len, "weight")) return false;
-        snprintf(out, 96, "%s%s", of_ends[i].gguf, name + len);
-        return true;
-    }
-    return rename_layer(arch, name, out);
+    const char *what;
+    const struct name *row = row_of(of_ends, COUNT_OF(of_ends), arch, name, &what);
+    if (!row) return rename_layer(arch, name, out);
+    snprintf(out, 96, "%s%s", row->gguf, what);
+    return true;
 }
 
 enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
@@ -80,12 +141,12 @@ enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
         bool is_head = !strcmp(t->name, "lm_head.weight");
         if (is_idle(t->name) || (is_head && m->tied == TIE_YES))
             continue; /* a copy of the embedding */
-        if (!strcmp(t->name, "model.embed_tokens.weight") && m->n_vocab >= 0 &&
-            t->dims[1] != m->n_vocab)
+        bool is_embd = !strcmp(t->name, "model.embed_tokens.weight") || !strcmp(t->name, "transformer.word_embeddings.weight");
+        if (is_embd && m->n_vocab >= 0 && t->dims[1] != m->n_vocab)
             return err_raise(ERR_BAD_FILE,
                              "%s/config.json: key 'vocab_size' is %" PRId64
-                             ", but model.embed_tokens.weight has %" PRId64 " rows",
-                             f->path, m->n_vocab, t->dims[1]);
+                             ", but %s has %" PRId64 " rows",
+                             f->path, m->n_vocab, t->name, t->dims[1]);
         head |= is_head;
         if (rename_one(m->arch, t->name, name))
             t->name = arena_strndup(&f->arena, name, strlen(name));

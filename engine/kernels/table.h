@@ -214,6 +214,8 @@ struct krn_table {
     void (*mul)(float *x, const float *y, int64_t n);                 /* x *= y */
     void (*scale)(float *x, float a, int64_t n);                      /* x *= a */
     void (*axpy)(float *y, float a, const float *x, int64_t n);       /* y = fma(a, x, y) */
+    /* Row i of x, n values, into row at[i] of y: y = fma(a[i], x, y), i in order. */
+    void (*axpy_rows)(float *y, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_stride, int32_t n_rows, int32_t n);
     /* x = cap * tanh(x / cap): t = krn_exp(x * (2 / cap)); x = ((t - 1) / (t + 1)) * cap. */
     void (*softcap)(float *x, float cap, int64_t n);
 

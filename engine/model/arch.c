@@ -1,5 +1,5 @@
 /* arch.c: the families: one row each. To add one: a row here, its golden in tests/model, a line in docs/models.md. */
-#include "engine/model/spec.h"
+#include "engine/model/arch_keys.h"
 
 #include "engine/file/pooling.h"
 
@@ -10,21 +10,57 @@
 /* What a family fixes that its files do not say. */
 struct family {
     const char *arch;          /* general.architecture */
-    bool qkv_bias, qk_norm;
+    enum eng_norm norm;
+    bool no_pre_norm, post_norm, parallel, no_gate;
+    enum eng_act act;
+    enum eng_qk_norm qk_norm;
     bool rope_interleaved;
+    bool embd_sqrt;            /* embeddings are multiplied with the root of their width */
+    bool logit_divides;        /* logit_scale is what logits are divided by */
+    bool renorm;               /* weights of experts are divided by their sum, where the file does not say */
+    enum eng_gating gating;    /* the same */
+    bool sinks;
+    bool no_rope_global;       /* layers that see everything have no rope */
+    int32_t period;            /* of so many layers one sees everything, the others a window; 0: all have the window */
+    bool first_global;         /* it is the first of them; else the last */
+    int32_t window;            /* where the file does not say */
+    double rope_base_local;
+    int32_t big_layers;        /* the size of this depth scales scores by the mean width of a head, not its own */
 };
 
 static const struct family families[] = {
-    /* Llama 2/3.x, Mistral, Yi, R1-distills of Llama: GGUF stores q and k permuted for interleaved pairs */
-    {"llama", .rope_interleaved = true},
-    {"qwen2", .qkv_bias = true},
-    {"qwen3", .qk_norm = true},
+    /* Llama 2/3.x, Mistral, Mixtral, Yi, R1-distills of Llama: GGUF stores q and k permuted for interleaved pairs */
+    {"llama", .rope_interleaved = true, .renorm = true},
+    {"qwen2"},
+    {"qwen3", .qk_norm = ENG_QK_HEAD},
+    {"qwen2moe"},
+    {"qwen3moe", .qk_norm = ENG_QK_HEAD, .renorm = true},
+    {"gemma", .act = ENG_GELU_TANH, .embd_sqrt = true},
+    {"gemma2", .act = ENG_GELU_TANH, .embd_sqrt = true, .post_norm = true, .window = 4096, .period = 2,
+     .big_layers = 46},
+    {"gemma3", .act = ENG_GELU_TANH, .embd_sqrt = true, .post_norm = true, .qk_norm = ENG_QK_HEAD, .period = 6, .rope_base_local = 10000,
+     .big_layers = 62},
+    {"phi2", .norm = ENG_NORM_LAYER, .parallel = true, .no_gate = true, .act = ENG_GELU_TANH},
+    {"phi3"},
+    {"falcon", .norm = ENG_NORM_LAYER, .parallel = true, .no_gate = true, .act = ENG_GELU_ERF},
+    {"stablelm", .norm = ENG_NORM_LAYER},
+    {"olmo2", .no_pre_norm = true, .post_norm = true, .qk_norm = ENG_QK_ALL},
+    {"olmoe", .qk_norm = ENG_QK_ALL},
+    {"granite", .rope_interleaved = true, .logit_divides = true},
+    {"chatglm", .rope_interleaved = true},
+    {"glm4", .rope_interleaved = true, .post_norm = true},
+    {"command-r", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true},
+    {"cohere2", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true, .period = 4, .no_rope_global = true},
+    {"gpt-oss", .act = ENG_SWIGLU_CLAMPED, .sinks = true, .gating = ENG_GATING_SOFTMAX_CHOSEN, .period = 2},
 };
 
-const char *eng_spec_known(void) { return "llama (Llama 2/3.x, Mistral, Yi), qwen2 (Qwen 2/2.5), qwen3"; }
+const char *eng_spec_known(void)
+{
+    return "llama (Llama 2/3.x, Mistral, Mixtral, Yi), qwen2 (Qwen 2/2.5), qwen3, qwen2moe, qwen3moe, gemma, gemma2, gemma3, phi2, phi3, "
+           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, command-r, cohere2, gpt-oss";
+}
 
-static enum err read_int(const struct eng_model_file *f, const char *arch, const char *key, int64_t def, int64_t min,
-                         int64_t max, int32_t *out)
+enum err eng_arch_int(const struct eng_model_file *f, const char *arch, const char *key, int64_t def, int64_t min, int64_t max, int32_t *out)
 {
     char k[128];
     int64_t v;
@@ -35,81 +71,24 @@ static enum err read_int(const struct eng_model_file *f, const char *arch, const
     return e;
 }
 
-static enum err read_float(const struct eng_model_file *f, const char *arch, const char *key, double def, double *out)
+enum err eng_arch_float(const struct eng_model_file *f, const char *arch, const char *key, double def, double *out)
 {
     char k[128];
     snprintf(k, sizeof k, "%s.%s", arch, key);
     return eng_model_file_float(f, k, def, out);
 }
 
-static enum err read_rope(struct eng_spec *s, const struct eng_model_file *f)
+enum err eng_arch_bool(const struct eng_model_file *f, const char *arch, const char *key, bool def, bool *out)
 {
-    enum err rc;
-    int32_t original, trained;
-    double factor;
-    char key[128], *type = NULL;
-    TRY(read_float(f, s->arch, "rope.freq_base", 10000, &s->rope_base));
-    TRY(read_int(f, s->arch, "rope.dimension_count", s->head_dim, 2, s->head_dim, &s->rope_dim));
-    TRY(read_float(f, s->arch, "rope.scale_linear", 1, &factor)); /* the key's first name */
-    TRY(read_float(f, s->arch, "rope.scaling.factor", factor, &factor));
-    s->rope_factor = factor == 0 ? 1 : factor;
-    TRY(read_int(f, s->arch, "context_length", 0, 1, 1 << 30, &trained)); /* s->context may be cut short */
-    TRY(read_int(f, s->arch, "rope.scaling.original_context_length", trained, 1, 1 << 30, &original));
-    s->rope_orig_context = original;
-    TRY(read_float(f, s->arch, "rope.scaling.attn_factor", 1, &s->rope_attn_factor));
-    snprintf(key, sizeof key, "%s.rope.scaling.type", s->arch);
-    TRY(eng_model_file_string(f, key, &type));
-    /* A file that gives a factor and no type means linear: early converters wrote no type. */
-    if (type ? !strcmp(type, "none") : s->rope_factor == 1) s->rope_scaling = ROPE_NONE;
-    else if (!type || !strcmp(type, "linear")) s->rope_scaling = ROPE_LINEAR;
-    else if (!strcmp(type, "yarn")) s->rope_scaling = ROPE_YARN;
-    else if (!strcmp(type, "llama3")) s->rope_scaling = ROPE_LLAMA3;
-    else rc = err_raise(ERR_UNSUPPORTED, "rope scaling '%s' is not supported (known: none, linear, yarn, llama3)", type);
-    if (rc) goto out;
-    if (s->rope_scaling == ROPE_LLAMA3) {
-        TRY(read_float(f, s->arch, "rope.scaling.high_freq_factor", 4, &s->rope_fast));
-        TRY(read_float(f, s->arch, "rope.scaling.low_freq_factor", 1, &s->rope_slow));
-    } else {
-        TRY(read_float(f, s->arch, "rope.scaling.yarn_beta_fast", 32, &s->rope_fast));
-        TRY(read_float(f, s->arch, "rope.scaling.yarn_beta_slow", 1, &s->rope_slow));
-    }
-    TRY(eng_model_file_float(f, "tessera.rope.attention_factor", 0, &s->rope_attn_said));
-    s->rope_freqs = eng_model_file_tensor_find(f, "rope_freqs.weight") != NULL;
-    if (s->rope_dim % 2 || !(s->rope_base > 0) || !(s->rope_factor > 0) || !(s->rope_orig_context > 0) ||
-        !(s->rope_slow > 0) || !(s->rope_fast > s->rope_slow))
-        rc = err_raise(ERR_BAD_FILE, "%s: rope of %d dims, base %g, factor %g makes no sense", eng_model_file_path(f),
-                       s->rope_dim, s->rope_base, s->rope_factor);
-out:
-    free(type);
-    return rc;
+    char k[128];
+    snprintf(k, sizeof k, "%s.%s", arch, key);
+    return eng_model_file_bool(f, k, def, out);
 }
 
-static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f)
+static enum err check_vocab(struct eng_spec *s, const struct eng_model_file *f)
 {
-    enum err rc;
-    double eps;
-    int32_t value_len, window;
-    const char *a = s->arch;
     const struct model_kv *tokens = eng_model_file_find(f, "tokenizer.ggml.tokens");
     const struct model_tensor *embd = eng_model_file_tensor_find(f, "token_embd.weight");
-    TRY(read_int(f, a, "block_count", 0, 1, LIMIT_LAYERS, &s->n_layers));
-    TRY(read_int(f, a, "embedding_length", 0, 1, 1 << 20, &s->d_model));
-    TRY(read_int(f, a, "feed_forward_length", 0, 1, 1 << 22, &s->d_ffn));
-    TRY(read_int(f, a, "attention.head_count", 0, 1, 4096, &s->n_heads));
-    TRY(read_int(f, a, "attention.head_count_kv", s->n_heads, 1, s->n_heads, &s->n_kv_heads));
-    TRY(read_int(f, a, "attention.key_length", s->d_model / s->n_heads, 1, 1024, &s->head_dim));
-    TRY(read_int(f, a, "attention.value_length", s->head_dim, 1, 1024, &value_len));
-    TRY(read_int(f, a, "context_length", 0, 1, LIMIT_CONTEXT * 16, &s->context));
-    TRY(read_int(f, a, "attention.sliding_window", 1 << 30, 1, 1 << 30, &window));
-    TRY(read_float(f, a, "attention.layer_norm_rms_epsilon", 1e-5, &eps));
-    s->norm_eps = (float)eps;
-    /* Within the window full attention is the same function; past it this build would be wrong, so it ends there. */
-    s->context = MIN(MIN(s->context, window), LIMIT_CONTEXT);
-    if (value_len != s->head_dim)
-        return err_raise(ERR_UNSUPPORTED, "key length %d and value length %d differ: not supported for %s", s->head_dim,
-                         value_len, a);
-    if (s->n_heads % s->n_kv_heads)
-        return err_raise(ERR_BAD_FILE, "%d query heads are no multiple of %d KV heads", s->n_heads, s->n_kv_heads);
     if (!embd) return err_raise(ERR_BAD_FILE, "%s: tensor token_embd.weight is missing", eng_model_file_path(f));
     if (embd->dims[1] < 1 || embd->dims[1] > 1 << 24)
         return err_raise(ERR_BAD_FILE, "token_embd.weight has %lld rows", (long long)embd->dims[1]);
@@ -118,6 +97,103 @@ static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f)
         return err_raise(ERR_BAD_FILE, "the vocabulary has %lld tokens but token_embd.weight only %d rows",
                          (long long)tokens->a.n, s->n_vocab);
     s->tied = !eng_model_file_tensor_find(f, "output.weight");
+    return OK;
+}
+
+static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f)
+{
+    enum err rc;
+    double eps;
+    int32_t value_len;
+    const char *a = s->arch;
+    TRY(eng_arch_int(f, a, "block_count", 0, 1, LIMIT_LAYERS, &s->n_layers));
+    TRY(eng_arch_int(f, a, "embedding_length", 0, 1, 1 << 20, &s->d_model));
+    TRY(eng_arch_int(f, a, "feed_forward_length", 0, 1, 1 << 22, &s->d_ffn));
+    TRY(eng_arch_int(f, a, "attention.head_count", 0, 1, 4096, &s->n_heads));
+    TRY(eng_arch_int(f, a, "attention.head_count_kv", s->n_heads, 1, s->n_heads, &s->n_kv_heads));
+    TRY(eng_arch_int(f, a, "attention.key_length", s->d_model / s->n_heads, 1, 1024, &s->head_dim));
+    TRY(eng_arch_int(f, a, "attention.value_length", s->head_dim, 1, 1024, &value_len));
+    TRY(eng_arch_int(f, a, "context_length", 0, 1, LIMIT_CONTEXT * 16, &s->context));
+    TRY(eng_arch_float(f, a, s->norm == ENG_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5, &eps));
+    s->norm_eps = (float)eps;
+    s->context = MIN(s->context, LIMIT_CONTEXT);
+    if (value_len != s->head_dim)
+        return err_raise(ERR_UNSUPPORTED, "key length %d and value length %d differ: not supported for %s", s->head_dim,
+                         value_len, a);
+    if (s->n_heads % s->n_kv_heads)
+        return err_raise(ERR_BAD_FILE, "%d query heads are no multiple of %d KV heads", s->n_heads, s->n_kv_heads);
+    TRY(check_vocab(s, f));
+out:
+    return rc;
+}
+
+/* Factors that stand in keys, or are a family's rule. */
+static enum err read_scales(struct eng_spec *s, const struct eng_model_file *f, const struct family *fam)
+{
+    enum err rc;
+    double embd, residual, logit, attn, cap, logit_cap;
+    double head = fam->big_layers && s->n_layers == fam->big_layers ? (double)s->d_model / s->n_heads : s->head_dim;
+    TRY(eng_arch_float(f, s->arch, "embedding_scale", fam->embd_sqrt ? __builtin_sqrt(s->d_model) : 1, &embd));
+    TRY(eng_arch_float(f, s->arch, "residual_scale", 1, &residual));
+    TRY(eng_arch_float(f, s->arch, "logit_scale", 1, &logit));
+    TRY(eng_arch_float(f, s->arch, "attention.scale", 0, &attn));
+    TRY(eng_arch_float(f, s->arch, "attn_logit_softcapping", 0, &cap));
+    TRY(eng_arch_float(f, s->arch, "final_logit_softcapping", 0, &logit_cap));
+    s->embd_scale = (float)embd;
+    s->residual_scale = (float)residual;
+    s->logit_scale = fam->logit_divides ? 1.0f / (float)logit : (float)logit;
+    s->attn_scale = attn > 0 ? (float)attn : 1.0f / __builtin_sqrtf((float)head);
+    s->attn_cap = (float)cap;
+    s->logit_cap = (float)logit_cap;
+    if (!(embd > 0) || !(residual > 0) || !(logit > 0) || !(cap >= 0) || !(logit_cap >= 0))
+        rc = err_raise(ERR_BAD_FILE, "%s: scales of embedding %g, residual %g, logits %g, caps %g, %g make no sense", eng_model_file_path(f), embd,
+                       residual, logit, cap, logit_cap);
+out:
+    return rc;
+}
+
+/* Switches that a family has always, or that the presence of a tensor tells. */
+static enum err read_switches(struct eng_spec *s, const struct eng_model_file *f, const struct family *fam)
+{
+    enum err rc;
+    const struct model_tensor *q_norm = eng_model_file_tensor_find(f, "blk.0.attn_q_norm.weight");
+    s->norm = fam->norm;
+    s->pre_norm = !fam->no_pre_norm;
+    s->post_norm = fam->post_norm;
+    s->gated = !fam->no_gate;
+    s->act = fam->act;
+    s->qk_norm = fam->qk_norm;
+    if (!s->qk_norm && q_norm) s->qk_norm = q_norm->dims[1] > 1 ? ENG_QK_HEADS : ENG_QK_HEAD;
+    s->sinks = fam->sinks;
+    s->window = fam->window;
+    s->rope_base_local = fam->rope_base_local;
+    s->experts.renorm = fam->renorm;
+    s->experts.gating = fam->gating ? fam->gating : ENG_GATING_SOFTMAX;
+    TRY(eng_arch_bool(f, s->arch, "use_parallel_residual", fam->parallel, &s->parallel));
+    TRY(eng_model_file_bool(f, "tessera.norm.plus_one", false, &s->norm_plus_one));
+    TRY(eng_model_file_bool(f, "tessera.rope.interleaved", fam->rope_interleaved, &s->rope_interleaved));
+    TRY(eng_model_file_bool(f, "tessera.qkv_grouped", false, &s->qkv_grouped));
+out:
+    return rc;
+}
+
+static const struct family *family_of(const char *arch)
+{
+    for (size_t i = 0; i < COUNT_OF(families); i++)
+        if (!strcmp(families[i].arch, arch)) return &families[i];
+    return NULL;
+}
+
+static enum err read_family(struct eng_spec *s, const struct eng_model_file *f, const struct family *fam)
+{
+    enum err rc;
+    TRY(read_switches(s, f, fam));
+    TRY(read_sizes(s, f));
+    TRY(read_scales(s, f, fam));
+    TRY(eng_arch_rope(s, f));
+    TRY(eng_arch_windows(s, f, fam->period, fam->first_global));
+    for (int32_t l = 0; l < s->n_layers; l++) s->no_rope[l] = fam->no_rope_global && !s->local[l];
+    TRY(eng_arch_experts(s, f));
 out:
     return rc;
 }
@@ -138,8 +214,7 @@ enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
         rc = err_raise(ERR_BAD_FILE, "%s: key general.architecture is missing", eng_model_file_path(f));
         goto out;
     }
-    for (size_t i = 0; i < COUNT_OF(families); i++)
-        if (!strcmp(families[i].arch, arch)) fam = &families[i];
+    fam = family_of(arch);
     if (!fam) {
         rc = err_raise(ERR_UNSUPPORTED, "architecture '%s' is not supported; known: %s", arch, eng_spec_known());
         goto out;
@@ -147,11 +222,7 @@ enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
     TRY(eng_model_file_string(f, "general.name", &name));
     snprintf(s.arch, sizeof s.arch, "%s", arch);
     snprintf(s.name, sizeof s.name, "%s", name ? name : arch);
-    s.qkv_bias = fam->qkv_bias;
-    s.qk_norm = fam->qk_norm;
-    TRY(eng_model_file_bool(f, "tessera.rope.interleaved", fam->rope_interleaved, &s.rope_interleaved));
-    TRY(read_sizes(&s, f));
-    TRY(read_rope(&s, f));
+    TRY(read_family(&s, f, fam));
     *out = s;
 out:
     free(why);
@@ -160,11 +231,22 @@ out:
     return rc;
 }
 
+int32_t eng_spec_cut_ffn(const struct eng_spec *s)
+{
+    int32_t least = INT32_MAX;
+    bool dense = !s->experts.n;
+    for (int32_t l = 0; l < s->n_layers; l++) dense |= !s->moe[l];
+    if (dense) least = s->d_ffn;
+    if (s->experts.n) least = MIN(least, s->experts.d_ffn);
+    if (s->experts.d_shared) least = MIN(least, s->experts.d_shared);
+    return least;
+}
+
 void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, struct model_info *out)
 {
     *out = (struct model_info){
         .n_layers = s->n_layers, .d_model = s->d_model, .n_heads = s->n_heads, .n_kv_heads = s->n_kv_heads,
-        .head_dim = s->head_dim, .d_ffn = s->d_ffn, .n_vocab = s->n_vocab, .context = s->context, .n_groups = 1,
+        .head_dim = s->head_dim, .d_ffn = eng_spec_cut_ffn(s), .n_vocab = s->n_vocab, .context = s->context, .n_groups = 1,
     };
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);

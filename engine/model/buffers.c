@@ -1,4 +1,5 @@
 /* buffers.c: what a pass writes into, sized once for the largest step. */
+#include "engine/model/moe.h"
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
 
@@ -13,17 +14,39 @@ static enum err take(const struct eng_model *m, float **p, int64_t n)
     return e;
 }
 
-/* The rope table is made on the host. */
-static enum err take_rope(struct eng_model *m, int32_t context)
+/* The rope tables are made on the host. */
+static enum err take_rope(struct eng_model *m, float **out, int32_t context, bool local)
 {
     enum err rc;
     float *host = NULL;
     int64_t n = (int64_t)context * (m->spec.rope_dim / 2) * 2;
-    TRY(eng_rope_table(&host, &m->spec, m->weights->rope_freqs, context));
-    TRY(take(m, &m->rope, n));
-    TRY(eng_backend_upload(m->be, m->rope, host, n * (int64_t)sizeof *host));
+    TRY(eng_rope_table(&host, &m->spec, m->weights, context, local));
+    TRY(take(m, out, n));
+    TRY(eng_backend_upload(m->be, *out, host, n * (int64_t)sizeof *host));
 out:
     free(host);
+    return rc;
+}
+
+/* Of one token, from every rank of the stage: a KV head that several have comes several times. */
+static int64_t squares_of(const struct eng_model *m)
+{
+    return m->spec.n_heads + (int64_t)m->spec.n_kv_heads * m->shard.tp_width;
+}
+
+/* What only some families need, and a device may not have. */
+static enum err open_special(struct eng_model *m)
+{
+    enum err rc = OK;
+    const struct eng_spec *s = &m->spec;
+    const struct eng_shard *h = &m->shard;
+    int32_t own = h->q1 - h->q0 + h->kv1 - h->kv0;
+    const char *what = s->experts.n ? "experts" : s->qk_norm == ENG_QK_ALL ? "a norm over all heads" : !s->pre_norm ? "no norm of inputs" : NULL;
+    if (what && !m->be->on_host)
+        return err_raise(ERR_UNSUPPORTED, "%s: a model with %s runs on the CPU only as yet: --device cpu", s->name, what);
+    if (s->qk_norm == ENG_QK_ALL) TRY(take(m, &m->squares, m->max_tok * (own + (h->tp_width > 1 ? squares_of(m) : 0))));
+    if (s->experts.n) TRY(eng_moe_open(&m->moe, m));
+out:
     return rc;
 }
 
@@ -36,7 +59,9 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     int64_t kv = (int64_t)(h->kv1 - h->kv0) * s->head_dim, f = h->ffn1 - h->ffn0;
     int64_t wide = MAX(MAX(d, q), f), nodes = MAX(h->attn.n_nodes, h->ffn.n_nodes);
     atomic_store(&m->layer, -1);
-    TRY(take_rope(m, context));
+    TRY(take_rope(m, &m->rope, context, false));
+    if (s->rope_base_local > 0) TRY(take_rope(m, &m->rope_local, context, true));
+    TRY(open_special(m));
     TRY(take(m, &m->x, T * d));
     TRY(take(m, &m->h, T * d));
     TRY(take(m, &m->q, T * q));
@@ -56,6 +81,7 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
                                                 DIV_UP(context, KRN_ATTN_SPLIT),
                                                 (h->q1 - h->q0) / MAX(h->kv1 - h->kv0, 1), s->head_dim)));
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
+    m->cs_local = xcalloc((size_t)T, sizeof *m->cs_local);
     m->own = xcalloc((size_t)T, sizeof *m->own);
     if (!m->be->on_host && h->last) TRY(take(m, &m->logits, (int64_t)ENG_HEAD_ROWS * m->weights->head.rows));
     TRY(eng_staging_open(m, MIN(n_seqs, m->max_tok), context));
@@ -68,5 +94,7 @@ void eng_forward_close(struct eng_model *m)
 {
     eng_staging_close(m);
     free((void *)m->cs);
+    free((void *)m->cs_local);
+    eng_moe_close(m->moe);
     free(m->own);
 }

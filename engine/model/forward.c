@@ -44,12 +44,13 @@ static void layers(void *arg, int32_t i, int32_t n)
         if (i == 0)
             atomic_store_explicit(&m->layer, m->shard.layer0 + k / 2, memory_order_relaxed);
         eng_attention(p, k, i, n);
-        if (!reduce(p, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
-        eng_mlp(p, k + 1, i, n);
+        if (p->failed || !reduce(p, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
+        if (m->spec.moe[m->shard.layer0 + k / 2]) eng_moe_run(p, k + 1, i, n);
+        else eng_mlp(p, k + 1, i, n);
         if (!reduce(p, &m->shard.ffn_cut, m->shard.ffn.n_nodes, i)) return;
     }
     eng_team_range(p->b->n_tok, 1, i, n, &t0, &t1);
-    eng_pass_add_pending(m, eng_pass_pending(m, n_sub - 1), t0, t1);
+    eng_pass_leave(m, n_sub - 1, t0, t1);
     eng_pass_lap(m, i, ENG_OP_NORM);
 }
 
@@ -57,7 +58,10 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
 {
     struct eng_pass p = {.m = m, .b = b};
     int32_t half = m->spec.rope_dim / 2;
-    for (int32_t t = 0; t < b->n_tok; t++) m->cs[t] = m->rope + (int64_t)b->pos[t] * half * 2;
+    for (int32_t t = 0; t < b->n_tok; t++) {
+        m->cs[t] = m->rope + (int64_t)b->pos[t] * half * 2;
+        m->cs_local[t] = m->rope_local ? m->rope_local + (int64_t)b->pos[t] * half * 2 : m->cs[t];
+    }
     p.failed = eng_staging_batch(m, b);
     if (p.failed) return p.failed;
     eng_times_lap(m->times, ENG_OP_OTHER);
@@ -98,16 +102,36 @@ out:
     return rc;
 }
 
-enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
+static enum err embed_alone(struct eng_model *m, const struct eng_batch *b)
 {
     const int32_t *ids;
-    if (m->shard.tp_width > 1) return embed_together(m, b);
     enum err e = eng_staging_ids(m, b->ids, b->n_tok, &ids);
     if (!e) m->krn->unpack_rows(&m->weights->embd, ids, b->n_tok, m->x);
     return e;
 }
 
+enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
+{
+    enum err e = m->shard.tp_width > 1 ? embed_together(m, b) : embed_alone(m, b);
+    if (!e && m->spec.embd_scale != 1.0f) m->krn->scale(m->x, m->spec.embd_scale, (int64_t)b->n_tok * m->spec.d_model);
+    return e;
+}
+
 struct head { struct eng_model *m; const int32_t *rows; int32_t n; float *out; };
+
+/* What some families do to their logits, on this thread's rows. */
+static void adjust(const struct eng_model *m, const struct head *a, int32_t i, int32_t n)
+{
+    const struct eng_spec *s = &m->spec;
+    int64_t r0, r1, rows = m->weights->head.rows;
+    eng_team_range(rows, KRN_TILE, i, n, &r0, &r1);
+    for (int32_t t = 0; t < a->n && r0 < r1; t++) {
+        float *y = a->out + t * rows + r0;
+        if (m->weights->head_bias) m->krn->add(y, m->weights->head_bias + r0, r1 - r0);
+        if (s->logit_scale != 1.0f) m->krn->scale(y, s->logit_scale, r1 - r0);
+        if (s->logit_cap > 0) m->krn->softcap(y, s->logit_cap, r1 - r0);
+    }
+}
 
 static void head(void *arg, int32_t i, int32_t n)
 {
@@ -119,11 +143,12 @@ static void head(void *arg, int32_t i, int32_t n)
     if (m->be->on_host)
         for (int64_t t = t0; t < t1; t++)
             memcpy(m->h + t * d, m->x + (int64_t)a->rows[t] * d, (size_t)d * sizeof(float));
-    m->krn->rmsnorm(m->h, m->h, m->weights->out_norm, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
+    eng_pass_norm(m, m->h, m->h, m->weights->out_norm, m->weights->out_norm_bias, d, t0, t1);
     struct krn_act in = eng_pass_act(m, m->h, a->n, d, eng_pass_reads(m, &m->weights->head));
     eng_pass_prepare(m, &in, t0, t1, 0, d);
     eng_team_barrier(m->team, i);
     eng_pass_matmul_whole(m, &m->weights->head, m->h, a->n, a->out, i, n);
+    adjust(m, a, i, n);
 }
 
 /* h = rows of x, on a device: a copy for each run of rows that follow each other. */
@@ -163,8 +188,7 @@ static void hidden(void *arg, int32_t i, int32_t n)
     int64_t t0, t1;
     eng_team_range(a->n, 1, i, n, &t0, &t1);
     if (t0 < t1)
-        m->krn->rmsnorm(m->h, m->x + (int64_t)a->row0 * d, m->weights->out_norm, d, m->spec.norm_eps,
-                        (int32_t)t0, (int32_t)t1);
+        eng_pass_norm(m, m->h, m->x + (int64_t)a->row0 * d, m->weights->out_norm, m->weights->out_norm_bias, d, t0, t1);
 }
 
 enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out)

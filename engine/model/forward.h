@@ -29,7 +29,7 @@ enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
 struct eng_inputs {
     const int32_t *pos;
     const int32_t *const *table;
-    const float *const *cs;
+    const float *const *cs, *const *cs_local;
 };
 
 /* One rank's model: everything a step needs. Lifetime: load; buffers are sized for max_tok. */
@@ -45,7 +45,7 @@ struct eng_model {
     int64_t timeout_us;
     bool oracle;                  /* activations stay f32 */
     int32_t max_tok;
-    float *rope;                  /* [context][rope_dim/2][2] */
+    float *rope, *rope_local;     /* [context][rope_dim/2][2]; of local layers, or NULL: the same */
     /* step buffers, [max_tok] rows unless said otherwise */
     float *x;                     /* residual, d_model */
     float *h;                     /* normed input of a matmul */
@@ -54,13 +54,15 @@ struct eng_model {
     float *parts;                 /* [n_nodes][n_tok][d_model] subtrees before the all-reduce */
     float *red;                   /* after it; with one rank these two alternate */
     uint8_t *act_q; float *act_xt; /* panels of a matmul's input (engine/kernels/panel.h) */
-    const float **cs;             /* rope row of each token */
+    const float **cs, **cs_local; /* rope row of each token */
     int32_t *own;                 /* ids of this rank's rows of the embedding */
     struct eng_inputs in;
     struct eng_staging *staging;  /* between that memory and the host's (engine/model/staging.h) */
     float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
+    float *squares;               /* of whole-vector head norms: each head's sum of squares, this rank's and then everyone's; or NULL */
+    struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
 };

@@ -286,7 +286,8 @@ static enum err do_own(struct load *l, const struct eng_deal_item *x, int32_t *n
         if (w->floats) {
             int64_t per = dtype_block(w->t->type);
             uint8_t *raw = reserve(&l->part, &l->part_cap, bytes);
-            TRY(eng_model_file_read(l->c->file, w->t, dtype_bytes(w->t->type, w->k0 / per * per), bytes, raw));
+            TRY(eng_model_file_read(l->c->file, w->t, w->row0 * dtype_bytes(w->t->type, w->t->dims[0]) + dtype_bytes(w->t->type, w->k0 / per * per),
+                                    bytes, raw));
             TRY(take_floats(w, raw));
         } else {
             TRY(eng_pack_from_file(l->c->team, l->c->file, w));

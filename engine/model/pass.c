@@ -1,6 +1,10 @@
 /* pass.c: see pass.h. */
 #include "engine/model/pass.h"
 
+#include "engine/model/moe.h"
+
+#include <string.h>
+
 void eng_pass_lap(const struct eng_model *m, int32_t i, enum eng_op op)
 {
     if (i == 0) eng_times_lap(m->times, op);
@@ -83,13 +87,6 @@ void eng_pass_matmul_whole(const struct eng_model *m, const struct krn_mat *w, c
     eng_pass_matmul(m, w, x, n_tok, &one, y, w->rows, 0, i, n);
 }
 
-/* The residual receives the last sublayer's sum just before it is read. */
-void eng_pass_add_pending(const struct eng_model *m, const float *pending, int64_t t0, int64_t t1)
-{
-    int64_t d = m->spec.d_model;
-    if (pending && t0 < t1) m->krn->add(m->x + t0 * d, pending + t0 * d, (t1 - t0) * d);
-}
-
 /* Where sublayer k leaves its subtrees. With one rank the whole tree is one of them and is the next
  * sublayer's pending sum, so it must survive that one's own. */
 float *eng_pass_parts(const struct eng_model *m, int32_t k)
@@ -97,20 +94,76 @@ float *eng_pass_parts(const struct eng_model *m, int32_t k)
     return m->shard.tp_width == 1 && k % 2 ? m->red : m->parts;
 }
 
-const float *eng_pass_pending(const struct eng_model *m, int32_t k)
+float *eng_pass_pending(const struct eng_model *m, int32_t k)
 {
     return k < 0 ? NULL : m->shard.tp_width == 1 ? eng_pass_parts(m, k) : m->red;
 }
 
-/* in = the normed residual of tokens [t0,t1), ready for its products: token by token, so that a row
- * stays in the first-level cache from the sum to the codes; on a device all at once. */
-void eng_pass_norm(const struct eng_model *m, const struct krn_act *in, const float *pending,
-                   const float *weight, int64_t t0, int64_t t1)
+void eng_pass_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols, int64_t t0, int64_t t1)
 {
-    int64_t step = m->be->on_host ? 1 : t1 - t0;
+    for (int64_t t = t0; bias && t < t1; t++) m->krn->add(y + t * cols, bias, cols);
+}
+
+void eng_pass_norm(const struct eng_model *m, float *y, const float *x, const float *w, const float *bias, int32_t d, int64_t t0, int64_t t1)
+{
+    if (m->spec.norm == ENG_NORM_LAYER) m->krn->layernorm(y, x, w, bias, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
+    else m->krn->rmsnorm(y, x, w, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
+}
+
+/* The sums of sublayer k become what the residual receives: bias, norm, scale. */
+static void finish(const struct eng_model *m, int32_t k, float *sum, int64_t t0, int64_t t1)
+{
+    const struct eng_spec *s = &m->spec;
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    bool ffn = k % 2, moe = ffn && s->moe[m->shard.layer0 + k / 2];
+    const float *bias = !ffn ? l->bo : moe ? NULL : l->ffn.bdown, *post = ffn ? l->ffn_post : l->attn_post;
+    int64_t d = s->d_model;
+    for (int64_t t = t0; t < t1 && moe; t++) eng_moe_bias(m, l, sum + t * d, t);
+    eng_pass_bias(m, sum, bias, s->d_model, t0, t1);
+    if (post) eng_pass_norm(m, sum, sum, post, NULL, s->d_model, t0, t1);
+    if (s->residual_scale != 1.0f) m->krn->scale(sum + t0 * d, s->residual_scale, (t1 - t0) * d);
+}
+
+void eng_pass_leave(const struct eng_model *m, int32_t k, int64_t t0, int64_t t1)
+{
+    int64_t d = m->spec.d_model;
+    float *pending = eng_pass_pending(m, k);
+    if (!pending || t0 >= t1) return;
+    finish(m, k, pending, t0, t1);
+    m->krn->add(m->x + t0 * d, pending + t0 * d, (t1 - t0) * d);
+}
+
+/* What sublayer k reads of the residual. */
+static void read_in(const struct eng_model *m, int32_t k, int64_t t0, int64_t t1)
+{
+    int32_t d = m->spec.d_model;
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    bool own = k % 2 && l->ffn_norm;
+    const float *w = own ? l->ffn_norm : l->attn_norm, *bias = own ? l->ffn_norm_bias : l->attn_norm_bias;
+    if (w) eng_pass_norm(m, m->h, m->x, w, bias, d, t0, t1);
+    else memcpy(m->h + t0 * d, m->x + t0 * d, (size_t)(t1 - t0) * (size_t)d * sizeof(float));
+}
+
+/* Token by token, so that a row stays in the first-level cache from the sum to the codes; on a device all at once. The feed-forward of a
+ * parallel layer reads the residual as attention did: before it receives attention's sum. */
+void eng_pass_enter(const struct eng_model *m, const struct krn_act *in, int32_t k, int64_t t0, int64_t t1)
+{
+    bool before = k % 2 && m->spec.parallel;
+    int64_t step = m->be->on_host ? 1 : MAX(t1 - t0, 1);
     for (int64_t t = t0; t < t1; t += step) {
-        eng_pass_add_pending(m, pending, t, t + step);
-        m->krn->rmsnorm(m->h, m->x, weight, in->cols, m->spec.norm_eps, (int32_t)t, (int32_t)(t + step));
+        if (before) read_in(m, k, t, t + step);
+        eng_pass_leave(m, k - 1, t, t + step);
+        if (!before) read_in(m, k, t, t + step);
         eng_pass_prepare(m, in, t, t + step, 0, in->cols);
     }
+}
+
+float *eng_pass_gate(const struct eng_model *m, float *gate, float *up, int64_t e0, int64_t e1)
+{
+    static const enum krn_gate kinds[] = {[ENG_GELU_TANH] = KRN_GELU_TANH, [ENG_GELU_ERF] = KRN_GELU_ERF, [ENG_SWIGLU_CLAMPED] = KRN_SWIGLU_CLAMPED};
+    bool gated = m->spec.gated;
+    float *y = gated ? gate : up;
+    if (m->spec.act == ENG_SILU) m->krn->silu_mul(y + e0, y + e0, up + e0, e1 - e0);
+    else m->krn->gate(kinds[m->spec.act], y + e0, y + e0, gated ? up + e0 : NULL, e1 - e0);
+    return y;
 }

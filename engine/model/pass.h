@@ -20,8 +20,9 @@ struct eng_pass {
 
 /* ---- the sublayers ---- */
 
-void eng_attention(const struct eng_pass *p, int32_t k, int32_t i, int32_t n);
+void eng_attention(struct eng_pass *p, int32_t k, int32_t i, int32_t n);
 void eng_mlp(const struct eng_pass *p, int32_t k, int32_t i, int32_t n);
+void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n);
 
 /* ---- what they share ---- */
 
@@ -44,12 +45,19 @@ void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const f
 /* The same with K whole. */
 void eng_pass_matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, float *y, int32_t i, int32_t n);
 
-/* in = the normed residual of tokens [t0,t1), ready for its products. */
-void eng_pass_norm(const struct eng_model *m, const struct krn_act *in, const float *pending, const float *weight, int64_t t0, int64_t t1);
-void eng_pass_add_pending(const struct eng_model *m, const float *pending, int64_t t0, int64_t t1);
+/* The sublayer before k is added to the residual of tokens [t0,t1), and `in` is what sublayer k reads of it, ready for its products. */
+void eng_pass_enter(const struct eng_model *m, const struct krn_act *in, int32_t k, int64_t t0, int64_t t1);
+/* Sublayer k is added to the residual. */
+void eng_pass_leave(const struct eng_model *m, int32_t k, int64_t t0, int64_t t1);
+/* y of tokens [t0,t1) += bias, if there is one. */
+void eng_pass_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols, int64_t t0, int64_t t1);
+/* Rows [t0,t1) of y = norm of rows of x, by the family's kind. */
+void eng_pass_norm(const struct eng_model *m, float *y, const float *x, const float *w, const float *bias, int32_t d, int64_t t0, int64_t t1);
+/* This thread's share of act(gate) * up, row after row in gate (up where there is no gate), e values at a time into L1. */
+float *eng_pass_gate(const struct eng_model *m, float *gate, float *up, int64_t e0, int64_t e1);
 
 /* Where sublayer k leaves its subtrees, and where their sum then is (k < 0: NULL). */
 float *eng_pass_parts(const struct eng_model *m, int32_t k);
-const float *eng_pass_pending(const struct eng_model *m, int32_t k);
+float *eng_pass_pending(const struct eng_model *m, int32_t k);
 
 #endif

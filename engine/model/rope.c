@@ -1,6 +1,8 @@
 /* rope.c: see rope.h. Every operation is an IEEE add, mul, div or fma in a fixed order. */
 #include "engine/model/rope.h"
 
+#include "engine/model/weights.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,8 +68,9 @@ static const double PI = 3.14159265358979323846;
 static double yarn_ramp(const struct eng_spec *s, int32_t i)
 {
     double per = s->rope_dim / (2 * eng_dlog(s->rope_base));
-    double lo = floor(per * eng_dlog(s->rope_orig_context / (s->rope_fast * 2 * PI)));
-    double hi = ceil(per * eng_dlog(s->rope_orig_context / (s->rope_slow * 2 * PI)));
+    double lo = per * eng_dlog(s->rope_orig_context / (s->rope_fast * 2 * PI));
+    double hi = per * eng_dlog(s->rope_orig_context / (s->rope_slow * 2 * PI));
+    if (s->rope_truncate) lo = floor(lo), hi = ceil(hi);
     lo = MAX(lo, 0.0);
     hi = MIN(hi, (double)s->rope_dim - 1);
     if (hi <= lo) hi = lo + 0.001;
@@ -83,29 +86,51 @@ static double llama3_divisor(const struct eng_spec *s, double freq)
     return (double)(float)(1 / ((1 - keep) / s->rope_factor + keep));
 }
 
-enum err eng_rope_table(float **out, const struct eng_spec *s, const float *freqs, int32_t n_pos)
+/* Dynamic NTK: a larger base past the original context, so that the slowest frequency is slowed by the factor in use. */
+static double dynamic_base(const struct eng_spec *s, int32_t n_pos)
+{
+    double turns = s->rope_factor * n_pos / s->rope_orig_context - (s->rope_factor - 1);
+    if (n_pos <= s->rope_orig_context || s->rope_dim < 4) return s->rope_base;
+    return s->rope_base * eng_dexp(eng_dlog(turns) * s->rope_dim / (s->rope_dim - 2));
+}
+
+static double scaled(const struct eng_spec *s, double f, int32_t i)
+{
+    if (s->rope_scaling == ROPE_LLAMA3) f /= llama3_divisor(s, f);
+    if (s->rope_scaling == ROPE_LINEAR) f /= s->rope_factor;
+    if (s->rope_scaling == ROPE_YARN) {
+        double ramp = yarn_ramp(s, i);
+        f = f / s->rope_factor * ramp + f * (1 - ramp);
+    }
+    return f;
+}
+
+/* What cos and sin are multiplied with. */
+static double magnitude(const struct eng_spec *s)
+{
+    if (s->rope_attn_said > 0) return s->rope_attn_said;
+    if (s->rope_scaling == ROPE_YARN && s->rope_factor > 1) return s->rope_attn_factor * (0.1 * eng_dlog(s->rope_factor) + 1);
+    if (s->rope_scaling == ROPE_LONG && s->rope_factor > 1) return sqrt(1 + eng_dlog(s->rope_factor) / eng_dlog(s->rope_orig_context));
+    return s->rope_attn_factor;
+}
+
+enum err eng_rope_table(float **out, const struct eng_spec *s, const struct eng_weights *w, int32_t n_pos, bool local)
 {
     int32_t half = s->rope_dim / 2;
     float *t = malloc((size_t)n_pos * (size_t)half * 2 * sizeof *t);
     double *freq = malloc((size_t)half * sizeof *freq);
-    double scale = s->rope_attn_factor;
+    double scale = local ? 1 : magnitude(s);
+    double base = local ? s->rope_base_local : s->rope_scaling == ROPE_DYNAMIC ? dynamic_base(s, n_pos) : s->rope_base;
+    const float *divisors = local ? NULL : s->rope_scaling != ROPE_LONG ? w->rope_freqs : n_pos > s->rope_orig_context ? w->rope_long : w->rope_short;
     if (!t || !freq) {
         free(t);
         free(freq);
         return err_raise(ERR_NO_MEMORY, "no memory for the rope table of %d positions", n_pos);
     }
-    if (s->rope_scaling == ROPE_YARN && s->rope_factor > 1) scale *= 0.1 * eng_dlog(s->rope_factor) + 1;
-    if (s->rope_attn_said > 0) scale = s->rope_attn_said;
     for (int32_t i = 0; i < half; i++) {
-        double f = eng_dexp(-2.0 * i / s->rope_dim * eng_dlog(s->rope_base));
-        if (freqs) f /= (double)freqs[i];
-        if (s->rope_scaling == ROPE_LLAMA3) f /= llama3_divisor(s, f);
-        if (s->rope_scaling == ROPE_LINEAR) f /= s->rope_factor;
-        if (s->rope_scaling == ROPE_YARN) {
-            double ramp = yarn_ramp(s, i);
-            f = f / s->rope_factor * ramp + f * (1 - ramp);
-        }
-        freq[i] = f;
+        freq[i] = eng_dexp(-2.0 * i / s->rope_dim * eng_dlog(base));
+        if (divisors) freq[i] /= (double)divisors[i];
+        if (!local) freq[i] = scaled(s, freq[i], i);
     }
     for (int32_t p = 0; p < n_pos; p++)
         for (int32_t i = 0; i < half; i++) {

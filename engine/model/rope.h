@@ -5,9 +5,12 @@
 
 #include "engine/model/spec.h"
 
-/* Table [n_pos][rope_dim/2][2] = (cos, sin). freqs: [rope_dim/2] divisors or NULL. Own: caller, free().
- * Err NO_MEMORY. */
-MUST_USE enum err eng_rope_table(float **out, const struct eng_spec *s, const float *freqs, int32_t n_pos);
+struct eng_weights;
+
+/* Table [n_pos][rope_dim/2][2] = (cos, sin), for a model served with n_pos positions: with dynamic scaling and LongRoPE that decides the
+ * frequencies, once for all positions. local: of layers with a window. Divisors that came with the weights are taken from there.
+ * Own: caller, free(). Err NO_MEMORY. */
+MUST_USE enum err eng_rope_table(float **out, const struct eng_spec *s, const struct eng_weights *w, int32_t n_pos, bool local);
 
 /* Own double functions, exact to about 1 ulp in the ranges named; the same bits on every IEEE machine. */
 double eng_dexp(double x);                            /* |x| < 700 */

@@ -41,16 +41,25 @@ static void cut_attention(struct eng_shard *h, const struct leaf_shape *s, const
         h->attn.cols[i - h->attn.lo] = (MIN(i * hpl, h->q1) - h->q0) * s->head_dim;
 }
 
-static void cut_ffn(struct eng_shard *h, const struct leaf_shape *s, const struct grid_share share[])
+/* The leaves of one feed-forward width: as many as the narrowest has, whatever the width. */
+static void cut_width(struct eng_shard *h, int32_t width, struct krn_leaves *l, int32_t *c0, int32_t *c1)
+{
+    int32_t n = h->ffn_cut.n_leaf;
+    set_leaves(l, &h->ffn_cut, h->tp_rank);
+    *c0 = leaf_col(width, n, l->lo);
+    *c1 = leaf_col(width, n, l->hi);
+    for (int32_t i = l->lo; i <= l->hi; i++) l->cols[i - l->lo] = leaf_col(width, n, i) - *c0;
+}
+
+static void cut_ffn(struct eng_shard *h, const struct leaf_shape *shape, const struct eng_spec *s, const struct grid_share share[])
 {
     int32_t leaf = 0;
-    h->ffn_cut.n_leaf = leaf_ffn_count(s->d_ffn);
+    h->ffn_cut.n_leaf = leaf_ffn_count(shape->d_ffn);
     for (int32_t r = 0; r < h->tp_width; leaf += share[r++].ffn) h->ffn_cut.bounds[r] = leaf;
     h->ffn_cut.bounds[h->tp_width] = leaf;
-    set_leaves(&h->ffn, &h->ffn_cut, h->tp_rank);
-    h->ffn0 = leaf_ffn_col(s->d_ffn, h->ffn.lo);
-    h->ffn1 = leaf_ffn_col(s->d_ffn, h->ffn.hi);
-    for (int32_t i = h->ffn.lo; i <= h->ffn.hi; i++) h->ffn.cols[i - h->ffn.lo] = leaf_ffn_col(s->d_ffn, i) - h->ffn0;
+    cut_width(h, MAX(s->d_ffn, shape->d_ffn), &h->ffn, &h->ffn0, &h->ffn1);
+    if (s->experts.n) cut_width(h, s->experts.d_ffn, &h->expert, &h->expert0, &h->expert1);
+    if (s->experts.d_shared) cut_width(h, s->experts.d_shared, &h->shared, &h->shared0, &h->shared1);
 }
 
 /* Whole tiles, so that every rank but the last has full ones. */
@@ -67,7 +76,7 @@ enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const str
 {
     enum err rc;
     struct grid_share even[LIMIT_RANKS];
-    const struct leaf_shape shape = {s->name, s->n_heads, s->n_kv_heads, s->head_dim, s->d_ffn, s->n_vocab};
+    const struct leaf_shape shape = {s->name, s->n_heads, s->n_kv_heads, s->head_dim, eng_spec_cut_ffn(s), s->n_vocab};
     struct eng_shard h = {.rank = rank, .n_ranks = grid_ranks(g), .n_stages = g->n_stages};
     ASSERT(rank >= 0 && rank < h.n_ranks);
     h.stage = grid_stage_of(g, rank);
@@ -82,7 +91,7 @@ enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const str
     if (g->shared) TRY(leaf_check(&shape, h.tp_width, share));
     else TRY(leaf_deal(&shape, h.tp_width, even));
     cut_attention(&h, &shape, share);
-    cut_ffn(&h, &shape, share);
+    cut_ffn(&h, &shape, s, share);
     cut_vocab(&h, &shape, share);
     *out = h;
 out:

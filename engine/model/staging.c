@@ -21,7 +21,7 @@ static int64_t most_floats(const struct eng_model *m)
     return MAX((int64_t)m->max_tok * m->spec.d_model * MAX(nodes, 1), ENG_HEAD_ROWS * rows);
 }
 
-static int64_t pointers_bytes(const struct eng_model *m) { return (int64_t)m->max_tok * (int64_t)(2 * sizeof(void *) + sizeof(int32_t)); }
+static int64_t pointers_bytes(const struct eng_model *m) { return (int64_t)m->max_tok * (int64_t)(3 * sizeof(void *) + sizeof(int32_t)); }
 
 enum err eng_staging_open(struct eng_model *m, int32_t n_seqs, int32_t context)
 {
@@ -71,11 +71,13 @@ static enum err upload_batch(struct eng_model *m, const struct eng_batch *b)
     struct eng_staging *s = m->staging;
     int32_t T = b->n_tok;
     const float **cs = (const float **)(void *)s->batch;
-    const int32_t **table = (const int32_t **)(void *)(cs + T);
+    const float **cs_local = cs + T;
+    const int32_t **table = (const int32_t **)(void *)(cs_local + T);
     int32_t *pos = (int32_t *)(void *)(table + T), *ids = pos + T;
     uint8_t *there = s->batch_there;
     int64_t n = 0;
     memcpy(cs, m->cs, (size_t)T * sizeof *cs);
+    memcpy(cs_local, m->cs_local, (size_t)T * sizeof *cs_local);
     memcpy(pos, b->pos, (size_t)T * sizeof *pos);
     for (int32_t t0 = 0, t1; t0 < T; t0 = t1) {
         for (t1 = t0 + 1; t1 < T && b->table[t1] == b->table[t0];) t1++;
@@ -88,6 +90,7 @@ static enum err upload_batch(struct eng_model *m, const struct eng_batch *b)
         n += k;
     }
     m->in.cs = (const float *const *)s->batch_there;
+    m->in.cs_local = m->in.cs + T;
     m->in.table = (const int32_t *const *)(void *)(there + ((uint8_t *)table - s->batch));
     m->in.pos = (const int32_t *)(void *)(there + ((uint8_t *)pos - s->batch));
     return eng_backend_upload(m->be, there, s->batch, (uint8_t *)(ids + n) - s->batch);
@@ -99,6 +102,7 @@ enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b)
     m->in.pos = b->pos;
     m->in.table = b->table;
     m->in.cs = m->cs;
+    m->in.cs_local = m->cs_local;
     return OK;
 }
 

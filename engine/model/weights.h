@@ -7,15 +7,31 @@
 #include "engine/backend/backend.h"
 #include "engine/model/load.h"
 #include "engine/model/shard.h"
+#include "proto/model_weights.h"
+
+/* A feed-forward, or one expert's. */
+struct eng_ffn {
+    struct krn_mat gate, up;         /* rows: this rank's slice; cols d_model. gate: none where there is no gate */
+    struct krn_mat down;             /* rows d_model; cols: this rank's slice */
+    float *bgate, *bup, *bdown;      /* biases, or NULL; bdown whole on every rank */
+};
 
 struct eng_layer {
     struct krn_mat q, k, v;          /* rows: this rank's heads; cols d_model */
     struct krn_mat o;                /* rows d_model; cols: this rank's query heads */
-    struct krn_mat gate, up;         /* rows: this rank's FFN slice; cols d_model */
-    struct krn_mat down;             /* rows d_model; cols: this rank's FFN slice */
-    float *attn_norm, *ffn_norm;     /* [d_model] */
-    float *bq, *bk, *bv;             /* biases of this rank's heads, or NULL */
-    float *q_norm, *k_norm;          /* [head_dim], or NULL */
+    float *attn_norm, *ffn_norm;     /* [d_model], or NULL; parallel layers may share attn_norm */
+    float *attn_norm_bias, *ffn_norm_bias;
+    float *attn_post, *ffn_post;     /* norms of the sublayers' outputs, or NULL */
+    float *bq, *bk, *bv, *bo;        /* biases, or NULL; bo whole on every rank */
+    float *q_norm, *k_norm;          /* [head_dim], or of each of this rank's heads; or NULL */
+    float *sinks;                    /* [this rank's query heads], or NULL */
+    struct eng_ffn ffn;              /* of a dense layer */
+    struct krn_mat router;           /* rows experts; on every rank */
+    float *router_bias;              /* added to its output, or NULL */
+    float *router_shift;             /* added when experts are chosen, not to their weights, or NULL */
+    struct eng_ffn *experts;         /* [n], or NULL */
+    struct eng_ffn shared;           /* the expert of every token */
+    struct krn_mat shared_gate;      /* one row */
 };
 
 struct eng_weights {
@@ -23,8 +39,10 @@ struct eng_weights {
     struct eng_layer *layers;
     struct krn_mat embd;             /* first stage: this rank's vocabulary rows */
     struct krn_mat head;             /* last stage: this rank's vocabulary rows; the same memory as embd when tied on one stage */
-    float *out_norm;                 /* last stage */
+    float *out_norm, *out_norm_bias; /* last stage; the bias may be NULL */
+    float *head_bias;                /* last stage: of this rank's rows, or NULL */
     float *rope_freqs;               /* [rope_dim/2] divisors, or NULL */
+    float *rope_long, *rope_short;   /* [rope_dim/2] divisors past and within the original context, or NULL */
     int64_t bytes;                   /* packed, this rank */
     struct eng_load_stats loaded;    /* how they came */
     void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees, on the host */
@@ -36,6 +54,9 @@ struct eng_weights {
 /* Bytes that this rank needs of the file, and what they are once packed (for progress and plans). Err as eng_weights_open. */
 MUST_USE enum err eng_weights_count(const struct eng_model_file *f, const struct eng_spec *s, const struct eng_shard *h, int64_t *file_bytes,
                                     int64_t *mem_bytes);
+
+/* What the parts of the whole model weigh. */
+MUST_USE enum err eng_weights_parts(const struct eng_model_file *f, const struct eng_spec *s, struct model_weights *out);
 
 /* Err BAD_FILE (tensor missing or of the wrong shape: name, shape seen and needed), UNSUPPORTED (its type), NO_MEMORY, as eng_load. */
 MUST_USE enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, const struct eng_shard *h, const struct eng_load_conf *load);

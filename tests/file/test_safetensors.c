@@ -197,10 +197,10 @@ static const struct wrong {
     enum err err; /* of opening or, when that is well, of eng_spec_read */
     const char *says;
 } wrongs[] = {
-    {"\"architectures\":[\"GemmaForCausalLM\"]", ERR_UNSUPPORTED,
-     "GemmaForCausalLM is not supported"},
-    {"\"architectures\":[\"GemmaForCausalLM\"]", ERR_UNSUPPORTED,
-     "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM"},
+    {"\"architectures\":[\"MambaForCausalLM\"]", ERR_UNSUPPORTED,
+     "MambaForCausalLM is not supported"},
+    {"\"architectures\":[\"MambaForCausalLM\"]", ERR_UNSUPPORTED,
+     "LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM"},
     {"\"hidden_size\":\"4\"", ERR_BAD_FILE, "'hidden_size' is not an integer"},
     {"\"hidden_size\":0", ERR_BAD_FILE, "'hidden_size' is 0"},
     {"\"hidden_size\":null", ERR_BAD_FILE, "'hidden_size' is missing"},

@@ -296,6 +296,13 @@ static void gates_are_the_functions(void **state)
     }
 }
 
+/* Two rows of a third of x each, the second into the first of y. */
+static void axpy(const struct krn_table *t, float *y, const float *x, int64_t n)
+{
+    int64_t each = n / 3;
+    if (each) t->axpy_rows(y, each, (const int32_t[]){1, 0}, (const float[]){-1.7f, 0.3f}, x, each + 1, 2, (int32_t)each);
+}
+
 static void more_elementwise_agrees(void **state)
 {
     (void)state;
@@ -304,16 +311,17 @@ static void more_elementwise_agrees(void **state)
         for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
             struct pair x = values(&r, n, kind), y = values(&r, n, CASE_NORMAL);
             float *want = case_alloc((size_t)n * 4), *got = case_alloc((size_t)n * 4);
-            for (int32_t op = 0; op < 4; op++)
+            for (int32_t op = 0; op < 5; op++)
                 for (int32_t i = 0; i < n_tables; i++) {
                     float *z = i ? got : want;
                     const struct krn_table *t = tables[i];
                     memcpy(z, x.x, (size_t)n * 4);
                     if (op == 0) t->mul(z, y.x, n);
                     if (op == 1) t->scale(z, 0.3f, n);
-                    if (op == 2) t->axpy(z, -1.7f, y.x, n);
+                    if (op == 2) axpy(t, z, y.x, n);
                     if (op == 3) t->softcap(z, 50.0f, n);
-                    if (i) assert_bits(want, got, n, t, (const char *[]){"mul", "scale", "axpy", "softcap"}[op], n);
+                    if (op == 4) t->axpy(z, -1.7f, y.x, n);
+                    if (i) assert_bits(want, got, n, t, (const char *[]){"mul", "scale", "axpy_rows", "softcap", "axpy"}[op], n);
                 }
             free(x.base);
             free(y.base);

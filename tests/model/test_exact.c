@@ -208,6 +208,61 @@ static void every_cut_of_every_family(void **state)
     }
 }
 
+/* Experts are cut inside; layers without them, and an expert that all tokens visit, beside. */
+static void every_cut_of_experts(void **state)
+{
+    static const struct random_model models[] = {
+        {.arch = "llama", .n_expert = 5, .n_used = 2, .d_expert = 288, .type = DTYPE_F32},
+        {.arch = "qwen2moe", .n_expert = 7, .n_used = 3, .d_expert = 320, .d_shared = 544, .n_dense = 1, .type = DTYPE_Q8_0},
+        {.arch = "qwen3moe", .n_expert = 16, .n_used = 4, .d_expert = 256, .type = DTYPE_Q4_0},
+        {.arch = "qwen3moe", .n_expert = 4, .n_used = 4, .d_expert = 576, .type = DTYPE_BF16},
+        {.arch = "gpt-oss", .n_expert = 6, .n_used = 2, .d_expert = 288, .window = 9, .type = DTYPE_F16},
+        {.arch = "olmoe", .n_expert = 6, .n_used = 2, .d_expert = 288, .type = DTYPE_Q8_0},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.n_layer = 2, m.d_model = 64, m.n_head = 8, m.n_kv_head = 4, m.head_dim = 32, m.d_ffn = 544, m.vocab = 300, m.embd_type = DTYPE_Q8_0;
+        m.seed = 200 + i;
+        char name[64];
+        snprintf(name, sizeof name, "%s, %d of %d experts", m.arch, m.n_used, m.n_expert);
+        const char *path = scratch_path(name);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(name, path, i == 0, i == 5);
+    }
+}
+
+/* Families by their switches: norms, windows, fused tensors, parallel layers, biases, caps, scales. */
+static void every_cut_of_other_families(void **state)
+{
+    static const struct random_model models[] = {
+        {.arch = "llama", .window = 11},
+        {.arch = "gemma"},
+        {.arch = "gemma2", .window = 9},
+        {.arch = "gemma3", .window = 9},
+        {.arch = "phi2", .rope_dim = 12},
+        {.arch = "phi3", .window = 20},
+        {.arch = "falcon"},
+        {.arch = "stablelm", .rope_dim = 8},
+        {.arch = "olmo2"},
+        {.arch = "granite"},
+        {.arch = "chatglm", .rope_dim = 16},
+        {.arch = "glm4", .rope_dim = 16},
+        {.arch = "command-r"},
+        {.arch = "cohere2", .window = 9},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.n_layer = strcmp(m.arch, "gemma3") ? 4 : 6, m.d_model = 64, m.n_head = 8, m.head_dim = 32, m.d_ffn = 544, m.vocab = 300;
+        m.n_kv_head = strcmp(m.arch, "falcon") ? 4 : 1, m.tied = i % 2, m.type = i % 3 == 1 ? DTYPE_Q8_0 : DTYPE_F16, m.embd_type = DTYPE_Q8_0;
+        m.seed = 300 + i;
+        const char *path = scratch_path(m.arch);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(m.arch, path, i % 4 == 2, false);
+    }
+}
+
 static void every_cut_of_every_type(void **state)
 {
     (void)state;
@@ -264,6 +319,8 @@ int main(void)
         cmocka_unit_test(every_cut_of_shared_models),
         cmocka_unit_test(every_cut_of_the_demo_model),
         cmocka_unit_test(every_cut_of_every_family),
+        cmocka_unit_test(every_cut_of_experts),
+        cmocka_unit_test(every_cut_of_other_families),
         cmocka_unit_test(every_cut_of_every_type),
         cmocka_unit_test(every_cut_of_checkpoints),
         cmocka_unit_test(every_cut_of_few_kv_heads),

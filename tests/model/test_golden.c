@@ -65,14 +65,15 @@ static void rows_agree(const char *name, const struct golden *g, const float *lo
     printf("%-14s %3d tokens, %2d rows: largest difference %.1e of the largest logit\n", name, g->n_prompt, g->n_rows, worst);
 }
 
-static void agrees_from(const char *path, const char *name)
+/* At most this context: a prompt of so many tokens, where the frequencies depend on it. */
+static void agrees_within(const char *path, const char *name, int32_t context)
 {
     static const int32_t chunks[] = {1, 7, 16, 33};
     struct golden g;
     struct local_replica *r;
     struct sequence whole, cut;
     read_golden(&g, name);
-    struct local_replica_conf c = {.path = path, .context = 112, .oracle = true, .kv_type = KV_F32};
+    struct local_replica_conf c = {.path = path, .context = context, .oracle = true, .kv_type = KV_F32};
     if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
     run(&whole, &g, r, 0);
     rows_agree(name, &g, whole.logits);
@@ -86,6 +87,8 @@ static void agrees_from(const char *path, const char *name)
     local_replica_close(r);
     buf_free(&g.file);
 }
+
+static void agrees_from(const char *path, const char *name) { agrees_within(path, name, 112); }
 
 static void agrees(void **state)
 {
@@ -119,6 +122,15 @@ static void checkpoint_agrees(void **state)
     char path[256];
     checkpoint_of(*state, path);
     agrees_from(path, *state);
+}
+
+/* golden/families.py: its checkpoints hold other weights than its GGUF files, rounded to BF16. */
+static void bf16_agrees(void **state)
+{
+    char path[256], name[64];
+    snprintf(path, sizeof path, "tests/model/golden/%s", (const char *)*state);
+    snprintf(name, sizeof name, "%s-bf16", (const char *)*state);
+    agrees_from(path, name);
 }
 
 static void logits_of(const char *path, const struct golden *g, struct sequence *s)
@@ -170,6 +182,8 @@ static void a_rope_factor_alone_means_linear(void **state)
 #define GOLDEN(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, \
     {"checkpoint_" claim, checkpoint_agrees, NULL, NULL, (char[]){name}}
 
+#define FAMILY(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, {"checkpoint_" claim, bf16_agrees, NULL, NULL, (char[]){name}}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +198,9 @@ int main(void)
         GOLDEN("qwen2-yarn", "yarn_rope_scaling_agrees_past_the_first_context"),
         GOLDEN("qwen3", "qwen3_head_norms_agree"),
         cmocka_unit_test(checkpoint_gives_the_bits_of_its_gguf_twin),
+        FAMILY("mixtral", "mixtral_experts_agree"),
+        FAMILY("qwen2moe", "qwen2_moe_with_its_shared_expert_agrees"),
+        FAMILY("qwen3moe", "qwen3_moe_agrees"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

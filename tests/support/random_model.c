@@ -137,13 +137,58 @@ static void put_vocab(struct gguf_write *w, const struct random_model *m)
     arena_free(&v.arena);
 }
 
+/* ---- families ---- */
+
+enum { QK_NONE, QK_HEAD, QK_HEADS, QK_ALL };
+
+/* What a family has that Llama has not, or lacks. */
+static const struct features {
+    const char *arch;
+    bool layer_norm, norm_bias;        /* with a bias */
+    bool no_ffn_norm, second_norm;     /* one norm for a parallel layer; or attention has its own beside */
+    bool post, no_pre;                 /* norms of outputs; none of inputs */
+    bool fused_qkv, fused_gate, no_gate;
+    bool qkv_bias, o_bias, ffn_bias, expert_bias, head_bias;
+    int qk;                            /* norms of q and k */
+    bool sinks;
+    bool ffn_norm_is_post;             /* its name is post_attention_norm */
+    float embd, residual, logit, attn, cap, logit_cap; /* keys, 0: none */
+} all_features[] = {
+    {"llama"},
+    {"qwen2", .qkv_bias = true},
+    {"qwen3", .qk = QK_HEAD},
+    {"qwen2moe", .qkv_bias = true},
+    {"qwen3moe", .qk = QK_HEAD},
+    {"gemma"},
+    {"gemma2", .post = true, .cap = 50, .logit_cap = 30},
+    {"gemma3", .post = true, .qk = QK_HEAD},
+    {"phi2", .layer_norm = true, .norm_bias = true, .no_ffn_norm = true, .fused_qkv = true, .no_gate = true, .qkv_bias = true, .o_bias = true,
+     .ffn_bias = true, .head_bias = true},
+    {"phi3", .fused_qkv = true, .fused_gate = true},
+    {"falcon", .layer_norm = true, .norm_bias = true, .second_norm = true, .fused_qkv = true, .no_gate = true},
+    {"stablelm", .layer_norm = true, .norm_bias = true, .qk = QK_HEADS},
+    {"olmo2", .post = true, .no_pre = true, .qk = QK_ALL},
+    {"olmoe", .qk = QK_ALL},
+    {"granite", .embd = 12, .residual = 0.22f, .logit = 8, .attn = 0.02f},
+    {"chatglm", .fused_qkv = true, .fused_gate = true, .qkv_bias = true},
+    {"glm4", .post = true, .fused_gate = true, .qkv_bias = true},
+    {"command-r", .layer_norm = true, .no_ffn_norm = true, .logit = 0.0625f, .qk = QK_HEADS},
+    {"cohere2", .layer_norm = true, .no_ffn_norm = true, .logit = 0.0625f},
+    {"gpt-oss", .qkv_bias = true, .o_bias = true, .expert_bias = true, .sinks = true, .ffn_norm_is_post = true},
+};
+
+static const struct features *features_of(const struct random_model *m)
+{
+    for (size_t i = 0; i < COUNT_OF(all_features); i++)
+        if (!strcmp(all_features[i].arch, m->arch)) return &all_features[i];
+    return NULL;
+}
+
 /* ---- metadata ---- */
 
 static enum err check(const struct random_model *m)
 {
-    if (strcmp(m->arch, "llama") && strcmp(m->arch, "qwen2") && strcmp(m->arch, "qwen3"))
-        return err_raise(ERR_BAD_CONFIG, "architecture '%s' is not one of llama, qwen2, qwen3",
-                         m->arch);
+    if (!features_of(m)) return err_raise(ERR_BAD_CONFIG, "architecture '%s' is not known to random_model.c", m->arch);
     if (m->n_layer < 1 || m->d_model < 1 || m->n_head < 1 || m->n_kv_head < 1 || m->d_ffn < 1 ||
         m->head_dim < 2 || m->head_dim % 2 || m->n_head % m->n_kv_head)
         return err_raise(
@@ -154,8 +199,8 @@ static enum err check(const struct random_model *m)
     if (m->vocab < N_SPECIAL)
         return err_raise(ERR_BAD_CONFIG, "a vocabulary of %d tokens; at least %d are needed",
                          m->vocab, N_SPECIAL);
-    const int32_t k[] = {m->d_model, m->n_head * m->head_dim, m->d_ffn};
-    static const char *const name[] = {"the width", "heads times head size", "the FFN"};
+    const int32_t k[] = {m->d_model, m->n_head * m->head_dim, m->d_ffn, m->d_expert, m->d_shared};
+    static const char *const name[] = {"the width", "heads times head size", "the FFN", "an expert", "the shared expert"};
     for (size_t i = 0; i < COUNT_OF(k); i++)
         if (k[i] % dtype_block(m->type))
             return err_raise(ERR_BAD_CONFIG, "%s is %d, type %s needs a multiple of %d", name[i],
@@ -176,7 +221,7 @@ static const char *key(const struct random_model *m, const char *suffix, char ou
 static void put_rope(struct gguf_write *w, const struct random_model *m)
 {
     char k[96];
-    gguf_write_u32(w, key(m, "rope.dimension_count", k), (uint32_t)m->head_dim);
+    gguf_write_u32(w, key(m, "rope.dimension_count", k), (uint32_t)(m->rope_dim ? m->rope_dim : m->head_dim));
     gguf_write_f32(w, key(m, "rope.freq_base", k), (float)m->rope_theta);
     if (m->rope != RANDOM_ROPE_LINEAR && m->rope != RANDOM_ROPE_YARN) return;
     gguf_write_str(w, key(m, "rope.scaling.type", k),
@@ -185,6 +230,22 @@ static void put_rope(struct gguf_write *w, const struct random_model *m)
     if (m->rope == RANDOM_ROPE_YARN)
         gguf_write_u32(w, key(m, "rope.scaling.original_context_length", k),
                        (uint32_t)m->rope_original_context);
+}
+
+static void put_switches(struct gguf_write *w, const struct random_model *m)
+{
+    char k[96];
+    const struct features *f = features_of(m);
+    const struct { const char *name; float v; } scales[] = {
+        {"embedding_scale", f->embd}, {"residual_scale", f->residual}, {"logit_scale", f->logit}, {"attention.scale", f->attn},
+        {"attn_logit_softcapping", f->cap}, {"final_logit_softcapping", f->logit_cap}};
+    for (size_t i = 0; i < COUNT_OF(scales); i++)
+        if (scales[i].v != 0) gguf_write_f32(w, key(m, scales[i].name, k), scales[i].v);
+    if (m->window) gguf_write_u32(w, key(m, "attention.sliding_window", k), (uint32_t)m->window);
+    if (!m->n_expert) return;
+    gguf_write_u32(w, key(m, "expert_count", k), (uint32_t)m->n_expert);
+    gguf_write_u32(w, key(m, "expert_used_count", k), (uint32_t)m->n_used);
+    gguf_write_u32(w, key(m, "expert_feed_forward_length", k), (uint32_t)m->d_expert);
 }
 
 static void put_metadata(struct gguf_write *w, const struct random_model *m)
@@ -200,8 +261,9 @@ static void put_metadata(struct gguf_write *w, const struct random_model *m)
     gguf_write_u32(w, key(m, "attention.head_count_kv", k), (uint32_t)m->n_kv_head);
     gguf_write_u32(w, key(m, "attention.key_length", k), (uint32_t)m->head_dim);
     gguf_write_u32(w, key(m, "attention.value_length", k), (uint32_t)m->head_dim);
-    gguf_write_f32(w, key(m, "attention.layer_norm_rms_epsilon", k),
+    gguf_write_f32(w, key(m, features_of(m)->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", k),
                    strcmp(m->arch, "llama") ? 1e-6f : 1e-5f);
+    put_switches(w, m);
     gguf_write_u32(w, key(m, "vocab_size", k), (uint32_t)m->vocab);
     put_rope(w, m);
     put_vocab(w, m);
@@ -259,32 +321,103 @@ static void put_bias(struct build *b, const char *name, int64_t n)
     put(b, name, DTYPE_F32, n, 0, 0, 0.1f);
 }
 
-static void put_layer(struct build *b, const struct random_model *m, int32_t layer)
+static void put_stack(struct build *b, const char *name, enum dtype type, int64_t cols, int64_t rows, int64_t n)
+{
+    struct fill *f = arena_alloc(&b->arena, sizeof *f);
+    *f = (struct fill){type, cols, rng_at(b->seed, b->n++, 0, 0), 0, (float)(1 / sqrt((double)cols))};
+    gguf_write_tensor_by(b->w, name, type, 3, (const int64_t[]){cols, rows, n}, fill_rows, f);
+}
+
+#define NAME(suffix) (snprintf(n, sizeof n, "blk.%d." suffix, layer), n)
+
+static void put_norms(struct build *b, const struct random_model *m, const struct features *f, int32_t layer)
 {
     char n[64];
-    int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim,
-            kv = (int64_t)m->n_kv_head * m->head_dim;
-#define NAME(suffix) (snprintf(n, sizeof n, "blk.%d." suffix, layer), n)
-    put_norm(b, NAME("attn_norm.weight"), d);
-    put_matrix(b, NAME("attn_q.weight"), m->type, d, q);
-    put_matrix(b, NAME("attn_k.weight"), m->type, d, kv);
-    put_matrix(b, NAME("attn_v.weight"), m->type, d, kv);
+    int64_t d = m->d_model;
+    if (!f->no_pre) {
+        put_norm(b, NAME("attn_norm.weight"), d);
+        if (f->norm_bias) put_bias(b, NAME("attn_norm.bias"), d);
+        if (f->second_norm) put_norm(b, NAME("attn_norm_2.weight"), d);
+        if (f->second_norm) put_bias(b, NAME("attn_norm_2.bias"), d);
+        if (f->ffn_norm_is_post) put_norm(b, NAME("post_attention_norm.weight"), d);
+        else if (!f->no_ffn_norm && !f->second_norm) put_norm(b, NAME("ffn_norm.weight"), d);
+        if (f->norm_bias && !f->no_ffn_norm && !f->second_norm) put_bias(b, NAME("ffn_norm.bias"), d);
+    }
+    if (f->post) {
+        put_norm(b, NAME("post_attention_norm.weight"), d);
+        put_norm(b, NAME("post_ffw_norm.weight"), d);
+    }
+}
+
+static void put_attention(struct build *b, const struct random_model *m, const struct features *f, int32_t layer)
+{
+    char n[64];
+    int64_t d = m->d_model, hd = m->head_dim, q = m->n_head * hd, kv = m->n_kv_head * hd;
+    if (f->fused_qkv) {
+        put_matrix(b, NAME("attn_qkv.weight"), m->type, d, q + 2 * kv);
+        if (f->qkv_bias) put_bias(b, NAME("attn_qkv.bias"), q + 2 * kv);
+    } else {
+        put_matrix(b, NAME("attn_q.weight"), m->type, d, q);
+        put_matrix(b, NAME("attn_k.weight"), m->type, d, kv);
+        put_matrix(b, NAME("attn_v.weight"), m->type, d, kv);
+    }
     put_matrix(b, NAME("attn_output.weight"), m->type, q, d);
-    if (!strcmp(m->arch, "qwen2")) {
+    if (f->o_bias) put_bias(b, NAME("attn_output.bias"), d);
+    if (f->qkv_bias && !f->fused_qkv) {
         put_bias(b, NAME("attn_q.bias"), q);
         put_bias(b, NAME("attn_k.bias"), kv);
         put_bias(b, NAME("attn_v.bias"), kv);
     }
-    if (!strcmp(m->arch, "qwen3")) {
-        put_norm(b, NAME("attn_q_norm.weight"), m->head_dim);
-        put_norm(b, NAME("attn_k_norm.weight"), m->head_dim);
+    if (f->qk == QK_HEAD || f->qk == QK_ALL) {
+        put_norm(b, NAME("attn_q_norm.weight"), f->qk == QK_ALL ? q : hd);
+        put_norm(b, NAME("attn_k_norm.weight"), f->qk == QK_ALL ? kv : hd);
     }
-    put_norm(b, NAME("ffn_norm.weight"), d);
-    put_matrix(b, NAME("ffn_gate.weight"), m->type, d, m->d_ffn);
-    put_matrix(b, NAME("ffn_up.weight"), m->type, d, m->d_ffn);
-    put_matrix(b, NAME("ffn_down.weight"), m->type, m->d_ffn, d);
-#undef NAME
+    if (f->qk == QK_HEADS) {
+        put(b, NAME("attn_q_norm.weight"), DTYPE_F32, hd, m->n_head, 1, 0.1f);
+        put(b, NAME("attn_k_norm.weight"), DTYPE_F32, hd, m->n_kv_head, 1, 0.1f);
+    }
+    if (f->sinks) put_bias(b, NAME("attn_sinks.weight"), m->n_head);
 }
+
+static void put_experts(struct build *b, const struct random_model *m, const struct features *f, int32_t layer)
+{
+    char n[64];
+    int64_t d = m->d_model, w = m->d_expert, e = m->n_expert;
+    put(b, NAME("ffn_gate_inp.weight"), DTYPE_F32, d, e, 0, 0.3f);
+    put_stack(b, NAME("ffn_gate_exps.weight"), m->type, d, w, e);
+    put_stack(b, NAME("ffn_up_exps.weight"), m->type, d, w, e);
+    put_stack(b, NAME("ffn_down_exps.weight"), m->type, w, d, e);
+    if (f->expert_bias) {
+        put_bias(b, NAME("ffn_gate_inp.bias"), e);
+        put(b, NAME("ffn_gate_exps.bias"), DTYPE_F32, w, e, 0, 0.1f);
+        put(b, NAME("ffn_up_exps.bias"), DTYPE_F32, w, e, 0, 0.1f);
+        put(b, NAME("ffn_down_exps.bias"), DTYPE_F32, d, e, 0, 0.1f);
+    }
+    if (!m->d_shared) return;
+    put_bias(b, NAME("ffn_gate_inp_shexp.weight"), d);
+    put_matrix(b, NAME("ffn_gate_shexp.weight"), m->type, d, m->d_shared);
+    put_matrix(b, NAME("ffn_up_shexp.weight"), m->type, d, m->d_shared);
+    put_matrix(b, NAME("ffn_down_shexp.weight"), m->type, m->d_shared, d);
+}
+
+static void put_layer(struct build *b, const struct random_model *m, int32_t layer)
+{
+    char n[64];
+    int64_t d = m->d_model;
+    const struct features *f = features_of(m);
+    put_norms(b, m, f, layer);
+    put_attention(b, m, f, layer);
+    if (m->n_expert && layer >= m->n_dense) {
+        put_experts(b, m, f, layer);
+        return;
+    }
+    if (!f->fused_gate && !f->no_gate) put_matrix(b, NAME("ffn_gate.weight"), m->type, d, m->d_ffn);
+    put_matrix(b, NAME("ffn_up.weight"), m->type, d, f->fused_gate ? 2 * m->d_ffn : m->d_ffn);
+    put_matrix(b, NAME("ffn_down.weight"), m->type, m->d_ffn, d);
+    if (f->ffn_bias) put_bias(b, NAME("ffn_up.bias"), m->d_ffn);
+    if (f->ffn_bias) put_bias(b, NAME("ffn_down.bias"), d);
+}
+#undef NAME
 
 /* Llama 3's frequency factors: slow frequencies are divided by the factor, fast ones kept, those
  * between blended.
@@ -316,6 +449,8 @@ enum err random_model_write(const struct random_model *spec, const char *path)
     put_metadata(b.w, &m);
     put_matrix(&b, "token_embd.weight", m.embd_type, m.d_model, m.vocab);
     put_norm(&b, "output_norm.weight", m.d_model);
+    if (features_of(&m)->norm_bias) put_bias(&b, "output_norm.bias", m.d_model);
+    if (features_of(&m)->head_bias) put_bias(&b, "output.bias", m.vocab);
     if (!m.tied) put_matrix(&b, "output.weight", m.embd_type, m.d_model, m.vocab);
     if (m.rope == RANDOM_ROPE_LLAMA3) put_rope_factors(&b, &m);
     for (int32_t i = 0; i < m.n_layer; i++) put_layer(&b, &m, i);

@@ -22,10 +22,14 @@ enum random_vocab { RANDOM_VOCAB_BPE, RANDOM_VOCAB_SPM };
 
 /* A zero in a number marked (0: x) means x. */
 struct random_model {
-    const char *arch;  /* "llama", "qwen2" (adds q/k/v biases), "qwen3" (adds q/k norms) */
+    const char *arch;  /* a family of GGUF's; what it has besides Llama's tensors: random_model.c */
     int32_t n_layer, d_model, n_head, n_kv_head;
     int32_t head_dim;  /* (0: d_model / n_head) */
     int32_t d_ffn;
+    int32_t n_expert, n_used, d_expert, d_shared; /* n_expert 0: a dense model; d_shared 0: no shared expert */
+    int32_t n_dense;   /* layers without experts, the first ones */
+    int32_t window;    /* of layers that have one (0: no key) */
+    int32_t rope_dim;  /* (0: head_dim) */
     int32_t vocab;     /* >= 259 */
     int32_t context;   /* (0: 2048) */
     bool tied;         /* no output.weight */

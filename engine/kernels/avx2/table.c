@@ -18,6 +18,7 @@ const struct krn_table krn_avx2 = {
     .mul = krn_avx2_mul,
     .scale = krn_avx2_scale,
     .axpy = krn_avx2_axpy,
+    .axpy_rows = krn_avx2_axpy_rows,
     .softcap = krn_avx2_softcap,
     .sum_squares = krn_avx2_sum_squares,
     .layernorm = krn_avx2_layernorm,

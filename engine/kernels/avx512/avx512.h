@@ -24,6 +24,8 @@ void krn_avx512_gate(enum krn_gate kind, float *y, const float *g, const float *
 void krn_avx512_mul(float *x, const float *y, int64_t n);
 void krn_avx512_scale(float *x, float a, int64_t n);
 void krn_avx512_axpy(float *y, float a, const float *x, int64_t n);
+void krn_avx512_axpy_rows(float *y, int64_t y_stride, const int32_t *at, const float *a, const float *x,
+                        int64_t x_stride, int32_t n_rows, int32_t n);
 void krn_avx512_softcap(float *x, float cap, int64_t n);
 float krn_avx512_sum_squares(const float *x, int32_t d);
 void krn_avx512_layernorm(float *y, const float *x, const float *w, const float *b, int32_t d, float eps,

@@ -18,6 +18,7 @@ const struct krn_table krn_avx512 = {
     .mul = krn_avx512_mul,
     .scale = krn_avx512_scale,
     .axpy = krn_avx512_axpy,
+    .axpy_rows = krn_avx512_axpy_rows,
     .softcap = krn_avx512_softcap,
     .sum_squares = krn_avx512_sum_squares,
     .layernorm = krn_avx512_layernorm,

@@ -18,6 +18,7 @@ const struct krn_table krn_cuda = {
     .mul = krn_cuda_mul,
     .scale = krn_cuda_scale,
     .axpy = krn_cuda_axpy,
+    .axpy_rows = NULL, /* experts run on the CPU alone as yet */
     .softcap = krn_cuda_softcap,
     .sum_squares = krn_cuda_sum_squares,
     .layernorm = krn_cuda_layernorm,

@@ -21,6 +21,8 @@ void krn_ref_gate(enum krn_gate kind, float *y, const float *g, const float *u, 
 void krn_ref_mul(float *x, const float *y, int64_t n);
 void krn_ref_scale(float *x, float a, int64_t n);
 void krn_ref_axpy(float *y, float a, const float *x, int64_t n);
+void krn_ref_axpy_rows(float *y, int64_t y_stride, const int32_t *at, const float *a, const float *x,
+                        int64_t x_stride, int32_t n_rows, int32_t n);
 void krn_ref_softcap(float *x, float cap, int64_t n);
 float krn_ref_sum_squares(const float *x, int32_t d);
 void krn_ref_layernorm(float *y, const float *x, const float *w, const float *b, int32_t d, float eps,

@@ -18,6 +18,7 @@ const struct krn_table krn_ref = {
     .mul = krn_ref_mul,
     .scale = krn_ref_scale,
     .axpy = krn_ref_axpy,
+    .axpy_rows = krn_ref_axpy_rows,
     .softcap = krn_ref_softcap,
     .sum_squares = krn_ref_sum_squares,
     .layernorm = krn_ref_layernorm,

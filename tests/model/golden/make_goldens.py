@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Golden files: tiny random models of each family and the logits that Hugging Face transformers gives them.
 
-    python3 -m venv v && v/bin/pip install torch numpy transformers==5.23.0
-    v/bin/python make_goldens.py [OUTDIR]
+    python3 -m venv v && v/bin/pip install torch numpy transformers==5.23.0 gguf==0.19.0
+    v/bin/python make_goldens.py [OUTDIR [NAME ...]]
 
 The files are in the tree; the tests read those and need no Python. Run this only to add or change a
 model. For each it writes
@@ -30,6 +30,8 @@ import numpy as np
 import safetensors.torch
 import torch
 import transformers
+
+import families
 
 assert transformers.__version__ == "5.23.0", "other versions may compute other last bits"
 
@@ -277,7 +279,13 @@ def write_logits(path, ids, logits):
 def main():
     out = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     torch.set_num_threads(1)
+    wanted = set(sys.argv[2:]) or {*MODELS, *families.FAMILIES}
+    for name in families.FAMILIES:
+        if name in wanted:
+            families.make(name, out, write_logits)
     for name, (family, kind, *_) in MODELS.items():
+        if name not in wanted:
+            continue
         config, model, ids, logits = reference(name)
         arch = "llama" if family == "mistral" else family
         path = os.path.join(out, name)

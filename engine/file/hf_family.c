@@ -1,0 +1,283 @@
+/* hf_family.c: config.json of each family as GGUF's keys.
+ *
+ * A switch of config.json that changes the mathematics and that this build does not have refuses
+ * the checkpoint by name; switches that only concern training are not looked at. */
+#include "engine/file/hf_config.h"
+#include "engine/file/hf_json.h"
+#include "proto/limits.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What config.json calls things, and what it leaves unsaid. */
+static const struct family {
+    const char *class, *model_type, *arch;
+    int32_t head_dim;          /* when unsaid; 0: the width over the heads */
+    double rotary;             /* part of a head that is rotated, when unsaid; 0: 1 */
+    const char *act;           /* the one we have; NULL: silu */
+    const char *eps;           /* its key; NULL: rms_norm_eps */
+    bool interleaved;          /* pairs of rope stand side by side */
+    bool biases;               /* attention_bias is no other mathematics here: the tensors tell */
+    bool window_on;            /* a window counts without use_sliding_window */
+} families[] = {
+    {"LlamaForCausalLM", "llama", "llama", .window_on = true},
+    {"MistralForCausalLM", "mistral", "llama", .window_on = true},
+    {"MixtralForCausalLM", "mixtral", "llama", .window_on = true},
+    {"Qwen2ForCausalLM", "qwen2", "qwen2", .biases = true},
+    {"Qwen3ForCausalLM", "qwen3", "qwen3", .head_dim = 128},
+    {"Qwen2MoeForCausalLM", "qwen2_moe", "qwen2moe", .biases = true},
+    {"Qwen3MoeForCausalLM", "qwen3_moe", "qwen3moe"},
+};
+
+static const struct family *family_of(const char *class, const char *type)
+{
+    for (size_t i = 0; i < COUNT_OF(families); i++)
+        if (class ? !strcmp(class, families[i].class) : type && !strcmp(type, families[i].model_type)) return &families[i];
+    return NULL;
+}
+
+static const char *known(void)
+{
+    static char list[1024];
+    size_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(families); i++)
+        n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i].class);
+    return list;
+}
+
+void eng_hf_family_pick(const struct eng_hf_obj *c, struct eng_hf_model *m, struct eng_hf_keys *k)
+{
+    const char *class = json_string_value(json_array_get(json_object_get(c->json, "architectures"), 0));
+    const char *type = json_string_value(json_object_get(c->json, "model_type"));
+    const struct family *fam = family_of(class, type);
+    if (fam) {
+        snprintf(m->arch, sizeof m->arch, "%s", fam->arch);
+        m->known = true;
+        return;
+    }
+    const char *name = class ? class : type ? type : "(none named)";
+    snprintf(m->arch, sizeof m->arch, "%s", eng_show(name, strlen(name)).s);
+    eng_hf_refuse(k, "architecture %s is not supported; of Hugging Face's classes these are: %s", m->arch, known());
+}
+
+/* ---- one key ---- */
+
+/* A config while it is read. */
+struct reading {
+    struct eng_hf_obj c;
+    struct eng_hf_keys *k;
+    const struct family *fam;
+    const char *arch;
+};
+
+static bool is(const struct reading *r, const char *arch) { return !strcmp(r->arch, arch); }
+
+static enum err copy_int(const struct reading *r, const char *from, const char *to, int64_t def, int64_t *out)
+{
+    int64_t v;
+    enum err rc = eng_hf_int(r->c, from, def, 1, 1 << 30, &v);
+    if (rc) return rc;
+    if (v < 1) return err_raise(ERR_BAD_FILE, "%s: key '%s' is missing", r->c.what, from);
+    eng_hf_key_int(r->k, r->arch, to, v);
+    if (out) *out = v;
+    return OK;
+}
+
+/* Nothing when it is not said. */
+static enum err maybe_int(const struct reading *r, const char *from, const char *to)
+{
+    int64_t v;
+    enum err rc = eng_hf_int(r->c, from, 0, 0, 1 << 30, &v);
+    if (!rc && v) eng_hf_key_int(r->k, r->arch, to, v);
+    return rc;
+}
+
+
+/* A switch that must have this value here. */
+static enum err needs(const struct reading *r, const char *key, bool value)
+{
+    bool v;
+    enum err rc = eng_hf_bool(r->c, key, value, &v);
+    if (!rc && v != value) eng_hf_refuse(r->k, "%s: %s %s is not supported for this architecture", r->c.what, key, v ? "true" : "false");
+    return rc;
+}
+
+/* ---- sizes ---- */
+
+static enum err read_context(const struct reading *r)
+{
+    int64_t context;
+    enum err rc;
+    TRY(eng_hf_int(r->c, "max_position_embeddings", 0, 1, 1 << 30, &context));
+    if (!context) {
+        rc = err_raise(ERR_BAD_FILE, "%s: key 'max_position_embeddings' is missing", r->c.what);
+        goto out;
+    }
+    TRY(eng_hf_rope_read(&r->c, r->arch, r->k, &context));
+    eng_hf_key_int(r->k, r->arch, "context_length", context);
+out:
+    return rc;
+}
+
+static enum err read_rotary(const struct reading *r, int64_t head_dim)
+{
+    enum err rc;
+    double partial = r->fam->rotary > 0 ? r->fam->rotary : 1;
+    const json_t *rope = json_object_get(r->c.json, "rope_parameters");
+    TRY(eng_hf_real((struct eng_hf_obj){rope, r->c.what}, "partial_rotary_factor", partial, &partial));
+    TRY(eng_hf_real(r->c, "partial_rotary_factor", partial, &partial));
+    if (!(partial > 0 && partial <= 1))
+        rc = err_raise(ERR_BAD_FILE, "%s: key 'partial_rotary_factor' is %g, it must be above 0 and at most 1", r->c.what, partial);
+    else
+        eng_hf_key_int(r->k, r->arch, "rope.dimension_count", (int64_t)((double)head_dim * partial));
+out:
+    return rc;
+}
+
+static enum err read_kv_heads(const struct reading *r, int64_t heads)
+{
+    bool grouped, one;
+    enum err rc;
+    if (!is(r, "falcon")) return copy_int(r, "num_key_value_heads", "attention.head_count_kv", heads, NULL);
+    TRY(eng_hf_bool(r->c, "new_decoder_architecture", false, &grouped));
+    TRY(eng_hf_bool(r->c, "multi_query", true, &one));
+    if (grouped) TRY(copy_int(r, "num_kv_heads", "attention.head_count_kv", heads, NULL));
+    else eng_hf_key_int(r->k, r->arch, "attention.head_count_kv", one ? 1 : heads);
+    eng_hf_key_bool(r->k, NULL, "tessera.qkv_grouped", grouped || !one);
+out:
+    return rc;
+}
+
+static enum err read_sizes(const struct reading *r, struct eng_hf_model *m)
+{
+    enum err rc;
+    int64_t heads, width, head_dim;
+    double eps;
+    bool layer_norm = r->fam->eps != NULL;
+    TRY(copy_int(r, "num_hidden_layers", "block_count", 0, NULL));
+    TRY(copy_int(r, "hidden_size", "embedding_length", 0, &width));
+    TRY(copy_int(r, is(r, "falcon") ? "ffn_hidden_size" : "intermediate_size", "feed_forward_length", is(r, "falcon") ? 4 * width : 0, NULL));
+    TRY(copy_int(r, "num_attention_heads", "attention.head_count", 0, &heads));
+    TRY(read_kv_heads(r, heads));
+    TRY(copy_int(r, "head_dim", "attention.key_length", r->fam->head_dim ? r->fam->head_dim : width / heads, &head_dim));
+    eng_hf_key_int(r->k, r->arch, "attention.value_length", head_dim);
+    TRY(read_rotary(r, head_dim));
+    TRY(eng_hf_real(r->c, layer_norm ? r->fam->eps : "rms_norm_eps", layer_norm ? 1e-5 : 1e-6, &eps));
+    eng_hf_key_real(r->k, r->arch, layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", eps);
+    TRY(read_context(r));
+    TRY(eng_hf_int(r->c, "vocab_size", -1, 1, 1 << 24, &m->n_vocab));
+out:
+    return rc;
+}
+
+/* ---- windows ---- */
+
+/* Newer files list the layers; Qwen's older ones say from which on. */
+static enum err list_layers(const struct reading *r, bool local[LIMIT_LAYERS], int64_t *n, bool *listed)
+{
+    const json_t *types = json_object_get(r->c.json, "layer_types");
+    int64_t first;
+    enum err rc = eng_hf_int(r->c, "num_hidden_layers", 0, 1, LIMIT_LAYERS, n);
+    if (rc) return rc;
+    *listed = json_is_array(types) && json_array_size(types) >= (size_t)*n;
+    for (int64_t i = 0; i < *n && *listed; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        local[i] = type && !strcmp(type, "sliding_attention");
+        if (!type || (!local[i] && strcmp(type, "full_attention")))
+            eng_hf_refuse(r->k, "%s: layer type '%s' is not supported", r->c.what, type ? eng_show(type, strlen(type)).s : "?");
+    }
+    if (*listed || strncmp(r->arch, "qwen", 4)) return OK;
+    rc = eng_hf_int(r->c, "max_window_layers", 0, 0, 1 << 30, &first);
+    for (int64_t i = 0; i < *n; i++) local[i] = i >= first;
+    *listed = true;
+    return rc;
+}
+
+static enum err read_window(const struct reading *r)
+{
+    enum err rc;
+    int64_t window, n;
+    bool used, listed, any = false, local[LIMIT_LAYERS];
+    TRY(eng_hf_int(r->c, "sliding_window", 0, 0, 1 << 30, &window));
+    TRY(eng_hf_bool(r->c, "use_sliding_window", r->fam->window_on, &used));
+    if (!window || !used) goto out;
+    TRY(list_layers(r, local, &n, &listed));
+    for (int64_t i = 0; i < n && listed; i++) any |= local[i];
+    if (listed && !any) goto out;
+    eng_hf_key_int(r->k, r->arch, "attention.sliding_window", window);
+    if (listed) eng_hf_key_bools(r->k, r->arch, "attention.sliding_window_pattern", local, (uint64_t)n);
+out:
+    return rc;
+}
+
+/* ---- experts, scales ---- */
+
+static enum err read_experts(const struct reading *r)
+{
+    enum err rc;
+    bool renorm;
+    TRY(maybe_int(r, "num_local_experts", "expert_count"));
+    TRY(maybe_int(r, "num_experts", "expert_count"));
+    TRY(maybe_int(r, "num_experts_per_tok", "expert_used_count"));
+    TRY(maybe_int(r, "moe_intermediate_size", "expert_feed_forward_length"));
+    TRY(eng_hf_bool(r->c, "norm_topk_prob", is(r, "llama"), &renorm));
+    eng_hf_key_bool(r->k, r->arch, "expert_weights_norm", renorm);
+out:
+    return rc;
+}
+
+/* ---- switches ---- */
+
+static enum err read_act(const struct reading *r)
+{
+    enum err rc;
+    const char *act, *want = r->fam->act ? r->fam->act : "silu";
+    TRY(eng_hf_text(r->c, is(r, "falcon") ? "activation" : "hidden_act", want, &act));
+    TRY(eng_hf_text(r->c, "hidden_activation", act, &act));
+    if (strcmp(act, want) && !(!strcmp(want, "silu") && !strcmp(act, "swish")) && !(!strcmp(want, "gelu_pytorch_tanh") && !strcmp(act, "gelu")))
+        eng_hf_refuse(r->k, "%s: hidden_act '%s' is not supported (known: %s)", r->c.what, eng_show(act, strlen(act)).s, want);
+out:
+    return rc;
+}
+
+static void check_quantised(const struct reading *r)
+{
+    const json_t *quant = json_object_get(r->c.json, "quantization_config");
+    const char *method = json_string_value(json_object_get(quant, "quant_method"));
+    if (json_is_object(quant))
+        eng_hf_refuse(r->k, "%s: weights quantised by '%s' are not supported; use the unquantised checkpoint or a GGUF file", r->c.what,
+                      method ? eng_show(method, strlen(method)).s : "?");
+}
+
+static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
+{
+    enum err rc;
+    bool tied, mlp_bias;
+    TRY(eng_hf_bool(r->c, "tie_word_embeddings", false, &tied));
+    const json_t *said = json_object_get(r->c.json, "tie_word_embeddings");
+    m->tied = !said || json_is_null(said) ? TIE_UNSAID : tied ? TIE_YES : TIE_NO;
+    if (!r->fam->biases) TRY(needs(r, "attention_bias", false));
+    TRY(eng_hf_bool(r->c, "mlp_bias", false, &mlp_bias));
+    if (mlp_bias) eng_hf_refuse(r->k, "%s: mlp_bias true is not supported", r->c.what);
+    TRY(read_act(r));
+    TRY(read_window(r));
+    TRY(read_experts(r));
+    check_quantised(r);
+    eng_hf_key_bool(r->k, NULL, "tessera.rope.interleaved", r->fam->interleaved);
+out:
+    return rc;
+}
+
+enum err eng_hf_family_read(const struct eng_hf_obj *c, struct eng_hf_keys *k, struct eng_hf_model *m)
+{
+    enum err rc;
+    const char *class = json_string_value(json_array_get(json_object_get(c->json, "architectures"), 0));
+    const char *type = json_string_value(json_object_get(c->json, "model_type"));
+    struct reading r = {*c, k, family_of(class, type), m->arch};
+    TRY(read_sizes(&r, m));
+    TRY(read_switches(&r, m));
+out:
+    return rc;
+}

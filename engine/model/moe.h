@@ -1,0 +1,39 @@
+/* moe.h: feed-forward by experts: a router chooses a few for each token, a shared one may serve all.
+ *
+ * Exactness (docs/exactness.md): every rank has the router and chooses alike; experts are cut inside, all by the same leaves; a leaf of
+ * the sublayer is the chain, over the chosen experts in id order and then the shared one, of fma(weight, that expert's leaf, .).
+ *
+ * Speed: tokens are grouped by expert, so that a step reads each expert's weights once, for all tokens that chose it. */
+#ifndef ENGINE_MODEL_MOE_H
+#define ENGINE_MODEL_MOE_H
+
+#include "engine/model/forward.h"
+
+enum { ENG_MOE_TOKENS = 512 }; /* of a step that are grouped at once */
+
+/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. */
+struct eng_moe {
+    int32_t tokens;               /* grouped at once */
+    float *logits;                /* [max_tok][n] of the router; then what they became */
+    float *shared;                /* [max_tok] weight of the shared expert */
+    int32_t *ids;                 /* [max_tok][used] ascending */
+    float *weights;               /* [max_tok][used] */
+    /* of the tokens grouped now */
+    int32_t *first;               /* [n + 2] first slot of each expert; the shared one is number n */
+    int32_t *token;               /* [slots] counted from the first of the group */
+    float *weight;                /* [slots] */
+    float *x;                     /* [slots][d_model]: each slot's copy of its token's input */
+    float *gate, *up;             /* [slots][columns of its expert] */
+    uint8_t *act_q; float *act_xt;/* panels of every expert, one after the other */
+    float *scratch; int64_t scratch_each; /* per thread: leaves of some rows of all tokens */
+};
+
+MUST_USE enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m);
+void eng_moe_close(struct eng_moe *o);
+/* Bytes of the buffers, as eng_moe_open takes them. */
+int64_t eng_moe_bytes(const struct eng_spec *s, const struct eng_shard *h, int32_t max_tok, int32_t n_threads);
+
+/* sum of token t += the weighted biases of its experts' outputs. */
+void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int64_t t);
+
+#endif
