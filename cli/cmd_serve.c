@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "coordinator/api/access.h"
 #include "coordinator/api/api.h"
+#include "coordinator/api/ledger.h"
 #include "coordinator/api/replay.h"
 
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct options {
     double drain_timeout, replay_seconds;
     int64_t replay_memory;
     int32_t pooling;
+    const char *usage_log;
 };
 
 #define O(f) offsetof(struct options, f)
@@ -44,6 +46,7 @@ static const struct conf_opt table[] = {
     {"limit-rpm", CONF_INT, O(limit_rpm), "0", 0, 1e9, "N", "requests per minute of a key whose line does not say; 0: any number"},
     {"limit-tpm", CONF_INT, O(limit_tpm), "0", 0, 1e9, "N", "tokens per minute, likewise"},
     {"limit-concurrency", CONF_INT, O(limit_concurrency), "0", 0, 1e6, "N", "requests at once, likewise"},
+    {"usage-log", CONF_STR, O(usage_log), NULL, 0, 0, "FILE", "append a line of JSON for every answer: who, where, tokens, seconds"},
     {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)"},
     {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key"},
     {"cors-origins", CONF_STR, O(cors_origins), NULL, 0, 0, "LIST|*", "web pages of these origins may use the API; default: none"},
@@ -123,8 +126,10 @@ static enum err serve(const struct options *o, const char *model)
     struct gw *gw = NULL;
     struct crd_keys *keys = NULL;
     struct crd_replay *replay = NULL;
+    struct crd_ledger *ledger = NULL;
     char listen[128], program[4096], join[200];
     TRY(open_keys(o, &keys));
+    if (o->usage_log) TRY(crd_ledger_open(&ledger, o->usage_log));
     options_program(program);
     TRY(placement_open(&place, &o->c, model));
     TRY(options_core(&o->c, &place, program, &cc));
@@ -144,6 +149,7 @@ static enum err serve(const struct options *o, const char *model)
     struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
     replay = crd_core_api(core)->replay = crd_replay_open(&rc_replay);
     crd_core_api(core)->keys = keys;
+    crd_core_api(core)->ledger = ledger;
     TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(core)));
     under_mpirun_announce(join);
     if (cc.launch == LAUNCH_MANAGED)
@@ -163,6 +169,7 @@ out:
     /* requests first, while the service still answers their cancellations */
     if (gw) gw_close(gw);
     crd_replay_close(replay);
+    crd_ledger_close(ledger);
     crd_core_close(core, 3000000);
     crd_keys_close(keys);
     return rc;

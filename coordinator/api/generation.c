@@ -7,6 +7,7 @@
 #include "coordinator/api/completions_in.h"
 #include "coordinator/api/embeddings_in.h"
 #include "coordinator/api/sampling_in.h"
+#include "coordinator/api/ledger.h"
 #include "coordinator/api/text_pool.h"
 #include "coordinator/api/translate.h"
 
@@ -185,6 +186,39 @@ void crd_generation_used(const struct crd_generation *g, int64_t *n_prompt, int6
 {
     *n_prompt = g->submitted_us ? g->answer.usage.n_prompt : 0;
     *n_completion = g->answer.usage.n_completion;
+}
+
+static const char *path_of(enum crd_endpoint ep)
+{
+    static const char *const paths[] = {
+        [ENDPOINT_CHAT] = "/v1/chat/completions",
+        [ENDPOINT_COMPLETIONS] = "/v1/completions",
+        [ENDPOINT_RESPONSES] = "/v1/responses",
+        [ENDPOINT_MESSAGES] = "/v1/messages",
+        [ENDPOINT_OLLAMA_CHAT] = "/api/chat",
+        [ENDPOINT_OLLAMA_GENERATE] = "/api/generate",
+        [ENDPOINT_EMBEDDINGS] = "/v1/embeddings",
+        [ENDPOINT_OLLAMA_EMBED] = "/api/embed",
+        [ENDPOINT_OLLAMA_EMBEDDINGS] = "/api/embeddings",
+    };
+    return paths[ep];
+}
+
+void crd_generation_note(struct crd_generation *g, const char *key, const char *request_id)
+{
+    enum { CLIENT_LEFT = 499 };
+    bool over = g->step == STEP_OVER;
+    struct crd_usage u = {0};
+    if (over || g->submitted_us) u = g->answer.usage; /* else a text thread may have it */
+    crd_ledger_add(g->api->ledger, &(struct crd_ledger_entry){.id = request_id,
+                                                               .key = key,
+                                                               .path = path_of(g->endpoint),
+                                                               .status = over ? g->status : CLIENT_LEFT,
+                                                               .n_prompt = u.n_prompt,
+                                                               .n_cached = u.n_cached,
+                                                               .n_completion = u.n_completion,
+                                                               .n_thought = u.n_thought,
+                                                               .us = clock_us() - g->arrived_us});
 }
 
 const char *crd_generation_type(const struct crd_generation *g)

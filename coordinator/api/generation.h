@@ -16,6 +16,7 @@
 
 struct crd_keys;
 struct crd_replay;
+struct crd_ledger;
 struct crd_grammar_vocab;
 struct crd_text_pool; /* threads that render and tokenize: jobs in, wake out */
 
@@ -35,6 +36,7 @@ struct crd_api {
     struct crd_text_pool *pool;
     struct crd_api_stats *stats; /* request counters and histograms; see api_metrics.h */
     int64_t created_unix;
+    struct crd_ledger *ledger; /* every request is noted there; NULL: in the log only */
     struct crd_replay *replay; /* [net] answers kept for their readers; NULL: none are */
     struct crd_keys *keys; /* [net] who may ask; NULL: everybody */
 };
@@ -73,6 +75,8 @@ crd_generation_retry_after(const struct crd_generation *g); /* seconds for 429/5
 void crd_generation_weight(struct crd_generation *g, float weight);
 /* Tokens used so far, for the account of whoever asked. */
 void crd_generation_used(const struct crd_generation *g, int64_t *n_prompt, int64_t *n_completion);
+/* Note in the ledger what it used, once: at its end, or when its client has left. */
+void crd_generation_note(struct crd_generation *g, const char *key, const char *request_id);
 /* At any time: cancels what is running; late events are absorbed. */
 void crd_generation_close(struct crd_generation *g);
 

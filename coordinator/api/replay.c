@@ -57,11 +57,19 @@ static void count(struct crd_kept *k)
     k->counted = size;
 }
 
+/* The generation goes, ended or not. */
+static void close_generation(struct crd_kept *k)
+{
+    if (k->g) crd_generation_note(k->g, k->key ? k->key->name : NULL, k->id);
+    crd_generation_close(k->g);
+    k->g = NULL;
+}
+
 static void kept_free(struct crd_kept *k)
 {
     list_remove(k);
+    close_generation(k);
     crd_access_end(k->key);
-    crd_generation_close(k->g);
     if (k->store) k->store->bytes -= (int64_t)k->counted;
     if (k->task) gw_task_cancel(k->task);
     gw_waker_free(k->task);
@@ -125,8 +133,7 @@ static void over(struct crd_kept *k)
     k->since_us = clock_us();
     k->retry_after = crd_generation_retry_after(k->g);
     set_waker(k, NULL);
-    crd_generation_close(k->g);
-    k->g = NULL;
+    close_generation(k);
     list_remove(k);
     if (!r || !r->conf.keep_us || k->status != 200 || !k->whole) return;
     list_append(&r->over, k);

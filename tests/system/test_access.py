@@ -26,7 +26,8 @@ class Access(unittest.TestCase):
         cls.path = os.path.join(cls.dir.name, "keys")
         cls.write("anna key-of-anna\nslow key-of-slow rpm=2\nfew key-of-few tpm=50\none key-of-one concurrency=1\n")
         env = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "MY_KEY": "key-of-the-env"}
-        cls.s = Server("--threads", 1, "--api-keys", cls.path, "--api-key-env", "MY_KEY", "--cors-origins", "https://a.example, https://b.example", env=env)
+        cls.s = Server("--threads", 1, "--api-keys", cls.path, "--api-key-env", "MY_KEY", "--cors-origins", "https://a.example, https://b.example",
+                       "--usage-log", os.path.join(cls.dir.name, "usage"), "--log-level", "debug", env=env)
 
     @classmethod
     def tearDownClass(cls):
@@ -77,6 +78,38 @@ class Access(unittest.TestCase):
             status, body, headers = self.ask("key-of-few")
         self.assertEqual(status, 429)
         self.assertIn("tokens per minute", body["error"]["message"])
+
+    def lines(self, name):
+        """What the usage log has of a request id, once it is there."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            with open(os.path.join(self.dir.name, "usage")) as f:
+                found = [v for v in map(json.loads, f) if v["id"] == name]
+            if found:
+                return found
+            time.sleep(0.02)
+        self.fail(f"nothing in the usage log of {name}")
+
+    def test_every_answer_is_in_the_usage_log(self):
+        named = {**bearer("key-of-anna"), "X-Request-Id": "whole-1"}
+        usage = json.loads(self.s.request("POST", CHAT, ASK, named)[1])["usage"]
+        line, = self.lines("whole-1")
+        self.assertEqual((line["key"], line["path"], line["status"]), ("anna", CHAT, 200))
+        self.assertEqual((line["prompt_tokens"], line["completion_tokens"]), (usage["prompt_tokens"], usage["completion_tokens"]))
+        self.assertEqual(line["cached_tokens"], usage["prompt_tokens_details"]["cached_tokens"])
+        self.assertIn("whole-1 " + CHAT + ": 200", self.s.text())
+        self.s.request("POST", CHAT, {**ASK, "temperature": -1}, {**named, "X-Request-Id": "bad-1"})
+        self.assertEqual([(v["status"], v["prompt_tokens"]) for v in self.lines("bad-1")], [(400, 0)])
+        c = http.client.HTTPConnection("127.0.0.1", self.s.port, timeout=20)
+        c.request("POST", "/v1/completions", json.dumps({"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True, "stream": True}),
+                  {**named, "Content-Type": "application/json", "X-Request-Id": "left-1"})
+        c.getresponse().readline()
+        c.close()
+        line, = self.lines("left-1")
+        self.assertEqual(line["status"], 499)
+        self.assertGreater(line["prompt_tokens"], 0)
+        self.s.request("POST", "/v1/embeddings", {"input": ["a", "b"]}, {**named, "X-Request-Id": "vectors-1"})
+        self.assertEqual([v["completion_tokens"] for v in self.lines("vectors-1")], [0])
 
     def test_one_at_once(self):
         story = {"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True, "stream": True}
