@@ -75,6 +75,16 @@ out:
     return rc;
 }
 
+enum err eng_constraints_texts(struct eng_constraints *c, const uint8_t **bytes,
+                               const uint32_t **off)
+{
+    enum err rc = OK;
+    if (!c->vocab) TRY(open_vocab(c));
+    eng_grammar_vocab_bytes(c->vocab, bytes, off);
+out:
+    return rc;
+}
+
 /* Of those that nobody uses, the longest unused ones go. */
 static void forget(struct eng_constraints *c)
 {

@@ -19,6 +19,10 @@ struct eng_constraint;  /* a sequence's */
 struct eng_constraints *eng_constraints_open(const struct eng_model_file *f, int32_t n_vocab);
 void eng_constraints_close(struct eng_constraints *c); /* after its sequences' */
 
+/* The bytes of the tokens, as in grammar.h. Borrowed until close. Err as eng_model_tokenizer. */
+MUST_USE enum err eng_constraints_texts(struct eng_constraints *c, const uint8_t **bytes,
+                                        const uint32_t **off);
+
 /* A sequence that has generated tokens[n] so far. Err LINK_PROTOCOL: the grammar does not compile,
  * or these tokens are not of it; BAD_FILE as eng_model_tokenizer. Own: caller closes. */
 MUST_USE enum err eng_constraint_open(struct eng_constraint **out, struct eng_constraints *c,

@@ -30,7 +30,7 @@ void eng_head_close(struct eng_head *hd)
 /* ---- which rows ---- */
 
 /* A row of logits that somebody wants: which item, and where in it. */
-struct wanted { int32_t row, item, k; bool sample, keep; };
+struct wanted { int32_t row, item, k, score; bool sample, keep; }; /* score: the token to be scored by it, or -1 */
 
 static int32_t wanted_rows(const struct step_plan *p, struct wanted *w)
 {
@@ -39,7 +39,8 @@ static int32_t wanted_rows(const struct step_plan *p, struct wanted *w)
         const struct step_item *it = &p->items[i];
         for (int32_t k = 0; k < it->n_in; k++, row++) {
             bool sample = (it->out & OUT_SAMPLE) && k == it->n_in - 1, keep = it->out & OUT_LOGITS;
-            if (sample || keep) w[n++] = (struct wanted){row, i, k, sample, keep};
+            int32_t score = !(it->out & OUT_PROMPT) ? -1 : k < it->n_in - 1 ? it->in[k + 1].id : it->next;
+            if (sample || keep || score >= 0) w[n++] = (struct wanted){row, i, k, score, sample, keep};
         }
     }
     return n;
@@ -135,6 +136,27 @@ static void choose_constrained(struct eng_head *hd, struct eng_slot *s, int32_t 
     eng_sampler_pick(hd->sampler, hd->row, &p, &h, mask, position, t);
 }
 
+/* How likely a token of the prompt was; rows come in order. */
+static void score(struct eng_head *hd, const struct eng_slot *s, const struct wanted *w, struct result_item *it)
+{
+    struct result_score *to = (struct result_score *)it->scores + it->n_scores++;
+    struct result_logprob *top = (struct result_logprob *)to->top;
+    eng_sampler_score(hd->sampler, hd->row, w->score, s->sampling.n_prompt_logprobs, top, to);
+}
+
+/* DRY reads the tokens' texts; the first sequence that wants it has them read. */
+static enum err know_texts(struct eng_head *hd)
+{
+    struct eng_token_texts t = {.n = hd->m->spec.n_vocab};
+    enum err rc = OK;
+    if (hd->texts_known) return OK;
+    TRY(eng_constraints_texts(hd->slots->constraints, &t.bytes, &t.off));
+    eng_sampler_texts(hd->sampler, t);
+    hd->texts_known = true;
+out:
+    return rc;
+}
+
 /* Rows [0,n) of `w` are in hd->slice. */
 static enum err choose(struct eng_head *hd, const struct step_plan *p, const struct wanted *w, int32_t n, struct step_result *res)
 {
@@ -144,7 +166,7 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
     for (int32_t i = 0; i < n; i++) {
         const struct eng_slot *s = &hd->slots->slots[p->items[w[i].item].slot];
         struct eng_history h = history_of(s);
-        whole |= w[i].keep || (w[i].sample && !s->stopped && (s->constraint || !eng_sampler_plain_greedy(&s->sampling, &h)));
+        whole |= w[i].keep || w[i].score >= 0 || (w[i].sample && !s->stopped && (s->constraint || !eng_sampler_plain_greedy(&s->sampling, &h)));
     }
     if (whole) TRY(gather_rows(hd, n));
     else TRY(greedy_ids(hd, n, ids));
@@ -157,6 +179,7 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
             struct result_item *r = &res->items[w[i].item];
             memcpy((float *)r->logits + (int64_t)w[i].k * hd->m->spec.n_vocab, hd->row, (size_t)hd->m->spec.n_vocab * sizeof(float));
         }
+        if (w[i].score >= 0 && res->items) score(hd, s, &w[i], &res->items[w[i].item]);
         if (!w[i].sample) continue;
         if (s->stopped) {
             hd->tokens[hd->n_tokens++] = s->last_token; /* keeps the message's length; nobody reads on */
@@ -164,6 +187,7 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
             continue;
         }
         struct eng_history h = history_of(s);
+        if (sampling_dry(&s->sampling)) TRY(know_texts(hd));
         if (s->constraint) choose_constrained(hd, s, n, i, it->pos + it->n_in, &t);
         else if (whole) eng_sampler_pick(hd->sampler, hd->row, &s->sampling, &h, NULL, it->pos + it->n_in, &t);
         else t.id = ids[i];
@@ -175,6 +199,16 @@ out:
 
 /* ---- the step's result ---- */
 
+/* Room for a score of each position, n_scores of them so far. */
+static void prepare_scores(const struct eng_head *hd, const struct step_item *item, struct arena *a, struct result_item *it)
+{
+    size_t n = (size_t)item->n_in, k = (size_t)MAX(hd->slots->slots[item->slot].sampling.n_prompt_logprobs, 0);
+    struct result_score *s = arena_alloc(a, n * sizeof *s);
+    struct result_logprob *top = arena_alloc(a, (n * k + 1) * sizeof *top);
+    for (size_t i = 0; i < n; i++) s[i].top = top + i * k;
+    it->scores = s;
+}
+
 static void prepare_result(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
 {
     res->items = arena_alloc(a, (size_t)MAX(p->n_items, 1) * sizeof *res->items);
@@ -182,6 +216,7 @@ static void prepare_result(struct eng_head *hd, const struct step_plan *p, struc
     for (int32_t i = 0; i < p->n_items; i++) {
         struct result_item *it = &res->items[i];
         it->slot = p->items[i].slot;
+        if (p->items[i].out & OUT_PROMPT) prepare_scores(hd, &p->items[i], a, it);
         if (!(p->items[i].out & OUT_LOGITS)) continue;
         it->n_logit_rows = p->items[i].n_in;
         it->logits = arena_alloc(a, (size_t)it->n_logit_rows * (size_t)hd->m->spec.n_vocab * sizeof(float));

@@ -19,6 +19,7 @@ struct eng_head {
     float *row;                  /* [n_vocab] */
     int32_t *tokens;             /* [n_slots] chosen in this step, in item order */
     int32_t n_tokens;
+    bool texts_known;            /* the sampler has the tokens' texts */
 };
 
 void eng_head_open(struct eng_head *h);

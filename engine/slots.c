@@ -16,7 +16,7 @@ void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context)
 static void clear(struct eng_slot *s)
 {
     int32_t *table = s->table;
-    free(s->sampling.bias);
+    sampling_free(&s->sampling);
     free(s->history);
     eng_constraint_close(s->constraint);
     free(s->pool_sum);
@@ -46,14 +46,6 @@ static void remember(struct eng_slot *s, const int32_t *tokens, int32_t n)
     s->n_history += n;
 }
 
-static struct logit_bias *copy_bias(const struct sampling *p)
-{
-    if (!p->n_bias) return NULL;
-    struct logit_bias *b = xmalloc((size_t)p->n_bias * sizeof *b);
-    memcpy(b, p->bias, (size_t)p->n_bias * sizeof *b);
-    return b;
-}
-
 static enum err start(struct eng_slots *s, const struct step_start *r)
 {
     struct eng_slot *slot = &s->slots[r->slot];
@@ -63,8 +55,7 @@ static enum err start(struct eng_slots *s, const struct step_start *r)
     clear(slot);
     slot->used = true;
     slot->seq_id = r->seq_id;
-    slot->sampling = r->sampling;
-    slot->sampling.bias = copy_bias(&r->sampling);
+    slot->sampling = sampling_copy(&r->sampling);
     slot->n_prompt = r->n_prompt;
     slot->n_generated = r->n_generated;
     slot->pool = r->pool;
@@ -90,8 +81,8 @@ static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
     dst->table = table;
     dst->n_table = 0; /* its blocks come by table deltas */
     dst->seq_id = r->seq_id;
+    dst->sampling = sampling_copy(&src->sampling);
     dst->sampling.choice = r->choice;
-    dst->sampling.bias = copy_bias(&src->sampling);
     dst->constraint = eng_constraint_copy(src->constraint);
     dst->history = NULL;
     dst->n_history = dst->cap_history = 0;

@@ -9,7 +9,7 @@
 struct eng_slot {
     bool used, stopped;        /* stopped: a stop id or max_tokens was reached; later items give nothing */
     uint64_t seq_id;
-    struct sampling sampling;  /* Own: bias array */
+    struct sampling sampling;  /* Own: its arrays */
     int32_t n_prompt, n_generated;
     int32_t *table;            /* [max_blocks] block ids, group 0 */
     int32_t n_table;

@@ -11,6 +11,10 @@ enum {
     LIMIT_STEP_BYTES = 16 << 20,  /* one packed step plan */
     LIMIT_STOP_IDS = 64,
     LIMIT_LOGIT_BIAS = 1024,
+    LIMIT_ALLOWED_IDS = 1 << 15,
+    LIMIT_BAD_IDS = 4096,         /* of all bad words, and their lengths */
+    LIMIT_BREAKER_BYTES = 1024,   /* of all sequence breakers, and their lengths */
+    LIMIT_THINK_IDS = 16,
     LIMIT_GRAMMAR_BYTES = 1 << 20, /* source of a grammar */
     LIMIT_LOGPROBS = 20,
     LIMIT_POOLED = 1 << 16,       /* values of a pooled hidden state */

@@ -3,30 +3,60 @@
 
 #include <float.h>
 
-void sampling_pack(const struct sampling *s, struct buf *out)
+static void pack_ids(const int32_t *ids, int32_t n, struct buf *out)
 {
-    ASSERT(s->n_stop_ids >= 0 && s->n_stop_ids <= LIMIT_STOP_IDS);
-    ASSERT(s->n_bias >= 0 && s->n_bias <= LIMIT_LOGIT_BIAS);
+    buf_u32(out, (uint32_t)n);
+    for (int32_t i = 0; i < n; i++) buf_u32(out, (uint32_t)ids[i]);
+}
+
+static void pack_numbers(const struct sampling *s, struct buf *out)
+{
     buf_f32(out, s->temperature);
     buf_f32(out, s->top_p);
     buf_f32(out, s->min_p);
+    buf_f32(out, s->typical_p);
     buf_u32(out, (uint32_t)s->top_k);
     buf_f32(out, s->presence_penalty);
     buf_f32(out, s->frequency_penalty);
     buf_f32(out, s->repetition_penalty);
+    buf_u32(out, (uint32_t)s->penalty_last_n);
+    buf_f32(out, s->dry_multiplier);
+    buf_f32(out, s->dry_base);
+    buf_u32(out, (uint32_t)s->dry_allowed_length);
+    buf_u32(out, (uint32_t)s->dry_last_n);
+    buf_f32(out, s->xtc_probability);
+    buf_f32(out, s->xtc_threshold);
     buf_u64(out, s->seed);
     buf_u32(out, (uint32_t)s->choice);
     buf_u32(out, (uint32_t)s->n_logprobs);
+    buf_u32(out, (uint32_t)s->n_prompt_logprobs);
     buf_u32(out, (uint32_t)s->max_tokens);
     buf_u32(out, (uint32_t)s->min_tokens);
     buf_u8(out, s->ignore_eos);
-    buf_u32(out, (uint32_t)s->n_stop_ids);
-    for (int32_t i = 0; i < s->n_stop_ids; i++) buf_u32(out, (uint32_t)s->stop_ids[i]);
+    buf_u32(out, (uint32_t)s->think_budget);
+    buf_u8(out, s->thinking);
+}
+
+void sampling_pack(const struct sampling *s, struct buf *out)
+{
+    ASSERT(s->n_stop_ids >= 0 && s->n_stop_ids <= LIMIT_STOP_IDS);
+    ASSERT(s->n_bias >= 0 && s->n_bias <= LIMIT_LOGIT_BIAS);
+    ASSERT(s->n_allowed >= 0 && s->n_allowed <= LIMIT_ALLOWED_IDS);
+    ASSERT(s->n_bad >= 0 && s->n_bad <= LIMIT_BAD_IDS);
+    ASSERT(s->n_breakers >= 0 && s->n_breakers <= LIMIT_BREAKER_BYTES);
+    pack_numbers(s, out);
+    pack_ids(s->stop_ids, s->n_stop_ids, out);
+    pack_ids(s->think_open, s->n_think_open, out);
+    pack_ids(s->think_close, s->n_think_close, out);
     buf_u32(out, (uint32_t)s->n_bias);
     for (int32_t i = 0; i < s->n_bias; i++) {
         buf_u32(out, (uint32_t)s->bias[i].id);
         buf_f32(out, s->bias[i].bias);
     }
+    pack_ids(s->allowed, s->n_allowed, out);
+    pack_ids(s->bad, s->n_bad, out);
+    buf_u32(out, (uint32_t)s->n_breakers);
+    buf_put(out, s->breakers, (size_t)s->n_breakers);
 }
 
 static enum err scan_numbers(struct sampling *s, struct scan *in)
@@ -35,16 +65,74 @@ static enum err scan_numbers(struct sampling *s, struct scan *in)
     TRY(scan_f32(in, "temperature", 0, FLT_MAX, &s->temperature));
     TRY(scan_f32(in, "top_p", FLT_MIN, 1, &s->top_p));
     TRY(scan_f32(in, "min_p", 0, 1, &s->min_p));
+    TRY(scan_f32(in, "typical_p", FLT_MIN, 1, &s->typical_p));
     TRY(scan_i32(in, "top_k", 0, INT32_MAX, &s->top_k));
     TRY(scan_f32(in, "presence_penalty", -2, 2, &s->presence_penalty));
     TRY(scan_f32(in, "frequency_penalty", -2, 2, &s->frequency_penalty));
     TRY(scan_f32(in, "repetition_penalty", FLT_MIN, FLT_MAX, &s->repetition_penalty));
+    TRY(scan_i32(in, "penalty_last_n", -1, INT32_MAX, &s->penalty_last_n));
+    TRY(scan_f32(in, "dry_multiplier", 0, FLT_MAX, &s->dry_multiplier));
+    TRY(scan_f32(in, "dry_base", 1, FLT_MAX, &s->dry_base));
+    TRY(scan_i32(in, "dry_allowed_length", 0, INT32_MAX, &s->dry_allowed_length));
+    TRY(scan_i32(in, "dry_last_n", -1, INT32_MAX, &s->dry_last_n));
+    TRY(scan_f32(in, "xtc_probability", 0, 1, &s->xtc_probability));
+    TRY(scan_f32(in, "xtc_threshold", 0, 1, &s->xtc_threshold));
     TRY(scan_u64(in, "seed", &s->seed));
     TRY(scan_i32(in, "choice", 0, INT32_MAX, &s->choice));
     TRY(scan_i32(in, "n_logprobs", -1, LIMIT_LOGPROBS, &s->n_logprobs));
+    TRY(scan_i32(in, "n_prompt_logprobs", -1, LIMIT_LOGPROBS, &s->n_prompt_logprobs));
     TRY(scan_i32(in, "max_tokens", 1, INT32_MAX, &s->max_tokens));
     TRY(scan_i32(in, "min_tokens", 0, INT32_MAX, &s->min_tokens));
     TRY(scan_bool(in, "ignore_eos", &s->ignore_eos));
+    TRY(scan_i32(in, "think_budget", -1, INT32_MAX, &s->think_budget));
+    TRY(scan_bool(in, "thinking", &s->thinking));
+out:
+    return rc;
+}
+
+/* *ids: an array of `limit`, or NULL: allocated. */
+static enum err scan_ids(struct scan *in, const char *field, int32_t limit, int32_t n_vocab,
+                         struct arena *a, int32_t **ids, int32_t *n)
+{
+    enum err rc = OK;
+    TRY(scan_count(in, field, limit, 4, n));
+    if (!*ids && *n) *ids = arena_alloc(a, (size_t)*n * sizeof **ids);
+    for (int32_t i = 0; i < *n; i++) TRY(scan_i32(in, field, 0, n_vocab - 1, &(*ids)[i]));
+out:
+    return rc;
+}
+
+/* Runs of ids behind their lengths. */
+static enum err scan_bad(struct sampling *s, struct scan *in, int32_t n_vocab, struct arena *a)
+{
+    enum err rc = OK;
+    TRY(scan_count(in, "bad word ids", LIMIT_BAD_IDS, 4, &s->n_bad));
+    if (s->n_bad) s->bad = arena_alloc(a, (size_t)s->n_bad * sizeof *s->bad);
+    for (int32_t i = 0, left = 0; i < s->n_bad; i++) {
+        if (left) {
+            TRY(scan_i32(in, "bad word id", 0, n_vocab - 1, &s->bad[i]));
+            left--;
+        } else {
+            TRY(scan_i32(in, "bad word length", 1, s->n_bad - i - 1, &left));
+            s->bad[i] = left;
+        }
+    }
+out:
+    return rc;
+}
+
+static enum err scan_breakers(struct sampling *s, struct scan *in, struct arena *a)
+{
+    enum err rc = OK;
+    TRY(scan_count(in, "breaker bytes", LIMIT_BREAKER_BYTES, 1, &s->n_breakers));
+    if (!s->n_breakers) return OK;
+    s->breakers = arena_alloc(a, (size_t)s->n_breakers);
+    TRY(scan_copy(in, "breakers", s->breakers, (size_t)s->n_breakers));
+    for (int32_t i = 0, n; i < s->n_breakers; i += n + 1) {
+        n = (uint8_t)s->breakers[i];
+        if (!n || n >= s->n_breakers - i)
+            TRY(scan_refuse(in, "a breaker has %d bytes, needed 1..%d", n, s->n_breakers - i - 1));
+    }
 out:
     return rc;
 }
@@ -53,16 +141,20 @@ enum err sampling_unpack(struct sampling *out, struct scan *in, int32_t n_vocab,
 {
     enum err rc = OK;
     struct sampling s = {0};
+    int32_t *stop = s.stop_ids, *open = s.think_open, *close = s.think_close;
     TRY(scan_numbers(&s, in));
-    TRY(scan_count(in, "n_stop_ids", LIMIT_STOP_IDS, 4, &s.n_stop_ids));
-    for (int32_t i = 0; i < s.n_stop_ids; i++)
-        TRY(scan_i32(in, "stop id", 0, n_vocab - 1, &s.stop_ids[i]));
+    TRY(scan_ids(in, "stop id", LIMIT_STOP_IDS, n_vocab, a, &stop, &s.n_stop_ids));
+    TRY(scan_ids(in, "think_open id", LIMIT_THINK_IDS, n_vocab, a, &open, &s.n_think_open));
+    TRY(scan_ids(in, "think_close id", LIMIT_THINK_IDS, n_vocab, a, &close, &s.n_think_close));
     TRY(scan_count(in, "n_bias", LIMIT_LOGIT_BIAS, 8, &s.n_bias));
     if (s.n_bias) s.bias = arena_alloc(a, (size_t)s.n_bias * sizeof *s.bias);
     for (int32_t i = 0; i < s.n_bias; i++) {
         TRY(scan_i32(in, "bias id", 0, n_vocab - 1, &s.bias[i].id));
         TRY(scan_f32(in, "bias", -FLT_MAX, FLT_MAX, &s.bias[i].bias));
     }
+    TRY(scan_ids(in, "allowed id", LIMIT_ALLOWED_IDS, n_vocab, a, &s.allowed, &s.n_allowed));
+    TRY(scan_bad(&s, in, n_vocab, a));
+    TRY(scan_breakers(&s, in, a));
     *out = s;
 out:
     return rc;

@@ -7,10 +7,10 @@
 #include "proto/sampling.h"
 #include "proto/scan.h"
 
-enum { SAMPLING_WIRE_BYTES = 61 };   /* the fewest: no stop ids, no bias */
+enum { SAMPLING_WIRE_BYTES = 122 };   /* the fewest: no lists */
 
 void sampling_pack(const struct sampling *s, struct buf *out);   /* appends */
-/* Every value is checked against the ranges of sampling.h, every id against n_vocab; bias is
+/* Every value is checked against the ranges of sampling.h, every id against n_vocab; arrays are
  * allocated in `a`. */
 MUST_USE enum err sampling_unpack(struct sampling *out, struct scan *in, int32_t n_vocab,
                                   struct arena *a);

@@ -16,9 +16,9 @@
 #include <inttypes.h>
 
 enum {
-    LAYOUT = 3,
+    LAYOUT = 4,
     KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN,
-    KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS | OUT_POOL
+    KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS | OUT_PROMPT | OUT_POOL
 };
 
 /* Fewest bytes of one record of each kind: what bounds a count before anything is allocated. */
@@ -96,6 +96,7 @@ static void pack_items(const struct step_plan *p, struct buf *out)
         put_i32(out, it->slot);
         put_i32(out, it->pos);
         buf_u32(out, it->out);
+        if (it->out & OUT_PROMPT) put_i32(out, it->next);
         put_i32(out, it->n_in);
         for (int32_t j = 0; j < it->n_in; j++) {
             put_i32(out, it->in[j].id);
@@ -284,6 +285,8 @@ static enum err unpack_inputs(struct step_item *it, uint64_t step, struct scan *
     for (int32_t j = 0; j < it->n_in; j++) {
         TRY(scan_i32(in, "input id", INT32_MIN, b->n_vocab - 1, &v[j].id));
         if (v[j].id >= 0) continue;
+        if (it->out & OUT_PROMPT)
+            TRY(scan_refuse(in, "input %" PRId32 " is not known, though its log-probability is asked", j));
         TRY(scan_u64(in, "input step", &v[j].ref_step));
         if (!v[j].ref_step || v[j].ref_step >= step)
             TRY(scan_refuse(in,
@@ -310,6 +313,8 @@ static enum err unpack_items(struct step_plan *p, struct scan *in, const struct 
         TRY(scan_slot(in, b, "slot", &it->slot));
         TRY(scan_i32(in, "pos", 0, b->context - 1, &it->pos));
         TRY(scan_flags(in, "out", KNOWN_OUT, &it->out));
+        it->next = -1;
+        if (it->out & OUT_PROMPT) TRY(scan_i32(in, "next", -1, b->n_vocab - 1, &it->next));
         TRY(scan_count(in, "n_in", MIN(b->context - it->pos, LIMIT_STEP_TOKENS - tokens), IN_BYTES,
                        &it->n_in));
         if (!it->n_in) TRY(scan_refuse(in, "n_in is 0, an item has at least one input"));

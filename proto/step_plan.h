@@ -22,6 +22,7 @@ enum step_out {
     OUT_NONE = 0,            /* a prefill chunk that is not the last */
     OUT_SAMPLE = 1,          /* choose the next token from the item's last position */
     OUT_LOGITS = 2,          /* return the logits rows of all n_in positions (f32; generate --logits, tests) */
+    OUT_PROMPT = 4,          /* log-probabilities of what follows each of its positions: the next input, and `next` after the last */
     OUT_POOL = 8,            /* these positions go into the sequence's pooled hidden state; returned with the prompt's last */
 };
 
@@ -57,7 +58,8 @@ struct step_item {
     int32_t pos;                 /* absolute position of the first input */
     int32_t n_in;
     uint32_t out;                /* enum step_out flags */
-    const struct step_in *in;    /* [n_in] */
+    int32_t next;                /* OUT_PROMPT: the prompt's token behind the last input; -1: the prompt ends here */
+    const struct step_in *in;    /* [n_in] OUT_PROMPT: all of them literal */
 };
 
 struct step_plan {

@@ -3,14 +3,15 @@
  * Layout (little-endian): u16 layout version, u32 epoch, u64 step, u32 compute_us, u32 comm_us, u64
  * comm_bytes, i32 n_vocab, u32 item count; per item i32 slot, u32 finish, u32 token count, the
  * tokens (i32 id, f32 logprob, u32 count and pairs of the best), u32 rows of logits and the rows as
- * f32, u32 length of a pooled vector and the vector. Only what is there is sent: a decode step costs
- * 32 bytes per sequence. Same invariants as step_plan.c. */
+ * f32, u32 count of scores (i32 id, f32 logprob, i32 rank, u32 count and pairs of the best), u32
+ * length of a pooled vector and the vector. Only what is there is sent: a decode step costs 36 bytes
+ * per sequence. Same invariants as step_plan.c. */
 #include "proto/step_result.h"
 #include "proto/scan.h"
 
 #include <inttypes.h>
 
-enum { LAYOUT = 2, ITEM_BYTES = 20, TOKEN_BYTES = 12, TOP_BYTES = 8 };
+enum { LAYOUT = 3, ITEM_BYTES = 24, TOKEN_BYTES = 12, SCORE_BYTES = 16, TOP_BYTES = 8 };
 
 /* Rows of logits travel as the host's floats. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -18,16 +19,29 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 static void put_i32(struct buf *out, int32_t v) { buf_u32(out, (uint32_t)v); }
 
+static void pack_top(const struct result_logprob *top, int32_t n, struct buf *out)
+{
+    ASSERT(n >= 0 && n <= LIMIT_LOGPROBS);
+    put_i32(out, n);
+    for (int32_t i = 0; i < n; i++) {
+        put_i32(out, top[i].id);
+        buf_f32(out, top[i].logprob);
+    }
+}
+
 static void pack_token(const struct result_token *t, struct buf *out)
 {
-    ASSERT(t->n_top >= 0 && t->n_top <= LIMIT_LOGPROBS);
     put_i32(out, t->id);
     buf_f32(out, t->logprob);
-    put_i32(out, t->n_top);
-    for (int32_t i = 0; i < t->n_top; i++) {
-        put_i32(out, t->top[i].id);
-        buf_f32(out, t->top[i].logprob);
-    }
+    pack_top(t->top, t->n_top, out);
+}
+
+static void pack_score(const struct result_score *s, struct buf *out)
+{
+    put_i32(out, s->id);
+    buf_f32(out, s->logprob);
+    put_i32(out, s->rank);
+    pack_top(s->top, s->n_top, out);
 }
 
 void step_result_pack(const struct step_result *r, struct buf *out)
@@ -49,10 +63,23 @@ void step_result_pack(const struct step_result *r, struct buf *out)
         for (int32_t j = 0; j < it->n_tokens; j++) pack_token(&it->tokens[j], out);
         put_i32(out, it->n_logit_rows);
         buf_put(out, it->logits, (size_t)it->n_logit_rows * (size_t)r->n_vocab * sizeof(float));
+        put_i32(out, it->n_scores);
+        for (int32_t j = 0; j < it->n_scores; j++) pack_score(&it->scores[j], out);
         ASSERT(it->n_pooled >= 0 && it->n_pooled <= LIMIT_POOLED);
         put_i32(out, it->n_pooled);
         buf_put(out, it->pooled, (size_t)it->n_pooled * sizeof(float));
     }
+}
+
+static enum err unpack_top(struct result_logprob top[], int32_t n, struct scan *in)
+{
+    enum err rc = OK;
+    for (int32_t i = 0; i < n; i++) {
+        TRY(scan_i32(in, "top id", 0, INT32_MAX, &top[i].id));
+        TRY(scan_f32_any(in, "top logprob", &top[i].logprob));
+    }
+out:
+    return rc;
 }
 
 static enum err unpack_token(struct result_token *t, struct scan *in)
@@ -61,10 +88,32 @@ static enum err unpack_token(struct result_token *t, struct scan *in)
     TRY(scan_i32(in, "token id", 0, INT32_MAX, &t->id));
     TRY(scan_f32_any(in, "logprob", &t->logprob));
     TRY(scan_count(in, "n_top", LIMIT_LOGPROBS, TOP_BYTES, &t->n_top));
-    for (int32_t i = 0; i < t->n_top; i++) {
-        TRY(scan_i32(in, "top id", 0, INT32_MAX, &t->top[i].id));
-        TRY(scan_f32_any(in, "top logprob", &t->top[i].logprob));
-    }
+    TRY(unpack_top(t->top, t->n_top, in));
+out:
+    return rc;
+}
+
+static enum err unpack_score(struct result_score *s, struct scan *in, struct arena *a)
+{
+    enum err rc = OK;
+    TRY(scan_i32(in, "score id", 0, INT32_MAX, &s->id));
+    TRY(scan_f32_any(in, "score", &s->logprob));
+    TRY(scan_i32(in, "rank", 1, INT32_MAX, &s->rank));
+    TRY(scan_count(in, "n_top of a score", LIMIT_LOGPROBS, TOP_BYTES, &s->n_top));
+    struct result_logprob *top = s->n_top ? arena_alloc(a, (size_t)s->n_top * sizeof *top) : NULL;
+    TRY(unpack_top(top, s->n_top, in));
+    s->top = top;
+out:
+    return rc;
+}
+
+static enum err unpack_scores(struct result_item *it, struct scan *in, struct arena *a)
+{
+    enum err rc = OK;
+    TRY(scan_count(in, "n_scores", LIMIT_STEP_TOKENS, SCORE_BYTES, &it->n_scores));
+    struct result_score *s = it->n_scores ? arena_alloc(a, (size_t)it->n_scores * sizeof *s) : NULL;
+    for (int32_t i = 0; i < it->n_scores; i++) TRY(unpack_score(&s[i], in, a));
+    it->scores = s;
 out:
     return rc;
 }
@@ -106,6 +155,7 @@ static enum err unpack_item(struct result_item *it, int32_t n_vocab, struct scan
     TRY(scan_count(in, "n_tokens", LIMIT_RESULT_TOKENS, TOKEN_BYTES, &it->n_tokens));
     for (int32_t j = 0; j < it->n_tokens; j++) TRY(unpack_token(&it->tokens[j], in));
     TRY(unpack_logits(it, n_vocab, in, a));
+    TRY(unpack_scores(it, in, a));
     TRY(unpack_pooled(it, in, a));
 out:
     return rc;

@@ -21,6 +21,15 @@ struct result_token {
     struct result_logprob top[LIMIT_LOGPROBS];  /* best first; ties by id */
 };
 
+/* How likely a token of the prompt was. */
+struct result_score {
+    int32_t id;
+    float logprob;
+    int32_t rank;                        /* 1: no token was likelier; ties by id */
+    int32_t n_top;
+    const struct result_logprob *top;    /* [n_top] best first; ties by id */
+};
+
 struct result_item {
     int32_t slot;
     int32_t n_tokens;                    /* 0: the slot had already stopped (or no output was asked) */
@@ -28,6 +37,8 @@ struct result_item {
     enum seq_finish finish;              /* after the last token of this item */
     int32_t n_logit_rows;                /* OUT_LOGITS: rows of n_vocab f32 */
     const float *logits;                 /* [n_logit_rows][n_vocab] */
+    int32_t n_scores;                    /* OUT_PROMPT: of the tokens behind each position, in order */
+    const struct result_score *scores;
     int32_t n_pooled;                    /* OUT_POOL, with the prompt's last position: the vector's length, else 0 */
     const float *pooled;                 /* [n_pooled] */
 };

@@ -1,6 +1,7 @@
 /* chat_in.c: see chat_in.h. */
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/calls_grammar.h"
+#include "coordinator/api/sampling_in.h"
 #include "coordinator/api/tools_in.h"
 #include "coordinator/api/tools_prompt.h"
 
@@ -191,6 +192,7 @@ enum err crd_chat_render(struct crd_request *r, const struct crd_api *api, int64
     if (r->continue_final) TRY(cut_after_final(r, &text, e));
     r->reply.think = api->style.think;
     r->reply.thinking = r->reply.think && ends_with(&text, r->reply.think->open);
+    crd_thinking_in(r, api);
     TRY(crd_calls_grammar(r, api, e));
     r->prompts[0].n_text = text.len;
     r->prompts[0].text = buf_take(&text);

@@ -44,7 +44,7 @@ void crd_choice_echo(struct crd_choice *c, const struct crd_prompt_logprobs *p)
     struct result_token first = {.id = t->ids[0]};
     crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &first, false);
     for (int32_t i = 0; i < p->n; i++)
-        crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &p->tokens[i], true);
+        crd_logprobs_add(&c->logprobs, c->request, c->tokenizer, &p->at[i].token, true);
 }
 
 /* The index among the stop ids, or -1. */
@@ -98,6 +98,7 @@ void crd_choice_push(struct crd_choice *c, const struct result_token *token)
     int32_t stop = find_stop_id(&r->sampling, token->id);
     if (r->score_only) return; /* generated because a step must generate; nobody asked for it */
     c->n_tokens++;
+    c->sum_logprob += (double)token->logprob;
     if (r->logprobs) crd_logprobs_add(&c->logprobs, r, c->tokenizer, token, true);
     if (r->return_ids) buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", token->id);
     if (stop >= r->n_eog) c->stop_id = token->id;

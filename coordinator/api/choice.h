@@ -16,6 +16,7 @@ struct crd_choice {
     const struct crd_request *request;
     const struct eng_tokenizer *tokenizer;
     const struct crd_prompt *prompt;
+    const struct crd_prompt_logprobs *scores; /* of the prompt, where they were asked for */
     struct eng_detok *detok; /* Own */
     struct crd_reply *reply; /* Own; NULL: text is text */
     bool opened;             /* the echo has been put */
@@ -29,6 +30,7 @@ struct crd_choice {
     /* counted and decided */
     int32_t n_tokens;    /* in usage */
     int32_t n_thought;   /* of these, in thoughts */
+    double sum_logprob;  /* of these, where log-probabilities are known */
     const char *finish;  /* finish_reason; NULL while it goes on */
     int32_t stop_id;     /* stop_reason: one of stop_token_ids, else -1 */
     int32_t stop_string; /* stop_reason: index of a stop string, else -1 */

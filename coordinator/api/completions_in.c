@@ -78,6 +78,14 @@ out:
     return rc;
 }
 
+/* How many of a prompt's last tokens are kept. */
+static size_t most_kept(const struct crd_request *r, const struct crd_api *api)
+{
+    if (r->truncate_prompt == REQUEST_NO_TRUNCATION) return SIZE_MAX;
+    if (r->truncate_prompt >= 0) return (size_t)r->truncate_prompt;
+    return (size_t)MAX(crd_request_context(api) - MAX(r->max_tokens, 1), 1);
+}
+
 static void keep_last(struct eng_tokens *t, size_t keep)
 {
     if (t->n <= keep) return;
@@ -92,7 +100,7 @@ enum err crd_prompts_tokenize(struct crd_request *r, const struct crd_api *api,
         struct crd_prompt *p = &r->prompts[i];
         unsigned flags = TOKENIZE_PARSE_SPECIAL | (p->add_special ? TOKENIZE_ADD_SPECIAL : 0);
         if (p->text) eng_tokenizer_encode(api->tokenizer, p->text, p->n_text, flags, &p->tokens);
-        if (r->truncate_prompt >= 0) keep_last(&p->tokens, (size_t)r->truncate_prompt);
+        keep_last(&p->tokens, most_kept(r, api));
         if (!p->tokens.n) return crd_api_refuse(e, 400, NULL, "The prompt has no tokens.");
     }
     return OK;

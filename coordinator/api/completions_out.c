@@ -12,6 +12,7 @@ static void put(struct crd_choice *c, enum openai_part part, struct buf *out)
     crd_openai_put_ids(c, out);
     if (!c->prompt_ids_said) crd_openai_put_prompt_ids(c, out);
     c->prompt_ids_said = true;
+    if (part == PART_WHOLE) crd_openai_put_scores(c, out);
     crd_openai_put_finish(c, part == PART_FINISH || part == PART_WHOLE, out);
     buf_putc(out, '}');
 }

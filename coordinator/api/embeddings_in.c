@@ -86,7 +86,7 @@ enum err crd_embeddings_in(struct crd_request *r, const struct crd_api *api,
     const json_t *user = crd_request_get(r, "user");
     r->n = 1;
     r->add_special = v->normalize = true;
-    r->truncate_prompt = -1;
+    r->truncate_prompt = REQUEST_NO_TRUNCATION;
     TRY(word(r, "encoding_format", "float", "base64", &v->base64, e));
     TRY(integer(r, "dimensions", 1, api->model.d_model, &v->dimensions, e));
     TRY(boolean(r, "normalize", &v->normalize, e));

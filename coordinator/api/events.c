@@ -43,11 +43,6 @@ static void measure_end(struct crd_sub *s, const struct token_event *e, int64_t 
     if (s->g->api->stats) crd_api_stats_ended(s->g->api->stats, e, how, now_us - s->g->arrived_us);
 }
 
-static bool wants_prompt_logprobs(const struct crd_request *r)
-{
-    return r->echo && r->logprobs;
-}
-
 /* Read by the owner after the finish that follows. */
 static void take_vector(struct crd_sub *s, const struct token_event *e)
 {
@@ -65,11 +60,8 @@ static void on_event(void *user, const struct token_event *e)
     struct crd_sub *s = user;
     struct crd_generation *g = s->g;
     int64_t now_us = clock_us();
-    if (e->kind == EVENT_LOGITS) { /* read by the owner after a token that comes later */
-        if (wants_prompt_logprobs(&g->request) && e->choice == 0)
-            crd_prompt_logprobs_take(&s->prompt_logprobs, e->logits, e->n_rows,
-                                     eng_tokenizer_size(g->api->tokenizer), s->prompt->tokens.ids,
-                                     (int32_t)s->prompt->tokens.n, g->request.sampling.n_logprobs);
+    if (e->kind == EVENT_SCORES) { /* read by the owner after a token that comes later */
+        crd_prompt_logprobs_take(&s->prompt_logprobs, e->scores, e->n_scores);
         return;
     }
     bool last = false;
@@ -104,7 +96,6 @@ void crd_sub_submit(struct crd_sub *s)
         .sampling = r->sampling,
         .grammar = r->grammar,
         .cache_salt = r->cache_salt,
-        .prompt_logits = wants_prompt_logprobs(r),
         .pool = r->pool,
     };
     s->submitted = true;

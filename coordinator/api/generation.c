@@ -3,6 +3,7 @@
 #include "coordinator/api/generation_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/api/best_of.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
 #include "coordinator/api/embeddings_in.h"
@@ -49,7 +50,7 @@ void crd_generation_unref(struct crd_generation *g)
     for (int32_t i = 0; g->subs && i < g->request.n_prompts; i++) {
         free(g->subs[i].last_us);
         free(g->subs[i].by_text);
-        free(g->subs[i].prompt_logprobs.tokens);
+        crd_prompt_logprobs_free(&g->subs[i].prompt_logprobs);
     }
     for (int32_t i = 0; i < g->n_choices; i++) crd_choice_close(&g->choices[i]);
     for (size_t i = 0; i < g->inbox.n; i++) free(g->inbox.at[i].text);
@@ -278,6 +279,7 @@ static void open_sub(struct crd_generation *g, int32_t i)
     s->by_text = xcalloc(n, sizeof *s->by_text);
     for (int32_t c = 0; c < r->n; c++)
         crd_choice_open(&s->choices[c], r, g->api->tokenizer, s->prompt, i * r->n + c);
+    for (int32_t c = 0; c < r->n; c++) s->choices[c].scores = &s->prompt_logprobs;
     g->answer.usage.n_prompt += (int64_t)s->prompt->tokens.n;
 }
 
@@ -327,7 +329,8 @@ static enum progress step_finish(struct crd_generation *g, struct buf *out)
         g->answer.format->end(&g->answer, g->choices, g->n_choices, out);
     } else {
         g->status = 200;
-        g->answer.format->whole(&g->answer, g->choices, g->n_choices, out);
+        int32_t n = crd_best_of(&g->request, g->choices, g->n_choices);
+        g->answer.format->whole(&g->answer, g->choices, n, out);
     }
     return NEXT;
 }

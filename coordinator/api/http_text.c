@@ -120,7 +120,8 @@ static enum err render(struct crd_request *r, struct text_call *c, json_t *body)
 {
     enum err rc;
     *r = (struct crd_request){
-        .endpoint = ENDPOINT_CHAT, .chat = true, .body = json_incref(body), .truncate_prompt = -1};
+        .endpoint = ENDPOINT_CHAT, .chat = true, .body = json_incref(body),
+        .truncate_prompt = REQUEST_NO_TRUNCATION};
     TRY(flag(c, body, "continue_final_message", &r->continue_final));
     r->add_generation_prompt = !r->continue_final;
     TRY(flag(c, body, "add_generation_prompt", &r->add_generation_prompt));

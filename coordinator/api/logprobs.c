@@ -6,14 +6,14 @@
 
 static const float LOWEST = -9999.0f; /* JSON has no minus infinity */
 
-static void put_logprob(struct buf *out, float v)
+void crd_logprobs_put(struct buf *out, float v)
 {
     json_out_f32(out, v > LOWEST ? v : LOWEST);
 }
 
 /* What a token is called: its text, or "token_id:N". */
-static void name_of(const struct crd_request *r, const struct eng_tokenizer *t, int32_t id,
-                    struct buf *out)
+void crd_logprobs_name(const struct crd_request *r, const struct eng_tokenizer *t, int32_t id,
+                       struct buf *out)
 {
     if (r->ids_as_names)
         buf_printf(out, "token_id:%d", id);
@@ -33,11 +33,11 @@ static void chat_fields(struct buf *out, const struct crd_request *r, const stru
                         int32_t id, float lp)
 {
     struct buf name = {0};
-    name_of(r, t, id, &name);
+    crd_logprobs_name(r, t, id, &name);
     buf_puts(out, "\"token\":");
     json_out_text(out, buf_str(&name), name.len);
     buf_puts(out, ",\"logprob\":");
-    put_logprob(out, lp);
+    crd_logprobs_put(out, lp);
     buf_puts(out, ",\"bytes\":");
     put_bytes(out, &name);
     buf_free(&name);
@@ -69,7 +69,7 @@ static void put_top(struct buf *out, struct buf *seen, const char *text, size_t 
     if (!memmem(buf_str(seen), seen->len, key.data, key.len)) {
         if (seen->len) buf_putc(out, ',');
         buf_put(out, key.data + 1, key.len - 1);
-        put_logprob(out, lp);
+        crd_logprobs_put(out, lp);
         buf_put(seen, key.data, key.len);
     }
     buf_free(&key);
@@ -83,7 +83,7 @@ static void add_tops(struct buf *out, const struct crd_request *r, const struct 
     for (int32_t i = -1; i < token->n_top && i < r->sampling.n_logprobs;
          i++) { /* the chosen one first */
         buf_clear(&name);
-        name_of(r, t, i < 0 ? token->id : token->top[i].id, &name);
+        crd_logprobs_name(r, t, i < 0 ? token->id : token->top[i].id, &name);
         put_top(out, &seen, buf_str(&name), name.len,
                 i < 0 ? token->logprob : token->top[i].logprob);
     }
@@ -105,12 +105,12 @@ static void add_completions(struct crd_logprobs *l, const struct crd_request *r,
 {
     const char *sep = l->n ? "," : "";
     struct buf name = {0};
-    name_of(r, t, token->id, &name);
+    crd_logprobs_name(r, t, token->id, &name);
     for (int i = 0; i < 4; i++) buf_puts(&l->part[i], sep);
     buf_printf(&l->part[0], "%lld", (long long)l->n_chars);
     json_out_text(&l->part[2], buf_str(&name), name.len);
     if (known) {
-        put_logprob(&l->part[1], token->logprob);
+        crd_logprobs_put(&l->part[1], token->logprob);
         add_tops(&l->part[3], r, t, token);
     } else {
         buf_puts(&l->part[1], "null");

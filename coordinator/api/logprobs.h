@@ -14,6 +14,12 @@ struct crd_logprobs {
     int64_t n_chars; /* characters of all tokens so far: where the next begins */
 };
 
+/* A log-probability: JSON has no minus infinity. */
+void crd_logprobs_put(struct buf *out, float v);
+/* What a token is called: its text, or "token_id:N". */
+void crd_logprobs_name(const struct crd_request *r, const struct eng_tokenizer *t, int32_t id,
+                       struct buf *out);
+
 /* One token more. known: false for a prompt's first, which nothing predicted. */
 void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r,
                       const struct eng_tokenizer *t, const struct result_token *token, bool known);

@@ -155,6 +155,9 @@ static enum err thinking(const json_t *given, json_t *body, struct crd_api_error
         return crd_api_malformed(e, "thinking",
                                  "thinking.type: Input should be enabled, adaptive or disabled");
     crd_translate_thinking(body, on);
+    json_t *budget = json_object_get(t, "budget_tokens");
+    if (on && budget && !json_is_null(budget))
+        json_object_set(body, "thinking_token_budget", budget);
     return OK;
 }
 

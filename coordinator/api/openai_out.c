@@ -86,6 +86,13 @@ void crd_openai_put_prompt_ids(const struct crd_choice *c, struct buf *out)
     buf_putc(out, ']');
 }
 
+void crd_openai_put_scores(const struct crd_choice *c, struct buf *out)
+{
+    if (c->request->prompt_logprobs < 0) return;
+    buf_puts(out, ",\"prompt_logprobs\":");
+    crd_prompt_logprobs_put(c->scores, c->request, c->tokenizer, out);
+}
+
 static void put_event(const struct crd_answer *a, struct crd_choice *c, enum openai_part part,
                       bool last, struct buf *out)
 {
@@ -155,6 +162,7 @@ void crd_openai_whole(struct crd_answer *a, struct crd_choice choices[], int32_t
     }
     buf_putc(out, ']');
     if (k->ids_outside) crd_openai_put_prompt_ids(&choices[0], out);
+    if (k->ids_outside) crd_openai_put_scores(&choices[0], out);
     put_usage(a, out);
     put_timings(a, out);
     put_tail(out);

@@ -30,6 +30,8 @@ void crd_openai_whole(struct crd_answer *a, struct crd_choice choices[], int32_t
 /* `,"finish_reason":...,"stop_reason":...`, and `,"token_ids":[...]` where asked. */
 void crd_openai_put_finish(const struct crd_choice *c, bool finished, struct buf *out);
 void crd_openai_put_ids(struct crd_choice *c, struct buf *out);
+/* What prompt_logprobs asked for. */
+void crd_openai_put_scores(const struct crd_choice *c, struct buf *out);
 void crd_openai_put_prompt_ids(const struct crd_choice *c, struct buf *out);
 
 #endif

@@ -63,13 +63,16 @@ static bool falsy(const json_t *j)
 {
     return !j || json_is_null(j) || json_is_false(j) || (json_is_array(j) && !json_array_size(j)) ||
            (json_is_object(j) && !json_object_size(j)) ||
-           (json_is_string(j) && !json_string_length(j));
+           (json_is_string(j) && !json_string_length(j)) ||
+           (json_is_number(j) && json_number_value(j) == 0);
 }
 
 /* What would change the answer, and is not done yet: refused rather than ignored. */
 static const char *const refused[] = {
-    "prompt_logprobs", "allowed_token_ids", "bad_words",  "use_beam_search",    "suffix",
-    "prompt_embeds",   "chat_template",     "functions",  "kv_transfer_params",
+    "use_beam_search", "suffix",     "prompt_embeds",  "chat_template", "functions",
+    "function_call",   "kv_transfer_params", "mirostat", "dynatemp_range", "samplers",
+    "n_probs",         "audio",      "modalities",     "prediction",    "web_search_options",
+    "logits_processors", "structural_tag", "lora",     "image_data",
 };
 
 static enum err not_yet(struct crd_request *r, struct crd_api_error *e)
@@ -77,9 +80,11 @@ static enum err not_yet(struct crd_request *r, struct crd_api_error *e)
     for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (!falsy(crd_request_get(r, refused[i])))
             return crd_api_refuse(e, 400, refused[i], "%s is not supported yet.", refused[i]);
-    const json_t *best = crd_request_get(r, "best_of");
-    if (best && json_integer_value(best) != r->n)
-        return crd_api_refuse(e, 400, "best_of", "best_of other than n is not supported.");
+    const json_t *best = crd_request_get(r, "best_of"), *sigma = crd_request_get(r, "top_n_sigma");
+    if (r->chat && best && json_integer_value(best) != r->n)
+        return crd_api_refuse(e, 400, "best_of", "best_of other than n is not supported here.");
+    if (json_number_value(sigma) > 0)
+        return crd_api_refuse(e, 400, "top_n_sigma", "top_n_sigma is not supported yet.");
     return OK;
 }
 
@@ -92,6 +97,10 @@ static const char *const others[] = {
     "stop",
     "stop_token_ids",
     "logit_bias",
+    "bad_words",
+    "allowed_token_ids",
+    "dry_sequence_breakers",
+    "top_n_sigma",
     "stream_options",
     "response_format",
     "tools",

@@ -1,47 +1,60 @@
 /* prompt_logprobs.c: see prompt_logprobs.h. */
 #include "coordinator/api/prompt_logprobs.h"
-#include "base/base.h"
+#include "coordinator/api/json_out.h"
+#include "coordinator/api/logprobs.h"
 
-#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* log(sum(exp(row))) */
-static double log_sum(const float *row, int32_t n)
+void crd_prompt_logprobs_take(struct crd_prompt_logprobs *p, const struct result_score *scores,
+                              int32_t n)
 {
-    double max = -INFINITY, sum = 0;
-    for (int32_t i = 0; i < n; i++) max = MAX(max, (double)row[i]);
-    for (int32_t i = 0; i < n; i++) sum += exp((double)row[i] - max);
-    return max + log(sum);
+    if (p->n + n > p->cap) {
+        p->cap = MAX(p->n + n, 2 * p->cap);
+        p->at = xrealloc(p->at, (size_t)p->cap * sizeof *p->at);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const struct result_score *s = &scores[i];
+        struct crd_prompt_score *to = &p->at[p->n++];
+        *to = (struct crd_prompt_score){
+            .token = {.id = s->id, .logprob = s->logprob, .n_top = s->n_top}, .rank = s->rank};
+        if (s->n_top) memcpy(to->token.top, s->top, (size_t)s->n_top * sizeof *s->top);
+    }
 }
 
-/* The n_top best, best first; ties by id. */
-static void best_of(const float *row, int32_t n, int32_t n_top, double norm,
-                    struct result_token *out)
+void crd_prompt_logprobs_free(struct crd_prompt_logprobs *p)
 {
-    for (int32_t id = 0; id < n; id++) {
-        int32_t at = out->n_top;
-        while (at && row[id] > row[out->top[at - 1].id]) at--;
-        if (at == n_top) continue;
-        out->n_top = MIN(out->n_top + 1, n_top);
-        for (int32_t i = out->n_top - 1; i > at; i--) out->top[i] = out->top[i - 1];
-        out->top[at] = (struct result_logprob){.id = id};
-    }
-    for (int32_t i = 0; i < out->n_top; i++)
-        out->top[i].logprob = (float)((double)row[out->top[i].id] - norm);
+    free(p->at);
+    *p = (struct crd_prompt_logprobs){0};
 }
 
-void crd_prompt_logprobs_take(struct crd_prompt_logprobs *p, const float *rows, int32_t n_rows,
-                              int32_t n_vocab, const int32_t *prompt, int32_t n_prompt,
-                              int32_t n_top)
+static void put_one(const struct crd_request *r, const struct eng_tokenizer *t, int32_t id,
+                    float logprob, int32_t rank, struct buf *out)
 {
-    if (!p->tokens) p->tokens = xcalloc((size_t)n_prompt, sizeof *p->tokens);
-    for (int32_t i = 0; i < n_rows; i++) {
-        const float *row = rows + (int64_t)i * n_vocab;
-        int32_t next = ++p->n_rows;
-        if (next >= n_prompt || prompt[next] >= n_vocab) continue;
-        double norm = log_sum(row, n_vocab);
-        struct result_token *t = &p->tokens[p->n++];
-        *t = (struct result_token){.id = prompt[next],
-                                   .logprob = (float)((double)row[prompt[next]] - norm)};
-        best_of(row, n_vocab, MIN(n_top, LIMIT_LOGPROBS), norm, t);
+    struct buf name = {0};
+    buf_printf(out, "\"%d\":{\"logprob\":", id);
+    crd_logprobs_put(out, logprob);
+    buf_printf(out, ",\"rank\":%d,\"decoded_token\":", rank);
+    crd_logprobs_name(r, t, id, &name);
+    json_out_text(out, buf_str(&name), name.len);
+    buf_putc(out, '}');
+    buf_free(&name);
+}
+
+void crd_prompt_logprobs_put(const struct crd_prompt_logprobs *p, const struct crd_request *r,
+                             const struct eng_tokenizer *t, struct buf *out)
+{
+    buf_puts(out, "[null");
+    for (int32_t i = 0; i < p->n; i++) {
+        const struct result_token *k = &p->at[i].token;
+        buf_puts(out, ",{");
+        put_one(r, t, k->id, k->logprob, p->at[i].rank, out);
+        for (int32_t j = 0; j < k->n_top && j < r->prompt_logprobs; j++) {
+            if (k->top[j].id == k->id) continue;
+            buf_putc(out, ',');
+            put_one(r, t, k->top[j].id, k->top[j].logprob, j + 1, out);
+        }
+        buf_putc(out, '}');
     }
+    buf_putc(out, ']');
 }

@@ -1,23 +1,32 @@
-/* prompt_logprobs.h: how likely the model found each token of the prompt: from rows of logits to
- * log-probabilities.
+/* prompt_logprobs.h: how likely the model found each token of the prompt: collected as it comes, and
+ * shown.
  *
- * For `echo` with `logprobs`. Rows come in position order; row i predicts token i + 1. Sums are in
- * double, in id order, so the result is a function of the row alone. Pure. */
+ * For `prompt_logprobs`, and `echo` with `logprobs`. Scores come in order; the first token has
+ * none. */
 #ifndef COORDINATOR_API_PROMPT_LOGPROBS_H
 #define COORDINATOR_API_PROMPT_LOGPROBS_H
 
+#include "coordinator/api/request.h"
 #include "proto/step_result.h"
 
-/* Zeroed = empty. Own: tokens, free(). */
-struct crd_prompt_logprobs {
-    struct result_token *tokens; /* [n]: of prompt[1..n] */
-    int32_t n, n_rows; /* rows seen; the last one predicts what is generated and is not kept */
+struct crd_prompt_score {
+    struct result_token token;
+    int32_t rank;
 };
 
-/* Take rows[n_rows][n_vocab]. prompt[n_prompt]: the ids; n_top: how many of the best are kept with
- * each. */
-void crd_prompt_logprobs_take(struct crd_prompt_logprobs *p, const float *rows, int32_t n_rows,
-                              int32_t n_vocab, const int32_t *prompt, int32_t n_prompt,
-                              int32_t n_top);
+/* Zeroed = empty. */
+struct crd_prompt_logprobs {
+    struct crd_prompt_score *at; /* [n]: of prompt[1..n] */
+    int32_t n, cap;
+};
+
+void crd_prompt_logprobs_take(struct crd_prompt_logprobs *p, const struct result_score *scores,
+                              int32_t n);
+void crd_prompt_logprobs_free(struct crd_prompt_logprobs *p);
+
+/* As a list with null for the first token and for each other
+ * {"ID":{"logprob":...,"rank":...,"decoded_token":...}, ...}: the token itself, then the best. */
+void crd_prompt_logprobs_put(const struct crd_prompt_logprobs *p, const struct crd_request *r,
+                             const struct eng_tokenizer *t, struct buf *out);
 
 #endif

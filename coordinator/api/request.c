@@ -114,7 +114,7 @@ void crd_request_close(struct crd_request *r)
         eng_tokens_free(&r->prompts[i].tokens);
     }
     free(r->prompts);
-    free(r->sampling.bias);
+    sampling_free(&r->sampling);
     free((void *)r->grammar.text);
     json_decref(r->messages);
     json_decref(r->body);

@@ -17,6 +17,7 @@ enum {
     EMBEDDINGS_MAX_INPUTS = 2048,
     REQUEST_MAX_DEPTH = 100, /* of the JSON */
     REQUEST_MAX_SALT = 128,
+    REQUEST_NO_TRUNCATION = -2,
 };
 
 /* One prompt: text to be tokenized, or ids as given. Becomes one request to the scheduler. */
@@ -44,13 +45,15 @@ struct crd_request {
         sampling;  /* Own: bias. max_tokens is settled after tokenizing; n_stop_ids: ends first */
     struct grammar_source grammar; /* what the answer keeps to; Own: text */
     int32_t n_eog; /* of the stop ids: the model's own ends */
-    int32_t n;
+    int32_t n;       /* choices that are generated */
+    int32_t n_shown; /* of these, the best by mean log-probability; n, or 0: all */
+    int32_t best_of, prompt_logprobs; /* as asked; -1: not */
     int32_t max_tokens; /* as asked; -1: not */
     bool score_only;    /* max_tokens 0 with echo: nothing is generated for the client */
     bool stream, include_usage, continuous_usage;
     bool echo; /* completions */
     bool return_ids, ids_as_names, include_stop, skip_special, add_special;
-    int32_t truncate_prompt; /* keep the last so many tokens; -1: no */
+    int32_t truncate_prompt; /* keep the last so many tokens; -1: as many as fit */
     int32_t priority;
     uint64_t cache_salt; /* 0: none */
     enum step_pool pool; /* not NONE: embeddings are wanted, nothing is generated */

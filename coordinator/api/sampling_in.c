@@ -40,6 +40,30 @@ static const struct field fields[] = {
      "frequency_penalty must be in [-2, 2], got %s."},
     {"repetition_penalty", BOTH, FIELD_F32, TO(sampling.repetition_penalty), 0, FLT_MAX, true,
      "repetition_penalty must be greater than zero, got %s."},
+    {"repeat_penalty", BOTH, FIELD_F32, TO(sampling.repetition_penalty), 0, FLT_MAX, true,
+     "repeat_penalty must be greater than zero, got %s."},
+    {"repeat_last_n", BOTH, FIELD_I32, TO(sampling.penalty_last_n), -1, DBL_MAX, false,
+     "repeat_last_n must be at least -1, got %s."},
+    {"typical_p", BOTH, FIELD_F32, TO(sampling.typical_p), 0, 1, true,
+     "typical_p must be in (0, 1], got %s."},
+    {"xtc_probability", BOTH, FIELD_F32, TO(sampling.xtc_probability), 0, 1, false,
+     "xtc_probability must be in [0, 1], got %s."},
+    {"xtc_threshold", BOTH, FIELD_F32, TO(sampling.xtc_threshold), 0, 1, false,
+     "xtc_threshold must be in [0, 1], got %s."},
+    {"dry_multiplier", BOTH, FIELD_F32, TO(sampling.dry_multiplier), 0, FLT_MAX, false,
+     "dry_multiplier must be non-negative, got %s."},
+    {"dry_base", BOTH, FIELD_F32, TO(sampling.dry_base), 1, FLT_MAX, false,
+     "dry_base must be at least 1, got %s."},
+    {"dry_allowed_length", BOTH, FIELD_I32, TO(sampling.dry_allowed_length), 0, DBL_MAX, false,
+     "dry_allowed_length must be non-negative, got %s."},
+    {"dry_penalty_last_n", BOTH, FIELD_I32, TO(sampling.dry_last_n), -1, DBL_MAX, false,
+     "dry_penalty_last_n must be at least -1, got %s."},
+    {"thinking_token_budget", CHAT, FIELD_I32, TO(sampling.think_budget), 0, DBL_MAX, false,
+     "thinking_token_budget must be non-negative, got %s."},
+    {"prompt_logprobs", BOTH, FIELD_I32, TO(prompt_logprobs), 0, LIMIT_LOGPROBS, false,
+     "prompt_logprobs must be in [0, 20], got %s."},
+    {"best_of", COMPLETIONS, FIELD_I32, TO(best_of), 1, DBL_MAX, false,
+     "best_of must be at least 1, got %s."},
     {"n", BOTH, FIELD_I32, TO(n), 1, DBL_MAX, false, "n must be at least 1, got %s."},
     {"max_tokens", CHAT, FIELD_I32, TO(max_tokens), 1, DBL_MAX, false,
      "max_tokens must be at least 1, got %s."},
@@ -144,6 +168,7 @@ static void log_unknown(const struct crd_request *r)
 /* What one field means for another. */
 static enum err together(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
 {
+    enum err rc = OK;
     struct sampling *s = &r->sampling;
     if (r->n > api->max_n)
         return crd_api_refuse(e, 400, "n", "n must be at most %d, got %d.", api->max_n, r->n);
@@ -161,12 +186,18 @@ static enum err together(struct crd_request *r, const struct crd_api *api, struc
     r->score_only = r->max_tokens == 0;
     if (r->score_only && !r->echo)
         return crd_api_refuse(e, 400, "max_tokens", "max_tokens must be at least 1, got 0.");
+    if (r->prompt_logprobs >= 0 && r->stream)
+        return crd_api_refuse(e, 400, "prompt_logprobs",
+                              "`prompt_logprobs` are not available when `stream=True`.");
+    s->n_prompt_logprobs = MAX(r->prompt_logprobs, r->echo ? s->n_logprobs : -1);
+    TRY(crd_best_of_in(r, api, e));
     if (s->top_k < 0) s->top_k = 0;
     if (s->temperature < 1e-5f)
         s->temperature = 0; /* as vLLM: greedy, */
     else if (s->temperature < 1e-2f)
         s->temperature = 1e-2f; /* or warm enough that logits / temperature is finite */
-    return OK;
+out:
+    return rc;
 }
 
 enum err crd_sampling_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
@@ -174,12 +205,14 @@ enum err crd_sampling_in(struct crd_request *r, const struct crd_api *api, struc
     enum err rc = OK;
     bool chat = r->chat;
     r->n = 1;
-    r->max_tokens = r->truncate_prompt = -1;
+    r->max_tokens = r->prompt_logprobs = r->best_of = -1;
+    r->truncate_prompt = REQUEST_NO_TRUNCATION;
     r->add_generation_prompt = r->skip_special = true;
     r->add_special = !chat; /* templates write their own BOS */
     for (size_t i = 0; i < COUNT_OF(fields); i++) TRY(one_field(r, &fields[i], e));
     TRY(seed(r, e));
     TRY(crd_lists_in(r, api, e));
+    TRY(crd_bans_in(r, api, e));
     TRY(crd_options_in(r, e));
     TRY(together(r, api, e));
     log_unknown(r);

@@ -8,9 +8,17 @@
 /* Fill r's fields from r->body. Err BAD_REQUEST, *e filled. */
 MUST_USE enum err crd_sampling_in(struct crd_request *r, const struct crd_api *api,
                                   struct crd_api_error *e);
-/* Its parts in files of their own: lists_in.c, options_in.c, grammar_in.c. */
+/* Its parts in files of their own: lists_in.c, bans_in.c, options_in.c,
+ * grammar_in.c. */
 MUST_USE enum err crd_lists_in(struct crd_request *r, const struct crd_api *api,
                                struct crd_api_error *e);
+MUST_USE enum err crd_bans_in(struct crd_request *r, const struct crd_api *api,
+                              struct crd_api_error *e);
+/* best_of.c: n becomes best_of, where that is more. */
+MUST_USE enum err crd_best_of_in(struct crd_request *r, const struct crd_api *api,
+                                 struct crd_api_error *e);
+/* After rendering: whether the prompt has opened the thoughts is known. */
+void crd_thinking_in(struct crd_request *r, const struct crd_api *api);
 MUST_USE enum err crd_options_in(struct crd_request *r, struct crd_api_error *e);
 /* cache_salt alone. */
 MUST_USE enum err crd_salt_in(struct crd_request *r, struct crd_api_error *e);

@@ -77,7 +77,7 @@ void crd_replica_tell(struct crd_replica *r, const char *text)
 static void free_command(struct command *c)
 {
     free((void *)c->request.prompt);
-    free(c->request.sampling.bias);
+    sampling_free(&c->request.sampling);
     free((void *)c->request.grammar.text);
     for (int32_t i = 0; c->request.known && i < c->request.n; i++) free((void *)c->request.known[i].ids);
     free((void *)c->request.known);
@@ -266,12 +266,7 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
     if (q->grammar.n) memcpy(grammar, q->grammar.text, (size_t)q->grammar.n);
     c.request.grammar.text = grammar;
     c.request.known = copy_known(q);
-    if (q->sampling.n_bias) {
-        c.request.sampling.bias = xmalloc((size_t)q->sampling.n_bias * sizeof *q->sampling.bias);
-        memcpy(c.request.sampling.bias, q->sampling.bias, (size_t)q->sampling.n_bias * sizeof *q->sampling.bias);
-    } else {
-        c.request.sampling.bias = NULL;
-    }
+    c.request.sampling = sampling_copy(&q->sampling);
     command(r, &c);
 }
 

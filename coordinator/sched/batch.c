@@ -8,7 +8,8 @@
 #include <string.h>
 
 enum {
-    START_BYTES = 128 + 4 * LIMIT_STOP_IDS, /* of a start record without bias, history and table */
+    START_BYTES =
+        192 + 4 * LIMIT_STOP_IDS + 8 * LIMIT_THINK_IDS, /* of a start record without arrays */
     STARTS_BYTES = LIMIT_STEP_BYTES / 2,    /* for all of a plan; other records have the rest */
 };
 
@@ -99,7 +100,7 @@ static int64_t start_bytes(const struct crd_seq *q)
 {
     return START_BYTES + 4LL * history_length(q) +
            4LL * DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS) + q->group->grammar.n +
-           (int64_t)sizeof(struct logit_bias) * q->group->sampling.n_bias;
+           sampling_array_bytes(&q->group->sampling);
 }
 
 bool crd_batch_has_room_to_start(const struct crd_batch *b, const struct crd_seq *q)
@@ -122,7 +123,7 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
     struct step_start *r = &b->starts[b->n_starts++];
     *r = (struct step_start){.slot = q->slot,
                              .seq_id = q->id,
-                             .sampling = g->sampling,
+                             .sampling = sampling_keep(&g->sampling, b->a),
                              .n_generated = q->n_gen,
                              .n_prompt = g->n_prompt,
                              .pool = g->pool,
@@ -131,7 +132,6 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
     r->sampling.choice += q->choice;
     r->grammar = g->grammar;
     r->grammar.text = keep(b->a, g->grammar.text, g->grammar.n, 1);
-    r->sampling.bias = keep(b->a, g->sampling.bias, g->sampling.n_bias, sizeof *g->sampling.bias);
     b->start_bytes += start_bytes(q);
     crd_batch_extend(b, q, q->n_blocks);
 }
@@ -164,15 +164,16 @@ static int32_t next_chunk(const struct crd_batch *b, const struct crd_seq *q, ui
     if (g->pool) return next_pooled(b, q, out);
     int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left),
             pos = q->n_computed;
-    bool prompt_rows =
-        g->prompt_logits && !q->choice && pos < g->n_prompt && pos + n > q->rows_sent;
+    bool of_prompt = crd_seq_wants_prompt(q) && pos < g->n_prompt && pos + n > q->rows_sent;
+    bool prompt_rows = of_prompt && g->prompt_logits;
     if (prompt_rows)
         n = MIN(n, b->rows_left);
     else if (g->sample_logits && n == left && n > 1)
         n--; /* the sampling position by itself, so that only its row comes back */
     bool last = n == left, rows = prompt_rows || (g->sample_logits && last);
     if (rows) n = MIN(n, b->rows_left);
-    *out = (last ? OUT_SAMPLE : OUT_NONE) | (rows ? OUT_LOGITS : OUT_NONE);
+    *out = (last ? OUT_SAMPLE : OUT_NONE) | (rows ? OUT_LOGITS : OUT_NONE) |
+           (of_prompt && crd_seq_scored(q) ? OUT_PROMPT : OUT_NONE);
     return n;
 }
 
@@ -221,8 +222,14 @@ bool crd_batch_item(struct crd_sched *s, struct crd_seq *q)
     int32_t n = next_chunk(b, q, &out);
     if (!n) return false;
     ASSERT(q->last_step < b->step && q->n_computed + n <= q->n_blocks * LIMIT_BLOCK_TOKENS);
-    b->items[b->n_items++] = (struct step_item){
-        .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out, .in = inputs(b->a, q, n)};
+    int32_t end = q->n_computed + n;
+    b->items[b->n_items++] =
+        (struct step_item){.slot = q->slot,
+                           .pos = q->n_computed,
+                           .n_in = n,
+                           .out = out,
+                           .next = end < q->group->n_prompt ? q->group->prompt[end] : -1,
+                           .in = inputs(b->a, q, n)};
     b->rec->items[b->rec->n++] = (struct crd_step_item){
         .seq = q, .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out};
     b->tokens_left -= n;

@@ -12,6 +12,13 @@ static bool ends_pooled(const struct crd_step_item *it)
     return it->out & OUT_POOL && it->pos + it->n_in == it->seq->group->n_prompt;
 }
 
+/* Scores due with this item: not of what follows the prompt. */
+static int32_t n_scores(const struct crd_step_item *it)
+{
+    if (!(it->out & OUT_PROMPT)) return 0;
+    return it->pos + it->n_in < it->seq->group->n_prompt ? it->n_in : it->n_in - 1;
+}
+
 static enum err check_item(const struct step_result *r, const struct crd_step_item *want,
                            const struct result_item *got)
 {
@@ -34,6 +41,12 @@ static enum err check_item(const struct step_result *r, const struct crd_step_it
                          "the result of step %" PRIu64 " has %" PRId32 " rows of %" PRId32
                          " logits for slot %" PRId32 ", %" PRId32 " rows needed",
                          r->step, got->n_logit_rows, r->n_vocab, got->slot, want->n_in);
+    if (got->n_scores != n_scores(want))
+        return err_raise(ERR_LINK_PROTOCOL,
+                         "the result of step %" PRIu64 " has %" PRId32
+                         " log-probabilities of the prompt for slot %" PRId32 ", %" PRId32
+                         " needed",
+                         r->step, got->n_scores, got->slot, n_scores(want));
     if ((got->n_pooled > 0) != pooled || (pooled && !got->pooled))
         return err_raise(ERR_LINK_PROTOCOL,
                          "the result of step %" PRIu64 " has %" PRId32
@@ -70,6 +83,21 @@ static void send_rows(struct crd_sched *s, const struct crd_seq *q, int32_t n, c
     s->on_event(s->user, &e);
 }
 
+/* Of prompt tokens that have not been delivered before. */
+static void send_scores(struct crd_sched *s, const struct crd_step_item *it,
+                        const struct result_item *got)
+{
+    struct crd_seq *q = it->seq;
+    const int32_t n_prompt = q->group->n_prompt, from = MAX(it->pos, q->rows_sent),
+                  to = MIN(it->pos + it->n_in, n_prompt - 1);
+    struct token_event e = {.kind = EVENT_SCORES,
+                            .request = q->group->request,
+                            .choice = q->choice,
+                            .n_scores = to - from,
+                            .scores = got->scores + (from - it->pos)};
+    if (from < to) s->on_event(s->user, &e);
+}
+
 /* Prompt rows that have not been delivered before, then the row a token was sampled from unless it
  * was among them. */
 static void take_rows(struct crd_sched *s, const struct crd_step_item *it,
@@ -83,7 +111,7 @@ static void take_rows(struct crd_sched *s, const struct crd_step_item *it,
         int32_t from = MAX(it->pos, q->rows_sent), to = MIN(end, g->n_prompt);
         if (from < to) {
             send_rows(s, q, to - from, got->logits + (int64_t)(from - it->pos) * n_vocab);
-            q->rows_sent = delivered = to;
+            delivered = to;
         }
     }
     if (g->sample_logits && (it->out & OUT_SAMPLE) && delivered < end)
@@ -149,6 +177,9 @@ enum err crd_result_take(struct crd_sched *s, const struct step_result *r)
         const struct crd_step_item *it = &rec->items[i];
         if (it->seq->state == SEQ_DRAINING) continue;
         if (it->out & OUT_LOGITS) take_rows(s, it, &r->items[i], r->n_vocab);
+        if (it->out & OUT_PROMPT) send_scores(s, it, &r->items[i]);
+        if (crd_seq_wants_prompt(it->seq))
+            it->seq->rows_sent = MAX(it->seq->rows_sent, MIN(it->pos + it->n_in, it->seq->group->n_prompt));
         if (it->out & OUT_SAMPLE) take_token(s, it->seq, &r->items[i]);
         if (ends_pooled(it)) take_pooled(s, it->seq, &r->items[i]);
     }

@@ -76,7 +76,7 @@ static inline int32_t gen_request_open(const struct gen_request *r)
     return n;
 }
 
-enum token_event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_POOLED, EVENT_FINISH };
+enum token_event_kind { EVENT_TOKEN, EVENT_LOGITS, EVENT_SCORES, EVENT_POOLED, EVENT_FINISH };
 
 /* What happened to one choice of one request; valid during the callback. */
 struct token_event {
@@ -87,6 +87,9 @@ struct token_event {
     const struct result_token *token;
     int32_t n_rows;
     const float *logits;    /* EVENT_LOGITS: rows of n_vocab, in position order */
+    /* EVENT_SCORES, with n_prompt_logprobs, choice 0 only: of prompt tokens 1, 2, ... in order */
+    int32_t n_scores;
+    const struct result_score *scores;
     int32_t n_pooled;       /* EVENT_POOLED: the vector's length */
     const float *pooled;
     /* EVENT_FINISH with err OK; EVENT_TOKEN: the finish that follows at once, or NONE */

@@ -168,7 +168,6 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                             .tenant_id = r->tenant,
                             .weight = r->weight,
                             .priority = r->priority,
-                            .sampling = r->sampling,
                             .prompt_logits = r->prompt_logits,
                             .sample_logits = r->sample_logits,
                             .salt = r->cache_salt,
@@ -180,10 +179,7 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                             .n_unstarted = r->n};
     g->grammar = r->grammar;
     g->grammar.text = copy(r->grammar.text ? r->grammar.text : "", (size_t)r->grammar.n);
-    g->sampling.bias = NULL;
-    if (r->sampling.n_bias)
-        g->sampling.bias =
-            copy(r->sampling.bias, (size_t)r->sampling.n_bias * sizeof *r->sampling.bias);
+    g->sampling = sampling_copy(&r->sampling);
     g->seqs = xcalloc((size_t)g->n, sizeof *g->seqs);
     for (int32_t i = 0; i < g->n; i++)
         g->seqs[i] = (struct crd_seq){.group = g,
@@ -202,7 +198,7 @@ void crd_group_free(struct crd_group *g)
     free(g->seqs);
     free(g->shared);
     free(g->prompt);
-    free(g->sampling.bias);
+    sampling_free(&g->sampling);
     free((void *)g->grammar.text);
     free(g);
 }

@@ -46,7 +46,7 @@ struct crd_seq {
     int32_t n_sampled; /* n_gen and those in flight */
     int32_t n_computed;
     int32_t n_charged; /* positions its tenant has paid for: recomputation is free */
-    int32_t rows_sent; /* prompt positions whose logits have been delivered */
+    int32_t rows_sent; /* prompt positions whose logits or scores have been delivered */
 
     int32_t slot;         /* -1: none */
     uint64_t last_step;   /* that names it, in this epoch; 0: none */
@@ -71,7 +71,7 @@ struct crd_group {
     uint64_t tenant_id; /* what it joins with, also in another scheduler */
     float weight;
     int32_t priority;
-    struct sampling sampling; /* of choice 0; Own: bias */
+    struct sampling sampling; /* of choice 0; Own: its arrays */
     struct grammar_source grammar; /* Own: text */
     bool prompt_logits, sample_logits;
     enum step_pool pool;
@@ -108,6 +108,16 @@ static inline int32_t crd_seq_total(const struct crd_seq *s)
 static inline int32_t crd_seq_token(const struct crd_seq *s, int32_t pos)
 {
     return pos < s->group->n_prompt ? s->group->prompt[pos] : s->gen[pos - s->group->n_prompt];
+}
+/* Does something come back of every position of its prompt, log-probabilities or whole rows? */
+static inline bool crd_seq_scored(const struct crd_seq *s)
+{
+    return !s->choice && s->group->sampling.n_prompt_logprobs >= 0;
+}
+static inline bool crd_seq_wants_prompt(const struct crd_seq *s)
+{
+    return (crd_seq_scored(s) || (s->group->prompt_logits && !s->choice)) &&
+           s->rows_sent < s->group->n_prompt;
 }
 static inline bool crd_seq_running(const struct crd_seq *s)
 {

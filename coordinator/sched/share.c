@@ -14,11 +14,6 @@
 
 #include <stdlib.h>
 
-static bool wants_prompt_rows(const struct crd_seq *q)
-{
-    return q->group->prompt_logits && !q->choice && q->rows_sent < q->group->n_prompt;
-}
-
 static int32_t find_nodes(struct crd_sched *s, struct crd_seq *q, int32_t most, int32_t ids[])
 {
     int32_t n = 0, parent = PREFIX_NONE;
@@ -38,7 +33,7 @@ int32_t crd_share_find(struct crd_sched *s, struct crd_seq *q, int32_t ids[], in
     const struct crd_group *g = q->group;
     int32_t most = (crd_seq_known(q) - 1) / LIMIT_BLOCK_TOKENS;
     if (g->pool == POOL_MEAN) most = 0; /* what was not computed is not in the sum */
-    if (wants_prompt_rows(q)) most = MIN(most, q->rows_sent / LIMIT_BLOCK_TOKENS);
+    if (crd_seq_wants_prompt(q)) most = MIN(most, q->rows_sent / LIMIT_BLOCK_TOKENS);
     int32_t n = s->conf.prefix_cache ? find_nodes(s, q, most, ids) : 0;
     *n_nodes = n;
     if (MIN(g->n_shared, most) <= n) return n;

@@ -34,6 +34,10 @@ typedef void (*eng_token_bytes_fn)(void *user, int32_t id, struct buf *out);
 void eng_grammar_vocab_open(struct eng_grammar_vocab **out, int32_t n, eng_token_bytes_fn bytes,
                             void *user, const int32_t *eog, int32_t n_eog);
 void eng_grammar_vocab_close(struct eng_grammar_vocab *v);
+/* Its bytes: those of token i are bytes[off[i], off[i + 1]); of end-of-generation ids there are
+ * none. Borrowed. */
+void eng_grammar_vocab_bytes(const struct eng_grammar_vocab *v, const uint8_t **bytes,
+                             const uint32_t **off);
 
 /* ---- a grammar ---- */
 

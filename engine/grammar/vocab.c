@@ -81,6 +81,13 @@ void eng_grammar_vocab_open(struct eng_grammar_vocab **out, int32_t n, eng_token
     *out = v;
 }
 
+void eng_grammar_vocab_bytes(const struct eng_grammar_vocab *v, const uint8_t **bytes,
+                             const uint32_t **off)
+{
+    *bytes = v->bytes;
+    *off = v->off;
+}
+
 void eng_grammar_vocab_close(struct eng_grammar_vocab *v)
 {
     if (!v) return;

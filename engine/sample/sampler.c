@@ -1,24 +1,11 @@
-/* sampler.c: see sampler.h. Candidates are gathered by falling thresholds, so a large vocabulary is sorted only as deep as it must be. */
-#include "engine/sample/sampler.h"
+/* sampler.c: see sampler.h. */
+#include "engine/sample/sampler_impl.h"
 
 #include "base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct cand { float z; int32_t id; };
-
-struct eng_sampler {
-    const struct krn_table *krn;
-    int32_t n_vocab;
-    struct cand *cands;
-    float *raw;             /* [n_vocab] the logits as they came, when logprobs are wanted */
-    int32_t *seen, *made;   /* [n_vocab] counts, zero between calls */
-};
-
-/* gumbel() for its largest and smallest v (1 - 2^-24 and 2^-33), rounded outwards. */
-static const float GUMBEL_MIN = -2.82f, GUMBEL_MAX = 22.88f;
 
 struct eng_sampler *eng_sampler_open(const struct krn_table *krn, int32_t n_vocab)
 {
@@ -39,8 +26,11 @@ void eng_sampler_close(struct eng_sampler *s)
     free(s->raw);
     free(s->seen);
     free(s->made);
+    free(s->runs);
     free(s);
 }
+
+void eng_sampler_texts(struct eng_sampler *s, struct eng_token_texts t) { s->texts = t; }
 
 static bool bars_stops(const struct sampling *p, const struct eng_history *h)
 {
@@ -49,18 +39,21 @@ static bool bars_stops(const struct sampling *p, const struct eng_history *h)
 
 bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history *h)
 {
-    return p->temperature == 0 && p->n_logprobs < 0 && !p->n_bias && !sampling_needs_history(p) && !bars_stops(p, h);
+    return p->temperature == 0 && p->n_logprobs < 0 && !p->n_bias && !p->n_allowed && !sampling_needs_history(p) && !bars_stops(p, h);
 }
+
+/* ---- what changes logits ---- */
 
 static void penalise(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h)
 {
-    for (int32_t i = 0; i < h->n; i++) {
+    int32_t from = p->penalty_last_n < 0 ? 0 : MAX(0, h->n - p->penalty_last_n);
+    for (int32_t i = from; i < h->n; i++) {
         int32_t t = h->tokens[i];
         if (t < 0 || t >= s->n_vocab) continue;
         s->seen[t]++;
         if (i >= h->n_prompt) s->made[t]++;
     }
-    for (int32_t i = 0; i < h->n; i++) {
+    for (int32_t i = from; i < h->n; i++) {
         int32_t t = h->tokens[i];
         if (t < 0 || t >= s->n_vocab || !s->seen[t]) continue; /* each id once */
         x[t] = x[t] > 0 ? x[t] / p->repetition_penalty : x[t] * p->repetition_penalty;
@@ -69,84 +62,90 @@ static void penalise(struct eng_sampler *s, float *x, const struct sampling *p, 
     }
 }
 
-static int by_value(const void *a, const void *b)
+static void bar(const struct eng_sampler *s, float *x, int32_t id)
 {
-    const struct cand *x = a, *y = b;
-    if (x->z != y->z) return x->z > y->z ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
+    if (id >= 0 && id < s->n_vocab) x[id] = -INFINITY;
 }
 
-/* All ids with x >= floor, best first; returns how many. */
-static int32_t gather(struct eng_sampler *s, const float *x, float least)
+/* The last id of a bad word, where the others were generated just before. */
+static void bar_bad_words(const struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h)
 {
-    int32_t n = 0;
-    for (int32_t i = 0; i < s->n_vocab; i++)
-        if (x[i] >= least && x[i] > -INFINITY) s->cands[n++] = (struct cand){x[i], i};
-    qsort(s->cands, (size_t)n, sizeof *s->cands, by_value);
-    return n;
-}
-
-/* The k best ids of x, best first (fewer when there are fewer). */
-static int32_t best(struct eng_sampler *s, const float *x, float max, int32_t k)
-{
-    for (float depth = 2;; depth *= 2) {
-        int32_t n = gather(s, x, depth > 1e4f ? -INFINITY : max - depth);
-        if (n >= k || depth > 1e4f) return MIN(n, k);
+    for (int32_t i = 0, n; i < p->n_bad; i += n + 1) {
+        const int32_t *word = p->bad + i + 1;
+        n = p->bad[i];
+        if (n - 1 > h->n - h->n_prompt) continue;
+        if (n == 1 || !memcmp(word, h->tokens + h->n - (n - 1), (size_t)(n - 1) * sizeof *word)) bar(s, x, word[n - 1]);
     }
 }
 
-static void logprobs(struct eng_sampler *s, const float *x, const struct sampling *p, float lse, float max,
-                     struct result_token *out)
+static void keep_only(struct eng_sampler *s, float *x, const int32_t *ids, int32_t n)
 {
-    if (p->n_logprobs) out->n_top = best(s, x, max, MIN(p->n_logprobs, LIMIT_LOGPROBS));
-    for (int32_t i = 0; i < out->n_top; i++)
-        out->top[i] = (struct result_logprob){s->cands[i].id, s->cands[i].z - lse};
+    for (int32_t i = 0; i < n; i++)
+        if (ids[i] >= 0 && ids[i] < s->n_vocab) s->seen[ids[i]] = 1;
+    for (int32_t i = 0; i < s->n_vocab; i++) {
+        if (!s->seen[i]) x[i] = -INFINITY;
+        s->seen[i] = 0;
+    }
 }
 
-/* How many of the candidates (best first) the nucleus holds; total: sum of exp z over all survivors of top_k. The chain is in double: in
- * float a hundred thousand equal terms would each be rounded the same way. */
-static int32_t nucleus(const struct cand *c, int32_t n, double total, float top_p, bool *enough)
+/* Where ids[0..n) stand in tokens[0..m), from `from` on; -1: nowhere. */
+static int32_t find(const int32_t *tokens, int32_t from, int32_t m, const int32_t *ids, int32_t n)
 {
-    double sum = 0, want = (double)top_p * total;
-    for (int32_t i = 0; i < n; i++) {
-        sum += (double)krn_exp(c[i].z);
-        if (sum >= want) {
-            *enough = true;
-            return i + 1;
-        }
-    }
-    *enough = false;
-    return n;
+    for (int32_t i = from; n && i + n <= m; i++)
+        if (!memcmp(tokens + i, ids, (size_t)n * sizeof *ids)) return i;
+    return -1;
 }
 
-/* Survivors of top_k, top_p, min_p into s->cands; returns how many. The largest z is 0. */
-static int32_t survivors(struct eng_sampler *s, const float *z, const struct sampling *p)
+/* The id that thoughts beyond their budget must go on with: the next one of their closing mark; -1: any. */
+static int32_t end_of_thoughts(const struct sampling *p, const struct eng_history *h)
 {
-    float least = GUMBEL_MIN - GUMBEL_MAX; /* below it no noise can win */
-    if (p->min_p > 0) least = MAX(least, krn_log(p->min_p));
-    if (p->top_k <= 0 && p->top_p >= 1) {
-        int32_t n = 0;
-        for (int32_t i = 0; i < s->n_vocab; i++)
-            if (z[i] >= least) s->cands[n++] = (struct cand){z[i], i};
-        return n;
+    const int32_t *made = h->tokens + h->n_prompt;
+    int32_t n = h->n - h->n_prompt, from = 0, have;
+    if (p->think_budget < 0 || !p->n_think_close) return -1;
+    if (!p->thinking) {
+        from = find(made, 0, n, p->think_open, p->n_think_open);
+        if (from < 0) return -1;
+        from += p->n_think_open;
     }
-    int32_t n = 0;
-    bool enough = false;
-    if (p->top_k > 0) {
-        double total = 0;
-        n = best(s, z, 0, MIN(p->top_k, s->n_vocab));
-        for (int32_t i = 0; i < n; i++) total += (double)krn_exp(s->cands[i].z);
-        if (p->top_p < 1) n = nucleus(s->cands, n, total, p->top_p, &enough);
-    } else {
-        double total = (double)s->krn->sum_exp(z, s->n_vocab, 0);
-        for (float depth = 4; !enough; depth *= 2) {
-            bool all = depth > 1e4f;
-            n = gather(s, z, all ? -INFINITY : -depth);
-            n = nucleus(s->cands, n, total, p->top_p, &enough);
-            if (all) break; /* rounding kept the sum below: the whole vocabulary is the nucleus */
-        }
+    if (n - from < p->think_budget || find(made, from, n, p->think_close, p->n_think_close) >= 0) return -1;
+    for (have = MIN(p->n_think_close - 1, n - from); have > 0; have--)
+        if (!memcmp(p->think_close, made + n - have, (size_t)have * sizeof *made)) break;
+    return p->think_close[have];
+}
+
+static bool is_allowed(const uint64_t *allowed, int32_t id) { return !allowed || (allowed[id / 64] >> (id % 64) & 1); }
+
+static void adjust(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h, const uint64_t *allowed)
+{
+    if (sampling_penalises(p)) penalise(s, x, p, h);
+    if (sampling_dry(p)) eng_dry_apply(s, x, p, h);
+    for (int32_t i = 0; i < p->n_bias; i++)
+        if (p->bias[i].id >= 0 && p->bias[i].id < s->n_vocab) x[p->bias[i].id] += p->bias[i].bias;
+    if (bars_stops(p, h))
+        for (int32_t i = 0; i < p->n_stop_ids; i++) bar(s, x, p->stop_ids[i]);
+    if (p->n_bad) bar_bad_words(s, x, p, h);
+    if (p->n_allowed) keep_only(s, x, p->allowed, p->n_allowed);
+    for (int32_t i = 0; allowed && i < s->n_vocab; i++)
+        if (!is_allowed(allowed, i)) x[i] = -INFINITY;
+    int32_t end = end_of_thoughts(p, h);
+    if (end >= 0 && end < s->n_vocab && is_allowed(allowed, end)) {
+        if (!(x[end] > -INFINITY)) x[end] = 0; /* barred by others: the budget is kept */
+        keep_only(s, x, &end, 1);
     }
-    while (n > 1 && s->cands[n - 1].z < least) n--;
+}
+
+/* ---- the choice ---- */
+
+static float log_sum(const struct eng_sampler *s, const float *x, float *max)
+{
+    *max = x[s->krn->argmax(x, s->n_vocab)];
+    return *max + krn_log(s->krn->sum_exp(x, s->n_vocab, *max));
+}
+
+static int32_t best_logprobs(struct eng_sampler *s, const float *x, int32_t k, float lse, float max, struct result_logprob *top)
+{
+    int32_t n = k > 0 ? eng_cut_best(s, x, max, MIN(k, LIMIT_LOGPROBS)) : 0;
+    for (int32_t i = 0; i < n; i++) top[i] = (struct result_logprob){s->cands[i].id, s->cands[i].z - lse};
     return n;
 }
 
@@ -168,37 +167,40 @@ static int32_t draw(const struct cand *c, int32_t n, const struct sampling *p, i
     return id;
 }
 
-static void adjust(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h, const uint64_t *allowed)
+static int32_t first_allowed(const struct eng_sampler *s, const uint64_t *allowed)
 {
-    if (sampling_needs_history(p)) penalise(s, x, p, h);
-    for (int32_t i = 0; i < p->n_bias; i++)
-        if (p->bias[i].id >= 0 && p->bias[i].id < s->n_vocab) x[p->bias[i].id] += p->bias[i].bias;
-    if (bars_stops(p, h))
-        for (int32_t i = 0; i < p->n_stop_ids; i++)
-            if (p->stop_ids[i] >= 0 && p->stop_ids[i] < s->n_vocab) x[p->stop_ids[i]] = -INFINITY;
-    for (int32_t i = 0; allowed && i < s->n_vocab; i++)
-        if (!(allowed[i / 64] >> (i % 64) & 1)) x[i] = -INFINITY;
+    for (int32_t i = 0; i < s->n_vocab; i++)
+        if (is_allowed(allowed, i)) return i;
+    return 0;
 }
 
 void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p, const struct eng_history *h,
                       const uint64_t *allowed, int64_t position, struct result_token *out)
 {
     *out = (struct result_token){0};
-    float lse = 0;
+    float lse = 0, max;
     if (p->n_logprobs >= 0) {
-        float max = x[s->krn->argmax(x, s->n_vocab)];
-        lse = max + krn_log(s->krn->sum_exp(x, s->n_vocab, max));
-        logprobs(s, x, p, lse, max, out);
+        lse = log_sum(s, x, &max);
+        out->n_top = best_logprobs(s, x, p->n_logprobs, lse, max, out->top);
         memcpy(s->raw, x, (size_t)s->n_vocab * sizeof *s->raw);
     }
     adjust(s, x, p, h, allowed);
     int32_t top = s->krn->argmax(x, s->n_vocab);
+    if (x[top] == -INFINITY) top = first_allowed(s, allowed);
     out->id = top;
-    if (p->temperature > 0) {
-        float max = x[top];
+    if (p->temperature > 0 && x[top] > -INFINITY) {
+        max = x[top];
         for (int32_t i = 0; i < s->n_vocab; i++) x[i] = (x[i] - max) / p->temperature; /* the best is 0 at any temperature */
-        int32_t n = survivors(s, x, p);
+        int32_t n = eng_cut(s, x, p, position);
         if (n) out->id = draw(s->cands, n, p, position); /* none: the logits are no numbers */
     }
     if (p->n_logprobs >= 0) out->logprob = s->raw[out->id] - lse;
+}
+
+void eng_sampler_score(struct eng_sampler *s, const float *x, int32_t id, int32_t n_top, struct result_logprob *top, struct result_score *out)
+{
+    float max, lse = log_sum(s, x, &max);
+    *out = (struct result_score){.id = id, .logprob = x[id] - lse, .rank = 1, .top = top};
+    for (int32_t i = 0; i < s->n_vocab; i++) out->rank += x[i] > x[id] || (x[i] == x[id] && i < id);
+    out->n_top = best_logprobs(s, x, n_top, lse, max, top);
 }

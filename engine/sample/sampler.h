@@ -1,10 +1,12 @@
 /* sampler.h: one row of logits -> one token, a pure function of (logits, sampling, history, position).
  *
- * Order: repetition, then presence and frequency penalties, bias, stop ids masked before min_tokens; temperature 0: argmax, ties to the
- * lowest id. Else z = (logit - largest) / temperature; top_k by (z, id); top_p over the survivors' probabilities, largest first; min_p against
- * the best; then Gumbel-max: the survivor with the largest z + g, g = -log(-log(1 - v)), v uniform and keyed by (seed, choice, position, token
- * id), so the draw needs no sequential state and does not depend on who computes it. v has 32 bits and float's relative precision near 0, where
- * winners of a large vocabulary lie: with 24 bits a hundred thousand equal tokens would tie. Logprobs are of the raw logits: x - (max + log(sum exp(x - max))).
+ * Order: repetition, then presence and frequency penalties, DRY (dry.c), bias; then what is barred: stop ids before min_tokens, the end of a bad
+ * word, all but the allowed ids, all but the grammar's, all but the end of thoughts that have used up their budget. Where nothing is left the
+ * grammar alone decides. Temperature 0: argmax, ties to the lowest id. Else z = (logit - largest) / temperature; top_k by (z, id); typical_p; top_p
+ * over the survivors' probabilities, largest first; min_p against the best; XTC; then Gumbel-max: the survivor with the largest z + g,
+ * g = -log(-log(1 - v)), v uniform and keyed by (seed, choice, position, token id), so the draw needs no sequential state and does not depend
+ * on who computes it. v has 32 bits and float's relative precision near 0, where winners of a large vocabulary lie: with 24 bits a hundred
+ * thousand equal tokens would tie. Whether XTC strikes is keyed likewise. Logprobs are of the raw logits: x - (max + log(sum exp(x - max))).
  * Source: Gumbel-max trick (Gumbel 1954); nucleus sampling (Holtzman et al. 2020). Thr: its owner. */
 #ifndef ENGINE_SAMPLE_SAMPLER_H
 #define ENGINE_SAMPLE_SAMPLER_H
@@ -17,6 +19,10 @@ struct eng_sampler; /* scratch for one vocabulary size */
 struct eng_sampler *eng_sampler_open(const struct krn_table *krn, int32_t n_vocab);
 void eng_sampler_close(struct eng_sampler *s);
 
+/* The bytes of each token, for DRY's breakers: token i is bytes[off[i], off[i + 1]). Borrowed from now on. */
+struct eng_token_texts { const uint8_t *bytes; const uint32_t *off; int32_t n; };
+void eng_sampler_texts(struct eng_sampler *s, struct eng_token_texts t);
+
 struct eng_history {
     const int32_t *tokens; /* the sequence so far; NULL unless sampling_needs_history */
     int32_t n, n_prompt;
@@ -27,6 +33,10 @@ struct eng_history {
  * no other token can be chosen; logprobs are of the raw logits all the same. */
 void eng_sampler_pick(struct eng_sampler *s, float *logits, const struct sampling *p, const struct eng_history *h,
                       const uint64_t *allowed, int64_t position, struct result_token *out);
+
+/* How likely token `id` is by a row, and the n_top best (top[n_top], whose address goes into *out). */
+void eng_sampler_score(struct eng_sampler *s, const float *logits, int32_t id, int32_t n_top, struct result_logprob *top,
+                       struct result_score *out);
 
 /* Is the choice the argmax of the raw logits and nothing else wanted? Then ranks exchange (value, id) pairs only. */
 bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history *h);

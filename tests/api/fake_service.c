@@ -37,7 +37,7 @@ struct fake {
     char text[512];
     struct gen_request last;
     int32_t *last_prompt;
-    struct logit_bias *last_bias;
+    struct sampling last_sampling;
     char *last_grammar;
     struct live *list; /* [fake] */
     uint64_t draws;
@@ -100,20 +100,47 @@ static bool ended(const struct live *l)
     return true;
 }
 
-static void say_prompt_logits(struct fake *f, struct live *l)
+/* Element v of row i beats element w: larger, or as large and its id lower. */
+static bool beats(int32_t i, int32_t v, int32_t w)
 {
-    int32_t n_vocab = eng_tokenizer_size(f->t);
-    float *rows = xmalloc(sizeof *rows * (size_t)n_vocab * (size_t)l->q.n_prompt);
-    for (int32_t i = 0; i < l->q.n_prompt; i++)
-        for (int32_t v = 0; v < n_vocab; v++) rows[i * n_vocab + v] = fake_logit(i, v);
-    for (int32_t at = 0; at < l->q.n_prompt; at += 3) { /* as chunked prefill would */
-        struct token_event e = {.kind = EVENT_LOGITS,
+    float a = fake_logit(i, v), b = fake_logit(i, w);
+    return a > b || (a == b && v < w);
+}
+
+static struct result_score fake_score(int32_t i, int32_t id, int32_t n_vocab, int32_t n_top,
+                                      struct result_logprob *top)
+{
+    double sum = 0;
+    struct result_score s = {.id = id, .rank = 1, .n_top = n_top, .top = top};
+    for (int32_t v = 0; v < n_vocab; v++) sum += exp((double)fake_logit(i, v));
+    s.logprob = (float)((double)fake_logit(i, id) - log(sum));
+    for (int32_t v = 0; v < n_vocab; v++) {
+        int32_t rank = 0;
+        for (int32_t w = 0; w < n_vocab; w++) rank += beats(i, w, v);
+        if (v == id) s.rank = rank + 1;
+        if (rank < n_top)
+            top[rank] = (struct result_logprob){v, (float)((double)fake_logit(i, v) - log(sum))};
+    }
+    return s;
+}
+
+static void say_scores(struct fake *f, struct live *l)
+{
+    int32_t n_vocab = eng_tokenizer_size(f->t), n = l->q.n_prompt - 1,
+            n_top = l->q.sampling.n_prompt_logprobs;
+    struct result_score *s = xcalloc((size_t)n + 1, sizeof *s);
+    struct result_logprob *top = xcalloc((size_t)(n + 1) * (size_t)(n_top + 1), sizeof *top);
+    for (int32_t i = 0; i < n; i++)
+        s[i] = fake_score(i, l->prompt[i + 1], n_vocab, n_top, top + i * n_top);
+    for (int32_t at = 0; at < n; at += 3) { /* as chunked prefill would */
+        struct token_event e = {.kind = EVENT_SCORES,
                                 .request = l->q.id,
-                                .n_rows = MIN(3, l->q.n_prompt - at),
-                                .logits = rows + at * n_vocab};
+                                .n_scores = MIN(3, n - at),
+                                .scores = s + at};
         l->on_event(l->user, &e);
     }
-    free(rows);
+    free(s);
+    free(top);
 }
 
 static bool is_stop(const struct sampling *s, int32_t id)
@@ -150,7 +177,7 @@ static void step(struct fake *f, struct live *l)
         finish(l, 0, FINISH_STOP, OK, NULL);
         return;
     }
-    if (!l->announced && l->q.prompt_logits) say_prompt_logits(f, l);
+    if (!l->announced && l->q.sampling.n_prompt_logprobs >= 0) say_scores(f, l);
     l->announced = true;
     for (int32_t c = 0; c < l->q.n; c++) {
         if (l->over[c]) continue;
@@ -234,15 +261,12 @@ static void order(struct fake *f, struct command c)
 static void remember(struct fake *f, const struct gen_request *r)
 {
     free(f->last_prompt);
-    free(f->last_bias);
+    sampling_free(&f->last_sampling);
     f->last_prompt = xcalloc((size_t)r->n_prompt + 1, sizeof *f->last_prompt);
-    f->last_bias = xcalloc((size_t)r->sampling.n_bias + 1, sizeof *f->last_bias);
     memcpy(f->last_prompt, r->prompt, sizeof *r->prompt * (size_t)r->n_prompt);
-    if (r->sampling.n_bias)
-        memcpy(f->last_bias, r->sampling.bias, sizeof *f->last_bias * (size_t)r->sampling.n_bias);
     f->last = *r;
     f->last.prompt = f->last_prompt;
-    f->last.sampling.bias = f->last_bias;
+    f->last.sampling = f->last_sampling = sampling_copy(&r->sampling);
     free(f->last_grammar);
     f->last.grammar.text = f->last_grammar =
         xstrndup(r->grammar.text ? r->grammar.text : "", (size_t)r->grammar.n);
@@ -320,7 +344,7 @@ void fake_close(struct fake *f)
     mailbox_close(f->in);
     pthread_mutex_destroy(&f->lock);
     free(f->last_prompt);
-    free(f->last_bias);
+    sampling_free(&f->last_sampling);
     free(f->last_grammar);
     free(f);
 }

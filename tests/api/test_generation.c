@@ -257,7 +257,7 @@ static void echo_repeats_the_prompt_with_its_logprobs(void **state)
         buf_free(&text);
         json_decref(a);
     }
-    assert_true(fake_last(t.fake).prompt_logits);
+    assert_int_equal(fake_last(t.fake).sampling.n_prompt_logprobs, 2);
 }
 
 static void max_tokens_zero_scores_the_prompt(void **state)
@@ -274,6 +274,57 @@ static void max_tokens_zero_scores_the_prompt(void **state)
     assert_int_equal(json_array_size(json_object_get(
                          json_object_get(answer_choice(a, 0), "logprobs"), "tokens")),
                      3);
+    json_decref(a);
+}
+
+static void what_bars_and_bends_reaches_the_sampler(void **state)
+{
+    (void)state;
+    json_decref(test_api_ask(
+        &t, ENDPOINT_CHAT, test_chat,
+        ",\"typical_p\":0.5,\"xtc_probability\":0.25,\"xtc_threshold\":0.125,\"dry_multiplier\":0.75,"
+        "\"dry_base\":1.5,\"dry_allowed_length\":3,\"dry_penalty_last_n\":64,\"repeat_penalty\":1.25,"
+        "\"repeat_last_n\":32,\"bad_words\":[\"ab\",\"c\"],\"allowed_token_ids\":[5,7],"
+        "\"prompt_logprobs\":2,\"thinking_token_budget\":9",
+        200));
+    struct sampling s = fake_last(t.fake).sampling;
+    assert_true(s.typical_p == 0.5f && s.xtc_probability == 0.25f && s.xtc_threshold == 0.125f);
+    assert_true(s.dry_multiplier == 0.75f && s.dry_base == 1.5f && s.repetition_penalty == 1.25f);
+    assert_true(s.dry_allowed_length == 3 && s.dry_last_n == 64 && s.penalty_last_n == 32);
+    assert_int_equal(s.n_breakers, 8); /* the usual four, each with its length */
+    assert_memory_equal(s.breakers, "\1\n\1:\1\"\1*", 8);
+    assert_true(s.n_allowed == 2 && s.allowed[0] == 5 && s.allowed[1] == 7);
+    assert_true(s.n_bad == 5 && s.bad[0] == 2 && s.bad[3] == 1); /* bytes: no other form after a space */
+    assert_int_equal(s.n_prompt_logprobs, 2);
+    assert_int_equal(s.think_budget, -1); /* this template knows no thoughts */
+    test_api_template(&t, "<think></think>{{ messages[0].content }}<think>");
+    json_decref(test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"thinking_token_budget\":9", 200));
+    s = fake_last(t.fake).sampling;
+    assert_true(s.think_budget == 9 && s.thinking && s.n_think_close == 8 && !s.n_breakers);
+    json_decref(test_api_ask(&t, ENDPOINT_MESSAGES,
+                             "{\"max_tokens\":20,\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],"
+                             "\"thinking\":{\"type\":\"enabled\",\"budget_tokens\":11}%s}",
+                             "", 200));
+    assert_int_equal(fake_last(t.fake).sampling.think_budget, 11);
+}
+
+static void prompt_logprobs_are_shown_as_known(void **state)
+{
+    (void)state;
+    json_t *a = test_api_ask(&t, ENDPOINT_COMPLETIONS,
+                             "{\"prompt\":[97,98,99,100],\"prompt_logprobs\":2%s}", "", 200),
+           *list = json_object_get(answer_choice(a, 0), "prompt_logprobs"),
+           *second = json_array_get(list, 1), *token = json_object_get(second, "98");
+    assert_int_equal(json_array_size(list), 4);
+    assert_true(json_is_null(json_array_get(list, 0)));
+    assert_string_equal(json_str(token, "decoded_token"), "b");
+    assert_true(json_num(token, "rank") >= 1 &&
+                json_real_value(json_object_get(token, "logprob")) < 0);
+    assert_in_range(json_object_size(second), 2, 3);
+    json_decref(a);
+    a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"prompt_logprobs\":0", 200);
+    assert_int_equal(json_array_size(json_object_get(a, "prompt_logprobs")),
+                     json_num(json_object_get(a, "usage"), "prompt_tokens"));
     json_decref(a);
 }
 
@@ -317,6 +368,8 @@ int main(void)
         CASE(a_final_message_is_continued),
         CASE(echo_repeats_the_prompt_with_its_logprobs),
         CASE(max_tokens_zero_scores_the_prompt),
+        CASE(what_bars_and_bends_reaches_the_sampler),
+        CASE(prompt_logprobs_are_shown_as_known),
         CASE(chat_logprobs_have_bytes_and_tops),
     };
     return cmocka_run_group_tests_name("generation", tests, NULL, NULL);

@@ -59,7 +59,15 @@ struct field {
         {"max_completion_tokens", INTEGER, "below=0~above=100000", NULL},                          \
         {"min_tokens", INTEGER, "below=-1~more than max_tokens=299", NULL},                        \
         {"truncate_prompt_tokens", INTEGER, "below=-2", NULL}, {"priority", INTEGER, NULL, NULL},  \
-        {"seed", INTEGER, NULL, NULL}, {"best_of", INTEGER, NULL, NULL},                           \
+        {"seed", INTEGER, NULL, NULL}, {"best_of", INTEGER, "below=0~above=99", NULL},             \
+        {"repeat_penalty", NUMBER, "below=0", NULL}, {"repeat_last_n", INTEGER, "below=-2", NULL}, \
+        {"typical_p", NUMBER, "below=0~above=1.1", NULL},                                          \
+        {"xtc_probability", NUMBER, "below=-0.1~above=1.1", NULL},                                 \
+        {"xtc_threshold", NUMBER, "below=-0.1~above=1.1", NULL},                                   \
+        {"dry_multiplier", NUMBER, "below=-1", NULL}, {"dry_base", NUMBER, "below=0.9", NULL},     \
+        {"dry_allowed_length", INTEGER, "below=-1", NULL},                                         \
+        {"dry_penalty_last_n", INTEGER, "below=-2", NULL},                                         \
+        {"prompt_logprobs", INTEGER, "below=-1~above=21", NULL},                                   \
     {                                                                                              \
         "length_penalty", NUMBER, NULL, NULL                                                       \
     }
@@ -77,6 +85,9 @@ struct field {
      NULL},                                                                                        \
         {"stop_token_ids", LIST,                                                                   \
          "above=[259]~below=[-1]~a string in it=[\"a\"]~a fraction in it=[1.5]~many=*65*1", NULL}, \
+        {"dry_sequence_breakers", LIST, "a number in it=[1]~an empty one=[\"\"]", NULL},           \
+        {"bad_words", LIST, "a number in it=[1]~an empty one=[\"\"]", NULL},                       \
+        {"allowed_token_ids", LIST, "empty=[]~above=[259]~a string in it=[\"a\"]", NULL},          \
         {"logit_bias", OBJECT,                                                                     \
          "no number as key={\"a\":1}~above={\"300\":1}~below={\"-1\":1}~a string in "              \
          "it={\"1\":\"x\"}~an empty key={\"\":1}", NULL},                                          \
@@ -108,11 +119,8 @@ struct field {
         {"request_id", STRING, NULL, NULL}, {"session_id", STRING, NULL, NULL},                    \
         {"metadata", OBJECT, NULL, NULL}, {"use_beam_search", 0, "not done=true", NULL},           \
         {"prompt_embeds", 0, "not done=\"x\"", NULL},                                              \
-        {"kv_transfer_params", 0, "not done={\"a\":1}", NULL},                                     \
-        {"bad_words", NO_INT | NO_OBJ | NO_BOOL, NULL, NULL},                                      \
-        {"allowed_token_ids", NO_STR | NO_OBJ | NO_BOOL, "above=[300]", NULL},                     \
     {                                                                                              \
-        "prompt_logprobs", NO_STR | NO_LIST | NO_OBJ, "above=1000", NULL                           \
+        "kv_transfer_params", 0, "not done={\"a\":1}", NULL                                        \
     }
 #define USER(content) "[{\"role\":\"user\",\"content\":" content "}]"
 /* What is wrong with a list of messages, in every dialect that has one. */

@@ -46,6 +46,28 @@ static struct sampling random_sampling(struct dice *d, int32_t n_vocab, struct a
     if (s.n_bias) s.bias = arena_alloc(a, (size_t)s.n_bias * sizeof *s.bias);
     for (int32_t i = 0; i < s.n_bias; i++)
         s.bias[i] = (struct logit_bias){dice_in(d, 0, n_vocab - 1), dice_f32(d, -100, 100)};
+    s.typical_p = dice_f32(d, 0.01f, 1);
+    s.penalty_last_n = dice_in(d, -1, 99);
+    s.dry_multiplier = dice_f32(d, 0, 2);
+    s.dry_base = dice_f32(d, 1, 3);
+    s.dry_allowed_length = dice_in(d, 0, 9);
+    s.dry_last_n = dice_in(d, -1, 99);
+    s.xtc_probability = dice_f32(d, 0, 1);
+    s.xtc_threshold = dice_f32(d, 0, 1);
+    s.n_prompt_logprobs = dice_in(d, -1, LIMIT_LOGPROBS);
+    s.think_budget = dice_in(d, -1, 99);
+    s.thinking = dice_in(d, 0, 1);
+    s.n_think_open = dice_in(d, 0, 2);
+    s.n_think_close = dice_in(d, 0, 2);
+    for (int32_t i = 0; i < 2; i++)
+        s.think_open[i] = dice_in(d, 0, n_vocab - 1), s.think_close[i] = dice_in(d, 0, n_vocab - 1);
+    s.n_allowed = dice_in(d, 0, 3);
+    s.allowed = random_ids(d, s.n_allowed, n_vocab, a);
+    s.n_bad = dice_in(d, 0, 1) ? 5 : 0; /* two words, of one and of two ids */
+    s.bad = random_ids(d, s.n_bad, n_vocab, a);
+    if (s.n_bad) s.bad[0] = 1, s.bad[2] = 2;
+    s.n_breakers = dice_in(d, 0, 1) ? 5 : 0;
+    if (s.n_breakers) s.breakers = memcpy(arena_alloc(a, 5), "\1\n\2: ", 5);
     return s;
 }
 
@@ -68,10 +90,13 @@ static void random_item(struct dice *d, const struct step_bounds *b, uint64_t st
     it->slot = dice_in(d, 0, b->n_slots - 1);
     it->pos = dice_in(d, 0, b->context - 16);
     it->n_in = dice_in(d, 1, 15);
+    it->next = -1;
     it->out = (uint32_t)dice_in(d, 0, 3) | (dice_in(d, 0, 1) ? OUT_POOL : 0);
+    bool scored = dice_in(d, 0, 1);
+    if (scored) it->out |= OUT_PROMPT, it->next = dice_in(d, -1, b->n_vocab - 1);
     struct step_in *in = arena_alloc(a, (size_t)it->n_in * sizeof *in);
     for (int32_t j = 0; j < it->n_in; j++) {
-        in[j].id = step > 1 ? dice_in(d, -1, b->n_vocab - 1) : dice_in(d, 0, b->n_vocab - 1);
+        in[j].id = step > 1 && !scored ? dice_in(d, -1, b->n_vocab - 1) : dice_in(d, 0, b->n_vocab - 1);
         if (in[j].id >= 0) continue;
         in[j].ref_step = 1 + dice_u64(d) % (step - 1);
         in[j].ref_slot = dice_in(d, 0, b->n_slots - 1);
@@ -79,7 +104,7 @@ static void random_item(struct dice *d, const struct step_bounds *b, uint64_t st
     it->in = in;
 }
 
-#define NEW(a, n) ((n) ? arena_alloc(a, (size_t)(n) * 512) : NULL) /* 512: more than any record */
+#define NEW(a, n) ((n) ? arena_alloc(a, (size_t)(n) * 1024) : NULL) /* 1024: more than any record */
 
 struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_t most,
                              struct arena *a)
@@ -159,6 +184,14 @@ struct step_result random_result(struct dice *d, int32_t most, struct arena *a)
         float *rows = n ? arena_alloc(a, (size_t)n * sizeof *rows) : NULL;
         for (int32_t j = 0; j < n; j++) rows[j] = dice_f32(d, -30, 30);
         it->logits = rows;
+        it->n_scores = dice_in(d, 0, 2);
+        struct result_score *sc = it->n_scores ? arena_alloc(a, 2 * sizeof *sc) : NULL;
+        for (int32_t j = 0; j < it->n_scores; j++) {
+            struct result_logprob *top = arena_alloc(a, 3 * sizeof *top);
+            sc[j] = (struct result_score){dice_in(d, 0, 1 << 20), dice_f32(d, -20, 0), dice_in(d, 1, 99), dice_in(d, 0, 3), top};
+            for (int32_t k = 0; k < sc[j].n_top; k++) top[k] = (struct result_logprob){dice_in(d, 0, 1 << 20), dice_f32(d, -20, 0)};
+        }
+        it->scores = sc;
         it->n_pooled = dice_in(d, 0, 1) ? dice_in(d, 1, 50) : 0;
         float *v = it->n_pooled ? arena_alloc(a, (size_t)it->n_pooled * sizeof *v) : NULL;
         for (int32_t j = 0; j < it->n_pooled; j++) v[j] = dice_f32(d, -3, 3);
@@ -184,6 +217,18 @@ static bool sampling_equal(const struct sampling *x, const struct sampling *y)
                 x->max_tokens == y->max_tokens && x->min_tokens == y->min_tokens &&
                 x->ignore_eos == y->ignore_eos && x->n_stop_ids == y->n_stop_ids &&
                 x->n_bias == y->n_bias && ints_equal(x->stop_ids, y->stop_ids, x->n_stop_ids);
+    same = same && x->typical_p == y->typical_p && x->penalty_last_n == y->penalty_last_n &&
+           x->dry_multiplier == y->dry_multiplier && x->dry_base == y->dry_base &&
+           x->dry_allowed_length == y->dry_allowed_length && x->dry_last_n == y->dry_last_n &&
+           x->xtc_probability == y->xtc_probability && x->xtc_threshold == y->xtc_threshold &&
+           x->n_prompt_logprobs == y->n_prompt_logprobs && x->think_budget == y->think_budget &&
+           x->thinking == y->thinking && x->n_think_open == y->n_think_open &&
+           x->n_think_close == y->n_think_close && x->n_allowed == y->n_allowed &&
+           x->n_bad == y->n_bad && x->n_breakers == y->n_breakers &&
+           ints_equal(x->think_open, y->think_open, x->n_think_open) &&
+           ints_equal(x->think_close, y->think_close, x->n_think_close) &&
+           ints_equal(x->allowed, y->allowed, x->n_allowed) && ints_equal(x->bad, y->bad, x->n_bad) &&
+           (!x->n_breakers || !memcmp(x->breakers, y->breakers, (size_t)x->n_breakers));
     for (int32_t i = 0; same && i < x->n_bias; i++)
         same = x->bias[i].id == y->bias[i].id && x->bias[i].bias == y->bias[i].bias;
     return same;
@@ -202,7 +247,8 @@ static bool start_equal(const struct step_start *x, const struct step_start *y)
 
 static bool item_equal(const struct step_item *x, const struct step_item *y)
 {
-    bool same = x->slot == y->slot && x->pos == y->pos && x->n_in == y->n_in && x->out == y->out;
+    bool same = x->slot == y->slot && x->pos == y->pos && x->n_in == y->n_in && x->out == y->out &&
+                x->next == y->next;
     for (int32_t j = 0; same && j < x->n_in; j++)
         same = x->in[j].id == y->in[j].id && x->in[j].ref_step == y->in[j].ref_step &&
                x->in[j].ref_slot == y->in[j].ref_slot;
@@ -243,6 +289,14 @@ static bool token_equal(const struct result_token *x, const struct result_token 
     return same;
 }
 
+static bool score_equal(const struct result_score *x, const struct result_score *y)
+{
+    bool same = x->id == y->id && x->logprob == y->logprob && x->rank == y->rank && x->n_top == y->n_top;
+    for (int32_t k = 0; same && k < x->n_top; k++)
+        same = x->top[k].id == y->top[k].id && x->top[k].logprob == y->top[k].logprob;
+    return same;
+}
+
 bool result_equal(const struct step_result *x, const struct step_result *y)
 {
     bool same = x->epoch == y->epoch && x->step == y->step && x->compute_us == y->compute_us &&
@@ -251,7 +305,9 @@ bool result_equal(const struct step_result *x, const struct step_result *y)
     for (int32_t i = 0; same && i < x->n_items; i++) {
         const struct result_item *p = &x->items[i], *q = &y->items[i];
         same = p->slot == q->slot && p->finish == q->finish && p->n_tokens == q->n_tokens &&
-               p->n_logit_rows == q->n_logit_rows && p->n_pooled == q->n_pooled;
+               p->n_logit_rows == q->n_logit_rows && p->n_pooled == q->n_pooled && p->n_scores == q->n_scores;
+        for (int32_t j = 0; same && j < p->n_scores; j++)
+            same = score_equal(&p->scores[j], &q->scores[j]);
         for (int32_t j = 0; same && j < p->n_tokens; j++)
             same = token_equal(&p->tokens[j], &q->tokens[j]);
         size_t bytes = (size_t)p->n_logit_rows * (size_t)x->n_vocab * sizeof(float);

@@ -77,7 +77,7 @@ void fake_replica_close(struct fake_replica *f)
     for (int32_t i = 0; i < f->conf.n_slots; i++) {
         free(f->slots[i].table);
         free(f->slots[i].history);
-        free(f->slots[i].sampling.bias);
+        sampling_free(&f->slots[i].sampling);
     }
     free(f->slots);
     free(f->blocks);
@@ -89,7 +89,7 @@ void fake_replica_close(struct fake_replica *f)
 static void clear(struct slot *s)
 {
     int32_t *table = s->table, *history = s->history;
-    free(s->sampling.bias);
+    sampling_free(&s->sampling);
     *s = (struct slot){.table = table, .history = history};
 }
 
@@ -99,15 +99,13 @@ static void start(struct fake_replica *f, const struct step_start *r)
     assert_false(s->used);
     *s = (struct slot){.used = true,
                        .seq = r->seq_id,
-                       .sampling = r->sampling,
                        .n_prompt = r->n_prompt,
                        .pool = r->pool,
                        .n_generated = r->n_generated,
                        .n_history = r->n_history,
                        .table = s->table,
                        .history = s->history};
-    size_t n = (size_t)r->sampling.n_bias * sizeof *r->sampling.bias;
-    s->sampling.bias = n ? memcpy(xmalloc(n), r->sampling.bias, n) : NULL;
+    s->sampling = sampling_copy(&r->sampling);
     if (sampling_needs_history(&r->sampling))
         assert_int_equal(r->n_history, r->n_prompt + r->n_generated);
     else
@@ -214,6 +212,19 @@ static void pool(struct slot *s, const struct step_item *it, uint64_t state, uin
     r->n_pooled = FAKE_POOLED;
 }
 
+/* A score says the token, and its position as a rank. */
+static void score(const struct slot *s, const struct step_item *it, struct arena *a,
+                  struct result_item *r)
+{
+    struct result_score *to = arena_alloc(a, (size_t)it->n_in * sizeof *to);
+    assert_true(s->sampling.n_prompt_logprobs >= 0 && it->pos < s->n_prompt);
+    for (int32_t k = 0; k < it->n_in; k++) {
+        int32_t id = k < it->n_in - 1 ? it->in[k + 1].id : it->next;
+        if (id >= 0) to[r->n_scores++] = (struct result_score){.id = id, .rank = it->pos + k + 1};
+    }
+    r->scores = to;
+}
+
 static void compute(struct fake_replica *f, const struct step_plan *p, const struct step_item *it,
                     struct arena *a, struct result_item *r)
 {
@@ -236,6 +247,7 @@ static void compute(struct fake_replica *f, const struct step_plan *p, const str
     }
     *r = (struct result_item){
         .slot = it->slot, .n_logit_rows = rows ? it->n_in : 0, .logits = logits};
+    if (it->out & OUT_PROMPT) score(s, it, a, r);
     assert_false(s->pool && it->out & OUT_SAMPLE);
     if (it->out & OUT_POOL) pool(s, it, state, sum, a, r);
     if ((it->out & OUT_SAMPLE) && !s->stopped) sample(s, p, state, r);

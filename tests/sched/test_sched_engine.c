@@ -14,11 +14,14 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_REQUESTS = 20, N_POOLED = 6, D_MODEL = 64, MAX_N = 3, MAX_OUT = 48, MAX_PROMPT = 90, VOCAB = 300, CONTEXT = 160 };
+enum { N_REQUESTS = 28, N_POOLED = 6, D_MODEL = 64, MAX_N = 3, MAX_OUT = 48, MAX_PROMPT = 90, VOCAB = 300, CONTEXT = 160 };
 
 struct result {
     int32_t ids[MAX_OUT], n;
     float pooled[D_MODEL];
+    float logprobs[MAX_OUT];
+    struct { int32_t id, rank, top; float logprob, top_logprob; } scores[MAX_PROMPT];
+    int32_t n_scores;
     enum seq_finish finish;
     bool done;
 };
@@ -37,7 +40,19 @@ static void on_event(void *user, const struct token_event *e)
 {
     struct result *r = &((struct outcome *)user)->r[e->request - 1][e->choice];
     assert_false(r->done);
-    if (e->kind == EVENT_TOKEN) r->ids[r->n++] = e->token->id;
+    if (e->kind == EVENT_TOKEN) {
+        r->logprobs[r->n] = e->token->logprob;
+        r->ids[r->n++] = e->token->id;
+    }
+    for (int32_t i = 0; e->kind == EVENT_SCORES && i < e->n_scores; i++) {
+        const struct result_score *s = &e->scores[i];
+        assert_int_equal(r->n, 0);
+        r->scores[r->n_scores].id = s->id;
+        r->scores[r->n_scores].rank = s->rank;
+        r->scores[r->n_scores].logprob = s->logprob;
+        r->scores[r->n_scores].top = s->top[0].id;
+        r->scores[r->n_scores++].top_logprob = s->top[0].logprob;
+    }
     if (e->kind == EVENT_POOLED) {
         assert_int_equal(e->n_pooled, D_MODEL);
         memcpy(r->pooled, e->pooled, sizeof r->pooled);
@@ -46,6 +61,33 @@ static void on_event(void *user, const struct token_event *e)
     assert_int_equal(e->err, OK);
     r->finish = e->finish;
     r->done = true;
+}
+
+/* What else there is; arrays live on. */
+static void more_sampling(int32_t i, struct sampling *p)
+{
+    static int32_t bad[] = {1, 40, 2, 41, 42, 1, 7}, allowed[200];
+    static char breakers[] = "\1a\2bc";
+    for (int32_t k = 0; k < 200; k++) allowed[k] = k;
+    if (i % 7 == 1) p->typical_p = 0.6f;
+    if (i % 7 == 2) p->xtc_probability = 0.7f, p->xtc_threshold = 0.004f;
+    if (i % 7 == 3) {
+        p->dry_multiplier = 0.8f;
+        p->dry_allowed_length = 1;
+        p->dry_last_n = i % 2 ? -1 : 20;
+        p->breakers = breakers;
+        p->n_breakers = sizeof breakers - 1;
+    }
+    if (i % 7 == 4) p->bad = bad, p->n_bad = COUNT_OF(bad);
+    if (i % 7 == 5) p->allowed = allowed, p->n_allowed = COUNT_OF(allowed), p->penalty_last_n = 9;
+    if (i % 7 == 6) {
+        p->think_budget = 6;
+        p->thinking = true;
+        p->n_think_close = 2;
+        p->think_close[0] = 60, p->think_close[1] = 62;
+    }
+    if (i % 4 == 0) p->n_logprobs = 2;
+    if (i % 3 == 0 || i % 4 == 1) p->n_prompt_logprobs = 1;
 }
 
 /* Request i: greedy or seeded, with or without penalties, some with stop ids that do come, some
@@ -74,8 +116,10 @@ static struct gen_request make_request(int32_t i, int32_t prompt[MAX_PROMPT])
             .kind = i % 2 ? GRAMMAR_REGEX : GRAMMAR_JSON, .n = i % 2 ? sizeof list - 1 : 0, .text = list};
         r.grammar.hash = grammar_hash(&r.grammar);
     }
+    more_sampling(i, &r.sampling);
     if (i < N_REQUESTS - N_POOLED) return r;
     r.n = 1;
+    r.sampling.n_prompt_logprobs = -1;
     r.grammar.kind = GRAMMAR_NONE;
     r.pool = i % 2 ? POOL_MEAN : POOL_LAST;
     return r;
@@ -146,6 +190,15 @@ static void requests_together_generate_what_each_does_alone(void **state)
     int32_t stopped = 0;
     for (int32_t i = 0; i < N_REQUESTS; i++) stopped += want.r[i][0].finish == FINISH_STOP;
     assert_true(stopped > 1);
+    for (int32_t i = 0; i < N_REQUESTS; i++) {
+        int32_t prompt[MAX_PROMPT];
+        struct gen_request r = make_request(i, prompt);
+        assert_int_equal(want.r[i][0].n_scores,
+                         r.sampling.n_prompt_logprobs >= 0 ? r.n_prompt - 1 : 0);
+        for (int32_t k = 0; k < want.r[i][0].n_scores; k++)
+            assert_int_equal(want.r[i][0].scores[k].id, prompt[k + 1]);
+        for (int32_t c = 1; c < MAX_N; c++) assert_int_equal(want.r[i][c].n_scores, 0);
+    }
     const struct {
         int32_t tp, stages, depth, blocks, slots, budget;
         bool prefix;

@@ -17,7 +17,7 @@
 enum { MAX_REQUESTS = 40, MAX_CHOICES = 4, MAX_LEN = 160 };
 
 struct choice {
-    int32_t want[MAX_LEN], n_want, n_got, rows, n_pooled;
+    int32_t want[MAX_LEN], n_want, n_got, rows, n_pooled, n_scores;
     enum seq_finish finish;
     bool done;
 };
@@ -95,7 +95,7 @@ static void on_finish(struct world *w, const struct request *q, struct choice *c
     assert_true(e->queued_us >= 0 && e->prefill_us >= 0 && e->decode_us >= 0);
     assert_true(e->n_cached >= 0 && e->n_cached < q->r.n_prompt &&
                 e->n_cached % LIMIT_BLOCK_TOKENS == 0);
-    if (!w->conf.prefix_cache || q->r.prompt_logits || q->r.pool == POOL_MEAN)
+    if (!w->conf.prefix_cache || q->r.prompt_logits || q->r.sampling.n_prompt_logprobs >= 0 || q->r.pool == POOL_MEAN)
         assert_int_equal(e->n_cached, 0);
     assert_non_null(e->text);
     if (e->err == ERR_CANCELLED)
@@ -111,6 +111,7 @@ static void on_finish(struct world *w, const struct request *q, struct choice *c
         assert_int_equal(e->finish, c->finish);
         assert_int_equal(c->n_got, c->n_want);
         check_rows(q, e->choice);
+        assert_int_equal(c->n_scores, !e->choice && q->r.sampling.n_prompt_logprobs >= 0 ? q->r.n_prompt - 1 : 0);
         assert_int_equal(c->n_pooled, q->r.pool != POOL_NONE);
     }
     totals[5]++;
@@ -125,6 +126,11 @@ static void on_event(void *user, const struct token_event *e)
     struct choice *c = &q->choices[e->choice];
     assert_true(q->submitted && !q->refused && !c->done);
     if (e->kind == EVENT_LOGITS) on_rows(q, c, e);
+    for (int32_t i = 0; e->kind == EVENT_SCORES && i < e->n_scores; i++) {
+        assert_int_equal(e->choice, 0);
+        assert_int_equal(e->scores[i].rank, ++c->n_scores);
+        assert_int_equal(e->scores[i].id, q->prompt[c->n_scores]);
+    }
     if (e->kind == EVENT_POOLED) {
         float want[FAKE_POOLED];
         fake_pooled(fake_pool_alone(&q->r), want);
@@ -155,6 +161,7 @@ static void draw_sampling(struct world *w, struct request *q, struct sampling *p
     p->max_tokens = draw(w, w->crowded ? 30 : 1, longest);
     p->min_tokens = chance(w, 20) ? draw(w, 0, p->max_tokens) : 0;
     if (chance(w, 25)) p->frequency_penalty = 0.5f;
+    if (chance(w, 15)) p->n_prompt_logprobs = 0;
     if (chance(w, w->crowded ? 10 : 60)) p->stop_ids[p->n_stop_ids++] = 3;
     if (chance(w, 20)) p->stop_ids[p->n_stop_ids++] = 11;
     if (chance(w, 10)) {
@@ -200,7 +207,7 @@ static void draw_request(struct world *w, int32_t i)
     r->prompt = q->prompt;
     if (r->n == 1 && !r->prompt_logits && !r->sample_logits && chance(w, 15))
         r->pool = chance(w, 50) ? POOL_MEAN : POOL_LAST;
-    if (r->pool) q->choices[0].finish = FINISH_STOP;
+    if (r->pool) q->choices[0].finish = FINISH_STOP, r->sampling.n_prompt_logprobs = -1;
     for (int32_t c = r->pool ? 1 : 0; c < r->n; c++)
         q->choices[c].n_want = fake_alone(r, c, q->choices[c].want, &q->choices[c].finish);
     q->arrives = i ? w->requests[i - 1].arrives + (chance(w, 50) ? 0 : draw(w, 0, 40)) : 0;

@@ -10,6 +10,8 @@ void sequence_free(struct sequence *s)
     free(s->logits);
     free(s->chosen);
     free(s->pooled);
+    free(s->scores);
+    s->scores = NULL;
     s->pooled = NULL, s->tokens = NULL, s->logits = NULL, s->chosen = NULL;
 }
 
@@ -29,6 +31,8 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
         s[i].logits = want_logits ? xcalloc(total, (size_t)b.n_vocab * sizeof(float)) : NULL;
         s[i].chosen = xcalloc((size_t)s[i].n_gen + 1, sizeof *s[i].chosen);
         known[i] = s[i].n_prompt;
+        s[i].scores = xcalloc((size_t)s[i].n_prompt + 1, sizeof *s[i].scores);
+        s[i].n_scores = 0;
     }
     for (bool first = true; live; first = false) {
         struct arena a = {0};
@@ -62,9 +66,11 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             for (int32_t k = 0; k < n_in; k++) in[k].id = s[i].tokens[done[i] + k];
             bool sample = done[i] + n_in >= s[i].n_prompt && s[i].n_gen;
             bool pools = s[i].pool == POOL_MEAN || (s[i].pool && done[i] + n_in == s[i].n_prompt);
+            bool scored = s[i].sampling.n_prompt_logprobs >= 0 && done[i] < s[i].n_prompt;
             who[p.n_items] = i;
             p.items[p.n_items++] = (struct step_item){.slot = i, .pos = done[i], .n_in = n_in, .in = in,
-                                                      .out = (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) | (pools ? OUT_POOL : 0)};
+                                                      .next = done[i] + n_in < s[i].n_prompt ? s[i].tokens[done[i] + n_in] : -1,
+                                                      .out = (scored ? OUT_PROMPT : 0) | (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) | (pools ? OUT_POOL : 0)};
         }
         rc = local_replica_step(r, &p, &a, &res);
         for (int32_t k = 0; k < p.n_items && !rc; k++) {
@@ -73,6 +79,12 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
                 memcpy(s[i].logits + (size_t)done[i] * (size_t)b.n_vocab, res.items[k].logits,
                        (size_t)p.items[k].n_in * (size_t)b.n_vocab * sizeof(float));
             done[i] += p.items[k].n_in;
+            for (int32_t j = 0; j < res.items[k].n_scores; j++) {
+                const struct result_score *from = &res.items[k].scores[j];
+                struct sequence_score *to = &s[i].scores[s[i].n_scores++];
+                *to = (struct sequence_score){.id = from->id, .rank = from->rank, .n_top = from->n_top, .logprob = from->logprob};
+                if (from->n_top) memcpy(to->top, from->top, (size_t)from->n_top * sizeof *from->top);
+            }
             if (res.items[k].n_pooled) {
                 size_t bytes = (size_t)(s[i].n_pooled = res.items[k].n_pooled) * sizeof(float);
                 s[i].pooled = memcpy(xmalloc(bytes), res.items[k].pooled, bytes);

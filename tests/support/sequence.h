@@ -18,6 +18,8 @@ struct sequence {
     int32_t *tokens;            /* [n_prompt + n_gen] prompt and what was generated */
     float *logits;              /* [n_prompt + n_gen - 1][n_vocab]; NULL: not wanted */
     struct result_token *chosen; /* [n_gen] */
+    struct sequence_score { int32_t id, rank, n_top; float logprob; struct result_logprob top[LIMIT_LOGPROBS]; } *scores;
+    int32_t n_scores;           /* with n_prompt_logprobs: of prompt tokens 1, 2, ... */
     float *pooled; int32_t n_pooled;
 };
 
