@@ -210,6 +210,16 @@ const uint64_t *eng_constraint_mask(struct eng_constraint *s, const struct sampl
     return with_ends(s, p, eng_grammar_mask(s->state), forced);
 }
 
+bool eng_constraint_ready(const struct eng_constraint *s)
+{
+    return eng_grammar_mask_known(s->state);
+}
+
+void eng_constraint_prepare(struct eng_constraint *s)
+{
+    (void)eng_grammar_mask(s->state);
+}
+
 bool eng_constraint_fits(const struct eng_constraint *s, int32_t token, int32_t n_left)
 {
     const struct eng_grammar_vocab *v = s->c->vocab;

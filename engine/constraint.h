@@ -36,6 +36,9 @@ void eng_constraint_close(struct eng_constraint *s);
  * an end may come, min_tokens or not. Borrowed until the next call. */
 const uint64_t *eng_constraint_mask(struct eng_constraint *s, const struct sampling *p,
                                     bool *forced);
+/* Is the mask of where it stands known, so that asking for it costs next to nothing? */
+bool eng_constraint_ready(const struct eng_constraint *s);
+void eng_constraint_prepare(struct eng_constraint *s); /* it is then */
 /* After choosing `token`, can the text still end within n_left more tokens, the one that ends it
  * included? Asked only where it could before: where even the shortest text is too long nothing is
  * gained by hurrying. */

@@ -6,6 +6,8 @@
  * in preview.c. */
 #include "engine/engine.h"
 
+#include "engine/mask_ahead.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/head.h"
@@ -24,6 +26,7 @@ struct eng_engine {
     struct eng_model m;
     struct eng_slots slots;
     struct eng_constraints *constraints; /* last stage */
+    struct eng_mask_ahead *masks;        /* last stage */
     struct eng_stages stages;
     struct eng_head head;                /* last stage */
     struct eng_batch batch;
@@ -115,6 +118,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(eng_shard_of(&m->shard, &m->spec, &e->grid, conf->rank));
     TRY(eng_backend_open(&m->be, conf->device, conf->isa));
     m->krn = m->be->krn;
+    if (m->shard.last) e->masks = eng_mask_ahead_open(conf->n_slots);
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
     TRY(load(e, &peers));
     if (!m->be->on_host) TRY(one_thread(m));
@@ -156,6 +160,7 @@ out:
 void eng_engine_close(struct eng_engine *e)
 {
     if (!e) return;
+    eng_mask_ahead_close(e->masks);
     eng_head_close(&e->head);
     eng_stages_close(&e->stages);
     eng_slots_close(&e->slots);
@@ -238,6 +243,16 @@ out:
     return rc;
 }
 
+/* Masks of the sequences that will choose at the end of this step, from here on beside the pass. */
+static void look_ahead(struct eng_engine *e, const struct step_plan *p)
+{
+    for (int32_t i = 0; i < p->n_items; i++) {
+        const struct eng_slot *s = &e->slots.slots[p->items[i].slot];
+        if ((p->items[i].out & OUT_SAMPLE) && !s->stopped) eng_mask_ahead_add(e->masks, s->constraint);
+    }
+    eng_mask_ahead_start(e->masks);
+}
+
 enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct arena *a, struct step_result *result)
 {
     enum err rc;
@@ -250,7 +265,9 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
     TRY(eng_slots_apply(&e->slots, p));
     for (int32_t i = 0; i < p->n_copies; i++) TRY(eng_kv_pool_copy(e->m.kv, p->copies[i].src, p->copies[i].dst));
     TRY(fill_batch(e, p));
+    if (h->last) look_ahead(e, p);
     if (e->batch.n_tok) TRY(run_layers(e));
+    if (h->last) eng_mask_ahead_settle(e->masks);
     if (h->last) TRY(finish(e, p, a, result));
     else if (h->first) TRY(eng_stages_expect_tokens(&e->stages, p));
     eng_times_lap(e->m.times, ENG_OP_OTHER);
@@ -258,5 +275,6 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
     result->comm_bytes = e->conf.tp->stats.bytes_sent - before.bytes_sent;
     result->compute_us = (uint32_t)(clock_us() - t0);
 out:
+    if (rc && h->last) eng_mask_ahead_settle(e->masks);
     return rc;
 }

@@ -253,6 +253,11 @@ const uint64_t *eng_grammar_mask(struct eng_grammar_state *s)
     return s->ended ? nothing(s->g) : eng_masker_mask(&s->g->k, s->set);
 }
 
+bool eng_grammar_mask_known(const struct eng_grammar_state *s)
+{
+    return s->ended || eng_masker_knows(&s->g->k, s->set);
+}
+
 const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_tokens)
 {
     ASSERT(s->g->v);

@@ -76,6 +76,8 @@ int32_t eng_grammar_need(const struct eng_grammar_state *s);
  * accepts. Borrowed until the next call on any state of this grammar. Deterministic: a function of
  * source, vocabulary and text alone. */
 const uint64_t *eng_grammar_mask(struct eng_grammar_state *s);
+/* Is it among the last ones computed? */
+bool eng_grammar_mask_known(const struct eng_grammar_state *s);
 /* Tokens of vocabulary v that suffice from here to an end: whoever has that many left, and keeps to
  * eng_grammar_mask_within, ends in time. INT32_MAX: the vocabulary lacks a byte. */
 int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v);

@@ -201,6 +201,13 @@ static void add_eog(const struct masker *k, int32_t set, uint64_t *bits)
         bits[k->v->eog[i] / 64] |= 1ull << (k->v->eog[i] % 64);
 }
 
+bool eng_masker_knows(const struct masker *k, int32_t set)
+{
+    for (int32_t i = 0; i < MASKS_KEPT; i++)
+        if (k->kept[i].set == set) return true;
+    return false;
+}
+
 const uint64_t *eng_masker_mask(struct masker *k, int32_t set)
 {
     for (int32_t i = 0; i < MASKS_KEPT; i++)

@@ -41,6 +41,7 @@ struct masker {
 void eng_masker_open(struct masker *k, struct machine *m, const struct eng_grammar_vocab *v);
 void eng_masker_close(struct masker *k);
 const uint64_t *eng_masker_mask(struct masker *k, int32_t set);
+bool eng_masker_knows(const struct masker *k, int32_t set);
 /* Tokens after which the shortest way to the end (shortest.h) takes at most n_tokens more. */
 const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_tokens);
 /* Sets got new numbers. */

@@ -3,6 +3,7 @@
 #include "tests/grammar/support.h"
 
 #include "base/rng.h"
+#include "engine/mask_ahead.h"
 #include "engine/model_text.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
@@ -199,6 +200,41 @@ static void logprobs_are_of_the_raw_logits(void **state)
     local_replica_close(r);
 }
 
+static void a_mask_computed_ahead_is_the_same(void **state)
+{
+    (void)state;
+    struct eng_model_file *f;
+    struct eng_constraints *c[2];
+    struct eng_mask_ahead *ahead = eng_mask_ahead_open(N);
+    const struct sampling p = sampling_default();
+    bool forced;
+    assert_int_equal(eng_model_file_open(&f, model), OK);
+    for (int k = 0; k < 2; k++) c[k] = eng_constraints_open(f, 320);
+    for (int round = 0; round < 20; round++) {
+        struct eng_constraint *s[2][N];
+        for (int i = 0; i < N; i++) {
+            struct grammar_source g = grammar_of(i);
+            for (int k = 0; k < 2; k++) assert_int_equal(eng_constraint_open(&s[k][i], c[k], &g, NULL, 0), OK);
+            if (round == 0) assert_false(eng_constraint_ready(s[0][i]));
+            eng_mask_ahead_add(ahead, s[0][i]);
+        }
+        eng_mask_ahead_add(ahead, NULL);
+        eng_mask_ahead_start(ahead);
+        eng_mask_ahead_settle(ahead);
+        for (int i = 0; i < N; i++) {
+            uint64_t want[320 / 64 + 1];
+            assert_true(eng_constraint_ready(s[0][i]));
+            memcpy(want, eng_constraint_mask(s[1][i], &p, &forced), sizeof want);
+            assert_memory_equal(eng_constraint_mask(s[0][i], &p, &forced), want, sizeof want);
+            eng_constraint_close(s[0][i]);
+            eng_constraint_close(s[1][i]);
+        }
+    }
+    eng_mask_ahead_close(ahead);
+    for (int k = 0; k < 2; k++) eng_constraints_close(c[k]);
+    eng_model_file_close(f);
+}
+
 static void what_does_not_compile_breaks_no_rank(void **state)
 {
     (void)state;
@@ -238,6 +274,7 @@ int main(void)
         cmocka_unit_test(the_text_is_the_same_whatever_the_cut),
         cmocka_unit_test(a_resumed_sequence_goes_on_where_its_grammar_was),
         cmocka_unit_test(logprobs_are_of_the_raw_logits),
+        cmocka_unit_test(a_mask_computed_ahead_is_the_same),
         cmocka_unit_test(what_does_not_compile_breaks_no_rank),
     };
     return cmocka_run_group_tests(tests, make, NULL);
