@@ -4,6 +4,7 @@
  * but the end of its JSON. `raw` keeps a section of calls as it was written until its first call
  * has a name: until then it may still be content. */
 #include "coordinator/api/reply_impl.h"
+#include "coordinator/api/call_tags.h"
 #include "coordinator/api/reply_name.h"
 
 #include <stdlib.h>
@@ -149,6 +150,27 @@ static void begin_braces(struct crd_reply *r, struct crd_said *to)
     }
 }
 
+/* The end of a call in tags. */
+static void end_tagged(struct crd_reply *r, struct crd_said *to)
+{
+    struct buf name = {0}, args = {0};
+    size_t open = strlen(r->conf.calls->open);
+    const char *text = buf_str(&r->raw), *at = strstr(text, r->conf.calls->open) + open;
+    bool good = crd_call_tags(at, r->raw.len - (size_t)(at - text), r->conf.tools, &name, &args) &&
+                begin_call(r, buf_str(&name), to);
+    if (good) {
+        move(&args, &to->calls[to->n_calls - 1].args);
+        end_call(r, to, true);
+        if (r->where == AFTER) r->where = CONTENT;
+        buf_clear(&r->hold);
+    } else {
+        move(&r->hold, &r->raw);
+        not_a_call(r, to);
+    }
+    buf_free(&name);
+    buf_free(&args);
+}
+
 /* ---- bytes that belong to no mark ---- */
 
 static void in_head(struct crd_reply *r, char c, struct crd_said *to)
@@ -161,6 +183,18 @@ static void in_head(struct crd_reply *r, char c, struct crd_said *to)
         not_a_call(r, to);
     else
         buf_putc(&r->head, c);
+}
+
+/* A '{' first: the arguments are JSON after all. */
+static void in_tagged(struct crd_reply *r, char c, struct crd_said *to)
+{
+    const char *body = strstr(buf_str(&r->raw), r->conf.calls->open) + strlen(r->conf.calls->open);
+    if (c == '{' && !body[strspn(body, " \t\r\n")]) {
+        r->where = HEAD;
+        in_head(r, c, to);
+    } else {
+        buf_putc(&r->raw, c);
+    }
 }
 
 static void in_content(struct crd_reply *r, char c, struct crd_said *to)
@@ -207,6 +241,9 @@ static void plain(struct crd_reply *r, char c, struct crd_said *to)
     case HEAD:
         in_head(r, c, to);
         break;
+    case TAGGED:
+        in_tagged(r, c, to);
+        break;
     case OBJECT:
         in_object(r, c, to);
         break;
@@ -240,7 +277,7 @@ static void on_mark(struct crd_reply *r, enum mark m, struct crd_said *to)
         break;
     case OPEN:
         if (!section || r->bare) begin_section(r, false);
-        r->where = HEAD;
+        r->where = r->conf.calls->tagged ? TAGGED : HEAD;
         buf_clear(&r->head);
         break;
     case CALL_OPEN:
@@ -252,13 +289,17 @@ static void on_mark(struct crd_reply *r, enum mark m, struct crd_said *to)
         buf_putc(&r->head, REPLY_NAME_SEP);
         break;
     case CLOSE:
+        if (r->where == TAGGED) {
+            end_tagged(r, to);
+            return;
+        }
         r->where = CONTENT;
         break;
     case MARK_NONE:
     case MARK_MAYBE:
         break;
     }
-    if (r->where == HEAD || in_call) move(&r->hold, &r->raw);
+    if (r->where == HEAD || r->where == TAGGED || in_call) move(&r->hold, &r->raw);
     buf_clear(&r->hold);
     if (in_call && r->where != HEAD) not_a_call(r, to); /* it ended before it began */
 }
@@ -304,7 +345,7 @@ void crd_reply_finish(struct crd_reply *r, struct crd_said *to)
     settle(r, true, to);
     if (r->where == THOUGHTS && !r->fresh)
         move(&r->space, &to->thoughts);
-    else if ((r->where == HEAD || r->where == OBJECT) && !r->named)
+    else if ((r->where == HEAD || r->where == OBJECT || r->where == TAGGED) && !r->named)
         not_a_call(r, to);
     else if (!to->n_calls && r->where != THOUGHTS)
         move(&r->space, &to->text);

@@ -12,6 +12,7 @@ enum where {
     HEAD,   /* in a section of calls, before a call's '{' */
     OBJECT, /* in a call that is an object */
     ARGS,   /* in the arguments of a call that was named before */
+    TAGGED, /* in a call whose arguments stand in tags; read when it is whole */
     AFTER,  /* in a section, after a call */
     OVER,
 };

@@ -8,7 +8,8 @@ enum mark crd_reply_match(const struct crd_reply *r)
     const struct crd_call_style *c = r->conf.calls;
     const struct crd_think_style *t = r->conf.think;
     const bool outside = r->where == START || r->where == CONTENT,
-               inside = r->where == HEAD || r->where == AFTER;
+               inside = r->where == HEAD || r->where == AFTER,
+               json = inside && !(c && c->tagged);
     const struct {
         const char *text;
         enum mark mark;
@@ -17,11 +18,11 @@ enum mark crd_reply_match(const struct crd_reply *r)
         {t ? t->open : NULL, THINK_OPEN, r->where == START || (r->where == THOUGHTS && r->fresh)},
         {t ? t->close : NULL, THINK_CLOSE, r->where == THOUGHTS},
         {c ? c->open : NULL, OPEN, outside || inside},
-        {c ? c->close : NULL, CLOSE, inside},
-        {c ? c->call_open : NULL, CALL_OPEN, inside},
-        {c ? c->call_close : NULL, CALL_CLOSE, inside},
-        {c ? c->sep[0] : NULL, SEP, r->where == HEAD},
-        {c ? c->sep[1] : NULL, SEP, r->where == HEAD},
+        {c ? c->close : NULL, CLOSE, inside || r->where == TAGGED},
+        {c ? c->call_open : NULL, CALL_OPEN, json},
+        {c ? c->call_close : NULL, CALL_CLOSE, json},
+        {c ? c->sep[0] : NULL, SEP, json && r->where == HEAD},
+        {c ? c->sep[1] : NULL, SEP, json && r->where == HEAD},
     };
     enum mark found = MARK_NONE;
     for (size_t i = 0; i < COUNT_OF(marks); i++) {

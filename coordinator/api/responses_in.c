@@ -142,6 +142,19 @@ static enum err not_here(const json_t *given, struct crd_api_error *e)
     if (json_integer_value(json_object_get(given, "top_logprobs")) > 0)
         return crd_api_refuse(e, 400, "top_logprobs",
                               "top_logprobs are not supported here: ask /v1/chat/completions.");
+    json_t *include = json_object_get(given, "include"), *what;
+    size_t i;
+    if (json_integer_value(json_object_get(given, "top_logprobs")) > 0)
+        return crd_api_refuse(e, 400, "top_logprobs",
+                              "top_logprobs is not supported here; /v1/chat/completions has it.");
+    json_array_foreach(include, i, what)
+    {
+        const char *name = json_string_value(what);
+        if (name && !strcmp(name, "message.output_text.logprobs"))
+            return crd_api_refuse(e, 400, "include",
+                                  "include: message.output_text.logprobs is not supported here; "
+                                  "/v1/chat/completions has logprobs.");
+    }
     if (json_is_true(json_object_get(given, "background")))
         return crd_api_refuse(e, 400, "background", "background is not supported.");
     return OK;

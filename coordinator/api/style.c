@@ -48,6 +48,22 @@ static const struct crd_call_style styles[] = {
      .close = "<|/tool_call|>",
      .forms = {{"<|/tool_call|>", "<|tool_call|>[", OBJECT, ", ", "]<|/tool_call|>"},
                {NULL, "<|tool_call|>[", OBJECT, ", ", "]"}}},
+    /* arguments in tags; what is asked for by grammar is JSON between the same marks */
+    {.name = "glm",
+     .known_by = "<arg_key>",
+     .tagged = true,
+     .open = "<tool_call>",
+     .close = "</tool_call>",
+     .call_open = "<arg_key>",
+     .call_close = "</arg_key>",
+     .sep = {"<arg_value>", "</arg_value>"},
+     .forms = {{NULL, "", "<tool_call>\n" OBJECT "\n</tool_call>", "\n", ""}}},
+    {.name = "qwen3-coder",
+     .known_by = "<parameter=",
+     .tagged = true,
+     .open = "<tool_call>",
+     .close = "</tool_call>",
+     .forms = {{NULL, "", "<tool_call>\n" OBJECT "\n</tool_call>", "\n", ""}}},
     /* Hermes, Qwen: one object between marks */
     {.name = "hermes",
      .known_by = "<tool_call>",
@@ -67,7 +83,11 @@ static const struct crd_call_style styles[] = {
      .open = "<|python_tag|>",
      .forms = {{NULL, "", "{\"name\": \"%N\", \"parameters\": %A}", NULL, ""}}},
     /* a template that shows tools in some way of its own: JSON it will be */
-    {.name = "json", .known_by = "tools", .bare = true, .forms = {{NULL, "", OBJECT, NULL, ""}}},
+    {.name = "json",
+     .known_by = "tools",
+     .bare = true,
+     .forms = {{"\"parameters\": ", "", "{\"name\": \"%N\", \"parameters\": %A}", NULL, ""},
+               {NULL, "", OBJECT, NULL, ""}}},
 };
 
 static const struct crd_think_style thinks[] = {

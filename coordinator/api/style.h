@@ -14,6 +14,7 @@
 struct crd_call_style {
     const char *name;
     const char *known_by; /* a part of the template's text */
+    bool tagged;       /* arguments stand in tags of their own (call_tags.h), or in JSON */
     bool bare;         /* a reply that begins with JSON is a call, if it names one of the tools */
     const char *open;  /* NULL: only bare */
     const char *close; /* NULL: a section has no mark of its end */

@@ -206,6 +206,11 @@ static const struct row rows[] = {
      "must be non-negative"},
     {C, "{" MSG ",\"mirostat\":2}", 400, BAD, "mirostat", "mirostat is not supported yet."},
     {C, "{" MSG ",\"top_n_sigma\":1}", 400, BAD, "top_n_sigma", "not supported"},
+    /* of other dialects */
+    {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"top_logprobs\":2}", 400, BAD, "top_logprobs",
+     "not supported here"},
+    {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"include\":[\"message.output_text.logprobs\"]}", 400, BAD,
+     "include", "/v1/chat/completions has logprobs"},
     /* too long */
     {C, "{" MSG ",\"max_tokens\":1000}", 400, BAD, "max_tokens",
      "This model's maximum context length is 300 tokens"},

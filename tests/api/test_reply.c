@@ -20,6 +20,8 @@
 #define GRANITE     "tools <|tool_call|>"
 #define DEEPSEEK    "tools <｜tool▁calls▁begin｜>" THINK
 #define KIMI        "tools <|tool_calls_section_begin|>"
+#define GLM "tools<tool_call><arg_key>"
+#define CODER "tools<tool_call><parameter="
 #define FUNCTIONARY "tools <function="
 #define DS(x)       "<｜tool▁call▁begin｜>" x "<｜tool▁call▁end｜>"
 #define DS_ALL(x)   "<｜tool▁calls▁begin｜>" x "<｜tool▁calls▁end｜>"
@@ -107,6 +109,14 @@ static const struct row {
      "||f({\"a\":1})g({})"},
     {FUNCTIONARY, "<function=f>{\"a\":1}</function><function=g>{}</function>",
      "||f({\"a\":1})g({})"},
+    {GLM, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>s</arg_key>\n<arg_value>x \"y\"</arg_value>\n</tool_call>\n<tool_call>g\n</tool_call>",
+     "||f({\"a\": 1, \"s\": \"x \\\"y\\\"\"})g({})"},
+    {GLM, "So: <tool_call>f</tool_call> well", "|So: well|f({})"},
+    {GLM, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", "||f({\"a\": 1})"},
+    {GLM, "<tool_call>f <b>", "|<tool_call>f <b>|"},
+    {GLM, "<tool_call>f <b></tool_call> no", "|<tool_call>f <b></tool_call> no|"},
+    {CODER, "<tool_call>\n<function=f>\n<parameter=a>\n[1, 2]\n</parameter>\n<parameter=s>\na\nb\n</parameter>\n</function>\n</tool_call>",
+     "||f({\"a\": [1, 2], \"s\": \"a\\nb\"})"},
     {FUNCTIONARY, "if a <function= b>", "|if a <function= b>|"},
 };
 

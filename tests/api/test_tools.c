@@ -250,6 +250,10 @@ static void required_calls_are_written_in_the_templates_own_syntax(void **state)
          "\"a\": 1}<|tool_call_end|><|tool_call_begin|>functions.g.h:1<|tool_call_argument_begin|>{}"
          "<|tool_call_end|><|tool_calls_section_end|>"},
         {"{{ tools }}", "{\"name\": \"f\", \"arguments\": {\"a\": 1}}", NULL},
+        {"{{ tools }}\"parameters\": ", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", NULL},
+        {"tools<tool_call><arg_key>", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>",
+         "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>\n{"
+         "\"name\": \"g.h\", \"arguments\": {}}\n</tool_call>"},
         {"knows none", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
