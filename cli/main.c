@@ -13,6 +13,7 @@ static const struct command {
 } commands[] = {
     {"serve", "the cluster and its gateway", cmd_serve},
     {"generate", "one-shot and offline batches, no HTTP", cmd_generate},
+    {"perplexity", "how well a model foretells a text", cmd_perplexity},
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},

@@ -1,5 +1,6 @@
 """The commands: what they print, and the one sentence they end with when something is wrong."""
 import json
+import math
 import os
 import struct
 import tempfile
@@ -33,6 +34,42 @@ class Generate(unittest.TestCase):
         self.assertGreater(len(rows[0]), 10000)
         for r in rows[1:]:
             self.assertEqual(r, rows[0])
+
+    def test_perplexity_is_that_of_the_logits_and_of_every_cut(self):
+        text = "Tell me the story of the lighthouse. What is the capital of Italy? " * 2
+        with tempfile.TemporaryDirectory() as d:
+            path, logits = os.path.join(d, "text"), os.path.join(d, "logits")
+            with open(path, "w") as f:
+                f.write(text)
+            code, out, err = run("tokenize", DEMO, stdin=text.encode())
+            self.assertEqual(code, 0, err)
+            ids = json.loads(out)
+            self.assertEqual(run("generate", DEMO, "--prompt", text, "--max-tokens", 1, "--logits", logits, *QUIET)[0], 0)
+            with open(logits, "rb") as f:
+                raw = f.read()
+            n = 2048
+            self.assertGreaterEqual(len(raw), len(ids) * n * 4)
+            nll = 0.0
+            for i in range(len(ids) - 1):
+                row = struct.unpack_from(f"{n}f", raw, i * n * 4)
+                top = max(row)
+                nll += top + math.log(sum(math.exp(v - top) for v in row)) - row[ids[i + 1]]
+
+            def score(*args):
+                code, out, err = run("perplexity", DEMO, "--file", path, "--json", *args, *QUIET)
+                self.assertEqual(code, 0, err)
+                return json.loads(out)
+            one = score()
+            self.assertEqual(one["tokens"], len(ids) - 1)
+            self.assertAlmostEqual(one["nll"], nll / (len(ids) - 1), 6)
+            self.assertEqual(score("--tp", 3)["nll"], one["nll"])
+            for wire, off in (("f16", 0.1), ("q8", 0.3)):
+                got = score("--tp", 3, "--wire", "mpi", "--exact", "off", "--wire-type", wire)
+                self.assertNotEqual(got["nll"], one["nll"])
+                self.assertAlmostEqual(got["nll"], one["nll"], delta=off)
+            code, _, err = run("perplexity", DEMO, "--file", path, "--wire-type", "q8", *QUIET)
+            self.assertEqual(code, 2)
+            self.assertIn("needs --exact off", err)
 
     def test_a_batch_goes_on_where_it_stopped(self):
         with tempfile.TemporaryDirectory() as d:
