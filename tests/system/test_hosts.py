@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -14,6 +15,7 @@ from cluster import BIN, DEMO, mpi_env, run
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 NET = "10.77.0"
+LAN_SWITCH = os.path.join(os.path.dirname(os.path.abspath(BIN)), "lan_switch")
 
 
 def sh(*args, **kw):
@@ -37,10 +39,11 @@ def why_not():
 
 
 class Hosts:
-    """n hosts h0..: one namespace, one name, one sshd each, all on one bridge. before(hosts, i): shell commands that run first of all on host i, in
-    its own mount namespace."""
+    """n hosts h0..: one namespace, one name, one sshd each, all on one bridge; or, switch=(Mbit/s, microseconds), on a switch with that rate and
+    delay (tools/lan_switch.c). before(hosts, i): shell commands that run first of all on host i, in its own mount namespace."""
 
-    def __init__(self, n, before=None):
+    def __init__(self, n, before=None, switch=None):
+        self.net, self.switch = "10.78.0" if switch else NET, None
         self.n, self.pre, self.before = n, f"ts{os.getpid() % 10000}", before or (lambda hosts, i: "")
         self.dir = tempfile.mkdtemp(prefix="tessera-hosts-")
         os.makedirs("/run/sshd", exist_ok=True)
@@ -49,29 +52,40 @@ class Hosts:
             sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{d}/{key}")
         shutil.copy(f"{d}/id.pub", f"{d}/auth")
         os.chmod(f"{d}/auth", 0o600)
-        sh("ip", "netns", "add", self.pre + "sw")
-        sh("ip", "-n", self.pre + "sw", "link", "add", "br0", "type", "bridge")
-        sh("ip", "-n", self.pre + "sw", "link", "set", "br0", "up")
+        for i in range(n):
+            sh("ip", "netns", "add", self.name(i))
+        if switch:
+            self.switch = subprocess.Popen([LAN_SWITCH, *map(str, switch), *map(self.name, range(n))], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            if self.switch.stdout.readline() != b"ready\n":
+                raise RuntimeError("lan_switch did not start")
+        else:
+            sh("ip", "netns", "add", self.pre + "sw")
+            sh("ip", "-n", self.pre + "sw", "link", "add", "br0", "type", "bridge")
+            sh("ip", "-n", self.pre + "sw", "link", "set", "br0", "up")
         for i in range(n):
             self.add(i)
         with open(f"{d}/rsh", "w") as f:
             f.write(f"#!/bin/sh\nexec ssh -i {d}/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \"$@\"\n")
         os.chmod(f"{d}/rsh", 0o755)
         with open(f"{d}/hosts", "w") as f:
-            f.write("".join(f"{NET}.{i + 1} slots=1\n" for i in range(n)))
+            f.write("".join(f"{self.net}.{i + 1} slots=1\n" for i in range(n)))
 
     def add(self, i):
         h, d = self.name(i), self.dir
-        sh("ip", "netns", "add", h)
-        sh("ip", "-n", h, "link", "set", "lo", "up")
-        sh("ip", "-n", h, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{i}", "netns", self.pre + "sw")
-        sh("ip", "-n", self.pre + "sw", "link", "set", f"p{i}", "master", "br0", "up")
-        sh("ip", "-n", h, "addr", "add", f"{NET}.{i + 1}/24", "dev", "eth0")
-        sh("ip", "-n", h, "link", "set", "eth0", "up")
+        if not self.switch:
+            sh("ip", "-n", h, "link", "set", "lo", "up")
+            sh("ip", "-n", h, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{i}", "netns", self.pre + "sw")
+            sh("ip", "-n", self.pre + "sw", "link", "set", f"p{i}", "master", "br0", "up")
+            sh("ip", "-n", h, "addr", "add", f"{self.net}.{i + 1}/24", "dev", "eth0")
+            sh("ip", "-n", h, "link", "set", "eth0", "up")
         with open(f"{d}/sshd{i}.conf", "w") as f:
-            f.write(f"ListenAddress {NET}.{i + 1}\nHostKey {d}/hk\nAuthorizedKeysFile {d}/auth\nPidFile {d}/sshd{i}.pid\nUsePAM no\n"
+            f.write(f"ListenAddress {self.net}.{i + 1}\nHostKey {d}/hk\nAuthorizedKeysFile {d}/auth\nPidFile {d}/sshd{i}.pid\nUsePAM no\n"
                     "StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n")
         sh("ip", "netns", "exec", h, "unshare", "-u", "sh", "-c", f"hostname {h}; {self.before(self, i)} exec {SSHD} -f {d}/sshd{i}.conf")
+
+    def tell(self, line):
+        self.switch.stdin.write(line.encode() + b"\n")
+        self.switch.stdin.flush()
 
     def name(self, i):
         return f"{self.pre}h{i}"
@@ -80,8 +94,8 @@ class Hosts:
         return ["ip", "netns", "exec", self.name(i), "unshare", "-u", "sh", "-c", f'hostname {self.name(i)}; {self.before(self, i)} exec "$@"', "x", *map(str, args)]
 
     def mpirun_args(self):
-        return (f"--mca plm_rsh_agent {self.dir}/rsh --mca oob_tcp_if_include {NET}.0/24 --mca btl tcp,self "
-                f"--mca btl_tcp_if_include {NET}.0/24 --mca mpi_yield_when_idle 1")
+        return (f"--mca plm_rsh_agent {self.dir}/rsh --mca oob_tcp_if_include {self.net}.0/24 --mca btl tcp,self "
+                f"--mca btl_tcp_if_include {self.net}.0/24 --mca mpi_yield_when_idle 1")
 
     def pids(self, i):
         return [int(p) for p in subprocess.run(["ip", "netns", "pids", self.name(i)], capture_output=True).stdout.split()]
@@ -95,7 +109,12 @@ class Hosts:
                     pass
         for i in range(self.n):
             subprocess.run(["ip", "netns", "del", self.name(i)], capture_output=True)
-        subprocess.run(["ip", "netns", "del", self.pre + "sw"], capture_output=True)
+        if self.switch:
+            self.switch.stdin.close()
+            self.switch.wait(5)
+            self.switch.stdout.close()
+        else:
+            subprocess.run(["ip", "netns", "del", self.pre + "sw"], capture_output=True)
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
@@ -105,11 +124,11 @@ def hide_model(hosts, i):
 
 
 class Serving(unittest.TestCase):
-    N, BEFORE, PROMPT = 3, None, "Tell me the story of the fox."
+    N, BEFORE, SWITCH, PROMPT = 3, None, None, "Tell me the story of the fox."
 
     @classmethod
     def setUpClass(cls):
-        cls.h = Hosts(cls.N, cls.BEFORE)
+        cls.h = Hosts(cls.N, cls.BEFORE, cls.SWITCH)
 
     @classmethod
     def tearDownClass(cls):
@@ -169,7 +188,7 @@ class OverSsh(Serving):
     def test_two_ranks_on_a_host_speak_for_each_other(self):
         """Slots of 2, 1 and 2: shared memory inside a host, MPI between hosts. The same bits; under --exact off fewer bytes, and ranks that agree."""
         with open(f"{self.h.dir}/hosts", "w") as f:
-            f.write("".join(f"{NET}.{i + 1} slots={n}\n" for i, n in enumerate((2, 1, 2))))
+            f.write("".join(f"{self.h.net}.{i + 1} slots={n}\n" for i, n in enumerate((2, 1, 2))))
         want, sent = self.alone(), {}
         try:
             for name, args in (("hier", ("--tp", 5)), ("flat", ("--tp", 5, "--wire", "mpi")), ("q8", ("--tp", 5, "--exact", "off", "--wire-type", "q8"))):
@@ -186,7 +205,7 @@ class OverSsh(Serving):
                 self.stop(p, log)
         finally:
             with open(f"{self.h.dir}/hosts", "w") as f:
-                f.write("".join(f"{NET}.{i + 1} slots=1\n" for i in range(self.N)))
+                f.write("".join(f"{self.h.net}.{i + 1} slots=1\n" for i in range(self.N)))
         self.assertTrue(0 < sent["q8"] < sent["hier"], sent)
 
     def test_a_host_that_dies_is_named(self):
@@ -221,6 +240,37 @@ class OneHasTheModel(Serving):
             self.assertGreater(r[self.h.name(i)]["received_bytes"], 500_000)
         log.seek(0)
         self.assertIn("is not on this host: it comes over the network from rank 0", log.read().decode())
+        self.stop(p, log)
+
+
+class SlowLinks(Serving):
+    def shape(self, rate):
+        for i in range(self.N):
+            sh("ip", "netns", "exec", self.h.name(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "64kb", "latency", "50ms")
+
+    @unittest.skipUnless(shutil.which("tc"), "no tc here (iproute2)")
+    def test_a_tenth_of_a_gigabit_changes_no_bit(self):
+        self.shape("100mbit")
+        try:
+            p, log = self.serve("--tp", 3)
+            self.assertEqual(self.ask()[0]["text"], self.alone())
+            self.stop(p, log)
+        finally:
+            for i in range(self.N):
+                sh("ip", "netns", "exec", self.h.name(i), "tc", "qdisc", "del", "dev", "eth0", "root")
+
+
+@unittest.skipUnless(os.path.exists(LAN_SWITCH) and os.path.exists("/dev/net/tun"), "no TAP devices or no lan_switch here")
+class FarLinks(Serving):
+    SWITCH = (1000, 200)
+
+    def test_a_gigabit_and_a_fifth_of_a_millisecond_change_no_bit(self):
+        """And a wire that is cut and comes back costs time only."""
+        p, log = self.serve("--tp", 3)
+        self.assertEqual(self.ask()[0]["text"], self.alone())
+        threading.Timer(0.05, lambda: self.h.tell("cut 2")).start()
+        threading.Timer(0.6, lambda: self.h.tell("join 2")).start()
+        self.assertEqual(self.ask()[0]["text"], self.alone())
         self.stop(p, log)
 
 
