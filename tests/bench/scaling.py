@@ -94,8 +94,9 @@ def main():
     a.add_argument("--threads", type=int, default=1)
     a.add_argument("--serve", default="", help="more arguments for tessera serve")
     args = a.parse_args()
-    bench = json.loads(subprocess.run([BIN, "bench", "engine", args.model, "--threads", "1", "--json"], capture_output=True, text=True).stdout or "{}")
-    limits = {"read": bench.get("read_bytes_per_s", 20e9), "ops": bench.get("dot_ops_per_s", 1e12), "cores": len(os.sched_getaffinity(0))}
+    bench = json.loads(subprocess.run([BIN, "bench", "engine", args.model, "--threads", "1", "--batch", "1", "--prompt", "16", "--depth", "16",
+                                       "--runs", "1", "--steps", "2", "--json"], capture_output=True, text=True).stdout or "{}")
+    limits = {"read": bench.get("read_bytes_per_s", 20e9), "ops": bench.get("int8_ops_per_s", 1e12), "cores": len(os.sched_getaffinity(0))}
     print(f"one core reads {limits['read'] / 1e9:.1f} GB/s, {limits['ops'] / 1e12:.2f} T int8 operations/s; {limits['cores']} cores", file=sys.stderr)
     print(f"{'link':6} {'ranks':5} {'users':5} {'tok/s':>8} {'planned':>8} {'between ranks':>14} {'planned':>8}", file=sys.stderr)
     for link in args.links.split(","):
