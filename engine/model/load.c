@@ -332,7 +332,7 @@ enum err eng_load(const struct eng_load_conf *c, struct eng_want wants[], int32_
     enum err rc;
     struct load *l = xcalloc(1, sizeof *l);
     l->c = c;
-    qsort(wants, (size_t)n, sizeof *wants, by_place);
+    if (n) qsort(wants, (size_t)n, sizeof *wants, by_place);
     for (int32_t i = 0; i < n; i++) l->total += eng_want_bytes(&wants[i]);
     take_cached(l, wants, n);
     TRY(gather_needs(l));

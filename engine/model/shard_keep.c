@@ -76,7 +76,7 @@ static bool make_room(const struct eng_shard_cache *c, int64_t bytes)
     int lock = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (lock >= 0) (void)flock(lock, LOCK_EX); /* two ranks must not both remove what one removal would have made room for */
     int32_t n = list_all(c, &all, &sum);
-    qsort(all, (size_t)n, n ? sizeof *all : 1, by_age);
+    if (n) qsort(all, (size_t)n, sizeof *all, by_age);
     for (int32_t i = 0; i < n && sum + bytes > c->max_bytes; i++) {
         if (all[i].in_use) continue;
         if (lock >= 0 && !unlinkat(lock, all[i].name, 0)) sum -= all[i].bytes;
