@@ -1,9 +1,9 @@
 /* cmd_plan.c: `tessera plan`: what would go where, whether it fits and how fast, before anything is
  * loaded. Reads headers only. */
 #include "cli/commands.h"
+#include "cli/hosts_topo.h"
 
 #include "base/conf.h"
-#include "cluster/hostfile.h"
 #include "cluster/place.h"
 #include "engine/bench/limits.h"
 #include "engine/engine.h"
@@ -78,53 +78,6 @@ out:
     return rc;
 }
 
-/* One host of `from` with its devices; NULL name: the first. */
-static bool pick_host(const struct clu_topo *from, const char *name, struct clu_topo *out)
-{
-    int32_t h = 0;
-    while (name && h < from->n_hosts && strcmp(from->hosts[h].name, name)) h++;
-    if (h == from->n_hosts) return false;
-    clu_topo_init(out);
-    out->hosts[out->n_hosts++] = from->hosts[h];
-    for (int32_t i = 0; i < from->n_devices; i++)
-        if (from->devices[i].host == h) {
-            out->devices[out->n_devices] = from->devices[i];
-            out->devices[out->n_devices++].host = 0;
-        }
-    return out->n_devices > 0;
-}
-
-/* The hosts of the hostfile. Links between hosts that the topology knows are kept by name. */
-static enum err by_hostfile(struct clu_topo *t, const char *path, bool known)
-{
-    enum err rc;
-    struct clu_hostfile f;
-    struct clu_topo *all = xmalloc(sizeof *all), *one = xmalloc(sizeof *one);
-    int32_t index[LIMIT_RANKS];
-    clu_topo_init(all);
-    all->wire = t->wire;
-    TRY(clu_hostfile_read(&f, path));
-    for (int32_t i = 0; i < f.n; i++) {
-        if (!pick_host(t, known ? f.hosts[i].name : NULL, one))
-            TRY(err_raise(ERR_BAD_CONFIG, "the hostfile %s, line %d: the topology has no host %s",
-                          path, f.hosts[i].line, f.hosts[i].name));
-        if (f.hosts[i].slots > 1) TRY(clu_topo_split(one, f.hosts[i].slots));
-        TRY(clu_topo_add(all, one, f.hosts[i].name));
-        index[i] = 0;
-        while (known && strcmp(t->hosts[index[i]].name, f.hosts[i].name)) index[i]++;
-    }
-    for (int32_t i = 0; i < t->n_links && known; i++)
-        for (int32_t a = 0; a < f.n; a++)
-            for (int32_t b = 0; b < f.n; b++)
-                if (t->links[i].a == index[a] && t->links[i].b == index[b] && a != b)
-                    all->links[all->n_links++] = (struct clu_link){a, b, t->links[i].wire};
-    *t = *all;
-out:
-    free(all);
-    free(one);
-    return rc;
-}
-
 static enum err machines(const struct options *o, struct clu_topo *t)
 {
     enum err rc;
@@ -132,7 +85,7 @@ static enum err machines(const struct options *o, struct clu_topo *t)
         TRY(clu_topo_read(t, o->topo));
     else
         TRY(this_machine(t));
-    if (o->hostfile) TRY(by_hostfile(t, o->hostfile, o->topo != NULL));
+    if (o->hostfile) TRY(hosts_topo(t, o->hostfile, o->topo != NULL));
     if (o->ranks) TRY(clu_topo_split(t, (int32_t)o->ranks));
     if (o->record) {
         struct buf b = {0};

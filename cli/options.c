@@ -1,6 +1,8 @@
 /* options.c: see options.h. */
 #include "cli/options.h"
 
+#include "cli/hosts_topo.h"
+
 #include "base/log.h"
 #include "cluster/launch.h"
 
@@ -136,6 +138,12 @@ enum err options_core(const struct common_options *o, struct placement *p, const
                             .on_change = progress_on_change, .user = p};
     c->n_replicas = (int32_t)o->cluster.replicas;
     if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));
+    bool better;
+    hosts_order(p, &p->order, &better);
+    if (better) {
+        c->hosts_order = &p->order;
+        c->n_ranks = p->order.n_slots;
+    }
     if (c->launch == LAUNCH_MANAGED && o->cluster.hostfile) TRY(share_hosts(o, c));
     int64_t threads = MAX(o->model.threads, 1) * c->n_ranks * c->n_replicas;
     c->oversubscribed = !o->cluster.hostfile && threads > sysconf(_SC_NPROCESSORS_ONLN);

@@ -3,6 +3,7 @@
 #define CLI_OPTIONS_H
 
 #include "base/conf.h"
+#include "cluster/hostfile.h"
 #include "coordinator/core.h"
 
 /* How the model is cut and run. */
@@ -40,6 +41,7 @@ struct placement {
     int32_t context;            /* out: decided */
     int32_t n_blocks;           /* of the first load: later ones have no more, so that replicas are alike; 0: none yet */
     int32_t sharing;            /* replicas that share one host's memory and cores */
+    struct clu_hostfile order;  /* of the hosts, where it is not the hostfile's (hosts_topo.h) */
 };
 /* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's
  * (cluster/place.h), made once the ranks have said what they have. Err: see eng_engine_grid. */

@@ -160,7 +160,8 @@ static enum err open_hosts(struct crd_core *c)
 {
     enum err rc;
     struct clu_hostfile *f = xcalloc(1, sizeof *f);
-    TRY(clu_hostfile_read(f, c->conf.hostfile));
+    if (c->conf.hosts_order) *f = *c->conf.hosts_order, rc = OK;
+    else TRY(clu_hostfile_read(f, c->conf.hostfile));
     clu_hosts_init(&c->hosts.hosts, f);
 out:
     free(f);

@@ -2,6 +2,7 @@
 nothing outside these namespaces is touched."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -207,6 +208,28 @@ class OverSsh(Serving):
             with open(f"{self.h.dir}/hosts", "w") as f:
                 f.write("".join(f"{self.h.net}.{i + 1} slots=1\n" for i in range(self.N)))
         self.assertTrue(0 < sent["q8"] < sent["hier"], sent)
+
+    def test_hosts_are_taken_in_the_order_that_the_planner_finds_best(self):
+        """The hostfile says 0, 1, 2; by the topology the first and the last are near each other, and the middle one would only slow them down."""
+        a, b, c = (f"{self.h.net}.{i + 1}" for i in range(3))
+        topo = f"{self.h.dir}/topo"
+        for first, last in ((a, c), (c, a)):  # the fast one last, then first
+            with open(topo, "w") as f:
+                f.write("tessera topology 1\n")
+                for name, speed in ((first, 2), (b, 10), (last, 20)):
+                    f.write(f"host {name} cores=2\ncpu c{name} cores=2 memory=40MiB read={speed}GB/s ops={speed * 50}G\n")
+                f.write(f"wire latency=200us rate=1Gbit/s\nlink {a} {c} latency=5us rate=25Gbit/s\n")
+            p, log = self.serve("--topo", topo, "--context", 128)
+            text = self.ask()[0]["text"]
+            hosts = [r["host"] for r in self.ranks()]
+            log.seek(0)
+            said = [line for line in log.read().decode().splitlines() if "taken in another order than the hostfile's" in line]
+            self.assertEqual(len(said), 1)
+            order = [self.h.name(int(ip.rsplit(".", 1)[1]) - 1) for ip in re.findall(r" ([\d.]+):1", said[0].split("hostfile's:")[1])]
+            self.assertEqual(hosts, order)
+            self.assertEqual(set(hosts), {self.h.name(0), self.h.name(2)})
+            self.assertEqual(text, self.alone())
+            self.stop(p, log)
 
     def test_a_host_that_dies_is_named(self):
         p, log = self.serve("--tp", 3, "--recovery-timeout", 0)

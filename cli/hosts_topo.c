@@ -1,0 +1,128 @@
+/* hosts_topo.c: see hosts_topo.h. */
+#include "cli/hosts_topo.h"
+
+#include "base/log.h"
+#include "cluster/place.h"
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One host of `from` with its devices; NULL name: the first. */
+static bool pick_host(const struct clu_topo *from, const char *name, struct clu_topo *out)
+{
+    int32_t h = 0;
+    while (name && h < from->n_hosts && strcmp(from->hosts[h].name, name)) h++;
+    if (h == from->n_hosts) return false;
+    clu_topo_init(out);
+    out->hosts[out->n_hosts++] = from->hosts[h];
+    for (int32_t i = 0; i < from->n_devices; i++)
+        if (from->devices[i].host == h) {
+            out->devices[out->n_devices] = from->devices[i];
+            out->devices[out->n_devices++].host = 0;
+        }
+    return out->n_devices > 0;
+}
+
+enum err hosts_topo(struct clu_topo *t, const char *path, bool known)
+{
+    enum err rc;
+    struct clu_hostfile f;
+    struct clu_topo *all = xmalloc(sizeof *all), *one = xmalloc(sizeof *one);
+    int32_t index[LIMIT_RANKS];
+    clu_topo_init(all);
+    all->wire = t->wire;
+    TRY(clu_hostfile_read(&f, path));
+    for (int32_t i = 0; i < f.n; i++) {
+        if (!pick_host(t, known ? f.hosts[i].name : NULL, one))
+            TRY(err_raise(ERR_BAD_CONFIG, "the hostfile %s, line %d: the topology has no host %s",
+                          path, f.hosts[i].line, f.hosts[i].name));
+        if (f.hosts[i].slots > 1) TRY(clu_topo_split(one, f.hosts[i].slots));
+        TRY(clu_topo_add(all, one, f.hosts[i].name));
+        index[i] = 0;
+        while (known && strcmp(t->hosts[index[i]].name, f.hosts[i].name)) index[i]++;
+    }
+    for (int32_t i = 0; i < t->n_links && known; i++)
+        for (int32_t a = 0; a < f.n; a++)
+            for (int32_t b = 0; b < f.n; b++)
+                if (t->links[i].a == index[a] && t->links[i].b == index[b] && a != b)
+                    all->links[all->n_links++] = (struct clu_link){a, b, t->links[i].wire};
+    *t = *all;
+out:
+    free(all);
+    free(one);
+    return rc;
+}
+
+/* ---- their best order ---- */
+
+/* The planner's two answers; kept together, they are large. */
+struct two_plans {
+    struct model_weights weights;
+    struct clu_topo topo;
+    struct clu_place as_written, best;
+};
+
+/* The hosts of a placement, one line each, or false: a host's ranks do not stand side by side. */
+static bool order_of(const struct clu_place *p, const struct clu_topo *t, struct clu_hostfile *out)
+{
+    *out = (struct clu_hostfile){.n = 0};
+    for (int32_t r = 0; r < p->n_ranks; r++) {
+        const char *name = t->hosts[t->devices[p->layout.device[r]].host].name;
+        int32_t last = out->n - 1;
+        if (last >= 0 && !strcmp(out->hosts[last].name, name)) {
+            out->hosts[last].slots++;
+        } else {
+            for (int32_t i = 0; i < out->n; i++)
+                if (!strcmp(out->hosts[i].name, name)) return false;
+            snprintf(out->hosts[out->n].name, sizeof out->hosts[0].name, "%s", name);
+            out->hosts[out->n++].slots = 1;
+        }
+        out->n_slots++;
+    }
+    return true;
+}
+
+static enum err plan_twice(const struct placement *p, struct two_plans *x)
+{
+    enum err rc;
+    const struct model_options *m = &p->o->model;
+    TRY(clu_topo_read(&x->topo, p->o->cluster.topo));
+    TRY(hosts_topo(&x->topo, p->o->cluster.hostfile, true));
+    TRY(eng_engine_weights(p->model_path, &x->weights));
+    struct clu_work w = {.info = &p->info,
+                         .weights = &x->weights,
+                         .rates = &clu_rates_default,
+                         .context = p->context,
+                         .depth = MIN(p->context / 2, 512),
+                         .max_step_tokens = (int32_t)m->max_batch_tokens,
+                         .n_slots = (int32_t)m->max_seqs,
+                         .kv_type = (enum kv_type)m->kv_type};
+    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
+    if (m->exact && m->wire_type) w.wire = (enum clu_wire_type)(m->wire_type - 1);
+    if (clu_place_find(&x->as_written, &w, &x->topo, &want)) x->as_written.judged.tok_s = 0; /* as written it does not even fit */
+    want.fixed_order = false;
+    TRY(clu_place_find(&x->best, &w, &x->topo, &want));
+out:
+    return rc;
+}
+
+void hosts_order(const struct placement *p, struct clu_hostfile *out, bool *better)
+{
+    const struct cluster_options *c = &p->o->cluster;
+    *better = false;
+    if (!c->topo || !c->hostfile || c->launch || c->replicas > 1 || c->ranks || p->o->model.tp || p->o->model.pp > 1) return;
+    struct two_plans *x = xcalloc(1, sizeof *x);
+    if (plan_twice(p, x)) {
+        log_info("plan", "the hostfile's order is kept: %s", err_text());
+    } else if (x->best.judged.tok_s > 1.02 * x->as_written.judged.tok_s && order_of(&x->best, &x->topo, out)) {
+        struct buf b = {0};
+        for (int32_t i = 0; i < out->n; i++) buf_printf(&b, "%s %s:%d", i ? "," : "", out->hosts[i].name, out->hosts[i].slots);
+        log_info("plan", "the hosts are taken in another order than the hostfile's:%s (%.1f tok/s predicted for 8 users instead of %.1f)", buf_str(&b),
+                 x->best.judged.tok_s, x->as_written.judged.tok_s);
+        buf_free(&b);
+        *better = true;
+    }
+    free(x);
+}

@@ -1,0 +1,17 @@
+/* hosts_topo.h: a hostfile's hosts as the planner sees them, and the order of them that is best. */
+#ifndef CLI_HOSTS_TOPO_H
+#define CLI_HOSTS_TOPO_H
+
+#include "cli/options.h"
+#include "cluster/hostfile.h"
+#include "cluster/topo.h"
+
+/* *t becomes the hosts of the file, in its order: each as the host of its name in *t (known), else like the first one there. Links
+ * between hosts that *t knows are kept. Err BAD_CONFIG naming the line, IO. */
+MUST_USE enum err hosts_topo(struct clu_topo *t, const char *hostfile, bool known);
+
+/* Hosts that mpirun starts ranks on are numbered by the hostfile. Where --topo says how the machines differ, and another order of
+ * them, or fewer, would be clearly faster, *out is that order and *better true. Planner's choice only: not with --tp or --pp. */
+void hosts_order(const struct placement *p, struct clu_hostfile *out, bool *better);
+
+#endif
