@@ -14,10 +14,8 @@ int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols)
         bytes = (int64_t)cols * KRN_TILE * dtype_block_bytes(type);
     } else {
         ASSERT(cols % KRN_UNIT == 0);
-        int64_t n = cols / KRN_UNIT;
-        bytes = n * (krn_pack_quant_bytes(type) + KRN_SCALE_BYTES);
-        if (krn_pack_is_super(type))
-            bytes += 64 + (int64_t)krn_pack_n_super((int32_t)n) * krn_pack_super_bytes(type);
+        bytes = krn_pack_pairs_at(type, cols) +
+                krn_pack_codes_at(type, (int32_t)ROUND_UP(cols / KRN_UNIT, 2));
     }
     return ROUND_UP(bytes, 64);
 }
@@ -36,14 +34,14 @@ static inline __attribute__((always_inline)) void pack_lines(uint8_t *dst,
                        size);
 }
 
-static void pack_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows,
+static void pack_q8_0(uint8_t *pairs, const uint8_t *const src[], int32_t n_rows,
                       int32_t n)
 {
     for (int32_t u = 0; u < n; u++)
         for (int32_t r = 0; r < n_rows; r++) {
             const uint8_t *block = src[r] + (int64_t)u * 34;
-            memcpy(scales + (int64_t)u * KRN_SCALE_BYTES + r * 2, block, 2);
-            uint8_t *q = quants + (int64_t)u * 512 + r * 4;
+            memcpy(pairs + krn_pack_scales_at(DTYPE_Q8_0, u) + r * 2, block, 2);
+            uint8_t *q = pairs + krn_pack_codes_at(DTYPE_Q8_0, u) + r * 4;
             for (int32_t j = 0; j < 8; j++) {
                 uint32_t four;
                 memcpy(&four, block + 2 + 4 * j, 4);
@@ -54,15 +52,15 @@ static void pack_q8_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src
 }
 
 /* The file pairs value i with value i + 16 in one byte, as the tile does: bytes move unchanged. */
-static void pack_q4_0(uint8_t *quants, uint8_t *scales, const uint8_t *const src[], int32_t n_rows,
+static void pack_q4_0(uint8_t *pairs, const uint8_t *const src[], int32_t n_rows,
                       int32_t n)
 {
     for (int32_t u = 0; u < n; u++)
         for (int32_t r = 0; r < n_rows; r++) {
             const uint8_t *block = src[r] + (int64_t)u * 18;
-            memcpy(scales + (int64_t)u * KRN_SCALE_BYTES + r * 2, block, 2);
-            for (int32_t j = 0; j < 4; j++)
-                memcpy(quants + (int64_t)u * 256 + j * 64 + r * 4, block + 2 + 4 * j, 4);
+            memcpy(pairs + krn_pack_scales_at(DTYPE_Q4_0, u) + r * 2, block, 2);
+            uint8_t *q = pairs + krn_pack_codes_at(DTYPE_Q4_0, u) + r * 4;
+            for (int32_t j = 0; j < 4; j++) memcpy(q + j * 64, block + 2 + 4 * j, 4);
         }
 }
 
@@ -133,17 +131,17 @@ static inline __attribute__((always_inline)) void pack_k(const enum dtype type, 
     int32_t n = cols / KRN_UNIT, bytes = dtype_block_bytes(type);
     memcpy(dst, &phase, sizeof phase);
     struct krn_planes p = krn_pack_planes(type, dst, cols);
-    uint8_t *quants = dst + (p.quants - dst), *scales = dst + (p.scales - dst),
-            *supers = dst + (p.supers - dst);
+    uint8_t *pairs = dst + (p.pairs - dst), *supers = dst + (p.supers - dst);
 
     for (int32_t u = 0; u < n; u++)
         for (int32_t r = 0; r < n_rows; r++) {
             uint8_t code[KRN_UNIT], scale[2];
             k_unit(type, src[r] + (int64_t)((phase + u) / KRN_SUPER_UNITS) * bytes,
                    (phase + u) % KRN_SUPER_UNITS, code, scale);
-            put_codes(type, quants + (int64_t)u * krn_pack_quant_bytes(type), r, code);
-            scales[(int64_t)u * KRN_SCALE_BYTES + r] = scale[0];
-            scales[(int64_t)u * KRN_SCALE_BYTES + KRN_TILE + r] = scale[1];
+            put_codes(type, pairs + krn_pack_codes_at(type, u), r, code);
+            uint8_t *s = pairs + krn_pack_scales_at(type, u) + r;
+            s[0] = scale[0];
+            s[KRN_TILE] = scale[1];
         }
     for (int32_t s = 0; s <= (phase + n - 1) / KRN_SUPER_UNITS; s++)
         for (int32_t r = 0; r < n_rows; r++) {
@@ -166,8 +164,8 @@ void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32
     case DTYPE_F32: pack_lines(out, src, n_rows, cols, 4); break;
     case DTYPE_F16:
     case DTYPE_BF16: pack_lines(out, src, n_rows, cols, 2); break;
-    case DTYPE_Q8_0: pack_q8_0(out, out + (int64_t)n * 512, src, n_rows, n); break;
-    case DTYPE_Q4_0: pack_q4_0(out, out + (int64_t)n * 256, src, n_rows, n); break;
+    case DTYPE_Q8_0: pack_q8_0(out, src, n_rows, n); break;
+    case DTYPE_Q4_0: pack_q4_0(out, src, n_rows, n); break;
     case DTYPE_Q4_K: pack_k(DTYPE_Q4_K, out, src, n_rows, phase, cols); break;
     case DTYPE_Q5_K: pack_k(DTYPE_Q5_K, out, src, n_rows, phase, cols); break;
     case DTYPE_Q6_K: pack_k(DTYPE_Q6_K, out, src, n_rows, phase, cols); break;
@@ -187,8 +185,8 @@ static float f16_at(const uint8_t *p)
 void krn_pack_unit_row(enum dtype t, const struct krn_planes *p, int32_t unit, int32_t row,
                        struct krn_unit_row *out)
 {
-    const uint8_t *q = p->quants + (int64_t)unit * krn_pack_quant_bytes(t) + row * 4;
-    const uint8_t *s = p->scales + (int64_t)unit * KRN_SCALE_BYTES;
+    const uint8_t *q = p->pairs + krn_pack_codes_at(t, unit) + row * 4;
+    const uint8_t *s = p->pairs + krn_pack_scales_at(t, unit);
     out->m = 0.0f;
     if (t == DTYPE_Q8_0) {
         for (int32_t k = 0; k < KRN_UNIT; k++) out->q[k] = (int16_t)(q[k / 4 * 64 + k % 4] - 128);

@@ -1,21 +1,23 @@
 /* pack.h: where things lie inside a packed tile. Internal to engine/kernels.
  *
  * A tile is 16 output rows, so that one 32-bit SIMD lane is one row: no kernel adds along K across
- * lanes. F32, F16, BF16: [cols][16 rows] elements. Quantised: planes, n = cols / 32 units each:
+ * lanes. F32, F16, BF16: [cols][16 rows] elements. Quantised, n = cols / 32 units:
  *
  *   head    K-quants only, 64 bytes: int32 phase = units from the super-block's start to unit 0
- *   quants  n x quant_bytes; vector j (64 bytes) holds 4 bytes of each row, codes k = 4j..4j+3:
+ *   supers  K-quants: per super-block f16 d[16], then f16 dmin[16] (not Q6_K); up to whole lines
+ *   pairs   of units, the last one padded: codes, codes, scales, scales
+ *   codes   quant_bytes; vector j (64 bytes) holds 4 bytes of each row, codes k = 4j..4j+3:
  *             Q8_0   j = 0..7: code + 128 as a byte (the unsigned operand of a dot product)
  *             4-bit  j = 0..3: k = 4j+b in the low nibble of byte b, 16+4j+b in the high one
  *             Q5_K   as 4-bit, then one vector: bit j of byte b is the fifth bit of k = 4j+b
  *             Q6_K   as 4-bit, then two: bits 2i, 2i+1 of byte b of vector v are the upper bits of
  *                    k = 4(4v+i)+b
- *   scales  n x 32 bytes: f16 d[16] (Q8_0, Q4_0); u8 sc[16], m[16] (Q4_K, Q5_K);
+ *   scales  32 bytes: f16 d[16] (Q8_0, Q4_0); u8 sc[16], m[16] (Q4_K, Q5_K);
  *           i8 sc[2 halves][16] (Q6_K)
- *   supers  K-quants: per super-block f16 d[16], then f16 dmin[16] (not Q6_K)
  *
- * Planes keep every quant vector aligned to a cache line; bytes per weight stay within 4 % of the
- * file's. Not here: choosing what to pack (engine/model). */
+ * A matrix is read as one run of lines: where memory is shared, scales in a plane of their own cost
+ * a fifth of the bandwidth (docs/performance.md). Every vector of codes is aligned to a cache line;
+ * bytes per weight stay within 4 % of the file's. Not here: choosing what to pack (engine/model). */
 #ifndef ENGINE_KERNELS_PACK_H
 #define ENGINE_KERNELS_PACK_H
 
@@ -25,7 +27,7 @@
 #include <string.h>
 
 enum {
-    KRN_LAYOUT_VERSION = 1, /* raise when a byte moves: packed tiles may be cached on disk */
+    KRN_LAYOUT_VERSION = 2, /* raise when a byte moves: packed tiles may be cached on disk */
     KRN_SCALE_BYTES = 32,
     KRN_SUPER_UNITS = 8, /* units per super-block */
 };
@@ -59,23 +61,38 @@ static inline int32_t krn_pack_n_super(int32_t n)
     return 1 + (n + KRN_SUPER_UNITS - 2) / KRN_SUPER_UNITS;
 }
 
-/* The planes of one quantised tile. */
+/* From the first pair: where a unit's codes and its scales lie. */
+static inline int64_t krn_pack_codes_at(enum dtype t, int32_t unit)
+{
+    int32_t q = krn_pack_quant_bytes(t);
+    return (int64_t)(unit / 2) * 2 * (q + KRN_SCALE_BYTES) + unit % 2 * q;
+}
+static inline int64_t krn_pack_scales_at(enum dtype t, int32_t unit)
+{
+    int32_t q = krn_pack_quant_bytes(t);
+    return (int64_t)(unit / 2) * 2 * (q + KRN_SCALE_BYTES) + 2 * q + unit % 2 * KRN_SCALE_BYTES;
+}
+
+/* Bytes before the first pair. */
+static inline int64_t krn_pack_pairs_at(enum dtype t, int32_t cols)
+{
+    if (!krn_pack_is_super(t)) return 0;
+    int32_t supers = krn_pack_n_super(cols / KRN_UNIT) * krn_pack_super_bytes(t);
+    return 64 + ROUND_UP(supers, 64);
+}
+
+/* The parts of one quantised tile. */
 struct krn_planes {
-    const uint8_t *quants, *scales, *supers;
+    const uint8_t *pairs, *supers;
     int32_t phase;
 };
 
 static inline struct krn_planes krn_pack_planes(enum dtype t, const uint8_t *tile, int32_t cols)
 {
     struct krn_planes p = {.phase = 0};
-    int64_t n = cols / KRN_UNIT;
-    p.quants = tile;
-    if (krn_pack_is_super(t)) {
-        memcpy(&p.phase, tile, sizeof p.phase);
-        p.quants += 64;
-    }
-    p.scales = p.quants + n * krn_pack_quant_bytes(t);
-    p.supers = p.scales + n * KRN_SCALE_BYTES;
+    if (krn_pack_is_super(t)) memcpy(&p.phase, tile, sizeof p.phase);
+    p.supers = tile + 64;
+    p.pairs = tile + krn_pack_pairs_at(t, cols);
     return p;
 }
 

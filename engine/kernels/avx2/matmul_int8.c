@@ -115,10 +115,9 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, int32_t lane,
             j->more ? _mm256_load_ps(out + t * KRN_TILE + 8 * half) : _mm256_setzero_ps();
 
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
-        const uint8_t *codes = p.quants + (int64_t)u * quant_bytes;
+        const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
-        fetch_ahead(codes, quant_bytes);
-        fetch_ahead(p.scales + (int64_t)u * KRN_SCALE_BYTES, 1);
+        fetch_ahead(codes, quant_bytes + 64); /* the scales follow */
         KRN_UNROLL for (int half = 0; half < 2; half++)
         {
             __m256i w[UNIT_VECTORS];
@@ -230,10 +229,9 @@ KRN_INLINE void wide_chain(const struct krn_leaf_job *j, int32_t tile, const enu
     if (!j->more) memset(acc, 0, (size_t)j->width * KRN_TILE * sizeof *acc);
 
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
-        const uint8_t *codes = p.quants + (int64_t)u * quant_bytes;
+        const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
-        fetch_ahead(codes, quant_bytes);
-        fetch_ahead(p.scales + (int64_t)u * KRN_SCALE_BYTES, 1);
+        fetch_ahead(codes, quant_bytes + 64); /* the scales follow */
         const uint8_t *lines = code_lines(codes, type, buffer);
         const struct unit_scales sc[2] = {unit_scales(&p, u, 0, type), unit_scales(&p, u, 8, type)};
         for (int32_t lane = 0; lane < j->width; lane += LANES)

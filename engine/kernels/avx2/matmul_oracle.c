@@ -16,7 +16,7 @@ KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtyp
     const bool has_min = type == DTYPE_Q4_K || type == DTYPE_Q5_K;
     for (int half = 0; half < 2; half++) {
         __m256i code[UNIT_VECTORS];
-        unit_codes(p->quants + (int64_t)unit * krn_pack_quant_bytes(type) + 32 * half, type, code);
+        unit_codes(p->pairs + krn_pack_codes_at(type, unit) + 32 * half, type, code);
         const struct unit_scales sc = unit_scales(p, unit, 8 * half, type);
         KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++) KRN_UNROLL for (int b = 0; b < 4; b++)
         {

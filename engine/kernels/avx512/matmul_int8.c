@@ -11,30 +11,11 @@
 
 enum { AHEAD = 6144 /* bytes of weights fetched ahead */ };
 
-/* Weights come straight from memory when tokens are few. Codes are one run of lines; where they end
- * the next tile's begin, `gap` bytes on. The scales of this unit in the next tile come along. */
-struct fetch {
-    int64_t gap, scales;
-    int32_t last; /* units from here on fetch of the next tile */
-};
-
-KRN_INLINE struct fetch fetch_start(const struct krn_planes *p, const struct krn_mat *w,
-                                    const int quant_bytes)
+/* Weights come straight from memory when tokens are few: one run of lines, on into the next tile. */
+KRN_INLINE void fetch_ahead(const uint8_t *codes, const int quant_bytes)
 {
-    int32_t units = w->cols / KRN_UNIT;
-    struct fetch f = {.gap = w->tile_bytes - (int64_t)units * quant_bytes,
-                      .scales = p->scales - p->quants + w->tile_bytes,
-                      .last = units - AHEAD / quant_bytes};
-    return f;
-}
-
-KRN_INLINE void fetch_ahead(const struct fetch *f, const struct krn_planes *p, int32_t u,
-                            const int quant_bytes)
-{
-    const char *codes = (const char *)p->quants + (int64_t)u * quant_bytes + AHEAD;
-    codes += u >= f->last ? f->gap : 0;
-    KRN_UNROLL for (int i = 0; i < quant_bytes; i += 64) _mm_prefetch(codes + i, _MM_HINT_T0);
-    _mm_prefetch((const char *)p->quants + f->scales + u * KRN_SCALE_BYTES, _MM_HINT_T0);
+    KRN_UNROLL for (int i = 0; i <= quant_bytes; i += 64)
+        _mm_prefetch((const char *)codes + AHEAD + i, _MM_HINT_T0);
 }
 
 /* sum += w . (4 bytes at q, in every lane) */
@@ -90,7 +71,6 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dty
     const int quant_bytes = krn_pack_quant_bytes(type);
     const struct krn_planes p =
         krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
-    const struct fetch ahead = fetch_start(&p, j->w, quant_bytes);
     float *out = j->acc + tile * width * KRN_TILE;
     __m512 acc[KRN_GROUP];
     KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
@@ -98,9 +78,10 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dty
 
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * width * KRN_UNIT_BYTES;
-        fetch_ahead(&ahead, &p, u, quant_bytes);
+        const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
+        fetch_ahead(codes, quant_bytes);
         __m512i w[UNIT_VECTORS];
-        unit_codes(p.quants + (int64_t)u * quant_bytes, type, w);
+        unit_codes(codes, type, w);
         const struct unit_scales sc = unit_scales(&p, u, type);
         KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
             add_unit(acc[t], w, &sc, x, width, t, type);

@@ -13,7 +13,7 @@ KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtyp
                                             : 0;
     const bool has_min = type == DTYPE_Q4_K || type == DTYPE_Q5_K;
     __m512i code[UNIT_VECTORS];
-    unit_codes(p->quants + (int64_t)unit * krn_pack_quant_bytes(type), type, code);
+    unit_codes(p->pairs + krn_pack_codes_at(type, unit), type, code);
     const struct unit_scales sc = unit_scales(p, unit, type);
     KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++) KRN_UNROLL for (int b = 0; b < 4; b++)
     {

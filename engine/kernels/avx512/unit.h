@@ -61,7 +61,7 @@ KRN_INLINE struct unit_scales unit_scales(const struct krn_planes *p, int32_t un
                                           const enum dtype type)
 {
     struct unit_scales out;
-    const uint8_t *s = p->scales + (int64_t)unit * KRN_SCALE_BYTES;
+    const uint8_t *s = p->pairs + krn_pack_scales_at(type, unit);
     if (type == DTYPE_Q8_0 || type == DTYPE_Q4_0) {
         out.d[0] = out.d[1] = out.m = unit_f16(s);
         return out;

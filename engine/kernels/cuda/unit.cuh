@@ -10,20 +10,14 @@
 struct cu_mat {
     const uint8_t *data;
     int64_t tile_bytes;
-    int64_t scales, supers; // from a tile's begin
-    int32_t quants;
+    int64_t pairs; // from a tile's begin
     int32_t rows, cols;
 };
 
 static inline cu_mat cu_mat_of(const struct krn_mat *w)
 {
-    cu_mat m = {w->data, w->tile_bytes, 0, 0, 0, w->rows, w->cols};
-    if (!krn_pack_is_quant(w->type)) return m;
-    int64_t n = w->cols / KRN_UNIT;
-    m.quants = krn_pack_is_super(w->type) ? 64 : 0;
-    m.scales = m.quants + n * krn_pack_quant_bytes(w->type);
-    m.supers = m.scales + n * KRN_SCALE_BYTES;
-    return m;
+    int64_t pairs = krn_pack_is_quant(w->type) ? krn_pack_pairs_at(w->type, w->cols) : 0;
+    return {w->data, w->tile_bytes, pairs, w->rows, w->cols};
 }
 
 // What differs between types at compile time.
@@ -34,6 +28,7 @@ template <int TYPE> struct cu_type {
     static constexpr bool halves = TYPE == DTYPE_Q6_K; // a scale per half unit
     static constexpr int quant_bytes =
         TYPE == DTYPE_Q8_0 ? 512 : TYPE == DTYPE_Q5_K ? 320 : TYPE == DTYPE_Q6_K ? 384 : 256;
+    static constexpr int pair_bytes = 2 * (quant_bytes + KRN_SCALE_BYTES);
     static constexpr int super_bytes = TYPE == DTYPE_Q6_K ? 32 : 64;
     static constexpr int steps = has_min || halves ? 2 : 1; // of the chain per unit
 };
@@ -47,7 +42,8 @@ template <int TYPE>
 __device__ static inline void cu_unit_codes(const cu_mat &w, const uint8_t *tile, int32_t unit,
                                             int32_t row, int32_t code[8])
 {
-    const uint8_t *q = tile + w.quants + (int64_t)unit * cu_type<TYPE>::quant_bytes + row * 4;
+    const uint8_t *q = tile + w.pairs + (int64_t)(unit / 2) * cu_type<TYPE>::pair_bytes +
+                       unit % 2 * cu_type<TYPE>::quant_bytes + row * 4;
     if constexpr (TYPE == DTYPE_Q8_0) {
 #pragma unroll
         for (int j = 0; j < 8; j++) code[j] = (int32_t)(cu_word(q + j * 64) ^ 0x80808080u);
@@ -77,13 +73,14 @@ template <int TYPE>
 __device__ static inline void cu_unit_scales(const cu_mat &w, const uint8_t *tile, int32_t unit,
                                              int32_t row, float d[2], float *m)
 {
-    const uint8_t *s = tile + w.scales + (int64_t)unit * KRN_SCALE_BYTES;
+    const uint8_t *s = tile + w.pairs + (int64_t)(unit / 2) * cu_type<TYPE>::pair_bytes +
+                       2 * cu_type<TYPE>::quant_bytes + unit % 2 * KRN_SCALE_BYTES;
     *m = 0.0f;
     if constexpr (!cu_type<TYPE>::super) {
         d[0] = d[1] = cu_f16_at(s + 2 * row);
     } else {
         int32_t at = (*(const int32_t *)tile + unit) / KRN_SUPER_UNITS; // the phase comes first in a tile
-        const uint8_t *super = tile + w.supers + (int64_t)at * cu_type<TYPE>::super_bytes;
+        const uint8_t *super = tile + 64 + (int64_t)at * cu_type<TYPE>::super_bytes;
         float scale = cu_f16_at(super + 2 * row);
         if constexpr (TYPE == DTYPE_Q6_K) {
             d[0] = scale * (float)(int8_t)s[row];
