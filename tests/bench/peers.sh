@@ -8,8 +8,9 @@
 # A peer is NAME=DIR[,FLAGS of llama-bench[,FLAGS of llama-batched-bench]]; DIR holds both programs.
 # A run begins when the machine has been idle for a second (waited for at most -w seconds); one during
 # which other processes took more than -q percent of the machine is repeated, at most twice, and the
-# least disturbed of them counts. Tests: decode 1 | 8 | 16 | 32 sequences (128 tokens
-# before), prompt 512, decode 1 sequence at 2048 tokens. Choose with -T "d1 d8 d16 d32 p512 d2048".
+# least disturbed of them counts. Tests, chosen with -T "d1 d8 p512 ...": dN decode of N sequences, 128
+# tokens before (d2048: one sequence, 2048 before; d2048q: the same, KV in q8_0), pN a prompt of N
+# tokens, tp2 decode of one sequence by two ranks of one thread (tessera alone, against itself).
 set -u
 model='' threads=$(nproc) rounds=3 tessera=build/bin/tessera quiet=6 wait=60 tests='d1 d8 d16 d32 p512 d2048'
 while getopts m:t:r:b:q:w:T: o; do
@@ -38,6 +39,8 @@ run_tessera() {
     case $1 in
     p*) list=(--batch '' --prompt "${1#p}" --depth '') ;;
     d2048) list=(--batch '' --prompt '' --depth 2048) ;;
+    d2048q) list=(--batch '' --prompt '' --depth 2048 --kv-type q8_0) ;;
+    tp2) list=(--batch 1 --prompt '' --depth '' --tp 2 --threads 1) ;;
     d*) list=(--batch "${1#d}" --prompt '' --depth '') ;;
     esac
     "$tessera" bench engine "$model" --threads "$threads" --runs 3 --steps 16 "${list[@]}" |
@@ -63,6 +66,8 @@ run_peer() { # test spec
     p*) run_bench "$dir" "$bench" "${1#p}" 0 ;;
     d1) run_bench "$dir" "$bench" 0 32 ;;
     d2048) run_batched "$dir" "$batched" 2048 32 1 ;;
+    d2048q) run_batched "$dir" "$batched -ctk q8_0 -ctv q8_0" 2048 32 1 ;;
+    tp2) ;;
     d*) run_batched "$dir" "$batched" 128 32 "${1#d}" ;;
     esac
 }
