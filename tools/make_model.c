@@ -34,6 +34,12 @@ static const struct shape {
      {.arch = "llama", .n_layer = 32, .d_model = 4096, .n_head = 32, .n_kv_head = 8, .head_dim = 128,
       .d_ffn = 14336, .vocab = 128256, .context = 131072, .rope_theta = 5e5,
       .rope = RANDOM_ROPE_LLAMA3, .rope_factor = 8, .rope_original_context = 8192}},
+    {"8x7b",
+     {.arch = "llama", .n_layer = 32, .d_model = 4096, .n_head = 32, .n_kv_head = 8, .head_dim = 128,
+      .d_ffn = 14336, .n_expert = 8, .n_used = 2, .d_expert = 14336, .vocab = 32000, .context = 32768, .rope_theta = 1e6}},
+    {"30b-a3b",
+     {.arch = "qwen3moe", .n_layer = 48, .d_model = 2048, .n_head = 32, .n_kv_head = 4, .head_dim = 128,
+      .d_ffn = 6144, .n_expert = 128, .n_used = 8, .d_expert = 768, .vocab = 151936, .context = 40960, .rope_theta = 1e6}},
     {"70b",
      {.arch = "llama", .n_layer = 80, .d_model = 8192, .n_head = 64, .n_kv_head = 8, .head_dim = 128,
       .d_ffn = 28672, .vocab = 128256, .context = 131072, .rope_theta = 5e5,
@@ -51,12 +57,12 @@ struct opts {
 #define O(f) offsetof(struct opts, f)
 static const struct conf_opt table[] = {
     {"out", CONF_STR, O(out), NULL, 0, 0, "FILE", "where to write the model (needed)"},
-    {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME", "tiny, 0.5b, 0.6b, 1b, 8b or 70b"},
+    {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME", "tiny, 0.5b, 0.6b, 1b, 8b, 70b, or of experts 8x7b, 30b-a3b"},
     {"type", CONF_STR, O(type), "f32", 0, 0, "T",
      "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, of the layers"},
     {"embd-type", CONF_STR, O(embd_type), NULL, 0, 0, "T",
      "of embedding and output; else as --type"},
-    {"arch", CONF_STR, O(arch), NULL, 0, 0, "NAME", "llama, qwen2 or qwen3"},
+    {"arch", CONF_STR, O(arch), NULL, 0, 0, "NAME", "a family of GGUF's (tests/support/random_model.c)"},
     {"layers", CONF_INT, O(layers), NULL, 0, 1e4, "N", "layers"},
     {"width", CONF_INT, O(width), NULL, 0, 1e6, "N", "width of the model"},
     {"heads", CONF_INT, O(heads), NULL, 0, 1e5, "N", "query heads"},
@@ -105,7 +111,7 @@ static enum err resolve(const struct opts *o, struct random_model *m)
         if (!strcmp(shapes[i].name, o->shape)) s = &shapes[i];
     if (!s)
         return err_raise(ERR_BAD_CONFIG,
-                         "--shape: '%s' is not one of tiny, 0.5b, 0.6b, 1b, 8b, 70b", o->shape);
+                         "--shape: '%s' is not one of tiny, 0.5b, 0.6b, 1b, 8b, 70b, 8x7b, 30b-a3b", o->shape);
     *m = s->m;
     TRY(parse_type(o->type, &m->type));
     TRY(parse_type(o->embd_type ? o->embd_type : o->type, &m->embd_type));

@@ -21,6 +21,7 @@ static const struct family {
     bool interleaved;          /* pairs of rope stand side by side */
     bool biases;               /* attention_bias is no other mathematics here: the tensors tell */
     bool window_on;            /* a window counts without use_sliding_window */
+    int32_t pattern;           /* one layer of so many sees everything, when unsaid; 0: the family's rule */
 } families[] = {
     {"LlamaForCausalLM", "llama", "llama", .window_on = true},
     {"MistralForCausalLM", "mistral", "llama", .window_on = true},
@@ -29,6 +30,20 @@ static const struct family {
     {"Qwen3ForCausalLM", "qwen3", "qwen3", .head_dim = 128},
     {"Qwen2MoeForCausalLM", "qwen2_moe", "qwen2moe", .biases = true},
     {"Qwen3MoeForCausalLM", "qwen3_moe", "qwen3moe"},
+    {"OlmoeForCausalLM", "olmoe", "olmoe"},
+    {"Olmo2ForCausalLM", "olmo2", "olmo2"},
+    {"GemmaForCausalLM", "gemma", "gemma", .head_dim = 256, .act = "gelu_pytorch_tanh"},
+    {"Gemma2ForCausalLM", "gemma2", "gemma2", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true},
+    {"Gemma3ForCausalLM", "gemma3_text", "gemma3", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true, .pattern = 6},
+    {"PhiForCausalLM", "phi", "phi2", .rotary = 0.5, .act = "gelu_new", .eps = "layer_norm_eps"},
+    {"Phi3ForCausalLM", "phi3", "phi3", .window_on = true},
+    {"FalconForCausalLM", "falcon", "falcon", .act = "gelu", .eps = "layer_norm_epsilon"},
+    {"StableLmForCausalLM", "stablelm", "stablelm", .rotary = 0.25, .eps = "layer_norm_eps"},
+    {"GraniteForCausalLM", "granite", "granite"},
+    {"GlmForCausalLM", "glm", "chatglm", .head_dim = 128, .rotary = 0.5, .interleaved = true, .biases = true},
+    {"Glm4ForCausalLM", "glm4", "glm4", .head_dim = 128, .rotary = 0.5, .interleaved = true, .biases = true},
+    {"CohereForCausalLM", "cohere", "command-r", .eps = "layer_norm_eps", .interleaved = true},
+    {"Cohere2ForCausalLM", "cohere2", "cohere2", .eps = "layer_norm_eps", .interleaved = true, .window_on = true, .pattern = 4},
 };
 
 static const struct family *family_of(const char *class, const char *type)
@@ -94,6 +109,14 @@ static enum err maybe_int(const struct reading *r, const char *from, const char 
     return rc;
 }
 
+
+static enum err maybe_real(const struct reading *r, const char *from, const char *to)
+{
+    double v;
+    enum err rc = eng_hf_real(r->c, from, 0, &v);
+    if (!rc && v != 0) eng_hf_key_real(r->k, r->arch, to, v);
+    return rc;
+}
 
 /* A switch that must have this value here. */
 static enum err needs(const struct reading *r, const char *key, bool value)
@@ -207,6 +230,11 @@ static enum err read_window(const struct reading *r)
     for (int64_t i = 0; i < n && listed; i++) any |= local[i];
     if (listed && !any) goto out;
     eng_hf_key_int(r->k, r->arch, "attention.sliding_window", window);
+    if (!listed && r->fam->pattern) {
+        int64_t period;
+        TRY(eng_hf_int(r->c, "sliding_window_pattern", r->fam->pattern, 1, LIMIT_LAYERS, &period));
+        eng_hf_key_int(r->k, r->arch, "attention.sliding_window_pattern", period);
+    }
     if (listed) eng_hf_key_bools(r->k, r->arch, "attention.sliding_window_pattern", local, (uint64_t)n);
 out:
     return rc;
@@ -224,6 +252,51 @@ static enum err read_experts(const struct reading *r)
     TRY(maybe_int(r, "moe_intermediate_size", "expert_feed_forward_length"));
     TRY(eng_hf_bool(r->c, "norm_topk_prob", is(r, "llama"), &renorm));
     eng_hf_key_bool(r->k, r->arch, "expert_weights_norm", renorm);
+out:
+    return rc;
+}
+
+/* Factors of Granite, Cohere and Gemma. */
+static enum err read_scales(const struct reading *r)
+{
+    enum err rc;
+    double head;
+    TRY(maybe_real(r, "embedding_multiplier", "embedding_scale"));
+    TRY(maybe_real(r, "residual_multiplier", "residual_scale"));
+    TRY(maybe_real(r, "attention_multiplier", "attention.scale"));
+    TRY(maybe_real(r, "logits_scaling", "logit_scale"));
+    TRY(maybe_real(r, "logit_scale", "logit_scale"));
+    TRY(maybe_real(r, "attn_logit_softcapping", "attn_logit_softcapping"));
+    TRY(maybe_real(r, "final_logit_softcapping", "final_logit_softcapping"));
+    TRY(eng_hf_real(r->c, "query_pre_attn_scalar", 0, &head));
+    if (head > 0) eng_hf_key_real(r->k, r->arch, "attention.scale", 1 / sqrt(head));
+out:
+    return rc;
+}
+
+/* Switches of single families. */
+static enum err read_odd(const struct reading *r)
+{
+    enum err rc = OK;
+    bool parallel, both;
+    double clip;
+    if (!strncmp(r->arch, "gemma", 5)) {
+        eng_hf_key_bool(r->k, NULL, "tessera.norm.plus_one", true);
+        TRY(needs(r, "use_bidirectional_attention", false));
+    }
+    if (is(r, "falcon")) {
+        TRY(needs(r, "alibi", false));
+        TRY(needs(r, "bias", false));
+        TRY(eng_hf_bool(r->c, "new_decoder_architecture", false, &both));
+        if (!both) TRY(needs(r, "parallel_attn", true));
+    }
+    if (is(r, "stablelm") || is(r, "phi2")) TRY(needs(r, "qk_layernorm", false));
+    if (is(r, "stablelm")) {
+        TRY(eng_hf_bool(r->c, "use_parallel_residual", false, &parallel));
+        eng_hf_key_bool(r->k, r->arch, "use_parallel_residual", parallel);
+    }
+    TRY(eng_hf_real(r->c, "clip_qkv", 0, &clip));
+    if (clip != 0) eng_hf_refuse(r->k, "%s: clip_qkv is not supported", r->c.what);
 out:
     return rc;
 }
@@ -264,6 +337,8 @@ static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
     TRY(read_act(r));
     TRY(read_window(r));
     TRY(read_experts(r));
+    TRY(read_scales(r));
+    TRY(read_odd(r));
     check_quantised(r);
     eng_hf_key_bool(r->k, NULL, "tessera.rope.interleaved", r->fam->interleaved);
 out:

@@ -133,6 +133,24 @@ static void bf16_agrees(void **state)
     agrees_from(path, name);
 }
 
+/* Served with no more than the first context. */
+static void short_agrees(void **state)
+{
+    char path[256], name[64];
+    snprintf(path, sizeof path, "tests/model/golden/%s.gguf", (const char *)*state);
+    agrees_within(path, *state, 64);
+    snprintf(path, sizeof path, "tests/model/golden/%s", (const char *)*state);
+    snprintf(name, sizeof name, "%s-bf16", (const char *)*state);
+    agrees_within(path, name, 64);
+}
+
+/* transformers takes the length of the prompt for the context in use. */
+static void dynamic_agrees(void **state)
+{
+    (void)state;
+    agrees_within("tests/model/golden/llama-dynamic", "llama-dynamic-bf16", 90);
+}
+
 static void logits_of(const char *path, const struct golden *g, struct sequence *s)
 {
     struct local_replica *r;
@@ -183,6 +201,7 @@ static void a_rope_factor_alone_means_linear(void **state)
     {"checkpoint_" claim, checkpoint_agrees, NULL, NULL, (char[]){name}}
 
 #define FAMILY(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, {"checkpoint_" claim, bf16_agrees, NULL, NULL, (char[]){name}}
+#define SHORT(name, claim) {claim, short_agrees, NULL, NULL, (char[]){name}}
 
 int main(void)
 {
@@ -201,6 +220,26 @@ int main(void)
         FAMILY("mixtral", "mixtral_experts_agree"),
         FAMILY("qwen2moe", "qwen2_moe_with_its_shared_expert_agrees"),
         FAMILY("qwen3moe", "qwen3_moe_agrees"),
+        FAMILY("olmoe", "olmoe_agrees"),
+        {"checkpoint_dynamic_rope_scaling_agrees_past_the_first_context", dynamic_agrees, NULL, NULL, NULL},
+        FAMILY("mistral-window", "mistral_agrees_past_its_window"),
+        FAMILY("gemma", "gemma_agrees"),
+        FAMILY("gemma2", "gemma2_agrees_past_its_window"),
+        FAMILY("gemma3", "gemma3_with_two_rope_bases_agrees_past_its_window"),
+        FAMILY("phi2", "phi2_agrees"),
+        FAMILY("phi3", "phi3_agrees_past_its_first_context_and_its_window"),
+        SHORT("phi3-short", "phi3_agrees_within_its_first_context"),
+        FAMILY("falcon-7b", "falcon_with_one_kv_head_agrees"),
+        FAMILY("falcon-40b", "falcon_with_two_norms_agrees"),
+        FAMILY("stablelm", "stablelm_agrees"),
+        FAMILY("stablelm-parallel", "stablelm_with_parallel_layers_agrees"),
+        FAMILY("olmo2", "olmo2_agrees"),
+        FAMILY("granite", "granite_agrees"),
+        FAMILY("glm", "glm_agrees"),
+        FAMILY("glm4", "glm4_agrees"),
+        FAMILY("cohere", "command_r_agrees"),
+        FAMILY("cohere2", "command_r7b_agrees_past_its_window"),
+        {"gpt_oss_agrees_past_its_window", agrees, NULL, NULL, (char[]){"gpt-oss"}},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

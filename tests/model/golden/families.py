@@ -31,14 +31,50 @@ SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "
 HEAD = {"head_dim": 16}
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 
-# name: (model_type, GGUF architecture, config, tokens of the prompt)
+# name: (model_type, GGUF architecture or None: no such file, config, tokens of the prompt)
 FAMILIES = {
     "mixtral": ("mixtral", "llama", {**HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 40, "tie_word_embeddings": False}, 60),
     "qwen2moe": ("qwen2_moe", "qwen2moe", {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 24, "norm_topk_prob": False,
                  "shared_expert_intermediate_size": 72}, 60),
     "qwen3moe": ("qwen3_moe", "qwen3moe", {**HEAD, "num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 32,
                  "norm_topk_prob": True}, 60),
+    "olmoe": ("olmoe", "olmoe", {"num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 24, "norm_topk_prob": False}, 50),
+    "llama-dynamic": ("llama", None, {"max_position_embeddings": 48, "rope_parameters": {**PLAIN, "rope_type": "dynamic", "factor": 2.0}}, 90),
+    "mistral-window": ("mistral", "llama", {**HEAD, "sliding_window": 21}, 90),
+    "gemma": ("gemma", "gemma", {**HEAD, "tie_word_embeddings": True}, 50),
+    "gemma2": ("gemma2", "gemma2", {**HEAD, "num_hidden_layers": 3, "sliding_window": 16, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0,
+               "final_logit_softcapping": 8.0, "tie_word_embeddings": True}, 80),
+    "gemma3": ("gemma3_text", "gemma3", {**HEAD, "num_hidden_layers": 6, "intermediate_size": 32, "sliding_window": 16, "query_pre_attn_scalar": 16,
+               "tie_word_embeddings": True, "rope_parameters": {"full_attention": {**PLAIN, "rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                                                                "sliding_attention": PLAIN}}, 80),
+    "phi3": ("phi3", "phi3", {"tie_word_embeddings": True, "sliding_window": 40, "original_max_position_embeddings": 64,
+             "rope_parameters": {**PLAIN, "rope_type": "longrope", "partial_rotary_factor": 0.75, "original_max_position_embeddings": 64,
+                                 "long_factor": [1.0, 3.5, 9.0], "short_factor": [1.0, 1.2, 1.5]}}, 100),
+    "phi3-short": ("phi3", "phi3", {"original_max_position_embeddings": 64,
+                   "rope_parameters": {**PLAIN, "rope_type": "longrope", "original_max_position_embeddings": 64,
+                                       "long_factor": [1.0, 3.5, 9.0, 20.0], "short_factor": [1.0, 1.2, 1.5, 1.7]}}, 60),
+    "phi2": ("phi", "phi2", {"hidden_act": "gelu_new", "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 50),
+    "falcon-7b": ("falcon", "falcon", {"ffn_hidden_size": 64, "multi_query": True, "new_decoder_architecture": False, "parallel_attn": True, "bias": False,
+                  "alibi": False}, 50),
+    "falcon-40b": ("falcon", "falcon", {"hidden_size": 64, "ffn_hidden_size": 64, "num_kv_heads": 2, "new_decoder_architecture": True, "bias": False,
+                   "alibi": False}, 50),
+    "stablelm": ("stablelm", "stablelm", {"use_qkv_bias": True, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.25}, "num_key_value_heads": 4}, 50),
+    "stablelm-parallel": ("stablelm", "stablelm", {"use_parallel_residual": True,
+                          "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.25}}, 50),
+    "olmo2": ("olmo2", "olmo2", {}, 50),
+    "granite": ("granite", "granite", {"embedding_multiplier": 6.0, "residual_multiplier": 0.7, "attention_multiplier": 0.2, "logits_scaling": 2.0}, 50),
+    "glm": ("glm", "chatglm", {**HEAD, "attention_bias": True, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 50),
+    "glm4": ("glm4", "glm4", {**HEAD, "attention_bias": True, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 50),
+    "cohere": ("cohere", "command-r", {"logit_scale": 0.25, "use_qk_norm": True}, 50),
+    "cohere2": ("cohere2", "cohere2", {**HEAD, "logit_scale": 0.25, "num_hidden_layers": 4, "intermediate_size": 32, "sliding_window": 16}, 80),
+    "gpt-oss": ("gpt_oss", "gpt-oss", {**HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 24, "sliding_window": 16,
+                "rope_parameters": {**PLAIN, "rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+                                    "original_max_position_embeddings": 32}}, 80),
 }
+
+# names that gguf's map does not know, or has for another architecture
+MORE = {"model.layers.{}.mlp.fc1": "ffn_up", "model.layers.{}.mlp.fc2": "ffn_down", "model.layers.{}.mlp.gate_up_proj": "ffn_up",
+        "transformer.h.{}.mlp.dense_h_to_4h": "ffn_up"}
 
 # ---- the reference ----
 
@@ -104,6 +140,7 @@ def metadata(arch, name, c):
     heads = c.num_attention_heads
     head_dim = get(c, "head_dim", default=c.hidden_size // heads)
     rope = c.rope_parameters
+    local = rope.get("sliding_attention")
     rope = rope.get("full_attention", rope)
     keys = {
         "context_length": c.max_position_embeddings,
@@ -117,6 +154,8 @@ def metadata(arch, name, c):
         "rope.freq_base": float(rope["rope_theta"]),
         "rope.dimension_count": int(head_dim * rope.get("partial_rotary_factor", 1)),
     }
+    if arch == "falcon" and not c.new_decoder_architecture:
+        keys["attention.head_count_kv"] = 1
     if hasattr(c, "rms_norm_eps"):
         keys["attention.layer_norm_rms_epsilon"] = c.rms_norm_eps
     else:
@@ -128,6 +167,27 @@ def metadata(arch, name, c):
             keys["expert_feed_forward_length"] = c.moe_intermediate_size
         if hasattr(c, "shared_expert_intermediate_size"):
             keys["expert_shared_feed_forward_length"] = c.shared_expert_intermediate_size
+    if rope["rope_type"] in ("linear", "yarn"):
+        keys["rope.scaling.type"] = rope["rope_type"]
+        keys["rope.scaling.factor"] = float(rope["factor"])
+    if "original_max_position_embeddings" in rope:
+        keys["rope.scaling.original_context_length"] = rope["original_max_position_embeddings"]
+    if rope["rope_type"] == "longrope":
+        scale = c.max_position_embeddings / rope["original_max_position_embeddings"]
+        keys["rope.scaling.attn_factor"] = math.sqrt(1 + math.log(scale) / math.log(rope["original_max_position_embeddings"]))
+    if local:
+        keys["rope.freq_base_swa"] = local["rope_theta"]
+    if get(c, "sliding_window"):
+        keys["attention.sliding_window"] = c.sliding_window
+    if arch == "granite":
+        keys.update({"embedding_scale": c.embedding_multiplier, "residual_scale": c.residual_multiplier, "attention.scale": c.attention_multiplier,
+                     "logit_scale": c.logits_scaling})
+    if arch in ("command-r", "cohere2"):
+        keys["logit_scale"] = c.logit_scale
+    if arch == "gemma2":
+        keys["attn_logit_softcapping"], keys["final_logit_softcapping"] = c.attn_logit_softcapping, c.final_logit_softcapping
+    if arch == "stablelm":
+        keys["use_parallel_residual"] = c.use_parallel_residual
     return b"".join(v for v in [pair("general.architecture", arch), pair("general.name", name + ", random")] +
                     [pair(f"{arch}.{k}", v) for k, v in keys.items()]), len(keys) + 2
 
@@ -141,7 +201,28 @@ def changed(arch, c, name, x):
     """What converters do to values."""
     if arch in ("llama", "granite") and re.search(r"attn_[qk]\.", name):
         return pairs_adjacent(x, c.num_attention_heads if "attn_q." in name else c.num_key_value_heads)
+    if arch.startswith("gemma") and name.endswith("norm.weight"):
+        return x + 1
+    if arch == "falcon" and "attn_qkv" in name and c.new_decoder_architecture:   # from groups of (queries, key, value) to all of each
+        hd = c.hidden_size // c.num_attention_heads
+        x = x.reshape(c.num_kv_heads, -1, hd, x.shape[-1])
+        return np.concatenate([x[:, :-2].reshape(-1, x.shape[-1]), x[:, -2].reshape(-1, x.shape[-1]), x[:, -1].reshape(-1, x.shape[-1])])
     return x
+
+
+def gpt_oss(key, x):
+    """Experts of gpt-oss: gate and up rows alternate, and matrices lie with their inputs first."""
+    layer = (key.split(".") + 2 * [""])[2]
+    if key.endswith("gate_up_proj"):
+        x = x.swapaxes(1, 2)
+        return {f"blk.{layer}.ffn_gate_exps.weight": x[:, ::2], f"blk.{layer}.ffn_up_exps.weight": x[:, 1::2]}
+    if key.endswith("gate_up_proj_bias"):
+        return {f"blk.{layer}.ffn_gate_exps.bias": x[:, ::2], f"blk.{layer}.ffn_up_exps.bias": x[:, 1::2]}
+    if key.endswith("down_proj"):
+        return {f"blk.{layer}.ffn_down_exps.weight": x.swapaxes(1, 2)}
+    if key.endswith("down_proj_bias"):
+        return {f"blk.{layer}.ffn_down_exps.bias": x}
+    return {f"blk.{layer}.attn_sinks.weight": x} if key.endswith("sinks") else {}
 
 
 def tensors(arch, c, saved):
@@ -155,7 +236,14 @@ def tensors(arch, c, saved):
             what = {"w1": "gate", "w2": "down", "w3": "up", "gate_proj": "gate", "down_proj": "down", "up_proj": "up"}[m[3]]
             stacks.setdefault(f"blk.{m[1].split('.')[-1]}.ffn_{what}_exps.weight", {})[int(m[2])] = x
             continue
-        name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        special = gpt_oss(key, x) if arch == "gpt-oss" else {}
+        if special:
+            out.update(special)
+            continue
+        part, suffix = key.rsplit(".", 1)
+        more = MORE.get(re.sub(r"\.\d+\.", ".{}.", part))
+        layer = re.search(r"\.(\d+)\.", part)
+        name = f"blk.{layer[1]}.{more}.{suffix}" if more else names.get_name(key, try_suffixes=(".weight", ".bias"))
         assert name, key
         out[name if "." in name.rsplit(".", 1)[-1] or name.endswith((".weight", ".bias")) else name + ".weight"] = changed(arch, c, name, x)
     for name, parts in stacks.items():
@@ -172,6 +260,12 @@ def write_gguf(path, arch, name, c, saved):
         infos.append(string(tensor) + struct.pack(f"<I{x.ndim}Q", x.ndim, *reversed(x.shape)) + struct.pack("<IQ", 0, offset))
         blobs.append(x.tobytes() + bytes(-x.nbytes % 32))
         offset += len(blobs[-1])
+    if c.rope_parameters.get("rope_type") == "longrope":   # tensors, not keys
+        for what in ("long", "short"):
+            x = np.array(c.rope_parameters[what + "_factor"], np.float32)
+            infos.append(string(f"rope_factors_{what}.weight") + struct.pack("<IQIQ", 1, len(x), 0, offset))
+            blobs.append(x.tobytes() + bytes(-x.nbytes % 32))
+            offset += len(blobs[-1])
     head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), n_keys) + keys + b"".join(infos)
     with open(path, "wb") as f:
         f.write(head + bytes(-len(head) % 32) + b"".join(blobs))
@@ -191,12 +285,15 @@ def saved_by(model):
 def make(name, out, write_logits):
     arch = FAMILIES[name][1]
     path = os.path.join(out, name)
-    c, model, ids, logits = reference(name, "F32")
-    saved, _ = saved_by(model)
-    write_gguf(path + ".gguf", arch, name, c, {k: v.float().numpy() for k, v in saved.items()})
-    write_logits(path + ".logits", ids, logits)
-    size = os.path.getsize(path + ".gguf")
-    print(f"{name:14} {size:7} bytes, logits within [{logits.min():.2f}, {logits.max():.2f}], deviation {logits.std():.2f}")
+    if arch:
+        c, model, ids, logits = reference(name, "F32")
+        saved, _ = saved_by(model)
+        write_gguf(path + ".gguf", arch, name, c, {k: v.float().numpy() for k, v in saved.items()})
+        write_logits(path + ".logits", ids, logits)
+        size = os.path.getsize(path + ".gguf")
+        print(f"{name:14} {size:7} bytes, logits within [{logits.min():.2f}, {logits.max():.2f}], deviation {logits.std():.2f}")
+    if name == "gpt-oss":
+        return   # published checkpoints are of MXFP4 alone
     c, model, ids, logits = reference(name, "BF16")
     saved, config = saved_by(model)
     shutil.rmtree(path, ignore_errors=True)
