@@ -59,6 +59,13 @@ static int64_t part_of(int64_t bytes, int64_t share, int64_t all)
     return (int64_t)((double)bytes * (double)share / (double)all);
 }
 
+/* Columns of a feed-forward of this width that leaves [leaf0, leaf0 + n) stand for. */
+static int32_t columns_of(const struct model_info *m, int32_t width, int32_t leaf0, int32_t n)
+{
+    int32_t all = leaf_ffn_count(m->d_ffn);
+    return width ? leaf_col(width, all, leaf0 + n) - leaf_col(width, all, leaf0) : 0;
+}
+
 void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
                      struct clu_memory *out)
 {
@@ -68,7 +75,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     int32_t stage = grid_stage_of(g, rank), q0, leaf0, kv0, kv1, hpl = leaf_heads(m->head_dim);
     struct grid_share h = share_of(w, g, rank, &q0, &leaf0);
     bool first = stage == 0, last = stage == g->n_stages - 1;
-    int32_t cols = leaf_ffn_col(m->d_ffn, leaf0 + h.ffn) - leaf_ffn_col(m->d_ffn, leaf0),
+    int32_t cols = columns_of(m, m->d_ffn, leaf0, h.ffn),
             tiles = leaf_vocab_tiles(m->n_vocab);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
     *out = (struct clu_memory){.process = w->rates->process_bytes};
@@ -92,13 +99,15 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
                                                  .n_vocab = m->n_vocab,
                                                  .heads = h.heads,
                                                  .kv_heads = kv1 - kv0,
-                                                 .ffn_cols = cols,
+                                                 .ffn_cols = columns_of(m, MAX(m->d_dense, m->d_ffn), leaf0, h.ffn),
                                                  .nodes = MAX(attn, ffn),
                                                  .vocab_rows = MIN(h.vocab * LEAF_TILE, m->n_vocab),
                                                  .last = last,
                                                  .max_step_tokens = w->max_step_tokens,
                                                  .context = w->context,
-                                                 .n_slots = w->n_slots});
+                                                 .n_slots = w->n_slots,
+                                                 .experts = {m->n_experts, m->n_used, columns_of(m, m->d_expert, leaf0, h.ffn),
+                                                             columns_of(m, m->d_shared, leaf0, h.ffn), h.ffn}});
 }
 
 int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
@@ -130,6 +139,22 @@ static double matrix_s(const struct clu_work *w, const struct clu_device *d, dou
     return d->kind == CLU_CPU ? read + ops : MAX(read, ops);
 }
 
+/* How much of the feed-forward's weights a step of so many rows reads, and how many a row is multiplied with: of experts only those chosen
+ * (each row takes n_used of n_experts, as if by chance). */
+static double ffn_read(const struct model_info *m, int32_t rows)
+{
+    double missed = 1;
+    if (!m->n_experts) return 1;
+    for (int32_t i = 0; i < rows && missed > 1e-3; i++) missed *= 1 - (double)m->n_used / m->n_experts;
+    double all = (double)m->n_experts * m->d_expert + m->d_shared;
+    return ((double)m->n_experts * m->d_expert * (1 - missed) + m->d_shared) / all;
+}
+
+static double ffn_width(const struct model_info *m)
+{
+    return m->n_experts ? (double)m->n_used * m->d_expert + m->d_shared : m->d_ffn;
+}
+
 void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill,
                    struct clu_rank_cost *out)
 {
@@ -149,7 +174,7 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t
         .per_kv_s = matrix_s(w, d, (double)sum.kv.mem / n / m->n_kv_heads, 2 * hd * dm, rows) +
                     kv_bytes / (d->read_bytes_s * w->rates->read_share),
         .per_leaf_s =
-            matrix_s(w, d, (double)sum.ffn.mem / n / leaves, 3.0 * m->d_ffn / leaves * dm, rows),
+            matrix_s(w, d, (double)sum.ffn.mem / n / leaves * ffn_read(m, rows), 3.0 * ffn_width(m) / leaves * dm, rows),
         .fixed_s = w->rates->layer_s + w->rates->row_layer_s * rows,
     };
 }

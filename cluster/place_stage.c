@@ -56,7 +56,7 @@ static void weigh(struct stage *s)
     double vocab = 0;
     if (y->first || (y->last && mw->tied)) vocab += (double)mw->embd.mem;
     if (y->last && !mw->tied) vocab += (double)mw->head.mem;
-    double cols = (double)m->d_ffn / s->n_leaf, hd = m->head_dim;
+    double cols = (double)MAX(m->d_dense, m->d_ffn) / s->n_leaf, hd = m->head_dim;
     s->head_bytes = y->layers * q / n / m->n_heads + 8 * hd * tokens;
     s->kv_bytes =
         y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
@@ -71,7 +71,8 @@ static void weigh(struct stage *s)
                              .last = y->last,
                              .max_step_tokens = y->w->max_step_tokens,
                              .context = y->w->context,
-                             .n_slots = y->w->n_slots};
+                             .n_slots = y->w->n_slots,
+                             .experts = {m->n_experts, m->n_used, m->d_expert / s->n, m->d_shared / s->n, s->n_leaf / s->n}};
     double fixed = y->layers * rest / n + (double)mw->ends.mem + (double)leaf_buffer_bytes(&b) +
                    (double)y->w->rates->process_bytes;
     for (int32_t r = 0; r < s->n; r++)

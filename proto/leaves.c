@@ -164,6 +164,25 @@ out:
     return rc;
 }
 
+int64_t leaf_expert_scratch(const struct leaf_experts *x, int32_t tokens)
+{
+    int64_t per_row = x->leaves + MIN(x->leaves, TREE_MAX_NODES); /* summed leaves, and one expert's */
+    return ROUND_UP(MAX((int64_t)LEAF_EXPERT_SCRATCH, per_row * tokens * LEAF_TILE), LEAF_TILE);
+}
+
+/* As engine/model/moe.c takes them. */
+int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens, int32_t n_threads)
+{
+    if (!x->n) return 0;
+    int64_t T = max_step_tokens, tokens = MIN(T, LEAF_EXPERT_TOKENS), routed = tokens * x->used,
+            slots = routed + (x->shared_cols ? tokens : 0), lanes = slots + (x->n + 2) * (int64_t)LEAF_EXPERT_PAD;
+    int64_t wide = ROUND_UP(MAX(MAX(d_model, x->cols), x->shared_cols), LEAF_UNIT);
+    int64_t panels = lanes * (wide / LEAF_UNIT * 56); /* codes; the panels of f32 are not touched where weights are quantised */
+    return 4 * (T * (x->n + 1 + 2 * x->used) + x->n + 2 + 2 * slots + slots * d_model) +
+           8 * (routed * x->cols + (slots - routed) * x->shared_cols) + panels +
+           4 * n_threads * leaf_expert_scratch(x, (int32_t)tokens);
+}
+
 enum { HEAD_ROWS = 32 }; /* rows of logits computed at once (engine/engine.c) */
 
 int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
@@ -174,6 +193,7 @@ int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
                       8 * DIV_UP(wide, LEAF_UNIT) + 16;
     int64_t bytes = per_tok * b->max_step_tokens + (int64_t)b->context * b->rope_dim * 4 +
                     (int64_t)b->n_slots * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;
+    bytes += leaf_expert_bytes(&b->experts, b->d_model, b->max_step_tokens, 1);
     if (b->last) bytes += HEAD_ROWS * 4LL * (b->vocab_rows + b->n_vocab) + 20LL * b->n_vocab;
     return bytes;
 }

@@ -49,6 +49,18 @@ MUST_USE enum err leaf_deal(const struct leaf_shape *s, int32_t width, struct gr
 MUST_USE enum err leaf_check(const struct leaf_shape *s, int32_t width,
                              const struct grid_share share[]);
 
+/* A rank's part of layers with experts. n 0: there are none. */
+struct leaf_experts {
+    int32_t n, used, cols, shared_cols, leaves;
+};
+enum {
+    LEAF_EXPERT_TOKENS = 512,       /* of a step that are grouped by expert at once */
+    LEAF_EXPERT_SCRATCH = 1 << 18,  /* floats per thread that hold the leaves of some rows, if so many rows fit */
+    LEAF_EXPERT_PAD = 32            /* lanes between the panels of two experts, so that each is whole and aligned */
+};
+int64_t leaf_expert_scratch(const struct leaf_experts *x, int32_t tokens); /* floats, per thread */
+int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens, int32_t n_threads);
+
 /* What a rank needs beside weights and KV: buffers of a step, tables, the sampler. */
 struct leaf_buffers {
     int32_t d_model, head_dim, rope_dim, n_vocab;
@@ -56,6 +68,7 @@ struct leaf_buffers {
     int32_t vocab_rows;                       /* of its head */
     bool last;                                /* stage */
     int32_t max_step_tokens, context, n_slots;
+    struct leaf_experts experts;
 };
 int64_t leaf_buffer_bytes(const struct leaf_buffers *b);
 

@@ -22,6 +22,8 @@ struct model_info {
     char name[128];            /* what the API calls it */
     char arch[32];
     int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
+    int32_t d_dense;           /* the widest dense feed-forward; d_ffn is the narrowest of all, where the model is cut. 0: as d_ffn */
+    int32_t n_experts, n_used, d_expert, d_shared; /* of a layer with experts; n_experts 0: none */
     int32_t context;           /* trained context */
     enum step_pool pooling;    /* what embeddings are made of; NONE: in a way that we do not have */
     int64_t n_params, weight_bytes;

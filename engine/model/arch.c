@@ -247,6 +247,8 @@ void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, str
     *out = (struct model_info){
         .n_layers = s->n_layers, .d_model = s->d_model, .n_heads = s->n_heads, .n_kv_heads = s->n_kv_heads,
         .head_dim = s->head_dim, .d_ffn = eng_spec_cut_ffn(s), .n_vocab = s->n_vocab, .context = s->context, .n_groups = 1,
+        .d_dense = MAX(s->d_ffn, eng_spec_cut_ffn(s)), .n_experts = s->experts.n, .n_used = s->experts.used, .d_expert = s->experts.n ? s->experts.d_ffn : 0,
+        .d_shared = s->experts.d_shared,
     };
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);

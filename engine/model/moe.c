@@ -8,11 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    SCRATCH = 1 << 18, /* floats per thread that hold the leaves of some rows, if so many rows fit */
-    PAD = 32,          /* lanes between the panels of two experts, so that each is whole and aligned */
-};
-
 /* The group of tokens [t0, t0 + n_tok) in one layer. */
 struct group {
     const struct eng_model *m;
@@ -42,7 +37,7 @@ static int64_t columns_at(const struct group *g, int32_t e)
 static struct krn_act act_of(const struct group *g, int32_t e, const float *x, int32_t cols, int32_t widest, int forms)
 {
     struct krn_act a = {.n_tok = slots_of(g, e), .cols = cols, .x = x};
-    int64_t before = ROUND_UP(g->o->first[e], PAD / 2) + (int64_t)e * PAD;
+    int64_t before = ROUND_UP(g->o->first[e], LEAF_EXPERT_PAD / 2) + (int64_t)e * LEAF_EXPERT_PAD;
     if (forms & READS_CODES) a.q = g->o->act_q + krn_act_q_bytes(1, widest) * before;
     if (forms & READS_FLOATS && a.n_tok > 1) a.xt = g->o->act_xt + krn_act_xt_floats(1, widest) * before;
     return a;
@@ -243,7 +238,7 @@ static void down(const struct group *g, float *parts, int64_t node_stride, int32
 {
     const struct krn_leaves *l = &g->m->shard.expert;
     int64_t r0, r1, d = g->m->spec.d_model, each = per_row(&g->m->shard) * g->n_tok;
-    int32_t most = (int32_t)MAX(SCRATCH / (each * KRN_TILE), 1) * KRN_TILE;
+    int32_t most = (int32_t)MAX(LEAF_EXPERT_SCRATCH / (each * KRN_TILE), 1) * KRN_TILE;
     eng_team_range(d, KRN_TILE, i, n, &r0, &r1);
     struct block b = {.g = g, .acc = g->m->moe->scratch + i * g->m->moe->scratch_each};
     for (int64_t r = r0; r < r1; r += b.rows) {
@@ -318,9 +313,9 @@ void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *s
 
 /* ---- buffers ---- */
 
-/* Counts the bytes, and takes them when `take`. */
+/* What is taken together, so that an error can say how much it was. */
 struct taker {
-    bool take, failed;
+    bool failed;
     int64_t bytes;
 };
 
@@ -328,18 +323,18 @@ static void *take(struct taker *t, int64_t n, int64_t size)
 {
     void *p = NULL;
     t->bytes += n * size;
-    if (t->take && !t->failed && posix_memalign(&p, 64, (size_t)MAX(n, 1) * (size_t)size)) p = NULL, t->failed = true;
+    if (!t->failed && posix_memalign(&p, 64, (size_t)MAX(n, 1) * (size_t)size)) p = NULL, t->failed = true;
     return p;
 }
 
 static void take_all(struct eng_moe *o, struct taker *t, const struct eng_spec *s, const struct eng_shard *h, int32_t max_tok, int32_t n_threads)
 {
     const struct eng_experts *x = &s->experts;
-    o->tokens = MIN(max_tok, ENG_MOE_TOKENS);
+    o->tokens = MIN(max_tok, LEAF_EXPERT_TOKENS);
     int64_t routed = (int64_t)o->tokens * x->used, slots = routed + (x->d_shared ? o->tokens : 0);
     int64_t cols = routed * (h->expert1 - h->expert0) + (slots - routed) * (h->shared1 - h->shared0);
     int32_t wide = ROUND_UP(MAX(MAX(s->d_model, h->expert1 - h->expert0), h->shared1 - h->shared0), KRN_UNIT);
-    int64_t lanes = slots + (int64_t)(x->n + 2) * PAD;
+    int64_t lanes = slots + (int64_t)(x->n + 2) * LEAF_EXPERT_PAD;
     o->logits = take(t, (int64_t)max_tok * x->n, sizeof(float));
     o->shared = take(t, max_tok, sizeof(float));
     o->ids = take(t, (int64_t)max_tok * x->used, sizeof(int32_t));
@@ -352,13 +347,14 @@ static void take_all(struct eng_moe *o, struct taker *t, const struct eng_spec *
     o->up = take(t, cols, sizeof(float));
     o->act_q = take(t, lanes * krn_act_q_bytes(1, wide), 1);
     o->act_xt = take(t, lanes * krn_act_xt_floats(1, wide), sizeof(float));
-    o->scratch_each = ROUND_UP(MAX((int64_t)SCRATCH, per_row(h) * o->tokens * KRN_TILE), KRN_TILE);
+    struct leaf_experts part = eng_shard_experts(h, s);
+    o->scratch_each = leaf_expert_scratch(&part, o->tokens);
     o->scratch = take(t, o->scratch_each * n_threads, sizeof(float));
 }
 
 enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m)
 {
-    struct taker t = {.take = true};
+    struct taker t = {0};
     struct eng_moe *o = xcalloc(1, sizeof *o);
     take_all(o, &t, &m->spec, &m->shard, m->max_tok, eng_team_size(m->team));
     if (t.failed) {
@@ -367,14 +363,6 @@ enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m)
     }
     *out = o;
     return OK;
-}
-
-int64_t eng_moe_bytes(const struct eng_spec *s, const struct eng_shard *h, int32_t max_tok, int32_t n_threads)
-{
-    struct taker t = {0};
-    struct eng_moe o;
-    if (s->experts.n) take_all(&o, &t, s, h, max_tok, n_threads);
-    return t.bytes;
 }
 
 void eng_moe_close(struct eng_moe *o)

@@ -9,8 +9,6 @@
 
 #include "engine/model/forward.h"
 
-enum { ENG_MOE_TOKENS = 512 }; /* of a step that are grouped at once */
-
 /* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. */
 struct eng_moe {
     int32_t tokens;               /* grouped at once */
@@ -30,9 +28,6 @@ struct eng_moe {
 
 MUST_USE enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m);
 void eng_moe_close(struct eng_moe *o);
-/* Bytes of the buffers, as eng_moe_open takes them. */
-int64_t eng_moe_bytes(const struct eng_spec *s, const struct eng_shard *h, int32_t max_tok, int32_t n_threads);
-
 /* sum of token t += the weighted biases of its experts' outputs. */
 void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int64_t t);
 

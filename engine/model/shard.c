@@ -102,3 +102,8 @@ int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spe
 {
     return leaf_kv_block_bytes(h->layer1 - h->layer0, h->kv1 - h->kv0, s->head_dim, type);
 }
+
+struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s)
+{
+    return (struct leaf_experts){s->experts.n, s->experts.used, h->expert1 - h->expert0, h->shared1 - h->shared0, h->ffn.hi - h->ffn.lo};
+}

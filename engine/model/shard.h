@@ -30,6 +30,9 @@ MUST_USE enum err eng_grid_even(struct grid *out, const struct eng_spec *s, int3
 /* Err UNSUPPORTED naming heads, leaves and the widths this model admits. */
 MUST_USE enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const struct grid *g, int32_t rank);
 
+/* What of each layer's experts this rank has. */
+struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s);
+
 /* Bytes of KV per block of 16 positions on this rank, all its layers. */
 int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type);
 

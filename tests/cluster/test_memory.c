@@ -219,11 +219,37 @@ static void a_0_5b_model_on_one_and_two_ranks(void **state)
     predicted_is_measured("0.5B", path, 2);
 }
 
+/* Buffers of experts; a dense layer and a shared expert beside. */
+static void a_model_with_experts_on_two_ranks(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("experts");
+    struct random_model m = {.arch = "qwen2moe",
+                             .n_layer = 4,
+                             .d_model = 1024,
+                             .n_head = 16,
+                             .n_kv_head = 8,
+                             .head_dim = 64,
+                             .d_ffn = 2048,
+                             .n_expert = 16,
+                             .n_used = 6,
+                             .d_expert = 512,
+                             .d_shared = 1024,
+                             .n_dense = 1,
+                             .vocab = 1536,
+                             .type = DTYPE_Q8_0,
+                             .embd_type = DTYPE_Q8_0,
+                             .seed = 4};
+    assert_int_equal(random_model_write(&m, path), OK);
+    predicted_is_measured("experts", path, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_small_model_on_one_and_three_ranks),
         cmocka_unit_test(a_0_5b_model_on_one_and_two_ranks),
+        cmocka_unit_test(a_model_with_experts_on_two_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
