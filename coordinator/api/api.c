@@ -29,7 +29,8 @@ static void h_messages(void *api, struct gw_exchange *x, const struct gw_request
 
 static void h_ollama_chat(void *api, struct gw_exchange *x, const struct gw_request *r)
 {
-    crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_CHAT);
+    if (!crd_http_ollama_load(api, x, r, "messages"))
+        crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_CHAT);
 }
 
 static void h_embeddings(void *api, struct gw_exchange *x, const struct gw_request *r)
@@ -49,7 +50,8 @@ static void h_ollama_embeddings(void *api, struct gw_exchange *x, const struct g
 
 static void h_ollama_generate(void *api, struct gw_exchange *x, const struct gw_request *r)
 {
-    crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_GENERATE);
+    if (!crd_http_ollama_load(api, x, r, "prompt"))
+        crd_replay_begin(api, x, r, ENDPOINT_OLLAMA_GENERATE);
 }
 
 const struct gw_route crd_api_routes[] = {
@@ -72,6 +74,7 @@ const struct gw_route crd_api_routes[] = {
     {"GET", "/api/ps", crd_http_ollama_ps},
     {"GET", "/api/version", crd_http_version},
     /* servers' */
+    {"GET", "/", crd_http_root},
     {"GET", "/health", crd_http_health},
     {"GET", "/metrics", crd_http_metrics},
     {"GET", "/version", crd_http_version},

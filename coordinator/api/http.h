@@ -26,6 +26,12 @@ void crd_http_cluster(void *api, struct gw_exchange *x, const struct gw_request 
 /* http_ollama.c */
 void crd_http_ollama_tags(void *api, struct gw_exchange *x, const struct gw_request *r);
 void crd_http_ollama_ps(void *api, struct gw_exchange *x, const struct gw_request *r);
+/* A client of Ollama's that wants the model loaded: no prompt, or no messages. True: it has been
+ * answered. */
+bool crd_http_ollama_load(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r,
+                          const char *field);
+/* GET /, by which clients see that somebody is there. */
+void crd_http_root(void *api, struct gw_exchange *x, const struct gw_request *r);
 void crd_http_ollama_show(void *api, struct gw_exchange *x, const struct gw_request *r);
 /* models.c */
 void crd_http_models(void *api, struct gw_exchange *x, const struct gw_request *r);

@@ -92,9 +92,18 @@ static void put_shown(const struct crd_api *api, struct buf *out)
     buf_putc(out, '}');
 }
 
-void crd_http_ollama_show(void *user, struct gw_exchange *x, const struct gw_request *r)
+/* "name:latest" is "name". */
+static void drop_latest(json_t *body)
 {
     static const char latest[] = ":latest";
+    json_t *model = json_object_get(body, "model");
+    size_t n = model ? json_string_length(model) : 0, m = sizeof latest - 1;
+    if (n > m && !strcmp(json_string_value(model) + n - m, latest))
+        json_object_set_new(body, "model", json_stringn(json_string_value(model), n - m));
+}
+
+void crd_http_ollama_show(void *user, struct gw_exchange *x, const struct gw_request *r)
+{
     struct crd_api *api = user;
     struct crd_api_error e = {0};
     struct buf out = {0};
@@ -103,13 +112,49 @@ void crd_http_ollama_show(void *user, struct gw_exchange *x, const struct gw_req
     TRY(crd_request_object(&body, r->body, r->n_body, &e));
     model = json_object_get(body, "model");
     if (!model && (model = json_object_get(body, "name"))) json_object_set(body, "model", model);
-    size_t n = model ? json_string_length(model) : 0, m = sizeof latest - 1;
-    if (n > m && !strcmp(json_string_value(model) + n - m, latest))
-        json_object_set_new(body, "model", json_stringn(json_string_value(model), n - m));
+    drop_latest(body);
     TRY(crd_request_model(api, body, &e));
     put_shown(api, &out);
     crd_http_json(x, 200, &out);
 out:
     if (rc) crd_http_refuse(x, r->path, &e, NULL);
     json_decref(body);
+}
+
+static bool is_nothing(const json_t *j)
+{
+    return !j || json_is_null(j) || (json_is_string(j) && !json_string_length(j)) ||
+           (json_is_array(j) && !json_array_size(j));
+}
+
+bool crd_http_ollama_load(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r,
+                          const char *field)
+{
+    enum { MOST = 4096 }; /* such a body is small; others are read on a text thread */
+    struct crd_api_error e = {0};
+    struct buf out = {0};
+    json_t *body = NULL;
+    bool load = r->n_body <= MOST && !crd_request_object(&body, r->body, r->n_body, &e) &&
+                is_nothing(json_object_get(body, field)) && json_object_get(body, "model");
+    if (load) drop_latest(body);
+    load = load && !crd_request_model(api, body, &e);
+    crd_api_error_clear(&e);
+    json_decref(body);
+    if (!load) return false;
+    bool chat = !strcmp(field, "messages");
+    buf_puts(&out, "{\"model\":");
+    json_out_str(&out, api->model_names[0]);
+    buf_puts(&out, ",\"created_at\":");
+    put_time((int64_t)time(NULL), &out);
+    buf_printf(&out, ",%s,\"done\":true,\"done_reason\":\"load\"}",
+               chat ? "\"message\":{\"role\":\"assistant\",\"content\":\"\"}" : "\"response\":\"\"");
+    crd_http_json(x, 200, &out);
+    return true;
+}
+
+void crd_http_root(void *api, struct gw_exchange *x, const struct gw_request *r)
+{
+    static const char text[] = "tessera is running\n";
+    (void)api, (void)r;
+    gw_reply(x, 200, "text/plain; charset=utf-8", text, sizeof text - 1, NULL);
 }

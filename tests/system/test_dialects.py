@@ -127,6 +127,13 @@ class Ollama(WithServer):
         r = self.c.chat(self.model, ASK, format=SCHEMA, options=self.greedy)
         self.assertIsInstance(json.loads(r.message.content)["city"], str)
 
+    def test_a_model_is_loaded_ahead(self):
+        for path in ("/api/generate", "/api/chat"):
+            status, raw, _ = self.s.request("POST", path, {"model": self.model + ":latest"})
+            self.assertEqual((status, json.loads(raw)["done_reason"]), (200, "load"))
+        self.assertEqual(self.c.generate(self.model, "").done_reason, "load")
+        self.assertEqual(self.s.request("HEAD", "/")[0], 200)
+
     def test_models(self):
         self.assertEqual([m.model for m in self.c.list().models], [self.model])
         self.assertEqual(self.c.ps().models[0].model, self.model)
