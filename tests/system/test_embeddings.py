@@ -3,9 +3,11 @@ import base64
 import json
 import math
 import os
+import signal
 import struct
 import tempfile
 import threading
+import time
 import unittest
 
 from cluster import Server, run, DEMO
@@ -93,6 +95,26 @@ class Embeddings(unittest.TestCase):
                 self.assertAlmostEqual(a / scale, b, 5)
             metrics = s.get("/metrics")[1].decode()
             self.assertNotIn("vllm:prompt_tokens_total{model_name=\"tessera-demo\",engine=\"0\"} 0\n", metrics)
+
+    def test_a_lost_worker_changes_nothing(self):
+        texts = [f"{i}: " + TEXTS[1] * 3 for i in range(30)]
+        with Server("--tp", 2, "--threads", 1, "--max-batch-tokens", 16) as s:
+            want = {p: vectors(s, texts, pooling=p) for p in ("last", "mean")}
+            for pooling in want:
+                got = []
+                salt = "once more " + pooling  # so that nothing of it is in the cache
+                t = threading.Thread(target=lambda: got.append(vectors(s, texts, pooling=pooling, cache_salt=salt)))
+                t.start()
+                end = time.monotonic() + 20
+                while not self.running(s) and time.monotonic() < end:
+                    pass
+                os.kill(s.workers()[1], signal.SIGKILL)
+                t.join(60)
+                self.assertEqual(got, [want[pooling]], pooling)
+            self.assertIn('tessera:recoveries_total{engine="0"} 2\n', s.get("/metrics")[1].decode())
+
+    def running(self, s):
+        return json.loads(s.get("/v1/cluster")[1])["requests"]["running"] > 0
 
     def test_a_batch_file(self):
         line = {"custom_id": "a", "method": "POST", "url": URL, "body": {"input": TEXTS, "encoding_format": "base64"}}
