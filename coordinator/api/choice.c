@@ -1,5 +1,6 @@
 /* choice.c: see choice.h. */
 #include "coordinator/api/choice.h"
+#include "base/rng.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,9 @@ void crd_choice_open(struct crd_choice *c, const struct crd_request *r,
                              .prompt = prompt,
                              .stop_id = -1,
                              .stop_string = -1};
-    const struct crd_reply_conf *how = &r->reply;
-    if (how->calls || how->think) c->reply = crd_reply_open(how);
+    struct crd_reply_conf how = r->reply;
+    how.id_seed = rng_mix(how.id_seed ^ (uint64_t)index);
+    if (how.calls || how.think) c->reply = crd_reply_open(&how);
     /* marks of calls and thoughts are often control tokens: push lets only these through */
     c->detok =
         eng_detok_open(t, r->stops, r->n_stops, r->include_stop, c->reply || !r->skip_special);

@@ -55,15 +55,12 @@ static void take_vector(struct crd_sub *s, const struct token_event *e)
         crd_api_stats_pooled(s->g->api->stats, (int32_t)s->prompt->tokens.n);
 }
 
-static void on_event(void *user, const struct token_event *e)
+/* On the thread it came on, or on the journal's. */
+static void deliver(void *user, const struct token_event *e)
 {
     struct crd_sub *s = user;
     struct crd_generation *g = s->g;
     int64_t now_us = clock_us();
-    if (e->kind == EVENT_SCORES) { /* read by the owner after a token that comes later */
-        crd_prompt_logprobs_take(&s->prompt_logprobs, e->scores, e->n_scores);
-        return;
-    }
     bool last = false;
     pthread_mutex_lock(&g->lock);
     if (e->kind == EVENT_TOKEN) measure_token(s, e->choice, now_us);
@@ -79,6 +76,54 @@ static void on_event(void *user, const struct token_event *e)
     }
     pthread_mutex_unlock(&g->lock);
     if (last) crd_generation_unref(g);
+}
+
+static void write_prompt(struct crd_journaled *q, int32_t sub, const struct crd_prompt_logprobs *p)
+{
+    struct record_score *scores = xmalloc((size_t)p->n * sizeof *scores);
+    for (int32_t i = 0; i < p->n; i++)
+        scores[i] = (struct record_score){p->at[i].token, p->at[i].rank};
+    crd_journaled_prompt(q, sub, scores, p->n);
+    free(scores);
+}
+
+/* By way of the journal: it is handed on once it is written; all of a request's events go that way,
+ * so that they stay in order. */
+static void write_down(struct crd_sub *s, const struct token_event *e)
+{
+    struct crd_generation *g = s->g;
+    int32_t sub = (int32_t)(s - g->subs);
+    pthread_mutex_lock(&g->lock);
+    struct crd_journaled *q = g->journal;
+    if (q && s->prompt_logprobs.n && !s->prompt_written) write_prompt(q, sub, &s->prompt_logprobs);
+    s->prompt_written = true;
+    if (q)
+        crd_journaled_event(q, sub, e, deliver, s);
+    else
+        crd_journal_pass(g->api->journal, e, deliver, s);
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void on_event(void *user, const struct token_event *e)
+{
+    struct crd_sub *s = user;
+    struct crd_generation *g = s->g;
+    if (e->kind == EVENT_SCORES) { /* read by the owner after a token that comes later */
+        crd_prompt_logprobs_take(&s->prompt_logprobs, e->scores, e->n_scores);
+        return;
+    }
+    if (g->through)
+        write_down(s, e);
+    else
+        deliver(s, e);
+}
+
+void crd_sub_recall(struct crd_sub *s, const struct token_event *e)
+{
+    struct crd_generation *g = s->g;
+    pthread_mutex_lock(&g->lock);
+    inbox_put(&g->inbox, s, e);
+    pthread_mutex_unlock(&g->lock);
 }
 
 void crd_sub_submit(struct crd_sub *s)
@@ -98,10 +143,16 @@ void crd_sub_submit(struct crd_sub *s)
         .cache_salt = r->cache_salt,
         .pool = r->pool,
     };
+    struct gen_known *known = s->known ? xcalloc((size_t)r->n, sizeof *known) : NULL;
+    for (int32_t i = 0; known && i < r->n; i++)
+        known[i] = (struct gen_known){s->known[i].n, s->known[i].ids, s->known[i].over};
+    q.known = known;
+    if (s->prompt_known) q.sampling.n_prompt_logprobs = -1; /* the journal has them */
     s->submitted = true;
     atomic_fetch_add(&g->refs, 1);
     if (g->api->stats) crd_api_stats_submitted(g->api->stats, &q);
     g->api->service.ops->submit(g->api->service.self, &q, on_event, s);
+    free(known);
 }
 
 void crd_sub_cancel(struct crd_sub *s)

@@ -3,6 +3,7 @@
 #include "coordinator/api/generation_impl.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "coordinator/api/best_of.h"
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/completions_in.h"
@@ -51,6 +52,8 @@ void crd_generation_unref(struct crd_generation *g)
         free(g->subs[i].last_us);
         free(g->subs[i].by_text);
         crd_prompt_logprobs_free(&g->subs[i].prompt_logprobs);
+        for (int32_t c = 0; g->subs[i].known && c < g->request.n; c++) free(g->subs[i].known[c].ids);
+        free(g->subs[i].known);
     }
     for (int32_t i = 0; i < g->n_choices; i++) crd_choice_close(&g->choices[i]);
     for (size_t i = 0; i < g->inbox.n; i++) free(g->inbox.at[i].text);
@@ -62,6 +65,7 @@ void crd_generation_unref(struct crd_generation *g)
     crd_request_close(&g->request);
     crd_api_error_clear(&g->error);
     buf_free(&g->body);
+    crd_recall_free(g);
     pthread_mutex_destroy(&g->lock);
     free(g);
 }
@@ -110,6 +114,9 @@ void crd_generation_close(struct crd_generation *g)
     pthread_mutex_lock(&g->lock);
     g->closed = true;
     bool mine = !g->job_given || g->job_done;
+    /* one that was never begun again is left for the next coordinator */
+    if (g->journal && !g->recall) crd_journaled_end(g->journal, g->step == STEP_OVER && g->status == 200);
+    g->journal = NULL;
     pthread_mutex_unlock(&g->lock);
     if (mine) /* else nothing has been submitted */
         for (int32_t i = 0; g->subs && i < g->request.n_prompts; i++) crd_sub_cancel(&g->subs[i]);
@@ -238,7 +245,7 @@ static enum progress step_parse(struct crd_generation *g, struct buf *out)
     (void)out;
     enum err rc = crd_request_parse(&g->request, g->api, g->endpoint, buf_str(&g->body),
                                     g->body.len, &g->error);
-    buf_free(&g->body);
+    if (!g->journaling) buf_free(&g->body); /* else it is written down when all is settled */
     return rc ? FAILED : NEXT;
 }
 
@@ -258,7 +265,9 @@ static enum progress step_tokenize(struct crd_generation *g, struct buf *out)
     if (r->pool) return crd_embeddings_fit(r, g->api, &g->error) ? FAILED : NEXT;
     for (int32_t i = 0; i < r->n_prompts; i++)
         longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
-    return crd_sampling_fit(r, g->api, longest, &g->error) ? FAILED : NEXT;
+    if (crd_sampling_fit(r, g->api, longest, &g->error)) return FAILED;
+    crd_recall_settle(g);
+    return NEXT;
 }
 
 /* ---- SUBMIT ---- */
@@ -285,14 +294,19 @@ static void open_sub(struct crd_generation *g, int32_t i)
 
 static enum progress step_submit(struct crd_generation *g, struct buf *out)
 {
-    const struct crd_request *r = &g->request;
+    struct crd_request *r = &g->request;
     (void)out;
+    /* what else is drawn for it is a function of its name and time */
+    for (const char *p = g->answer.id; *p; p++) r->reply.id_seed = rng_mix(r->reply.id_seed ^ (uint8_t)*p);
+    r->reply.id_seed = rng_mix(r->reply.id_seed ^ (uint64_t)g->answer.created);
     g->n_choices = r->n_prompts * r->n;
     g->choices = xcalloc((size_t)g->n_choices, sizeof *g->choices);
     g->subs = xcalloc((size_t)r->n_prompts, sizeof *g->subs);
     for (int32_t i = 0; i < r->n_prompts; i++) open_sub(g, i);
     g->submitted_us = clock_us();
-    for (int32_t i = 0; i < r->n_prompts; i++) crd_sub_submit(&g->subs[i]);
+    crd_recall_submit(g);
+    for (int32_t i = 0; i < r->n_prompts; i++)
+        if (g->subs[i].n_unfinished) crd_sub_submit(&g->subs[i]);
     return NEXT;
 }
 

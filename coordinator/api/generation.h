@@ -17,6 +17,8 @@
 struct crd_keys;
 struct crd_replay;
 struct crd_ledger;
+struct crd_journal;
+struct crd_journaled;
 struct crd_grammar_vocab;
 struct crd_text_pool; /* threads that render and tokenize: jobs in, wake out */
 
@@ -38,6 +40,7 @@ struct crd_api {
     int64_t created_unix;
     struct crd_ledger *ledger; /* every request is noted there; NULL: in the log only */
     struct crd_replay *replay; /* [net] answers kept for their readers; NULL: none are */
+    struct crd_journal *journal; /* NULL: none is kept */
     struct crd_keys *keys; /* [net] who may ask; NULL: everybody */
 };
 
@@ -71,6 +74,19 @@ bool crd_generation_streaming(
 const char *crd_generation_type(const struct crd_generation *g); /* its content type */
 int32_t
 crd_generation_retry_after(const struct crd_generation *g); /* seconds for 429/503, else 0 */
+/* Before the first run: it is to survive this coordinator, where the API has a journal. resumable is
+ * only written down. */
+void crd_generation_journal(struct crd_generation *g, bool resumable);
+/* As crd_generation_open, of a request that the journal has: it begins with what was said and goes on
+ * behind it. Before crd_journal_run. NULL: it says nothing sensible. */
+struct crd_recalled {
+    char id[160]; /* the request's */
+    uint64_t tenant;
+    bool resumable, ended;
+};
+struct crd_generation *crd_generation_recall(struct crd_api *api, struct crd_journaled *q,
+                                             struct crd_recalled *what, void (*wake)(void *user),
+                                             void *user);
 /* Before the first run: the share of its tenant; 1 unless set. */
 void crd_generation_weight(struct crd_generation *g, float weight);
 /* Tokens used so far, for the account of whoever asked. */

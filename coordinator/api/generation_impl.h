@@ -15,6 +15,7 @@
 #include "coordinator/api/generation.h"
 #include "coordinator/api/prompt_logprobs.h"
 #include "coordinator/api/request.h"
+#include "coordinator/journal/journal.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,6 +32,13 @@ struct crd_inbox {
     size_t n, cap;
 };
 
+/* Of one choice, from the journal. */
+struct crd_known {
+    int32_t *ids, n, cap; /* Own: ids */
+    enum seq_finish finish; /* that came with its last token */
+    bool over;
+};
+
 /* One prompt: one request to the service. */
 struct crd_sub {
     struct crd_generation *g;
@@ -39,13 +47,15 @@ struct crd_sub {
     struct crd_choice *choices; /* [n] of the generation's */
     int32_t n_going;            /* choices whose text goes on */
     int32_t n_cached;
-    bool submitted;
+    struct crd_known *known; /* [n] what the journal has of each choice; NULL: it begins here. Own */
+    bool submitted, prompt_known;
     /* [sched] and the lock */
     int32_t n_unfinished; /* EVENT_FINISH still to come */
     bool cancelled;
     int64_t *last_us; /* [n] when a choice's last token came; 0: none yet */
     bool *by_text;    /* [n] ended by a stop string: no abort, though it was cancelled */
     struct crd_prompt_logprobs prompt_logprobs;
+    bool prompt_written; /* to the journal */
 };
 
 struct crd_generation {
@@ -67,19 +77,30 @@ struct crd_generation {
     struct crd_choice *choices; /* [n_choices] */
     int32_t n_choices;
     bool job_given;
+    bool journaling, resumable; /* to be journaled, where there is one; what is written of it */
+    bool through; /* [init] of the subs: their events come by way of the journal's thread */
+    struct crd_recall *recall; /* Own; NULL: it begins here */
     int32_t status; /* HTTP; set once */
     int64_t submitted_us, first_us, last_us;
     /* under the lock */
     pthread_mutex_t lock;
     bool closed, job_done;
     struct crd_inbox inbox;
+    struct crd_journaled *journal; /* NULL: none, or it has been told the end */
     /* [any] */
     _Atomic int refs;
 };
 
 void crd_generation_unref(struct crd_generation *g);
 
+/* recall.c: what the journal is told of a request that is about to be submitted, or what it tells. */
+void crd_recall_submit(struct crd_generation *g);
+void crd_recall_settle(struct crd_generation *g); /* after TOKENIZE: what was settled then */
+void crd_recall_free(struct crd_generation *g);
+
 /* events.c: towards the service. */
+/* An event of another coordinator's time, as if it came now. */
+void crd_sub_recall(struct crd_sub *s, const struct token_event *e);
 void crd_sub_submit(struct crd_sub *s);
 /* Ask the service to stop what is still running of it; more than once does no harm. */
 void crd_sub_cancel(struct crd_sub *s);

@@ -1,8 +1,10 @@
 /* replay.c: see replay.h: the life of an answer beside its connections. */
 #include "coordinator/api/replay_impl.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "coordinator/api/access.h"
 #include "coordinator/api/http.h"
+#include "coordinator/journal/journal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +99,7 @@ static void set_alarm(struct crd_replay *r, struct gw *gw)
     int64_t due = INT64_MAX;
     if (r->over.head) due = r->over.head->since_us + r->conf.keep_us;
     for (struct crd_kept *k = r->live.head; k; k = k->next)
-        if (!k->readers) due = MIN(due, k->since_us + r->conf.keep_us);
+        if (!k->readers && !k->waits) due = MIN(due, k->since_us + r->conf.keep_us);
     if (due != INT64_MAX) gw_alarm(gw, due);
 }
 
@@ -108,7 +110,7 @@ void crd_replay_alarm(struct crd_replay *r)
     for (struct crd_kept *k = r->live.head, *next; k; k = next) {
         next = k->next;
         gw = k->gw;
-        if (!k->readers && k->since_us <= before) kept_free(k); /* nobody came back: cancelled */
+        if (!k->readers && !k->waits && k->since_us <= before) kept_free(k); /* nobody came back: cancelled */
     }
     for (struct crd_kept *k = r->over.head, *next; k; k = next) {
         next = k->next;
@@ -159,16 +161,20 @@ static void charge(struct crd_kept *k)
     k->n_completion = n;
 }
 
+static bool is_events(const struct crd_kept *k)
+{
+    return k->type && k->status == 200 && !strncmp(k->type, "text/event-stream", 17);
+}
+
 /* Let the generation go on; readers other than `by` are told of what it said. */
 static void advance(struct crd_kept *k, const struct crd_reader *by)
 {
     struct buf out = {0};
-    if (k->over) return;
+    if (k->over || k->waits) return;
     bool ended = crd_generation_run(k->g, &out, &k->status);
     charge(k);
     if (k->status && !k->type) k->type = crd_generation_type(k->g);
-    bool events = k->type && k->status == 200 && !strncmp(k->type, "text/event-stream", 17);
-    crd_frames_add(&k->frames, out.data, out.len, events);
+    crd_frames_add(&k->frames, out.data, out.len, is_events(k));
     if (out.len || ended)
         for (struct crd_reader *r = k->readers; r; r = r->next)
             if (r != by) gw_wake(r->waker);
@@ -202,6 +208,10 @@ static bool read_on(struct crd_reader *r, struct buf *out)
 {
     struct crd_kept *k = r->answer;
     struct crd_frames *f = &k->frames;
+    if (r->from && k->status && !is_events(k)) { /* it was not known when the reader came */
+        if (f->dropped) return k->over;
+        r->from = 0;
+    }
     if (r->from) {
         if (r->from > f->n + 1 || !crd_frames_find(f, r->from, &r->pos)) return k->over;
         r->from = 0;
@@ -222,7 +232,7 @@ static bool reader_run(void *self, struct buf *out, int32_t *status, const char 
     struct crd_reader *r = self;
     struct crd_kept *k = r->answer;
     if (k->readers == r) advance(k, r);
-    if (!k->status) {
+    if (!k->status) { /* also while it waits */
         *status = k->over ? 410 : 0; /* over without a status: cancelled by another */
         return k->over;
     }
@@ -262,6 +272,7 @@ void crd_kept_read(struct crd_kept *k, struct gw_exchange *x, int64_t from)
 {
     static const struct gw_stream_ops ops = {reader_run, reader_closed};
     struct crd_reader *r = xcalloc(1, sizeof *r), **at = &k->readers;
+    if (!k->gw) k->gw = gw_of(x);
     *r = (struct crd_reader){.answer = k, .waker = gw_exchange_waker(x), .from = from};
     while (*at) at = &(*at)->next;
     *at = r;
@@ -300,8 +311,61 @@ void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct g
     pthread_mutex_init(&k->lock, NULL);
     k->g = crd_generation_open(api, ep, q->body, q->n_body, k->tenant, q->request_id, kept_wake, k);
     if (k->key) crd_generation_weight(k->g, k->key->weight);
+    crd_generation_journal(k->g, resumable);
     if (store) list_append(&store->live, k);
     crd_kept_read(k, x, 0);
+}
+
+/* ---- answers of another coordinator's time ---- */
+
+static void recall_one(struct crd_api *api, struct crd_journaled *q)
+{
+    struct crd_replay *store = api->replay;
+    struct crd_recalled what;
+    struct crd_kept *k = xcalloc(1, sizeof *k);
+    *k = (struct crd_kept){.store = store, .waits = true, .whole = true, .resumable = true};
+    pthread_mutex_init(&k->lock, NULL);
+    k->g = crd_generation_recall(api, q, &what, kept_wake, k);
+    if (!k->g) {
+        kept_free(k);
+        return;
+    }
+    k->tenant = what.tenant;
+    snprintf(k->id, sizeof k->id, "%s", what.id);
+    list_append(&store->live, k);
+}
+
+void crd_replay_recall(struct crd_api *api)
+{
+    for (struct crd_journaled *q = NULL; (q = crd_journal_left(api->journal, q));) recall_one(api, q);
+}
+
+/* On the net thread. */
+static void go(void *user)
+{
+    struct crd_replay *r = user;
+    int32_t n = 0;
+    for (struct crd_kept *k = r->live.head, *next; k; k = next) {
+        next = k->next;
+        if (!k->waits) continue;
+        n++;
+        k->waits = false;
+        k->gw = r->gw;
+        k->since_us = clock_us();
+        if (!k->task) k->task = gw_task(k->gw, run_unattended, k);
+        if (!k->readers) set_waker(k, k->task);
+        kept_wake(k);
+    }
+    if (n) log_info("journal", "%d answer(s) of an earlier coordinator go on, or can be read again", n);
+    if (r->gw) set_alarm(r, r->gw);
+}
+
+void crd_replay_go(struct crd_api *api, struct gw *gw)
+{
+    struct crd_replay *r = api->replay;
+    r->gw = gw;
+    if (!r->go) r->go = gw_task(gw, go, r);
+    gw_wake(r->go);
 }
 
 /* ---- the store ---- */
@@ -335,6 +399,8 @@ struct crd_replay *crd_replay_open(const struct crd_replay_conf *conf)
 void crd_replay_close(struct crd_replay *r)
 {
     if (!r) return;
+    if (r->go) gw_task_cancel(r->go);
+    gw_waker_free(r->go);
     while (r->live.head) kept_free(r->live.head);
     while (r->over.head) kept_free(r->over.head);
     free(r);

@@ -30,6 +30,10 @@ int64_t crd_replay_bytes(const struct crd_replay *r);
 /* Begin an answer to this request, read by this exchange. */
 void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r,
                       enum crd_endpoint ep);
+/* Before the gateway: the answers that the journal has can be asked for; those that were under way wait for crd_replay_go, which any thread
+ * may call once the cluster serves. */
+void crd_replay_recall(struct crd_api *api);
+void crd_replay_go(struct crd_api *api, struct gw *gw);
 /* Everything below /v1/requests/. */
 void crd_replay_handle(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r);
 

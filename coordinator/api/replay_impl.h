@@ -35,6 +35,7 @@ struct crd_kept {
     struct crd_kept_list *list;
     char id[160]; /* the request's */
     uint64_t tenant;
+    bool waits; /* of another coordinator's time, until crd_replay_go */
     bool resumable, whole; /* whole: nothing of it has been dropped, nor will be */
     struct crd_generation *g; /* Own; NULL once it is over */
     struct crd_key *key;      /* whose account it goes on; NULL: nobody's, or over */
@@ -55,6 +56,8 @@ struct crd_replay {
     struct crd_replay_conf conf;
     struct crd_kept_list live, over; /* over: in the order of their ends */
     int64_t bytes;
+    struct gw *gw;               /* of crd_replay_go */
+    struct gw_waker *go;         /* Own */
 };
 
 /* By the request's id, or the answer's, of this tenant; NULL: none. */

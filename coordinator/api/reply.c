@@ -90,7 +90,8 @@ static bool begin_call(struct crd_reply *r, const char *name, struct crd_said *t
     to->calls = xrealloc(to->calls, (size_t)(to->n_calls + 1) * sizeof *to->calls);
     struct crd_call *c = &to->calls[to->n_calls++];
     *c = (struct crd_call){.name = xstrdup(name)};
-    crd_reply_draw_id(c->id, r->conf.calls && r->conf.calls->short_ids);
+    crd_reply_draw_id(c->id, r->conf.calls && r->conf.calls->short_ids, r->conf.id_seed,
+                      to->n_calls - 1);
     r->named = true;
     buf_clear(&r->raw);
     return true;

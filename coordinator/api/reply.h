@@ -33,6 +33,7 @@ struct crd_reply_conf {
     bool thinking;                       /* the prompt has opened the thoughts */
     const json_t *tools; /* borrowed: the tools offered; a bare call must name one of them */
     bool one_call;       /* what follows the first call is not read */
+    uint64_t id_seed;    /* the calls' ids are drawn from */
 };
 
 struct crd_reply;

@@ -1,11 +1,11 @@
 /* reply_name.c: see reply_name.h. */
 #include "coordinator/api/reply_name.h"
 #include "base/base.h"
+#include "base/rng.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 bool crd_reply_name_good(const char *name)
 {
@@ -51,13 +51,10 @@ bool crd_reply_offered(const json_t *tools, const char *name)
     return false;
 }
 
-void crd_reply_draw_id(char id[48], bool short_id)
+void crd_reply_draw_id(char id[48], bool short_id, uint64_t seed, int32_t call)
 {
     static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
-    uint8_t r[32];
-    ssize_t n = getrandom(r, sizeof r, 0);
-    ASSERT(n == sizeof r);
     size_t at = short_id ? 0 : (size_t)sprintf(id, "chatcmpl-tool-"), len = short_id ? 9 : 32;
-    for (size_t i = 0; i < len; i++) id[at + i] = digits[r[i] % (short_id ? 36 : 16)];
+    for (size_t i = 0; i < len; i++) id[at + i] = digits[rng_at(seed, (uint64_t)call, i, 0) % (short_id ? 36 : 16)];
     id[at + len] = 0;
 }

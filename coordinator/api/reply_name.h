@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stddef.h>
 
 enum { REPLY_NAME_MAX = 128, REPLY_NAME_SEP = 0x1f };
@@ -16,7 +17,8 @@ bool crd_reply_name_of(const char *head, size_t n, char name[REPLY_NAME_MAX]);
 bool crd_reply_name_good(const char *name);
 /* Is it one of the tools of a request? */
 bool crd_reply_offered(const json_t *tools, const char *name);
-/* "chatcmpl-tool-" and 32 digits, or nine letters and digits. */
-void crd_reply_draw_id(char id[48], bool short_id);
+/* "chatcmpl-tool-" and 32 digits, or nine letters and digits: a function of the seed and of which call
+ * it is, so that an answer that is told again names its calls the same. */
+void crd_reply_draw_id(char id[48], bool short_id, uint64_t seed, int32_t call);
 
 #endif

@@ -30,7 +30,7 @@ struct crd_journaled {
     struct crd_journaled *bucket;      /* while reading */
 };
 
-enum job_kind { JOB_ACCEPT, JOB_RECORD, JOB_EVENT, JOB_END, JOB_STOP };
+enum job_kind { JOB_ACCEPT, JOB_RECORD, JOB_EVENT, JOB_END, JOB_PASS, JOB_STOP };
 
 /* Own: everything in it. */
 struct job {
@@ -177,6 +177,7 @@ static void take(struct crd_journal *j, struct job *b)
     case JOB_RECORD: buf_put(&j->batch, b->record.data, b->record.len); break;
     case JOB_EVENT: record_put_event(&j->batch, q->number, b->sub, &b->event); break;
     case JOB_END: record_put_end(&j->batch, q->number, b->whole ? time(NULL) : 0); break;
+    case JOB_PASS: return;
     case JOB_STOP: j->stopping = true; return;
     }
     remember(q, j->batch.data + at, j->batch.len - at);
@@ -222,7 +223,9 @@ static void *sync_main(void *arg)
         mailbox_get(j->sync_mail, -1);
         if (!atomic_exchange(&j->dirty, false)) continue;
         crd_journal_file_sync(&j->file);
-        if (!atomic_load(&j->sync_stop)) clock_sleep_us(MIN(j->conf.sync_us, (int64_t)TICK_US));
+        for (int64_t until = clock_us() + j->conf.sync_us, now; !atomic_load(&j->sync_stop) && (now = clock_us()) < until;)
+            mailbox_get(j->sync_mail, until - now);
+        if (atomic_load(&j->dirty)) mailbox_poke(j->sync_mail); /* its poke was taken above */
     }
     return NULL;
 }
@@ -365,25 +368,33 @@ struct crd_journaled *crd_journal_accept(struct crd_journal *j, const struct rec
     return q;
 }
 
-void crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct result_token t[], int32_t n)
+void crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct record_score t[], int32_t n)
 {
     struct job *b = job(JOB_RECORD, q);
     record_put_prompt(&b->record, q->number, sub, t, n);
     mailbox_put(q->j->mail, b);
 }
 
-void crd_journaled_event(struct crd_journaled *q, int32_t sub, const struct token_event *e, token_event_fn then, void *user)
+static void put_event(struct crd_journal *j, struct job *b, int32_t sub, const struct token_event *e, token_event_fn then, void *user)
 {
-    struct job *b = job(JOB_EVENT, q);
     b->sub = sub;
     b->event = *e;
     if (e->token) b->token = *e->token, b->event.token = &b->token;
     if (e->text) b->event.text = b->text = xstrdup(e->text);
     b->then = then;
     b->user = user;
-    mailbox_put(q->j->mail, b);
+    mailbox_put(j->mail, b);
 }
 
+void crd_journaled_event(struct crd_journaled *q, int32_t sub, const struct token_event *e, token_event_fn then, void *user)
+{
+    put_event(q->j, job(JOB_EVENT, q), sub, e, then, user);
+}
+
+void crd_journal_pass(struct crd_journal *j, const struct token_event *e, token_event_fn then, void *user)
+{
+    put_event(j, job(JOB_PASS, NULL), 0, e, then, user);
+}
 void crd_journaled_end(struct crd_journaled *q, bool whole)
 {
     struct job *b = job(JOB_END, q);

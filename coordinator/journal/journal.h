@@ -37,9 +37,11 @@ struct rd crd_journaled_records(const struct crd_journaled *q);
 
 /* A request begins. NULL: there is no room, it is not journaled. Thr: any, as all below; in the order of the request's life. */
 struct crd_journaled *crd_journal_accept(struct crd_journal *j, const struct record_accept *a);
-void crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct result_token t[], int32_t n);
+void crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct record_score t[], int32_t n);
 /* e is copied; then(user, e) on [journal] once it is written. */
 void crd_journaled_event(struct crd_journaled *q, int32_t sub, const struct token_event *e, token_event_fn then, void *user);
+/* An event that is not written, in order with those that are. */
+void crd_journal_pass(struct crd_journal *j, const struct token_event *e, token_event_fn then, void *user);
 /* The last word about it: the answer was given whole, or nobody wants it any more. q is gone. */
 void crd_journaled_end(struct crd_journaled *q, bool whole);
 

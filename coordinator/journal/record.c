@@ -60,12 +60,15 @@ static void put_token(struct buf *out, const struct result_token *t)
     }
 }
 
-void record_put_prompt(struct buf *out, uint64_t request, int32_t sub, const struct result_token t[], int32_t n)
+void record_put_prompt(struct buf *out, uint64_t request, int32_t sub, const struct record_score t[], int32_t n)
 {
     size_t at = begin(out, RECORD_PROMPT, request);
     buf_u32(out, (uint32_t)sub);
     buf_u32(out, (uint32_t)n);
-    for (int32_t i = 0; i < n; i++) put_token(out, &t[i]);
+    for (int32_t i = 0; i < n; i++) {
+        put_token(out, &t[i].token);
+        buf_u32(out, (uint32_t)t[i].rank);
+    }
     finish(out, at);
 }
 
@@ -134,7 +137,7 @@ static bool read_accept(struct rd *r, struct record_accept *a)
     return true;
 }
 
-bool record_prompt_token(struct rd *r, struct result_token *t)
+static bool read_token(struct rd *r, struct result_token *t)
 {
     t->id = (int32_t)rd_u32(r);
     t->logprob = rd_f32(r);
@@ -146,6 +149,13 @@ bool record_prompt_token(struct rd *r, struct result_token *t)
         if (t->top[i].id < 0) return false;
     }
     return !r->bad;
+}
+
+bool record_prompt_token(struct rd *r, struct record_score *out)
+{
+    if (!read_token(r, &out->token)) return false;
+    out->rank = (int32_t)rd_u32(r);
+    return !r->bad && out->rank >= 0;
 }
 
 static bool read_finish(struct rd *r, struct record_event *out)
@@ -179,12 +189,12 @@ static bool read_event(struct rd *r, struct record_event *out)
     if (r->bad || out->sub < 0 || e->choice < (token ? 0 : -1) || finish > FINISH_LENGTH) return false;
     e->finish = (enum seq_finish)finish;
     e->token = token ? &out->token : NULL;
-    return token ? record_prompt_token(r, &out->token) && !rd_left(r) : read_finish(r, out);
+    return token ? read_token(r, &out->token) && !rd_left(r) : read_finish(r, out);
 }
 
 static bool read_prompt(struct rd *r, struct record_event *out)
 {
-    struct result_token t;
+    struct record_score t;
     out->sub = (int32_t)rd_u32(r);
     out->n_prompt = (int32_t)rd_u32(r);
     out->prompt_bytes = rd_left(r);

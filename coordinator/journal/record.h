@@ -47,12 +47,18 @@ struct record_event {
     int64_t ended_s;       /* END: seconds since 1970 */
 };
 
+/* How likely a token of the prompt was, and how many were likelier, and one. */
+struct record_score {
+    struct result_token token;
+    int32_t rank;
+};
+
 void record_file_head(struct buf *out, uint64_t fit);
 /* Err BAD_CONFIG: not a journal, another version. *fit as it was written. */
 MUST_USE enum err record_check_file(const uint8_t *p, size_t n, uint64_t *fit);
 
 void record_put_accept(struct buf *out, uint64_t request, const struct record_accept *a);
-void record_put_prompt(struct buf *out, uint64_t request, int32_t sub, const struct result_token t[], int32_t n);
+void record_put_prompt(struct buf *out, uint64_t request, int32_t sub, const struct record_score t[], int32_t n);
 /* A TOKEN or a FINISH. */
 void record_put_event(struct buf *out, uint64_t request, int32_t sub, const struct token_event *e);
 void record_put_end(struct buf *out, uint64_t request, int64_t now_s);
@@ -60,6 +66,6 @@ void record_put_end(struct buf *out, uint64_t request, int64_t now_s);
 /* The record at r->p; false: no whole and sensible one begins there (or the end). *bytes: its length. */
 bool record_next(struct rd *r, struct record_event *out, size_t *bytes);
 /* PROMPT's i-th token, in order from 0. */
-bool record_prompt_token(struct rd *r, struct result_token *out);
+bool record_prompt_token(struct rd *r, struct record_score *out);
 
 #endif

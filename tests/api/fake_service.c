@@ -15,7 +15,8 @@ struct live {
     token_event_fn on_event;
     void *user;
     struct fake_plan plan;
-    int32_t k;  /* tokens said of every choice */
+    int32_t k;   /* most tokens said of a choice */
+    int32_t *ks; /* [n] of each: they may have begun elsewhere */
     bool *over; /* [n] */
     bool announced;
     struct live *next;
@@ -156,14 +157,17 @@ static void say_token(struct fake *f, struct live *l, int32_t c)
     size_t n = l->plan.say.n ? l->plan.say.n : (size_t)l->q.n_prompt;
     const int32_t *ids = l->plan.say.n ? l->plan.say.ids : l->prompt;
     int32_t end = eng_tokenizer_eos(f->t);
-    int32_t id = (size_t)l->k < n || s->ignore_eos ? ids[(size_t)l->k % n] : end;
-    struct result_token t = fake_token(id, l->k, eng_tokenizer_size(f->t), s->n_logprobs);
+    int32_t k = l->ks[c]++;
+    int32_t id = (size_t)k < n || s->ignore_eos ? ids[(size_t)k % n] : end;
+    struct result_token t = fake_token(id, k, eng_tokenizer_size(f->t), s->n_logprobs);
     struct token_event e = {.kind = EVENT_TOKEN, .request = l->q.id, .choice = c, .token = &t};
-    l->on_event(l->user, &e);
     if (is_stop(s, id))
-        finish(l, c, FINISH_STOP, OK, NULL);
-    else if (l->k + 1 == s->max_tokens)
-        finish(l, c, FINISH_LENGTH, OK, NULL);
+        e.finish = FINISH_STOP;
+    else if (k + 1 == s->max_tokens)
+        e.finish = FINISH_LENGTH;
+    l->k = MAX(l->k, k + 1);
+    l->on_event(l->user, &e);
+    if (e.finish != FINISH_NONE) finish(l, c, e.finish, OK, NULL);
 }
 
 static void step(struct fake *f, struct live *l)
@@ -184,7 +188,6 @@ static void step(struct fake *f, struct live *l)
         if (l->plan.jitter && !(rng_at(l->plan.jitter, f->draws++, 0, 0) & 3)) clock_sleep_us(50);
         say_token(f, l, c);
     }
-    l->k++;
     if (l->plan.fail_after && l->k == l->plan.fail_after)
         finish_all(l, ERR_UNAVAILABLE, "rank 1 stopped answering");
 }
@@ -195,6 +198,7 @@ static void drop(struct fake *f, struct live **at)
     *at = l->next;
     free(l->prompt);
     free(l->over);
+    free(l->ks);
     free(l);
     atomic_fetch_sub(&f->n_live, 1);
 }
@@ -290,6 +294,12 @@ static void do_submit(void *self, const struct gen_request *r, token_event_fn on
     l->prompt = xcalloc((size_t)r->n_prompt, sizeof *l->prompt);
     memcpy(l->prompt, r->prompt, sizeof *l->prompt * (size_t)r->n_prompt);
     l->over = xcalloc((size_t)r->n, sizeof *l->over);
+    l->ks = xcalloc((size_t)r->n, sizeof *l->ks);
+    for (int32_t c = 0; r->known && c < r->n; c++) {
+        l->over[c] = r->known[c].over;
+        l->ks[c] = r->known[c].n;
+    }
+    l->q.known = NULL; /* the caller's */
     atomic_fetch_add(&f->n_live, 1);
     order(f, (struct command){.kind = SUBMIT, .live = l});
 }

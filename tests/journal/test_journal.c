@@ -71,7 +71,7 @@ static void fill(struct crd_journal *j)
     static int numbers[N_REQUESTS] = {0, 1, 2, 3};
     struct crd_journaled *q[N_REQUESTS];
     char body[64];
-    struct result_token two[2] = {token_of(0, 1), token_of(0, 2)};
+    struct record_score two[2] = {{token_of(0, 1), 3}, {token_of(0, 2), 1}};
     n_handed_on = 0;
     crd_journal_run(j);
     for (int i = 0; i < N_REQUESTS; i++) {
@@ -107,9 +107,10 @@ static int check_records(struct rd r, int *i)
     while (record_next(&r, &e, &bytes)) {
         if (e.kind == RECORD_PROMPT) {
             struct rd p = rd_of(e.prompt, e.prompt_bytes);
-            struct result_token t, w = token_of(0, 1);
+            struct record_score t;
+            struct result_token w = token_of(0, 1);
             assert_int_equal(e.n_prompt, 2);
-            assert_true(record_prompt_token(&p, &t) && t.id == w.id && t.logprob == w.logprob);
+            assert_true(record_prompt_token(&p, &t) && t.token.id == w.id && t.token.logprob == w.logprob && t.rank == 3);
             continue;
         }
         if (e.kind == RECORD_END) continue;
