@@ -9,6 +9,8 @@
 #include "coordinator/api/api.h"
 #include "coordinator/api/ledger.h"
 #include "coordinator/api/replay.h"
+#include "coordinator/journal/journal.h"
+#include "coordinator/state_dir.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +24,10 @@ struct options {
     int64_t limit_rpm, limit_tpm, limit_concurrency, header_timeout, idle_timeout;
     bool public_metrics;
     double drain_timeout, replay_seconds;
-    int64_t replay_memory;
+    int64_t replay_memory, journal_bytes;
+    const char *state_dir;
+    bool journal;
+    double journal_sync;
     int32_t pooling;
     const char *usage_log;
 };
@@ -52,6 +57,10 @@ static const struct conf_opt table[] = {
     {"cors-origins", CONF_STR, O(cors_origins), NULL, 0, 0, "LIST|*", "web pages of these origins may use the API; default: none"},
     {"replay-seconds", CONF_FLOAT, O(replay_seconds), "60", 0, 86400, "S", "seconds that an answer can be read again after its end, by GET /v1/requests/ID/events"},
     {"replay-memory", CONF_SIZE, O(replay_memory), "64M", 0, 1e12, "BYTES", "most memory that answers kept for it may take"},
+    {"state-dir", CONF_STR, O(state_dir), NULL, 0, 0, "DIR", "a directory (0700) for what a coordinator after this one needs to take over the workers, should this one be killed"},
+    {"journal", CONF_FLAG, O(journal), NULL, 0, 0, "on|off", "keep accepted requests and what was answered there too, so that they go on; it holds prompts"},
+    {"journal-bytes", CONF_SIZE, O(journal_bytes), "256M", 1 << 20, 1e12, "BYTES", "most that the journal may take on disk; half of it in memory"},
+    {"journal-sync", CONF_FLOAT, O(journal_sync), "1", 0, 3600, "S", "seconds after which it survives a crash of the machine (of the process: at once); 0: before anything is answered"},
     {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM"},
     {0},
 };
@@ -117,6 +126,25 @@ static enum err open_keys(const struct options *o, struct crd_keys **out)
     return crd_keys_open(out, &kc, clock_us());
 }
 
+static enum err open_journal(const struct options *o, struct crd_core *core, const struct placement *place, struct crd_journal **out)
+{
+    char *path = NULL;
+    enum err rc = OK;
+    if (!o->journal) return OK;
+    if (!o->state_dir) return err_raise(ERR_BAD_CONFIG, "--journal on needs --state-dir DIR: it lies there");
+    if (o->replay_seconds <= 0) return err_raise(ERR_BAD_CONFIG, "--journal on needs --replay-seconds above 0: what goes on is read at /v1/requests/ID/events");
+    path = crd_state_path(crd_core_state(core), "journal");
+    struct crd_journal_conf jc = {.path = path, .fit = options_fit_answers(&o->c, place, o->chat_template), .max_bytes = o->journal_bytes,
+                                  .sync_us = (int64_t)(o->journal_sync * 1e6), .keep_us = (int64_t)(o->replay_seconds * 1e6)};
+    TRY(crd_journal_open(out, &jc));
+    crd_core_api(core)->journal = *out; /* the core closes it */
+    crd_replay_recall(crd_core_api(core));
+    crd_journal_run(*out);
+out:
+    free(path);
+    return rc;
+}
+
 static enum err serve(const struct options *o, const char *model)
 {
     enum err rc;
@@ -127,6 +155,7 @@ static enum err serve(const struct options *o, const char *model)
     struct crd_keys *keys = NULL;
     struct crd_replay *replay = NULL;
     struct crd_ledger *ledger = NULL;
+    struct crd_journal *journal = NULL;
     char listen[128], program[4096], join[200];
     TRY(open_keys(o, &keys));
     if (o->usage_log) TRY(crd_ledger_open(&ledger, o->usage_log));
@@ -140,6 +169,11 @@ static enum err serve(const struct options *o, const char *model)
     cc.max_waiting = (int32_t)o->max_waiting;
     cc.max_n = (int32_t)o->max_n;
     cc.pooling = (enum step_pool)o->pooling;
+    cc.state_dir = o->state_dir;
+    cc.fit = options_fit_load(&o->c, &place);
+    cc.rejoin_us = (int64_t)(o->c.cluster.rejoin_timeout * 1e6);
+    if (o->state_dir && getenv("TESSERA_ANNOUNCE_FD"))
+        TRY(err_raise(ERR_BAD_CONFIG, "--state-dir: under mpirun the coordinator goes with rank 0; start it by itself, with --launch external or managed"));
     TRY(crd_core_open(&core, &cc));
     snprintf(join, sizeof join, "%s", crd_core_join(core, 0));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
@@ -150,6 +184,7 @@ static enum err serve(const struct options *o, const char *model)
     replay = crd_core_api(core)->replay = crd_replay_open(&rc_replay);
     crd_core_api(core)->keys = keys;
     crd_core_api(core)->ledger = ledger;
+    TRY(open_journal(o, core, &place, &journal));
     TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(core)));
     under_mpirun_announce(join);
     if (cc.launch == LAUNCH_MANAGED)
@@ -161,6 +196,7 @@ static enum err serve(const struct options *o, const char *model)
         log_info("serve", "those of replica %d at %s", i, crd_core_join(core, i));
     TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));
+    if (journal) crd_replay_go(crd_core_api(core), gw);
     say_ready(o, core, crd_core_api(core)->model_names[0], gw_port(gw));
     stand_by(o, core);
     drain(o, core, gw);

@@ -4,6 +4,7 @@
 #include "cli/hosts_topo.h"
 
 #include "base/log.h"
+#include "base/rng.h"
 #include "cluster/launch.h"
 
 #include <arpa/inet.h>
@@ -55,7 +56,7 @@ const struct conf_opt cluster_option_table[] = {
     {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds from start until the model must be ready"},
     {"stall-timeout", CONF_FLOAT, K(stall_timeout), "10", 0, 1e6, "S", "seconds without progress of any rank until the replica counts as hung; 0: never"},
     {"recovery-timeout", CONF_FLOAT, K(recovery_timeout), "60", 0, 1e6, "S", "seconds that open answers wait for lost workers to be back; 0: end at once"},
-    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "workers that join by themselves: the same, for a new job"},
+    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "workers that join by themselves: the same, for a new job; and how long workers wait for another coordinator (--state-dir)"},
     {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
     {0},
 };
@@ -149,6 +150,56 @@ enum err options_core(const struct common_options *o, struct placement *p, const
     c->oversubscribed = !o->cluster.hostfile && threads > sysconf(_SC_NPROCESSORS_ONLN);
 out:
     return rc;
+}
+
+/* ---- do two starts fit? ---- */
+
+static uint64_t mix_bytes(uint64_t h, const void *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) h = rng_mix(h ^ ((const uint8_t *)p)[i]);
+    return rng_mix(h ^ n);
+}
+
+static uint64_t mix_option(uint64_t h, const struct common_options *o, const struct conf_opt *c)
+{
+    const char *at = (const char *)o + c->offset, *text;
+    h = mix_bytes(h, c->name, strlen(c->name));
+    switch (c->type) {
+    case CONF_FLAG: return mix_bytes(h, at, sizeof(bool));
+    case CONF_INT:
+    case CONF_SIZE: return mix_bytes(h, at, sizeof(int64_t));
+    case CONF_FLOAT: return mix_bytes(h, at, sizeof(double));
+    case CONF_ENUM: return mix_bytes(h, at, sizeof(int32_t));
+    case CONF_STR:
+        memcpy(&text, at, sizeof text);
+        return text ? mix_bytes(h, text, strlen(text) + 1) : rng_mix(h);
+    }
+    return h;
+}
+
+uint64_t options_hash(const struct common_options *o, const char *const names[], uint64_t before)
+{
+    const struct conf_opt *const tables[] = {model_option_table, cluster_option_table};
+    for (size_t t = 0; t < COUNT_OF(tables); t++)
+        for (const struct conf_opt *c = tables[t]; c->name; c++)
+            for (const char *const *n = names; *n; n++)
+                if (!strcmp(*n, c->name)) before = mix_option(before, o, c);
+    return before;
+}
+
+uint64_t options_fit_load(const struct common_options *o, const struct placement *p)
+{
+    static const char *const cluster[] = {"topo", "hostfile", "launch", "ranks", "replicas", "mpirun-args", "listen", "tls-cert", "tls-ca", NULL};
+    uint64_t h = mix_bytes(p->fingerprint, p->model_path, strlen(p->model_path));
+    for (const struct conf_opt *c = model_option_table; c->name; c++) h = mix_option(h, o, c);
+    return options_hash(o, cluster, h);
+}
+
+uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template)
+{
+    static const char *const names[] = {"kv-type", "activations", "exact", NULL};
+    uint64_t h = options_hash(o, names, p->fingerprint);
+    return chat_template ? mix_bytes(h, chat_template, strlen(chat_template)) : h;
 }
 
 /* ---- signals ---- */

@@ -52,6 +52,11 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
 MUST_USE enum err options_ranks(const struct common_options *o, int32_t *n);
 /* Fill what cluster options decide of a core_conf. program: our own path, kept by the caller. */
 MUST_USE enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *out);
+/* A number for the values of these options (names end with NULL), and what came before: differs when one of them does. */
+uint64_t options_hash(const struct common_options *o, const char *const names[], uint64_t before);
+/* Of all that decides what workers load, and of all that decides an answer's bits. */
+uint64_t options_fit_load(const struct common_options *o, const struct placement *p);
+uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template);
 /* An address for the worker plane: loopback when all ranks are local, else this host's first outward address. Printed. */
 MUST_USE enum err options_listen(const struct common_options *o, bool local, char out[128]);
 /* Our own executable; out[4096]. */

@@ -2,6 +2,7 @@
 #include "cluster/launch.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "cluster/hostfile.h"
 
 #include <dirent.h>
@@ -67,6 +68,27 @@ void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_co
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
 }
 
+enum { MAX_OUTPUT = 4 << 20 };
+
+/* -1: none is wanted, or it cannot be written (logged): then they print where we do. */
+static int open_output(const char *path)
+{
+    if (!path) return -1;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) log_warn("launch", "cannot write %s: %s", path, strerror(errno));
+    if (fd >= 0 && lseek(fd, 0, SEEK_END) > MAX_OUTPUT && ftruncate(fd, 0)) log_warn("launch", "cannot empty %s: %s", path, strerror(errno));
+    return fd;
+}
+
+/* Async-signal-safe. */
+static void redirect(int output)
+{
+    int none = open("/dev/null", O_RDONLY);
+    if (none >= 0) dup2(none, 0);
+    dup2(output, 1);
+    dup2(output, 2);
+}
+
 enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *c)
 {
     const char *argv[CLU_LAUNCH_ARGS];
@@ -79,15 +101,18 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
     }
     /* everything the child needs is ready before fork: between fork and exec only async-signal-safe calls */
     setenv("TESSERA_CLUSTER_KEY", c->key, 1);
+    int output = open_output(c->output);
     pid_t pid = fork();
     if (pid == 0) {
         setsid();
+        if (output >= 0) redirect(output);
         execvp(argv[0], (char *const *)argv);
         int e = errno;
         ssize_t ignored = write(fail[1], &e, sizeof e);
         (void)ignored;
         _exit(127);
     }
+    if (output >= 0) close(output);
     unsetenv("TESSERA_CLUSTER_KEY");
     close(fail[1]);
     int e = 0;
@@ -99,13 +124,43 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
         waitpid(pid, NULL, 0);
         return err_raise(ERR_SYSTEM, "cannot run mpirun: %s (on Debian: apt-get install openmpi-bin)", strerror(e));
     }
-    out->pid = pid;
+    *out = (struct clu_launch){.pid = pid};
     return OK;
+}
+
+uint64_t clu_launch_start_time(pid_t pid)
+{
+    char path[64], line[1024];
+    unsigned long long start = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+    if (fd >= 0) close(fd);
+    if (n <= 0) return 0;
+    line[n] = 0;
+    const char *p = strrchr(line, ')'); /* the name before it may hold anything */
+    if (!p || p[1] != ' ' || p[2] == 'Z') return 0;
+    p += 2;
+    for (int field = 3; field < 22 && p; field++) p = strchr(p, ' ') ? strchr(p, ' ') + 1 : NULL;
+    return p && sscanf(p, "%llu", &start) == 1 ? (uint64_t)start : 0;
+}
+
+bool clu_launch_adopt(struct clu_launch *out, pid_t pid, uint64_t start)
+{
+    if (pid <= 1 || !start || clu_launch_start_time(pid) != start) return false;
+    *out = (struct clu_launch){.pid = pid, .start = start};
+    return true;
 }
 
 bool clu_launch_ended(struct clu_launch *l, int *status)
 {
     if (l->pid <= 0) return true;
+    if (l->start) {
+        if (clu_launch_start_time(l->pid) == l->start) return false;
+        *status = 0;
+        *l = (struct clu_launch){.pid = 0};
+        return true;
+    }
     if (waitpid(l->pid, status, WNOHANG) != l->pid) return false;
     l->pid = 0;
     return true;

@@ -21,10 +21,14 @@ struct clu_launch_conf {
     const char *hosts;           /* instead of the whole hostfile: "a:2,b:1", ranks in this order; or NULL */
     bool unbound;                /* others share this host: the workers bind no cores */
     bool yield;                  /* more ranks than processors on a host */
+    const char *output;          /* a file for all that mpirun and the workers print, appended to; NULL: where we print */
     const char *extra;           /* more mpirun arguments, separated by blanks, or NULL */
 };
 
-struct clu_launch { pid_t pid; };
+struct clu_launch {
+    pid_t pid;
+    uint64_t start; /* not our child but one that another process started: its start time */
+};
 
 /* The mpirun command line that starts these workers; with `command` (NULL-terminated) those
  * processes instead, one on each of the hosts (comma-separated), of the same binary: for checks
@@ -35,7 +39,11 @@ void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_co
 
 /* Err SYSTEM (mpirun not found: the package that has it). */
 MUST_USE enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *conf);
-/* True when mpirun has ended; *status as waitpid's. */
+/* When a process began, as /proc/PID/stat has it; 0: there is none. A pid and this name a process for good. */
+uint64_t clu_launch_start_time(pid_t pid);
+/* Take over an mpirun that another process had started. False: it is gone. */
+bool clu_launch_adopt(struct clu_launch *out, pid_t pid, uint64_t start);
+/* True when mpirun has ended; *status as waitpid's, 0 of one that was taken over. */
 bool clu_launch_ended(struct clu_launch *l, int *status);
 /* Wait at most grace_us for it to end by itself, then KILL. */
 void clu_launch_stop(struct clu_launch *l, int64_t grace_us);

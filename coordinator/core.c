@@ -6,6 +6,7 @@
 #include "coordinator/api/api_metrics.h"
 #include "coordinator/api/calls_grammar.h"
 #include "coordinator/api/text_pool.h"
+#include "coordinator/journal/journal.h"
 #include "engine/model_text.h"
 
 #include <stdio.h>
@@ -82,8 +83,14 @@ static enum err open_key(struct crd_core *c)
     if (!given && c->conf.launch == LAUNCH_EXTERNAL)
         return err_raise(ERR_BAD_CONFIG, "workers that join by themselves need a cluster key on both sides: set TESSERA_CLUSTER_KEY, or "
                                          "--cluster-key-file FILE (mode 0600)");
-    trn_auth_key_generate(c->key_text); /* ours alone: it lives as long as this start */
-    return trn_auth_key_of_text(&c->key, c->key_text);
+    enum err rc = OK;
+    if (!crd_takeover_key(c)) {
+        trn_auth_key_generate(c->key_text); /* ours alone: it lives as long as these workers */
+        if (c->state) TRY(crd_state_set_key(c->state, c->key_text));
+    }
+    TRY(trn_auth_key_of_text(&c->key, c->key_text));
+out:
+    return rc;
 }
 
 static void on_change(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
@@ -93,6 +100,7 @@ static void on_change(void *user, enum replica_state state, const struct replica
     pthread_mutex_lock(&c->lock);
     if (c->conf.on_change) c->conf.on_change(c->conf.user, u->index, state, ranks, n, text);
     pthread_mutex_unlock(&c->lock);
+    if (state == REPLICA_READY) crd_takeover_ready(u, ranks, n);
     if (u->workers) crd_workers_changed(u->workers, state, ranks, n);
 }
 
@@ -100,10 +108,14 @@ static enum err place(void *user, const struct msg_hello hellos[], int32_t n, st
 {
     struct core_unit *u = user;
     struct crd_core *c = u->core;
+    enum err e = OK;
     if (u->workers) crd_workers_placed(u->workers, plan->epoch);
-    pthread_mutex_lock(&c->lock);
-    enum err e = c->conf.place(c->conf.user, hellos, n, plan);
-    pthread_mutex_unlock(&c->lock);
+    if (!crd_takeover_place(u, hellos, plan)) {
+        pthread_mutex_lock(&c->lock);
+        e = c->conf.place(c->conf.user, hellos, n, plan);
+        pthread_mutex_unlock(&c->lock);
+    }
+    if (!e) crd_takeover_placed(u, plan);
     return e;
 }
 
@@ -123,6 +135,16 @@ static enum err open_plane(struct core_unit *u)
     snprintf(u->listen, sizeof u->listen, "%.*s:%d", host, conf->listen, port ? port + u->index : 0);
     struct rpc_conf sc = {.address = u->listen, .key = &u->core->key, .identity = "coordinator", .keepalive_ms = 5000, .keepalive_timeout_ms = 5000,
                           .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca};
+    if (u->takes_over) { /* its ranks dial where it was */
+        sc.address = u->left.listen;
+        if (!rpc_server_open(&u->server, &sc, crd_replica_mailbox(u->replica))) {
+            snprintf(u->join, sizeof u->join, "%s", u->left.listen);
+            return OK;
+        }
+        log_warn(LOG, "replica %d: %s; its workers are not taken over", u->index, err_text());
+        u->takes_over = false;
+        sc.address = u->listen;
+    }
     TRY(rpc_server_open(&u->server, &sc, crd_replica_mailbox(u->replica)));
     snprintf(u->join, sizeof u->join, "%.*s:%d", host, conf->listen, rpc_server_port(u->server));
 out:
@@ -134,10 +156,14 @@ static void open_workers(struct core_unit *u)
     struct crd_core *c = u->core;
     const struct core_conf *conf = &c->conf;
     struct crd_workers_conf wc = {.index = u->index, .replica = u->replica, .hosts = conf->share_hosts ? &c->hosts : NULL,
-                                  .least_ranks = conf->least_ranks, .load_timeout_us = conf->load_timeout_us};
+                                  .least_ranks = conf->least_ranks, .load_timeout_us = conf->load_timeout_us,
+                                  .left = u->left, .takes_over = u->takes_over, .on_job = crd_takeover_job, .user = u};
     wc.launch = (struct clu_launch_conf){.program = conf->program, .n_ranks = conf->n_ranks, .hostfile = conf->hostfile, .join = u->join, .key = c->key_text,
                                          .log_level = conf->log_level, .yield = conf->oversubscribed, .unbound = c->n_units > 1 && !conf->hostfile,
                                          .extra = c->launch_extra};
+    char name[32];
+    snprintf(name, sizeof name, "workers-%d.log", u->index);
+    if (c->state) wc.launch.output = u->output = crd_state_path(c->state, name); /* a terminal may go; they shall not go with it */
     u->workers = crd_workers_open(&wc);
 }
 
@@ -149,6 +175,9 @@ static enum err open_unit(struct crd_core *c, struct core_unit *u)
                                  .n_vocab = conf->info.n_vocab, .prefix_cache = conf->prefix_cache, .relaunched = managed, .idle_us = 20000,
                                  .recovery_us = conf->recovery_us, .stall_us = conf->stall_us, .place = place, .on_change = on_change,
                                  .on_step = on_step, .user = u};
+    if (u->left.epoch) rconf.first_epoch = u->left.epoch + 1;
+    if (u->takes_over) rconf.left_epoch = u->left.epoch, rconf.n_ranks = grid_ranks(&u->left_plan->load_plan.grid);
+    if (u->takes_over) u->now = u->left;
     u->replica = crd_replica_open(&rconf);
     crd_fleet_add(c->fleet, u->replica);
     enum err rc = open_plane(u);
@@ -183,6 +212,12 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     /* On one host MPI only starts our ranks; without its shared-memory transport a killed rank leaves no segment behind. */
     c->launch_extra = xasprintf("%s %s", conf->hostfile || conf->mpi_wire ? "" : "--mca btl self,tcp --mca btl_tcp_if_include lo",
                                 conf->mpirun_args ? conf->mpirun_args : "");
+    c->n_units = MAX(conf->n_replicas, 1);
+    for (int32_t i = 0; i < c->n_units; i++) {
+        c->units[i].core = c;
+        c->units[i].index = i;
+    }
+    TRY(crd_takeover_open(c));
     TRY(open_text(c));
     TRY(open_key(c));
     if (conf->share_hosts) TRY(open_hosts(c));
@@ -192,12 +227,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
                               .pooling = conf->pooling ? conf->pooling : conf->info.pooling,
                               .stats = crd_api_stats_open(conf->info.context), .created_unix = (int64_t)time(NULL)};
-    c->n_units = MAX(conf->n_replicas, 1);
-    for (int32_t i = 0; i < c->n_units; i++) {
-        c->units[i].core = c;
-        c->units[i].index = i;
-        TRY(open_unit(c, &c->units[i]));
-    }
+    for (int32_t i = 0; i < c->n_units; i++) TRY(open_unit(c, &c->units[i]));
     TRY(crd_text_pool_open(&c->api.pool, 1));
     *out = c, c = NULL;
 out:
@@ -208,6 +238,7 @@ out:
 enum err crd_core_start(struct crd_core *c)
 {
     enum err rc = OK;
+    c->started = true;
     for (int32_t i = 0; i < c->n_units; i++)
         if (c->units[i].workers) TRY(crd_workers_start(c->units[i].workers));
 out:
@@ -240,6 +271,7 @@ enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
 
 struct crd_api *crd_core_api(struct crd_core *c) { return &c->api; }
 struct crd_replica *crd_core_replica(struct crd_core *c, int32_t i) { return i < c->n_units ? c->units[i].replica : NULL; }
+struct crd_state *crd_core_state(struct crd_core *c) { return c->state; }
 const char *crd_core_join(const struct crd_core *c, int32_t i) { return i < c->n_units ? c->units[i].join : NULL; }
 
 bool crd_core_serves(struct crd_core *c)
@@ -271,6 +303,7 @@ void crd_core_close(struct crd_core *c, int64_t grace_us)
         rpc_server_close(c->units[i].server);
     }
     for (int32_t i = 0; i < c->n_units; i++) crd_replica_close(c->units[i].replica);
+    crd_journal_close(c->api.journal); /* the last events went by way of it */
     crd_fleet_close(c->fleet);
     crd_text_pool_close(c->api.pool);
     crd_api_stats_close(c->api.stats);
@@ -278,6 +311,8 @@ void crd_core_close(struct crd_core *c, int64_t grace_us)
     free(c->template_source);
     crd_grammar_vocab_close(c->api.grammar_vocab);
     eng_tokenizer_close(c->tokenizer);
+    crd_takeover_close(c);
+    for (int32_t i = 0; i < c->n_units; i++) free(c->units[i].output);
     free(c->launch_extra);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->hosts.lock);

@@ -29,6 +29,9 @@ struct core_conf {
     bool prefix_cache;
     bool inexact;                    /* --exact off: /health says so */
     struct model_info info;
+    const char *state_dir;           /* where we leave what the next coordinator needs to take over our workers; NULL: nowhere */
+    uint64_t fit;                    /* of model and options: workers of another fit are not taken over */
+    int64_t rejoin_us;               /* with state_dir: workers that lost us wait so long for the next one */
     int64_t load_timeout_us;         /* from start to READY */
     int64_t stall_us;                /* see replica_conf */
     int64_t recovery_us;             /* see replica_conf; managed: the workers are started again meanwhile */
@@ -45,8 +48,10 @@ MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *c
 MUST_USE enum err crd_core_start(struct crd_core *c);
 /* Wait until every replica has been READY. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
 MUST_USE enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void));
+/* Its journal, once set, is closed with the core. */
 struct crd_api *crd_core_api(struct crd_core *c);
 struct crd_replica *crd_core_replica(struct crd_core *c, int32_t i);     /* NULL: there are not so many */
+struct crd_state *crd_core_state(struct crd_core *c); /* NULL without state_dir */
 const char *crd_core_join(const struct crd_core *c, int32_t i);          /* HOST:PORT of its worker plane */
 bool crd_core_serves(struct crd_core *c);                                /* a replica is READY */
 /* Drain flag up: new requests are refused. */

@@ -14,6 +14,11 @@ struct core_unit {
     struct rpc_server *server;
     struct crd_replica *replica;
     struct crd_workers *workers; /* NULL: they join by themselves */
+    /* with --state-dir: what the coordinator before left (plan Own), and what we shall; the latter under core.lock */
+    struct crd_left left, now;
+    struct control_msg *left_plan;
+    bool takes_over;
+    char *output;                /* Own; of mpirun */
 };
 
 struct crd_core {
@@ -24,6 +29,8 @@ struct crd_core {
     struct eng_tokenizer *tokenizer;
     struct eng_template *chat_template;
     char *template_source;
+    struct crd_state *state;     /* NULL: nothing is left behind */
+    bool started;
     struct crd_fleet *fleet;
     struct core_unit units[ROUTE_REPLICAS];
     int32_t n_units;
@@ -34,6 +41,17 @@ struct crd_core {
     const char *names[2];
     char name[128];
 };
+
+/* takeover.c: the state directory: what was left of each replica, and what we leave. All but open do nothing without --state-dir. */
+MUST_USE enum err crd_takeover_open(struct crd_core *c);
+/* The key that the workers hold that are taken over; false: there are none. */
+bool crd_takeover_key(struct crd_core *c);
+/* The ranks of a replica have come: fill in what they hold. False: they hold nothing, it is ours to place. */
+bool crd_takeover_place(struct core_unit *u, const struct msg_hello hellos[], struct msg_load_plan *plan);
+void crd_takeover_placed(struct core_unit *u, struct msg_load_plan *plan);
+void crd_takeover_job(void *unit, pid_t mpirun);
+void crd_takeover_ready(struct core_unit *u, const struct replica_rank ranks[], int32_t n);
+void crd_takeover_close(struct crd_core *c);
 
 /* report.c: what /health, /metrics and the API's admission see. self: a struct crd_core. */
 void crd_report_status(void *self, struct service_status *out);

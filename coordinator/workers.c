@@ -12,7 +12,7 @@
 
 #define LOG "workers"
 
-enum { POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
+enum { TAKE_OVER_US = 12000000 /* longer than a keepalive needs to find out that a coordinator is gone */, POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
 
 struct crd_workers {
     struct crd_workers_conf conf;
@@ -65,6 +65,7 @@ static enum err start(struct crd_workers *w)
         log_warn(LOG, "replica %d: %d rank(s) instead of %d, on %s", w->conf.index, lc.n_ranks, w->conf.launch.n_ranks, w->list);
     crd_replica_expect(w->conf.replica, lc.n_ranks);
     TRY(clu_launch_start(&w->job, &lc));
+    if (w->conf.on_job) w->conf.on_job(w->conf.user, w->job.pid);
 out:
     return rc;
 }
@@ -87,18 +88,55 @@ static void fail(struct crd_workers *w, enum err err, const char *text)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* The job that was left cannot be taken over: end it for certain, then start one of our own. */
+static enum err start_instead(struct crd_workers *w, const char *why)
+{
+    struct replica_status s;
+    log_warn(LOG, "replica %d: the workers of the coordinator before are not taken over (%s): they are ended and started again", w->conf.index, why);
+    w->conf.takes_over = false;
+    crd_replica_forsake(w->conf.replica);
+    clear_away(w, 0);
+    for (int64_t until = clock_us() + 3000000; clock_us() < until; clock_sleep_us(POLL_US / 10)) { /* those that had come are seen to go */
+        crd_replica_status(w->conf.replica, &s);
+        if (!s.n_joined) break;
+    }
+    return start(w);
+}
+
+/* Its end, or patience's, while we wait for its ranks; NULL: go on waiting. */
+static const char *not_taken_over(struct crd_workers *w, int64_t until, bool lost)
+{
+    int status;
+    if (clu_launch_ended(&w->job, &status)) return "mpirun has ended";
+    if (lost) return "a rank was lost meanwhile";
+    return clock_us() > until ? "they did not all come back" : NULL;
+}
+
 /* True once the replica is READY. */
 static bool first_start(struct crd_workers *w)
 {
-    int64_t until = clock_us() + w->conf.load_timeout_us;
+    int64_t until = clock_us() + w->conf.load_timeout_us, over_until = clock_us() + TAKE_OVER_US;
     char text[600];
     int status;
+    uint32_t epoch = 0; /* losses before it are of the job that was left */
     while (!atomic_load(&w->stopping)) {
         struct replica_status s;
         mailbox_get(w->mail, POLL_US / 10);
         crd_replica_status(w->conf.replica, &s);
         if (s.state == REPLICA_READY) return true;
-        if (s.state == REPLICA_LOST) {
+        if (w->conf.takes_over) {
+            const char *why = not_taken_over(w, over_until, s.state == REPLICA_LOST);
+            if (!why) continue;
+            if (start_instead(w, why)) {
+                fail(w, ERR_SYSTEM, err_text());
+                return false;
+            }
+            crd_replica_status(w->conf.replica, &s);
+            epoch = s.epoch;
+            until = clock_us() + w->conf.load_timeout_us;
+            continue;
+        }
+        if (s.state == REPLICA_LOST && s.epoch != epoch) {
             fail(w, ERR_UNAVAILABLE, s.text);
             return false;
         }
@@ -162,8 +200,21 @@ static void *keeper_main(void *arg)
 
 enum err crd_workers_start(struct crd_workers *w)
 {
-    enum err rc;
-    TRY(start(w));
+    enum err rc = OK;
+    const struct crd_left *l = &w->conf.left;
+    bool there = clu_launch_adopt(&w->job, l->mpirun, l->mpirun_start);
+    memcpy(w->local_pids, l->ranks, sizeof w->local_pids);
+    atomic_store(&w->n_local, l->n_ranks);
+    if (l->epoch) crd_workers_placed(w, l->epoch);
+    w->conf.takes_over &= there;
+    if (!w->conf.takes_over) {
+        if (there) log_warn(LOG, "replica %d: the job of the coordinator before (mpirun %d) is ended first", w->conf.index, (int)l->mpirun);
+        crd_replica_forsake(w->conf.replica);
+        clear_away(w, 0);
+        TRY(start(w));
+    } else {
+        log_info(LOG, "replica %d: taking over the workers of the coordinator before (mpirun %d, epoch %u)", w->conf.index, (int)l->mpirun, l->epoch);
+    }
     w->runs = !pthread_create(&w->thread, NULL, keeper_main, w);
     if (!w->runs) rc = err_raise(ERR_SYSTEM, "cannot start the thread that keeps the workers of replica %d", w->conf.index);
 out:

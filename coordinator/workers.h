@@ -9,6 +9,7 @@
 #include "cluster/hosts.h"
 #include "cluster/launch.h"
 #include "coordinator/replica/replica.h"
+#include "coordinator/state_dir.h"
 
 #include <pthread.h>
 
@@ -25,6 +26,10 @@ struct crd_workers_conf {
     struct crd_hosts *hosts;        /* NULL: without a hostfile, or mpirun reads it whole */
     int32_t least_ranks;            /* that a cut may do with when hosts are gone */
     int64_t load_timeout_us;        /* of the first start */
+    struct crd_left left;           /* the job of a coordinator that was killed; zeroed: none */
+    bool takes_over;                /* its ranks are waited for; else it is ended before ours begins */
+    void (*on_job)(void *user, pid_t mpirun); /* one was started; NULL: nobody asks */
+    void *user;
 };
 
 struct crd_workers;
