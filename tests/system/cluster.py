@@ -66,13 +66,16 @@ class Server:
     """`tessera serve` on a free port; a context manager that ends it and checks that nothing is left."""
 
     def __init__(self, *args, model=DEMO, prefix=(), env=None, wait=True):
-        self.port = free_port()
+        self.port = self.free_port()
         self.log = tempfile.TemporaryFile()
         self.shm_before = set(os.listdir("/dev/shm"))
         self.proc = subprocess.Popen([*prefix, BIN, "serve", model, "--port", str(self.port), *map(str, args)], stderr=self.log,
                                      stdout=self.log, env=env or mpi_env())
         if wait:
             self.wait_ready()
+
+    def free_port(self):
+        return free_port()
 
     def text(self):
         self.log.seek(0)
