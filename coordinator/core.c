@@ -134,7 +134,7 @@ static enum err open_plane(struct core_unit *u)
     int host = (int)(colon ? colon - conf->listen : (int)strlen(conf->listen)), port = colon ? atoi(colon + 1) : 0;
     snprintf(u->listen, sizeof u->listen, "%.*s:%d", host, conf->listen, port ? port + u->index : 0);
     struct rpc_conf sc = {.address = u->listen, .key = &u->core->key, .identity = "coordinator", .keepalive_ms = 5000, .keepalive_timeout_ms = 5000,
-                          .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca};
+                          .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca, .key_file = conf->key_file};
     if (u->takes_over) { /* its ranks dial where it was */
         sc.address = u->left.listen;
         if (!rpc_server_open(&u->server, &sc, crd_replica_mailbox(u->replica))) {

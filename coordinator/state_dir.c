@@ -67,7 +67,12 @@ static bool take_line(struct crd_left *l, const char *line)
     v = v ? v + 1 : "";
 #define IS(name) (n == strlen(name) && !memcmp(line, name, n))
     if (IS("fit")) return number(&v, 16, UINT64_MAX, &l->fit) && !*v;
-    if (IS("listen")) return *v && strlen(v) < sizeof l->listen && strcpy(l->listen, v);
+    if (IS("listen")) {
+        if (!*v || strlen(v) >= sizeof l->listen) return false;
+        memset(l->listen, 0, sizeof l->listen); /* it may be there twice */
+        strcpy(l->listen, v);
+        return true;
+    }
     if (IS("epoch")) {
         if (!number(&v, 10, UINT32_MAX, &a) || *v) return false;
         l->epoch = (uint32_t)a;

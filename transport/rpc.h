@@ -30,7 +30,8 @@ struct rpc_conf {
     const struct auth_key *key;
     const char *identity;         /* <= 63 bytes, e.g. "coordinator" or "rank 1@host" */
     int32_t keepalive_ms, keepalive_timeout_ms;
-    const char *tls_cert, *tls_key, *tls_ca; /* PEM files or NULL: plaintext */
+    const char *tls_cert, *tls_key, *tls_ca; /* PEM files or NULL: plaintext. A server reads them again when they have changed */
+    const char *key_file;         /* a server's `key` is from it and is read again when it has changed; NULL: it stays */
 };
 
 /* Peer operations, both sides. Thr: any. */

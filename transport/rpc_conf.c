@@ -80,16 +80,14 @@ out:
     return rc;
 }
 
-struct pems { char *ca, *cert, *key; };
-
-static void free_pems(struct pems *p)
+void rpc_pems_free(struct rpc_pems *p)
 {
     free(p->ca);
     free(p->cert);
     free(p->key);
 }
 
-static enum err read_pems(const struct rpc_conf *conf, struct pems *p)
+enum err rpc_pems_read(const struct rpc_conf *conf, struct rpc_pems *p)
 {
     enum err rc = OK;
     if (!conf->tls_cert != !conf->tls_key)
@@ -102,37 +100,38 @@ out:
     return rc;
 }
 
-enum err rpc_creds_server(const struct rpc_conf *conf, grpc_server_credentials **out)
+enum err rpc_creds_server(const struct rpc_conf *conf, struct rpc_reload *r, grpc_server_credentials **out)
 {
     enum err rc = OK;
-    struct pems p = {0};
-    TRY(read_pems(conf, &p));
+    struct rpc_pems p = {0};
+    TRY(rpc_pems_read(conf, &p));
     if (p.ca && !p.cert)
         TRY(err_raise(ERR_BAD_CONFIG, "a TLS CA on the server needs a certificate and its key"));
-    grpc_ssl_pem_key_cert_pair pair = {p.key, p.cert};
     grpc_ssl_client_certificate_request_type ask =
         p.ca ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
              : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
-    *out = p.cert ? grpc_ssl_server_credentials_create_ex(p.ca, &pair, 1, ask, NULL)
+    /* read above to say what is wrong with them; from here on gRPC asks for them at each handshake */
+    *out = p.cert ? grpc_ssl_server_credentials_create_with_options(
+                        grpc_ssl_server_credentials_create_options_using_config_fetcher(ask, rpc_reload_certificates, r))
                   : grpc_insecure_server_credentials_create();
     if (!*out)
         TRY(err_raise(ERR_BAD_CONFIG, "TLS certificate %s is refused by gRPC", conf->tls_cert));
 out:
-    free_pems(&p);
+    rpc_pems_free(&p);
     return rc;
 }
 
 enum err rpc_creds_client(const struct rpc_conf *conf, grpc_channel_credentials **out)
 {
     enum err rc = OK;
-    struct pems p = {0};
-    TRY(read_pems(conf, &p));
+    struct rpc_pems p = {0};
+    TRY(rpc_pems_read(conf, &p));
     grpc_ssl_pem_key_cert_pair pair = {p.key, p.cert};
     *out = p.ca || p.cert ? grpc_ssl_credentials_create(p.ca, p.cert ? &pair : NULL, NULL, NULL)
                           : grpc_insecure_credentials_create();
     if (!*out) TRY(err_raise(ERR_BAD_CONFIG, "TLS files are refused by gRPC"));
 out:
-    free_pems(&p);
+    rpc_pems_free(&p);
     return rc;
 }
 

@@ -148,8 +148,21 @@ const char *rpc_peer_name(const struct rpc_peer *p);      /* identity, else addr
 struct rpc_args { grpc_arg args[24]; grpc_channel_args all; };
 void rpc_args_server(struct rpc_args *a, const struct rpc_conf *conf);
 void rpc_args_client(struct rpc_args *a, const struct rpc_conf *conf);
-MUST_USE enum err rpc_creds_server(const struct rpc_conf *conf, grpc_server_credentials **out);
+struct rpc_pems { char *ca, *cert, *key; }; /* Own: rpc_pems_free */
+MUST_USE enum err rpc_pems_read(const struct rpc_conf *conf, struct rpc_pems *p);
+void rpc_pems_free(struct rpc_pems *p);
+struct rpc_reload;
+/* r outlives the server. */
+MUST_USE enum err rpc_creds_server(const struct rpc_conf *conf, struct rpc_reload *r, grpc_server_credentials **out);
 MUST_USE enum err rpc_creds_client(const struct rpc_conf *conf, grpc_channel_credentials **out);
+/* ---- files that may change (rpc_reload.c) ---- */
+struct rpc_reload *rpc_reload_open(const struct rpc_conf *conf);
+void rpc_reload_close(struct rpc_reload *r); /* NULL-safe */
+/* The cluster key, if its file has changed since the last time. */
+bool rpc_reload_key(struct rpc_reload *r, struct auth_key *key);
+/* A grpc_ssl_server_certificate_config_callback. */
+grpc_ssl_certificate_config_reload_status rpc_reload_certificates(void *reload, grpc_ssl_server_certificate_config **out);
+
 void rpc_quiet(void);                                     /* gRPC's own chatter goes to log_debug */
 /* Printable ASCII only, and no longer than cap. */
 void rpc_printable(char *out, size_t cap, const char *text, size_t n);

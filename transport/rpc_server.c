@@ -29,6 +29,7 @@ struct rpc_server {
     struct rpc_core core;
     grpc_server *grpc;
     int port;
+    struct rpc_reload *reload;
     /* [rpc] */
     struct rpc_tag t_new, t_shutdown;
     grpc_call *call;                 /* the next one, being awaited */
@@ -167,6 +168,7 @@ static enum err begin_session(struct rpc_server *s, struct rpc_peer *p, grpc_cal
                   *tag = theirs + AUTH_HELLO_BYTES - AUTH_TAG_BYTES;
     if (seen_before(s, tag))
         return err_raise(ERR_LINK_AUTH, "its first handshake message was used before");
+    (void)rpc_reload_key(s->reload, &s->core.key);
     enum err rc = rpc_peer_begin(p, call, theirs, AUTH_HELLO_BYTES);
     if (rc) return rc;
     memcpy(s->seen[s->n_seen++ % SEEN_HELLOS], tag, AUTH_TAG_BYTES);
@@ -251,7 +253,7 @@ static enum err listen_on(struct rpc_server *s, const struct rpc_conf *conf)
     struct rpc_args args;
     grpc_server_credentials *creds = NULL;
     rpc_args_server(&args, conf);
-    TRY(rpc_creds_server(conf, &creds));
+    TRY(rpc_creds_server(conf, s->reload, &creds));
     s->grpc = grpc_server_create(&args.all, NULL);
     grpc_server_register_completion_queue(s->grpc, s->core.cq, NULL);
     s->port = grpc_server_add_http2_port(s->grpc, conf->address, creds);
@@ -269,6 +271,7 @@ enum err rpc_server_open(struct rpc_server **out, const struct rpc_conf *conf,
     s->t_shutdown = (struct rpc_tag){on_shutdown, s};
     s->core.owner = s;
     rpc_core_open(&s->core, &server_role, conf, events);
+    s->reload = rpc_reload_open(conf);
     enum err rc = listen_on(s, conf);
     if (!rc) {
         grpc_server_start(s->grpc);
@@ -281,6 +284,7 @@ enum err rpc_server_open(struct rpc_server **out, const struct rpc_conf *conf,
     if (s->grpc) grpc_server_destroy(s->grpc);
     grpc_completion_queue_shutdown(s->core.cq);
     rpc_core_close(&s->core);
+    rpc_reload_close(s->reload);
     free(s);
     return rc;
 }
@@ -299,5 +303,6 @@ void rpc_server_close(struct rpc_server *s)
     grpc_server_cancel_all_calls(grpc);
     rpc_core_join(&s->core);
     rpc_core_close(&s->core);
+    rpc_reload_close(s->reload);
     free(s);
 }

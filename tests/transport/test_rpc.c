@@ -524,6 +524,50 @@ static int bench(int rounds, int64_t pause_us)
     return 0;
 }
 
+static void write_key(const char *path, const char *text)
+{
+    char fresh[64];
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    close(fd);
+    assert_int_equal(rename(fresh, path), 0);
+}
+
+/* A new key in the file holds for sessions that begin from then on; those that stand go on. */
+static void the_cluster_key_is_read_again(void **state)
+{
+    char path[] = "/tmp/tessera-key-XXXXXX";
+    struct auth_key first = test_key("the first key of this test"), second = test_key("the second key of this test");
+    struct served s = {.events = mailbox_open()};
+    struct mailbox *refused = mailbox_open();
+    struct rpc_client *client;
+    (void)state;
+    close(mkstemp(path));
+    write_key(path, "the first key of this test");
+    struct rpc_conf c = conf_of("127.0.0.1:0", "coordinator", &first), late;
+    c.key_file = path;
+    if (rpc_server_open(&s.server, &c, s.events)) fail_msg("%s", err_text());
+    snprintf(s.address, sizeof s.address, "127.0.0.1:%d", rpc_server_port(s.server));
+    struct joined a = join(&s, &first, "rank 0@host");
+    write_key(path, "the second key of this test");
+    struct joined b = join(&s, &second, "rank 1@host");
+    late = conf_of(s.address, "rank 2@host", &first);
+    assert_int_equal(rpc_client_open(&client, &late, 5000, refused), OK);
+    expect_closed(refused, ERR_LINK_AUTH, "wrong cluster key");
+    rpc_client_close(client);
+    drop_events(refused);
+    write_key(path, "short"); /* says nothing: the last good one stays */
+    struct joined d = join(&s, &second, "rank 3@host");
+    send_numbered(a.coordinator, MSG_STEP_RESULT, 1, 10);
+    control_msg_free(expect_message(s.events, MSG_STEP_RESULT));
+    join_end(&a);
+    join_end(&b);
+    join_end(&d);
+    serve_end(&s);
+    unlink(path);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && !strcmp(argv[1], "worker")) return worker_main(argv[2], argv[3]);
@@ -549,6 +593,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_stopped_worker_is_noticed_by_keepalive),
         cmocka_unit_test(a_last_word_arrives_before_the_end),
         cmocka_unit_test(the_link_sends_plans_to_the_lead_and_wakes_all),
+        cmocka_unit_test(the_cluster_key_is_read_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,10 @@ static const char make[] = "cd %s && exec >log 2>&1 && new='openssl req -newkey 
                            "$new -keyout own.key -out own.csr -subj /CN=node && "
                            "printf 'subjectAltName=IP:127.0.0.1,DNS:localhost' >ext && "
                            "openssl x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial "
-                           "-days 2 -extfile ext -out own.pem";
+                           "-days 2 -extfile ext -out own.pem && "
+                           "$new -keyout own2.key -out own2.csr -subj /CN=node && "
+                           "openssl x509 -req -in own2.csr -CA other.pem -CAkey other.key -CAcreateserial "
+                           "-days 2 -extfile ext -out theirs.pem";
 
 static int make_certificates(void **state)
 {
@@ -107,6 +110,61 @@ static void no_certificate_another_authority_or_plaintext_is_refused(void **stat
     serve_end(&s);
 }
 
+static void copy(const char *from, const char *to)
+{
+    char command[512];
+    snprintf(command, sizeof command, "cp %s %s.new && mv %s.new %s", from, to, to, to);
+    assert_int_equal(system(command), 0);
+}
+
+static bool joins(struct served *s, struct rpc_conf c)
+{
+    struct mailbox *events = mailbox_open();
+    struct rpc_client *client;
+    assert_int_equal(rpc_client_open(&client, &c, 1200, events), OK);
+    struct rpc_event *e = mailbox_get(events, 10000000);
+    assert_non_null(e);
+    bool joined = e->kind == RPC_CONNECTED;
+    rpc_event_free(e);
+    if (joined) rpc_event_free(expect_event(s->events, RPC_CONNECTED));
+    rpc_client_close(client);
+    drop_events(events);
+    if (joined) rpc_event_free(expect_event(s->events, RPC_CLOSED));
+    return joined;
+}
+
+/* The server's certificate is replaced by one of another authority while it runs, and by one that is damaged. */
+static void certificates_are_read_again(void **state)
+{
+    (void)state;
+    char live_cert[80], live_key[80], other_cert[80], other_key[80];
+    snprintf(live_cert, sizeof live_cert, "%s/live.pem", dir);
+    snprintf(live_key, sizeof live_key, "%s/live.key", dir);
+    snprintf(other_cert, sizeof other_cert, "%s/theirs.pem", dir);
+    snprintf(other_key, sizeof other_key, "%s/own2.key", dir);
+    copy(cert, live_cert);
+    copy(cert_key, live_key);
+    struct served s = {.events = mailbox_open()};
+    struct rpc_conf c = conf_of("127.0.0.1:0", "coordinator", &key);
+    c.tls_cert = live_cert;
+    c.tls_key = live_key;
+    if (rpc_server_open(&s.server, &c, s.events)) fail_msg("%s", err_text());
+    snprintf(s.address, sizeof s.address, "127.0.0.1:%d", rpc_server_port(s.server));
+    struct rpc_conf trusts_ca = tls_conf(s.address, "rank 0@host", ca, false), trusts_other = tls_conf(s.address, "rank 1@host", other_ca, false);
+    assert_true(joins(&s, trusts_ca));
+    assert_false(joins(&s, trusts_other));
+    copy(other_key, live_key);
+    copy(other_cert, live_cert);
+    assert_true(joins(&s, trusts_other));
+    assert_false(joins(&s, trusts_ca));
+    copy("/dev/null", live_cert); /* damaged: the last good one stays */
+    assert_true(joins(&s, trusts_other));
+    copy(cert_key, live_key);
+    copy(cert, live_cert);
+    assert_true(joins(&s, trusts_ca));
+    serve_end(&s);
+}
+
 static void bad_files_are_named(void **state)
 {
     (void)state;
@@ -137,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_certificates_make_a_session),
         cmocka_unit_test(no_certificate_another_authority_or_plaintext_is_refused),
+        cmocka_unit_test(certificates_are_read_again),
         cmocka_unit_test(bad_files_are_named),
     };
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
