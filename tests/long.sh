@@ -1,22 +1,44 @@
 #!/bin/sh
-# The long runs that continuous integration does not have the time for: random tests by new seeds (RUNS, default 50), chaos (ROUNDS per seed,
-# default 25 x 8 seeds), fuzzing (SECONDS each).
-#   tests/long.sh [random|chaos|fuzz] ; logs to stdout
+# The long runs that continuous integration does not have the time for; the log of the last ones is docs/long-runs.md.
+#   tests/long.sh [random|chaos|links|soak|overload|fuzz] ; logs to stdout
+# random    every program that knows TEST_SEED, by new seeds (RUNS, default 50)
+# chaos     ROUNDS (25) for each of 8 seeds: 200
+# links     LINKS (10) rounds over two network namespaces whose link goes down; needs root, ip and sshd
+# soak      MINUTES (30) of mixed load and chaos under the address sanitizer, then the thread sanitizer (build/asan, build/tsan)
+# overload  MINUTES (10) of ten times more clients than the queue holds; memory must stay flat
+# fuzz      every target, SECONDS_EACH (120)
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-all}
-if [ "$what" = all ] || [ "$what" = random ]; then
-    # every program that knows TEST_SEED; a failure names its seed
+is() { [ "$what" = all ] || [ "$what" = "$1" ]; }
+if is random; then
+    # a failure names its seed
     for i in $(seq "${RUNS:-50}"); do
         TEST_SEED=time ctest --test-dir build/release -Q --output-on-failure -LE "system|mpi" || exit 1
     done
 fi
-if [ "$what" = all ] || [ "$what" = chaos ]; then
+if is chaos; then
     for seed in 1 2 3 4 5 6 7 8; do
         python3 -B tests/chaos/chaos.py --rounds "${ROUNDS:-25}" --seed "$seed"
     done
 fi
-if [ "$what" = all ] || [ "$what" = fuzz ]; then
+if is links; then
+    python3 -B tests/chaos/chaos.py --hosts --rounds "${LINKS:-10}" --seed "${SEED:-1}"
+fi
+if is soak; then
+    for kind in asan tsan; do
+        cmake --preset $kind >/dev/null
+        cmake --build --preset $kind --target tessera
+        supp=$PWD/tests/sanitizers
+        TESSERA_BIN=build/$kind/bin/tessera ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_leaks=0 \
+            TSAN_OPTIONS=suppressions=$supp/tsan.supp:ignore_noninstrumented_modules=1 \
+            python3 -B tests/chaos/chaos.py --minutes "${MINUTES:-30}" --seed "${SEED:-1}" --patience 10
+    done
+fi
+if is overload; then
+    python3 -B tests/chaos/overload.py --minutes "${MINUTES:-10}"
+fi
+if is fuzz; then
     cmake --preset fuzz >/dev/null
     cmake --build --preset fuzz
     for f in build/fuzz/fuzz/fuzz_* build/fuzz/tests/fuzz_*; do

@@ -97,7 +97,7 @@ class Client(threading.Thread):
         self.raw, self.lost, self.error = b"", 0, None
 
     def read(self, method, path, body=None, headers=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.chaos.port, timeout=120)
+        c = http.client.HTTPConnection("127.0.0.1", self.chaos.port, timeout=120 * self.chaos.patience)
         try:
             c.request(method, path, json.dumps(body) if body else None, {"X-Request-Id": self.name_, **(headers or {})})
             r = c.getresponse()
@@ -118,7 +118,7 @@ class Client(threading.Thread):
 
     def run(self):
         done = self.read("POST", self.path, self.body)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * self.chaos.patience
         while not done and time.monotonic() < end:
             self.lost += 1
             self.raw = whole_events(self.raw)
@@ -134,7 +134,8 @@ class Client(threading.Thread):
 
 
 class Chaos:
-    def __init__(self, rng, cut, state, args):
+    def __init__(self, rng, cut, state, args, patience=1):
+        self.patience = patience
         self.rng, self.cut, self.state, self.args = rng, cut, state, args
         self.seen, self.fds, self.n, self.net, self.last = set(), {}, 0, None, []
         self.s = self.start()
@@ -144,7 +145,7 @@ class Chaos:
         class Fixed(Server):
             def free_port(inner):
                 return port or super().free_port()
-        s = Fixed("--threads", 1, "--stall-timeout", 2, "--state-dir", self.state, "--journal", "on", *self.cut, *self.args, wait=wait)
+        s = Fixed("--threads", 1, "--stall-timeout", 2 * self.patience, "--recovery-timeout", 60 * self.patience, "--state-dir", self.state, "--journal", "on", *self.cut, *self.args, wait=wait)
         if wait:
             self.note(s)
         return s
@@ -226,7 +227,7 @@ class Chaos:
         self.s = self.start(port=self.port, wait=False)
         self.s.shm_before = old.shm_before
         old.log.close()
-        self.s.wait_ready()
+        self.s.wait_ready(40 * self.patience)
         return "coordinator killed"
 
     def coordinator_kill_late(self):
@@ -315,10 +316,17 @@ class Chaos:
                         assert a == b, f"{self.cut}, after {said}: request {i} {requests[i]}, choice {c}\nwanted {a}\ngot    {b}\n{self.s.text()}"
                 assert g == w, f"{self.cut}, after {said}: request {i} {requests[i]}: " \
                                f"wanted {[(c, len(v)) for c, v in w.items()]} events, got {[(c, len(v)) for c, v in g.items()]}\n{self.s.text()}"
-        self.s.wait_ready()
+        self.s.wait_ready(40 * self.patience)
         self.note(self.s)
         self.check_leaks()
+        self.check_reports()
         return said, time.monotonic() - begin
+
+    def check_reports(self):
+        """Of sanitizers, by whichever process."""
+        logs = [self.s.text()] + [open(os.path.join(self.state, n), errors="replace").read() for n in os.listdir(self.state) if n.endswith(".log")]
+        for log in logs:
+            assert "ERROR: AddressSanitizer" not in log and "WARNING: ThreadSanitizer" not in log and "runtime error:" not in log, log[-20000:]
 
     def check_leaks(self):
         """No descriptor more than the first time a process was looked at, but for what it keeps to be read again."""
@@ -326,7 +334,7 @@ class Chaos:
             n = len(os.listdir(f"/proc/{pid}/fd"))
             first = self.fds.setdefault(pid, n)
             assert n <= first + 8, f"process {pid}: {first} descriptors, now {n}"
-        shm = {n for n in os.listdir("/dev/shm") if "tessera" in n and "tessera-test" not in n} - self.s.shm_before
+        shm = self.s.shm_left()
         assert not shm, f"shared memory left behind: {shm}"
 
     def drain(self, requests, want, faults):
@@ -373,6 +381,8 @@ def two_hosts(a):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--rounds", type=int, default=6)
+    ap.add_argument("--minutes", type=float, help="instead of --rounds: so long")
+    ap.add_argument("--patience", type=float, default=1, help="times longer than usual that anything may take (sanitizers)")
     ap.add_argument("--seed", type=int, default=int(time.time()))
     ap.add_argument("--cut")
     ap.add_argument("--only")
@@ -390,12 +400,14 @@ def main():
     folder = tempfile.mkdtemp(prefix="tessera-chaos-")
     counts = {}
     try:
-        calm = Chaos(random.Random(0), ["--tp", "1"], os.path.join(folder, "calm"), [])
+        calm = Chaos(random.Random(0), ["--tp", "1"], os.path.join(folder, "calm"), [], a.patience)
         want, _ = calm.ask_all(requests)
         calm.close()
-        c = Chaos(rng, cut, os.path.join(folder, "state"), ["--kv-tokens", kv])
+        c = Chaos(rng, cut, os.path.join(folder, "state"), ["--kv-tokens", kv], a.patience)
         c.net = a.link
-        for r in range(a.rounds):
+        begin, r = time.monotonic(), -1
+        while (time.monotonic() - begin < 60 * a.minutes) if a.minutes else r + 1 < a.rounds:
+            r += 1
             said, took = c.round(requests, want, faults)
             for what in said:
                 counts[what] = counts.get(what, 0) + 1
@@ -406,7 +418,7 @@ def main():
         c.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"seed {a.seed}: {a.rounds} rounds and a drain, every stream byte-equal, nothing left behind; "
+    print(f"seed {a.seed}: {r + 1} rounds and a drain, every stream byte-equal, nothing left behind; "
           + ", ".join(f"{n} x {what}" for what, n in sorted(counts.items())))
 
 

@@ -127,6 +127,15 @@ class Server:
         health = json.loads(self.get("/health")[1])
         return [r["pid"] for r in health["cluster"]["replicas"][0]["ranks"]]
 
+    def shm_left(self, seconds=3):
+        """Names in shared memory that were not there before; ranks of others that run beside us have theirs for moments only."""
+        end = time.monotonic() + seconds
+        while True:
+            names = {n for n in os.listdir("/dev/shm") if "tessera" in n and "tessera-test" not in n} - self.shm_before
+            if not names or time.monotonic() > end:
+                return names
+            time.sleep(0.05)
+
     def stop(self, sig=signal.SIGTERM, seconds=40):
         pids = [self.proc.pid] + children(self.proc.pid)
         if self.proc.poll() is None:
@@ -137,7 +146,7 @@ class Server:
             time.sleep(0.02)
         left = [p for p in pids if alive(p)]
         assert not left, f"processes left behind: {left}\n{self.text()}"
-        shm = {n for n in os.listdir("/dev/shm") if "tessera" in n and "tessera-test" not in n} - self.shm_before
+        shm = self.shm_left()
         assert not shm, f"shared memory left behind: {shm}"
         with socket.socket() as s:
             assert s.connect_ex(("127.0.0.1", self.port)) != 0, "the port is still open"
