@@ -2,6 +2,7 @@
 #include "coordinator/core_impl.h"
 
 #include "coordinator/api/json_out.h"
+#include "coordinator/journal/journal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -91,12 +92,24 @@ static void replica_json(struct crd_core *c, int32_t i, struct buf *out)
     buf_puts(out, "]}");
 }
 
+static void journal_json(struct crd_journal *j, struct buf *out)
+{
+    struct crd_journal_status s;
+    crd_journal_status(j, &s);
+    buf_printf(out, ",\"journal\":{\"state\":\"%s\",\"requests\":%d,\"bytes\":%lld,\"not_journaled\":%llu,\"reason\":", s.failing ? "failing" : "ok", s.n,
+               (long long)s.bytes, (unsigned long long)s.n_refused);
+    json_out_str(out, s.failing ? s.text : "");
+    buf_putc(out, '}');
+}
+
 void crd_report_health(void *self, struct buf *out)
 {
     struct crd_core *c = self;
     buf_printf(out, "{\"exact\":%s,\"replicas\":[", c->conf.inexact ? "false" : "true");
     for (int32_t i = 0; i < c->n_units; i++) replica_json(c, i, out);
-    buf_puts(out, "]}");
+    buf_putc(out, ']');
+    if (c->api.journal) journal_json(c->api.journal, out);
+    buf_putc(out, '}');
 }
 
 /* ---- /metrics ---- */

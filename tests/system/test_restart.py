@@ -100,6 +100,9 @@ class Restart(unittest.TestCase):
                 with Durable(self.state, *cut, "--journal", "on", port=s.port) as t:
                     took = time.monotonic() - begin
                     self.assertEqual(t.workers(), pids, "other workers")
+                    journal = json.loads(t.get("/health")[1])["cluster"]["journal"]
+                    self.assertEqual((journal["state"], journal["reason"]), ("ok", ""))
+                    self.assertGreaterEqual(journal["requests"], 3)
                     status, rest = t.events("first", got.count(b"\n\n"))
                     self.assertEqual(status, 200)
                     self.assertEqual(frames(got + rest), frames(want))
@@ -165,6 +168,28 @@ class Restart(unittest.TestCase):
             self.assertEqual(gone(pids, 0), [])
             self.assertNotEqual(t.workers(), pids)
             self.assertIn("is ended first", t.text())
+
+    def test_workers_that_joined_by_themselves(self):
+        env = {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that both sides were given"}
+        listen = f"127.0.0.1:{free_port()}"
+        args = ("--launch", "external", "--listen", listen, "--ranks", 2, "--pp", 2, "--journal", "on")
+        s = Durable(self.state, *args, env=env, wait=False)
+        job = subprocess.Popen(["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "--mca", "btl", "self,tcp", "--mca", "btl_tcp_if_include", "lo", "-n",
+                                "2", BIN, "worker", "--join", listen, "--threads", "1"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            s.wait_ready()
+            pids = s.workers()
+            want = read_out(s.open_stream("want"))
+            got = read_some(s.open_stream("one"), 30)
+            s.kill()
+            with Durable(self.state, *args, port=s.port, env=env) as t:
+                self.assertEqual(t.workers(), pids)
+                n = got.count(b"\n\n")
+                self.assertEqual(frames(got[:got.rindex(b"\n\n") + 2] + t.events("one", n)[1]), frames(want))
+            self.assertEqual(gone(pids, 5), [])
+        finally:
+            job.kill()
+            job.wait()
 
     def test_a_rank_that_died_with_the_coordinator(self):
         s = Durable(self.state, "--tp", 2, "--journal", "on")
