@@ -53,6 +53,15 @@ void crd_frames_drop(struct crd_frames *f)
     buf_clear(&f->bytes);
 }
 
+void crd_frames_settle(struct crd_frames *f)
+{
+    if (f->bytes.len) {
+        f->bytes.cap = f->bytes.len + 1; /* and its NUL */
+        f->bytes.data = xrealloc(f->bytes.data, f->bytes.cap);
+    }
+    if (f->n_at) f->at = xrealloc(f->at, (f->cap_at = f->n_at) * sizeof *f->at);
+}
+
 size_t crd_frames_size(const struct crd_frames *f)
 {
     return f->bytes.cap + f->cap_at * sizeof *f->at;

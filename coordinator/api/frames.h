@@ -23,6 +23,8 @@ void crd_frames_add(struct crd_frames *f, const void *bytes, size_t n, bool even
 static inline uint64_t crd_frames_end(const struct crd_frames *f) { return f->dropped + f->bytes.len; }
 /* Where event number `no` begins; one more than there are: the end. False: dropped. */
 bool crd_frames_find(const struct crd_frames *f, int64_t no, uint64_t *at);
+/* No more will be added: give back the room that was kept for it. */
+void crd_frames_settle(struct crd_frames *f);
 /* Forget everything so far. */
 void crd_frames_drop(struct crd_frames *f);
 /* Memory it holds. */

@@ -80,16 +80,23 @@ static void kept_free(struct crd_kept *k)
     free(k);
 }
 
-/* Into the bound: the oldest that have ended go, then beginnings of those under way. */
-static void make_room(struct crd_replay *r, struct crd_kept *at_hand)
+static void drop_oldest(struct crd_replay *r, bool delivered, const struct crd_kept *at_hand)
 {
     for (struct crd_kept *k = r->over.head, *next; k && r->bytes > r->conf.max_bytes; k = next) {
         next = k->next;
+        if (delivered && !k->delivered) continue;
         if (k == at_hand || k->readers) list_remove(k); /* goes when its user does */
         else kept_free(k);
     }
+}
+
+/* Into the bound. */
+static void make_room(struct crd_replay *r, struct crd_kept *at_hand)
+{
+    drop_oldest(r, true, at_hand);
+    drop_oldest(r, false, at_hand);
     for (struct crd_kept *k = r->live.head; k && r->bytes > r->conf.max_bytes; k = k->next)
-        k->whole = false;
+        if (!k->ended) k->whole = false;
 }
 
 /* ---- its end ---- */
@@ -179,6 +186,7 @@ static void advance(struct crd_kept *k, const struct crd_reader *by)
         for (struct crd_reader *r = k->readers; r; r = r->next)
             if (r != by) gw_wake(r->waker);
     buf_free(&out);
+    if (ended) crd_frames_settle(&k->frames);
     count(k);
     if (ended) over(k);
     if (k->store && k->store->bytes > k->store->conf.max_bytes) make_room(k->store, k);
@@ -223,6 +231,7 @@ static bool read_on(struct crd_reader *r, struct buf *out)
         crd_frames_drop(f);
         count(k);
     }
+    k->delivered |= k->over;
     return k->over;
 }
 
@@ -332,6 +341,7 @@ static void recall_one(struct crd_api *api, struct crd_journaled *q)
     }
     k->tenant = what.tenant;
     snprintf(k->id, sizeof k->id, "%s", what.id);
+    k->ended = what.ended;
     list_append(&store->live, k);
 }
 
@@ -354,9 +364,9 @@ static void go(void *user)
         k->since_us = clock_us();
         if (!k->task) k->task = gw_task(k->gw, run_unattended, k);
         if (!k->readers) set_waker(k, k->task);
-        kept_wake(k);
+        if (k->readers || !k->ended) kept_wake(k);
     }
-    if (n) log_info("journal", "%d answer(s) of an earlier coordinator go on, or can be read again", n);
+    if (n) log_info("journal", "%d answer(s) of an earlier coordinator go on or can be read again", n);
     if (r->gw) set_alarm(r, r->gw);
 }
 

@@ -44,7 +44,8 @@ struct crd_kept {
     size_t counted; /* of it in the store's total */
     int32_t status, retry_after;
     const char *type;
-    bool over;
+    bool over, delivered; /* delivered: somebody has read its end */
+    bool ended;           /* under another coordinator: told again only when somebody asks for it */
     int64_t since_us; /* over, or without a reader */
     struct crd_reader *readers;
     struct gw_waker *task; /* Own; NULL until needed */
