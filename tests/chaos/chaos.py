@@ -404,12 +404,13 @@ def main():
     requests = kinds(rng)
     faults = a.only.split(",") if a.only else Chaos.FAULTS
     folder = tempfile.mkdtemp(prefix="tessera-chaos-")
-    counts = {}
+    counts, all_of_them = {}, []
     try:
         calm = Chaos(random.Random(0), ["--tp", "1"], os.path.join(folder, "calm"), [], a.patience)
         want, _ = calm.ask_all(requests)
         calm.close()
         c = Chaos(rng, cut, os.path.join(folder, "state"), ["--kv-tokens", kv], a.patience)
+        all_of_them.append(c)
         c.net = a.link
         begin, r = time.monotonic(), -1
         while (time.monotonic() - begin < 60 * a.minutes) if a.minutes else r + 1 < a.rounds:
@@ -422,6 +423,11 @@ def main():
         said = c.drain(requests, want, ["rank_kill", "rank_pause", "mpirun_kill"])
         print(f"drain: {', '.join(said)}: 16 streams byte-equal, exit 0", flush=True)
         c.close()
+    except BaseException:
+        for c in all_of_them:  # after a failure nothing is stopped in order
+            for pid in [c.s.proc.pid, *c.seen, *children(c.s.proc.pid)]:
+                c.kill(pid, signal.SIGKILL)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"seed {a.seed}: {r + 1} rounds and a drain, every stream byte-equal, nothing left behind; "
