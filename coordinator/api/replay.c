@@ -418,5 +418,5 @@ void crd_replay_close(struct crd_replay *r)
 
 int64_t crd_replay_bytes(const struct crd_replay *r)
 {
-    return r->bytes;
+    return atomic_load(&r->bytes);
 }

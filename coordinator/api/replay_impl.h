@@ -14,6 +14,7 @@
 #include "coordinator/api/replay.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct crd_reader {
     struct crd_kept *answer;
@@ -56,7 +57,7 @@ struct crd_kept {
 struct crd_replay {
     struct crd_replay_conf conf;
     struct crd_kept_list live, over; /* over: in the order of their ends */
-    int64_t bytes;
+    _Atomic int64_t bytes; /* [any] */
     struct gw *gw;               /* of crd_replay_go */
     struct gw_waker *go;         /* Own */
 };

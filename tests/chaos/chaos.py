@@ -290,8 +290,16 @@ class Chaos:
 
     # ---- rounds ----
 
+    def await_journal(self, seconds=5):
+        """After a full disk the journal is written anew within a second of there being room; what is accepted before is not in it."""
+        end = time.monotonic() + seconds
+        while json.loads(self.s.get("/health")[1])["cluster"]["journal"]["state"] != "ok":
+            assert time.monotonic() < end, "the journal is not written again"
+            time.sleep(0.05)
+
     def ask_all(self, requests, disturb=None):
         self.n += 1
+        self.await_journal()
         self.unwritten = False
         clients = [Client(self, f"r{self.n}q{i}-{self.rng.randrange(1 << 30)}", *r) for i, r in enumerate(requests)]
         for c in clients:
