@@ -12,7 +12,7 @@
 
 #define LOG "workers"
 
-enum { TAKE_OVER_US = 12000000 /* longer than a keepalive needs to find out that a coordinator is gone */, POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
+enum { TAKE_OVER_US = 12000000 /* longer than a keepalive needs to find out that a coordinator is gone */, JOIN_US = 20000000, POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
 
 struct crd_workers {
     struct crd_workers_conf conf;
@@ -159,7 +159,7 @@ static bool first_start(struct crd_workers *w)
 static void bring_back(struct crd_workers *w)
 {
     struct replica_status s;
-    int64_t pause = PAUSE_MIN_US;
+    int64_t pause = PAUSE_MIN_US, join_us = JOIN_US;
     for (bool first = true; !atomic_load(&w->stopping); first = false) {
         int status;
         clear_away(w, 0); /* the old job holds memory and hosts */
@@ -174,10 +174,17 @@ static void bring_back(struct crd_workers *w)
             log_error(LOG, "replica %d cannot be started: %s", w->conf.index, err_text());
             continue;
         }
+        /* an mpirun whose rank was killed before it had joined may wait for it for ever */
+        int64_t until = clock_us() + join_us;
         do {
             mailbox_get(w->mail, POLL_US);
             crd_replica_status(w->conf.replica, &s);
             if (s.state == REPLICA_READY || atomic_load(&w->stopping)) return;
+            if (s.state != REPLICA_LOADING && clock_us() > until) {
+                log_warn(LOG, "replica %d: its ranks did not join within %.0f s: they are started again", w->conf.index, (double)join_us / 1e6);
+                join_us *= 2;
+                break;
+            }
         } while (s.epoch == epoch && !clu_launch_ended(&w->job, &status));
     }
 }

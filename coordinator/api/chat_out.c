@@ -91,7 +91,10 @@ static void put(struct crd_choice *c, enum openai_part part, struct buf *out)
     if (part == PART_DELTA) put_delta(c, out);
     if (part == PART_FINISH) buf_puts(out, "{}");
     if (part == PART_WHOLE) put_message(c, out);
-    put_rest(c, part == PART_FINISH || part == PART_WHOLE, out);
+    if (part == PART_OPEN) /* says nothing of a token yet, whether one has come or not: events must not depend on when */
+        buf_puts(out, ",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}");
+    else
+        put_rest(c, part == PART_FINISH || part == PART_WHOLE, out);
 }
 
 const struct crd_openai_kind crd_openai_chat = {

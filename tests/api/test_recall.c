@@ -137,6 +137,8 @@ static void every_cut_tells_the_same(void **state)
         snprintf(headers, sizeof headers, "X-Request-Id: %s\r\n", k->name);
         char *want = fetch("POST", k->path, headers, k->body, 200);
         hide_timings(want);
+        /* a stream may begin before its first token or with it: its first event is the same */
+        if (!strcmp(k->name, "logprobs")) assert_true(strstr(want, "\"logprobs\":null") < strstr(want, "id: 2\n"));
         stop();
         assert_true(scratch_read(path, &file));
         struct rd r = rd_of(file.data + RECORD_FILE_HEAD, file.len - RECORD_FILE_HEAD);
