@@ -25,7 +25,7 @@ static void read_all(const uint8_t *p, size_t n)
 {
     static struct record_event e;
     struct rd r = rd_of(p, n);
-    struct result_token t;
+    struct record_score t;
     size_t bytes;
     while (record_next(&r, &e, &bytes)) {
         struct rd tokens = e.kind == RECORD_PROMPT ? rd_of(e.prompt, e.prompt_bytes) : rd_of(p, 0);
