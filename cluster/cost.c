@@ -264,8 +264,7 @@ static double gather_rows_s(const struct clu_topo *t, const int32_t device[], in
 
 /* ---- stages ---- */
 
-/* Sending rows on: rank j of the next stage hears from rank j % width of this one. */
-static double hop_s(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+double clu_cost_hop(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
                     int32_t stage, int32_t rows)
 {
     const struct grid *g = &l->grid;
@@ -330,7 +329,7 @@ void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const st
                               clu_cost_reduce(w, t, l->device + first, n, ffn, rows));
     out->ends_s = clu_cost_ends(w, t, l->device + first, n, share, stage == 0,
                                 stage == g->n_stages - 1, rows, sampled);
-    out->hop_s = hop_s(w, t, l, stage, rows);
+    out->hop_s = clu_cost_hop(w, t, l, stage, rows);
     out->total_s = out->compute_s + out->reduce_s + out->ends_s + out->hop_s;
 }
 

@@ -76,6 +76,11 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t
 double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
                        int32_t n, const int32_t parts[], int32_t rows);
 
+/* Sending `rows` rows on from a stage: rank j of the next one hears from rank j % width of this one.
+ * Of the layout only devices and widths count. */
+double clu_cost_hop(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+                    int32_t stage, int32_t rows);
+
 /* Embedding (first stage) and head (last) of ranks device[n] with these shares. */
 double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
                      int32_t n, const struct grid_share share[], bool first, bool last,

@@ -89,6 +89,13 @@ static void keep(struct search *s, const struct found *f)
     s->kept[at] = *f;
 }
 
+/* The next number of full contexts to make room for; 0: none. Every one where all is tried. */
+static int32_t fewer(const struct search *s, int32_t users)
+{
+    if (users == 1) return 0;
+    return s->want->effort || users > 8 ? DIV_UP(users, 2) : users - 1;
+}
+
 bool clu_place_look(struct search *s, const struct row *row)
 {
     struct found f = {.row = *row};
@@ -97,8 +104,8 @@ bool clu_place_look(struct search *s, const struct row *row)
     if (row->n_stages > s->w->info->n_layers) return false;
     s->n_looked++;
     bool hopeless = lack(s, row, n) > 0;
-    for (int32_t users = s->want->users, last = 0; !hopeless && users >= 1 && users != last;
-         last = users, users = DIV_UP(users, 2)) {
+    /* Where memory binds, fewer users may leave room for a faster cut. */
+    for (int32_t users = s->want->users; !hopeless && users >= 1; users = fewer(s, users)) {
         struct found c = {.row = *row};
         if (!clu_place_lay(s, row, users, &c.layout)) continue;
         c.n_blocks = clu_cost_blocks(s->w, s->t, &c.layout, NULL);

@@ -87,6 +87,7 @@ struct dealing {
     const struct row *row;
     struct clu_stage_try stage[LIMIT_RANKS];
     int32_t layers[LIMIT_RANKS], batches;
+    double hop_s[LIMIT_RANKS]; /* of what a stage sends to the next */
     double best;
     int32_t best_layers[LIMIT_RANKS];
     bool found;
@@ -98,7 +99,7 @@ static double stage_s(struct dealing *d, int32_t i, int32_t n)
     struct clu_stage_fit f;
     struct clu_stage_try y = d->stage[i];
     y.layers = n;
-    return stage_of(d->s, y, &f) ? n * f.layer_s + f.ends_s : -1;
+    return stage_of(d->s, y, &f) ? n * f.layer_s + f.ends_s + d->hop_s[i] : -1;
 }
 
 static void judge(struct dealing *d)
@@ -218,11 +219,13 @@ bool clu_place_lay(struct search *s, const struct row *row, int32_t users, struc
                                             .first = i == 0,
                                             .last = i == row->n_stages - 1,
                                             .effort = s->want->effort};
-    deal(&d);
-    if (!d.found) return false;
     *out = (struct clu_layout){.grid = {.n_stages = row->n_stages, .shared = true}};
     memcpy(out->device, row->device, sizeof out->device);
     memcpy(out->grid.width, row->width, sizeof out->grid.width);
+    for (int32_t i = 0; i < row->n_stages; i++)
+        d.hop_s[i] = clu_cost_hop(s->w, s->t, out, i, d.stage[i].rows);
+    deal(&d);
+    if (!d.found) return false;
     first = 0;
     for (int32_t i = 0; i < row->n_stages; first += row->width[i++]) {
         struct clu_stage_fit f;

@@ -32,6 +32,7 @@ struct stage {
     int32_t heads[LIMIT_RANKS], leaves[LIMIT_RANKS];
     double reduce_attn;
     bool close; /* ends count */
+    bool exact; /* every split is tried, and its memory is counted to the byte */
     /* best so far */
     bool found;
     double best;
@@ -62,19 +63,21 @@ static void weigh(struct stage *s)
         y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
         (double)y->n_blocks * (double)leaf_kv_block_bytes(y->layers, 1, m->head_dim, y->w->kv_type);
     s->leaf_bytes = y->layers * ffn / n / s->n_leaf + 9.5 * cols * tokens + vocab / s->n_leaf;
+    if (s->exact) s->head_bytes = s->kv_bytes = s->leaf_bytes = 0; /* consider() has the say */
     struct leaf_buffers b = {.d_model = m->d_model,
                              .head_dim = m->head_dim,
                              .rope_dim = mw->rope_dim,
                              .n_vocab = m->n_vocab,
-                             .nodes = s->n > 2 ? 4 : 2,
-                             .vocab_rows = m->n_vocab / s->n,
+                             .nodes = s->n == 1 || s->exact ? 1 : s->n > 2 ? 4 : 2,
+                             .vocab_rows = s->exact ? 0 : m->n_vocab / s->n,
                              .last = y->last,
                              .max_step_tokens = y->w->max_step_tokens,
                              .context = y->w->context,
                              .n_slots = y->w->n_slots,
                              .experts = {m->n_experts, m->n_used, m->d_expert / s->n, m->d_shared / s->n, s->n_leaf / s->n}};
-    double fixed = y->layers * rest / n + (double)mw->ends.mem + (double)leaf_buffer_bytes(&b) +
-                   (double)y->w->rates->process_bytes;
+    if (s->exact) b.experts = (struct leaf_experts){.n = 0};
+    double fixed = y->layers * rest / n + (y->last ? (double)mw->ends.mem : 0) +
+                   (double)leaf_buffer_bytes(&b) + (double)y->w->rates->process_bytes;
     for (int32_t r = 0; r < s->n; r++)
         s->room[r] = (double)y->t->devices[y->device[r]].mem_bytes - fixed;
 }
@@ -144,9 +147,36 @@ static double total(const struct stage *s, const double base[])
     return worst + s->reduce_attn + reduce_s(s, s->n_leaf, s->leaves, 1) + ends_s(s);
 }
 
+/* Have all ranks room for their shares, as cost.c counts it? Asked with a grid in which this stage
+ * stands between others where it is not the first or last. */
+static bool has_room(const struct stage *s)
+{
+    const struct clu_stage_try *y = s->try;
+    int32_t n_layers = y->w->info->n_layers, at = !y->first;
+    int32_t layer0 = y->first ? 0 : y->last ? n_layers - y->layers : 1;
+    struct grid g = {.shared = true, .n_stages = at + 1 + !y->last};
+    struct grid_share share[LIMIT_RANKS];
+    for (int32_t i = 0; i < g.n_stages; i++) g.width[i] = i == at ? s->n : 1;
+    if (at) g.layers[at] = layer0;
+    g.layers[at + 1] = layer0 + y->layers;
+    if (!y->last) g.layers[at + 2] = n_layers;
+    for (int32_t r = 0; r < s->n; r++) share[r] = (struct grid_share){s->heads[r], s->leaves[r], 0};
+    deal_vocab(s, share);
+    memcpy(g.share + at, share, (size_t)s->n * sizeof *share);
+    for (int32_t r = 0; r < s->n; r++) {
+        struct clu_memory m;
+        clu_cost_memory(y->w, &g, at + r, &m);
+        if (m.weights + m.buffers + m.process + y->n_blocks * m.kv_block >
+            y->t->devices[y->device[r]].mem_bytes)
+            return false;
+    }
+    return true;
+}
+
 static void consider(struct stage *s, double t)
 {
     if (s->found && t >= s->best) return;
+    if (s->exact && !has_room(s)) return;
     s->found = true;
     s->best = t;
     memcpy(s->best_heads, s->heads, sizeof s->heads);
@@ -343,8 +373,10 @@ void clu_place_stage(const struct clu_stage_try *y, struct clu_stage_fit *out)
     out->fits = false;
     set_units(&s);
     if (y->n > leaf_max_width(&s.shape)) return;
-    weigh(&s);
     s.close = clu_place_stage_close(y);
+    s.exact = s.close && s.n <= s.n_units && compositions(s.n_units, s.n) <= ENUM_HEADS &&
+              compositions(s.n_leaf, s.n) <= ENUM_LEAVES;
+    weigh(&s);
     for (int32_t r = 0; r < s.n; r++)
         clu_cost_rank(y->w, &y->t->devices[y->device[r]], y->rows, false, &s.cost[r]);
     if (s.n > s.n_units) { /* KV heads held twice: dealt evenly */
