@@ -6,6 +6,7 @@
 #include "base/conf.h"
 #include "engine/bench/limits.h"
 #include "engine/bench/ranks.h"
+#include "engine/bench/shape.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -13,10 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_LIST = 16, MAX_RUNS = 64 };
+enum { MAX_LIST = 16, MAX_RUNS = 64, MADE_SEED = 1 };
 
 struct options {
-    const char *threads, *batch, *prompt, *depth, *isa;
+    const char *threads, *batch, *prompt, *depth, *isa, *device, *shape, *type;
     int64_t tp, steps, runs;
     int32_t kv_type, activations;
     bool profile, json;
@@ -26,6 +27,9 @@ struct options {
 static const struct conf_opt table[] = {
     {"threads", CONF_STR, O(threads), "0", 0, 0, "N,...",
      "compute threads of a rank; 0: all processors"},
+    {"shape", CONF_STR, O(shape), NULL, 0, 0, "NAME",
+     "instead of MODEL: weights made up in memory, as large as those of llama3-8b, llama3-70b, ..."},
+    {"type", CONF_STR, O(type), "q4_k", 0, 0, "TYPE", "of these weights: bf16, q8_0, q4_0, q4_k, ..."},
     {"tp", CONF_INT, O(tp), "1", 1, 64, "N", "ranks, as threads of this process"},
     {"batch", CONF_STR, O(batch), "1,4,8,16,32", 0, 0, "N,...", "sequences that generate together"},
     {"prompt", CONF_STR, O(prompt), "128,512", 0, 0, "N,...", "prompt tokens computed in one step"},
@@ -36,6 +40,7 @@ static const struct conf_opt table[] = {
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
      "inputs of quantised matmuls; f32 is the oracle mode"},
+    {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
     {"profile", CONF_FLAG, O(profile), NULL, 0, 0, "on|off", "where the time goes, of thread 0"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of the table"},
@@ -43,12 +48,13 @@ static const struct conf_opt table[] = {
 };
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {
-    "bench engine", "bench engine MODEL [options]",
+    "bench engine", "bench engine MODEL|--shape NAME [options]",
     "Speed of the engine alone: no coordinator, no HTTP. Prompts and generated tokens are made up,\n"
     "KV caches are filled beforehand. Limits of the machine are measured in the same run:\n"
     "weights per second are set against the read bandwidth, operations against the multiply-add\n"
     "rate of the arithmetic that the weights' type uses (int8 products or f32).\n"
-    "  tessera bench engine model.gguf --threads 1,2 --profile", groups, 1, 1};
+    "  tessera bench engine model.gguf --threads 1,2 --profile\n"
+    "  tessera bench engine --shape llama3-70b --type q4_k --device cuda", groups, 0, 1};
 
 /* The tests of one thread count. */
 struct lists { int32_t threads[MAX_LIST], batch[MAX_LIST], prompt[MAX_LIST], depth[MAX_LIST]; };
@@ -167,10 +173,10 @@ static void show(struct bench *b, const struct row *r)
 static void show_head(const struct bench *b)
 {
     if (b->o->json) return;
-    printf("%lld rank(s) x %d thread(s), kernels %s, %.1f MB of weights a step, loaded in %.2f s\n"
+    printf("%lld rank(s) x %d thread(s), %s, kernels %s, %.1f MB of weights a step, loaded in %.2f s\n"
            "limits: read %.2f GB/s, int8 %.0f GOP/s, f32 %.0f GFLOP/s\n"
            "%-7s %4s %5s %6s %7s %10s %9s %8s %6s %9s %6s\n",
-           (long long)b->o->tp, b->limits.n_threads / (int32_t)b->o->tp, b->info.isa,
+           (long long)b->o->tp, b->limits.n_threads / (int32_t)b->o->tp, b->info.device, b->info.isa,
            (double)b->info.step_bytes / 1e6, b->info.load_seconds, b->limits.read_bytes_s / 1e9,
            b->limits.dot_ops_s / 1e9, b->limits.fma_ops_s / 1e9, "test", "seqs", "each", "depth",
            "threads", "tok/s", "ms/step", "GB/s", "read", b->int8 ? "GOP/s" : "GFLOP/s", "peak");
@@ -230,14 +236,16 @@ static enum err one_thread_count(struct bench *b, const char *model, const struc
     for (int32_t i = 0; i < n->prompt; i++) step = MAX(step, l->prompt[i]);
     for (int32_t i = 0; i < n->depth; i++) context = MAX(context, l->depth[i]);
     context = MAX(context + (int32_t)o->steps, step);
-    struct bench_ranks_conf c = {.path = model, .isa = o->isa, .tp = (int32_t)o->tp,
+    struct bench_ranks_conf c = {.path = model, .isa = o->isa, .device = o->device, .made = o->shape ? MADE_SEED : 0, .tp = (int32_t)o->tp,
                                  .n_threads = n_threads, .n_seqs = seqs, .context = context,
                                  .max_step_tokens = MAX(step, seqs), .kv_type = (enum kv_type)o->kv_type,
                                  .oracle = o->activations == 1};
     TRY(bench_ranks_open(&b->ranks, &c));
     bench_ranks_info(b->ranks, &b->info);
-    TRY(bench_limits_measure(&b->limits, b->info.isa, n_threads * (int32_t)o->tp,
-                             bench_ranks_cpus(b->ranks)));
+    if (strcmp(b->info.device, "cpu") != 0) TRY(bench_limits_device(&b->limits, o->device));
+    else
+        TRY(bench_limits_measure(&b->limits, b->info.isa, n_threads * (int32_t)o->tp,
+                                 bench_ranks_cpus(b->ranks)));
     show_head(b);
     TRY(measure_all(b, l, n, n_threads));
 out:
@@ -260,6 +268,20 @@ out:
     return rc;
 }
 
+/* The file that is given, or the header of the shape; *fd stays open as long as it is used. */
+static enum err find_model(const struct options *o, int n_args, const char **model, char path[64], int *fd)
+{
+    enum err rc;
+    enum dtype type;
+    if (!o->shape == !n_args) return err_raise(ERR_BAD_CONFIG, "one of MODEL and --shape is needed: shapes are %s", bench_shape_names());
+    if (!o->shape) return OK;
+    TRY(bench_shape_type(o->type, &type));
+    TRY(bench_shape_open(o->shape, type, path, fd));
+    *model = path;
+out:
+    return rc;
+}
+
 int bench_engine(int argc, char **argv)
 {
     enum err rc;
@@ -270,17 +292,20 @@ int bench_engine(int argc, char **argv)
     int n_args;
     bool help;
     struct bench b = {.o = &o};
+    char path[64];
+    int fd = -1;
     TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
     if (help) {
         conf_help(&conf);
         return 0;
     }
     TRY(read_lists(&o, &l, &n));
+    TRY(find_model(&o, n_args, &args[0], path, &fd));
     TRY(find_arithmetic(&o, args[0], &b.int8));
     b.rows = json_array();
     for (int32_t i = 0; i < n.threads; i++) TRY(one_thread_count(&b, args[0], &l, &n, l.threads[i]));
     if (o.json) {
-        json_t *doc = json_pack("{s:s,s:i,s:s,s:f,s:f,s:f,s:I,s:O}", "model", args[0], "ranks",
+        json_t *doc = json_pack("{s:s,s:s,s:i,s:s,s:f,s:f,s:f,s:I,s:O}", "model", o.shape ? o.shape : args[0], "device", b.info.device, "ranks",
                                 (int)o.tp, "kernels", b.info.isa, "read_bytes_per_s",
                                 b.limits.read_bytes_s, "int8_ops_per_s", b.limits.dot_ops_s,
                                 "f32_ops_per_s", b.limits.fma_ops_s, "weight_bytes_per_step",
@@ -290,6 +315,7 @@ int bench_engine(int argc, char **argv)
         json_decref(doc);
     }
 out:
+    if (fd >= 0) close(fd);
     json_decref(b.rows);
     return rc ? cmd_fail(rc) : 0;
 }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 struct options {
-    const char *join, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
+    const char *join, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level, *device;
     int64_t threads;
     double join_timeout;
     bool bind;
@@ -22,6 +22,7 @@ static const struct conf_opt table[] = {
     {"cluster-key-file", CONF_STR, O(key_file), NULL, 0, 0, "FILE", "the cluster key (mode 0600); else TESSERA_CLUSTER_KEY"},
     {"join-timeout", CONF_FLOAT, O(join_timeout), "30", 0.1, 1e6, "S", "seconds to try to reach the coordinator"},
     {"threads", CONF_INT, O(threads), "0", 0, 512, "N", "compute threads of this rank; 0: what the plan says"},
+    {"device", CONF_STR, O(device), "auto", 0, 0, "NAME", "where this rank computes: auto (a GPU of its own where there is one), cpu, cuda, cuda:N"},
     {"bind", CONF_FLAG, O(bind), "on", 0, 0, "on|off", "bind compute threads to cores"},
     {"tls-cert", CONF_STR, O(tls_cert), NULL, 0, 0, "FILE", "client certificate (PEM)"},
     {"tls-key", CONF_STR, O(tls_key), NULL, 0, 0, "FILE", "its key"},
@@ -50,7 +51,7 @@ int cmd_worker(int argc, char **argv)
     if ((level = log_level_parse(o.log_level)) < 0) TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.log_level));
     log_set_level((enum log_level)level);
     if (!o.join) TRY(err_raise(ERR_BAD_CONFIG, "--join HOST:PORT is needed: the address that the coordinator printed"));
-    struct wrk_conf w = {.join = o.join, .join_timeout_ms = (int32_t)(o.join_timeout * 1000), .n_threads = (int32_t)o.threads, .bind = o.bind,
+    struct wrk_conf w = {.join = o.join, .join_timeout_ms = (int32_t)(o.join_timeout * 1000), .n_threads = (int32_t)o.threads, .bind = o.bind, .device = o.device,
                          .tls_cert = o.tls_cert, .tls_key = o.tls_key, .tls_ca = o.tls_ca};
     TRY(trn_auth_key_load(&w.key, o.key_file));
     unsetenv("TESSERA_CLUSTER_KEY"); /* not for our children */

@@ -32,6 +32,7 @@ const struct conf_opt model_option_table[] = {
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
     {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut; off lets sums travel as fewer bytes between hosts"},
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},
+    {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N"},
     {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
     {"wire", CONF_ENUM, M(wire), "auto", 0, 0, "auto|shm|mpi", "how ranks speak: shared memory on one host, else MPI"},
     {"shard-cache", CONF_STR, M(shard_cache), "auto", 0, 0, "DIR", "packed weights kept on each rank's disk for the next start: a directory, off, or auto: ~/.cache/tessera where the model lies on another machine"},
@@ -130,7 +131,7 @@ enum err options_core(const struct common_options *o, struct placement *p, const
     enum err rc = OK;
     *c = (struct core_conf){.model_path = p->model_path, .launch = o->cluster.launch ? LAUNCH_EXTERNAL : LAUNCH_MANAGED,
                             .n_ranks = (int32_t)o->cluster.ranks, .hostfile = o->cluster.hostfile, .mpirun_args = o->cluster.mpirun_args,
-                            .program = program, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
+                            .program = program, .device = o->model.device, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
                             .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca,
                             .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache, .inexact = o->model.exact != 0, .info = p->info,
                             .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6),

@@ -16,6 +16,7 @@
 #include <string.h>
 
 static const double READ_PER_CPU = 12e9, OPS_PER_CPU = 400e9; /* where nothing was measured */
+static const double READ_PER_CARD = 400e9, OPS_PER_CARD = 40e12;
 
 static bool planned(const struct model_options *m, int32_t n)
 {
@@ -55,8 +56,12 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
                          "or lower --context",
                          (long long)o->model.kv_tokens, (long long)context);
     const struct krn_table *krn;
-    if (!o->cluster.launch && !o->cluster.hostfile)
-        TRY(krn_table_pick(o->model.isa, &krn)); /* all ranks are this machine's */
+    if (!o->cluster.launch && !o->cluster.hostfile) { /* all ranks are this machine's */
+        struct plugin_device_info info;
+        char name[24];
+        TRY(krn_table_pick(o->model.isa, &krn));
+        TRY(eng_backend_choose(o->model.device, 0, name, &n, &info));
+    }
     if (!o->cluster.launch || o->cluster.ranks) {
         TRY(options_ranks(o, &n));
         if (!planned(&o->model, n))
@@ -111,15 +116,22 @@ static void topo_of(const struct msg_hello hellos[], int32_t n, const struct clu
         const struct msg_hello *y = &hellos[r];
         int32_t of = MAX(y->host_size, 1), host = host_index(t, y->host);
         double cpus = (double)MAX(y->n_cpus, 1) / of;
+        int32_t shared = MAX(y->mem_ranks, 1);
         struct clu_device *d = &t->devices[t->n_devices++];
         *d = (struct clu_device){.kind = CLU_CPU,
                                  .host = host,
                                  .cores = MAX(1, y->n_cpus / of),
-                                 .mem_bytes = y->mem_available / of / 100 * 92,
+                                 .mem_bytes = y->mem_available / shared / 100 * 92,
                                  .read_bytes_s = cpus * READ_PER_CPU,
                                  .ops_s = cpus * OPS_PER_CPU};
         snprintf(d->name, sizeof d->name, "rank%d", r);
-        known_device(known, y->host, of, d, &t->hosts[host]);
+        if (y->gpu) {
+            d->kind = CLU_GPU;
+            d->read_bytes_s = (y->read_bytes_s > 0 ? y->read_bytes_s : READ_PER_CARD) / shared;
+            d->ops_s = (y->ops_s > 0 ? y->ops_s : OPS_PER_CARD) / shared;
+        } else {
+            known_device(known, y->host, of, d, &t->hosts[host]);
+        }
     }
     for (int32_t i = 0; known && i < known->n_links; i++) {
         struct clu_link l = {-1, -1, known->links[i].wire};
@@ -223,7 +235,7 @@ static enum err fit_blocks(struct placement *p, const struct grid *g,
         if (e) return e;
         /* before the first load the others have taken nothing yet */
         int32_t others = p->n_blocks ? 1 : p->sharing;
-        int64_t share = hellos[r].mem_available / MAX(hellos[r].host_size, 1) / others / 100 * 92;
+        int64_t share = hellos[r].mem_available / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
                 least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
         if (left < least)

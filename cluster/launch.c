@@ -29,7 +29,8 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
 {
     static const char *const head[] = {"mpirun", "-q", "--bind-to", "none", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "0",
                                        "--mca", "btl_base_warn_component_unused", "0"};
-    const char *const worker[] = {"worker", "--join", c->join, "--log-level", c->log_level, c->unbound ? "--bind" : NULL, "off", NULL};
+    const char *const worker[] = {"worker", "--join", c->join, "--log-level", c->log_level, "--device", c->device ? c->device : "auto",
+                                  c->unbound ? "--bind" : NULL, "off", NULL};
     for (size_t i = 0; i < COUNT_OF(head); i++) add(a, head[i]);
     if (c->yield) {
         add(a, "--mca");

@@ -18,7 +18,7 @@ struct core_conf {
     int32_t least_ranks;             /* what a replica may come back with when hosts are gone */
     bool share_hosts;                /* we deal the hostfile's slots to replicas, spares included; false: mpirun reads it whole */
     const struct clu_hostfile *hosts_order; /* instead of the hostfile's own; or NULL */
-    const char *hostfile, *mpirun_args, *program, *log_level;
+    const char *hostfile, *mpirun_args, *program, *log_level, *device; /* device: of the workers we start */
     bool oversubscribed;             /* more ranks than processors on this host */
     const char *listen;              /* worker plane, HOST:PORT; replica i has PORT + i, unless it is 0 */
     const char *key_file;            /* external: or NULL: environment. Managed: a fresh key for each start */

@@ -66,7 +66,7 @@ static void count_work(struct eng_engine *e)
 static struct eng_shard_cache *open_cache(const struct eng_engine_conf *conf, const struct eng_peers *peers)
 {
     struct eng_shard_cache *c = NULL;
-    const char *named = conf->cache_dir;
+    const char *named = conf->made ? NULL : conf->cache_dir;
     char *dir = NULL;
     if (named && !*named) named = dir = peers->remote ? eng_shard_cache_default() : NULL;
     if (named && eng_shard_cache_open(&c, named, conf->cache_bytes, peers->model_id)) log_warn("load", "%s: going on without", err_text());
@@ -79,7 +79,8 @@ static enum err load(struct eng_engine *e, const struct eng_peers *peers)
     const struct eng_engine_conf *conf = &e->conf;
     struct eng_model *m = &e->m;
     e->cache = open_cache(conf, peers);
-    struct eng_load_conf c = {.file = e->file, .team = m->team, .peers = peers, .cache = e->cache, .progress = conf->progress, .user = conf->user};
+    struct eng_load_conf c = {.file = e->file, .team = m->team, .peers = peers, .cache = e->cache, .progress = conf->progress, .user = conf->user,
+                              .made_on = conf->made ? m->be : NULL, .made_seed = conf->made};
     return eng_weights_open(&m->weights, &m->spec, &m->shard, &c);
 }
 
@@ -94,7 +95,7 @@ static enum err one_thread(struct eng_model *m)
 /* To the device, once all that the host computes from them is there. The cache's thread reads them on the host. */
 static enum err move_weights(struct eng_engine *e)
 {
-    if (e->m.be->on_host) return OK;
+    if (e->m.be->on_host || e->conf.made) return OK;
     if (e->cache) (void)eng_shard_cache_settle(e->cache);
     return eng_weights_move(e->m.weights, e->m.be);
 }

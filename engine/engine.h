@@ -25,6 +25,7 @@ struct eng_engine_conf {
     int32_t context, n_blocks, n_slots, max_step_tokens;
     enum kv_type kv_type;
     bool oracle;
+    uint64_t made;             /* not 0: weights are made from this seed instead of read (engine/model/made.h) */
     uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
     const char *device;        /* "cpu" (or NULL), "cuda:N", "auto" (engine/backend/backend.h) */
     const char *isa;           /* of the host: "auto" or a kernel table's name */

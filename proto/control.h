@@ -31,8 +31,11 @@ struct msg_hello {
     int32_t host_rank, host_size;
     int32_t pid;
     int32_t n_cpus;           /* usable by this rank */
-    int64_t mem_total, mem_available; /* bytes, of the host */
-    const char *device;       /* "cpu avx512, 1 thread" */
+    int64_t mem_total, mem_available; /* bytes, of the host; of the card when `gpu` */
+    int32_t mem_ranks;        /* this job's ranks that share that memory */
+    bool gpu;
+    double read_bytes_s, ops_s; /* of the card; 0: unknown */
+    const char *device;       /* "cpu avx512", "cuda:0 NVIDIA GeForce RTX 3090" */
     uint32_t loaded_epoch;    /* of the plan it loaded under a coordinator that is gone; 0: it holds nothing */
 };
 

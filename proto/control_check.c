@@ -33,6 +33,9 @@ static enum err check_hello(const struct control_msg *m)
     TRY(control_need("Hello", "n_cpus", h->n_cpus, 1, 1 << 20));
     TRY(control_need("Hello", "mem_total", h->mem_total, 0, INT64_MAX));
     TRY(control_need("Hello", "mem_available", h->mem_available, 0, INT64_MAX));
+    TRY(control_need("Hello", "mem_ranks", h->mem_ranks, 1, h->host_size));
+    if (!(h->read_bytes_s >= 0 && h->read_bytes_s < 1e18 && h->ops_s >= 0 && h->ops_s < 1e21))
+        rc = err_raise(ERR_LINK_PROTOCOL, "Hello: rates of %g B/s and %g op/s make no sense", h->read_bytes_s, h->ops_s);
 out:
     return rc;
 }

@@ -70,6 +70,10 @@ static void fill_hello(union pb *to, const struct control_msg *from)
     p->mem_available = h->mem_available;
     p->device = str(h->device);
     p->loaded_epoch = h->loaded_epoch;
+    p->gpu = h->gpu;
+    p->mem_ranks = h->mem_ranks;
+    p->read_bytes_s = h->read_bytes_s;
+    p->ops_s = h->ops_s;
 }
 
 static void read_hello(struct control_msg *to, const union pb *from)
@@ -89,6 +93,10 @@ static void read_hello(struct control_msg *to, const union pb *from)
         .mem_available = p->mem_available,
         .device = keep(to, p->device),
         .loaded_epoch = p->loaded_epoch,
+        .gpu = p->gpu,
+        .mem_ranks = p->mem_ranks,
+        .read_bytes_s = p->read_bytes_s,
+        .ops_s = p->ops_s,
     };
 }
 

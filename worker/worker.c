@@ -20,17 +20,19 @@ static const int64_t LOAD_WAIT_US = INT64_C(7) * 24 * 3600 * 1000000; /* the coo
 
 void wrk_say_hello(struct worker *w, struct rpc_peer *to)
 {
-    char device[64];
+    char device[128];
     const struct krn_table *krn;
     struct control_msg m = {.type = MSG_HELLO};
-    int64_t total, available;
-    wrk_bind_memory(&total, &available);
+    const struct plugin_device_info *card = &w->card;
+    bool gpu = card->total_bytes > 0;
+    int64_t total = card->total_bytes, available = card->free_bytes;
+    if (!gpu) wrk_bind_memory(&total, &available);
     if (krn_table_pick("auto", &krn)) krn = &krn_ref;
-    snprintf(device, sizeof device, "cpu %s", krn->name);
+    snprintf(device, sizeof device, "%s %s", w->device, gpu ? card->name : krn->name);
     m.hello = (struct msg_hello){
         .version = TESSERA_VERSION, .job = w->job, .host = w->host, .rank = w->rank, .size = w->size, .host_rank = w->host_rank,
         .host_size = w->host_size, .pid = getpid(), .n_cpus = w->n_cpus, .mem_total = total, .mem_available = available,
-        .device = device, .loaded_epoch = atomic_load(&w->loaded_epoch)};
+        .mem_ranks = w->mem_ranks, .gpu = gpu, .read_bytes_s = card->read_bytes_s, .ops_s = card->ops_s, .device = device, .loaded_epoch = atomic_load(&w->loaded_epoch)};
     rpc_peer_send(to, &m);
 }
 
@@ -197,7 +199,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     struct eng_engine_conf c = {
         .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
         .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
-        .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .fingerprint = p->model_fingerprint, .isa = p->isa,
+        .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .fingerprint = p->model_fingerprint, .isa = p->isa, .device = w->device,
         .timeout_us = p->comm_timeout_us,
         .cache_dir = !strcmp(p->shard_cache, "off") ? NULL : !strcmp(p->shard_cache, "auto") ? "" : p->shard_cache,
         .cache_bytes = p->shard_cache_bytes, .progress = say_progress, .user = w};
@@ -212,9 +214,21 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     w->loop.depth = g->n_stages + 1;
     atomic_store(&w->loaded_epoch, p->epoch);
     wrk_say_ready(w);
-    log_debug(C, "holding %.1f MB of weights, kernels %s, %d thread(s)", (double)info.weight_bytes / 1e6, info.isa, n);
+    log_debug(C, "holding %.1f MB of weights on %s, kernels %s, %d thread(s)", (double)info.weight_bytes / 1e6, info.device, info.isa, n);
 out:
     return rc;
+}
+
+/* Before Hello: what this rank is decides what it is given. Memory is shared by the ranks of this host that chose the same. */
+static enum err choose_device(struct worker *w)
+{
+    const char *want = w->conf->device ? w->conf->device : "auto";
+    int32_t n, mine;
+    enum err e = eng_backend_choose(want, w->host_rank, w->device, &n, &w->card);
+    if (e) return e;
+    mine = eng_backend_nth(want, w->host_rank, n);
+    for (int32_t r = 0; r < w->host_size; r++) w->mem_ranks += eng_backend_nth(want, r, n) == mine;
+    return OK;
 }
 
 static enum err run(struct worker *w)
@@ -231,6 +245,7 @@ static enum err run(struct worker *w)
     if (w->conf->share_join) TRY(share_join(w));
     w->n_cpus = wrk_bind_cpus(w->cpus, MAX_CPUS);
     if (!w->n_cpus) w->n_cpus = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    TRY(choose_device(w));
     TRY(wrk_join(w, w->conf->join_timeout_ms));
     if (w->conf->on_joined) w->conf->on_joined(w->conf->user);
     w->loop.in = mailbox_open();

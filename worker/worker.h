@@ -13,6 +13,7 @@ struct wrk_conf {
     struct auth_key key;
     int32_t join_timeout_ms;
     int32_t n_threads;         /* 0: what the plan says */
+    const char *device;        /* where it computes: "auto", "cpu", "cuda", "cuda:N" */
     bool bind;                 /* bind compute threads to processors */
     const char *tls_cert, *tls_key, *tls_ca;
     /* under `mpirun tessera serve`: rank 0 knows the coordinator only after fork, the others by broadcast */

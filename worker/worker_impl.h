@@ -16,6 +16,9 @@ struct worker {
     char host[64], job[64], join[128];
     struct auth_key key;
     int32_t cpus[MAX_CPUS], n_cpus;
+    char device[24];               /* "cpu", "cuda:0" */
+    struct plugin_device_info card; /* zeroed: a CPU */
+    int32_t mem_ranks;             /* of this host, that share the memory which we say is available */
     struct rpc_client *client;
     struct mailbox *events;        /* from rpc: struct rpc_event */
     struct wrk_step_loop loop;

@@ -156,21 +156,14 @@ enum err eng_backend_open(struct eng_backend **out, const char *device, const ch
 {
     enum err rc;
     struct eng_backend *b = xcalloc(1, sizeof *b);
+    struct plugin_device_info info;
+    char name[24];
+    int32_t n;
     *b = (struct eng_backend){.name = "cpu", .on_host = true};
-    int32_t n = -1;
-    if (!device) device = "cpu";
-    if (!strcmp(device, "auto")) {
-        struct plugin_device_info info;
-        char why[PLUGIN_TEXT];
-        eng_backend_devices(&info, 1, &n, why);
-        n = n > 0 ? 0 : -1;
-    } else if (strcmp(device, "cpu") != 0) {
-        n = device_of(device);
-        if (n < 0) TRY(err_raise(ERR_BAD_CONFIG, "--device %s is not known: use auto, cpu, cuda or cuda:N", device));
-    }
     TRY(krn_table_pick(isa, &b->host));
     b->krn = b->host;
-    if (n >= 0) TRY(open_device(b, n));
+    TRY(eng_backend_choose(device ? device : "cpu", 0, name, &n, &info));
+    if (strcmp(name, "cpu") != 0) TRY(open_device(b, device_of(name)));
     *out = b, b = NULL;
 out:
     eng_backend_close(b);
@@ -185,6 +178,35 @@ void eng_backend_close(struct eng_backend *b)
     free(b->blocks);
     eng_plugin_close(b->library);
     free(b);
+}
+
+enum { MAX_DEVICES = 64 };
+
+int32_t eng_backend_nth(const char *want, int32_t nth, int32_t n)
+{
+    if (!strcmp(want, "auto")) return nth < n ? nth : -1;
+    if (!strcmp(want, "cuda")) return n ? nth % n : -1;
+    return device_of(want);
+}
+
+enum err eng_backend_choose(const char *want, int32_t nth, char out[24], int32_t *n, struct plugin_device_info *info)
+{
+    struct plugin_device_info *all;
+    char why[PLUGIN_TEXT] = "";
+    bool cpu = !strcmp(want, "cpu"), any = !strcmp(want, "auto");
+    *n = 0;
+    *info = (struct plugin_device_info){0};
+    snprintf(out, 24, "cpu");
+    if (cpu) return OK;
+    if (!any && device_of(want) < 0) return err_raise(ERR_BAD_CONFIG, "--device %s is not known: use auto, cpu, cuda or cuda:N", want);
+    all = xcalloc(MAX_DEVICES, sizeof *all);
+    eng_backend_devices(all, MAX_DEVICES, n, why);
+    int32_t k = eng_backend_nth(want, nth, *n);
+    if (k >= 0 && k < *n) *info = all[k], snprintf(out, 24, "cuda:%d", k);
+    free(all);
+    if (any || (k >= 0 && k < *n)) return OK;
+    if (*n) return err_raise(ERR_BAD_CONFIG, "--device %s cannot be used: this machine has %d CUDA device(s), counted from 0", want, *n);
+    return err_raise(ERR_BAD_CONFIG, "--device %s cannot be used: %s", want, why);
 }
 
 void eng_backend_devices(struct plugin_device_info out[], int32_t max, int32_t *n, char why[PLUGIN_TEXT])

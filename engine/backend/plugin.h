@@ -11,10 +11,14 @@
 
 #include "engine/kernels/table.h"
 
-enum {
-    PLUGIN_ABI = 1,        /* raise when this file or a struct of table.h changes */
-    PLUGIN_TEXT = 256,     /* bytes of an error's sentence */
-};
+enum { PLUGIN_TEXT = 256 }; /* bytes of an error's sentence */
+
+/* Raise the version when this file changes; a change of table.h shows in the sizes. */
+enum { PLUGIN_VERSION = 1 };
+#define PLUGIN_ABI                                                                                                    \
+    ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
+                                       31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
+                                       1021 * sizeof(struct krn_mat) + 4093 * sizeof(struct krn_act)) % (1 << 24)))
 #define PLUGIN_ENTRY "tessera_backend_plugin"
 
 struct plugin_device; /* one opened device; the plug-in's own */
@@ -23,6 +27,8 @@ struct plugin_device_info {
     char name[96];       /* "NVIDIA GeForce RTX 3090" */
     char where[32];      /* its address on the bus, "0000:01:00.0": the same card for every process */
     int64_t total_bytes, free_bytes;
+    double read_bytes_s; /* of its memory, by its clock and width; 0: it does not say */
+    double ops_s;        /* int8 products, by its clock and units; 0: it does not say */
     int32_t n_units;     /* that compute side by side (multiprocessors) */
     int32_t major, minor;/* compute capability */
 };

@@ -2,6 +2,7 @@
  * nobody disturbs it. */
 #include "engine/bench/limits.h"
 
+#include "engine/backend/backend.h"
 #include "engine/backend/team.h"
 #include "engine/bench/loops.h"
 #include "engine/model/times.h"
@@ -109,5 +110,45 @@ enum err bench_limits_measure(struct bench_limits *out, const char *isa, int32_t
     munmap(mem, (size_t)bytes);
 out:
     eng_team_close(t);
+    return rc;
+}
+
+/* ---- a device ---------------------------------------------------------------------------------------- */
+
+enum { COPY_MAX = 1 << 30, COPIES = 20 };
+
+/* Seconds of one copy, the fastest round's. */
+static enum err time_copy(struct eng_backend *be, uint8_t *p, int64_t bytes, double *s)
+{
+    enum err rc = OK;
+    int64_t least = INT64_MAX;
+    for (int32_t i = 0; i < ROUNDS; i++) {
+        int64_t t0 = eng_times_now();
+        for (int32_t k = 0; k < COPIES; k++) TRY(eng_backend_copy(be, p + bytes, p, bytes));
+        TRY(eng_backend_sync(be));
+        least = MIN(least, eng_times_now() - t0);
+    }
+    *s = (double)least * 1e-9 / COPIES;
+out:
+    return rc;
+}
+
+enum err bench_limits_device(struct bench_limits *out, const char *device)
+{
+    enum err rc;
+    struct eng_backend *be = NULL;
+    struct plugin_device_info info;
+    char name[24];
+    int32_t n;
+    void *p;
+    double s;
+    TRY(eng_backend_choose(device, 0, name, &n, &info));
+    TRY(eng_backend_open(&be, name, "auto"));
+    int64_t bytes = MAX(MIN((int64_t)COPY_MAX, info.free_bytes / 4) / 4096 * 4096, 4096);
+    TRY(eng_backend_alloc(be, ENG_MEMORY_STEP, &p, 2 * bytes));
+    TRY(time_copy(be, p, bytes, &s));
+    *out = (struct bench_limits){.n_threads = 1, .read_bytes_s = 2.0 * (double)bytes / s, .dot_ops_s = info.ops_s, .fma_ops_s = info.ops_s / 2};
+out:
+    eng_backend_close(be);
     return rc;
 }

@@ -19,4 +19,8 @@ struct bench_limits {
 MUST_USE enum err bench_limits_measure(struct bench_limits *out, const char *isa,
                                        int32_t n_threads, const int32_t *cpus);
 
+/* The same of a device: the bandwidth is measured by copies within its memory (a byte read and a byte written each), the rates are what its
+ * clock and units would give. Err: the device's, BAD_CONFIG. */
+MUST_USE enum err bench_limits_device(struct bench_limits *out, const char *device);
+
 #endif

@@ -12,6 +12,7 @@
 enum { TIMEOUT_US = 60000000 };
 
 struct rank {
+    char device[24];
     struct eng_engine_conf conf;
     struct eng_engine *engine;
     struct arena arena;
@@ -42,9 +43,13 @@ static void note(struct rank *k, enum err e)
 
 static void open_rank(void *arg, int32_t i, int32_t n)
 {
-    struct rank *k = &((struct bench_ranks *)arg)->ranks[i];
+    struct bench_ranks *b = arg;
+    struct rank *k = &b->ranks[i];
+    struct plugin_device_info info;
     (void)n;
-    note(k, eng_engine_open(&k->engine, &k->conf));
+    enum err e = eng_backend_choose(b->conf.device ? b->conf.device : "cpu", i, k->device, &n, &info);
+    k->conf.device = k->device;
+    note(k, e ? e : eng_engine_open(&k->engine, &k->conf));
 }
 
 static void step_rank(void *arg, int32_t i, int32_t n)
@@ -148,7 +153,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
             .cpus = b->cpus ? b->cpus + i * c->n_threads : NULL, .context = c->context,
             .n_blocks = c->n_seqs * blocks_each(b), .n_slots = c->n_seqs,
             .max_step_tokens = c->max_step_tokens, .kv_type = c->kv_type, .oracle = c->oracle,
-            .isa = c->isa, .timeout_us = TIMEOUT_US};
+            .isa = c->isa, .made = c->made, .timeout_us = TIMEOUT_US};
     TRY(run(b, open_rank));
     eng_engine_measure(b->ranks[0].engine, &b->times);
     TRY(fill(b));

@@ -9,7 +9,8 @@
 #include "engine/engine.h"
 
 struct bench_ranks_conf {
-    const char *path, *isa;
+    const char *path, *isa, *device; /* device: as --device of a worker; NULL: cpu */
+    uint64_t made;         /* as eng_engine_conf's */
     int32_t tp, n_threads; /* threads per rank */
     int32_t n_seqs, context, max_step_tokens;
     enum kv_type kv_type;

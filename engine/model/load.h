@@ -21,12 +21,15 @@ struct eng_want {
 
 typedef void (*eng_progress_fn)(void *user, int64_t bytes_done, int64_t bytes_total);
 
+struct eng_backend;
 struct eng_shard_cache;
 struct eng_load_conf {
     const struct eng_model_file *file;
     struct eng_team *team;
     const struct eng_peers *peers;     /* NULL: alone */
     struct eng_shard_cache *cache;     /* NULL: none */
+    struct eng_backend *made_on;       /* not NULL: nothing is read; weights are made from the seed in its memory (made.h) */
+    uint64_t made_seed;
     eng_progress_fn progress;          /* bytes of the file, this rank's; may be NULL */
     void *user;
 };

@@ -3,6 +3,7 @@
 #include "engine/model/loader.h"
 
 #include "engine/kernels/table.h"
+#include "engine/model/made.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,11 @@ static enum err add_chunk(struct eng_weights *w, int64_t bytes)
 {
     void *p = NULL;
     int64_t n = ROUND_UP(MAX(bytes, (int64_t)CHUNK), (int64_t)HUGE_PAGE);
+    if (w->be) { /* made, and freed, there */
+        enum err e = eng_backend_alloc(w->be, ENG_MEMORY_WEIGHTS, &p, n);
+        if (!e) w->next = p, w->room = n;
+        return e;
+    }
     if (posix_memalign(&p, HUGE_PAGE, (size_t)n))
         return err_raise(ERR_NO_MEMORY,
                          "no memory for %.1f MB of weights after %.1f MB: use more ranks or a "
@@ -44,7 +50,7 @@ static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
     w->next += n;
     w->room -= n;
     w->bytes += bytes;
-    w->used[w->n_blocks - 1] = w->next - (uint8_t *)w->blocks[w->n_blocks - 1];
+    if (!w->be) w->used[w->n_blocks - 1] = w->next - (uint8_t *)w->blocks[w->n_blocks - 1];
 out:
     return rc;
 }
@@ -127,7 +133,8 @@ enum err eng_loader_floats(struct eng_loader *l, float **out, const float *from,
     count(l, 0, n * (int64_t)sizeof(float));
     if (l->only_count) goto out;
     TRY(keep(l->w, &p, n * (int64_t)sizeof(float)));
-    memcpy(p, from, (size_t)n * sizeof *from);
+    if (l->w->be) TRY(eng_backend_upload(l->w->be, p, from, n * (int64_t)sizeof *from));
+    else memcpy(p, from, (size_t)n * sizeof *from);
     *out = p;
     note(l->w, out);
 out:
@@ -209,13 +216,15 @@ enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, co
     enum err rc;
     struct eng_weights *w = xcalloc(1, sizeof *w);
     struct eng_loader l = {.file = load->file, .spec = s, .shard = h, .w = w, .only_count = true};
+    w->be = load->made_on;
     w->n_layers = h->layer1 - h->layer0;
     w->layers = xcalloc((size_t)w->n_layers, sizeof *w->layers);
     TRY(load_all(&l)); /* checks every tensor before memory is taken or a byte is read */
     l.only_count = false;
     TRY(load_all(&l));
-    TRY(eng_load(load, l.wants, l.n_wants, &w->loaded));
-    if (s->norm_plus_one) eng_tensors_plus_one(w, s);
+    if (w->be) TRY(eng_made_fill(w->be, l.wants, l.n_wants, load->made_seed));
+    else TRY(eng_load(load, l.wants, l.n_wants, &w->loaded));
+    if (s->norm_plus_one && !w->be) eng_tensors_plus_one(w, s);
     *out = w, w = NULL;
 out:
     free(l.wants);

@@ -46,6 +46,7 @@ struct eng_weights {
     int64_t bytes;                   /* packed, this rank */
     struct eng_load_stats loaded;    /* how they came */
     void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees, on the host */
+    struct eng_backend *be;                      /* private: made there; NULL: read into the host's */
     int64_t *used;                               /* private: bytes of each block */
     void **places; int32_t n_places, cap_places;/* private: the pointers into blocks, which a move changes */
     uint8_t *next; int64_t room;                 /* private: the rest of the last block */

@@ -12,7 +12,13 @@
 
 namespace {
 
-constexpr size_t REGION = (size_t)64 << 30, TOTAL = (size_t)2 << 30, ALIGN = 4096;
+constexpr size_t REGION = (size_t)64 << 30, ALIGN = 4096;
+
+size_t total_bytes()
+{
+    const char *n = getenv("CUDA_EMU_BYTES");
+    return n ? (size_t)atoll(n) : (size_t)2 << 30;
+}
 
 struct memory {
     std::mutex lock;
@@ -100,8 +106,13 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     if (device < 0 || device >= n_devices()) return fail(cudaErrorInvalidValue);
     *p = cudaDeviceProp{};
     snprintf(p->name, sizeof p->name, "emulated device %d", device);
-    p->totalGlobalMem = TOTAL;
+    p->totalGlobalMem = total_bytes();
     p->major = 8, p->minor = 0, p->multiProcessorCount = 2;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr which, int)
+{
+    *v = which == cudaDevAttrClockRate ? 1000000 : which == cudaDevAttrMemoryClockRate ? 5000000 : 256;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device)
@@ -113,11 +124,11 @@ cudaError_t cudaSetDevice(int device)
 {
     return device >= 0 && device < n_devices() ? cudaSuccess : fail(cudaErrorInvalidValue);
 }
-cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     std::lock_guard<std::mutex> g(mem.lock);
-    *total_bytes = TOTAL;
-    *free_bytes = TOTAL - mem.live;
+    *total = total_bytes();
+    *free_bytes = *total > mem.live ? *total - mem.live : 0;
     return cudaSuccess;
 }
 cudaError_t cudaMalloc(void **p, size_t bytes)
@@ -125,7 +136,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     std::lock_guard<std::mutex> g(mem.lock);
     mem.start();
     size_t n = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    if (ordered_to_fail("malloc") || mem.live + n > TOTAL || mem.used + n + ALIGN > REGION)
+    if (ordered_to_fail("malloc") || mem.live + n > total_bytes() || mem.used + n + ALIGN > REGION)
         return fail(cudaErrorMemoryAllocation);
     char *at = mem.base + mem.used;
     mem.used += n + ALIGN; // a page that is nobody's after each
@@ -365,13 +376,14 @@ void run(dim3 grid, dim3 dim, body_fn body, void *arg)
 }
 
 // An aligned word that is the address of mapped memory outside the device's region is a pointer of the
-// host's: two 32-bit numbers that look like one by chance would have to hit a mapped page.
+// host's. A small number beside padding in which half an old pointer is left can look like one too, so
+// words whose lower half is small are passed over: most mistakes are found, and nothing else.
 void check_argument(const void *bytes, size_t n)
 {
     for (size_t i = 0; i + 8 <= n; i += 8) {
         uint64_t word;
         memcpy(&word, (const char *)bytes + i, 8);
-        if (word < (uint64_t)1 << 32 || word >> 47) continue;
+        if (word < (uint64_t)1 << 32 || word >> 47 || (uint32_t)word < 1u << 24) continue;
         if ((char *)word >= mem.base && (char *)word < mem.base + REGION) continue;
         unsigned char in;
         long page = sysconf(_SC_PAGESIZE);

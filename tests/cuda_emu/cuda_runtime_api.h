@@ -3,7 +3,7 @@
  *
  * Device memory is a region that the host cannot touch (PROT_NONE) unless a kernel or a copy runs, so
  * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous.
- * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_FAIL=malloc:N or launch:N lets
+ * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N or launch:N lets
  * the Nth such call fail,
  * CUDA_EMU_DRIVER gives the driver's version (0: there is none). */
 #ifndef TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
@@ -40,9 +40,11 @@ struct cudaDeviceProp {
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
+typedef enum { cudaDevAttrClockRate = 13, cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37 } cudaDeviceAttr;
+cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr which, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device);
 cudaError_t cudaSetDevice(int device);
-cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s);

@@ -32,7 +32,11 @@ static struct control_msg hello(void)
                                           .n_cpus = 2,
                                           .mem_total = INT64_C(64) << 30,
                                           .mem_available = 1 << 30,
-                                          .device = "cpu avx512, 1 thread",
+                                          .device = "cuda:1 a card",
+                                          .gpu = true,
+                                          .mem_ranks = 2,
+                                          .read_bytes_s = 936e9,
+                                          .ops_s = 284e12,
                                           .loaded_epoch = 12}};
 }
 
@@ -103,6 +107,8 @@ static void hello_round_trip(void **state)
     assert_int_equal(o->hello.pid, 77);
     assert_int_equal(o->hello.n_cpus, 2);
     assert_int_equal(o->hello.loaded_epoch, 12);
+    assert_int_equal(o->hello.mem_ranks, 2);
+    assert_true(o->hello.gpu && o->hello.read_bytes_s == 936e9 && o->hello.ops_s == 284e12);
     assert_true(o->hello.mem_total == m.hello.mem_total &&
                 o->hello.mem_available == m.hello.mem_available);
     control_msg_free(o);

@@ -12,7 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCRATCH = 64 << 10 };
+enum {
+    SCRATCH = 64 << 10,
+    DP4A_LANES = 64, /* per multiprocessor and clock: four products and four additions each */
+};
 
 struct plugin_device {
     int32_t index;
@@ -101,6 +104,12 @@ static int info(int32_t device, struct plugin_device_info *out, char *text)
     (void)cudaDeviceGetPCIBusId(out->where, sizeof out->where, device);
     out->total_bytes = (int64_t)total;
     out->free_bytes = (int64_t)free_bytes;
+    int clock_khz = 0, memory_khz = 0, bits = 0;
+    (void)cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, device);
+    (void)cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, device);
+    (void)cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device);
+    out->read_bytes_s = 2.0 * memory_khz * 1e3 * bits / 8;
+    out->ops_s = (double)p.multiProcessorCount * clock_khz * 1e3 * DP4A_LANES * 8;
     out->n_units = p.multiProcessorCount;
     out->major = p.major;
     out->minor = p.minor;

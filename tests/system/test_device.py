@@ -1,0 +1,94 @@
+"""--device: what is said where there is no GPU; and, with the emulated plug-in, a cluster whose ranks compute on a device."""
+import os
+import tempfile
+import unittest
+
+from cluster import DEMO, run
+
+EMULATED = os.environ.get("TESSERA_TEST_PLUGIN", "")
+ASK = ("generate", DEMO, "--prompt", "The lighthouse keeper", "--max-tokens", 4, "--temperature", 0, "--ignore-eos")
+QUIET = ("--log-level", "warn", "--threads", 1)
+
+
+class with_env:
+    """Environment of the processes started inside."""
+
+    def __init__(self, **env):
+        self.env = env
+
+    def __enter__(self):
+        self.before = {k: os.environ.get(k) for k in self.env}
+        os.environ.update(self.env)
+
+    def __exit__(self, *_):
+        for k, v in self.before.items():
+            if v is None:
+                os.environ.pop(k)
+            else:
+                os.environ[k] = v
+
+
+class Refused(unittest.TestCase):
+    def sentence(self, *args, **env):
+        with with_env(**env):
+            code, out, err = run(*ASK, *QUIET, *args)
+        self.assertEqual(code, 2, err)
+        self.assertEqual(out, b"")
+        self.assertEqual(err.count("\n"), 1, err)
+        return err
+
+    def test_a_name_that_is_none(self):
+        self.assertIn("--device gpu is not known: use auto, cpu, cuda or cuda:N", self.sentence("--device", "gpu"))
+
+    def test_a_plugin_that_is_not_there(self):
+        self.assertIn("/nowhere.so cannot be loaded", self.sentence("--device", "cuda", TESSERA_CUDA_PLUGIN="/nowhere.so"))
+
+    @unittest.skipUnless(EMULATED, "the CUDA kernels are not emulated in this build")
+    def test_no_driver_an_old_one_too_few_devices(self):
+        p = EMULATED
+        self.assertIn("this machine has no NVIDIA driver", self.sentence("--device", "cuda", TESSERA_CUDA_PLUGIN=p, CUDA_EMU_DRIVER="0"))
+        self.assertIn("is for CUDA 12.2, this build needs 13", self.sentence("--device", "cuda", TESSERA_CUDA_PLUGIN=p, CUDA_EMU_DRIVER="12020"))
+        self.assertIn("no CUDA-capable device", self.sentence("--device", "cuda", TESSERA_CUDA_PLUGIN=p, CUDA_EMU_DEVICES="0"))
+        self.assertIn("this machine has 1 CUDA device(s)", self.sentence("--device", "cuda:1", TESSERA_CUDA_PLUGIN=p))
+
+    def test_auto_falls_back_to_the_cpu(self):
+        with with_env(TESSERA_CUDA_PLUGIN="/nowhere.so"):
+            code, out, err = run(*ASK, *QUIET)
+        self.assertEqual(code, 0, err)
+
+
+@unittest.skipUnless(EMULATED, "the CUDA kernels are not emulated in this build")
+class Computed(unittest.TestCase):
+    def logits(self, *args):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "logits")
+            code, _, err = run(*ASK, "--logits", path, "--log-level", "info", "--threads", 1, *args)
+            self.assertEqual(code, 0, err)
+            with open(path, "rb") as f:
+                return f.read(), err
+
+    def test_ranks_on_devices_give_the_cpus_bytes(self):
+        want, _ = self.logits("--device", "cpu")
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="1"):
+            one, err = self.logits("--device", "cuda")
+            self.assertIn("cuda:0 emulated device 0", err)
+            shared, _ = self.logits("--device", "cuda", "--tp", 2)
+            mixed, err = self.logits("--tp", 2)
+            self.assertIn("cuda:0 emulated device 0", err)
+            self.assertIn("cpu ", err)
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2"):
+            staged, err = self.logits("--pp", 2)
+            self.assertIn("cuda:1 emulated device 1", err)
+        self.assertGreater(len(want), 10000)
+        for got in (one, shared, mixed, staged):
+            self.assertEqual(got, want)
+
+    def test_a_card_too_small_is_said_with_the_numbers(self):
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_BYTES="1000000"):
+            code, _, err = run(*ASK, *QUIET, "--device", "cuda")
+        self.assertNotEqual(code, 0)
+        self.assertIn("GB are free for it", err)
+
+
+if __name__ == "__main__":
+    unittest.main()
