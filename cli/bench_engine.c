@@ -3,12 +3,12 @@
 #include "cli/bench.h"
 #include "cli/commands.h"
 
+#include "base/buf.h"
 #include "base/conf.h"
 #include "engine/bench/limits.h"
 #include "engine/bench/ranks.h"
 #include "engine/bench/shape.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +79,7 @@ struct bench {
     struct bench_limits limits;
     struct eng_engine_info info;
     bool int8;                       /* the arithmetic of most weights */
-    json_t *rows;
+    struct buf rows;                 /* JSON objects, separated by commas */
 };
 
 /* ---- measuring ---- */
@@ -157,17 +157,14 @@ static void show(struct bench *b, const struct row *r)
         fflush(stdout);
         return;
     }
-    json_t *v = json_pack("{s:s,s:i,s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f}", "test", r->t.name,
-                          "sequences", r->t.n_seqs, "tokens_each", r->t.n_in, "depth", r->t.pos,
-                          "threads", r->n_threads, "tokens_per_s", tokens_s(r), "step_s", r->seconds,
-                          "weight_bytes_per_s", gbs, "share_of_read", gbs / b->limits.read_bytes_s,
-                          "ops_per_s", ops, "share_of_multiply_add", ops / peak(b));
-    json_t *ops_json = json_object();
+    buf_printf(&b->rows, "%s\n    {\"test\": \"%s\", \"sequences\": %d, \"tokens_each\": %d, \"depth\": %d, \"threads\": %d,\n", b->rows.len ? "," : "", r->t.name,
+               r->t.n_seqs, r->t.n_in, r->t.pos, r->n_threads);
+    buf_printf(&b->rows, "     \"tokens_per_s\": %.6g, \"step_s\": %.6g, \"weight_bytes_per_s\": %.6g, \"share_of_read\": %.6g,\n", tokens_s(r), r->seconds, gbs,
+               gbs / b->limits.read_bytes_s);
+    buf_printf(&b->rows, "     \"ops_per_s\": %.6g, \"share_of_multiply_add\": %.6g,\n     \"seconds_by_op\": {", ops, ops / peak(b));
     for (int32_t i = 0; i < ENG_OP_COUNT; i++)
-        json_object_set_new(ops_json, op_names[i],
-                            json_real((double)r->times.ns[i] * 1e-9 / (double)r->n_times));
-    json_object_set_new(v, "seconds_by_op", ops_json);
-    json_array_append_new(b->rows, v);
+        buf_printf(&b->rows, "%s\"%s\": %.6g", i ? ", " : "", op_names[i], (double)r->times.ns[i] * 1e-9 / (double)r->n_times);
+    buf_puts(&b->rows, "}}");
 }
 
 static void show_head(const struct bench *b)
@@ -268,6 +265,17 @@ out:
     return rc;
 }
 
+/* As JSON; control characters, which no sane path has, are left out. */
+static void print_string(const char *s)
+{
+    putchar('"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\') putchar('\\');
+        if ((unsigned char)*s >= ' ') putchar(*s);
+    }
+    putchar('"');
+}
+
 /* The file that is given, or the header of the shape; *fd stays open as long as it is used. */
 static enum err find_model(const struct options *o, int n_args, const char **model, char path[64], int *fd)
 {
@@ -302,20 +310,17 @@ int bench_engine(int argc, char **argv)
     TRY(read_lists(&o, &l, &n));
     TRY(find_model(&o, n_args, &args[0], path, &fd));
     TRY(find_arithmetic(&o, args[0], &b.int8));
-    b.rows = json_array();
     for (int32_t i = 0; i < n.threads; i++) TRY(one_thread_count(&b, args[0], &l, &n, l.threads[i]));
     if (o.json) {
-        json_t *doc = json_pack("{s:s,s:s,s:i,s:s,s:f,s:f,s:f,s:I,s:O}", "model", o.shape ? o.shape : args[0], "device", b.info.device, "ranks",
-                                (int)o.tp, "kernels", b.info.isa, "read_bytes_per_s",
-                                b.limits.read_bytes_s, "int8_ops_per_s", b.limits.dot_ops_s,
-                                "f32_ops_per_s", b.limits.fma_ops_s, "weight_bytes_per_step",
-                                (json_int_t)b.info.step_bytes, "rows", b.rows);
-        json_dumpf(doc, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-        printf("\n");
-        json_decref(doc);
+        printf("{\n  \"model\": ");
+        print_string(o.shape ? o.shape : args[0]);
+        printf(",\n  \"device\": \"%s\", \"ranks\": %d, \"kernels\": \"%s\",\n", b.info.device, (int)o.tp, b.info.isa);
+        printf("  \"read_bytes_per_s\": %.6g, \"int8_ops_per_s\": %.6g, \"f32_ops_per_s\": %.6g, \"weight_bytes_per_step\": %lld,\n", b.limits.read_bytes_s,
+               b.limits.dot_ops_s, b.limits.fma_ops_s, (long long)b.info.step_bytes);
+        printf("  \"rows\": [%s]\n}\n", buf_str(&b.rows));
     }
 out:
     if (fd >= 0) close(fd);
-    json_decref(b.rows);
+    buf_free(&b.rows);
     return rc ? cmd_fail(rc) : 0;
 }
