@@ -93,6 +93,39 @@ static void every_family_has_the_cpus_bits(void **state)
     }
 }
 
+/* Norms, windows, caps, scales, parallel layers, biases, other gates, a rope of local layers. */
+static void other_families_have_the_cpus_bits(void **state)
+{
+    static const struct random_model models[] = {
+        {.arch = "gemma2", .window = 9}, {.arch = "gemma3", .window = 9},    {.arch = "phi2", .rope_dim = 12},
+        {.arch = "falcon"},              {.arch = "cohere2", .window = 9},   {.arch = "granite"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.n_layer = strcmp(m.arch, "gemma3") ? 2 : 6, m.d_model = 64, m.n_head = 4, m.head_dim = 32, m.d_ffn = 160, m.vocab = 300;
+        m.n_kv_head = strcmp(m.arch, "falcon") ? 2 : 1, m.tied = i % 2, m.type = i % 3 == 1 ? DTYPE_Q8_0 : DTYPE_F16, m.embd_type = DTYPE_Q8_0;
+        m.seed = 300 + i;
+        const char *path = scratch_path("device.gguf");
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(m.arch, path, i % 3 == 2 ? KV_Q8_0 : KV_F16, false, 1);
+    }
+}
+
+static void what_no_device_can_yet_is_refused_with_a_sentence(void **state)
+{
+    (void)state;
+    struct local_replica *r;
+    struct random_model m = {.arch = "qwen3moe", .n_expert = 4, .n_used = 2, .d_expert = 64, .n_layer = 1, .d_model = 64, .n_head = 2, .n_kv_head = 2,
+                             .d_ffn = 64, .vocab = 300, .type = DTYPE_F16, .embd_type = DTYPE_F16, .seed = 3};
+    const char *path = scratch_path("device.gguf");
+    struct local_replica_conf c = {.path = path, .context = 64, .on_device = 1};
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    assert_int_equal(local_replica_open(&r, &c), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err_text(), "experts"));
+    assert_non_null(strstr(err_text(), "--device cpu"));
+}
+
 static void a_prompt_past_a_split_has_the_cpus_bits(void **state)
 {
     (void)state;
@@ -144,6 +177,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_demo_model_has_the_cpus_bits),
         cmocka_unit_test(every_family_has_the_cpus_bits),
+        cmocka_unit_test(other_families_have_the_cpus_bits),
+        cmocka_unit_test(what_no_device_can_yet_is_refused_with_a_sentence),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),
         cmocka_unit_test(a_device_that_fails_ends_the_step_with_its_reason),
     };
