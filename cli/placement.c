@@ -57,10 +57,9 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
                          (long long)o->model.kv_tokens, (long long)context);
     const struct krn_table *krn;
     if (!o->cluster.launch && !o->cluster.hostfile) { /* all ranks are this machine's */
-        struct plugin_device_info info;
         char name[24];
         TRY(krn_table_pick(o->model.isa, &krn));
-        TRY(eng_backend_choose(o->model.device, 0, name, &n, &info));
+        TRY(eng_backend_choose(o->model.device, 0, name, &n, NULL));
     }
     if (!o->cluster.launch || o->cluster.ranks) {
         TRY(options_ranks(o, &n));

@@ -156,13 +156,12 @@ enum err eng_backend_open(struct eng_backend **out, const char *device, const ch
 {
     enum err rc;
     struct eng_backend *b = xcalloc(1, sizeof *b);
-    struct plugin_device_info info;
     char name[24];
     int32_t n;
     *b = (struct eng_backend){.name = "cpu", .on_host = true};
     TRY(krn_table_pick(isa, &b->host));
     b->krn = b->host;
-    TRY(eng_backend_choose(device ? device : "cpu", 0, name, &n, &info));
+    TRY(eng_backend_choose(device ? device : "cpu", 0, name, &n, NULL));
     if (strcmp(name, "cpu") != 0) TRY(open_device(b, device_of(name)));
     *out = b, b = NULL;
 out:
@@ -180,8 +179,6 @@ void eng_backend_close(struct eng_backend *b)
     free(b);
 }
 
-enum { MAX_DEVICES = 64 };
-
 int32_t eng_backend_nth(const char *want, int32_t nth, int32_t n)
 {
     if (!strcmp(want, "auto")) return nth < n ? nth : -1;
@@ -189,23 +186,26 @@ int32_t eng_backend_nth(const char *want, int32_t nth, int32_t n)
     return device_of(want);
 }
 
+/* Asking a card for more than its being there makes a context on it, which takes hundreds of megabytes: only the chosen one is asked. */
 enum err eng_backend_choose(const char *want, int32_t nth, char out[24], int32_t *n, struct plugin_device_info *info)
 {
-    struct plugin_device_info *all;
     char why[PLUGIN_TEXT] = "";
-    bool cpu = !strcmp(want, "cpu"), any = !strcmp(want, "auto");
+    void *library = NULL;
+    const struct plugin *p = NULL;
+    bool any = !strcmp(want, "auto");
     *n = 0;
-    *info = (struct plugin_device_info){0};
+    if (info) *info = (struct plugin_device_info){0};
     snprintf(out, 24, "cpu");
-    if (cpu) return OK;
+    if (!strcmp(want, "cpu")) return OK;
     if (!any && device_of(want) < 0) return err_raise(ERR_BAD_CONFIG, "--device %s is not known: use auto, cpu, cuda or cuda:N", want);
-    all = xcalloc(MAX_DEVICES, sizeof *all);
-    eng_backend_devices(all, MAX_DEVICES, n, why);
+    if (eng_plugin_open(&library, &p)) snprintf(why, sizeof why, "%s", err_text());
+    else if (p->count(n, why)) *n = 0;
     int32_t k = eng_backend_nth(want, nth, *n);
-    if (k >= 0 && k < *n) *info = all[k], snprintf(out, 24, "cuda:%d", k);
-    free(all);
-    if (any || (k >= 0 && k < *n)) return OK;
-    if (*n) return err_raise(ERR_BAD_CONFIG, "--device %s cannot be used: this machine has %d CUDA device(s), counted from 0", want, *n);
+    bool there = k >= 0 && k < *n, mute = there && info && p->info(k, info, why);
+    eng_plugin_close(library);
+    if (there && !mute) snprintf(out, 24, "cuda:%d", k);
+    if (any || (there && !mute)) return OK;
+    if (*n && !there) return err_raise(ERR_BAD_CONFIG, "--device %s cannot be used: this machine has %d CUDA device(s), counted from 0", want, *n);
     return err_raise(ERR_BAD_CONFIG, "--device %s cannot be used: %s", want, why);
 }
 

@@ -50,7 +50,7 @@ MUST_USE enum err eng_backend_sync(struct eng_backend *b);
 /* The nth of this host's ranks under --device want: which of n devices; -1: the CPU. "auto" gives each device one rank, "cuda" deals them
  * round, "cuda:N" is N. Pure. */
 int32_t eng_backend_nth(const char *want, int32_t nth, int32_t n);
-/* The same as a name for eng_backend_open, looked up on this machine; *n: its devices, *info: the chosen one (zeroed for the CPU).
+/* The same as a name for eng_backend_open, looked up on this machine; *n: its devices, *info: the chosen one (zeroed for the CPU; info may be NULL).
  * Err BAD_CONFIG: `want` is unknown, or names a device that cannot be used, with the reason. */
 MUST_USE enum err eng_backend_choose(const char *want, int32_t nth, char out[24], int32_t *n, struct plugin_device_info *info);
 

@@ -45,9 +45,8 @@ static void open_rank(void *arg, int32_t i, int32_t n)
 {
     struct bench_ranks *b = arg;
     struct rank *k = &b->ranks[i];
-    struct plugin_device_info info;
     (void)n;
-    enum err e = eng_backend_choose(b->conf.device ? b->conf.device : "cpu", i, k->device, &n, &info);
+    enum err e = eng_backend_choose(b->conf.device ? b->conf.device : "cpu", i, k->device, &n, NULL);
     k->conf.device = k->device;
     note(k, e ? e : eng_engine_open(&k->engine, &k->conf));
 }
