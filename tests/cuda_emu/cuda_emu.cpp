@@ -383,7 +383,7 @@ void check_argument(const void *bytes, size_t n)
     for (size_t i = 0; i + 8 <= n; i += 8) {
         uint64_t word;
         memcpy(&word, (const char *)bytes + i, 8);
-        if (word < (uint64_t)1 << 32 || word >> 47 || (uint32_t)word < 1u << 24) continue;
+        if (word < (uint64_t)1 << 46 || word >> 47 || (uint32_t)word < 1u << 24) continue; // programs and heaps lie high
         if ((char *)word >= mem.base && (char *)word < mem.base + REGION) continue;
         unsigned char in;
         long page = sysconf(_SC_PAGESIZE);
