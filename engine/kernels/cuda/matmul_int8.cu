@@ -28,8 +28,8 @@ template <int TYPE>
 __device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, const int32_t code[8],
                            const float d[2], float m, float2 step[2])
 {
-    const int4 *x = (const int4 *)(unit + lane * KRN_UNIT);
-    int4 lo = x[0], hi = x[1];
+    const int2 *x = (const int2 *)(unit + lane * KRN_UNIT); // units of 56 bytes a lane: aligned to 8, no more
+    int2 x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
     float dx = panel_f32(unit, KRN_UNIT_D, width, lane);
     int32_t a = 0, b = 0; // of the two half units
     if (TYPE == DTYPE_Q4_0) a = panel_i32(unit, KRN_UNIT_Z8, width, lane);
@@ -37,10 +37,10 @@ __device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, con
         a = panel_i32(unit, KRN_UNIT_Z32, width, lane);
         b = panel_i32(unit, KRN_UNIT_Z32 + 4, width, lane);
     }
-    a = __dp4a(code[0], lo.x, a), a = __dp4a(code[1], lo.y, a);
-    a = __dp4a(code[2], lo.z, a), a = __dp4a(code[3], lo.w, a);
-    b = __dp4a(code[4], hi.x, b), b = __dp4a(code[5], hi.y, b);
-    b = __dp4a(code[6], hi.z, b), b = __dp4a(code[7], hi.w, b);
+    a = __dp4a(code[0], x0.x, a), a = __dp4a(code[1], x0.y, a);
+    a = __dp4a(code[2], x1.x, a), a = __dp4a(code[3], x1.y, a);
+    b = __dp4a(code[4], x2.x, b), b = __dp4a(code[5], x2.y, b);
+    b = __dp4a(code[6], x3.x, b), b = __dp4a(code[7], x3.y, b);
     if (TYPE == DTYPE_Q6_K) {
         step[0] = make_float2(d[0] * dx, (float)a);
         step[1] = make_float2(d[1] * dx, (float)b);
