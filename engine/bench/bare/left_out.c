@@ -46,6 +46,12 @@ enum err eng_constraint_open(struct eng_constraint **out, struct eng_constraints
     return err_raise(ERR_UNSUPPORTED, "this build has no grammars");
 }
 
+enum err eng_constraints_texts(struct eng_constraints *c, const uint8_t **bytes, const uint32_t **off)
+{
+    (void)c, (void)bytes, (void)off;
+    return err_raise(ERR_UNSUPPORTED, "this build has no tokenizer");
+}
+
 /* Nothing below is reached: no sequence has a grammar. */
 struct eng_constraint *eng_constraint_copy(const struct eng_constraint *s)
 {
@@ -59,6 +65,12 @@ const uint64_t *eng_constraint_mask(struct eng_constraint *s, const struct sampl
     ASSERT(!s);
     return NULL;
 }
+bool eng_constraint_ready(const struct eng_constraint *s)
+{
+    ASSERT(!s);
+    return true;
+}
+void eng_constraint_prepare(struct eng_constraint *s) { ASSERT(!s); }
 bool eng_constraint_fits(const struct eng_constraint *s, int32_t token, int32_t n_left)
 {
     (void)token, (void)n_left;
