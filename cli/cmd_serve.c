@@ -1,6 +1,7 @@
 /* cmd_serve.c: `tessera serve`: the coordinator with its gateway; managed, under mpirun, or with workers that join by themselves. */
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/serving.h"
 #include "cli/under_mpirun.h"
 
 #include "base/clock.h"
@@ -30,12 +31,16 @@ struct options {
     double journal_sync;
     int32_t pooling;
     const char *usage_log;
+    double port_timeout;
+    const char *admin_socket;
 };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"host", CONF_STR, O(host), "127.0.0.1", 0, 0, "ADDRESS", "where the gateway listens; 0.0.0.0 for everybody"},
     {"port", CONF_INT, O(port), "8000", 0, 65535, "N", "its port; 0: choose one"},
+    {"port-timeout", CONF_FLOAT, O(port_timeout), "0", 0, 1e6, "S", "seconds to wait for the port while another server ends there; 0: refuse at once"},
+    {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
     {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
     {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
@@ -85,31 +90,59 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
     log_info("serve", "ready: %s://%s:%d/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", o->host, port);
 }
 
-/* Until a signal; under mpirun also until a lost job was not replaced in time. */
-static void stand_by(const struct options *o, struct crd_core *core)
+/* Until a signal or `tessera drain`; under mpirun also until a lost job was not replaced in time. */
+static void stand_by(const struct options *o, struct serving *v, struct crd_admin *admin)
 {
     int64_t lost_us = 0;
+    struct crd_admin_request ask;
     while (!options_stop()) {
-        if (crd_core_serves(core)) lost_us = 0;
+        if (crd_core_serves(v->now->core)) lost_us = 0;
         else if (!lost_us) lost_us = clock_us();
         if (lost_us && getenv("TESSERA_ANNOUNCE_FD") && clock_us() - lost_us > (int64_t)(o->c.cluster.rejoin_timeout * 1e6)) {
             log_error("serve", "no new job joined within --rejoin-timeout %.0f s: leaving", o->c.cluster.rejoin_timeout);
             return;
         }
-        clock_sleep_us(100000);
+        if (!crd_admin_wait(admin, 100000, &ask)) continue;
+        if (ask.verb == ADMIN_DRAIN) return; /* the asker is told when it is done */
+        enum err e = serving_reload(v, ask.model, admin);
+        if (e && e != ERR_CANCELLED) log_error("serve", "reload: %s", err_text());
+        crd_admin_done(admin, e);
     }
 }
 
-static void drain(const struct options *o, struct crd_core *core, struct gw *gw)
+static void drain(const struct options *o, struct serving *v, struct crd_admin *admin)
 {
+    struct gw *gw = v->gw;
     int64_t until = clock_us() + (int64_t)(o->drain_timeout * 1e6);
     log_info("serve", "stopping: %d request(s) may finish within %.0f s (Ctrl-C again to end at once)", gw_active(gw), o->drain_timeout);
+    crd_admin_say(admin, "%d request(s) may finish within %.0f s", gw_active(gw), o->drain_timeout);
     gw_quiesce(gw);
-    crd_core_drain(core);
+    crd_core_drain(v->now->core);
     while (gw_active(gw) && clock_us() < until) clock_sleep_us(20000);
     if (!gw_active(gw)) return;
-    crd_core_end(core); /* each open stream says why it ends */
+    crd_core_end(v->now->core); /* each open stream says why it ends */
+    crd_admin_say(admin, "the time is over: %d request(s) end with an error", gw_active(gw));
     for (until = clock_us() + 2000000; gw_active(gw) && clock_us() < until;) clock_sleep_us(20000);
+}
+
+/* A server that is ending may still hold the port. */
+static enum err open_gateway(const struct options *o, const struct gw_conf *gc, struct serving *v)
+{
+    for (int64_t until = clock_us() + (int64_t)(o->port_timeout * 1e6);;) {
+        enum err e = gw_open(&v->gw, gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(v->now->core));
+        if (e != ERR_SYSTEM || clock_us() >= until || options_stop()) return e;
+        clock_sleep_us(50000);
+    }
+}
+
+static enum err open_admin(const struct options *o, int32_t port, struct crd_admin **out)
+{
+    char path[ADMIN_PATH];
+    if (o->admin_socket && !strcmp(o->admin_socket, "none")) return OK;
+    if (o->admin_socket) return crd_admin_open(out, o->admin_socket);
+    crd_admin_path(path, port);
+    if (crd_admin_open(out, path)) log_warn("serve", "no `tessera drain` and `reload` here: %s", err_text());
+    return OK;
 }
 
 /* NULL when nothing was asked for. */
@@ -145,69 +178,62 @@ out:
     return rc;
 }
 
+static void say_starting(const struct served *s)
+{
+    const struct model_info *m = &s->place.info;
+    const struct core_conf *cc = &s->core_conf;
+    bool managed = cc->launch == LAUNCH_MANAGED;
+    if (managed) log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", m->name, (double)m->weight_bytes / 1e6, m->n_layers, cc->n_ranks * cc->n_replicas);
+    else log_info("serve", "%s: %.1f MB, %d layers; workers join at %s", m->name, (double)m->weight_bytes / 1e6, m->n_layers, crd_core_join(s->core, 0));
+    for (int32_t i = 1; !managed && crd_core_join(s->core, i); i++) log_info("serve", "those of replica %d at %s", i, crd_core_join(s->core, i));
+}
+
 static enum err serve(const struct options *o, const char *model)
 {
     enum err rc;
-    struct placement place;
-    struct core_conf cc;
-    struct crd_core *core = NULL;
-    struct gw *gw = NULL;
+    struct serving v = {.gw = NULL};
     struct crd_keys *keys = NULL;
     struct crd_replay *replay = NULL;
     struct crd_ledger *ledger = NULL;
     struct crd_journal *journal = NULL;
-    char listen[128], program[4096], join[200];
+    struct crd_admin *admin = NULL;
+    char program[4096];
     TRY(open_keys(o, &keys));
     if (o->usage_log) TRY(crd_ledger_open(&ledger, o->usage_log));
     options_program(program);
-    TRY(placement_open(&place, &o->c, model));
-    TRY(options_core(&o->c, &place, program, &cc));
-    TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
-    cc.listen = listen;
-    cc.served_name = o->served_model_name;
-    cc.chat_template = o->chat_template;
-    cc.max_waiting = (int32_t)o->max_waiting;
-    cc.max_n = (int32_t)o->max_n;
-    cc.pooling = (enum step_pool)o->pooling;
-    cc.state_dir = o->state_dir;
-    cc.fit = options_fit_load(&o->c, &place);
-    cc.rejoin_us = (int64_t)(o->c.cluster.rejoin_timeout * 1e6);
+    struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
+    replay = crd_replay_open(&rc_replay);
+    v.conf = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
+                                   .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
+                                   .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .state_dir = o->state_dir};
     if (o->state_dir && getenv("TESSERA_ANNOUNCE_FD"))
         TRY(err_raise(ERR_BAD_CONFIG, "--state-dir: under mpirun the coordinator goes with rank 0; start it by itself, with --launch external or managed"));
-    TRY(crd_core_open(&core, &cc));
-    snprintf(join, sizeof join, "%s", crd_core_join(core, 0));
+    TRY(served_open(&v.now, &v.conf, model, NULL, false));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
     struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
                          .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
                          .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins, .alarm = crd_api_alarm};
-    struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
-    replay = crd_core_api(core)->replay = crd_replay_open(&rc_replay);
-    crd_core_api(core)->keys = keys;
-    crd_core_api(core)->ledger = ledger;
-    TRY(open_journal(o, core, &place, &journal));
-    TRY(gw_open(&gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(core)));
-    under_mpirun_announce(join);
-    if (cc.launch == LAUNCH_MANAGED)
-        log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers,
-                 cc.n_ranks * cc.n_replicas);
-    else
-        log_info("serve", "%s: %.1f MB, %d layers; workers join at %s", place.info.name, (double)place.info.weight_bytes / 1e6, place.info.n_layers, join);
-    for (int32_t i = 1; cc.launch == LAUNCH_EXTERNAL && crd_core_join(core, i); i++)
-        log_info("serve", "those of replica %d at %s", i, crd_core_join(core, i));
-    TRY(crd_core_start(core));
-    TRY(crd_core_await_ready(core, options_stop));
-    if (journal) crd_replay_go(crd_core_api(core), gw);
-    say_ready(o, core, crd_core_api(core)->model_names[0], gw_port(gw));
-    stand_by(o, core);
-    drain(o, core, gw);
+    TRY(open_journal(o, v.now->core, &v.now->place, &journal));
+    TRY(open_gateway(o, &gc, &v));
+    TRY(open_admin(o, gw_port(v.gw), &admin));
+    under_mpirun_announce(crd_core_join(v.now->core, 0));
+    say_starting(v.now);
+    TRY(crd_core_start(v.now->core));
+    TRY(crd_core_await_ready(v.now->core, options_stop));
+    if (journal) crd_replay_go(crd_core_api(v.now->core), v.gw);
+    say_ready(o, v.now->core, crd_core_api(v.now->core)->model_names[0], gw_port(v.gw));
+    stand_by(o, &v, admin);
+    drain(o, &v, admin);
 out:
     if (rc == ERR_CANCELLED) rc = OK;
     /* requests first, while the service still answers their cancellations */
-    if (gw) gw_close(gw);
+    if (v.gw) gw_close(v.gw);
     crd_replay_close(replay);
     crd_ledger_close(ledger);
-    crd_core_close(core, 3000000);
+    served_close(v.now);
     crd_keys_close(keys);
+    crd_admin_done(admin, OK); /* nothing of this server is left */
+    crd_admin_close(admin);
     return rc;
 }
 

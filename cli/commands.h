@@ -3,6 +3,8 @@
 #define CLI_COMMANDS_H
 
 int cmd_serve(int argc, char **argv);
+int cmd_drain(int argc, char **argv);
+int cmd_reload(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
 int cmd_generate(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);

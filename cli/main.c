@@ -14,6 +14,8 @@ static const struct command {
     {"serve", "the cluster and its gateway", cmd_serve},
     {"generate", "one-shot and offline batches, no HTTP", cmd_generate},
     {"perplexity", "how well a model foretells a text", cmd_perplexity},
+    {"drain", "ask a running server to finish and end", cmd_drain},
+    {"reload", "ask a running server to serve another model, without a pause if memory allows", cmd_reload},
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},

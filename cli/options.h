@@ -42,6 +42,9 @@ struct placement {
     int32_t n_blocks;           /* of the first load: later ones have no more, so that replicas are alike; 0: none yet */
     int32_t sharing;            /* replicas that share one host's memory and cores */
     struct clu_hostfile order;  /* of the hosts, where it is not the hostfile's (hosts_topo.h) */
+    /* KV caches of replicas that this model is loaded beside: promised, whether touched yet or not */
+    struct { char host[64]; int64_t bytes; } taken[LIMIT_RANKS];
+    int32_t n_taken;
 };
 /* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's
  * (cluster/place.h), made once the ranks have said what they have. Err: see eng_engine_grid. */

@@ -221,6 +221,15 @@ static enum clu_wire_type wire_of(const struct placement *p, struct plan_inputs 
 
 /* ---- KV blocks, and the plan ---- */
 
+/* Memory of a rank's host that is nobody's. */
+static int64_t free_bytes(const struct placement *p, const struct msg_hello *y)
+{
+    int64_t n = y->mem_available;
+    for (int32_t i = 0; i < p->n_taken; i++)
+        if (!strcmp(p->taken[i].host, y->host)) n -= p->taken[i].bytes;
+    return MAX(n, 0);
+}
+
 /* KV blocks that every rank has memory for. */
 static enum err fit_blocks(struct placement *p, const struct grid *g,
                            const struct msg_hello hellos[], int32_t n, int64_t *out)
@@ -234,7 +243,7 @@ static enum err fit_blocks(struct placement *p, const struct grid *g,
         if (e) return e;
         /* before the first load the others have taken nothing yet */
         int32_t others = p->n_blocks ? 1 : p->sharing;
-        int64_t share = hellos[r].mem_available / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
+        int64_t share = free_bytes(p, &hellos[r]) / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
                 least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
         if (left < least)

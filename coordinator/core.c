@@ -281,6 +281,11 @@ bool crd_core_serves(struct crd_core *c)
     return s.state == SERVICE_READY;
 }
 
+void crd_core_hold(struct crd_core *c, bool hold)
+{
+    for (int32_t i = 0; i < c->n_units; i++) crd_replica_hold(c->units[i].replica, hold);
+}
+
 void crd_core_end(struct crd_core *c)
 {
     for (int32_t i = 0; i < c->n_units; i++) crd_replica_end(c->units[i].replica, "the server is shutting down and --drain-timeout has passed");

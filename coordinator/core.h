@@ -54,6 +54,8 @@ struct crd_replica *crd_core_replica(struct crd_core *c, int32_t i);     /* NULL
 struct crd_state *crd_core_state(struct crd_core *c); /* NULL without state_dir */
 const char *crd_core_join(const struct crd_core *c, int32_t i);          /* HOST:PORT of its worker plane */
 bool crd_core_serves(struct crd_core *c);                                /* a replica is READY */
+/* Requests that come before a replica is READY wait for it (see crd_replica_hold). */
+void crd_core_hold(struct crd_core *c, bool hold);
 /* Drain flag up: new requests are refused. */
 void crd_core_drain(struct crd_core *c);
 /* The drain took too long: every open request ends with one error now. */

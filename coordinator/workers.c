@@ -137,7 +137,7 @@ static bool first_start(struct crd_workers *w)
             continue;
         }
         if (s.state == REPLICA_LOST && s.epoch != epoch) {
-            fail(w, ERR_UNAVAILABLE, s.text);
+            fail(w, s.err == ERR_NO_FIT ? s.err : ERR_UNAVAILABLE, s.text);
             return false;
         }
         if (clu_launch_ended(&w->job, &status)) {

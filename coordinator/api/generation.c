@@ -67,6 +67,7 @@ void crd_generation_unref(struct crd_generation *g)
     buf_free(&g->body);
     crd_recall_free(g);
     pthread_mutex_destroy(&g->lock);
+    atomic_fetch_sub(&g->api->n_live, 1);
     free(g);
 }
 
@@ -103,6 +104,7 @@ struct crd_generation *crd_generation_open(struct crd_api *api, enum crd_endpoin
                                  .refs = 1,
                                  .arrived_us = clock_us()};
     pthread_mutex_init(&g->lock, NULL);
+    atomic_fetch_add(&api->n_live, 1);
     buf_put(&g->body, body, n);
     name_answer(g, request_id);
     return g;

@@ -14,6 +14,8 @@
 #include "engine/text/template.h"
 #include "engine/text/tokenizer.h"
 
+#include <stdatomic.h>
+
 struct crd_keys;
 struct crd_replay;
 struct crd_ledger;
@@ -39,6 +41,7 @@ struct crd_api {
     struct crd_api_stats *stats; /* request counters and histograms; see api_metrics.h */
     int64_t created_unix;
     struct crd_ledger *ledger; /* every request is noted there; NULL: in the log only */
+    _Atomic int32_t n_live; /* [any] generations that have not been freed: they use all of the above */
     struct crd_replay *replay; /* [net] answers kept for their readers; NULL: none are */
     struct crd_journal *journal; /* NULL: none is kept */
     struct crd_keys *keys; /* [net] who may ask; NULL: everybody */

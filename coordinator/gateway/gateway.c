@@ -119,6 +119,17 @@ static void quiesce(struct gw *g)
     }
 }
 
+static void change_user(struct gw *g)
+{
+    void *user = atomic_load(&g->want_user);
+    if (!user) return;
+    g->user = user;
+    pthread_mutex_lock(&g->lock);
+    atomic_store(&g->want_user, NULL);
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->lock);
+}
+
 /* Sleeping connections must be awake before the library may be stopped. */
 static void abandon_all(struct gw *g)
 {
@@ -142,6 +153,7 @@ static void *net_main(void *arg)
                 crd_conn_left(ev[i].data.ptr);
         }
         quiesce(g);
+        change_user(g);
         expire(g);
         ring(g);
         MHD_run(g->mhd);
@@ -233,6 +245,16 @@ int32_t gw_port(const struct gw *g)
 int32_t gw_active(const struct gw *g)
 {
     return atomic_load(&((struct gw *)(uintptr_t)g)->n_active);
+}
+
+void gw_set_user(struct gw *g, void *user)
+{
+    ASSERT(user && !pthread_equal(pthread_self(), g->thread));
+    atomic_store(&g->want_user, user);
+    crd_waker_hub_poke(g->hub);
+    pthread_mutex_lock(&g->lock);
+    while (atomic_load(&g->want_user)) pthread_cond_wait(&g->changed, &g->lock);
+    pthread_mutex_unlock(&g->lock);
 }
 
 void gw_quiesce(struct gw *g)

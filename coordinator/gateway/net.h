@@ -48,6 +48,7 @@ struct gw {
     /* [any] */
     _Atomic int32_t n_active;
     _Atomic bool want_quiesce, want_stop;
+    void *_Atomic want_user; /* handed over on the net thread; NULL: nothing to hand over */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool quiesced; /* under lock */

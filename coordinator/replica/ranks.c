@@ -72,6 +72,7 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
     bool hope = r->sched && r->conf.recovery_us > 0 && (!r->draining || r->conf.relaunched);
     if (r->sched || !r->lost_us) log_error(C, "%s: %s%s", r->sched ? "replica lost" : "not started", text, hope ? "; open requests wait for it to come back" : "");
     snprintf(r->why, sizeof r->why, "%s", text);
+    r->why_err = err;
     snprintf(why, sizeof why, "%s%s", text, hope ? " (recovering)" : "");
     if (!r->lost_us) r->lost_us = clock_us();
     r->state = REPLICA_LOST;
@@ -236,6 +237,7 @@ static void become_ready(struct crd_replica *r)
     pthread_mutex_unlock(&r->lock);
     if (r->lost_us) recovered(r);
     crd_replica_tell(r, "ready");
+    crd_replica_release_held(r);
 }
 
 static void on_ready(struct crd_replica *r, struct rank *k, const struct msg_ready *m)

@@ -12,10 +12,12 @@
 #define C "replica"
 
 /* Every message in the mailbox begins with an int: rpc events have their own small kinds, ours begin here. */
-enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_ADOPT, CMD_HAND_OVER, CMD_EXPECT, CMD_DRAIN, CMD_END, CMD_STOP };
+enum { CMD_SUBMIT = 100, CMD_CANCEL, CMD_ADOPT, CMD_HAND_OVER, CMD_HOLD, CMD_EXPECT, CMD_DRAIN, CMD_END, CMD_STOP };
 
 struct command {
     int kind;
+    struct command *next;       /* while held */
+    bool on;                    /* HOLD */
     struct gen_request request; /* SUBMIT; Own: prompt, bias, grammar's text */
     token_event_fn on_event;
     void *user;
@@ -41,6 +43,7 @@ static void publish(struct crd_replica *r)
     s->state = r->state;
     s->epoch = r->epoch;
     s->draining = r->draining;
+    s->err = r->why_err;
     s->recovering = r->sched && r->lost_us;
     s->n_ranks = r->n_ranks;
     s->n_joined = s->n_ready = 0;
@@ -84,6 +87,16 @@ static void free_command(struct command *c)
     free(c);
 }
 
+/* True: the request waits for the first READY, and the command stays ours. */
+static bool held(struct crd_replica *r, struct command *c)
+{
+    if (c->kind != CMD_SUBMIT || !r->hold || r->sched || r->draining || r->stopping || r->n_held >= r->conf.max_waiting) return false;
+    *r->held_end = c;
+    r->held_end = &c->next;
+    r->n_held++;
+    return true;
+}
+
 static void submit(struct crd_replica *r, struct command *c)
 {
     char text[512];
@@ -104,6 +117,34 @@ static void submit(struct crd_replica *r, struct command *c)
             refuse(c->on_event, c->user, c->request.id, e, err_text());
         }
     }
+}
+
+void crd_replica_release_held(struct crd_replica *r)
+{
+    struct command *c = r->held, *next;
+    r->held = NULL;
+    r->held_end = &r->held;
+    r->n_held = 0;
+    r->hold = false;
+    for (; c; c = next) {
+        next = c->next;
+        submit(r, c);
+        free_command(c);
+    }
+}
+
+static void cancel(struct crd_replica *r, uint64_t id)
+{
+    for (struct command **at = &r->held, *c; (c = *at); at = &c->next) {
+        if (c->request.id != id) continue;
+        *at = c->next;
+        if (r->held_end == &c->next) r->held_end = at;
+        r->n_held--;
+        refuse(c->on_event, c->user, id, ERR_CANCELLED, err_short(ERR_CANCELLED));
+        free_command(c);
+        return;
+    }
+    if (r->sched) crd_sched_cancel(r->sched, id, clock_us());
 }
 
 static void adopt(struct crd_replica *r, struct command *c)
@@ -130,6 +171,7 @@ static void stop(struct crd_replica *r, struct command *c)
     crd_ranks_send(r, &m);
     r->stopping = true;
     r->state = REPLICA_STOPPED;
+    crd_replica_release_held(r);
     r->stop_deadline_us = clock_us() + c->timeout_us;
 }
 
@@ -137,11 +179,13 @@ static void on_command(struct crd_replica *r, struct command *c)
 {
     switch (c->kind) {
     case CMD_SUBMIT: submit(r, c); break;
-    case CMD_CANCEL:
-        if (r->sched) crd_sched_cancel(r->sched, c->id, clock_us());
-        break;
+    case CMD_CANCEL: cancel(r, c->id); break;
     case CMD_ADOPT: adopt(r, c); break;
     case CMD_HAND_OVER: crd_ranks_hand_over(r); break;
+    case CMD_HOLD:
+        r->hold = c->on;
+        if (!c->on) crd_replica_release_held(r);
+        break;
     case CMD_EXPECT: r->conf.n_ranks = c->n_ranks; break;
     case CMD_DRAIN:
         r->draining = true;
@@ -159,7 +203,7 @@ static void handle(struct crd_replica *r, void *msg)
 {
     int kind = *(int *)msg;
     if (kind >= CMD_SUBMIT) {
-        on_command(r, msg);
+        if (!held(r, msg)) on_command(r, msg);
         return;
     }
     struct rpc_event *e = msg;
@@ -208,6 +252,7 @@ struct crd_replica *crd_replica_open(const struct replica_conf *conf)
     r->conf = *conf;
     r->mail = mailbox_open();
     r->requests = crd_requests_open();
+    r->held_end = &r->held;
     r->epoch = (uint32_t)(rng_mix((uint64_t)clock_us()) >> 40) + 1; /* not 1, 2, 3: names in shared memory of another start must differ */
     if (conf->first_epoch) r->epoch = conf->first_epoch;
     atomic_init(&r->left_epoch, conf->left_epoch);
@@ -236,6 +281,7 @@ void crd_replica_close(struct crd_replica *r)
 {
     if (!r) return;
     for (void *m; (m = mailbox_get(r->mail, 0));) handle(r, m);
+    crd_replica_release_held(r);
     crd_sched_close(r->sched);
     trn_step_link_close(r->link);
     crd_ranks_forget(r);
@@ -275,6 +321,8 @@ void crd_replica_cancel(struct crd_replica *r, uint64_t request) { command(r, &(
 void crd_replica_adopt(struct crd_replica *r, const struct replica_moved *m) { command(r, &(struct command){.kind = CMD_ADOPT, .moved = *m}); }
 
 void crd_replica_hand_over(struct crd_replica *r) { command(r, &(struct command){.kind = CMD_HAND_OVER}); }
+
+void crd_replica_hold(struct crd_replica *r, bool hold) { command(r, &(struct command){.kind = CMD_HOLD, .on = hold}); }
 
 void crd_replica_expect(struct crd_replica *r, int32_t n_ranks) { command(r, &(struct command){.kind = CMD_EXPECT, .n_ranks = n_ranks}); }
 

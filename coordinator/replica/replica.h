@@ -99,6 +99,9 @@ void crd_replica_adopt(struct crd_replica *r, const struct replica_moved *m);
 void crd_replica_hand_over(struct crd_replica *r);
 /* So many ranks will join from the next job on. */
 void crd_replica_expect(struct crd_replica *r, int32_t n_ranks);
+/* Before the first READY requests wait for it instead of being refused: another server's work is being taken over. false: those that wait end
+ * with why it is not ready. */
+void crd_replica_hold(struct crd_replica *r, bool hold);
 /* Refuse new requests from now on. */
 void crd_replica_drain(struct crd_replica *r);
 /* End every open request now, with this sentence (copied). */
@@ -108,6 +111,7 @@ struct replica_status {
     enum replica_state state;
     uint32_t epoch;
     bool draining;
+    enum err err;                    /* of the last loss; NO_FIT: nothing was loaded as it does not fit */
     char text[512];
     struct sched_stats sched;
     int32_t n_ranks, n_joined, n_ready, n_stages;

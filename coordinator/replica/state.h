@@ -25,6 +25,8 @@ struct rank {
     int64_t op_waited_us, moved_us;
 };
 
+struct command;
+
 struct crd_replica {
     /* [init] */
     struct replica_conf conf;
@@ -39,12 +41,16 @@ struct crd_replica {
     struct msg_load_plan plan;
     struct crd_sched *sched;    /* from the first READY on; survives a loss while recovery is possible */
     struct crd_requests *requests;
+    struct command *held, **held_end; /* requests that came before the first READY */
+    int32_t n_held;
+    bool hold;
     struct trn_step_link *link; /* while READY */
     struct arena step_arena;    /* lifetime: step */
     bool awake, draining, stopping;
     int64_t busy_us, load_started_us, stop_deadline_us;
     int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
     char why[512];              /* the last loss, in one sentence */
+    enum err why_err;
     int64_t lost_us;            /* when the replica was lost; 0: it is whole, or was never ready */
     /* [any] what ranks may have loaded before this coordinator began; 0: nothing is taken over */
     _Atomic uint32_t left_epoch;
@@ -54,6 +60,7 @@ struct crd_replica {
 };
 
 /* replica.c */
+void crd_replica_release_held(struct crd_replica *r);
 void crd_replica_set_text(struct crd_replica *r, const char *text);
 void crd_replica_tell(struct crd_replica *r, const char *text);
 /* ranks.c */

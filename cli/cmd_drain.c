@@ -1,0 +1,54 @@
+/* cmd_drain.c: `tessera drain` and `tessera reload`: what one may ask of a running server on its host. */
+#include "cli/commands.h"
+
+#include "base/conf.h"
+#include "coordinator/admin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+struct options {
+    int64_t port;
+    const char *admin_socket;
+};
+
+#define O(f) offsetof(struct options, f)
+static const struct conf_opt table[] = {
+    {"port", CONF_INT, O(port), "8000", 1, 65535, "N", "of the server's gateway"},
+    {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH", "its admin socket, if it was started with one of this name"},
+    {0},
+};
+static const struct conf_opt *const groups[] = {table, NULL};
+static const struct conf_table drain = {
+    "drain", "drain [options]",
+    "Ask the server on this host to take no new requests, to finish those it has within its --drain-timeout, and to end.\n"
+    "Returns when it has. Only the user who started it, and root, may.", groups, 0, 0};
+static const struct conf_table reload = {
+    "reload", "reload MODEL [options]",
+    "Ask the server on this host to serve another model, or a new file of the same name, from now on. It is loaded beside the old one\n"
+    "if memory allows; else requests wait until the old one has finished and the new one is there. No request is refused.", groups, 1, 1};
+
+static int ask(const struct conf_table *t, const char *verb, int argc, char **argv)
+{
+    enum err rc;
+    struct options o = {0};
+    const char *args[1];
+    char path[ADMIN_PATH], line[ADMIN_LINE], full[4096];
+    int n_args;
+    bool help;
+    TRY(conf_parse(t, argc, argv, &o, args, &n_args, &help));
+    if (help) {
+        conf_help(t);
+        return 0;
+    }
+    crd_admin_path(path, (int32_t)o.port);
+    if (n_args && !realpath(args[0], full)) TRY(err_raise(ERR_IO, "there is no %s", args[0]));
+    snprintf(line, sizeof line, "%s%s%s", verb, n_args ? " " : "", n_args ? full : "");
+    TRY(crd_admin_ask(o.admin_socket ? o.admin_socket : path, line, stdout));
+    return 0;
+out:
+    return cmd_fail(rc);
+}
+
+int cmd_drain(int argc, char **argv) { return ask(&drain, "drain", argc, argv); }
+int cmd_reload(int argc, char **argv) { return ask(&reload, "reload", argc, argv); }

@@ -1,0 +1,162 @@
+/* serving.c: see serving.h. */
+#include "cli/serving.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG "serve"
+
+enum { POLL_US = 20000, END_US = 5000000, GRACE_US = 3000000 };
+
+/* ---- one model ---- */
+
+/* What its replicas may still fill is not free. */
+static void leave_room(struct placement *p, const struct served *other)
+{
+    struct replica_rank ranks[LIMIT_RANKS];
+    for (int32_t i = 0; crd_core_replica(other->core, i); i++) {
+        int32_t n = crd_replica_ranks(crd_core_replica(other->core, i), ranks);
+        for (int32_t k = 0; k < n && p->n_taken < LIMIT_RANKS; k++) {
+            snprintf(p->taken[p->n_taken].host, sizeof p->taken[0].host, "%s", ranks[k].host);
+            p->taken[p->n_taken++].bytes = ranks[k].kv_bytes;
+        }
+    }
+}
+
+enum err served_open(struct served **out, const struct serving_conf *conf, const char *model, const struct served *before, bool beside)
+{
+    enum err rc;
+    struct served *s = xcalloc(1, sizeof *s);
+    struct core_conf *cc = &s->core_conf;
+    s->model = xstrdup(model);
+    TRY(placement_open(&s->place, conf->c, s->model));
+    TRY(options_core(conf->c, &s->place, conf->program, cc));
+    TRY(options_listen(conf->c, cc->launch == LAUNCH_MANAGED && !cc->hostfile, s->listen));
+    if (before) strcpy(strrchr(s->listen, ':'), ":0");
+    if (beside) leave_room(&s->place, before);
+    cc->listen = s->listen;
+    cc->served_name = conf->served_name;
+    cc->chat_template = conf->chat_template;
+    cc->max_waiting = conf->max_waiting;
+    cc->max_n = conf->max_n;
+    cc->pooling = conf->pooling;
+    cc->state_dir = conf->state_dir;
+    cc->fit = options_fit_load(conf->c, &s->place);
+    cc->rejoin_us = (int64_t)(conf->c->cluster.rejoin_timeout * 1e6);
+    TRY(crd_core_open(&s->core, cc));
+    struct crd_api *api = crd_core_api(s->core);
+    api->max_context = s->place.context; /* also before the replicas say so */
+    api->keys = conf->keys;
+    api->replay = conf->replay;
+    api->ledger = conf->ledger;
+    *out = s, s = NULL;
+out:
+    served_close(s);
+    return rc;
+}
+
+void served_close(struct served *s)
+{
+    if (!s) return;
+    crd_core_close(s->core, GRACE_US);
+    free(s->model);
+    free(s);
+}
+
+/* ---- from one to the next ---- */
+
+static int32_t n_live(const struct served *s) { return atomic_load(&crd_core_api(s->core)->n_live); }
+
+/* Its answers may finish; then it goes. */
+static void retire(struct serving *v, struct served *old, struct crd_admin *a)
+{
+    int64_t until = clock_us() + (int64_t)(v->conf.drain_timeout * 1e6);
+    if (n_live(old)) {
+        log_info(LOG, "%d answer(s) of %s may finish within %.0f s", n_live(old), old->model, v->conf.drain_timeout);
+        crd_admin_say(a, "%d answer(s) of %s may finish within %.0f s", n_live(old), old->model, v->conf.drain_timeout);
+    }
+    while (n_live(old) && clock_us() < until && !options_stop()) clock_sleep_us(POLL_US);
+    if (n_live(old)) crd_core_end(old->core);
+    for (until = clock_us() + END_US; n_live(old) && clock_us() < until;) clock_sleep_us(POLL_US);
+    if (n_live(old)) { /* a client that does not read: its answer is complete, but lies here; the model must stay with it */
+        log_warn(LOG, "%d client(s) do not read the last of their answers: what %s held stays in memory", n_live(old), old->model);
+        return;
+    }
+    served_close(old);
+    crd_admin_say(a, "the old replicas are gone");
+}
+
+static enum err load(struct served *s, struct crd_admin *a)
+{
+    enum err rc;
+    crd_admin_say(a, "loading %s on %d worker(s)", s->model, s->core_conf.n_ranks * s->core_conf.n_replicas);
+    TRY(crd_core_start(s->core));
+    TRY(crd_core_await_ready(s->core, options_stop));
+out:
+    return rc;
+}
+
+static void go_over(struct serving *v, struct served *next)
+{
+    gw_set_user(v->gw, crd_core_api(next->core));
+    v->now = next;
+}
+
+/* Not enough memory for both: the old one goes first, and requests wait meanwhile. */
+static enum err swap(struct serving *v, const char *model, struct crd_admin *a)
+{
+    enum err rc, e = OK;
+    struct served *next = NULL, *old = v->now;
+    char *before = xstrdup(old->model), why[600];
+    log_info(LOG, "both models do not fit: requests wait while %s makes room for %s", before, model);
+    crd_admin_say(a, "both do not fit: new requests wait while the old replicas finish");
+    TRY(served_open(&next, &v->conf, model, old, false));
+    crd_core_hold(next->core, true);
+    go_over(v, next);
+    retire(v, old, a);
+    e = load(next, a);
+    if (!e || e == ERR_CANCELLED) {
+        rc = e;
+        goto out;
+    }
+    snprintf(why, sizeof why, "%s", err_text());
+    log_error(LOG, "%s cannot be served (%s): back to %s", model, why, before);
+    crd_admin_say(a, "%s cannot be served: back to %s", model, before);
+    crd_core_hold(next->core, false);
+    struct served *again = NULL;
+    TRY(served_open(&again, &v->conf, before, next, false));
+    crd_core_hold(again->core, true);
+    go_over(v, again);
+    retire(v, next, a);
+    TRY(load(again, a));
+    rc = err_raise(e, "%s", why);
+out:
+    free(before);
+    return rc;
+}
+
+enum err serving_reload(struct serving *v, const char *model, struct crd_admin *a)
+{
+    enum err rc;
+    struct served *next = NULL, *old = v->now;
+    if (old->core_conf.launch != LAUNCH_MANAGED)
+        return err_raise(ERR_BAD_REQUEST, "reload needs workers that the server starts itself: these join by themselves, so start a server with the new model "
+                                          "beside this one, and drain this one");
+    if (v->conf.state_dir)
+        return err_raise(ERR_BAD_REQUEST, "reload does not go with --state-dir yet: it would leave two models' states in one directory");
+    log_info(LOG, "reload: %s", model);
+    TRY(served_open(&next, &v->conf, model, old, true));
+    TRY(load(next, a));
+    go_over(v, next);
+    next = NULL;
+    log_info(LOG, "serving %s", model);
+    crd_admin_say(a, "serving %s", model);
+    retire(v, old, a);
+out:
+    served_close(next);
+    return rc == ERR_NO_FIT ? swap(v, model, a) : rc;
+}
