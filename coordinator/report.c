@@ -1,6 +1,7 @@
 /* report.c: what the coordinator says of itself: one state for everybody, every replica and rank in /health, and lines for /metrics. */
 #include "coordinator/core_impl.h"
 
+#include "base/clock.h"
 #include "coordinator/api/json_out.h"
 #include "coordinator/journal/journal.h"
 
@@ -102,6 +103,26 @@ static void journal_json(struct crd_journal *j, struct buf *out)
     buf_putc(out, '}');
 }
 
+static void aside_json(struct crd_core *c, struct buf *out)
+{
+    int64_t now = clock_us();
+    const char *comma = "";
+    buf_puts(out, ",\"hosts_aside\":[");
+    pthread_mutex_lock(&c->hosts.lock);
+    for (int32_t i = 0; i < c->hosts.hosts.n; i++) {
+        const struct clu_hosts_one *o = &c->hosts.hosts.hosts[i];
+        if (o->aside_until_us <= now) continue;
+        buf_printf(out, "%s{\"host\":", comma);
+        json_out_str(out, o->name);
+        buf_puts(out, ",\"why\":");
+        json_out_str(out, o->why);
+        buf_printf(out, ",\"seconds\":%lld}", (long long)((o->aside_until_us - now) / 1000000));
+        comma = ",";
+    }
+    pthread_mutex_unlock(&c->hosts.lock);
+    buf_putc(out, ']');
+}
+
 void crd_report_health(void *self, struct buf *out)
 {
     struct crd_core *c = self;
@@ -109,6 +130,7 @@ void crd_report_health(void *self, struct buf *out)
     for (int32_t i = 0; i < c->n_units; i++) replica_json(c, i, out);
     buf_putc(out, ']');
     if (c->api.journal) journal_json(c->api.journal, out);
+    if (c->conf.share_hosts) aside_json(c, out);
     buf_putc(out, '}');
 }
 
@@ -152,6 +174,15 @@ static void block_metrics(const struct crd_core *c, const struct replica_status 
     }
 }
 
+static void phase_metrics(const struct crd_core *c, const struct replica_status s[], struct buf *out)
+{
+    static const char *const names[RECOVERY_PHASES] = {"detect", "relaunch", "load", "prefill"};
+    head(out, "recovery_phase_seconds", "gauge", "What the last recovery's time went into.");
+    for (int32_t k = 0; k < c->n_units; k++)
+        for (int p = 0; p < RECOVERY_PHASES; p++)
+            buf_printf(out, "tessera:recovery_phase_seconds{engine=\"%d\",phase=\"%s\"} %.3f\n", k, names[p], s[k].phases[p]);
+}
+
 static void replica_metrics(const struct crd_core *c, const struct replica_status s[], struct buf *out)
 {
     static const struct { const char *name, *kind, *help; } heads[] = {
@@ -178,6 +209,7 @@ void crd_report_metrics(void *self, struct buf *out)
     rank_metrics(c, out);
     block_metrics(c, s, out);
     replica_metrics(c, s, out);
+    phase_metrics(c, s, out);
     head(out, "requests_moved_total", "counter", "Open requests that went from a lost replica to another.");
     buf_printf(out, "tessera:requests_moved_total %llu\n", (unsigned long long)crd_fleet_moved(c->fleet));
 }

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "cluster/hosts_probe.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #define LOG "workers"
 
 enum { TAKE_OVER_US = 12000000 /* longer than a keepalive needs to find out that a coordinator is gone */, JOIN_US = 20000000, POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
+enum { ASK_US = 5000000, PROBE_US = 8000000 }; /* ranks that join at all join sooner; a host that starts no process within PROBE_US is gone */
 
 struct crd_workers {
     struct crd_workers_conf conf;
@@ -154,6 +156,90 @@ static bool first_start(struct crd_workers *w)
     return false;
 }
 
+/* ---- whose fault it was ---- */
+
+static bool leaving(void *user) { return atomic_load(&((struct crd_workers *)user)->stopping); }
+
+static void set_aside(struct crd_workers *w, struct clu_hosts_one *o, bool gone, const char *why)
+{
+    if (clu_hosts_failed(&w->conf.hosts->hosts, o, gone, why, clock_us()))
+        log_error(LOG, "host %s is set aside for %lld s: %s", o->name, (long long)(o->pause_us / 1000000), o->why);
+}
+
+/* A rank said why, or went before its replica was READY: its host has failed once more. */
+static void blame_rank(struct crd_workers *w, const struct replica_status *s)
+{
+    struct crd_hosts *h = w->conf.hosts;
+    if (!h || s->culprit < 0) return;
+    pthread_mutex_lock(&h->lock);
+    struct clu_hosts_one *o = clu_hosts_of(&h->hosts, w->conf.index, s->culprit);
+    if (o) set_aside(w, o, false, s->text);
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* Nobody said why: each host of the replica is asked for a process. True: one cannot give it. */
+static bool blame_silent(struct crd_workers *w)
+{
+    struct crd_hosts *h = w->conf.hosts;
+    int32_t n = 0, n_gone = 0;
+    if (!h) return false;
+    struct clu_probed *p = xcalloc(LIMIT_RANKS, sizeof *p);
+    pthread_mutex_lock(&h->lock);
+    for (int32_t i = 0; i < h->hosts.n; i++)
+        if (h->hosts.hosts[i].used[w->conf.index]) snprintf(p[n++].host, sizeof p[0].host, "%s", h->hosts.hosts[i].name);
+    pthread_mutex_unlock(&h->lock);
+    log_info(LOG, "replica %d: asking its %d host(s) for a process each", w->conf.index, n);
+    clu_hosts_probe(p, n, &w->conf.launch, PROBE_US, leaving, w);
+    pthread_mutex_lock(&h->lock);
+    for (int32_t k = 0; k < n && !leaving(w); k++)
+        for (int32_t i = 0; i < h->hosts.n && !p[k].good; i++) {
+            if (strcmp(h->hosts.hosts[i].name, p[k].host)) continue;
+            set_aside(w, &h->hosts.hosts[i], true, p[k].why);
+            n_gone++;
+        }
+    pthread_mutex_unlock(&h->lock);
+    free(p);
+    return n_gone > 0;
+}
+
+static void praise(struct crd_workers *w)
+{
+    struct crd_hosts *h = w->conf.hosts;
+    if (!h) return;
+    pthread_mutex_lock(&h->lock);
+    clu_hosts_good(&h->hosts, w->conf.index);
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* One attempt has begun; true: the replica is READY, or we leave. */
+static bool attempt(struct crd_workers *w, uint32_t epoch, int64_t *join_us)
+{
+    struct replica_status s;
+    int status;
+    bool asked = false;
+    int64_t begun = clock_us();
+    for (;;) {
+        mailbox_get(w->mail, POLL_US);
+        crd_replica_status(w->conf.replica, &s);
+        if (s.state == REPLICA_READY) praise(w);
+        if (s.state == REPLICA_READY || leaving(w)) return true;
+        if (s.epoch != epoch) {
+            blame_rank(w, &s);
+            return false;
+        }
+        bool ended = clu_launch_ended(&w->job, &status), late = !asked && s.state != REPLICA_LOADING && clock_us() - begun > ASK_US;
+        if (late) asked = true;
+        if ((ended || late) && blame_silent(w)) return false;
+        if (ended) return false;
+        /* an mpirun whose rank was killed before it had joined may wait for it for ever */
+        if (s.state != REPLICA_LOADING && clock_us() - begun > *join_us) {
+            log_warn(LOG, "replica %d: its ranks did not join within %.0f s: they are started again", w->conf.index, (double)*join_us / 1e6);
+            *join_us *= 2;
+            return false;
+        }
+    }
+}
+
 /* Start the workers until the replica is whole; also after open requests had to be given up, so that the server comes back when its cause is
  * gone. */
 static void bring_back(struct crd_workers *w)
@@ -161,7 +247,6 @@ static void bring_back(struct crd_workers *w)
     struct replica_status s;
     int64_t pause = PAUSE_MIN_US, join_us = JOIN_US;
     for (bool first = true; !atomic_load(&w->stopping); first = false) {
-        int status;
         clear_away(w, 0); /* the old job holds memory and hosts */
         if (!first) {
             mailbox_get(w->mail, pause);
@@ -174,18 +259,7 @@ static void bring_back(struct crd_workers *w)
             log_error(LOG, "replica %d cannot be started: %s", w->conf.index, err_text());
             continue;
         }
-        /* an mpirun whose rank was killed before it had joined may wait for it for ever */
-        int64_t until = clock_us() + join_us;
-        do {
-            mailbox_get(w->mail, POLL_US);
-            crd_replica_status(w->conf.replica, &s);
-            if (s.state == REPLICA_READY || atomic_load(&w->stopping)) return;
-            if (s.state != REPLICA_LOADING && clock_us() > until) {
-                log_warn(LOG, "replica %d: its ranks did not join within %.0f s: they are started again", w->conf.index, (double)join_us / 1e6);
-                join_us *= 2;
-                break;
-            }
-        } while (s.epoch == epoch && !clu_launch_ended(&w->job, &status));
+        if (attempt(w, epoch, &join_us)) return;
     }
 }
 

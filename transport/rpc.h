@@ -38,6 +38,7 @@ struct rpc_conf {
 void rpc_peer_send(struct rpc_peer *p, const struct control_msg *m);  /* encodes now; queued */
 void rpc_peer_close(struct rpc_peer *p);                              /* leads to RPC_CLOSED */
 const char *rpc_peer_identity(const struct rpc_peer *p);
+const char *rpc_peer_address(const struct rpc_peer *p);               /* as gRPC says it: "ipv4:10.0.0.3:40712" */
 void rpc_peer_set_user(struct rpc_peer *p, void *user);               /* the mailbox owner's own pointer */
 void *rpc_peer_user(const struct rpc_peer *p);
 

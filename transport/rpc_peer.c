@@ -321,6 +321,8 @@ static void on_posted(struct rpc_tag *t, bool ok)
     rpc_peer_done(t->owner);
 }
 
+const char *rpc_peer_address(const struct rpc_peer *p) { return p->address; }
+
 struct rpc_peer *rpc_peer_new(struct rpc_core *c, const char *address)
 {
     struct rpc_peer *p = xcalloc(1, sizeof *p);

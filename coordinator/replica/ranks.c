@@ -26,6 +26,7 @@ void crd_ranks_forget(struct crd_replica *r)
             rpc_peer_close(r->ranks[i].peer);
         }
         control_msg_free(r->ranks[i].hello);
+        crd_reach_end(&r->ranks[i].reach);
         r->ranks[i] = (struct rank){0};
     }
     r->n_ranks = 0;
@@ -74,7 +75,13 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
     snprintf(r->why, sizeof r->why, "%s", text);
     r->why_err = err;
     snprintf(why, sizeof why, "%s%s", text, hope ? " (recovering)" : "");
-    if (!r->lost_us) r->lost_us = clock_us();
+    if (!r->lost_us) {
+        int64_t now = clock_us(), last = r->result_us;
+        r->lost_us = now;
+        pthread_mutex_lock(&r->lock);
+        r->status.phases[PHASE_DETECT] = r->awake && r->sched && !crd_sched_idle(r->sched) && last ? (double)(now - last) / 1e6 : 0;
+        pthread_mutex_unlock(&r->lock);
+    }
     r->state = REPLICA_LOST;
     r->awake = false;
     trn_step_link_close(r->link);
@@ -169,6 +176,7 @@ static void on_hello(struct crd_replica *r, struct rpc_event *e)
         return;
     }
     r->state = REPLICA_GATHERING;
+    r->culprit = -1;
     r->n_ranks = h->size;
     snprintf(r->job, sizeof r->job, "%s", h->job);
     struct rank *k = &r->ranks[h->rank];
@@ -200,16 +208,36 @@ static void on_token_event(void *user, const struct token_event *e)
 
 static void recovered(struct crd_replica *r)
 {
-    struct sched_stats s;
     int64_t now = clock_us();
-    crd_sched_stats(r->sched, &s);
     pthread_mutex_lock(&r->lock);
-    r->status.n_recoveries++;
-    r->status.recovery_seconds = (double)(now - r->lost_us) / 1e6;
+    struct replica_status *s = &r->status;
+    s->n_recoveries++;
+    s->recovery_seconds = (double)(now - r->lost_us) / 1e6;
+    s->phases[PHASE_RELAUNCH] = (double)(r->load_started_us - r->lost_us) / 1e6;
+    s->phases[PHASE_LOAD] = (double)(now - r->load_started_us) / 1e6;
+    s->phases[PHASE_PREFILL] = 0;
     pthread_mutex_unlock(&r->lock);
-    log_info(C, "recovered in %.2f s (until all ranks were back %.2f, loading %.2f): %d sequence(s) go on", (double)(now - r->lost_us) / 1e6,
-             (double)(r->load_started_us - r->lost_us) / 1e6, (double)(now - r->load_started_us) / 1e6, s.n_waiting + s.n_running);
+    r->refill_us = now;
     r->lost_us = 0;
+}
+
+void crd_ranks_refilled(struct crd_replica *r)
+{
+    struct sched_stats s;
+    if (r->state != REPLICA_READY) {
+        r->refill_us = 0; /* lost again: the next recovery says it all */
+        return;
+    }
+    crd_sched_stats(r->sched, &s);
+    if (s.n_behind) return;
+    pthread_mutex_lock(&r->lock);
+    double *p = r->status.phases;
+    p[PHASE_PREFILL] = (double)(clock_us() - r->refill_us) / 1e6;
+    log_info(C, "replica %d recovered in %.2f s: detected %.2f, relaunched %.2f, loaded %.2f, prefilled %.2f; %d sequence(s) go on", r->conf.index,
+             p[PHASE_DETECT] + p[PHASE_RELAUNCH] + p[PHASE_LOAD] + p[PHASE_PREFILL], p[PHASE_DETECT], p[PHASE_RELAUNCH], p[PHASE_LOAD],
+             p[PHASE_PREFILL], s.n_waiting + s.n_running);
+    pthread_mutex_unlock(&r->lock);
+    r->refill_us = 0;
 }
 
 static void become_ready(struct crd_replica *r)
@@ -284,6 +312,7 @@ void crd_ranks_message(struct crd_replica *r, struct rpc_event *e)
     case MSG_FAULT: {
         char text[512];
         snprintf(text, sizeof text, "rank %d (%s): %s", (int)(k - r->ranks), k->info.host, e->msg->fault.text);
+        r->culprit = (int32_t)(k - r->ranks);
         crd_ranks_lose(r, ERR_UNAVAILABLE, text);
         break;
     }
@@ -296,7 +325,9 @@ void crd_ranks_closed(struct crd_replica *r, struct rpc_event *e)
     struct rank *k = rpc_peer_user(e->peer);
     if (!k) return;
     char text[512];
-    snprintf(text, sizeof text, "rank %d (%s, pid %d) is gone: %s", (int)(k - r->ranks), k->info.host, k->info.pid, e->text);
+    int len = snprintf(text, sizeof text, "rank %d (%s, pid %d) is gone: %s", (int)(k - r->ranks), k->info.host, k->info.pid, e->text);
+    if (len > 0 && len < (int)sizeof text) crd_watch_evidence(r, k, text + len, sizeof text - (size_t)len);
+    r->culprit = (int32_t)(k - r->ranks);
     k->peer = NULL;
     if (r->stopping) trn_step_link_close(r->link), r->link = NULL;
     pthread_mutex_lock(&r->lock);

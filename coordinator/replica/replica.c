@@ -44,6 +44,7 @@ static void publish(struct crd_replica *r)
     s->epoch = r->epoch;
     s->draining = r->draining;
     s->err = r->why_err;
+    s->culprit = r->culprit;
     s->recovering = r->sched && r->lost_us;
     s->n_ranks = r->n_ranks;
     s->n_joined = s->n_ready = 0;
@@ -124,6 +125,7 @@ void crd_replica_release_held(struct crd_replica *r)
     struct command *c = r->held, *next;
     r->held = NULL;
     r->held_end = &r->held;
+    r->culprit = -1;
     r->n_held = 0;
     r->hold = false;
     for (; c; c = next) {
@@ -238,6 +240,7 @@ static void *replica_main(void *arg)
         for (; m; m = mailbox_get(r->mail, 0)) handle(r, m);
         if (r->state == REPLICA_READY) crd_steps_pump(r);
         crd_watch_check(r);
+        if (r->refill_us) crd_ranks_refilled(r);
         if (r->sched && r->lost_us && clock_us() >= r->lost_us + r->conf.recovery_us) crd_ranks_give_up(r);
         publish(r);
     }

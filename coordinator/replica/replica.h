@@ -107,6 +107,8 @@ void crd_replica_drain(struct crd_replica *r);
 /* End every open request now, with this sentence (copied). */
 void crd_replica_end(struct crd_replica *r, const char *text);
 
+enum { PHASE_DETECT, PHASE_RELAUNCH, PHASE_LOAD, PHASE_PREFILL, RECOVERY_PHASES };
+
 struct replica_status {
     enum replica_state state;
     uint32_t epoch;
@@ -119,7 +121,9 @@ struct replica_status {
     double load_seconds;
     bool recovering;                 /* lost, and open requests wait for it to come back */
     uint32_t n_recoveries;
-    double recovery_seconds;         /* the last one took */
+    double recovery_seconds;         /* the last one took, until READY */
+    double phases[RECOVERY_PHASES];  /* of the last one: from the last sign of life to the verdict, to all ranks joined, to READY, to all prefilled */
+    int32_t culprit;                 /* rank that the last loss is laid to; -1: not known */
     uint64_t n_results;              /* steps answered */
     double compute_seconds;          /* of those steps, on the rank that answers */
 };

@@ -7,6 +7,7 @@
 #ifndef COORDINATOR_REPLICA_STATE_H
 #define COORDINATOR_REPLICA_STATE_H
 
+#include "coordinator/replica/reach.h"
 #include "coordinator/replica/replica.h"
 #include "coordinator/replica/requests.h"
 #include "transport/step_link.h"
@@ -23,6 +24,7 @@ struct rank {
     int32_t layer, op_rank;
     char op[16];
     int64_t op_waited_us, moved_us;
+    struct crd_reach reach;     /* asked when it was silent */
 };
 
 struct command;
@@ -51,6 +53,8 @@ struct crd_replica {
     int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
     char why[512];              /* the last loss, in one sentence */
     enum err why_err;
+    int32_t culprit;            /* the rank that the last loss is laid to; -1: not known */
+    int64_t refill_us;          /* READY again, and sequences are being prefilled; 0: they are not */
     int64_t lost_us;            /* when the replica was lost; 0: it is whole, or was never ready */
     /* [any] what ranks may have loaded before this coordinator began; 0: nothing is taken over */
     _Atomic uint32_t left_epoch;
@@ -72,6 +76,8 @@ void crd_ranks_forget(struct crd_replica *r);
 void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text);
 /* Lost, and others serve: they go on with every open request. */
 void crd_ranks_hand_over(struct crd_replica *r);
+/* Back since a while: are the sequences that waited prefilled? Then how long each phase took is said. */
+void crd_ranks_refilled(struct crd_replica *r);
 /* Recovery took too long: every open request ends. */
 void crd_ranks_give_up(struct crd_replica *r);
 /* watch.c */
@@ -79,6 +85,8 @@ void crd_watch_start(struct crd_replica *r);   /* the ranks were just woken */
 void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t);
 bool crd_watch_due(const struct crd_replica *r);
 void crd_watch_check(struct crd_replica *r);   /* may lose the replica */
+/* What else is known of a rank that is gone or silent, as "; ..." or "". */
+void crd_watch_evidence(struct crd_replica *r, struct rank *k, char *text, size_t n);
 /* steps.c */
 void crd_steps_result(struct crd_replica *r, const struct control_msg *m);
 void crd_steps_pump(struct crd_replica *r);

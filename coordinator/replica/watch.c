@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SILENT_US = 3000000 }; /* heartbeats come every second */
 
@@ -22,6 +23,7 @@ void crd_watch_start(struct crd_replica *r)
 
 void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t)
 {
+    crd_reach_end(&k->reach);
     if (t->step != k->step || t->layer != k->layer) k->moved_us = clock_us();
     k->step = t->step;
     k->layer = t->layer;
@@ -37,33 +39,87 @@ void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg
     pthread_mutex_unlock(&r->lock);
 }
 
+/* Heartbeats come every second; some of the time until the verdict is left to ask why they do not. */
+static int64_t silence(const struct crd_replica *r) { return MAX(MIN((int64_t)SILENT_US, r->conf.stall_us / 4 * 3), (int64_t)1500000); }
+
+static bool silent(const struct crd_replica *r, const struct rank *k, int64_t now) { return now - k->info.seen_us > silence(r); }
+
+/* In words; embedding, head and sampling are no layer. */
+static const char *layer_name(int32_t layer, char name[32])
+{
+    if (layer < 0) return "outside the layers";
+    snprintf(name, 32, "layer %d", layer);
+    return name;
+}
+
+static int32_t is_here(const struct rank *k)
+{
+    char host[64] = "";
+    return !gethostname(host, sizeof host - 1) && !strcmp(host, k->info.host) ? k->info.pid : 0;
+}
+
 /* The rank least heard of, if any is silent; else the one most waited for; else the one furthest behind. */
 static int32_t suspect(const struct crd_replica *r, int64_t now)
 {
-    int32_t silent = 0, behind = 0, votes[LIMIT_RANKS] = {0}, most = -1;
+    int32_t least = 0, behind = 0, votes[LIMIT_RANKS] = {0}, most = -1;
     for (int32_t i = 0; i < r->n_ranks; i++) {
         const struct rank *k = &r->ranks[i];
-        if (k->info.seen_us < r->ranks[silent].info.seen_us) silent = i;
+        if (k->info.seen_us < r->ranks[least].info.seen_us) least = i;
         if (k->step < r->ranks[behind].step) behind = i;
         if (k->op[0] && k->op_rank >= 0 && k->op_rank < r->n_ranks) votes[k->op_rank]++;
     }
-    if (now - r->ranks[silent].info.seen_us > SILENT_US) return silent;
+    if (silent(r, &r->ranks[least], now)) return least;
     for (int32_t i = 0; i < r->n_ranks; i++)
         if (votes[i] && (most < 0 || votes[i] > votes[most])) most = i;
     return most >= 0 ? most : behind;
 }
 
-static void verdict(const struct crd_replica *r, int64_t now, char *text, size_t n)
+void crd_watch_evidence(struct crd_replica *r, struct rank *k, char *text, size_t n)
 {
+    int64_t now = clock_us();
+    char name[32];
+    text[0] = 0;
+    if (r->awake) { /* asleep, its step and layer say nothing */
+        int len = snprintf(text, n, " (step %llu, %s%s%s, last heard of %.1f s before)", (unsigned long long)k->step, layer_name(k->layer, name),
+                           k->op[0] ? ", in " : "", k->op, (double)(now - k->info.seen_us) / 1e6);
+        if (len < 0 || (size_t)len >= n) return;
+        text += len;
+        n -= (size_t)len;
+    }
+    bool asked = k->reach.asked;
+    if (!asked && !is_here(k)) return;
+    crd_reach_ask(&k->reach, rpc_peer_address(k->peer), is_here(k), now);
+    const char *said = crd_reach_look(&k->reach, now);
+    if (said[0]) snprintf(text, n, "; %s", said);
+}
+
+/* Both ends are heard of, and each waits for the other: what is between them. */
+static bool link_between(const struct crd_replica *r, int32_t a, int32_t b, int64_t now)
+{
+    const struct rank *x = &r->ranks[a], *y = &r->ranks[b];
+    return b >= 0 && !silent(r, x, now) && !silent(r, y, now) && x->op[0] && x->op_rank == b && y->op[0] && y->op_rank == a;
+}
+
+static void verdict(struct crd_replica *r, int64_t now, char *text, size_t n)
+{
+    char why[256], name[32];
     int32_t s = suspect(r, now), waiting = -1;
-    const struct rank *k = &r->ranks[s];
+    struct rank *k = &r->ranks[s];
     for (int32_t i = 0; i < r->n_ranks; i++)
-        if (i != s && r->ranks[i].op[0]) waiting = i;
-    int len = snprintf(text, n, "rank %d (%s, pid %d) stalls: no progress past step %llu, layer %d for %.1f s, last heard of %.1f s ago", s, k->info.host,
-                       k->info.pid, (unsigned long long)k->step, k->layer, (double)(now - k->moved_us) / 1e6, (double)(now - k->info.seen_us) / 1e6);
-    if (waiting >= 0 && len > 0 && (size_t)len < n)
-        snprintf(text + len, n - (size_t)len, "; rank %d waits in %s #%llu (layer %d)", waiting, r->ranks[waiting].op,
-                 (unsigned long long)r->ranks[waiting].op_seq, r->ranks[waiting].layer);
+        if (i != s && r->ranks[i].op[0] && (waiting < 0 || r->ranks[i].op_rank == s)) waiting = i;
+    const struct rank *w = &r->ranks[MAX(waiting, 0)];
+    r->culprit = s;
+    crd_watch_evidence(r, k, why, sizeof why);
+    int len = snprintf(text, n, "rank %d (%s, %s, pid %d) stalls: no progress past step %llu, %s, for %.1f s, last heard of %.1f s ago", s, k->info.host,
+                       k->info.device, k->info.pid, (unsigned long long)k->step, layer_name(k->layer, name), (double)(now - k->moved_us) / 1e6,
+                       (double)(now - k->info.seen_us) / 1e6);
+    const char *rest = strchr(why, ';'); /* step and layer are said already */
+    if (len > 0 && (size_t)len < n && silent(r, k, now)) len += snprintf(text + len, n - (size_t)len, "%s", rest ? rest : "");
+    if (len > 0 && (size_t)len < n && waiting >= 0)
+        len += snprintf(text + len, n - (size_t)len, "; rank %d waits %sin %s #%llu (%s) for %.1f s", waiting, w->op_rank == s ? "for it " : "", w->op,
+                        (unsigned long long)w->op_seq, layer_name(w->layer, name), (double)w->op_waited_us / 1e6);
+    if (len > 0 && (size_t)len < n && waiting >= 0 && link_between(r, s, waiting, now))
+        snprintf(text + len, n - (size_t)len, ", and it for that: both are heard of, so the link between %s and %s carries nothing", k->info.host, w->info.host);
 }
 
 bool crd_watch_due(const struct crd_replica *r)
@@ -76,6 +132,10 @@ void crd_watch_check(struct crd_replica *r)
     char text[512];
     int64_t now = clock_us(), moved = r->result_us;
     if (!crd_watch_due(r)) return;
+    for (int32_t i = 0; i < r->n_ranks; i++) {
+        struct rank *k = &r->ranks[i];
+        if (silent(r, k, now) && k->peer) crd_reach_ask(&k->reach, rpc_peer_address(k->peer), is_here(k), now);
+    }
     for (int32_t i = 0; i < r->n_ranks; i++) moved = MAX(moved, r->ranks[i].moved_us);
     if (now - moved < r->conf.stall_us) return;
     verdict(r, now, text, sizeof text);

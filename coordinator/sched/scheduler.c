@@ -317,6 +317,8 @@ void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out)
     out->n_running = crd_sched_n_running(s);
     out->n_waiting = s->n_new + s->resumed.n;
     out->n_in_flight = s->n_in_flight;
+    out->n_behind = s->resumed.n;
+    for (const struct crd_seq *q = s->prefills.head; q; q = q->next) out->n_behind += q->resumed;
     out->n_blocks = s->conf.n_blocks;
     out->n_blocks_cached = s->blocks.n_idle;
     out->n_blocks_used = s->conf.n_blocks - s->blocks.n_free - s->blocks.n_idle;

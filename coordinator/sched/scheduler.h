@@ -153,6 +153,7 @@ struct sched_stats {
     uint64_t n_steps, n_preemptions, prompt_tokens, generated_tokens;
     uint64_t prefix_queries, prefix_hits; /* tokens */
     int32_t last_step_tokens;
+    int32_t n_behind; /* sequences that began, lost their replica or their blocks, and have not caught up */
 };
 void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out);
 /* Nothing waiting, running or in flight. */

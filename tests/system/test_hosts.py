@@ -82,7 +82,11 @@ class Hosts:
         with open(f"{d}/sshd{i}.conf", "w") as f:
             f.write(f"ListenAddress {self.net}.{i + 1}\nHostKey {d}/hk\nAuthorizedKeysFile {d}/auth\nPidFile {d}/sshd{i}.pid\nUsePAM no\n"
                     "StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n")
-        sh("ip", "netns", "exec", h, "unshare", "-u", "sh", "-c", f"hostname {h}; {self.before(self, i)} exec {SSHD} -f {d}/sshd{i}.conf")
+        self.revive(i)
+
+    def revive(self, i):
+        h = self.name(i)
+        sh("ip", "netns", "exec", h, "unshare", "-u", "sh", "-c", f"hostname {h}; {self.before(self, i)} exec {SSHD} -f {self.dir}/sshd{i}.conf")
 
     def tell(self, line):
         self.switch.stdin.write(line.encode() + b"\n")
@@ -295,6 +299,108 @@ class FarLinks(Serving):
         threading.Timer(0.6, lambda: self.h.tell("join 2")).start()
         self.assertEqual(self.ask()[0]["text"], self.alone())
         self.stop(p, log)
+
+
+class Replanning(Serving):
+    """A host goes for good: its replica comes back on the others, spare ones first, and the stream goes on with the same bits."""
+    def lose_host(self, *args):
+        want = None
+        p, log = self.serve(*args)
+        try:
+            body = {"prompt": "Tell me the story of the fox.", "max_tokens": 900, "ignore_eos": True, "seed": 5, "temperature": 0.9}
+            want = json.loads(self.curl("/v1/completions", "-d", json.dumps(body)))["choices"][0]["text"]
+            ranks = json.loads(self.curl("/health"))["cluster"]["replicas"][0]["ranks"]
+            asked = subprocess.Popen(self.h.inside(0, "curl", "-s", "-m", 60, "http://127.0.0.1:8200/v1/completions", "-d", json.dumps(body)),
+                                     stdout=subprocess.PIPE)
+            time.sleep(0.2)
+            for pid in self.h.pids(1):  # the host is dead: its sshd, its rank
+                os.kill(pid, signal.SIGKILL)
+            got = json.loads(asked.communicate()[0])
+            self.assertEqual(got.get("choices", [{}])[0].get("text"), want, got)
+            health = json.loads(self.curl("/health"))
+            hosts = sorted(r["host"] for r in health["cluster"]["replicas"][0]["ranks"])
+            self.assertEqual([a["host"] for a in health["cluster"]["hosts_aside"]], [f"{self.h.net}.2"])
+            log.seek(0)
+            said = log.read().decode()
+            self.assertIn(f"host {self.h.net}.2 is set aside", said)
+            print([l for l in said.splitlines() if "recovered in" in l])
+            return len(ranks), hosts
+        finally:
+            self.h.revive(1)
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(30), 0)
+            log.close()
+
+    def test_a_spare_host_takes_its_place(self):
+        n, hosts = self.lose_host("--tp", 2)
+        self.assertEqual(n, 2)
+        self.assertEqual(hosts, [self.h.name(0), self.h.name(2)])
+
+    def test_the_hosts_that_are_left_do_with_another_cut(self):
+        n, hosts = self.lose_host()
+        self.assertEqual(n, 3)
+        self.assertEqual(hosts, [self.h.name(0), self.h.name(2)])
+
+
+class Hanging(Serving):
+    """What stops without a word, told apart by what can be seen from outside."""
+    def hang(self, disturb, repair=None):
+        """The sentence of /health after `disturb` in the middle of an answer."""
+        p, log = self.serve("--tp", 3, "--stall-timeout", 3, "--recovery-timeout", 0, "--comm-timeout", 60)
+        try:
+            ranks = json.loads(self.curl("/health"))["cluster"]["replicas"][0]["ranks"]
+            body = {"prompt": "Tell me the story of the fox.", "max_tokens": 1000, "ignore_eos": True, "n": 16}
+            asked = subprocess.Popen(self.h.inside(0, "curl", "-s", "-m", 40, "http://127.0.0.1:8200/v1/completions", "-d", json.dumps(body)),
+                                     stdout=subprocess.PIPE)
+            time.sleep(1.3)
+            disturb(ranks)
+            begin = time.monotonic()
+            while time.monotonic() < begin + 25:
+                health = json.loads(self.curl("/health"))
+                if health["status"] != "ok":
+                    break
+                time.sleep(0.1)
+            self.assertNotEqual(health["status"], "ok")
+            said = health["error"]["message"]
+            print(f"after {time.monotonic() - begin:.1f} s: {said}")
+            answer = json.loads(asked.communicate()[0])
+            self.assertEqual(answer["error"]["message"], said)  # the stream ends with the same sentence
+            return said
+        finally:
+            if repair:
+                repair()
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(30), 0)
+            log.close()
+            for i in range(1, 3):  # ranks that were cut off leave by themselves when their stream is gone; the stopped one cannot
+                for pid in self.h.pids(i)[1:]:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except OSError:
+                        pass
+
+    def test_a_stopped_process_on_a_host_that_answers(self):
+        said = self.hang(lambda ranks: os.kill([r["pid"] for r in ranks if r["host"] == self.h.name(2)][0], signal.SIGSTOP))
+        self.assertRegex(said, rf"rank \d \({self.h.name(2)}, cpu \w+, pid \d+\) stalls: no progress past step \d+, (layer \d+|outside the layers), for [\d.]+ s")
+        self.assertIn("its host answers, so the process is stopped", said)
+        self.assertRegex(said, r"rank \d waits for it in \S+ #\d+ \((layer \d+|outside the layers)\)")
+
+    def test_a_link_that_carries_nothing(self):
+        port = lambda state: sh("ip", "-n", self.h.pre + "sw", "link", "set", "p2", state)
+        said = self.hang(lambda ranks: port("down"), lambda: port("up"))
+        self.assertIn(self.h.name(2), said)
+        self.assertRegex(said, "nothing comes back from its host|there is no way to its host")
+
+    def test_our_own_link_is_down(self):
+        port = lambda state: sh("ip", "-n", self.h.name(0), "link", "set", "eth0", state)
+        said = self.hang(lambda ranks: port("down"), lambda: port("up"))
+        self.assertRegex(said, f"{self.h.name(1)}|{self.h.name(2)}")
+        self.assertIn("there is no way to its host (Network is unreachable)", said)
+
+    def test_a_link_between_two_workers_is_cut(self):
+        hole = lambda verb: sh("ip", "-n", self.h.name(1), "route", verb, "blackhole", f"{self.h.net}.3/32")
+        said = self.hang(lambda ranks: hole("add"), lambda: hole("del"))
+        self.assertRegex(said, f"the link between {self.h.name(1)} and {self.h.name(2)}|the link between {self.h.name(2)} and {self.h.name(1)}")
 
 
 if __name__ == "__main__":

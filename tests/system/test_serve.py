@@ -227,10 +227,12 @@ class Losing(unittest.TestCase):
                 self.assertEqual(text_of(events), w["text"])
             logprobs = [p for e in got[2] if e != "[DONE]" and e["choices"] and e["choices"][0]["logprobs"] for p in e["choices"][0]["logprobs"]["token_logprobs"]]
             self.assertEqual(logprobs, whole[2]["logprobs"]["token_logprobs"])
-            self.assertIn("recovered in", s.text())
+            self.assertRegex(s.text(), r"recovered in [\d.]+ s: detected [\d.]+, relaunched [\d.]+, loaded [\d.]+, prefilled [\d.]+; 4 sequence")
             self.assertFalse(alive(old))
             self.assertEqual(s.get("/health")[0], 200)
+            text = s.text()
             print(f"all streams ended {time.monotonic() - begin:.2f} s after the loss: {[l for l in s.text().splitlines() if 'recovered' in l][0]}")
+            return text
 
     def test_streams_survive_a_killed_rank_0(self):
         self.recover(0, signal.SIGKILL)
@@ -239,7 +241,9 @@ class Losing(unittest.TestCase):
         self.recover(1, signal.SIGKILL)
 
     def test_streams_survive_a_stopped_rank_and_the_hang_is_named(self):
-        self.recover(1, signal.SIGSTOP, "--stall-timeout", 2)
+        said = self.recover(1, signal.SIGSTOP, "--stall-timeout", 2)
+        self.assertRegex(said, r"rank 1 \(\S+, cpu \w+, pid \d+\) stalls: no progress past step \d+, (layer \d+|outside the layers), .*the process is stopped \(SIGSTOP\)")
+        self.assertRegex(said, r"rank 0 waits for it in \w+ #\d+ \((layer \d+|outside the layers)\)")
 
     def test_a_stopped_rank_does_not_outlive_the_server(self):
         with Server("--tp", 2, "--threads", 1) as s:
