@@ -9,10 +9,12 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -91,6 +93,22 @@ static enum err start_coordinator(int argc, char **argv, int32_t size, const cha
     return told && join[0] ? OK : err_raise(ERR_UNAVAILABLE, "the coordinator did not start (its own message stands above)");
 }
 
+/* Does somebody listen at HOST:PORT? A port that is not named is nobody's. */
+static bool answers(const char *listen)
+{
+    struct addrinfo hint = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    char host[128];
+    const char *colon = listen ? strrchr(listen, ':') : NULL;
+    if (!colon || atoi(colon + 1) <= 0) return false;
+    snprintf(host, sizeof host, "%.*s", (int)(colon - listen), listen);
+    if (getaddrinfo(host, colon + 1, &hint, &found)) return false;
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool yes = fd >= 0 && !connect(fd, found->ai_addr, found->ai_addrlen);
+    if (fd >= 0) close(fd);
+    freeaddrinfo(found);
+    return yes;
+}
+
 int under_mpirun_run(int argc, char **argv, int32_t rank, int32_t size, const struct common_options *o)
 {
     char join[160] = "", listen[128], fresh[65];
@@ -104,7 +122,10 @@ int under_mpirun_run(int argc, char **argv, int32_t rank, int32_t size, const st
     else if (rank == 0) {
         if (!key) trn_auth_key_generate(fresh);
         e = options_listen(o, local && atoi(local) == size, listen);
-        if (!e) e = start_coordinator(argc, argv, size, listen, key ? key : fresh, join, sizeof join);
+        if (!e && key && answers(o->cluster.listen)) { /* this job takes the place of one that was lost */
+            log_info("serve", "a coordinator lives at %s: this job joins it", listen);
+            snprintf(join, sizeof join, "%s", listen);
+        } else if (!e) e = start_coordinator(argc, argv, size, listen, key ? key : fresh, join, sizeof join);
         if (!e) e = trn_auth_key_of_text(&w.key, key ? key : fresh);
         struct sigaction a = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
         sigaction(SIGINT, &a, NULL);

@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from cluster import BIN, DEMO, Server, alive, cpu_ticks, free_port, mpi_env
+from cluster import BIN, DEMO, Server, alive, cpu_ticks, free_port, mpi_env, run
 
 ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 40}
 STORY = {"prompt": "<|im_start|>user\nTell me the story of the lighthouse.<|im_end|>\n<|im_start|>assistant\n", "temperature": 0,
@@ -250,6 +250,52 @@ class Losing(unittest.TestCase):
             pid = s.workers()[0]
             os.kill(pid, signal.SIGSTOP)
         self.assertFalse(alive(pid))
+
+    def follow(self, s, bodies):
+        got = [None] * len(bodies)
+
+        def one(i):
+            got[i] = text_of(list(s.stream("/v1/completions", bodies[i], timeout=90)))
+
+        threads = [threading.Thread(target=one, args=(i,)) for i in range(len(bodies))]
+        for t in threads:
+            t.start()
+        time.sleep(0.3)
+        return threads, got
+
+    def test_streams_wait_for_a_new_job_of_workers_that_join_by_themselves(self):
+        port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that is long enough"}
+        kinds = [{**STORY, "max_tokens": 900}, {**STORY, "max_tokens": 900, "temperature": 0.9, "seed": 4}]
+        with Server("--launch", "external", "--ranks", 2, "--listen", f"127.0.0.1:{port}", env=env, wait=False) as s:
+            loop = subprocess.Popen(["deploy/restart-loop.sh", "mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2", BIN, "worker", "--join",
+                                     f"127.0.0.1:{port}", "--threads", "1"], env=env, stderr=subprocess.DEVNULL)
+            s.wait_ready()
+            whole = [s.post("/v1/completions", k)[1]["choices"][0]["text"] for k in kinds]
+            threads, got = self.follow(s, kinds)
+            os.kill(s.workers()[1], signal.SIGKILL)
+            for t in threads:
+                t.join()
+            self.assertEqual(got, whole, s.text())
+            self.assertIn("recovered in", s.text())
+            s.proc.send_signal(signal.SIGTERM)
+            self.assertEqual(s.proc.wait(20), 0)
+            self.assertEqual(loop.wait(20), 0)  # they were sent home
+
+    def test_streams_wait_for_a_new_job_under_mpirun(self):
+        port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that is long enough"}
+        kinds = [{**STORY, "max_tokens": 900}, {**STORY, "max_tokens": 900, "temperature": 0.9, "seed": 4}]
+        prefix = ["deploy/restart-loop.sh", "mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2"]
+        with Server("--threads", 1, "--listen", f"127.0.0.1:{port}", prefix=prefix, env=env) as s:
+            whole = [s.post("/v1/completions", k)[1]["choices"][0]["text"] for k in kinds]
+            threads, got = self.follow(s, kinds)
+            os.kill(s.workers()[1], signal.SIGKILL)
+            for t in threads:
+                t.join()
+            self.assertEqual(got, whole, s.text())
+            self.assertIn("this job joins it", s.text())
+            code, _, err = run("drain", "--port", s.port)
+            self.assertEqual(code, 0, err)
+            self.assertEqual(s.proc.wait(20), 0)
 
     def test_what_cannot_recover_ends_with_one_error(self):
         with tempfile.TemporaryDirectory() as d:
