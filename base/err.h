@@ -20,6 +20,7 @@ enum err_radius { RADIUS_REQUEST, RADIUS_LINK, RADIUS_REPLICA, RADIUS_PROCESS };
     X(NOT_FOUND,         6, REQUEST, "not found")                                                  \
     X(UNSUPPORTED,       7, REQUEST, "not supported")                                              \
     X(UNAVAILABLE,       8, REQUEST, "the cluster cannot serve now")                               \
+    X(SHARE_FULL,        9, REQUEST, "this key's share of the queue is full")                      \
     X(LINK_CLOSED,      32, LINK,    "the connection closed")                                      \
     X(LINK_AUTH,        33, LINK,    "authentication failed")                                      \
     X(LINK_PROTOCOL,    34, LINK,    "the peer broke the protocol")                                \

@@ -12,13 +12,16 @@
 
 struct options {
     struct common_options c; /* first: the shared tables' offsets */
-    int64_t steps;
+    int64_t steps, wakes;
+    double idle;
     bool json;
 };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"steps", CONF_INT, O(steps), "256", 8, 1e6, "N", "generated tokens"},
+    {"idle", CONF_FLOAT, O(idle), "0", 0, 3600, "S", "measure waking up instead: one token after so many idle seconds, and one right after it"},
+    {"wakes", CONF_INT, O(wakes), "20", 3, 10000, "N", "how many times"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of sentences"},
     {0},
 };
@@ -28,7 +31,8 @@ static const struct conf_table conf = {
     "bench step", "bench step MODEL [options]",
     "Starts the workers, generates with one sequence and prints the time between two tokens less\n"
     "the time the workers computed: what coordinator and link cost per step.\n"
-    "  tessera bench step model.gguf --threads 1", groups, 1, 1};
+    "  tessera bench step model.gguf --threads 1\n"
+    "  tessera bench step model.gguf --tp 2 --idle 3           what it costs to have slept", groups, 1, 1};
 
 enum { WARM = 4 }; /* first tokens, left out */
 
@@ -117,6 +121,66 @@ static enum err measure(const struct options *o, struct crd_core *core)
     return rc;
 }
 
+/* ---- waking up ---- */
+
+struct ping {
+    struct mailbox *done;
+    int64_t token_us;
+    enum err err;
+};
+
+static void on_ping(void *user, const struct token_event *e)
+{
+    struct ping *p = user;
+    if (e->kind == EVENT_TOKEN && !p->token_us) p->token_us = clock_us();
+    if (e->kind != EVENT_FINISH) return;
+    p->err = e->err;
+    mailbox_put(p->done, p);
+}
+
+/* From submit to its only token, in us. */
+static enum err ping(struct crd_api *api, struct mailbox *done, uint64_t id, double *us)
+{
+    int32_t prompt[] = {1};
+    struct ping p = {.done = done};
+    struct gen_request q = {.id = id, .weight = 1, .n_prompt = 1, .prompt = prompt, .n = 1, .sampling = sampling_default()};
+    q.sampling.temperature = 0;
+    q.sampling.max_tokens = 1;
+    int64_t begin = clock_us();
+    api->service.ops->submit(api->service.self, &q, on_ping, &p);
+    while (!mailbox_get(done, 200000)) {}
+    *us = (double)(p.token_us - begin);
+    return p.err ? err_raise(p.err, "a request of one token failed") : OK;
+}
+
+static enum err measure_wakes(const struct options *o, struct crd_core *core)
+{
+    enum err rc = OK;
+    struct crd_api *api = crd_core_api(core);
+    struct mailbox *done = mailbox_open();
+    int32_t n = (int32_t)o->wakes, k = 0;
+    double *cold = xcalloc((size_t)n, sizeof *cold), *hot = xcalloc((size_t)n, sizeof *hot);
+    uint64_t id = 1;
+    TRY(ping(api, done, id++, &hot[0])); /* first touches are no part of it */
+    for (; k < n && !options_stop(); k++) {
+        clock_sleep_us((int64_t)(o->idle * 1e6));
+        TRY(ping(api, done, id++, &cold[k]));
+        TRY(ping(api, done, id++, &hot[k]));
+    }
+    if (k < n) TRY(err_raise(ERR_CANCELLED, "stopped after %d of %d", k, n));
+    double c50 = quantile(cold, n, 0.5), c90 = quantile(cold, n, 0.9), h50 = quantile(hot, n, 0.5), h90 = quantile(hot, n, 0.9);
+    if (o->json)
+        printf("{\"wakes\": %d, \"cold_us_p50\": %.0f, \"cold_us_p90\": %.0f, \"hot_us_p50\": %.0f, \"hot_us_p90\": %.0f}\n", n, c50, c90, h50, h90);
+    else
+        printf("%d tokens after %.1f s of sleep: p50 %.0f us, p90 %.0f us; right after them: p50 %.0f us, p90 %.0f us: waking costs %.0f us (p50)\n", n,
+               o->idle, c50, c90, h50, h90, c50 - h50);
+out:
+    mailbox_close(done);
+    free(cold);
+    free(hot);
+    return rc;
+}
+
 static enum err run(const struct options *o, const char *model)
 {
     enum err rc;
@@ -135,7 +199,7 @@ static enum err run(const struct options *o, const char *model)
     TRY(crd_core_open(&core, &cc));
     TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));
-    TRY(measure(o, core));
+    TRY(o->idle > 0 ? measure_wakes(o, core) : measure(o, core));
 out:
     crd_core_close(core, 3000000);
     return rc;

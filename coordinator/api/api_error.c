@@ -72,6 +72,8 @@ static int32_t status_of(enum err err)
         return 400;
     case ERR_NOT_FOUND:
         return 404;
+    case ERR_SHARE_FULL:
+        return 429;
     case ERR_QUEUE_FULL:
     case ERR_UNAVAILABLE:
     case ERR_NO_BLOCKS:
@@ -85,8 +87,9 @@ void crd_api_error_of(struct crd_api_error *e, enum err err, const char *text)
 {
     if (e->status) return;
     crd_api_refuse(e, status_of(err), NULL, "%s", text && *text ? text : err_short(err));
-    if (e->status == 503)
-        e->retry_after_s = err == ERR_QUEUE_FULL ? RETRY_QUEUE_S : RETRY_CLUSTER_S;
+    bool queue = err == ERR_QUEUE_FULL || err == ERR_SHARE_FULL;
+    if (e->status == 503 || e->status == 429)
+        e->retry_after_s = queue ? RETRY_QUEUE_S : RETRY_CLUSTER_S;
 }
 
 void crd_api_error_clear(struct crd_api_error *e)

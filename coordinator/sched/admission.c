@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+enum { SHARE = 8 };
 enum { HEADROOM_PER = 4 }; /* one block is left free for so many running sequences */
 
 static enum err check_values(const struct gen_request *r)
@@ -40,6 +41,27 @@ static enum err check_values(const struct gen_request *r)
     return OK;
 }
 
+/* The queue is bounded, and no key may fill it: a key may have SHARE times the room that is left (so one alone gets 8 of 9 places, two 8 of
+ * 17 each, ...), and there is always some for a key that asks for little. Source: Choudhury and Hahne, "Dynamic queue length thresholds for
+ * shared-memory packet switches" (1998). */
+static enum err check_queue(const struct crd_sched *s, const struct gen_request *r)
+{
+    const int64_t room = s->conf.max_waiting - (int64_t)s->n_new,
+                  has = r->tenant ? crd_fair_n_waiting(&s->fair, r->tenant) : 0;
+    if (r->n > room)
+        return err_raise(ERR_QUEUE_FULL,
+                         "%" PRId32 " sequences wait and %" PRId32 " more came; at most %" PRId32
+                         " may wait: try again later",
+                         s->n_new, r->n, s->conf.max_waiting);
+    if (r->tenant && has + r->n > SHARE * room)
+        return err_raise(ERR_SHARE_FULL,
+                         "%" PRId64 " sequences of this key wait and %" PRId32
+                         " more came; of the %" PRId64 " places left it may have %d for each: the "
+                         "rest is for other keys; try again later",
+                         has, r->n, room, SHARE);
+    return OK;
+}
+
 enum err crd_admission_check(const struct crd_sched *s, const struct gen_request *r)
 {
     enum err rc = OK;
@@ -60,11 +82,7 @@ enum err crd_admission_check(const struct crd_sched *s, const struct gen_request
             " tokens: shorten the prompt, lower max_tokens, or give the cluster more KV memory",
             r->n_prompt, n_out, need, pool));
     /* what was accepted elsewhere is not turned away here */
-    if (!r->known && (int64_t)s->n_new + r->n > s->conf.max_waiting)
-        TRY(err_raise(ERR_QUEUE_FULL,
-                      "%" PRId32 " sequences wait and %" PRId32 " more came; at most %" PRId32
-                      " may wait: try again later",
-                      s->n_new, r->n, s->conf.max_waiting));
+    if (!r->known) TRY(check_queue(s, r));
 out:
     return rc;
 }

@@ -92,6 +92,13 @@ void crd_fair_leave(struct crd_fair *f, struct crd_tenant *t)
     forget_idle(f);
 }
 
+int32_t crd_fair_n_waiting(const struct crd_fair *f, uint64_t id)
+{
+    const struct crd_tenant *t = f->buckets[rng_mix(id) % FAIR_BUCKETS];
+    while (t && t->id != id) t = t->next;
+    return t ? t->waiting.n : 0;
+}
+
 static void raise_floor(struct crd_fair *f)
 {
     struct crd_tenant *least = crd_heap_top(&f->waiting);

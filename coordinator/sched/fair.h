@@ -35,6 +35,8 @@ void crd_fair_close(struct crd_fair *f);
 struct crd_tenant *crd_fair_join(struct crd_fair *f, uint64_t id, float weight);
 /* One live sequence less; a tenant nobody needs is forgotten (t is then gone). */
 void crd_fair_leave(struct crd_fair *f, struct crd_tenant *t);
+/* Sequences of a tenant that wait. */
+int32_t crd_fair_n_waiting(const struct crd_fair *f, uint64_t id);
 void crd_fair_wait(struct crd_fair *f, struct crd_tenant *t, struct crd_seq *s);
 void crd_fair_unwait(struct crd_fair *f, struct crd_tenant *t, struct crd_seq *s);
 void crd_fair_charge(struct crd_fair *f, struct crd_tenant *t, int32_t tokens);
