@@ -1,6 +1,7 @@
 /* launch.c: see launch.h. */
 #include "cluster/launch.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "cluster/hostfile.h"
@@ -25,7 +26,24 @@ static void add(struct args *a, const char *s)
     a->v[a->n++] = s;
 }
 
-static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks, char *extra, const char *hosts, const char *const command[])
+/* "a:2,b:1" as "a,a,b": a name for each rank. Open MPI takes its own host first whatever the order of a --host list, except when it
+ * maps rank after rank to the names of one ("seq"). Own: caller; NULL: fewer slots than ranks. */
+static char *name_per_rank(const char *hosts, int32_t n_ranks)
+{
+    struct buf b = {0};
+    int32_t n = 0;
+    for (const char *at = hosts; *at; at += strcspn(at, ","), at += *at == ',') {
+        int len = (int)strcspn(at, ","), name = (int)strcspn(at, ":,");
+        int32_t slots = name < len ? (int32_t)strtol(at + name + 1, NULL, 10) : 1;
+        for (int32_t i = 0; i < slots && n < n_ranks; i++) buf_printf(&b, "%s%.*s", n++ ? "," : "", name, at);
+    }
+    if (n == n_ranks) return buf_take(&b);
+    buf_free(&b);
+    return NULL;
+}
+
+static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks, char *extra, const char *in_order, const char *hosts,
+                  const char *const command[])
 {
     static const char *const head[] = {"mpirun", "-q", "--bind-to", "none", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "0",
                                        "--mca", "btl_base_warn_component_unused", "0"};
@@ -44,7 +62,8 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
         add(a, "node");
     } else if (c->hosts || c->hostfile) {
         add(a, c->hosts ? "--host" : "--hostfile");
-        add(a, c->hosts ? c->hosts : c->hostfile);
+        add(a, in_order ? in_order : c->hosts ? c->hosts : c->hostfile);
+        if (in_order) add(a, "--map-by"), add(a, "seq");
         add(a, "-x");
         add(a, "TESSERA_CLUSTER_KEY");
     }
@@ -59,9 +78,13 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
 void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_conf *c, const char *hosts, const char *const command[])
 {
     struct args a = {.n = 0};
-    char *extra = xasprintf("%16d%s", c->n_ranks, c->extra ? c->extra : ""); /* the number first, then the words */
+    char *order = c->hosts && !hosts ? name_per_rank(c->hosts, c->n_ranks) : NULL;
+    int n_order = order ? (int)strlen(order) + 1 : 0;
+    char *extra = xasprintf("%16d%*s%s", c->n_ranks, n_order, "", c->extra ? c->extra : ""); /* the number, the hosts, the words */
     snprintf(extra, 16, "%d", c->n_ranks);
-    build(&a, c, extra, extra + 16, hosts, command);
+    if (order) memcpy(extra + 16, order, (size_t)n_order);
+    free(order);
+    build(&a, c, extra, extra + 16 + n_order, n_order ? extra + 16 : NULL, hosts, command);
     memcpy(argv, a.v, sizeof a.v);
     *room = extra;
     if (geteuid()) return; /* mpirun refuses root unless told twice */
