@@ -20,22 +20,10 @@ def mpi_env():
     return env
 
 
-def free_port(n=1):
-    """The first of n ports in a row that are free now."""
-    while True:
-        held = [socket.socket()]
-        try:
-            held[0].bind(("127.0.0.1", 0))
-            first = held[0].getsockname()[1]
-            for i in range(1, n):
-                held.append(socket.socket())
-                held[-1].bind(("127.0.0.1", first + i))
-            return first
-        except (OSError, OverflowError):
-            pass
-        finally:
-            for s in held:
-                s.close()
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def run(*args, stdin=None, env=None, timeout=60):
