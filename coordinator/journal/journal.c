@@ -280,7 +280,7 @@ enum err crd_journal_open(struct crd_journal **out, const struct crd_journal_con
     if (file.len >= RECORD_FILE_HEAD) {
         rc = record_check_file(file.data, file.len, &fit);
         if (rc) {
-            rc = err_prefix(rc, conf->path);
+            rc = err_prefix(rc, "%s", conf->path);
             goto out;
         }
         if (fit == conf->fit) read_left(j, &file);
