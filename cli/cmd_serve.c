@@ -87,6 +87,8 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
     if (replicas > 1) log_info("serve", "%ld replicas, each:", replicas);
     log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,
              tokens / s.context, s.context);
+    if (strncmp(o->host, "127.", 4) && strcmp(o->host, "localhost") && strcmp(o->host, "::1") && !o->api_keys && !o->api_key_env)
+        log_warn("serve", "no API key is set and the gateway listens on %s: whoever reaches it may use it; --api-keys FILE asks for keys", o->host);
     log_info("serve", "ready: %s://%s:%d/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", o->host, port);
 }
 

@@ -30,7 +30,8 @@ static void loading(const struct replica_rank ranks[], int32_t n, bool terminal)
         total += ranks[i].bytes_total;
         if (part_of(&ranks[i]) < part_of(&ranks[slowest])) slowest = i;
     }
-    double part = total ? (double)done / (double)total : 0, s = (double)(now - begun_us) / 1e6, rate = s > 0.05 ? (double)done / s : 0;
+    if (!total) return; /* nobody has begun */
+    double part = (double)done / (double)total, s = (double)(now - begun_us) / 1e6, rate = s > 0.05 ? (double)done / s : 0;
     if (rate > 0 && done < total) snprintf(left, sizeof left, ", %.0f s left", (double)(total - done) / rate);
     if (n > 1 && done < total)
         snprintf(slow, sizeof slow, "; slowest: rank %d (%.48s) %.0f %%", slowest, ranks[slowest].host, part_of(&ranks[slowest]) * 100);

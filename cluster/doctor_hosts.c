@@ -159,7 +159,7 @@ static void judge_versions(const struct clu_survey *s, struct clu_findings *f)
         TEXT(x->cure, "apt-get install openmpi-bin, of the same release everywhere");
     }
     clu_findings_well(f, before, "versions", "tessera %s and Open MPI %s%s", own->version, own->mpi,
-                      s->n > 1 ? " on every host" : "");
+                      s->n > 1 ? " on every host that answered" : "");
 }
 
 /* ---- the model ---- */
@@ -209,7 +209,7 @@ static void judge_model(const struct clu_survey *s, struct clu_findings *f)
     if (ref >= 0)
         clu_findings_well(f, before, "model", "%.2f MB in %" PRId64 " file(s)%s",
                           (double)s->hosts[ref].facts.model_bytes / 1e6,
-                          s->hosts[ref].facts.model_files, s->n > 1 ? ", alike on every host" : "");
+                          s->hosts[ref].facts.model_files, s->n > 1 ? ", alike on every host that answered" : "");
 }
 
 static void judge_memory(const struct clu_survey *s, struct clu_findings *f)
@@ -224,7 +224,7 @@ static void judge_memory(const struct clu_survey *s, struct clu_findings *f)
         have += MIN(h->mem_available, h->mem_limit);
         n++;
     }
-    if (need < 0) return;
+    if (need < 0 || !n) return; /* nobody who would hold a rank has answered */
     if (have < need) {
         struct clu_finding *x = clu_findings_add(f, SEV_FAIL, "memory", n > 1 ? "all hosts"
                                                                               : "this host");

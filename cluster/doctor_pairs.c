@@ -287,7 +287,7 @@ static void judge_listen(const struct clu_survey *s, struct clu_findings *f)
         if (good) TEXT(x->cure, "--listen %s:0", nic_to(s, good)->address);
         else TEXT(x->cure, "open the firewall of %s for %s", s->hosts[0].facts.host, where);
     }
-    clu_findings_well(f, before, "worker plane", "every host reaches the coordinator at %s",
+    if (s->n_paths) clu_findings_well(f, before, "worker plane", "every host reaches the coordinator at %s",
                       s->listen);
 }
 

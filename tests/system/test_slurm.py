@@ -135,7 +135,7 @@ class Job(unittest.TestCase):
 
     def test_a_job_serves_survives_and_ends(self):
         s, self.port, plane = self.s, free_port(), free_port()
-        env = {**s.env, "TESSERA": os.path.abspath(BIN), "TESSERA_ADDRESS": "127.0.0.1", "TESSERA_PORT": str(plane), "OMPI_MCA_btl_tcp_if_include": "lo",
+        env = {**s.env, "TESSERA": os.path.abspath(BIN), "TESSERA_ADDRESS": "127.0.0.1", "TESSERA_PLANE_PORT": str(plane), "OMPI_MCA_btl_tcp_if_include": "lo",
                "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_pml": "ob1"}
         out = subprocess.run(["sbatch", "--parsable", "-N", "2", "--export=ALL", f"--output={s.dir}/job.log", SBATCH, os.path.abspath(DEMO), "--port",
                               str(self.port), "--threads", "1"], env=env, capture_output=True, text=True)
