@@ -86,7 +86,9 @@ static enum err machines(const struct options *o, struct clu_topo *t)
     else
         TRY(this_machine(t));
     if (o->hostfile) TRY(hosts_topo(t, o->hostfile, o->topo != NULL));
-    if (o->ranks) TRY(clu_topo_split(t, (int32_t)o->ranks));
+    int64_t ranks = o->ranks;
+    if (!ranks && !o->topo && !o->hostfile && t->n_devices == 1) ranks = MAX(o->tp, 1) * MAX(o->pp, 1); /* as serve has it on one host */
+    if (ranks) TRY(clu_topo_split(t, (int32_t)MIN(ranks, LIMIT_RANKS)));
     if (o->record) {
         struct buf b = {0};
         clu_topo_write(t, &b);

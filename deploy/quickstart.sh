@@ -20,7 +20,7 @@ say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 say "1/4 dependencies"
 deploy/install-deps.sh $yes
-say "2/4 build"
+say "2/4 build (a minute or two on two cores)"
 [ -f build/release/build.ninja ] || cmake --preset release >/dev/null
 cmake --build --preset release --target tessera -- --quiet || cmake --build --preset release --target tessera
 url=http://127.0.0.1:$port
@@ -52,7 +52,7 @@ curl -sN "$url/v1/chat/completions" -H 'Content-Type: application/json' \
      -d "{\"messages\":[{\"role\":\"user\",\"content\":\"$question\"}],\"stream\":true,\"temperature\":0}" |
     sed -un 's/^data: .*"content":"\([^"]*\)".*/\1/p' | while IFS= read -r piece; do printf '%b' "$piece"; done
 printf '\n'
-curl -s "$url/health" | sed 's/.*/health:  &/'
+echo "health:  $(curl -s "$url/health" | sed 's/.*"status":"\([^"]*\)".*/\1/'), both ranks: $(curl -s "$url/health" | grep -o '"ready":true' | wc -l) of 2 ready"
 printf '\n'
 
 if [ $once = yes ]; then

@@ -134,7 +134,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
     TRY(eng_engine_model_info(c->path, &info));
     b->n_vocab = info.n_vocab;
     if (c->context > info.context)
-        TRY(err_raise(ERR_BAD_CONFIG, "%d positions are more than the %d the model was trained for",
+        TRY(err_raise(ERR_BAD_CONFIG, "%d positions are more than the %d the model was trained for: lower --prompt or --depth",
                       c->context, info.context));
     TRY(eng_engine_grid(c->path, c->tp, 1, &b->grid));
     TRY(eng_team_open(&b->team, c->tp, NULL));
