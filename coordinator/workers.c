@@ -118,7 +118,7 @@ static const char *not_taken_over(struct crd_workers *w, int64_t until, bool los
 static bool first_start(struct crd_workers *w)
 {
     int64_t until = clock_us() + w->conf.load_timeout_us, over_until = clock_us() + TAKE_OVER_US;
-    char text[700];
+    char text[600];
     int status;
     uint32_t epoch = 0; /* losses before it are of the job that was left */
     while (!atomic_load(&w->stopping)) {
@@ -143,7 +143,7 @@ static bool first_start(struct crd_workers *w)
             return false;
         }
         if (clu_launch_ended(&w->job, &status)) {
-            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%s); what it printed stands above, and `tessera doctor` finds what is wrong", s.text);
+            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); what it printed stands above, and `tessera doctor` finds what is wrong", s.text);
             fail(w, ERR_UNAVAILABLE, text);
             return false;
         }
