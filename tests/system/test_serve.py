@@ -251,17 +251,24 @@ class Losing(unittest.TestCase):
             os.kill(pid, signal.SIGSTOP)
         self.assertFalse(alive(pid))
 
-    def follow(self, s, bodies):
-        got = [None] * len(bodies)
+    def lose_one(self, s, bodies):
+        """The texts of streams in whose middle a rank is killed."""
+        got, begun, pid = [None] * len(bodies), threading.Barrier(len(bodies) + 1), s.workers()[1]
 
         def one(i):
-            got[i] = text_of(list(s.stream("/v1/completions", bodies[i], timeout=90)))
+            events = s.stream("/v1/completions", bodies[i], timeout=90)
+            first = next(events)
+            begun.wait(30)
+            got[i] = text_of([first, *events])
 
         threads = [threading.Thread(target=one, args=(i,)) for i in range(len(bodies))]
         for t in threads:
             t.start()
-        time.sleep(0.3)
-        return threads, got
+        begun.wait(30)
+        os.kill(pid, signal.SIGKILL)
+        for t in threads:
+            t.join()
+        return got
 
     def test_streams_wait_for_a_new_job_of_workers_that_join_by_themselves(self):
         port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that is long enough"}
@@ -269,17 +276,18 @@ class Losing(unittest.TestCase):
         with Server("--launch", "external", "--ranks", 2, "--listen", f"127.0.0.1:{port}", env=env, wait=False) as s:
             loop = subprocess.Popen(["deploy/restart-loop.sh", "mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2", BIN, "worker", "--join",
                                      f"127.0.0.1:{port}", "--threads", "1"], env=env, stderr=subprocess.DEVNULL)
-            s.wait_ready()
-            whole = [s.post("/v1/completions", k)[1]["choices"][0]["text"] for k in kinds]
-            threads, got = self.follow(s, kinds)
-            os.kill(s.workers()[1], signal.SIGKILL)
-            for t in threads:
-                t.join()
-            self.assertEqual(got, whole, s.text())
-            self.assertIn("recovered in", s.text())
-            s.proc.send_signal(signal.SIGTERM)
-            self.assertEqual(s.proc.wait(20), 0)
-            self.assertEqual(loop.wait(20), 0)  # they were sent home
+            try:
+                s.wait_ready()
+                whole = [s.post("/v1/completions", k)[1]["choices"][0]["text"] for k in kinds]
+                got = self.lose_one(s, kinds)
+                self.assertEqual(got, whole, s.text())
+                self.assertIn("recovered in", s.text())
+                s.proc.send_signal(signal.SIGTERM)
+                self.assertEqual(s.proc.wait(20), 0)
+                self.assertEqual(loop.wait(20), 0)  # they were sent home
+            finally:
+                loop.terminate()
+                loop.wait()
 
     def test_streams_wait_for_a_new_job_under_mpirun(self):
         port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that is long enough"}
@@ -287,10 +295,7 @@ class Losing(unittest.TestCase):
         prefix = ["deploy/restart-loop.sh", "mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2"]
         with Server("--threads", 1, "--listen", f"127.0.0.1:{port}", prefix=prefix, env=env) as s:
             whole = [s.post("/v1/completions", k)[1]["choices"][0]["text"] for k in kinds]
-            threads, got = self.follow(s, kinds)
-            os.kill(s.workers()[1], signal.SIGKILL)
-            for t in threads:
-                t.join()
+            got = self.lose_one(s, kinds)
             self.assertEqual(got, whole, s.text())
             self.assertIn("this job joins it", s.text())
             code, _, err = run("drain", "--port", s.port)
