@@ -143,7 +143,7 @@ static bool first_start(struct crd_workers *w)
             return false;
         }
         if (clu_launch_ended(&w->job, &status)) {
-            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); what it printed stands above, and `tessera doctor` finds what is wrong", s.text);
+            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds what is wrong", s.text);
             fail(w, ERR_UNAVAILABLE, text);
             return false;
         }

@@ -52,7 +52,8 @@ curl -sN "$url/v1/chat/completions" -H 'Content-Type: application/json' \
      -d "{\"messages\":[{\"role\":\"user\",\"content\":\"$question\"}],\"stream\":true,\"temperature\":0}" |
     sed -un 's/^data: .*"content":"\([^"]*\)".*/\1/p' | while IFS= read -r piece; do printf '%b' "$piece"; done
 printf '\n'
-echo "health:  $(curl -s "$url/health" | sed 's/.*"status":"\([^"]*\)".*/\1/'), both ranks: $(curl -s "$url/health" | grep -o '"ready":true' | wc -l) of 2 ready"
+health=$(curl -s "$url/health")
+echo "health:  $(echo "$health" | sed 's/.*"status":"\([^"]*\)".*/\1/'), $(echo "$health" | grep -o '"ready":true' | wc -l) of 2 ranks ready"
 printf '\n'
 
 if [ $once = yes ]; then
