@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/api/access.h"
+#include "coordinator/api/admin_http.h"
 #include "coordinator/api/api.h"
 #include "coordinator/api/ledger.h"
 #include "coordinator/api/replay.h"
@@ -32,7 +33,7 @@ struct options {
     int32_t pooling;
     const char *usage_log;
     double port_timeout;
-    const char *admin_socket;
+    const char *admin_socket, *admin_keys;
 };
 
 #define O(f) offsetof(struct options, f)
@@ -41,6 +42,7 @@ static const struct conf_opt table[] = {
     {"port", CONF_INT, O(port), "8000", 0, 65535, "N", "its port; 0: choose one"},
     {"port-timeout", CONF_FLOAT, O(port_timeout), "0", 0, 1e6, "S", "seconds to wait for the port while another server ends there; 0: refuse at once"},
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
+    {"admin-keys", CONF_STR, O(admin_keys), NULL, 0, 0, "FILE", "who may POST /admin/drain and /admin/reload: lines as of --api-keys; default: nobody"},
     {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
     {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
@@ -78,6 +80,8 @@ static const struct conf_table conf = {
     "  mpirun -n 4 --hostfile hosts tessera serve model.gguf  the same under your own mpirun\n"
     "  tessera serve model.gguf --launch external --listen 10.0.0.1:7000   workers join by themselves", groups, 1, 1};
 
+static bool is_loopback(const char *host) { return !strncmp(host, "127.", 4) || !strcmp(host, "localhost") || !strcmp(host, "::1"); }
+
 static void say_ready(const struct options *o, struct crd_core *core, const char *name, int32_t port)
 {
     struct replica_status s;
@@ -87,9 +91,18 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
     if (replicas > 1) log_info("serve", "%ld replicas, each:", replicas);
     log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,
              tokens / s.context, s.context);
-    if (strncmp(o->host, "127.", 4) && strcmp(o->host, "localhost") && strcmp(o->host, "::1") && !o->api_keys && !o->api_key_env)
+    if (!is_loopback(o->host) && !o->api_keys && !o->api_key_env)
         log_warn("serve", "no API key is set and the gateway listens on %s: whoever reaches it may use it; --api-keys FILE asks for keys", o->host);
+    if (o->admin_keys && !o->https_cert && !is_loopback(o->host))
+        log_warn("serve", "--admin-keys: admin keys cross the network in clear: give --https-cert and --https-key, or let a proxy do it");
     log_info("serve", "ready: %s://%s:%d/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", o->host, port);
+}
+
+/* By the socket or with an admin key. False: nothing was asked for, for a tenth of a second. */
+static bool asked(struct serving *v, struct crd_admin *admin, struct crd_admin_request *ask, bool *by_key)
+{
+    *by_key = crd_admin_door_take(v->conf.door, ask);
+    return *by_key || crd_admin_wait(admin, 100000, ask);
 }
 
 /* Until a signal or `tessera drain`; under mpirun also until a lost job was not replaced in time. */
@@ -97,6 +110,7 @@ static void stand_by(const struct options *o, struct serving *v, struct crd_admi
 {
     int64_t lost_us = 0;
     struct crd_admin_request ask;
+    bool by_key;
     while (!options_stop()) {
         if (crd_core_serves(v->now->core)) lost_us = 0;
         else if (!lost_us) lost_us = clock_us();
@@ -104,17 +118,22 @@ static void stand_by(const struct options *o, struct serving *v, struct crd_admi
             log_error("serve", "no new job joined within --rejoin-timeout %.0f s: leaving", o->c.cluster.rejoin_timeout);
             return;
         }
-        if (!crd_admin_wait(admin, 100000, &ask)) continue;
-        if (ask.verb == ADMIN_DRAIN) return; /* the asker is told when it is done */
-        enum err e = serving_reload(v, ask.model, admin);
+        if (!asked(v, admin, &ask, &by_key)) continue;
+        if (ask.verb == ADMIN_DRAIN) { /* by the socket, the asker is told when it is over; an answer of the gateway's leaves before it closes */
+            if (by_key) crd_admin_door_done(v->conf.door, OK);
+            return;
+        }
+        enum err e = serving_reload(v, ask.model, by_key ? NULL : admin);
         if (e && e != ERR_CANCELLED) log_error("serve", "reload: %s", err_text());
-        crd_admin_done(admin, e);
+        if (by_key) crd_admin_door_done(v->conf.door, e);
+        else crd_admin_done(admin, e);
     }
 }
 
 static void drain(const struct options *o, struct serving *v, struct crd_admin *admin)
 {
     struct gw *gw = v->gw;
+    crd_admin_door_shut(v->conf.door);
     int64_t until = clock_us() + (int64_t)(o->drain_timeout * 1e6);
     log_info("serve", "stopping: %d request(s) may finish within %.0f s (Ctrl-C again to end at once)", gw_active(gw), o->drain_timeout);
     crd_admin_say(admin, "%d request(s) may finish within %.0f s", gw_active(gw), o->drain_timeout);
@@ -199,15 +218,17 @@ static enum err serve(const struct options *o, const char *model)
     struct crd_ledger *ledger = NULL;
     struct crd_journal *journal = NULL;
     struct crd_admin *admin = NULL;
+    struct crd_admin_door *door = NULL;
     char program[4096];
     TRY(open_keys(o, &keys));
+    if (o->admin_keys) TRY(crd_admin_door_open(&door, o->admin_keys));
     if (o->usage_log) TRY(crd_ledger_open(&ledger, o->usage_log));
     options_program(program);
     struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
     replay = crd_replay_open(&rc_replay);
     v.conf = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
                                    .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
-                                   .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .state_dir = o->state_dir};
+                                   .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .door = door, .state_dir = o->state_dir};
     if (o->state_dir && getenv("TESSERA_ANNOUNCE_FD"))
         TRY(err_raise(ERR_BAD_CONFIG, "--state-dir: under mpirun the coordinator goes with rank 0; start it by itself, with --launch external or managed"));
     TRY(served_open(&v.now, &v.conf, model, NULL, false));
@@ -234,6 +255,7 @@ out:
     crd_ledger_close(ledger);
     served_close(v.now);
     crd_keys_close(keys);
+    crd_admin_door_close(door);
     crd_admin_done(admin, OK); /* nothing of this server is left */
     crd_admin_close(admin);
     return rc;

@@ -53,6 +53,7 @@ enum err served_open(struct served **out, const struct serving_conf *conf, const
     api->keys = conf->keys;
     api->replay = conf->replay;
     api->ledger = conf->ledger;
+    api->admin = conf->door;
     *out = s, s = NULL;
 out:
     served_close(s);
@@ -147,7 +148,8 @@ enum err serving_reload(struct serving *v, const char *model, struct crd_admin *
         return err_raise(ERR_BAD_REQUEST, "reload needs workers that the server starts itself: these join by themselves, so start a server with the new model "
                                           "beside this one, and drain this one");
     if (v->conf.state_dir)
-        return err_raise(ERR_BAD_REQUEST, "reload does not go with --state-dir yet: it would leave two models' states in one directory");
+        return err_raise(ERR_BAD_REQUEST, "reload does not go with --state-dir, whose coordinator after a crash begins with the model that it is started with: "
+                                          "start a server with the new model, another --state-dir and --port-timeout beside this one, and drain this one");
     log_info(LOG, "reload: %s", model);
     TRY(served_open(&next, &v->conf, model, old, true));
     TRY(load(next, a));

@@ -10,6 +10,7 @@
 struct crd_keys;
 struct crd_replay;
 struct crd_ledger;
+struct crd_admin_door;
 
 struct serving_conf {
     const struct common_options *c;
@@ -20,6 +21,7 @@ struct serving_conf {
     struct crd_keys *keys;
     struct crd_replay *replay;
     struct crd_ledger *ledger;
+    struct crd_admin_door *door; /* NULL: no admin keys */
 };
 
 /* One model with its replicas. */

@@ -121,8 +121,9 @@ static enum err place(void *user, const struct msg_hello hellos[], int32_t n, st
 
 static void on_step(void *user, int32_t n_tokens)
 {
-    struct crd_api_stats *stats = ((struct core_unit *)user)->core->api.stats;
-    if (stats) crd_api_stats_step(stats, n_tokens);
+    const struct core_unit *u = user;
+    struct crd_api_stats *stats = u->core->api.stats;
+    if (stats) crd_api_stats_step(stats, u->index, n_tokens);
 }
 
 /* Each replica has a worker plane of its own: a port that was named is the first one's, the next has the next. */
@@ -226,7 +227,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
                               .grammar_vocab = crd_grammar_vocab_open(c->tokenizer), .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
                               .pooling = conf->pooling ? conf->pooling : conf->info.pooling,
-                              .stats = crd_api_stats_open(conf->info.context), .created_unix = (int64_t)time(NULL)};
+                              .stats = crd_api_stats_open(conf->info.context, c->n_units), .created_unix = (int64_t)time(NULL)};
     for (int32_t i = 0; i < c->n_units; i++) TRY(open_unit(c, &c->units[i]));
     TRY(crd_text_pool_open(&c->api.pool, 1));
     *out = c, c = NULL;

@@ -137,9 +137,43 @@ out:
 
 /* ---- words ---- */
 
-static void to_our_log(gpr_log_func_args *a) { log_debug(C, "gRPC: %s", a->message); }
+/* gRPC tells a server that a call was cancelled, not why: that a keepalive went unanswered it says only to its log, "ADDRESS: Keepalive watchdog
+ * fired. ...", before it closes the connection. The last of those are kept here for whoever asks why a session ended. Another gRPC may word it
+ * otherwise: then tests/transport/test_rpc.c fails. */
+static struct {
+    pthread_mutex_t lock;
+    char at[64][RPC_ADDRESS_BYTES]; /* a ring; "": taken */
+    size_t n;
+} unanswered = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-void rpc_quiet(void) { gpr_set_log_function(to_our_log); }
+static void to_our_log(gpr_log_func_args *a)
+{
+    const char *end = strstr(a->message, ": Keepalive watchdog fired");
+    log_debug(C, "gRPC: %s", a->message);
+    if (!end) return;
+    pthread_mutex_lock(&unanswered.lock);
+    rpc_printable(unanswered.at[unanswered.n++ % COUNT_OF(unanswered.at)], RPC_ADDRESS_BYTES, a->message, (size_t)(end - a->message));
+    pthread_mutex_unlock(&unanswered.lock);
+}
+
+bool rpc_keepalive_failed(const char *address)
+{
+    bool found = false;
+    pthread_mutex_lock(&unanswered.lock);
+    for (size_t i = 0; i < COUNT_OF(unanswered.at); i++) {
+        if (strcmp(unanswered.at[i], address)) continue;
+        found = true;
+        unanswered.at[i][0] = 0;
+    }
+    pthread_mutex_unlock(&unanswered.lock);
+    return found;
+}
+
+void rpc_quiet(void)
+{
+    gpr_set_log_function(to_our_log);
+    gpr_set_log_verbosity(GPR_LOG_SEVERITY_INFO); /* what is said of keepalives is of this severity */
+}
 
 void rpc_printable(char *out, size_t cap, const char *text, size_t n)
 {

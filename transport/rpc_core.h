@@ -164,6 +164,8 @@ bool rpc_reload_key(struct rpc_reload *r, struct auth_key *key);
 grpc_ssl_certificate_config_reload_status rpc_reload_certificates(void *reload, grpc_ssl_server_certificate_config **out);
 
 void rpc_quiet(void);                                     /* gRPC's own chatter goes to log_debug */
+/* The connection to this peer's address ended because a keepalive went unanswered; says so once. Thr: any. */
+bool rpc_keepalive_failed(const char *address);
 /* Printable ASCII only, and no longer than cap. */
 void rpc_printable(char *out, size_t cap, const char *text, size_t n);
 

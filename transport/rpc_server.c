@@ -50,11 +50,11 @@ static void on_close(struct rpc_tag *t, bool ok)
     (void)ok;
     if (!p->connected)
         rpc_peer_reason(p, ERR_LINK_AUTH, "it left before proving the cluster key");
+    else if (p->cancelled && rpc_keepalive_failed(p->address))
+        rpc_peer_reason(p, ERR_LINK_CLOSED, "%s was lost: a keepalive went unanswered for %" PRId32 " ms", rpc_peer_name(p),
+                        p->core->keepalive_timeout_ms);
     else if (p->cancelled)
-        rpc_peer_reason(
-            p, ERR_LINK_CLOSED,
-            "%s was lost: its connection broke, or a keepalive went unanswered for %" PRId32 " ms",
-            rpc_peer_name(p), p->core->keepalive_timeout_ms);
+        rpc_peer_reason(p, ERR_LINK_CLOSED, "%s was lost: its connection broke", rpc_peer_name(p));
     else
         rpc_peer_reason(p, ERR_LINK_CLOSED, "%s closed the connection", rpc_peer_name(p));
     pthread_mutex_lock(&p->lock);

@@ -2,6 +2,7 @@
 #include "coordinator/api/access.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/api/admin_http.h"
 #include "coordinator/api/http.h"
 
 #include <string.h>
@@ -12,8 +13,7 @@ static bool is_public(const struct crd_keys *keys, const char *path)
     return !strcmp(path, "/health") || (!strcmp(path, "/metrics") && crd_keys_public_metrics(keys));
 }
 
-/* "Authorization: Bearer KEY", or "x-api-key: KEY". */
-static const char *secret_of(struct gw_exchange *x)
+const char *crd_access_secret(struct gw_exchange *x)
 {
     static const char bearer[] = "Bearer ";
     const char *a = gw_header(x, "Authorization");
@@ -28,9 +28,10 @@ bool crd_access_gate(void *user, struct gw_exchange *x, struct gw_request *r)
 {
     struct crd_api *api = user;
     struct crd_api_error e = {0};
+    if (api->admin && crd_admin_is_path(r->path)) return crd_admin_gate(api->admin, x, r);
     if (!api->keys || is_public(api->keys, r->path)) return true;
     crd_keys_refresh(api->keys, clock_us());
-    const char *secret = secret_of(x);
+    const char *secret = crd_access_secret(x);
     r->caller = crd_keys_find(api->keys, secret);
     if (r->caller) return true;
     crd_api_refuse(&e, 401, NULL, "%s",

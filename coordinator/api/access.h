@@ -7,8 +7,12 @@
 #include "coordinator/gateway/gateway.h"
 
 /* For gw_open; `user` is a struct crd_api. 401 in the path's dialect when a key is needed and none,
- * or a wrong one, was given. Sets r->caller (struct crd_key; NULL: a public path). */
+ * or a wrong one, was given. Sets r->caller (struct crd_key; NULL: a public path). Paths below
+ * /admin/ need an admin key instead, where there are any. */
 bool crd_access_gate(void *api, struct gw_exchange *x, struct gw_request *r);
+
+/* The key that came with a request, "Authorization: Bearer KEY" or "x-api-key: KEY"; NULL: none. */
+const char *crd_access_secret(struct gw_exchange *x);
 
 /* Begin a generation for this caller. False: it has been answered with 429. */
 bool crd_access_begin(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r);

@@ -1,5 +1,6 @@
 /* api.c: see api.h. */
 #include "coordinator/api/api.h"
+#include "coordinator/api/admin_http.h"
 #include "coordinator/api/answer_out.h"
 #include "coordinator/api/http.h"
 #include "coordinator/api/replay.h"
@@ -79,6 +80,8 @@ const struct gw_route crd_api_routes[] = {
     {"GET", "/metrics", crd_http_metrics},
     {"GET", "/version", crd_http_version},
     {"GET", "/v1/cluster", crd_http_cluster},
+    {"POST", "/admin/drain", crd_http_admin_drain},
+    {"POST", "/admin/reload", crd_http_admin_reload},
     {"POST", "/tokenize", crd_http_tokenize},
     {"POST", "/detokenize", crd_http_detokenize},
     {"POST", "/apply-template", crd_http_apply_template},

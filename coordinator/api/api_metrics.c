@@ -20,8 +20,6 @@ static const double tokens[] = {1,     2,      5,      10,     20,     50,    10
                                 200,   500,    1000,   2000,   5000,   10000, 20000,
                                 50000, 100000, 200000, 500000, 1000000};
 
-enum { MAX_ENGINES = 16 };
-
 /* In the order shown; those of one name stand together. */
 enum which {
     M_PROMPT_TOKENS,
@@ -181,23 +179,33 @@ static const struct metric rows[N_METRICS] = {
 };
 
 struct crd_api_stats {
-    struct metric m[N_METRICS];
+    int32_t n_engines;
+    struct engine_stats {
+        struct metric m[N_METRICS];
+        char labels[N_METRICS][64];
+    } at[]; /* [n_engines] */
 };
 
-struct crd_api_stats *crd_api_stats_open(int32_t max_context)
+struct crd_api_stats *crd_api_stats_open(int32_t max_context, int32_t n_engines)
 {
-    struct crd_api_stats *s = xcalloc(1, sizeof *s);
+    ASSERT(n_engines >= 1 && n_engines <= STATS_ENGINES);
+    struct crd_api_stats *s = xcalloc(1, sizeof *s + (size_t)n_engines * sizeof s->at[0]);
     int n_tokens = 0; /* 1-2-5 decades up to the context */
     while (n_tokens < (int)COUNT_OF(tokens) && tokens[n_tokens] <= max_context) n_tokens++;
-    for (int i = 0; i < N_METRICS; i++) {
-        struct metric *m = &s->m[i];
-        m->name = rows[i].name;
-        m->help = rows[i].help;
-        m->kind = rows[i].kind;
-        m->labels = rows[i].labels;
-        m->buckets = rows[i].buckets;
-        m->n_buckets = rows[i].buckets == tokens ? n_tokens : rows[i].n_buckets;
-    }
+    s->n_engines = n_engines;
+    for (int32_t e = 0; e < n_engines; e++)
+        for (int i = 0; i < N_METRICS; i++) {
+            struct metric *m = &s->at[e].m[i];
+            char *labels = s->at[e].labels[i];
+            snprintf(labels, sizeof s->at[e].labels[i], "engine=\"%d\"%s%s", e,
+                     rows[i].labels ? "," : "", rows[i].labels ? rows[i].labels : "");
+            m->name = rows[i].name;
+            m->help = rows[i].help;
+            m->kind = rows[i].kind;
+            m->labels = labels;
+            m->buckets = rows[i].buckets;
+            m->n_buckets = rows[i].buckets == tokens ? n_tokens : rows[i].n_buckets;
+        }
     return s;
 }
 
@@ -211,82 +219,91 @@ static double s_of(int64_t us)
     return (double)us / 1e6;
 }
 
-void crd_api_stats_submitted(struct crd_api_stats *s, const struct gen_request *r)
+static struct metric *of(struct crd_api_stats *s, int32_t engine, enum which which)
 {
-    metric_observe(&s->m[M_H_N], r->n);
-    if (!r->pool) metric_observe(&s->m[M_H_MAX_TOKENS], r->sampling.max_tokens);
+    ASSERT(engine >= 0 && engine < s->n_engines);
+    return &s->at[engine].m[which];
 }
 
-void crd_api_stats_pooled(struct crd_api_stats *s, int32_t n_prompt)
+void crd_api_stats_over(struct crd_api_stats *s, int32_t engine, const struct crd_request *r)
 {
-    metric_add(&s->m[M_PROMPT_TOKENS], n_prompt);
+    metric_observe(of(s, engine, M_H_N), r->n);
+    if (!r->pool) metric_observe(of(s, engine, M_H_MAX_TOKENS), r->sampling.max_tokens);
 }
 
-void crd_api_stats_first_token(struct crd_api_stats *s, int64_t ttft_us, int32_t n_prompt)
+void crd_api_stats_pooled(struct crd_api_stats *s, int32_t engine, int32_t n_prompt)
 {
-    metric_observe(&s->m[M_H_TTFT], s_of(ttft_us));
-    metric_add(&s->m[M_GENERATION_TOKENS], 1);
-    if (n_prompt) metric_add(&s->m[M_PROMPT_TOKENS], n_prompt);
+    metric_add(of(s, engine, M_PROMPT_TOKENS), n_prompt);
 }
 
-void crd_api_stats_next_token(struct crd_api_stats *s, int64_t since_last_us)
+void crd_api_stats_first_token(struct crd_api_stats *s, int32_t engine, int64_t ttft_us,
+                               int32_t n_prompt)
 {
-    metric_observe(&s->m[M_H_ITL], s_of(since_last_us));
-    metric_add(&s->m[M_GENERATION_TOKENS], 1);
+    metric_observe(of(s, engine, M_H_TTFT), s_of(ttft_us));
+    metric_add(of(s, engine, M_GENERATION_TOKENS), 1);
+    if (n_prompt) metric_add(of(s, engine, M_PROMPT_TOKENS), n_prompt);
+}
+
+void crd_api_stats_next_token(struct crd_api_stats *s, int32_t engine, int64_t since_last_us)
+{
+    metric_observe(of(s, engine, M_H_ITL), s_of(since_last_us));
+    metric_add(of(s, engine, M_GENERATION_TOKENS), 1);
 }
 
 static void count_cache(struct crd_api_stats *s, const struct token_event *e)
 {
-    metric_add(&s->m[M_QUERIES], e->n_prompt);
-    metric_add(&s->m[M_HITS], e->n_cached);
-    metric_add(&s->m[M_PROMPT_CACHED], e->n_cached);
-    metric_add(&s->m[M_BY_CACHE], e->n_cached);
-    metric_add(&s->m[M_BY_COMPUTE], e->n_prompt - e->n_cached);
+    int32_t engine = e->engine;
+    metric_add(of(s, engine, M_QUERIES), e->n_prompt);
+    metric_add(of(s, engine, M_HITS), e->n_cached);
+    metric_add(of(s, engine, M_PROMPT_CACHED), e->n_cached);
+    metric_add(of(s, engine, M_BY_CACHE), e->n_cached);
+    metric_add(of(s, engine, M_BY_COMPUTE), e->n_prompt - e->n_cached);
 }
 
 void crd_api_stats_ended(struct crd_api_stats *s, const struct token_event *e, enum crd_ended how,
                          int64_t e2e_us)
 {
-    struct metric *const reasons[] = {&s->m[M_ENDED_STOP], &s->m[M_ENDED_LENGTH],
-                                      &s->m[M_ENDED_ABORT], &s->m[M_ENDED_ERROR]};
+    int32_t engine = e->engine;
+    struct metric *const reasons[] = {of(s, engine, M_ENDED_STOP), of(s, engine, M_ENDED_LENGTH),
+                                      of(s, engine, M_ENDED_ABORT), of(s, engine, M_ENDED_ERROR)};
     metric_add(reasons[how], 1);
-    metric_add(&s->m[M_PREEMPTIONS], e->n_preempted);
+    metric_add(of(s, engine, M_PREEMPTIONS), e->n_preempted);
     if (e->choice <= 0) count_cache(s, e); /* choices share one prompt */
-    metric_observe(&s->m[M_H_PREEMPTIONS], e->n_preempted);
-    metric_observe(&s->m[M_H_PROMPT], e->n_prompt);
-    metric_observe(&s->m[M_H_GENERATION], e->n_generated);
-    metric_observe(&s->m[M_H_MAX_GENERATION], e->n_generated);
-    metric_observe(&s->m[M_H_COMPUTED], e->n_prompt - e->n_cached);
-    metric_observe(&s->m[M_H_E2E], s_of(e2e_us));
-    metric_observe(&s->m[M_H_QUEUE], s_of(e->queued_us));
-    metric_observe(&s->m[M_H_PREFILL], s_of(e->prefill_us));
-    metric_observe(&s->m[M_H_DECODE], s_of(e->decode_us));
-    metric_observe(&s->m[M_H_INFERENCE], s_of(e->prefill_us + e->decode_us));
+    metric_observe(of(s, engine, M_H_PREEMPTIONS), e->n_preempted);
+    metric_observe(of(s, engine, M_H_PROMPT), e->n_prompt);
+    metric_observe(of(s, engine, M_H_GENERATION), e->n_generated);
+    metric_observe(of(s, engine, M_H_MAX_GENERATION), e->n_generated);
+    metric_observe(of(s, engine, M_H_COMPUTED), e->n_prompt - e->n_cached);
+    metric_observe(of(s, engine, M_H_E2E), s_of(e2e_us));
+    metric_observe(of(s, engine, M_H_QUEUE), s_of(e->queued_us));
+    metric_observe(of(s, engine, M_H_PREFILL), s_of(e->prefill_us));
+    metric_observe(of(s, engine, M_H_DECODE), s_of(e->decode_us));
+    metric_observe(of(s, engine, M_H_INFERENCE), s_of(e->prefill_us + e->decode_us));
     if (e->n_generated > 1)
-        metric_observe(&s->m[M_H_TPOT], s_of(e->decode_us) / (e->n_generated - 1));
+        metric_observe(of(s, engine, M_H_TPOT), s_of(e->decode_us) / (e->n_generated - 1));
 }
 
-void crd_api_stats_step(struct crd_api_stats *s, int32_t n_tokens)
+void crd_api_stats_step(struct crd_api_stats *s, int32_t engine, int32_t n_tokens)
 {
-    metric_observe(&s->m[M_STEP_TOKENS], n_tokens);
+    metric_observe(of(s, engine, M_STEP_TOKENS), n_tokens);
 }
 
 /* One gauge, a line for each engine. */
 static void render_gauge(const struct crd_api *api, struct buf *out, const char *name, const char *help,
-                         double (*of)(const struct sched_stats *s))
+                         double (*value)(const struct sched_stats *s))
 {
-    struct metric gauges[MAX_ENGINES], *all[MAX_ENGINES];
-    char labels[MAX_ENGINES][32];
+    struct metric gauges[STATS_ENGINES], *all[STATS_ENGINES];
+    char labels[STATS_ENGINES][32];
     struct service_status st = {0};
     const struct crd_service *v = &api->service;
     v->ops->status(v->self, &st);
-    int32_t n = CLAMP(st.n_engines, 1, MAX_ENGINES);
+    int32_t n = CLAMP(st.n_engines, 1, STATS_ENGINES);
     for (int32_t i = 0; i < n; i++) {
         struct sched_stats one = st.sched;
         if (st.n_engines) v->ops->engine(v->self, i, &one);
         snprintf(labels[i], sizeof labels[i], "engine=\"%d\"", i);
         gauges[i] = (struct metric){.name = name, .help = help, .kind = METRIC_GAUGE, .labels = labels[i]};
-        metric_set(&gauges[i], of(&one));
+        metric_set(&gauges[i], value(&one));
         all[i] = &gauges[i];
     }
     struct buf common = {0};
@@ -312,17 +329,18 @@ static double kv_usage(const struct sched_stats *s)
 void crd_api_metrics(const struct crd_api *api, struct buf *out)
 {
     struct crd_api_stats *s = api->stats;
-    struct metric *all[N_METRICS];
-    for (int i = 0; i < N_METRICS; i++) all[i] = &s->m[i];
+    struct metric *all[N_METRICS * STATS_ENGINES];
+    size_t n = 0;
+    for (int i = 0; i < N_METRICS; i++) /* same-named ones side by side */
+        for (int32_t e = 0; e < s->n_engines; e++) all[n++] = &s->at[e].m[i];
     struct buf common = {0};
     buf_puts(&common, "model_name=");
     json_out_str(&common,
                  api->model_names[0]); /* the same escapes as Prometheus for what a name may hold */
-    buf_puts(&common, ",engine=\"0\"");
     render_gauge(api, out, "vllm:num_requests_running", "Requests being computed.", running);
     render_gauge(api, out, "vllm:num_requests_waiting", "Requests waiting.", waiting);
     render_gauge(api, out, "vllm:kv_cache_usage_perc", "KV blocks in use; 1 is all.", kv_usage);
-    metric_render(out, all, N_METRICS, buf_str(&common));
+    metric_render(out, all, n, buf_str(&common));
     buf_free(&common);
     if (api->keys) crd_keys_metrics(api->keys, out);
     if (api->service.ops->metrics) api->service.ops->metrics(api->service.self, out);

@@ -20,16 +20,16 @@ static void inbox_put(struct crd_inbox *b, struct crd_sub *s, const struct token
     if (e->token) v->token = *e->token;
 }
 
-static void measure_token(struct crd_sub *s, int32_t choice, int64_t now_us)
+static void measure_token(struct crd_sub *s, const struct token_event *e, int64_t now_us)
 {
     struct crd_api_stats *stats = s->g->api->stats;
-    int64_t *last = &s->last_us[choice];
+    int64_t *last = &s->last_us[e->choice];
     if (!stats) return;
     if (*last)
-        crd_api_stats_next_token(stats, now_us - *last);
+        crd_api_stats_next_token(stats, e->engine, now_us - *last);
     else
-        crd_api_stats_first_token(stats, now_us - s->g->arrived_us,
-                                  choice ? 0 : (int32_t)s->prompt->tokens.n);
+        crd_api_stats_first_token(stats, e->engine, now_us - s->g->arrived_us,
+                                  e->choice ? 0 : (int32_t)s->prompt->tokens.n);
     *last = now_us;
 }
 
@@ -52,7 +52,7 @@ static void take_vector(struct crd_sub *s, const struct token_event *e)
     memcpy(c->vector, e->pooled, bytes);
     c->n_vector = e->n_pooled;
     if (s->g->api->stats)
-        crd_api_stats_pooled(s->g->api->stats, (int32_t)s->prompt->tokens.n);
+        crd_api_stats_pooled(s->g->api->stats, e->engine, (int32_t)s->prompt->tokens.n);
 }
 
 /* On the thread it came on, or on the journal's. */
@@ -63,12 +63,13 @@ static void deliver(void *user, const struct token_event *e)
     int64_t now_us = clock_us();
     bool last = false;
     pthread_mutex_lock(&g->lock);
-    if (e->kind == EVENT_TOKEN) measure_token(s, e->choice, now_us);
+    if (e->kind == EVENT_TOKEN) measure_token(s, e, now_us);
     if (e->kind == EVENT_POOLED) take_vector(s, e);
     if (e->kind == EVENT_FINISH) {
         measure_end(s, e, now_us);
         s->n_unfinished -= e->choice < 0 ? s->n_unfinished : 1;
         last = !s->n_unfinished;
+        if (last && g->api->stats) crd_api_stats_over(g->api->stats, e->engine, &g->request);
     }
     if (!g->closed && e->kind != EVENT_POOLED) {
         inbox_put(&g->inbox, s, e);
@@ -150,7 +151,6 @@ void crd_sub_submit(struct crd_sub *s)
     if (s->prompt_known) q.sampling.n_prompt_logprobs = -1; /* the journal has them */
     s->submitted = true;
     atomic_fetch_add(&g->refs, 1);
-    if (g->api->stats) crd_api_stats_submitted(g->api->stats, &q);
     g->api->service.ops->submit(g->api->service.self, &q, on_event, s);
     free(known);
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 struct crd_keys;
+struct crd_admin_door;
 struct crd_replay;
 struct crd_ledger;
 struct crd_journal;
@@ -45,6 +46,7 @@ struct crd_api {
     struct crd_replay *replay; /* [net] answers kept for their readers; NULL: none are */
     struct crd_journal *journal; /* NULL: none is kept */
     struct crd_keys *keys; /* [net] who may ask; NULL: everybody */
+    struct crd_admin_door *admin; /* what an admin key opens; NULL: nothing does */
 };
 
 enum crd_endpoint {
@@ -86,6 +88,7 @@ struct crd_recalled {
     char id[160]; /* the request's */
     uint64_t tenant;
     bool resumable, ended;
+    int64_t n_tokens; /* generated, and charged, before */
 };
 struct crd_generation *crd_generation_recall(struct crd_api *api, struct crd_journaled *q,
                                              struct crd_recalled *what, void (*wake)(void *user),

@@ -41,6 +41,9 @@ void crd_keys_close(struct crd_keys *k);
 void crd_keys_refresh(struct crd_keys *k, int64_t now_us);
 /* Whose secret this is; NULL: nobody's. With no keys at all: everybody's, whatever it is. */
 struct crd_key *crd_keys_find(struct crd_keys *k, const char *secret);
+/* The key of this tenant, one more of whose requests goes on that was accepted once, whatever its
+ * limits say now: answered by one crd_quota_end. NULL: there is no such key any more. */
+struct crd_key *crd_keys_resume(struct crd_keys *k, uint64_t tenant);
 bool crd_keys_public_metrics(const struct crd_keys *k);
 /* Append the ledger as Prometheus lines. */
 void crd_keys_metrics(const struct crd_keys *k, struct buf *out);

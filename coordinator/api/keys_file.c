@@ -104,7 +104,7 @@ enum err crd_keys_file_read(const char *path, const struct crd_limits *defaults,
     int32_t n = 0;
     char line[MAX_LINE];
     FILE *f = fopen(path, "r");
-    if (!f) return err_raise(ERR_IO, "cannot read the API keys in %s: %s", path, strerror(errno));
+    if (!f) return err_raise(ERR_IO, "cannot read the keys in %s: %s", path, strerror(errno));
     while (fgets(line, sizeof line, f)) {
         r.line++;
         if (strlen(line) == sizeof line - 1) TRY(wrong(&r, "it is too long"));

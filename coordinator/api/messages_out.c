@@ -130,12 +130,14 @@ static void end_event(struct buf *out)
 static void begin(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out)
 {
     (void)choices, (void)n;
+    struct crd_usage before = a->usage;
+    before.n_completion = 0; /* a stream begins with its first token or because it was silent for long: its first event is the same */
     event("message_start", out);
     buf_puts(out, ",\"message\":");
     put_head(a, out);
     buf_puts(out, "],");
     put_stop(NULL, out);
-    put_usage(&a->usage, out);
+    put_usage(&before, out);
     buf_putc(out, '}');
     end_event(out);
     event("ping", out);

@@ -28,7 +28,7 @@ struct crd_generation *crd_generation_recall(struct crd_api *api, struct crd_jou
     struct record_event *e = xmalloc(sizeof *e);
     struct crd_generation *g = NULL;
     size_t bytes;
-    if (!record_next(&r, e, &bytes) || e->kind != RECORD_ACCEPT || e->accept.endpoint > ENDPOINT_OLLAMA_GENERATE) goto out;
+    if (!record_next(&r, e, &bytes) || e->kind != RECORD_ACCEPT || e->accept.endpoint > ENDPOINT_OLLAMA_EMBEDDINGS) goto out;
     const struct record_accept *a = &e->accept;
     g = crd_generation_open(api, (enum crd_endpoint)a->endpoint, a->body, a->n_body, a->tenant, a->id, wake, user);
     g->answer.created = a->created;
@@ -39,7 +39,10 @@ struct crd_generation *crd_generation_recall(struct crd_api *api, struct crd_jou
     buf_put(&g->recall->records, r.p, rd_left(&r));
     *what = (struct crd_recalled){.tenant = a->tenant, .resumable = a->resumable};
     snprintf(what->id, sizeof what->id, "%s", a->id);
-    while (record_next(&r, e, &bytes)) what->ended |= e->kind == RECORD_END;
+    while (record_next(&r, e, &bytes)) {
+        what->ended |= e->kind == RECORD_END;
+        what->n_tokens += e->kind == RECORD_TOKEN;
+    }
     if (!what->ended) g->journal = q; /* the rest is written too */
 out:
     free(e);
@@ -68,7 +71,7 @@ static void accept(struct crd_generation *g)
     const struct crd_request *r = &g->request;
     const char *prefix = g->answer.format->id_prefix;
     struct record_accept a = {.endpoint = (uint8_t)g->endpoint, .resumable = g->resumable, .tenant = g->tenant, .weight = g->weight,
-                              .created = g->answer.created, .seed = r->sampling.seed, .max_tokens = r->sampling.max_tokens,
+                              .created = g->answer.created, .seed = r->sampling.seed, .max_tokens = MAX(r->sampling.max_tokens, 1),
                               .body = buf_str(&g->body), .n_body = g->body.len};
     snprintf(a.id, sizeof a.id, "%s", g->answer.id + strlen(prefix));
     struct crd_journaled *q = crd_journal_accept(g->api->journal, &a);
@@ -170,6 +173,7 @@ static void recall(struct crd_generation *g)
 void crd_recall_submit(struct crd_generation *g)
 {
     if (g->recall) recall(g);
-    else if (g->journaling && !g->request.pool) accept(g);
-    g->through = g->journal != NULL;
+    else if (g->journaling) accept(g);
+    /* vectors are not written down: they are computed again, to the same bits */
+    g->through = g->journal != NULL && !g->request.pool;
 }

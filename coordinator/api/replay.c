@@ -62,7 +62,8 @@ static void count(struct crd_kept *k)
 /* The generation goes, ended or not. */
 static void close_generation(struct crd_kept *k)
 {
-    if (k->g) crd_generation_note(k->g, k->key ? k->key->name : NULL, k->id);
+    /* one that had ended was noted then; one that never went on is noted by whoever goes on with it */
+    if (k->g && !k->ended && !k->waits) crd_generation_note(k->g, k->key ? k->key->name : NULL, k->id);
     crd_generation_close(k->g);
     k->g = NULL;
 }
@@ -163,6 +164,10 @@ static void charge(struct crd_kept *k)
 {
     int64_t p, n;
     crd_generation_used(k->g, &p, &n);
+    if (k->recalled) {
+        p = 0;
+        n = MAX(n - k->n_before, 0);
+    }
     crd_access_charge(k->key, p - k->n_prompt, n - k->n_completion);
     k->n_prompt = p;
     k->n_completion = n;
@@ -332,7 +337,7 @@ static void recall_one(struct crd_api *api, struct crd_journaled *q)
     struct crd_replay *store = api->replay;
     struct crd_recalled what;
     struct crd_kept *k = xcalloc(1, sizeof *k);
-    *k = (struct crd_kept){.store = store, .waits = true, .whole = true, .resumable = true};
+    *k = (struct crd_kept){.store = store, .waits = true, .whole = true, .resumable = true, .recalled = true};
     pthread_mutex_init(&k->lock, NULL);
     k->g = crd_generation_recall(api, q, &what, kept_wake, k);
     if (!k->g) {
@@ -342,6 +347,8 @@ static void recall_one(struct crd_api *api, struct crd_journaled *q)
     k->tenant = what.tenant;
     snprintf(k->id, sizeof k->id, "%s", what.id);
     k->ended = what.ended;
+    k->n_before = what.n_tokens;
+    if (!k->ended && api->keys) k->key = crd_keys_resume(api->keys, k->tenant);
     list_append(&store->live, k);
 }
 

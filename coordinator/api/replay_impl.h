@@ -41,6 +41,8 @@ struct crd_kept {
     struct crd_generation *g; /* Own; NULL once it is over */
     struct crd_key *key;      /* whose account it goes on; NULL: nobody's, or over */
     int64_t n_prompt, n_completion; /* charged so far */
+    bool recalled;                  /* begun under another coordinator, which charged the prompt and these: */
+    int64_t n_before;
     struct crd_frames frames;
     size_t counted; /* of it in the store's total */
     int32_t status, retry_after;

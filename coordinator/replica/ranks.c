@@ -203,7 +203,9 @@ static void on_hello(struct crd_replica *r, struct rpc_event *e)
 static void on_token_event(void *user, const struct token_event *e)
 {
     struct crd_replica *r = user;
-    crd_requests_event(r->requests, e);
+    struct token_event mine = *e;
+    mine.engine = r->conf.index;
+    crd_requests_event(r->requests, &mine);
 }
 
 static void recovered(struct crd_replica *r)

@@ -28,9 +28,9 @@ struct command {
     char text[256];             /* END */
 };
 
-static void refuse(token_event_fn fn, void *user, uint64_t id, enum err err, const char *text)
+static void refuse(const struct crd_replica *r, token_event_fn fn, void *user, uint64_t id, enum err err, const char *text)
 {
-    struct token_event e = {.kind = EVENT_FINISH, .request = id, .choice = -1, .err = err, .text = text};
+    struct token_event e = {.kind = EVENT_FINISH, .request = id, .choice = -1, .engine = r->conf.index, .err = err, .text = text};
     fn(user, &e);
 }
 
@@ -102,20 +102,20 @@ static void submit(struct crd_replica *r, struct command *c)
 {
     char text[512];
     if (r->draining || r->stopping) {
-        refuse(c->on_event, c->user, c->request.id, ERR_UNAVAILABLE, "the server is shutting down");
+        refuse(r, c->on_event, c->user, c->request.id, ERR_UNAVAILABLE, "the server is shutting down");
     } else if (r->state != REPLICA_READY && r->conf.peers.self && r->conf.peers.submit(r->conf.peers.self, r->conf.index, &c->request, c->user)) {
         log_debug(C, "request %llu came when this replica was lost: given to another", (unsigned long long)c->request.id);
     } else if (!r->sched) { /* while recovering there is one, and the request waits like the others */
         pthread_mutex_lock(&r->lock);
         snprintf(text, sizeof text, "%s", r->status.text);
         pthread_mutex_unlock(&r->lock);
-        refuse(c->on_event, c->user, c->request.id, ERR_UNAVAILABLE, text);
+        refuse(r, c->on_event, c->user, c->request.id, ERR_UNAVAILABLE, text);
     } else {
         crd_requests_add(r->requests, c->request.id, gen_request_open(&c->request), c->on_event, c->user);
         enum err e = crd_sched_submit(r->sched, &c->request, clock_us());
         if (e) {
             crd_requests_drop(r->requests, c->request.id);
-            refuse(c->on_event, c->user, c->request.id, e, err_text());
+            refuse(r, c->on_event, c->user, c->request.id, e, err_text());
         }
     }
 }
@@ -142,7 +142,7 @@ static void cancel(struct crd_replica *r, uint64_t id)
         *at = c->next;
         if (r->held_end == &c->next) r->held_end = at;
         r->n_held--;
-        refuse(c->on_event, c->user, id, ERR_CANCELLED, err_short(ERR_CANCELLED));
+        refuse(r, c->on_event, c->user, id, ERR_CANCELLED, err_short(ERR_CANCELLED));
         free_command(c);
         return;
     }
@@ -160,7 +160,7 @@ static void adopt(struct crd_replica *r, struct command *c)
         return;
     }
     crd_sched_discard(m->group);
-    refuse(m->on_event, m->user, id, ERR_UNAVAILABLE, r->stopping ? "the server is shutting down" : r->why);
+    refuse(r, m->on_event, m->user, id, ERR_UNAVAILABLE, r->stopping ? "the server is shutting down" : r->why);
 }
 
 static void stop(struct crd_replica *r, struct command *c)

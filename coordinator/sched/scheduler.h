@@ -83,6 +83,7 @@ struct token_event {
     enum token_event_kind kind;
     uint64_t request;
     int32_t choice;
+    int32_t engine; /* which replica says so; set by it, not by the scheduler */
     /* EVENT_TOKEN; a stop id (EOS) is delivered too, just before FINISH_STOP. */
     const struct result_token *token;
     int32_t n_rows;

@@ -75,6 +75,7 @@ static void finish(struct live *l, int32_t choice, enum seq_finish why, enum err
     struct token_event e = {.kind = EVENT_FINISH,
                             .request = l->q.id,
                             .choice = choice,
+                            .engine = l->plan.engine,
                             .finish = why,
                             .err = err,
                             .text = text,
@@ -136,6 +137,7 @@ static void say_scores(struct fake *f, struct live *l)
     for (int32_t at = 0; at < n; at += 3) { /* as chunked prefill would */
         struct token_event e = {.kind = EVENT_SCORES,
                                 .request = l->q.id,
+                                .engine = l->plan.engine,
                                 .n_scores = MIN(3, n - at),
                                 .scores = s + at};
         l->on_event(l->user, &e);
@@ -160,7 +162,11 @@ static void say_token(struct fake *f, struct live *l, int32_t c)
     int32_t k = l->ks[c]++;
     int32_t id = (size_t)k < n || s->ignore_eos ? ids[(size_t)k % n] : end;
     struct result_token t = fake_token(id, k, eng_tokenizer_size(f->t), s->n_logprobs);
-    struct token_event e = {.kind = EVENT_TOKEN, .request = l->q.id, .choice = c, .token = &t};
+    struct token_event e = {.kind = EVENT_TOKEN,
+                            .request = l->q.id,
+                            .choice = c,
+                            .engine = l->plan.engine,
+                            .token = &t};
     if (is_stop(s, id))
         e.finish = FINISH_STOP;
     else if (k + 1 == s->max_tokens)
@@ -176,7 +182,7 @@ static void step(struct fake *f, struct live *l)
         float v[FAKE_DIM];
         fake_vector(l->q.pool, l->prompt, l->q.n_prompt, v);
         struct token_event e = {
-            .kind = EVENT_POOLED, .request = l->q.id, .n_pooled = FAKE_DIM, .pooled = v};
+            .kind = EVENT_POOLED, .request = l->q.id, .engine = l->plan.engine, .n_pooled = FAKE_DIM, .pooled = v};
         l->on_event(l->user, &e);
         finish(l, 0, FINISH_STOP, OK, NULL);
         return;

@@ -20,6 +20,7 @@ struct fake_plan {
     int64_t token_us; /* between two tokens */
     bool hold;        /* says nothing until released (or cancelled) */
     int32_t n_cached;
+    int32_t engine; /* whose events they are */
     uint32_t jitter; /* > 0: seed of random small delays between events */
 };
 

@@ -54,7 +54,7 @@ void test_api_open(struct test_api *t, int n_threads)
         .max_context = TEST_CONTEXT,
         .max_n = TEST_MAX_N,
         .pooling = POOL_LAST,
-        .stats = crd_api_stats_open(TEST_CONTEXT),
+        .stats = crd_api_stats_open(TEST_CONTEXT, TEST_ENGINES),
         .created_unix = 1700000000,
     };
     if (n_threads) rc = crd_text_pool_open(&t->api.pool, n_threads);

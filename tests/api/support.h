@@ -7,7 +7,7 @@
 #include "tests/api/fake_service.h"
 
 enum {
-    TEST_CONTEXT = 300,
+    TEST_ENGINES = 2, TEST_CONTEXT = 300,
     TEST_MAX_N = 8,
     TEST_VOCAB = 259,
     TOKEN_BOS = 256,

@@ -251,6 +251,13 @@ static void metrics_count_what_happened(void **state)
         "vllm:inter_token_latency_seconds_count{model_name=\"test-model\",engine=\"0\"} 5\n",
         "vllm:request_queue_time_seconds_bucket{model_name=\"test-model\",engine=\"0\",le=\"0.3\"} "
         "3\n",
+        /* each replica has its own */
+        "vllm:generation_tokens_total{model_name=\"test-model\",engine=\"1\"} 2\n",
+        "vllm:request_success_total{model_name=\"test-model\",engine=\"1\",finished_reason="
+        "\"length\"} 1\n",
+        "vllm:request_params_n_count{model_name=\"test-model\",engine=\"0\"} 2\n",
+        "vllm:request_params_n_count{model_name=\"test-model\",engine=\"1\"} 1\n",
+        "vllm:time_to_first_token_seconds_count{model_name=\"test-model\",engine=\"1\"} 1\n",
         "# TYPE vllm:e2e_request_latency_seconds histogram\n",
         "tessera:ranks 2\n",
     };
@@ -259,6 +266,8 @@ static void metrics_count_what_happened(void **state)
     test_api_say(&t, "ab", 2);
     test_api_plan(&t, (struct fake_plan){.n_cached = 1});
     json_decref(fetch("POST", "/v1/completions", "{\"prompt\":\"x\",\"n\":2}", 200));
+    json_decref(fetch("POST", "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":2}", 200));
+    test_api_plan(&t, (struct fake_plan){.engine = 1});
     json_decref(fetch("POST", "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":2}", 200));
     client_fetch(gw_port(gw), "GET", "/metrics", NULL, &a);
     assert_int_equal(a.status, 200);

@@ -1,5 +1,6 @@
 """Chaos: ranks, their mpirun, the coordinator or all of them are killed, stopped or cut off, the disk under the journal fills, at random moments of
-loading, prefill, decode and drain, while sixteen streams of every kind are open. Every stream must end byte-equal to an undisturbed run, and nothing
+loading, prefill, decode and drain, the disk under the cache of packed weights fills or its files are damaged, while sixteen streams of every kind
+and a request for embeddings are open. Every stream must end byte-equal to an undisturbed run, and nothing
 may be left behind: processes, shared memory, ports, file descriptors.
 
     python3 tests/chaos/chaos.py [--rounds N] [--seed S] [--cut "--tp 2 --pp 2"] [--only FAULT,FAULT] [--hosts]
@@ -64,6 +65,7 @@ def kinds(rng):
                 out.append(("/v1/messages", {**plain, "max_tokens": 200, "messages": messages, "temperature": 0}))
             else:
                 out.append(("/v1/responses", {**plain, "max_output_tokens": 200, "input": prompt, "temperature": 0}))
+    out.append(("/v1/embeddings", {"input": [rng.choice(PROMPTS) for _ in range(40)]}))
     return out
 
 
@@ -136,9 +138,54 @@ class Client(threading.Thread):
             self.error = None
 
 
+class Cache:
+    """A directory for packed weights on a small disk of its own, where one may be mounted (root); else a plain one, whose disk never fills."""
+
+    def __init__(self, path):
+        self.path, self.filler = path, os.path.join(path, "filler")
+        os.mkdir(path)
+        self.own = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tessera-chaos", path], capture_output=True).returncode == 0
+
+    def files(self):
+        return [os.path.join(self.path, n) for n in os.listdir(self.path) if n.endswith(".tiles")]
+
+    def fill(self, spare=0):
+        """But for so many bytes."""
+        with open(self.filler, "ab", buffering=0) as f:
+            try:
+                while True:
+                    f.write(bytes(1 << 14))
+            except OSError:
+                f.truncate(max(f.tell() - spare, 0))
+
+    def empty(self):
+        if os.path.exists(self.filler):
+            os.unlink(self.filler)
+
+    def damage(self, rng):
+        """One file is cut short, another has a byte changed."""
+        files = sorted(self.files())
+        for k, f in enumerate(rng.sample(files, min(2, len(files)))):
+            try:
+                with open(f, "r+b") as h:
+                    n = os.path.getsize(f)
+                    if k:
+                        h.seek(rng.randrange(n))
+                        h.write(b"x")
+                    else:
+                        h.truncate(n // 2)
+            except FileNotFoundError:
+                pass  # replaced just now
+        return bool(files)
+
+    def close(self):
+        if self.own:
+            subprocess.run(["umount", "-l", self.path])
+
+
 class Chaos:
-    def __init__(self, rng, cut, state, args, patience=1):
-        self.patience = patience
+    def __init__(self, rng, cut, state, args, patience=1, cache=None):
+        self.patience, self.cache, self.from_cache = patience, cache, 0
         self.rng, self.cut, self.state, self.args = rng, cut, state, args
         self.seen, self.fds, self.n, self.net, self.last = set(), {}, 0, None, []
         self.s = self.start()
@@ -154,7 +201,9 @@ class Chaos:
         return s
 
     def note(self, s):
-        self.last = s.workers()
+        ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
+        self.last = [r["pid"] for r in ranks]
+        self.from_cache += any(r["cached_bytes"] for r in ranks)
         self.seen |= set(self.last) | set(children(s.proc.pid)) | {s.proc.pid}
 
     def pids(self):
@@ -285,8 +334,24 @@ class Chaos:
         self.coordinator_kill()
         return "disk full, then coordinator killed"
 
+    def cache_full(self):
+        """Nothing is in the cache, and little or nothing may be, later less: the ranks load from the model all the same, and what they cannot write
+        whole is dropped."""
+        for f in self.cache.files():
+            os.unlink(f)
+        self.cache.fill(spare=self.rng.choice([0, 1 << 20, 2 << 20, 3 << 20]))
+        said = self.rank_kill()
+        time.sleep(0.3 + 0.3 * self.rng.random())
+        self.cache.fill()
+        time.sleep(0.7)
+        self.cache.empty()
+        return said and "cache full, a rank killed"
+
+    def cache_damaged(self):
+        return self.cache.damage(self.rng) and self.rank_kill() and "cache damaged, a rank killed"
+
     FAULTS = ("rank_kill", "all_ranks_kill", "rank_stop", "rank_pause", "mpirun_kill", "load_kill", "coordinator_kill", "coordinator_kill_late",
-              "coordinator_kill_twice", "coordinator_and_rank_kill", "disk_full", "disk_full_and_coordinator_kill")
+              "coordinator_kill_twice", "coordinator_and_rank_kill", "disk_full", "disk_full_and_coordinator_kill", "cache_full", "cache_damaged")
 
     # ---- rounds ----
 
@@ -412,12 +477,15 @@ def main():
     requests = kinds(rng)
     faults = a.only.split(",") if a.only else Chaos.FAULTS
     folder = tempfile.mkdtemp(prefix="tessera-chaos-")
-    counts, all_of_them = {}, []
+    counts, all_of_them, cache = {}, [], Cache(os.path.join(folder, "cache"))
+    if not cache.own:
+        faults = [f for f in faults if f != "cache_full"]
+        print("no disk of its own for the cache (that takes root): it is never full", flush=True)
     try:
         calm = Chaos(random.Random(0), ["--tp", "1"], os.path.join(folder, "calm"), [], a.patience)
         want, _ = calm.ask_all(requests)
         calm.close()
-        c = Chaos(rng, cut, os.path.join(folder, "state"), ["--kv-tokens", kv], a.patience)
+        c = Chaos(rng, cut, os.path.join(folder, "state"), ["--kv-tokens", kv, "--shard-cache", cache.path], a.patience, cache)
         all_of_them.append(c)
         c.net = a.link
         begin, r = time.monotonic(), -1
@@ -426,19 +494,22 @@ def main():
             said, took = c.round(requests, want, faults)
             for what in said:
                 counts[what] = counts.get(what, 0) + 1
-            print(f"round {r}: {', '.join(said) or 'nothing'}: 16 streams byte-equal in {took:.2f} s"
+            print(f"round {r}: {', '.join(said) or 'nothing'}: all 17 byte-equal in {took:.2f} s"
                   + (f", {c.lost} of them read on after their connection was lost" if c.lost else ""), flush=True)
         said = c.drain(requests, want, ["rank_kill", "rank_pause", "mpirun_kill"])
-        print(f"drain: {', '.join(said)}: 16 streams byte-equal, exit 0", flush=True)
+        print(f"drain: {', '.join(said)}: all 17 byte-equal, exit 0", flush=True)
         c.close()
+        left = [n for n in os.listdir(cache.path) if not n.endswith((".tiles", ".tiles.new"))]  # .new: of a rank that was killed while it wrote
+        assert not left, f"left in the cache: {left}"
     except BaseException:
         for c in all_of_them:  # after a failure nothing is stopped in order
             for pid in [c.s.proc.pid, *c.seen, *children(c.s.proc.pid)]:
                 c.kill(pid, signal.SIGKILL)
         raise
     finally:
+        cache.close()
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"seed {a.seed}: {r + 1} rounds and a drain, every stream byte-equal, nothing left behind; "
+    print(f"seed {a.seed}: {r + 1} rounds and a drain, every stream byte-equal, nothing left behind, weights from the cache in {c.from_cache}; "
           + ", ".join(f"{n} x {what}" for what, n in sorted(counts.items())))
 
 

@@ -1,4 +1,5 @@
 """Drain and replace: the admin socket, the port taken over, models changed without a dropped request."""
+import hashlib
 import json
 import os
 import shutil
@@ -11,11 +12,22 @@ import threading
 import time
 import unittest
 
-from cluster import BIN, DEMO, Server, alive, children, mpi_env, run
+from cluster import BIN, DEMO, Server, alive, children, free_port, mpi_env, run
 
 OTHER = DEMO.replace("q8_0", "f16")
 STORY = {"prompt": "<|im_start|>user\nTell me the story of the lighthouse.<|im_end|>\n<|im_start|>assistant\n", "temperature": 0,
          "max_tokens": 200, "ignore_eos": True, "logprobs": 1}
+
+
+ADMIN = {"Authorization": "Bearer key-of-the-operators"}
+
+
+def admin_keys(folder):
+    """A file with the digest of the key above."""
+    path = os.path.join(folder, "admins")
+    with open(path, "w") as f:
+        f.write("ops sha256:" + hashlib.sha256(b"key-of-the-operators").hexdigest() + "\n")
+    return path
 
 
 def gather(events):
@@ -68,6 +80,20 @@ class Draining(unittest.TestCase):
             self.assertIn("the time is over", out.decode())
             self.assertIn("--drain-timeout", gather(events)[2][0])
             self.assertEqual(s.proc.wait(10), 0)
+
+    def test_an_admin_key_drains(self):
+        keys = admin_keys(self.dir)
+        with Server("--tp", 2, "--threads", 1, "--admin-socket", "none", "--admin-keys", keys) as s:
+            want = gather(s.stream("/v1/completions", STORY))
+            for headers in ({}, {"Authorization": "Bearer another-admin-key"}):
+                self.assertEqual(s.request("POST", "/admin/drain", b"", headers)[0], 401)
+            events = s.stream("/v1/completions", STORY)
+            first = next(events)
+            status, raw, _ = s.request("POST", "/admin/drain", b"", ADMIN)
+            self.assertEqual((status, json.loads(raw)), (200, {"status": "draining"}))
+            self.assertEqual(gather([first] + list(events)), want)
+            self.assertEqual(s.proc.wait(10), 0)
+            self.assertIn("ops asks: drain", s.text())
 
     def test_nobody_there(self):
         code, _, err = run("drain", "--admin-socket", self.socket)
@@ -178,6 +204,39 @@ class Reloading(unittest.TestCase):
                 self.assertEqual(len(s.workers()), 2)
                 os.kill(s.workers()[0], signal.SIGKILL)  # and it recovers as the first did
                 self.assertEqual(gather(s.stream("/v1/completions", STORY)), kinds[1])
+
+    def test_an_admin_key_reloads(self):
+        with tempfile.TemporaryDirectory() as d:
+            with Server("--threads", 1, "--served-model-name", "m", "--admin-socket", "none", "--admin-keys", admin_keys(d)) as s:
+                status, raw, _ = s.request("POST", "/admin/reload", {"model": d + "/none.gguf"}, ADMIN)
+                self.assertEqual(status, 400)
+                self.assertIn("none.gguf", json.loads(raw)["error"]["message"])
+                self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[DEMO])
+                status, raw, _ = s.request("POST", "/admin/reload", {"model": os.path.abspath(OTHER)}, ADMIN)
+                self.assertEqual((status, json.loads(raw)), (200, {"status": "serving", "model": os.path.abspath(OTHER)}))
+                self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[OTHER])
+                self.assertEqual(s.request("POST", "/admin/drain", b"", ADMIN)[0], 200)  # the new model's door is the same
+                self.assertEqual(s.proc.wait(10), 0)
+
+    def test_what_it_does_not_go_with_is_said_and_changes_nothing(self):
+        with tempfile.TemporaryDirectory() as d:
+            with Server("--threads", 1, "--admin-socket", d + "/a", "--state-dir", d + "/state") as s:
+                code, _, err = run("reload", OTHER, "--admin-socket", d + "/a")
+                self.assertEqual(code, 1)
+                self.assertIn("reload does not go with --state-dir", err)
+                self.assertIn("drain this one", err)  # the way that there is
+                self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[DEMO])
+            port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that both sides were given"}
+            with Server("--launch", "external", "--ranks", 1, "--listen", f"127.0.0.1:{port}", "--admin-socket", d + "/b", env=env, wait=False) as s:
+                job = subprocess.Popen(["mpirun", "-q", "--bind-to", "none", "-n", "1", BIN, "worker", "--join", f"127.0.0.1:{port}", "--threads", "1"], env=env,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                s.wait_ready()
+                code, _, err = run("reload", OTHER, "--admin-socket", d + "/b")
+                self.assertEqual(code, 1)
+                self.assertIn("reload needs workers that the server starts itself", err)
+                self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[DEMO])
+                self.assertEqual(run("drain", "--admin-socket", d + "/b")[0], 0)
+                self.assertEqual(job.wait(20), 0)
 
     def test_a_model_that_cannot_be_served_changes_nothing(self):
         with tempfile.TemporaryDirectory() as d:

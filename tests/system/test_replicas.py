@@ -117,6 +117,9 @@ class Replicas(unittest.TestCase):
             self.assertIn('tessera:recoveries_total{engine="0"} 1', text)
             self.assertIn('tessera:recoveries_total{engine="1"} 0', text)
             self.assertRegex(text, r'vllm:num_requests_running\{model_name="[^"]*",engine="1"\} 0')
+            for k in (0, 1):  # each counts what it did itself
+                self.assertRegex(text, r'vllm:time_to_first_token_seconds_count\{model_name="[^"]*",engine="%d"\} [1-9]' % k)
+                self.assertRegex(text, r'vllm:iteration_tokens_total_count\{model_name="[^"]*",engine="%d"\} [1-9]' % k)
             moved = [l for l in text.splitlines() if l.startswith("tessera:requests_moved_total")][0]
             self.assertGreaterEqual(int(moved.split()[-1]), 3)
 

@@ -379,7 +379,7 @@ static void a_killed_worker_is_noticed_at_once(void **state)
     struct served s = serve(&key);
     pid_t pid = start_worker(&s, "kill");
     int64_t before = clock_us();
-    expect_closed(s.events, ERR_LINK_CLOSED, "rank 5@child was lost");
+    expect_closed(s.events, ERR_LINK_CLOSED, "rank 5@child was lost: its connection broke");
     assert_true(clock_us() - before < 1000000);
     waitpid(pid, NULL, 0);
     serve_end(&s);
