@@ -9,13 +9,15 @@
 int cmd_bench(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: tessera bench engine|step MODEL [options]\n\n"
+        "usage: tessera bench engine|step|scaling MODEL [options]\n\n"
         "  engine  prompt and generation speed of the engine alone, beside this machine's limits\n"
-        "  step    what coordinator and link add to the computation of a step\n\n"
+        "  step    what coordinator and link add to the computation of a step\n"
+        "  scaling tokens per second on 1, 2, 3, ... ranks, and the share of time between them, beside the plan\n\n"
         "tessera bench WHICH --help lists the options.\n";
     const char *which = argc > 1 ? argv[1] : "";
     if (!strcmp(which, "engine")) return bench_engine(argc - 1, argv + 1);
     if (!strcmp(which, "step")) return bench_step(argc - 1, argv + 1);
+    if (!strcmp(which, "scaling")) return bench_scaling(argc - 1, argv + 1);
     bool help = !strcmp(which, "--help") || !strcmp(which, "-h");
     fputs(usage, help ? stdout : stderr);
     return help ? 0 : 2;

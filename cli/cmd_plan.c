@@ -15,7 +15,7 @@
 
 struct options {
     const char *hostfile, *topo, *record;
-    int64_t ranks, context, users, tp, pp, max_batch_tokens, max_seqs;
+    int64_t ranks, context, users, kv_tokens, tp, pp, max_batch_tokens, max_seqs;
     int32_t kv_type, exact, wire_type;
     bool json;
 };
@@ -32,6 +32,8 @@ static const struct conf_opt table[] = {
      "longest sequence in tokens; 0: the model's, at most 8192"},
     {"users", CONF_INT, O(users), "0", 0, LIMIT_SLOTS, "N",
      "full contexts that must fit, and that speed is judged by; 0: one must, judged by 8"},
+    {"kv-tokens", CONF_INT, O(kv_tokens), "0", 0, 1e9, "N",
+     "tokens the KV cache holds; 0: as serve, at most 8 contexts, or those of --users"},
     {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N",
      "do not choose: N tensor ranks per stage, dealt evenly"},
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "do not choose: N stages"},
@@ -168,6 +170,9 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
         TRY(err_raise(ERR_BAD_CONFIG,
                       "--context %lld is more than the %d tokens %s was trained for",
                       (long long)context, info.context, info.name));
+    if (o->kv_tokens && o->kv_tokens < context * MAX(o->users, 1))
+        TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds fewer than %lld context(s) of %lld tokens: raise it, or lower --context or --users",
+                      (long long)o->kv_tokens, (long long)MAX(o->users, 1), (long long)context));
     TRY(machines(o, t));
     struct clu_work w = {.info = &info,
                          .weights = weights,
@@ -178,7 +183,8 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
                          .n_slots = (int32_t)o->max_seqs,
                          .kv_type = (enum kv_type)o->kv_type};
     struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
-                            .need_tokens = context * MAX(o->users, 1),
+                            .need_tokens = MAX(context * MAX(o->users, 1), o->kv_tokens),
+                            .kv_tokens = o->kv_tokens ? o->kv_tokens : o->users > CLU_KV_CONTEXTS ? context * o->users : 0,
                             .fixed_order = o->hostfile != NULL};
     if (o->wire_type > 1 && !o->exact)
         TRY(err_raise(ERR_BAD_CONFIG, "--wire-type %s changes results: it needs --exact off",
@@ -193,6 +199,9 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
         clu_place_json(p, &w, t, out);
     else
         clu_place_explain(p, &w, t, out);
+    if (o->users > CLU_KV_CONTEXTS && !o->kv_tokens && !o->json)
+        buf_printf(out, "\n%lld full contexts: serve holds them with --kv-tokens %lld, by itself %d\n", (long long)o->users, (long long)want.kv_tokens,
+                   CLU_KV_CONTEXTS);
     if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, out);
 out:
     free(weights);

@@ -3,17 +3,28 @@
 
 #include "base/log.h"
 #include "cluster/place.h"
+#include "cluster/same_host.h"
 #include "engine/engine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* The host of this name, or that this name means; n_hosts: none. */
+static int32_t host_named(const struct clu_topo *t, const char *name)
+{
+    int32_t h = 0;
+    while (h < t->n_hosts && strcmp(t->hosts[h].name, name)) h++;
+    for (int32_t k = 0; h == t->n_hosts && k < t->n_hosts; k++)
+        if (clu_same_name(t->hosts[k].name, name)) return k;
+    return h;
+}
+
 /* One host of `from` with its devices; NULL name: the first. */
 static bool pick_host(const struct clu_topo *from, const char *name, struct clu_topo *out)
 {
     int32_t h = 0;
-    while (name && h < from->n_hosts && strcmp(from->hosts[h].name, name)) h++;
+    if (name) h = host_named(from, name);
     if (h == from->n_hosts) return false;
     clu_topo_init(out);
     out->hosts[out->n_hosts++] = from->hosts[h];
@@ -33,6 +44,7 @@ enum err hosts_topo(struct clu_topo *t, const char *path, bool known)
     int32_t index[LIMIT_RANKS];
     clu_topo_init(all);
     all->wire = t->wire;
+    all->wire_said = t->wire_said;
     TRY(clu_hostfile_read(&f, path));
     for (int32_t i = 0; i < f.n; i++) {
         if (!pick_host(t, known ? f.hosts[i].name : NULL, one))
@@ -40,8 +52,7 @@ enum err hosts_topo(struct clu_topo *t, const char *path, bool known)
                           path, f.hosts[i].line, f.hosts[i].name));
         if (f.hosts[i].slots > 1) TRY(clu_topo_split(one, f.hosts[i].slots));
         TRY(clu_topo_add(all, one, f.hosts[i].name));
-        index[i] = 0;
-        while (known && strcmp(t->hosts[index[i]].name, f.hosts[i].name)) index[i]++;
+        index[i] = known ? host_named(t, f.hosts[i].name) : 0;
     }
     for (int32_t i = 0; i < t->n_links && known; i++)
         for (int32_t a = 0; a < f.n; a++)
@@ -99,7 +110,7 @@ static enum err plan_twice(const struct placement *p, struct two_plans *x)
                          .max_step_tokens = (int32_t)m->max_batch_tokens,
                          .n_slots = (int32_t)m->max_seqs,
                          .kv_type = (enum kv_type)m->kv_type};
-    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
+    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .fixed_order = true};
     if (m->exact && m->wire_type) w.wire = (enum clu_wire_type)(m->wire_type - 1);
     if (clu_place_find(&x->as_written, &w, &x->topo, &want)) x->as_written.judged.tok_s = 0; /* as written it does not even fit */
     want.fixed_order = false;

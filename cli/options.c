@@ -54,7 +54,7 @@ const struct conf_opt cluster_option_table[] = {
     {"tls-cert", CONF_STR, K(tls_cert), NULL, 0, 0, "FILE", "certificate of the worker plane (PEM)"},
     {"tls-key", CONF_STR, K(tls_key), NULL, 0, 0, "FILE", "its key"},
     {"tls-ca", CONF_STR, K(tls_ca), NULL, 0, 0, "FILE", "CA that the other side's certificate must come from (mTLS)"},
-    {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds from start until the model must be ready"},
+    {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds in which no rank joins and no byte is loaded until the start has failed"},
     {"stall-timeout", CONF_FLOAT, K(stall_timeout), "10", 0, 1e6, "S", "seconds without progress of any rank until the replica counts as hung; 0: never"},
     {"recovery-timeout", CONF_FLOAT, K(recovery_timeout), "60", 0, 1e6, "S", "seconds that open answers wait for lost workers to be back; 0: end at once"},
     {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "workers that join by themselves: the same, for a new job; and how long workers wait for another coordinator (--state-dir)"},
@@ -137,7 +137,7 @@ enum err options_core(const struct common_options *o, struct placement *p, const
                             .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6),
                             .stall_us = (int64_t)(o->cluster.stall_timeout * 1e6),
                             .recovery_us = (int64_t)((o->cluster.launch ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout) * 1e6), .place = placement_place,
-                            .on_change = progress_on_change, .user = p};
+                            .on_change = progress_on_change, .on_pace = placement_pace, .user = p};
     c->n_replicas = (int32_t)o->cluster.replicas;
     if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));
     bool better;

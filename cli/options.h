@@ -3,8 +3,11 @@
 #define CLI_OPTIONS_H
 
 #include "base/conf.h"
+#include "cluster/forecast.h"
 #include "cluster/hostfile.h"
+#include "cluster/topo_ranks.h"
 #include "coordinator/core.h"
+#include "coordinator/replica/route.h"
 
 /* How the model is cut and run. */
 struct model_options {
@@ -45,10 +48,19 @@ struct placement {
     /* KV caches of replicas that this model is loaded beside: promised, whether touched yet or not */
     struct { char host[64]; int64_t bytes; } taken[LIMIT_RANKS];
     int32_t n_taken;
+    int32_t depth;              /* of the sequences that speed is foretold for; 0: half the context, at most 512 */
+    int64_t telemetry_us;       /* between two heartbeats; 0: a second */
+    struct clu_wire slowest;    /* out: the slowest link between two hosts of the last placement; zeros: there is one host */
+    struct clu_guess guess;     /* .measured: of this machine's processors, taken for those that --topo does not name */
+    /* [replica's thread] of each replica: what its placement promises, and what was said of it last */
+    struct clu_forecast forecast[ROUTE_REPLICAS];
+    struct { enum clu_term term; int64_t us; } said[ROUTE_REPLICAS];
 };
 /* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's
  * (cluster/place.h), made once the ranks have said what they have. Err: see eng_engine_grid. */
 MUST_USE enum err placement_open(struct placement *p, const struct common_options *o, const char *model_path);
+/* replica_conf.on_pace: says once which term was wrong when steps take more or less than was promised by a quarter (pace.c). */
+void placement_pace(void *user, const struct replica_pace *p);
 enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
 
 /* Ranks that a managed start needs for each replica: tp x pp, or its share of the hostfile's slots. Err BAD_CONFIG. */

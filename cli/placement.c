@@ -15,8 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double READ_PER_CPU = 12e9, OPS_PER_CPU = 400e9; /* where nothing was measured */
-static const double READ_PER_CARD = 400e9, OPS_PER_CARD = 40e12;
+static const struct clu_guess per_processor = {.read_bytes_s = 12e9, .ops_s = 400e9}; /* where nothing was measured */
 
 static bool planned(const struct model_options *m, int32_t n)
 {
@@ -70,77 +69,7 @@ out:
     return rc;
 }
 
-/* ---- the planner's view of the ranks ---- */
-
-/* The k-th of `of` ranks on a host of `known`, if it is there. */
-static bool known_device(const struct clu_topo *known, const char *host, int32_t of,
-                         struct clu_device *d, struct clu_host *h)
-{
-    for (int32_t i = 0; known && i < known->n_hosts; i++) {
-        if (strcmp(known->hosts[i].name, host)) continue;
-        double read = 0, ops = 0;
-        for (int32_t k = 0; k < known->n_devices; k++)
-            if (known->devices[k].host == i && known->devices[k].kind == CLU_CPU)
-                read += known->devices[k].read_bytes_s, ops += known->devices[k].ops_s;
-        if (read <= 0) return false;
-        d->read_bytes_s = read / of;
-        d->ops_s = ops / of;
-        *h = known->hosts[i];
-        return true;
-    }
-    return false;
-}
-
-static int32_t host_index(struct clu_topo *t, const char *name)
-{
-    for (int32_t i = 0; i < t->n_hosts; i++)
-        if (!strcmp(t->hosts[i].name, name)) return i;
-    struct clu_host *h = &t->hosts[t->n_hosts];
-    *h = (struct clu_host){.packages = 1,
-                           .cores = 1,
-                           .threads = 1,
-                           .numa = 1,
-                           .disk_bytes_s = 1e9,
-                           .local = {2e-6, 8e9}};
-    snprintf(h->name, sizeof h->name, "%s", name);
-    return t->n_hosts++;
-}
-
-static void topo_of(const struct msg_hello hellos[], int32_t n, const struct clu_topo *known,
-                    struct clu_topo *t)
-{
-    clu_topo_init(t);
-    if (known) t->wire = known->wire;
-    for (int32_t r = 0; r < n; r++) {
-        const struct msg_hello *y = &hellos[r];
-        int32_t of = MAX(y->host_size, 1), host = host_index(t, y->host);
-        double cpus = (double)MAX(y->n_cpus, 1) / of;
-        int32_t shared = MAX(y->mem_ranks, 1);
-        struct clu_device *d = &t->devices[t->n_devices++];
-        *d = (struct clu_device){.kind = CLU_CPU,
-                                 .host = host,
-                                 .cores = MAX(1, y->n_cpus / of),
-                                 .mem_bytes = y->mem_available / shared / 100 * 92,
-                                 .read_bytes_s = cpus * READ_PER_CPU,
-                                 .ops_s = cpus * OPS_PER_CPU};
-        snprintf(d->name, sizeof d->name, "rank%d", r);
-        if (y->gpu) {
-            d->kind = CLU_GPU;
-            d->read_bytes_s = (y->read_bytes_s > 0 ? y->read_bytes_s : READ_PER_CARD) / shared;
-            d->ops_s = (y->ops_s > 0 ? y->ops_s : OPS_PER_CARD) / shared;
-        } else {
-            known_device(known, y->host, of, d, &t->hosts[host]);
-        }
-    }
-    for (int32_t i = 0; known && i < known->n_links; i++) {
-        struct clu_link l = {-1, -1, known->links[i].wire};
-        for (int32_t h = 0; h < t->n_hosts; h++) {
-            if (!strcmp(t->hosts[h].name, known->hosts[known->links[i].a].name)) l.a = h;
-            if (!strcmp(t->hosts[h].name, known->hosts[known->links[i].b].name)) l.b = h;
-        }
-        if (l.a >= 0 && l.b >= 0) t->links[t->n_links++] = l;
-    }
-}
+/* ---- the cut ---- */
 
 static void say(const struct clu_place *c)
 {
@@ -162,6 +91,7 @@ static void say(const struct clu_place *c)
 struct plan_inputs {
     struct model_weights weights;
     struct clu_topo topo, known;
+    struct clu_ranks_known what;
     struct clu_rates rates;
     struct clu_work work;
     struct clu_want want;
@@ -176,17 +106,18 @@ static enum err gather_inputs(const struct placement *p, const struct msg_hello 
     in->rates.process_bytes = 0; /* the ranks run already: memory that is available is theirs */
     TRY(eng_engine_weights(p->model_path, &in->weights));
     if (p->o->cluster.topo) TRY(clu_topo_read(&in->known, p->o->cluster.topo));
-    topo_of(hellos, n, p->o->cluster.topo ? &in->known : NULL, &in->topo);
+    clu_topo_ranks(&in->topo, hellos, n, p->o->cluster.topo ? &in->known : NULL, (int32_t)m->threads, p->guess.measured ? &p->guess : &per_processor,
+                   &in->what);
     in->work = (struct clu_work){.info = &p->info,
                                  .weights = &in->weights,
                                  .rates = &in->rates,
                                  .context = p->context,
-                                 .depth = MIN(p->context / 2, 512),
+                                 .depth = p->depth ? p->depth : MIN(p->context / 2, 512),
                                  .max_step_tokens = (int32_t)m->max_batch_tokens,
                                  .n_slots = (int32_t)m->max_seqs,
                                  .kv_type = (enum kv_type)m->kv_type};
     if (m->exact && m->wire_type) in->work.wire = (enum clu_wire_type)(m->wire_type - 1);
-    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .fixed_order = true};
+    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .fixed_order = true};
 out:
     return rc;
 }
@@ -217,6 +148,27 @@ static enum clu_wire_type wire_of(const struct placement *p, struct plan_inputs 
     in->work.wire = CLU_WIRE_F32;
     in->want.need_tokens = 0;
     return clu_place_of(&in->place, &in->work, &in->topo, &in->want, &l) ? CLU_WIRE_F32 : clu_place_wire(&in->place);
+}
+
+/* What this cut should do, to be compared with what it does. */
+static void promise(struct placement *p, struct plan_inputs *in, const struct grid *g, int32_t replica)
+{
+    struct clu_layout l = {.grid = *g};
+    if (replica >= ROUTE_REPLICAS) return;
+    struct clu_forecast *f = &p->forecast[replica];
+    for (int32_t r = 0; r < grid_ranks(g); r++) l.device[r] = r;
+    in->work.wire = wire_of(p, in, g);
+    clu_forecast_of(f, &in->work, &in->topo, &l);
+    p->slowest = (struct clu_wire){0, 0};
+    for (int32_t i = 0; i < in->topo.n_links; i++) {
+        const struct clu_wire *x = &in->topo.links[i].wire;
+        p->slowest.latency_s = MAX(p->slowest.latency_s, x->latency_s);
+        p->slowest.bytes_s = p->slowest.bytes_s > 0 ? MIN(p->slowest.bytes_s, x->bytes_s) : x->bytes_s;
+    }
+    f->speed_known = in->what.speed;
+    f->links_known = in->what.links;
+    p->said[replica].term = CLU_TERM_NONE;
+    p->said[replica].us = 0;
 }
 
 /* ---- KV blocks, and the plan ---- */
@@ -279,8 +231,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     else
         TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
     TRY(fit_blocks(p, &g, hellos, n, &fit));
-    int64_t want = m->kv_tokens ? DIV_UP(m->kv_tokens, LIMIT_BLOCK_TOKENS)
-                                : MIN(fit, 8LL * DIV_UP(p->context, LIMIT_BLOCK_TOKENS));
+    int64_t want = clu_place_kv(fit, p->context, m->kv_tokens);
     if (want > fit)
         TRY(err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",
                       (long long)m->kv_tokens, (long long)fit * LIMIT_BLOCK_TOKENS));
@@ -306,10 +257,11 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
     plan->wire_type = clu_wire_name[wire_of(p, in, &g)];
     if (m->exact) log_info("plan", "--exact off: sums travel between hosts as %s", plan->wire_type);
+    promise(p, in, &g, plan->replica);
     plan->shard_cache = m->shard_cache;
     plan->shard_cache_bytes = m->shard_cache_size;
     plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
-    plan->telemetry_us = 1000000;
+    plan->telemetry_us = p->telemetry_us ? p->telemetry_us : 1000000;
 out:
     free(in);
     return rc;

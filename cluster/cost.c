@@ -283,22 +283,32 @@ double clu_cost_hop(const struct clu_work *w, const struct clu_topo *t, const st
     return MAX(near, far);
 }
 
+/* What the ends gather: rows of the embedding, and logits. */
+static double ends_gather_s(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n, const struct grid_share share[],
+                            bool first, bool last, int32_t rows, int32_t sampled)
+{
+    const struct model_info *m = w->info;
+    int32_t tiles = leaf_vocab_tiles(m->n_vocab);
+    double s = 0;
+    if (first) s += gather_rows_s(t, device, n, share, 4.0 * m->d_model, rows, tiles);
+    if (last && sampled) s += gather_rows_s(t, device, n, share, 4.0 * m->n_vocab, sampled, tiles);
+    return s;
+}
+
 double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
                      int32_t n, const struct grid_share share[], bool first, bool last,
                      int32_t rows, int32_t sampled)
 {
     const struct model_info *m = w->info;
     int32_t tiles = leaf_vocab_tiles(m->n_vocab);
-    double s = 0, head = 0;
-    if (first) s += gather_rows_s(t, device, n, share, 4.0 * m->d_model, rows, tiles);
+    double s = ends_gather_s(w, t, device, n, share, first, last, rows, sampled), head = 0;
     if (!last || !sampled) return s;
     for (int32_t r = 0; r < n; r++) {
         double part = (double)share[r].vocab / tiles;
         head = MAX(head, matrix_s(w, &t->devices[device[r]], (double)w->weights->head.mem * part,
                                   (double)m->n_vocab * m->d_model * part, sampled));
     }
-    return s + head + gather_rows_s(t, device, n, share, 4.0 * m->n_vocab, sampled, tiles) +
-           w->rates->sample_s * m->n_vocab * sampled;
+    return s + head + w->rates->sample_s * m->n_vocab * sampled;
 }
 
 void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
@@ -329,6 +339,7 @@ void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const st
                               clu_cost_reduce(w, t, l->device + first, n, ffn, rows));
     out->ends_s = clu_cost_ends(w, t, l->device + first, n, share, stage == 0,
                                 stage == g->n_stages - 1, rows, sampled);
+    out->gather_s = ends_gather_s(w, t, l->device + first, n, share, stage == 0, stage == g->n_stages - 1, rows, sampled);
     out->hop_s = clu_cost_hop(w, t, l, stage, rows);
     out->total_s = out->compute_s + out->reduce_s + out->ends_s + out->hop_s;
 }

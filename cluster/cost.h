@@ -88,6 +88,7 @@ double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const i
 
 struct clu_stage_cost {
     double compute_s, reduce_s, ends_s, hop_s, total_s;
+    double gather_s; /* of ends_s: between ranks */
 };
 /* Stage `stage` with `rows` rows, of which `sampled` are sampled from; hop_s: sending on to the
  * next stage. */

@@ -11,6 +11,17 @@
 
 const int32_t clu_place_users[3] = {1, 8, 32};
 
+int64_t clu_place_kv(int64_t room_blocks, int32_t context, int64_t kv_tokens)
+{
+    if (kv_tokens) return DIV_UP(kv_tokens, LIMIT_BLOCK_TOKENS);
+    return MIN(room_blocks, (int64_t)CLU_KV_CONTEXTS * DIV_UP(context, LIMIT_BLOCK_TOKENS));
+}
+
+static int64_t held(const struct clu_want *want, const struct clu_work *w, int64_t room_blocks)
+{
+    return MIN(clu_place_kv(room_blocks, w->context, want->kv_tokens), room_blocks);
+}
+
 static bool better(const struct found *a, const struct found *b)
 {
     if (a->fits != b->fits) return a->fits;
@@ -113,7 +124,7 @@ bool clu_place_look(struct search *s, const struct row *row)
         if (tokens < MAX(s->want->need_tokens, s->w->context)) continue;
         struct clu_speed v;
         c.fits = true;
-        c.users = (int32_t)MIN(s->want->users, tokens / s->w->context);
+        c.users = (int32_t)MIN(s->want->users, MAX(1, held(s->want, s->w, c.n_blocks) * LIMIT_BLOCK_TOKENS / s->w->context));
         clu_cost_prefill(s->w, s->t, &c.layout, &v);
         c.prefill_tok_s = v.tok_s;
         clu_cost_decode(s->w, s->t, &c.layout, c.users, &v);
@@ -138,7 +149,8 @@ static void figures(struct clu_place *p, const struct clu_work *w, const struct 
     bool used[LIMIT_RANKS] = {false};
     p->n_ranks = grid_ranks(&p->layout.grid);
     p->n_blocks = clu_cost_blocks(w, t, &p->layout, &p->tightest);
-    p->users = (int32_t)MIN(want->users, MAX(p->n_blocks, 0) * LIMIT_BLOCK_TOKENS / w->context);
+    p->n_held = held(want, w, p->n_blocks);
+    p->users = (int32_t)MIN(want->users, MAX(p->n_held, 0) * LIMIT_BLOCK_TOKENS / w->context);
     for (int32_t i = 0; i < 3; i++)
         clu_cost_decode(w, t, &p->layout, clu_place_users[i], &p->decode[i]);
     clu_cost_decode(w, t, &p->layout, MAX(p->users, 1), &p->judged);

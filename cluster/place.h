@@ -12,11 +12,12 @@
 
 #include "cluster/cost.h"
 
-enum { CLU_MAX_ALTS = 8, CLU_EFFORT_PROBE = 2 };
+enum { CLU_MAX_ALTS = 8, CLU_EFFORT_PROBE = 2, CLU_KV_CONTEXTS = 8 };
 
 struct clu_want {
     int32_t users;       /* sequences at once that speed is judged by */
     int64_t need_tokens; /* KV positions that must fit; 0: one context */
+    int64_t kv_tokens;   /* KV positions that will be held; 0: clu_place_kv's choice */
     bool fixed_order;    /* ranks are numbered already: stages are consecutive devices, none is left
                             out */
     int32_t effort; /* 0: as the size allows; 1: never exhaustive; CLU_EFFORT_PROBE: the same, and a
@@ -38,6 +39,7 @@ struct clu_place {
     int32_t n_ranks, n_unused;
     int32_t unused[LIMIT_RANKS]; /* devices that only would slow it down */
     int64_t n_blocks;            /* KV blocks that every rank has room for */
+    int64_t n_held;              /* of them, those that serve will hold */
     int32_t tightest;            /* the rank that bounds them */
     int32_t users;               /* of want: how many full contexts were judged */
     struct clu_speed decode[3];  /* 1, 8, 32 users */
@@ -50,6 +52,10 @@ struct clu_place {
     int64_t n_looked; /* placements evaluated */
 };
 extern const int32_t clu_place_users[3];
+
+/* KV blocks that serve holds where there is room for so many: as told, or at most CLU_KV_CONTEXTS full contexts. More than the room: it does
+ * not fit. */
+int64_t clu_place_kv(int64_t room_blocks, int32_t context, int64_t kv_tokens);
 
 /* The wire type of the fastest of wire_tok_s; within 5 % the more precise one. */
 enum clu_wire_type clu_place_wire(const struct clu_place *p);

@@ -30,17 +30,19 @@ static void head(const struct clu_place *p, const struct clu_work *w, const stru
                  struct buf *b)
 {
     const struct model_info *m = w->info;
-    int64_t tokens = p->n_blocks * LIMIT_BLOCK_TOKENS;
+    int64_t tokens = p->n_held * LIMIT_BLOCK_TOKENS, room = p->n_blocks * LIMIT_BLOCK_TOKENS;
     int32_t hosts = n_hosts(p, t);
     buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f G parameters\n",
                m->name, w->weights->type, m->n_layers, m->d_model, m->n_heads, m->n_kv_heads,
                m->d_ffn, (double)m->n_params / 1e9);
     buf_printf(
         b,
-        "%d rank%s on %d host%s, %d stage%s; KV cache for %lld tokens: %lld users of %d tokens\n\n",
+        "%d rank%s on %d host%s, %d stage%s; KV cache for %lld tokens: %lld user%s of %d tokens",
         p->n_ranks, p->n_ranks == 1 ? "" : "s", hosts, hosts == 1 ? "" : "s",
         p->layout.grid.n_stages, p->layout.grid.n_stages == 1 ? "" : "s", (long long)tokens,
-        (long long)(tokens / w->context), w->context);
+        (long long)(tokens / w->context), tokens / w->context == 1 ? "" : "s", w->context);
+    if (room > tokens) buf_printf(b, "\n(room for %lld: serve takes more with --kv-tokens)", (long long)room);
+    buf_puts(b, "\n\n");
 }
 
 /* One line per stage: a bar for its layers, then its ranks with their part of the work. */
@@ -89,8 +91,8 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
         buf_printf(b, "  %4d %-14.14s %-14.14s %3d-%-3d %5d %6d %6d %8.2f %8.2f %8.2f %8.2f%s\n", r,
                    t->hosts[d->host].name, d->name, g->layers[s], g->layers[s + 1] - 1,
                    g->share[r].heads, g->share[r].ffn, g->share[r].vocab, gb(m.weights),
-                   gb(m.kv_block * p->n_blocks), gb(m.buffers + m.process), gb(d->mem_bytes),
-                   r == p->tightest ? " <- bounds the KV cache" : "");
+                   gb(m.kv_block * p->n_held), gb(m.buffers + m.process), gb(d->mem_bytes),
+                   r != p->tightest ? "" : p->n_held < p->n_blocks ? " <- the least room" : " <- bounds the KV cache");
     }
     buf_puts(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in GB)\n\n");
 }
@@ -100,7 +102,7 @@ static void speed(const struct clu_place *p, const struct clu_work *w, struct bu
     buf_printf(b, "  load      %8.1f s\n  prefill   %8.1f tok/s\n", p->load_s, p->prefill.tok_s);
     for (int32_t i = 0; i < 3; i++) {
         const struct clu_speed *d = &p->decode[i];
-        bool shorter = p->n_blocks * LIMIT_BLOCK_TOKENS / w->context < clu_place_users[i];
+        bool shorter = p->n_held * LIMIT_BLOCK_TOKENS / w->context < clu_place_users[i];
         buf_printf(
             b,
             "  decode    %8.1f tok/s for %d user%s%s (%.1f ms a token, %.0f %% of it between ranks",
@@ -208,7 +210,7 @@ static void json_rank(const struct clu_place *p, const struct clu_work *w, const
                "\"weight_bytes\":%lld,\"kv_bytes\":%lld,"
                "\"buffer_bytes\":%lld,\"process_bytes\":%lld,\"memory_bytes\":%lld}",
                s, g->layers[s], g->layers[s + 1], g->share[r].heads, g->share[r].ffn,
-               g->share[r].vocab, (long long)m.weights, (long long)(m.kv_block * p->n_blocks),
+               g->share[r].vocab, (long long)m.weights, (long long)(m.kv_block * p->n_held),
                (long long)m.buffers, (long long)m.process, (long long)d->mem_bytes);
 }
 
@@ -218,9 +220,9 @@ void clu_place_json(const struct clu_place *p, const struct clu_work *w, const s
     buf_puts(b, "{\"model\":");
     string(b, w->info->name);
     buf_printf(b,
-               ",\"context\":%d,\"kv_tokens\":%lld,\"n_stages\":%d,\"load_s\":%.3f,\"prefill_tok_"
+               ",\"context\":%d,\"kv_tokens\":%lld,\"kv_room_tokens\":%lld,\"n_stages\":%d,\"load_s\":%.3f,\"prefill_tok_"
                "s\":%.2f,\"decode\":[",
-               w->context, (long long)p->n_blocks * LIMIT_BLOCK_TOKENS, p->layout.grid.n_stages,
+               w->context, (long long)p->n_held * LIMIT_BLOCK_TOKENS, (long long)p->n_blocks * LIMIT_BLOCK_TOKENS, p->layout.grid.n_stages,
                p->load_s, p->prefill.tok_s);
     for (int32_t i = 0; i < 3; i++)
         buf_printf(b, "%s{\"users\":%d,\"tok_s\":%.2f,\"ms\":%.3f,\"comm\":%.3f,\"bubble\":%.3f}",

@@ -125,15 +125,11 @@ static void scale(struct model_part *p, double by)
 static const char *smaller_type(const struct clu_work *w, const struct clu_topo *t,
                                 const struct clu_want *want)
 {
-    const struct model_info *m = w->info;
-    double bytes = 0, values = (double)m->n_layers *
-                               (3.0 * m->d_ffn + 2.0 * m->n_heads * m->head_dim +
-                                2.0 * m->n_kv_heads * m->head_dim) *
-                               m->d_model;
-    for (int32_t i = 0; i < m->n_layers; i++)
+    double bytes = (double)w->weights->embd.mem + (w->weights->tied ? 0 : (double)w->weights->head.mem);
+    for (int32_t i = 0; i < w->info->n_layers; i++)
         bytes += (double)(w->weights->layers[i].q.mem + w->weights->layers[i].kv.mem +
                           w->weights->layers[i].ffn.mem);
-    double bits = 8 * bytes / values;
+    double bits = 8 * bytes / (double)MAX(w->info->n_params, 1);
     struct model_weights *x = xmalloc(sizeof *x);
     const char *name = NULL;
     for (size_t i = 0; i < COUNT_OF(types) && !name; i++) {

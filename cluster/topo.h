@@ -66,6 +66,7 @@ struct clu_topo {
     struct clu_host hosts[CLU_MAX_HOSTS];
     struct clu_device devices[LIMIT_RANKS]; /* by host, in order: the numbering of ranks */
     struct clu_wire wire;                   /* of host pairs that no link names */
+    bool wire_said;                         /* it was recorded, not assumed */
     struct clu_link links[CLU_MAX_LINKS];
 };
 

@@ -186,6 +186,7 @@ static enum err read_local(struct clu_topo *t, struct line *l)
 
 static enum err read_wire(struct clu_topo *t, struct line *l)
 {
+    t->wire_said = true;
     return wire(l, &t->wire);
 }
 

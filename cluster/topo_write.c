@@ -60,8 +60,10 @@ void clu_topo_write(const struct clu_topo *t, struct buf *b)
 {
     buf_puts(b, "tessera topology 1\n");
     for (int32_t i = 0; i < t->n_hosts; i++) put_host(t, i, b);
-    buf_puts(b, "wire");
-    put_wire(b, &t->wire);
+    if (t->wire_said || t->n_hosts > 1) {
+        buf_puts(b, "wire");
+        put_wire(b, &t->wire);
+    }
     for (int32_t i = 0; i < t->n_links; i++) {
         buf_printf(b, "link %s %s", t->hosts[t->links[i].a].name, t->hosts[t->links[i].b].name);
         put_wire(b, &t->links[i].wire);

@@ -126,6 +126,14 @@ static void on_step(void *user, int32_t n_tokens)
     if (stats) crd_api_stats_step(stats, u->index, n_tokens);
 }
 
+static void on_pace(void *user, const struct replica_pace *p)
+{
+    struct crd_core *c = ((struct core_unit *)user)->core;
+    pthread_mutex_lock(&c->lock);
+    if (c->conf.on_pace) c->conf.on_pace(c->conf.user, p);
+    pthread_mutex_unlock(&c->lock);
+}
+
 /* Each replica has a worker plane of its own: a port that was named is the first one's, the next has the next. */
 static enum err open_plane(struct core_unit *u)
 {
@@ -175,7 +183,7 @@ static enum err open_unit(struct crd_core *c, struct core_unit *u)
     struct replica_conf rconf = {.index = u->index, .peers = crd_fleet_peers(c->fleet), .n_ranks = conf->n_ranks, .max_waiting = conf->max_waiting,
                                  .n_vocab = conf->info.n_vocab, .prefix_cache = conf->prefix_cache, .relaunched = managed, .idle_us = 20000,
                                  .recovery_us = conf->recovery_us, .stall_us = conf->stall_us, .place = place, .on_change = on_change,
-                                 .on_step = on_step, .user = u};
+                                 .on_step = on_step, .on_pace = on_pace, .user = u};
     if (u->left.epoch) rconf.first_epoch = u->left.epoch + 1;
     if (u->takes_over) rconf.left_epoch = u->left.epoch, rconf.n_ranks = grid_ranks(&u->left_plan->load_plan.grid);
     if (u->takes_over) u->now = u->left;

@@ -32,12 +32,13 @@ struct core_conf {
     const char *state_dir;           /* where we leave what the next coordinator needs to take over our workers; NULL: nowhere */
     uint64_t fit;                    /* of model and options: workers of another fit are not taken over */
     int64_t rejoin_us;               /* with state_dir: workers that lost us wait so long for the next one */
-    int64_t load_timeout_us;         /* from start to READY */
+    int64_t load_timeout_us;         /* a start without progress of any rank for so long has failed */
     int64_t stall_us;                /* see replica_conf */
     int64_t recovery_us;             /* see replica_conf; managed: the workers are started again meanwhile */
     /* see replica_conf; called one at a time, on the threads of replicas; plan->replica says whose */
     enum err (*place)(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
     void (*on_change)(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
+    void (*on_pace)(void *user, const struct replica_pace *p); /* may be NULL */
     void *user;
 };
 

@@ -114,10 +114,21 @@ static const char *not_taken_over(struct crd_workers *w, int64_t until, bool los
     return clock_us() > until ? "they did not all come back" : NULL;
 }
 
+/* A number that changes whenever a rank joins, reports more bytes, or is ready: a load that moves is not late. */
+static int64_t progress_of(struct crd_workers *w)
+{
+    struct replica_rank *ranks = xcalloc(LIMIT_RANKS, sizeof *ranks);
+    int64_t sum = 0;
+    int32_t n = crd_replica_ranks(w->conf.replica, ranks);
+    for (int32_t i = 0; i < n; i++) sum += ranks[i].bytes_done + ranks[i].joined + ranks[i].ready;
+    free(ranks);
+    return sum;
+}
+
 /* True once the replica is READY. */
 static bool first_start(struct crd_workers *w)
 {
-    int64_t until = clock_us() + w->conf.load_timeout_us, over_until = clock_us() + TAKE_OVER_US;
+    int64_t until = clock_us() + w->conf.load_timeout_us, over_until = clock_us() + TAKE_OVER_US, progress = 0;
     char text[600];
     int status;
     uint32_t epoch = 0; /* losses before it are of the job that was left */
@@ -126,6 +137,9 @@ static bool first_start(struct crd_workers *w)
         mailbox_get(w->mail, POLL_US / 10);
         crd_replica_status(w->conf.replica, &s);
         if (s.state == REPLICA_READY) return true;
+        int64_t now = progress_of(w);
+        if (now != progress) until = clock_us() + w->conf.load_timeout_us;
+        progress = now;
         if (w->conf.takes_over) {
             const char *why = not_taken_over(w, over_until, s.state == REPLICA_LOST);
             if (!why) continue;
@@ -148,7 +162,7 @@ static bool first_start(struct crd_workers *w)
             return false;
         }
         if (clock_us() > until) {
-            snprintf(text, sizeof text, "not ready after %.0f s: %s (--load-timeout)", (double)w->conf.load_timeout_us / 1e6, s.text);
+            snprintf(text, sizeof text, "no progress for %.0f s: %s (--load-timeout)", (double)w->conf.load_timeout_us / 1e6, s.text);
             fail(w, ERR_DEADLINE, text);
             return false;
         }

@@ -25,7 +25,7 @@ struct crd_workers_conf {
     struct clu_launch_conf launch;  /* n_ranks: wanted; texts are kept by the caller */
     struct crd_hosts *hosts;        /* NULL: without a hostfile, or mpirun reads it whole */
     int32_t least_ranks;            /* that a cut may do with when hosts are gone */
-    int64_t load_timeout_us;        /* of the first start */
+    int64_t load_timeout_us;        /* of the first start: without progress of any rank */
     struct crd_left left;           /* the job of a coordinator that was killed; zeroed: none */
     bool takes_over;                /* its ranks are waited for; else it is ended before ours begins */
     void (*on_job)(void *user, pid_t mpirun); /* one was started; NULL: nobody asks */

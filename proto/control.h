@@ -16,12 +16,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONTROL_VERSION = 2 };
+enum { CONTROL_VERSION = 3 };
 
 enum control_type {
     MSG_HELLO = 1, MSG_LOAD_PROGRESS, MSG_READY, MSG_STEP_RESULT, MSG_TELEMETRY, MSG_FAULT,
     MSG_LOAD_PLAN = 64, MSG_STEP_PLAN, MSG_WAKE, MSG_DRAIN, MSG_SHUTDOWN, MSG_ADOPT,
 };
+
+/* What lies between this rank and rank `rank` on another host: seconds that a small message takes one way, and bytes per second in one
+ * direction while as many come the other way. */
+struct msg_link { int32_t rank; double latency_s, bytes_s; };
 
 struct msg_hello {
     const char *version;      /* of the program */
@@ -37,6 +41,9 @@ struct msg_hello {
     double read_bytes_s, ops_s; /* of the card; 0: unknown */
     const char *device;       /* "cpu avx512", "cuda:0 NVIDIA GeForce RTX 3090" */
     uint32_t loaded_epoch;    /* of the plan it loaded under a coordinator that is gone; 0: it holds nothing */
+    const char *addresses;    /* of the host: "10.0.0.7,fd00::7" */
+    int32_t n_links;          /* measured by the first rank of a host, to the first ranks of others; else 0 */
+    const struct msg_link *links;
 };
 
 struct msg_load_progress { int64_t bytes_done, bytes_total; double mb_per_s; };

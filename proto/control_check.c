@@ -36,6 +36,12 @@ static enum err check_hello(const struct control_msg *m)
     TRY(control_need("Hello", "mem_ranks", h->mem_ranks, 1, h->host_size));
     if (!(h->read_bytes_s >= 0 && h->read_bytes_s < 1e18 && h->ops_s >= 0 && h->ops_s < 1e21))
         rc = err_raise(ERR_LINK_PROTOCOL, "Hello: rates of %g B/s and %g op/s make no sense", h->read_bytes_s, h->ops_s);
+    for (int32_t i = 0; i < h->n_links && !rc; i++) {
+        const struct msg_link *l = &h->links[i];
+        TRY(control_need("Hello", "link_rank", l->rank, 0, h->size - 1));
+        if (!(l->latency_s > 0 && l->latency_s < 60 && l->bytes_s > 0 && l->bytes_s < 1e15))
+            rc = err_raise(ERR_LINK_PROTOCOL, "Hello: a link of %g s and %g B/s makes no sense", l->latency_s, l->bytes_s);
+    }
 out:
     return rc;
 }

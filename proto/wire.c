@@ -31,6 +31,7 @@ union pb {
     Tessera__Telemetry telemetry;
     Tessera__Fault fault;
     Tessera__LoadPlan load_plan;
+    struct { Tessera__Hello hello; int32_t rank[LIMIT_RANKS]; double s[LIMIT_RANKS], bytes_s[LIMIT_RANKS]; } greeted;
     struct { Tessera__LoadPlan plan; int32_t shares[3][LIMIT_RANKS]; } filled; /* what a plan being encoded points at */
     Tessera__Shutdown shutdown;
     Tessera__Adopt adopt;
@@ -74,11 +75,25 @@ static void fill_hello(union pb *to, const struct control_msg *from)
     p->mem_ranks = h->mem_ranks;
     p->read_bytes_s = h->read_bytes_s;
     p->ops_s = h->ops_s;
+    p->addresses = str(h->addresses);
+    ASSERT(h->n_links >= 0 && h->n_links <= LIMIT_RANKS);
+    p->n_link_rank = p->n_link_s = p->n_link_bytes_s = (size_t)h->n_links;
+    p->n_links = h->n_links;
+    p->link_rank = to->greeted.rank;
+    p->link_s = to->greeted.s;
+    p->link_bytes_s = to->greeted.bytes_s;
+    for (int32_t i = 0; i < h->n_links; i++) {
+        p->link_rank[i] = h->links[i].rank;
+        p->link_s[i] = h->links[i].latency_s;
+        p->link_bytes_s[i] = h->links[i].bytes_s;
+    }
 }
 
 static void read_hello(struct control_msg *to, const union pb *from)
 {
     const pb_hello *p = &from->hello;
+    struct msg_link *links = arena_alloc(&to->arena, MAX(p->n_link_rank, 1) * sizeof *links);
+    for (size_t i = 0; i < p->n_link_rank; i++) links[i] = (struct msg_link){p->link_rank[i], p->link_s[i], p->link_bytes_s[i]};
     to->hello = (struct msg_hello){
         .version = keep(to, p->version),
         .job = keep(to, p->job),
@@ -97,6 +112,9 @@ static void read_hello(struct control_msg *to, const union pb *from)
         .mem_ranks = p->mem_ranks,
         .read_bytes_s = p->read_bytes_s,
         .ops_s = p->ops_s,
+        .addresses = keep(to, p->addresses),
+        .n_links = (int32_t)p->n_link_rank,
+        .links = links,
     };
 }
 
@@ -358,10 +376,23 @@ out:
     return rc;
 }
 
+static enum err check_links(const pb_hello *p)
+{
+    enum err rc = OK;
+    int64_t n = p->n_links;
+    TRY(control_need("Hello", "n_links", n, 0, LIMIT_RANKS));
+    TRY(control_need("Hello", "number of link_rank", (int64_t)p->n_link_rank, n, n));
+    TRY(control_need("Hello", "number of link_s", (int64_t)p->n_link_s, n, n));
+    TRY(control_need("Hello", "number of link_bytes_s", (int64_t)p->n_link_bytes_s, n, n));
+out:
+    return rc;
+}
+
 /* Ranges that must hold before `read` may narrow or copy. */
 static enum err check_narrow(const union pb *p)
 {
     enum err rc = OK;
+    if (p->base.descriptor == &tessera__hello__descriptor) return check_links(&p->hello);
     if (p->base.descriptor != &tessera__load_plan__descriptor) return OK;
     TRY(control_need("LoadPlan", "replica", p->load_plan.replica, 0, UINT16_MAX));
     TRY(control_need("LoadPlan", "model", p->load_plan.model, 0, UINT16_MAX));

@@ -4,8 +4,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "cluster/same_host.h"
 #include "proto/version.h"
 #include "worker/bind.h"
+#include "worker/links.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +34,7 @@ void wrk_say_hello(struct worker *w, struct rpc_peer *to)
     m.hello = (struct msg_hello){
         .version = TESSERA_VERSION, .job = w->job, .host = w->host, .rank = w->rank, .size = w->size, .host_rank = w->host_rank,
         .host_size = w->host_size, .pid = getpid(), .n_cpus = w->n_cpus, .mem_total = total, .mem_available = available,
-        .mem_ranks = w->mem_ranks, .gpu = gpu, .read_bytes_s = card->read_bytes_s, .ops_s = card->ops_s, .device = device, .loaded_epoch = atomic_load(&w->loaded_epoch)};
+        .mem_ranks = w->mem_ranks, .gpu = gpu, .read_bytes_s = card->read_bytes_s, .ops_s = card->ops_s, .device = device, .addresses = w->addresses, .n_links = w->n_links, .links = w->links, .loaded_epoch = atomic_load(&w->loaded_epoch)};
     rpc_peer_send(to, &m);
 }
 
@@ -245,6 +247,8 @@ static enum err run(struct worker *w)
     if (w->conf->share_join) TRY(share_join(w));
     w->n_cpus = wrk_bind_cpus(w->cpus, MAX_CPUS);
     if (!w->n_cpus) w->n_cpus = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    wrk_links_measure(w->rank, w->size, w->links, &w->n_links);
+    clu_own_addresses(w->addresses, sizeof w->addresses);
     TRY(choose_device(w));
     TRY(wrk_join(w, w->conf->join_timeout_ms));
     if (w->conf->on_joined) w->conf->on_joined(w->conf->user);

@@ -18,6 +18,9 @@ struct worker {
     int32_t cpus[MAX_CPUS], n_cpus;
     char device[24];               /* "cpu", "cuda:0" */
     struct plugin_device_info card; /* zeroed: a CPU */
+    char addresses[1024];
+    struct msg_link links[LIMIT_RANKS]; /* to other hosts, measured before Hello */
+    int32_t n_links;
     int32_t mem_ranks;             /* of this host, that share the memory which we say is available */
     struct rpc_client *client;
     struct mailbox *events;        /* from rpc: struct rpc_event */

@@ -256,6 +256,7 @@ static void become_ready(struct crd_replica *r)
     r->link = trn_step_link_rpc_open(peers, r->n_ranks);
     if (r->sched) crd_sched_restart(r->sched, &c, clock_us());
     else r->sched = crd_sched_open(&c, on_token_event, r);
+    crd_pace_reset(r);
     r->state = REPLICA_READY;
     r->awake = false;
     pthread_mutex_lock(&r->lock);

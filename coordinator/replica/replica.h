@@ -56,6 +56,14 @@ struct replica_peers {
     void (*take)(void *self, int32_t index, const struct replica_moved *m);
 };
 
+/* Steps in which every sequence got one token and nothing was prefilled, over a while: how long they took on the rank that answers, and of that
+ * in collectives, there and on the rank that was in them least. Seconds, means of a step. */
+struct replica_pace {
+    int32_t index;      /* of the replica */
+    uint64_t n_steps;
+    double rows, step_s, lead_s, least_s;
+};
+
 struct replica_conf {
     int32_t index;                     /* in the fleet, from 0 */
     struct replica_peers peers;
@@ -76,6 +84,8 @@ struct replica_conf {
     void (*on_change)(void *user, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
     /* A step of so many tokens was sent; on the replica's thread. May be NULL. */
     void (*on_step)(void *user, int32_t n_tokens);
+    /* Every few seconds of plain decoding; on the replica's thread. May be NULL. */
+    void (*on_pace)(void *user, const struct replica_pace *p);
     void *user;
 };
 

@@ -3,7 +3,8 @@
  *   replica.c  the thread, its mailbox, the outside
  *   ranks.c    joining, loading, losing, coming back
  *   steps.c    plans out, results in
- *   watch.c    heartbeats, and the verdict on a hang */
+ *   watch.c    heartbeats, and the verdict on a hang
+ *   pace.c     how long steps take, for who wants to compare */
 #ifndef COORDINATOR_REPLICA_STATE_H
 #define COORDINATOR_REPLICA_STATE_H
 
@@ -15,6 +16,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+enum { PACE_RING = 256 };      /* steps in flight are fewer */
+
 struct rank {
     struct rpc_peer *peer;
     struct control_msg *hello;  /* Own */
@@ -24,6 +27,7 @@ struct rank {
     int32_t layer, op_rank;
     char op[16];
     int64_t op_waited_us, moved_us;
+    struct { uint64_t step, comm_us; } pace_from, pace_to; /* heartbeats of the window; step 0: none yet */
     struct crd_reach reach;     /* asked when it was silent */
 };
 
@@ -50,6 +54,13 @@ struct crd_replica {
     struct arena step_arena;    /* lifetime: step */
     bool awake, draining, stopping;
     int64_t busy_us, load_started_us, stop_deadline_us;
+    struct {                    /* pace.c's window */
+        uint64_t n_steps, first;
+        double rows, step_s;
+        int64_t since_us;
+        uint64_t sent_step[PACE_RING];
+        int32_t sent_rows[PACE_RING]; /* 0: not plain decoding */
+    } pace;
     int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
     char why[512];              /* the last loss, in one sentence */
     enum err why_err;
@@ -87,6 +98,11 @@ bool crd_watch_due(const struct crd_replica *r);
 void crd_watch_check(struct crd_replica *r);   /* may lose the replica */
 /* What else is known of a rank that is gone or silent, as "; ..." or "". */
 void crd_watch_evidence(struct crd_replica *r, struct rank *k, char *text, size_t n);
+/* pace.c */
+void crd_pace_reset(struct crd_replica *r);
+void crd_pace_sent(struct crd_replica *r, const struct step_plan *p);
+void crd_pace_result(struct crd_replica *r, const struct step_result *res);
+void crd_pace_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t);
 /* steps.c */
 void crd_steps_result(struct crd_replica *r, const struct control_msg *m);
 void crd_steps_pump(struct crd_replica *r);

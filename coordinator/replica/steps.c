@@ -14,6 +14,7 @@ void crd_steps_result(struct crd_replica *r, const struct control_msg *m)
     if (!e) e = crd_sched_on_result(r->sched, &res, clock_us());
     if (e && e != ERR_STALE_EPOCH) crd_ranks_lose(r, e, err_text());
     r->result_us = clock_us();
+    if (!e) crd_pace_result(r, &res);
     if (!e) {
         pthread_mutex_lock(&r->lock);
         r->status.n_results++;
@@ -31,6 +32,7 @@ static enum err send_plan(struct crd_replica *r, const struct step_plan *p)
         crd_watch_start(r);
     }
     r->awake = true;
+    if (p->step) crd_pace_sent(r, p);
     return trn_step_link_send(r->link, p);
 }
 

@@ -24,6 +24,7 @@ void crd_watch_start(struct crd_replica *r)
 void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t)
 {
     crd_reach_end(&k->reach);
+    crd_pace_heartbeat(r, k, t);
     if (t->step != k->step || t->layer != k->layer) k->moved_us = clock_us();
     k->step = t->step;
     k->layer = t->layer;

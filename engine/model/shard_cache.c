@@ -27,7 +27,7 @@ char *eng_shard_path(const struct eng_shard_cache *c, const struct shard_entry *
                      e->row0, e->row1, e->k0, e->k1);
 }
 
-static bool entry_of(const char *name, uint64_t model, struct shard_entry *e)
+bool eng_shard_entry_of(const char *name, uint64_t model, struct shard_entry *e)
 {
     uint64_t m;
     int end = 0;
@@ -54,7 +54,7 @@ static enum err list_files(struct eng_shard_cache *c)
     if (!d) return err_raise(ERR_IO, "the cache of packed weights %s cannot be read: %s", c->dir, strerror(errno));
     for (struct dirent *x; (x = readdir(d));) {
         struct shard_entry e;
-        if (!entry_of(x->d_name, c->model, &e)) continue;
+        if (!eng_shard_entry_of(x->d_name, c->model, &e)) continue;
         if (c->n_entries == cap) {
             cap = MAX(256, 2 * cap);
             c->entries = xrealloc(c->entries, (size_t)cap * sizeof *c->entries);
@@ -181,12 +181,16 @@ static bool read_entry(struct eng_shard_cache *c, struct eng_team *team, const s
 {
     struct stat st;
     struct eng_shard_file s = eng_shard_of_want(c, w, e->row0, e->row1);
-    int64_t head = eng_shard_data_at(&s);
+    int64_t head = 0;
     char *path = eng_shard_path(c, e);
-    uint8_t *bytes = xmalloc((size_t)head);
+    uint8_t *bytes = NULL;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool ok = fd >= 0 && !fstat(fd, &st) && read_whole(fd, bytes, MIN(head, (int64_t)st.st_size), 0) &&
-              eng_shard_check(&s, bytes, MIN(head, (int64_t)st.st_size), st.st_size);
+    bool ok = fd >= 0 && !fstat(fd, &st) && eng_shard_fits(&s, st.st_size);
+    if (ok) {
+        head = eng_shard_data_at(&s);
+        bytes = xmalloc((size_t)head);
+        ok = read_whole(fd, bytes, head, 0) && eng_shard_check(&s, bytes, head, st.st_size);
+    }
     if (ok) {
         struct read_job j = {.s = &s, .fd = fd, .tile0 = (row0 - e->row0) / KRN_TILE, .tile1 = DIV_UP(row1 - e->row0, KRN_TILE),
                              .dst = w->tiles + (row0 - w->row0) / KRN_TILE * w->tile_bytes};

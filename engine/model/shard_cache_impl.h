@@ -31,6 +31,8 @@ struct eng_shard_cache {
     _Atomic int64_t written;
 };
 
+/* What a name in the directory stands for; false: it is no file of this model's. */
+bool eng_shard_entry_of(const char *name, uint64_t model, struct shard_entry *out);
 struct eng_shard_file eng_shard_of_want(const struct eng_shard_cache *c, const struct eng_want *w, int64_t row0, int64_t row1);
 char *eng_shard_path(const struct eng_shard_cache *c, const struct shard_entry *e); /* Own: free() */
 uint64_t eng_shard_tensor(const struct model_tensor *t);

@@ -42,13 +42,20 @@ void eng_shard_head(const struct eng_shard_file *s, uint8_t *out)
     put64(out + SHARD_HEAD - 8, seal(out, chunks));
 }
 
+bool eng_shard_fits(const struct eng_shard_file *s, int64_t file_bytes)
+{
+    if (file_bytes < SHARD_HEAD || !s->tile_bytes || !s->tiles || !s->chunk_tiles) return false;
+    if (s->tiles > (uint64_t)file_bytes / s->tile_bytes || s->tiles > (uint64_t)INT64_MAX / 16) return false;
+    return file_bytes == eng_shard_data_at(s) + (int64_t)(s->tiles * s->tile_bytes);
+}
+
 bool eng_shard_check(struct eng_shard_file *s, const uint8_t *head, int64_t n, int64_t file_bytes)
 {
     uint8_t own[SHARD_HEAD];
-    if (n < SHARD_HEAD) return false;
+    if (n < SHARD_HEAD || !eng_shard_fits(s, file_bytes)) return false;
     put_fields(s, own);
     int64_t chunks = eng_shard_chunks(s), at = eng_shard_data_at(s);
-    if (memcmp(own, head, SHARD_HEAD - 8) || n < at || file_bytes != at + (int64_t)(s->tiles * s->tile_bytes)) return false;
+    if (memcmp(own, head, SHARD_HEAD - 8) || n < at) return false;
     if (get64(head + SHARD_HEAD - 8) != seal(head, chunks)) return false;
     s->sums = xmalloc((size_t)chunks * 8);
     memcpy(s->sums, head + SHARD_HEAD, (size_t)chunks * 8);

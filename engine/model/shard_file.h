@@ -35,6 +35,9 @@ int64_t eng_shard_data_at(const struct eng_shard_file *s);
 
 /* The bytes before the tiles: [eng_shard_data_at]. */
 void eng_shard_head(const struct eng_shard_file *s, uint8_t *out);
+/* Can a file of `file_bytes` be a whole one for this content? Then eng_shard_data_at is within it, and no sum overflows: to be asked before
+ * memory is taken for a header whose size comes from a file's name. */
+bool eng_shard_fits(const struct eng_shard_file *s, int64_t file_bytes);
 /* Is `head` (n bytes from the start of a file of `file_bytes`) that of a whole file for exactly this content? *s has everything but
  * the sums, which are filled in. Reads nothing past n. */
 bool eng_shard_check(struct eng_shard_file *s, const uint8_t *head, int64_t n, int64_t file_bytes);

@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Tokens per second and the share of time between ranks, for 1 to 4 ranks, on links of several kinds, beside what the planner predicts.
+"""`tessera bench scaling` over hosts and links that are made for it: network namespaces on this machine, each a host with its own sshd, and between
+them shared memory, plain veth, or a 10 or 1 Gbit/s wire; beside distributed-llama on the same links where it is given.
 
-  tests/bench/scaling.py MODEL [--widths 1,2,3,4] [--links shm,veth,10g,1g] [--users 1,8] [--tokens 48] [--threads 1]
+  tests/bench/scaling.py MODEL.gguf [--widths 1,2,3,4] [--links shm,veth,10g,1g] [--users 1,8] [--threads 1]
+                         [--dllama PROGRAM --dllama-model M --dllama-tokenizer T]     (tests/bench/dllama_model.py makes the two)
 
-Each "host" is a network namespace with one rank (shm: all ranks on this host), so the ranks share this machine's processors: with more ranks than
-processors the figure says what the links cost, not what more machines would bring. Links: veth as it is; 10g and 1g through tools/lan_switch (20 us
-and 200 us one way). Needs root, ip, sshd. One line of JSON per cell on stdout, a table on stderr."""
+The "hosts" share this machine's processors: with more ranks than processors a row says what the links cost, not what more machines would bring.
+The planner is told so: each rank has its part of what the machine can do. Links: 10g and 1g are tools/lan_switch (20 and 200 us one way, and the
+rate) where there are TAP devices, else a token bucket (tc tbf) that has the rate but not the delay. Needs root, ip, sshd; what cannot be
+made here is skipped with a word. One line of JSON per cell on stdout, a table on stderr."""
 import argparse
-import concurrent.futures
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,119 +21,141 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
 from cluster import BIN, mpi_env  # noqa: E402
-from test_hosts import Hosts  # noqa: E402
+from test_hosts import Hosts, LAN_SWITCH, sh, why_not  # noqa: E402
 
-LINKS = {"shm": None, "veth": (None, 30, 20e9), "10g": ((10000, 20), 40, 10e9), "1g": ((1000, 200), 220, 1e9)}
-
-
-def post(hosts, body):
-    cmd = ["curl", "-s", "-m", "300", "http://127.0.0.1:8300/v1/completions", "-d", json.dumps(body)]
-    return json.loads(subprocess.run(hosts.inside(0, *cmd) if hosts else cmd, capture_output=True).stdout)
+# rate in Mbit/s and delay in us; None: as the kernel has it
+LINKS = {"shm": None, "veth": None, "10g": (10000, 20), "1g": (1000, 200)}
 
 
-def get(hosts, path):
-    cmd = ["curl", "-s", "-m", "10", "http://127.0.0.1:8300" + path]
-    return subprocess.run(hosts.inside(0, *cmd) if hosts else cmd, capture_output=True, text=True).stdout
+def make_hosts(link, n):
+    """n hosts on such links, and what they are made of; or (None, why not)."""
+    if link == "shm":
+        return None, "one host"
+    rate = LINKS[link]
+    if not rate:
+        return Hosts(n), "veth"
+    if os.path.exists(LAN_SWITCH) and os.path.exists("/dev/net/tun"):
+        return Hosts(n, switch=rate), f"lan_switch {rate[0]} Mbit/s {rate[1]} us"
+    if not shutil.which("tc"):
+        raise OSError("neither TAP devices nor tc here")
+    h = Hosts(n)
+    for i in range(n):
+        sh("ip", "netns", "exec", h.name(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{rate[0]}mbit", "burst", "128kb", "latency", "50ms")
+    return h, f"tc tbf {rate[0]} Mbit/s, no delay"
 
 
-def waited(hosts):
-    """Seconds in collectives, summed over ranks."""
-    return sum(float(l.rsplit(" ", 1)[1]) for l in get(hosts, "/metrics").splitlines() if l.startswith("tessera:rank_comm_wait_seconds_total{"))
+def limits(threads):
+    """What one thread can do, and what all processors can together, as `tessera bench engine` measures it."""
+    out = []
+    cores = len(os.sched_getaffinity(0))
+    for n in sorted({1, cores}):
+        p = subprocess.run([BIN, "bench", "engine", "--shape", "tiny", "--threads", str(n), "--batch", "1", "--prompt", "16", "--depth", "16", "--runs", "1",
+                            "--steps", "2", "--json"], capture_output=True, text=True)
+        if p.returncode:
+            p = subprocess.run([BIN, "bench", "engine", args.model, "--threads", str(n), "--batch", "1", "--prompt", "16", "--depth", "16", "--runs", "1",
+                                "--steps", "2", "--json"], capture_output=True, text=True)
+        j = json.loads(p.stdout)
+        out.append((j["read_bytes_per_s"], j["int8_ops_per_s"]))
+    return {"cores": cores, "one": out[0], "all": out[-1]}
 
 
-def measure(hosts, args, users):
-    def one(i):
-        prompt = [(i * 131 + k * 17) % 250 + 3 for k in range(args.prompt)]
-        r = post(hosts, {"prompt": prompt, "max_tokens": args.tokens, "temperature": 0, "ignore_eos": True})
-        return r["usage"]["completion_tokens"]
-    with concurrent.futures.ThreadPoolExecutor(users) as pool:
-        list(pool.map(one, range(users)))  # warm
-        time.sleep(1.2)
-        before, t0 = waited(hosts), time.monotonic()
-        n = sum(pool.map(one, range(users)))
-        wall = time.monotonic() - t0
-    time.sleep(1.2)
-    return n / wall, (waited(hosts) - before) / wall
+def topology(hosts, width, machine, threads, path):
+    """Each namespace as the planner should see it: its part of the machine. No links: the ranks measure them."""
+    cpus = min(threads, machine["cores"] / width)
+    read = min(cpus * machine["one"][0], machine["all"][0] / width)
+    ops = min(cpus * machine["one"][1], machine["all"][1] / width)
+    with open(path, "w") as f:
+        f.write("tessera topology 1\n")
+        for i in range(width):
+            f.write(f"host {hosts.net}.{i + 1} cores=1 threads=1 disk=2GB/s\n")
+            f.write(f"cpu c{i} cores=1 memory=8GiB read={read / 1e9:.2f}GB/s ops={ops / 1e12:.4f}T\n")
 
 
-def topology(link, width, limits):
-    """The same machine as the planner sees it: the processors are shared by the ranks."""
-    share = min(1.0, limits["cores"] / width)
-    text = "tessera topology 1\n"
-    for i in range(width):
-        if link != "shm" or i == 0:
-            text += f"host h{i} cores=1 threads=1 disk=2GB/s\n"
-        text += f"cpu c{i} cores=1 memory=8GiB read={limits['read'] * share / 1e9:.1f}GB/s ops={limits['ops'] * share / 1e12:.3f}T\n"
-        if link == "shm" and i == 0:
-            text += "local latency=2us rate=8GB/s\n"
-    if link != "shm":
-        _, us, bits = LINKS[link]
-        text += f"wire latency={us}us rate={bits / 1e9:.0f}Gbit/s\n"
-    return text
-
-
-def predicted(args, link, width, users, limits):
-    with tempfile.NamedTemporaryFile("w", suffix=".topo") as f:
-        f.write(topology(link, width, limits))
-        f.flush()
-        p = subprocess.run([BIN, "plan", args.model, "--topo", f.name, "--tp", str(width), "--context", str(args.context), "--json"], capture_output=True,
-                           text=True)
+def tessera(hosts, width, machine):
+    """Cells of one link and width."""
+    cmd = [os.path.abspath(BIN), "bench", "scaling", os.path.abspath(args.model), "--widths", str(width), "--users", args.users, "--tokens", str(args.tokens),
+           "--prompt", str(args.prompt), "--seconds", str(args.seconds), "--threads", str(args.threads), "--log-level", "warn", "--json", *args.more.split()]
+    if hosts:
+        topo = f"{hosts.dir}/topo"
+        topology(hosts, width, machine, args.threads, topo)
+        cmd = hosts.inside(0, *cmd, "--hostfile", f"{hosts.dir}/hosts", "--mpirun-args", hosts.mpirun_args(), "--topo", topo)
+    p = subprocess.run(cmd, capture_output=True, text=True, env=mpi_env(), timeout=1200)
     if p.returncode:
-        return None, None
-    for d in json.loads(p.stdout)["decode"]:
-        if d["users"] == users:
-            return d["tok_s"], d["comm"]
-    return None, None
+        print(p.stderr, file=sys.stderr)
+    return [json.loads(line) for line in p.stdout.splitlines()]
+
+
+def dllama(hosts, width):
+    """Tokens per second of one sequence; None: this width is none of its."""
+    if not args.dllama or width & (width - 1) or (width > 1 and not hosts):
+        return None
+    base = ["--nthreads", str(args.threads)]
+    workers = []
+    try:
+        for i in range(1, width):
+            workers.append(subprocess.Popen(hosts.inside(i, args.dllama, "worker", "--port", "9998", *base), stdout=subprocess.DEVNULL,
+                                            stderr=subprocess.DEVNULL))
+        time.sleep(0.5)
+        cmd = [args.dllama, "inference", "--model", args.dllama_model, "--tokenizer", args.dllama_tokenizer, "--buffer-float-type", "q80", "--prompt", "a" * 31,
+               "--steps", str(args.prompt + args.tokens), "--max-seq-len", "1024", "--temperature", "0", *base]
+        if width > 1:
+            cmd += ["--workers", *[f"{hosts.net}.{i + 1}:9998" for i in range(1, width)]]
+        p = subprocess.run(hosts.inside(0, *cmd) if hosts else cmd, capture_output=True, text=True, timeout=600, errors="replace")
+        found = re.findall(r"tokens/s:\s*([\d.]+)", p.stdout)
+        if p.returncode or len(found) < 2:
+            print(p.stdout[-500:] + p.stderr[-500:], file=sys.stderr)
+            return None
+        return float(found[1])
+    finally:
+        for w in workers:
+            w.kill()
+            w.wait()
 
 
 def main():
+    machine = limits(args.threads)
+    print(f"{machine['cores']} processors: one reads {machine['one'][0] / 1e9:.1f} GB/s, all {machine['all'][0] / 1e9:.1f}; "
+          f"{machine['one'][1] / 1e12:.2f} T int8 operations/s each", file=sys.stderr)
+    print(f"{'link':5} {'ranks':>5} {'users':>5} {'tok/s':>8} {'planned':>8} {'apart':>7} {'between':>8} {'planned':>8} {'dllama':>8}  wrong term", file=sys.stderr)
+    for link in args.links.split(","):
+        for width in map(int, args.widths.split(",")):
+            if link != "shm" and width == 1:
+                continue
+            try:
+                hosts, how = make_hosts(link, width)
+            except (OSError, RuntimeError, subprocess.CalledProcessError) as e:
+                print(f"{link}, {width} ranks: skipped, {e}", file=sys.stderr)
+                continue
+            try:
+                cells = tessera(hosts, width, machine)
+                other = dllama(hosts, width)
+            finally:
+                if hosts:
+                    hosts.close()
+            for c in cells:
+                peer = other if c["users"] == 1 else None
+                print(json.dumps({"link": link, "how": how, **c, "dllama_tok_s": peer}), flush=True)
+                print(f"{link:5} {width:5} {c['users']:5} {c['tok_s']:8.1f} {c['planned_tok_s']:8.1f} {100 * (c['tok_s'] / c['planned_tok_s'] - 1):+6.0f}% "
+                      f"{100 * c['comm']:7.0f}% {100 * c['planned_comm']:7.0f}% {peer or 0:8.1f}  {c['wrong']}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
     a = argparse.ArgumentParser()
     a.add_argument("model")
     a.add_argument("--widths", default="1,2,3,4")
     a.add_argument("--links", default="shm,veth,10g,1g")
     a.add_argument("--users", default="1,8")
-    a.add_argument("--tokens", type=int, default=48)
+    a.add_argument("--tokens", type=int, default=96)
     a.add_argument("--prompt", type=int, default=32)
-    a.add_argument("--context", type=int, default=512)
+    a.add_argument("--seconds", type=float, default=3)
     a.add_argument("--threads", type=int, default=1)
-    a.add_argument("--serve", default="", help="more arguments for tessera serve")
+    a.add_argument("--more", default="", help="more arguments for tessera bench scaling")
+    a.add_argument("--dllama", help="distributed-llama's program")
+    a.add_argument("--dllama-model")
+    a.add_argument("--dllama-tokenizer")
     args = a.parse_args()
-    bench = json.loads(subprocess.run([BIN, "bench", "engine", args.model, "--threads", "1", "--batch", "1", "--prompt", "16", "--depth", "16",
-                                       "--runs", "1", "--steps", "2", "--json"], capture_output=True, text=True).stdout or "{}")
-    limits = {"read": bench.get("read_bytes_per_s", 20e9), "ops": bench.get("int8_ops_per_s", 1e12), "cores": len(os.sched_getaffinity(0))}
-    print(f"one core reads {limits['read'] / 1e9:.1f} GB/s, {limits['ops'] / 1e12:.2f} T int8 operations/s; {limits['cores']} cores", file=sys.stderr)
-    print(f"{'link':6} {'ranks':5} {'users':5} {'tok/s':>8} {'planned':>8} {'between ranks':>14} {'planned':>8}", file=sys.stderr)
-    for link in args.links.split(","):
-        for width in map(int, args.widths.split(",")):
-            if link != "shm" and width == 1:
-                continue
-            hosts = None if link == "shm" else Hosts(width, switch=LINKS[link][0])
-            try:
-                cmd = [os.path.abspath(BIN), "serve", os.path.abspath(args.model), "--port", "8300", "--threads", str(args.threads), "--context",
-                       str(args.context), "--tp", str(width), *args.serve.split()]
-                if hosts:
-                    cmd = hosts.inside(0, *cmd, "--hostfile", f"{hosts.dir}/hosts", "--mpirun-args", hosts.mpirun_args())
-                with tempfile.TemporaryFile() as log:
-                    p = subprocess.Popen(cmd, stdout=log, stderr=log, env=mpi_env())
-                    for _ in range(600):
-                        if p.poll() is not None or '"status":"ok"' in get(hosts, "/health"):
-                            break
-                        time.sleep(0.1)
-                    try:
-                        for users in map(int, args.users.split(",")):
-                            tok_s, wait = measure(hosts, args, users)
-                            plan, comm = predicted(args, link, width, users, limits)
-                            cell = {"link": link, "ranks": width, "users": users, "tok_s": round(tok_s, 2), "comm": round(wait / width, 3),
-                                    "planned_tok_s": plan, "planned_comm": comm}
-                            print(json.dumps(cell), flush=True)
-                            print(f"{link:6} {width:5} {users:5} {tok_s:8.1f} {plan or 0:8.1f} {100 * wait / width:12.0f} % {100 * (comm or 0):6.0f} %", file=sys.stderr)
-                    finally:
-                        p.terminate()
-                        p.wait(30)
-            finally:
-                if hosts:
-                    hosts.close()
-
-
-if __name__ == "__main__":
+    reason = why_not()
+    if reason and args.links != "shm":
+        print(f"only one host: {reason}", file=sys.stderr)
+        args.links = "shm"
     main()

@@ -51,6 +51,36 @@ static void a_laptop_does_not_hold_a_70b_model(void **state)
     golden("Llama-3-70B", DTYPE_Q4_K, DTYPE_Q6_K, "laptop-8core", 8192);
 }
 
+static void a_workstation_holds_a_235b_model(void **state)
+{
+    (void)state;
+    golden("Qwen3-235B-A22B", DTYPE_Q4_K, DTYPE_Q6_K, "workstation", 8192);
+}
+
+static void eight_mixed_lab_machines_hold_8x7b(void **state)
+{
+    (void)state;
+    golden("Mixtral-8x7B", DTYPE_Q4_K, DTYPE_Q6_K, "lab-8-mixed", 8192);
+}
+
+static void sixteen_nodes_hold_a_235b_model(void **state)
+{
+    (void)state;
+    golden("Qwen3-235B-A22B", DTYPE_Q8_0, DTYPE_Q8_0, "cluster-16", 8192);
+}
+
+static void two_sockets_hold_a_235b_model_in_8_bits_for_four_users(void **state)
+{
+    (void)state;
+    golden("Qwen3-235B-A22B", DTYPE_Q8_0, DTYPE_Q8_0, "two-sockets", 8192);
+}
+
+static void a_laptop_does_not_hold_a_235b_model(void **state)
+{
+    (void)state;
+    golden("Qwen3-235B-A22B", DTYPE_Q4_K, DTYPE_Q6_K, "laptop-8core", 8192);
+}
+
 static void json_says_the_same(void **state)
 {
     (void)state;
@@ -64,7 +94,7 @@ static void json_says_the_same(void **state)
     if (!j) fail_msg("line %d: %s\n%s", e.line, e.text, buf_str(&b));
     assert_int_equal(json_array_size(json_object_get(j, "ranks")), place.n_ranks);
     assert_int_equal(json_integer_value(json_object_get(j, "kv_tokens")),
-                     place.n_blocks * LIMIT_BLOCK_TOKENS);
+                     place.n_held * LIMIT_BLOCK_TOKENS);
     json_decref(j);
     buf_free(&b);
     free(c);
@@ -76,6 +106,11 @@ int main(void)
         cmocka_unit_test(four_unequal_hosts_hold_a_70b_model),
         cmocka_unit_test(three_and_two_cards_hold_a_72b_model),
         cmocka_unit_test(a_laptop_does_not_hold_a_70b_model),
+        cmocka_unit_test(a_workstation_holds_a_235b_model),
+        cmocka_unit_test(eight_mixed_lab_machines_hold_8x7b),
+        cmocka_unit_test(sixteen_nodes_hold_a_235b_model),
+        cmocka_unit_test(two_sockets_hold_a_235b_model_in_8_bits_for_four_users),
+        cmocka_unit_test(a_laptop_does_not_hold_a_235b_model),
         cmocka_unit_test(json_says_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

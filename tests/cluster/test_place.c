@@ -393,6 +393,41 @@ static void refusals_name_the_amount_and_remedies_that_work(void **state)
 
 /* ---- on the machines of the tree ---- */
 
+/* 235 G parameters, of which a token is multiplied with 22: all of them lie in memory, each rank's experts cut like its leaves, and few are read. */
+static void experts_weigh_in_memory_and_not_in_a_token(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Qwen3-235B-A22B", DTYPE_Q8_0, DTYPE_Q8_0, "cluster-16", 8192);
+    struct plan_case *dense = plan_case_open("Llama-3-70B", DTYPE_Q8_0, DTYPE_Q8_0, "cluster-16", 8192);
+    assert_true(c->info.n_params > 234 * INT64_C(1000000000) && c->info.n_params < 236 * INT64_C(1000000000));
+    assert_int_equal(clu_place_find(&place, &c->work, &c->topo, &c->want), OK);
+    double all = 0, per = 0;
+    for (int32_t r = 0; r < place.n_ranks; r++) {
+        struct clu_memory m;
+        clu_cost_memory(&c->work, &place.layout.grid, r, &m);
+        all += (double)m.weights;
+        double layers = place.layout.grid.layers[grid_stage_of(&place.layout.grid, r) + 1] - place.layout.grid.layers[grid_stage_of(&place.layout.grid, r)];
+        per = MAX(per, (double)m.weights / layers);
+    }
+    double values = (double)c->info.n_params * 8.5 / 8; /* Q8_0: 34 bytes for 32 values */
+    printf("%.1f GB on %d ranks together, %.1f by the parameters\n", all / 1e9, place.n_ranks, values / 1e9);
+    assert_true(all > values * 0.99 && all < values * 1.06); /* KV heads and small tensors lie on several ranks */
+    assert_true(per * place.layout.grid.width[0] < 1.3 * all / c->info.n_layers);
+    double one = place.decode[0].round_s, eight = place.decode[1].round_s;
+    assert_int_equal(clu_place_of(&other, &c->work, &c->topo, &c->want, &place.layout), OK);
+    assert_true(one < eight && eight < 8 * one); /* eight choose other experts, but not eight times as many */
+    /* one token of it is faster than one of the dense model that is a third as large */
+    assert_int_equal(clu_place_find(&other, &dense->work, &dense->topo, &dense->want), OK);
+    assert_true(place.decode[0].tok_s > other.decode[0].tok_s);
+    /* the same on a laptop: no remedy that is larger than what does not fit */
+    struct plan_case *small = plan_case_open("Mixtral-8x7B", DTYPE_Q4_K, DTYPE_Q6_K, "laptop-8core", 8192);
+    assert_int_equal(clu_place_find(&place, &small->work, &small->topo, &small->want), ERR_NO_FIT);
+    if (strstr(err_text(), " file")) fail_msg("%s", err_text());
+    free(c);
+    free(dense);
+    free(small);
+}
+
 static void check_layout(const struct plan_case *c, const char *machine, const struct clu_place *p)
 {
     const struct grid *g = &p->layout.grid;
@@ -428,7 +463,7 @@ static void every_machine_gets_a_placement_the_engine_accepts(void **state)
 {
     (void)state;
     static const char *const models[] = {"Llama-3-70B", "Qwen2.5-72B", "Llama-3-8B", "Qwen2.5-0.5B",
-                                         "Llama-2-7B"};
+                                         "Llama-2-7B", "Mixtral-8x7B", "Qwen3-235B-A22B"};
     int32_t fits = 0, not = 0;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         DIR *d = opendir("tests/machines");
@@ -496,6 +531,7 @@ int main(void)
         cmocka_unit_test(small_clusters_are_planned_as_well_as_by_trying_everything),
         cmocka_unit_test(more_memory_never_fits_less),
         cmocka_unit_test(refusals_name_the_amount_and_remedies_that_work),
+        cmocka_unit_test(experts_weigh_in_memory_and_not_in_a_token),
         cmocka_unit_test(every_machine_gets_a_placement_the_engine_accepts),
         cmocka_unit_test(sixty_four_ranks_are_planned_in_a_second),
     };

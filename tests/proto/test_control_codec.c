@@ -18,6 +18,8 @@
 
 static uint64_t seed;
 
+static const struct msg_link some_links[] = {{0, 50e-6, 1.25e9}, {3, 200e-6, 125e6}};
+
 static struct control_msg hello(void)
 {
     return (struct control_msg){.type = MSG_HELLO,
@@ -32,6 +34,9 @@ static struct control_msg hello(void)
                                           .n_cpus = 2,
                                           .mem_total = INT64_C(64) << 30,
                                           .mem_available = 1 << 30,
+                                          .addresses = "10.0.0.7,fd00::7",
+                                          .n_links = 2,
+                                          .links = some_links,
                                           .device = "cuda:1 a card",
                                           .gpu = true,
                                           .mem_ranks = 2,
@@ -109,6 +114,12 @@ static void hello_round_trip(void **state)
     assert_int_equal(o->hello.loaded_epoch, 12);
     assert_int_equal(o->hello.mem_ranks, 2);
     assert_true(o->hello.gpu && o->hello.read_bytes_s == 936e9 && o->hello.ops_s == 284e12);
+    assert_string_equal(o->hello.addresses, m.hello.addresses);
+    assert_int_equal(o->hello.n_links, 2);
+    for (int32_t i = 0; i < 2; i++) {
+        assert_int_equal(o->hello.links[i].rank, some_links[i].rank);
+        assert_true(o->hello.links[i].latency_s == some_links[i].latency_s && o->hello.links[i].bytes_s == some_links[i].bytes_s);
+    }
     assert_true(o->hello.mem_total == m.hello.mem_total &&
                 o->hello.mem_available == m.hello.mem_available);
     control_msg_free(o);
@@ -246,6 +257,13 @@ static void absurd_values_are_refused(void **state)
     m = hello();
     m.hello.host_rank = -1;
     refuse(&m, "Hello: host_rank is -1, needed 0..1");
+    struct msg_link bad = {4, 1e-6, 1e9};
+    m = hello();
+    m.hello.n_links = 1;
+    m.hello.links = &bad;
+    refuse(&m, "Hello: link_rank is 4, needed 0..3");
+    bad = (struct msg_link){2, 0, 1e9};
+    refuse(&m, "Hello: a link of 0 s and 1e+09 B/s makes no sense");
     m = load_plan();
     m.load_plan.grid.layers[1] = 7;
     refuse(&m, "LoadPlan: stage_layers is 7, needed 8..256");

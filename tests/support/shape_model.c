@@ -18,6 +18,8 @@ static const struct shape_model models[] = {
     {"Mistral-7B", "llama", 32, 4096, 32, 8, 128, 14336, 32768, 32768, false},
     {"Llama-2-7B", "llama", 32, 4096, 32, 32, 128, 11008, 32000, 4096, false},
     {"Llama-3.2-1B", "llama", 16, 2048, 32, 8, 64, 8192, 128256, 131072, true},
+    {"Mixtral-8x7B", "llama", 32, 4096, 32, 8, 128, 14336, 32000, 32768, false, 8, 2, 14336},
+    {"Qwen3-235B-A22B", "qwen3moe", 94, 4096, 64, 4, 128, 12288, 151936, 40960, false, 128, 8, 1536},
 };
 
 const struct shape_model *shape_model_named(const char *name)
@@ -32,11 +34,16 @@ struct writer {
     int64_t at;
 };
 
+static void tensors(struct writer *x, const char *name, enum dtype t, int64_t d0, int64_t d1, int64_t d2)
+{
+    int64_t dims[] = {d0, d1, d2};
+    gguf_write_tensor_entry(x->w, name, dtype_ggml(t), d2 > 1 ? 3 : d1 > 1 ? 2 : 1, dims, (uint64_t)x->at);
+    x->at = ROUND_UP(x->at + dtype_bytes(t, d0) * d1 * d2, 32);
+}
+
 static void tensor(struct writer *x, const char *name, enum dtype t, int64_t d0, int64_t d1)
 {
-    int64_t dims[] = {d0, d1};
-    gguf_write_tensor_entry(x->w, name, dtype_ggml(t), d1 > 1 ? 2 : 1, dims, (uint64_t)x->at);
-    x->at = ROUND_UP(x->at + dtype_bytes(t, d0) * d1, 32);
+    tensors(x, name, t, d0, d1, 1);
 }
 
 static void layer(struct writer *x, const struct shape_model *m, enum dtype t, int32_t i)
@@ -53,18 +60,28 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
                {"attn_k", d, kv, true},
                {"attn_v", d, kv, true},
                {"attn_output", q, d, true},
-               {"attn_q_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")},
-               {"attn_k_norm", m->head_dim, 1, !strcmp(m->arch, "qwen3")},
+               {"attn_q_norm", m->head_dim, 1, !strncmp(m->arch, "qwen3", 5)},
+               {"attn_k_norm", m->head_dim, 1, !strncmp(m->arch, "qwen3", 5)},
                {"ffn_norm", d, 1, true},
-               {"ffn_gate", d, m->d_ffn, true},
-               {"ffn_up", d, m->d_ffn, true},
-               {"ffn_down", m->d_ffn, d, true}};
+               {"ffn_gate", d, m->d_ffn, !m->n_expert},
+               {"ffn_up", d, m->d_ffn, !m->n_expert},
+               {"ffn_down", m->d_ffn, d, !m->n_expert}};
     for (size_t k = 0; k < COUNT_OF(all); k++) {
         snprintf(name, sizeof name, "blk.%d.%s.weight", i, all[k].what);
         /* as the usual converters do: a row that is no multiple of the type's block is kept in Q8_0
          */
         enum dtype u = all[k].d0 % dtype_block(t) ? DTYPE_Q8_0 : t;
         if (all[k].have) tensor(x, name, all[k].d1 > 1 ? u : DTYPE_F32, all[k].d0, all[k].d1);
+    }
+    if (m->n_expert) {
+        snprintf(name, sizeof name, "blk.%d.ffn_gate_inp.weight", i);
+        tensor(x, name, DTYPE_F32, d, m->n_expert);
+        snprintf(name, sizeof name, "blk.%d.ffn_gate_exps.weight", i);
+        tensors(x, name, t, d, m->d_expert, m->n_expert);
+        snprintf(name, sizeof name, "blk.%d.ffn_up_exps.weight", i);
+        tensors(x, name, t, d, m->d_expert, m->n_expert);
+        snprintf(name, sizeof name, "blk.%d.ffn_down_exps.weight", i);
+        tensors(x, name, t, m->d_expert, d, m->n_expert);
     }
     if (strcmp(m->arch, "qwen2")) return;
     static const char *const bias[] = {"attn_q", "attn_k", "attn_v"};
@@ -91,6 +108,12 @@ enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         snprintf(key, sizeof key, "%s.%s", m->arch, sizes[i].what);
         gguf_write_u32(x.w, key, (uint32_t)sizes[i].v);
+    }
+    const struct { const char *what; int32_t v; } experts[] = {
+        {"expert_count", m->n_expert}, {"expert_used_count", m->n_used}, {"expert_feed_forward_length", m->d_expert}};
+    for (size_t i = 0; i < COUNT_OF(experts) && m->n_expert; i++) {
+        snprintf(key, sizeof key, "%s.%s", m->arch, experts[i].what);
+        gguf_write_u32(x.w, key, (uint32_t)experts[i].v);
     }
     tensor(&x, "token_embd.weight", ends, m->d_model, m->vocab);
     for (int32_t i = 0; i < m->n_layer; i++) layer(&x, m, t, i);

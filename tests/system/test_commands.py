@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import struct
 import tempfile
 import unittest
@@ -156,6 +157,21 @@ class Plan(unittest.TestCase):
             code, out, err = run("plan", DEMO, "--topo", path, "--ranks", 3, "--tp", 3, "--json")
             self.assertEqual(code, 0, err)
             self.assertEqual(len(json.loads(out)["ranks"]), 3)
+
+    def test_what_it_says_of_the_cache_is_what_serve_holds(self):
+        for args in ((), ("--context", 256), ("--context", 256, "--kv-tokens", 5000)):
+            code, out, err = run("plan", DEMO, "--tp", 2, "--json", *args)
+            self.assertEqual(code, 0, err)
+            plan = json.loads(out)
+            with Server("--tp", 2, *args) as s:
+                said = re.search(r"KV cache: (\d+) tokens = (\d+) user", s.text())
+                ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
+                self.assertEqual(int(said.group(1)), plan["kv_tokens"], args)
+                self.assertEqual([r["kv_bytes"] for r in ranks], [r["kv_bytes"] for r in plan["ranks"]])
+                for r, p in zip(ranks, plan["ranks"]):
+                    self.assertLess(abs(r["weight_bytes"] - p["weight_bytes"]), r["weight_bytes"] / 50)
+            code, out, err = run("plan", DEMO, "--tp", 2, *args)
+            self.assertIn(f"KV cache for {plan['kv_tokens']} tokens: {said.group(2)} user", out.decode())
 
     def test_a_cluster_from_a_file(self):
         code, out, err = run("plan", DEMO, "--topo", "tests/machines/four-unequal.topo", "--json")

@@ -312,6 +312,28 @@ class FarLinks(Serving):
         self.stop(p, log)
 
 
+@unittest.skipUnless(os.path.exists(LAN_SWITCH) and os.path.exists("/dev/net/tun"), "no TAP devices or no lan_switch here")
+class SlowLoad(Serving):
+    """Only the first host has the file, and the wire is slow: what moves is not given up, and links are known as they are."""
+    N, SWITCH = 2, (2, 200)
+    BEFORE = staticmethod(lambda hosts, i: f"mkdir -p {hosts.dir}/models; " + hide_model(hosts, i))
+
+    def test_a_load_longer_than_its_timeout_that_moves(self):
+        model = f"{self.h.dir}/models/demo.gguf"
+        os.makedirs(os.path.dirname(model), exist_ok=True)
+        shutil.copy(DEMO, model)
+        begin = time.monotonic()
+        p, log = self.serve("--tp", 2, "--load-timeout", 3, "--exact", "off", model=model)
+        took = time.monotonic() - begin
+        log.seek(0)
+        said = log.read().decode()
+        self.assertGreater(float(re.search(r"on 2 rank\(s\) in ([\d.]+) s", said).group(1)), 3, "the load was to take longer than --load-timeout")
+        self.assertLess(took, 30)
+        # so slow a wire was measured, and sums shrink for it: nobody said anything of links
+        self.assertIn("sums travel between hosts as q8", said)
+        self.stop(p, log)
+
+
 class Replanning(Serving):
     """A host goes for good: its replica comes back on the others, spare ones first, and the stream goes on with the same bits."""
     def lose_host(self, *args):

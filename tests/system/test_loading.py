@@ -9,7 +9,7 @@ import tempfile
 import time
 import unittest
 
-from cluster import BIN, Server
+from cluster import BIN, Server, mpi_env
 
 MAKE = os.path.join(os.path.dirname(BIN), "make_model")
 
@@ -70,6 +70,18 @@ class Loading(unittest.TestCase):
             self.assertGreater(sum(x["cached_bytes"] for x in r), self.bytes * 0.95)
             for x in r:
                 self.assertLess(kernel_read(x["pid"]), x["cached_bytes"] * 1.1 + (8 << 20))
+
+    def test_only_a_start_without_progress_is_given_up(self):
+        """An mpirun that starts nothing: named after --load-timeout. (tests/system/test_hosts.py has a load that is slow but moves.)"""
+        bin_dir = self.dir + "/bin"
+        os.makedirs(bin_dir, exist_ok=True)
+        with open(bin_dir + "/mpirun", "w") as f:
+            f.write("#!/bin/sh\nexec sleep 60\n")
+        os.chmod(bin_dir + "/mpirun", 0o755)
+        p = subprocess.run([BIN, "generate", self.model, "--prompt", "x", "--load-timeout", "1"], capture_output=True, text=True, timeout=30,
+                           env={**mpi_env(), "PATH": bin_dir + ":" + os.environ["PATH"]})
+        self.assertNotEqual(p.returncode, 0)
+        self.assertIn("no progress for 1 s: waiting for workers to join (--load-timeout)", p.stderr)
 
 
 if __name__ == "__main__":
