@@ -18,6 +18,7 @@ struct options {
     int64_t max_tokens, top_k, seed, n, logprobs, concurrency;
     double temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
     bool chat, ids, ignore_eos;
+    int32_t generation_config;
 };
 
 #define O(f) offsetof(struct options, f)
@@ -30,6 +31,7 @@ static const struct conf_opt table[] = {
     {"logits", CONF_STR, O(logits_file), NULL, 0, 0, "FILE", "write the logits of every prompt position and of every generated token: f32 rows"},
     {"ids", CONF_FLAG, O(ids), NULL, 0, 0, "on|off", "print token ids after the text"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of batch lines that do not say: as the model's files say, or temperature 1 and nothing else"},
     {"max-tokens", CONF_INT, O(max_tokens), "128", 1, LIMIT_CONTEXT, "N", "tokens to generate"},
     {"temperature", CONF_FLOAT, O(temperature), "1", 0, 1000, "X", "0: greedy"},
     {"top-p", CONF_FLOAT, O(top_p), "1", 0, 1, "X", "nucleus"},
@@ -230,6 +232,7 @@ static enum err generate(const struct options *o, const char *model)
     TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
     cc.listen = listen;
     cc.chat_template = o->chat_template;
+    cc.plain_sampling = o->generation_config == 1 || !o->prompts;
     cc.max_waiting = 1 << 20;
     cc.max_n = 128;
     TRY(crd_core_open(&core, &cc));

@@ -30,7 +30,7 @@ struct options {
     const char *state_dir;
     bool journal;
     double journal_sync;
-    int32_t pooling;
+    int32_t pooling, generation_config;
     const char *usage_log;
     double port_timeout;
     const char *admin_socket, *admin_keys;
@@ -46,6 +46,7 @@ static const struct conf_opt table[] = {
     {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
     {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},
     {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503"},
     {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
     {"max-connections", CONF_INT, O(max_connections), "4096", 1, 1e6, "N", "open connections"},
@@ -188,7 +189,7 @@ static enum err open_journal(const struct options *o, struct crd_core *core, con
     if (!o->state_dir) return err_raise(ERR_BAD_CONFIG, "--journal on needs --state-dir DIR: it lies there");
     if (o->replay_seconds <= 0) return err_raise(ERR_BAD_CONFIG, "--journal on needs --replay-seconds above 0: what goes on is read at /v1/requests/ID/events");
     path = crd_state_path(crd_core_state(core), "journal");
-    struct crd_journal_conf jc = {.path = path, .fit = options_fit_answers(&o->c, place, o->chat_template), .max_bytes = o->journal_bytes,
+    struct crd_journal_conf jc = {.path = path, .fit = options_fit_answers(&o->c, place, o->chat_template, crd_core_api(core)->defaults_text), .max_bytes = o->journal_bytes,
                                   .sync_us = (int64_t)(o->journal_sync * 1e6), .keep_us = (int64_t)(o->replay_seconds * 1e6)};
     TRY(crd_journal_open(out, &jc));
     crd_core_api(core)->journal = *out; /* the core closes it */
@@ -228,6 +229,7 @@ static enum err serve(const struct options *o, const char *model)
     replay = crd_replay_open(&rc_replay);
     v.conf = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
                                    .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
+                                   .plain_sampling = o->generation_config == 1,
                                    .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .door = door, .state_dir = o->state_dir};
     if (o->state_dir && getenv("TESSERA_ANNOUNCE_FD"))
         TRY(err_raise(ERR_BAD_CONFIG, "--state-dir: under mpirun the coordinator goes with rank 0; start it by itself, with --launch external or managed"));

@@ -196,10 +196,11 @@ uint64_t options_fit_load(const struct common_options *o, const struct placement
     return options_hash(o, cluster, h);
 }
 
-uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template)
+uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template, const char *sampling)
 {
     static const char *const names[] = {"kv-type", "activations", "exact", NULL};
     uint64_t h = options_hash(o, names, p->fingerprint);
+    h = mix_bytes(h, sampling, strlen(sampling));
     return chat_template ? mix_bytes(h, chat_template, strlen(chat_template)) : h;
 }
 

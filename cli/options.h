@@ -71,7 +71,7 @@ MUST_USE enum err options_core(const struct common_options *o, struct placement 
 uint64_t options_hash(const struct common_options *o, const char *const names[], uint64_t before);
 /* Of all that decides what workers load, and of all that decides an answer's bits. */
 uint64_t options_fit_load(const struct common_options *o, const struct placement *p);
-uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template);
+uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template, const char *sampling);
 /* An address for the worker plane: loopback when all ranks are local, else this host's first outward address. Printed. */
 MUST_USE enum err options_listen(const struct common_options *o, bool local, char out[128]);
 /* Our own executable; out[4096]. */

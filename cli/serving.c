@@ -44,6 +44,7 @@ enum err served_open(struct served **out, const struct serving_conf *conf, const
     cc->max_waiting = conf->max_waiting;
     cc->max_n = conf->max_n;
     cc->pooling = conf->pooling;
+    cc->plain_sampling = conf->plain_sampling;
     cc->state_dir = conf->state_dir;
     cc->fit = options_fit_load(conf->c, &s->place);
     cc->rejoin_us = (int64_t)(conf->c->cluster.rejoin_timeout * 1e6);

@@ -17,6 +17,7 @@ struct serving_conf {
     const char *served_name, *chat_template, *program, *state_dir;
     int32_t max_waiting, max_n;
     enum step_pool pooling;
+    bool plain_sampling;
     double drain_timeout;
     struct crd_keys *keys;
     struct crd_replay *replay;

@@ -7,6 +7,7 @@
 #include "coordinator/api/calls_grammar.h"
 #include "coordinator/api/text_pool.h"
 #include "coordinator/journal/journal.h"
+#include "engine/model_sampling.h"
 #include "engine/model_text.h"
 
 #include <stdio.h>
@@ -39,6 +40,20 @@ static enum err read_file(const char *path, struct buf *out)
     return OK;
 }
 
+/* What requests draw with that do not say how. */
+static void read_sampling(struct crd_core *c, const struct eng_model_file *f)
+{
+    struct buf changed = {0};
+    c->sampling = sampling_default();
+    if (!c->conf.plain_sampling) eng_model_sampling(&c->sampling, f);
+    eng_model_sampling_say(&c->sampling, true, &changed);
+    if (changed.len) log_info(LOG, "the model's own sampling defaults: %s (--generation-config none: without them)", buf_str(&changed));
+    buf_free(&changed);
+    buf_putc(&c->sampling_text, '{');
+    eng_model_sampling_say(&c->sampling, false, &c->sampling_text);
+    buf_putc(&c->sampling_text, '}');
+}
+
 static enum err open_text(struct crd_core *c)
 {
     enum err rc;
@@ -47,6 +62,7 @@ static enum err open_text(struct crd_core *c)
     char *own = NULL;
     TRY(eng_model_file_open(&f, c->conf.model_path));
     TRY(eng_model_tokenizer(&c->tokenizer, f));
+    read_sampling(c, f);
     const char *source = NULL;
     if (c->conf.chat_template) {
         source = eng_template_builtin(c->conf.chat_template);
@@ -234,6 +250,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
                               .template_source = c->template_source, .style = crd_style_of(c->template_source),
                               .grammar_vocab = crd_grammar_vocab_open(c->tokenizer), .model = conf->info,
                               .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
+                              .defaults = &c->sampling, .defaults_text = buf_str(&c->sampling_text),
                               .pooling = conf->pooling ? conf->pooling : conf->info.pooling,
                               .stats = crd_api_stats_open(conf->info.context, c->n_units), .created_unix = (int64_t)time(NULL)};
     for (int32_t i = 0; i < c->n_units; i++) TRY(open_unit(c, &c->units[i]));
@@ -323,6 +340,7 @@ void crd_core_close(struct crd_core *c, int64_t grace_us)
     crd_api_stats_close(c->api.stats);
     eng_template_close(c->chat_template);
     free(c->template_source);
+    buf_free(&c->sampling_text);
     crd_grammar_vocab_close(c->api.grammar_vocab);
     eng_tokenizer_close(c->tokenizer);
     crd_takeover_close(c);

@@ -26,6 +26,7 @@ struct core_conf {
     const char *tls_cert, *tls_key, *tls_ca;
     int32_t max_waiting, max_n;
     enum step_pool pooling;          /* of embeddings; NONE: as the model's files say */
+    bool plain_sampling;             /* the model's own sampling defaults are not taken over */
     bool prefix_cache;
     bool inexact;                    /* --exact off: /health says so */
     struct model_info info;

@@ -29,6 +29,8 @@ struct crd_core {
     struct eng_tokenizer *tokenizer;
     struct eng_template *chat_template;
     char *template_source;
+    struct sampling sampling;    /* of requests that do not say */
+    struct buf sampling_text;    /* the same, as JSON */
     struct crd_state *state;     /* NULL: nothing is left behind */
     bool started;
     struct crd_fleet *fleet;

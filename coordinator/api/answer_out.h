@@ -21,8 +21,9 @@ struct crd_blocks {
     enum block_kind open;
     int32_t n, call; /* blocks begun; the call the open one shows */
     int64_t n_events;
-    struct buf so_far; /* of the open block, where its end repeats it */
-    struct buf done;   /* finished blocks, where the stream's end repeats them */
+    struct buf so_far;   /* of the open block, where its end repeats it */
+    struct buf logprobs; /* of its text: entries, where its end repeats them */
+    struct buf done;     /* finished blocks, where the stream's end repeats them */
 };
 
 struct crd_answer {

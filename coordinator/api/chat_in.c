@@ -94,6 +94,27 @@ static enum err one_message(struct crd_request *r, const json_t *given, size_t m
     return set_content(copy, m, e);
 }
 
+/* How many words the answer makes is the template's affair; one that does not know of it cannot be
+ * told. */
+static enum err verbosity(const struct crd_request *r, const struct crd_api *api,
+                          struct crd_api_error *e)
+{
+    static const char *const known[] = {"low", "medium", "high"};
+    const char *s = json_string_value(crd_request_get(r, "verbosity"));
+    size_t i = 0;
+    if (!s) return OK;
+    while (i < COUNT_OF(known) && strcmp(s, known[i])) i++;
+    if (i == COUNT_OF(known))
+        return crd_api_malformed(e, "verbosity",
+                                 "verbosity: Input should be 'low', 'medium' or 'high'");
+    if (strcmp(s, "medium") && !(api->template_source && strstr(api->template_source, "verbosity")))
+        return crd_api_refuse(e, 400, "verbosity",
+                              "verbosity: '%s' is not supported: this model's chat template does "
+                              "not know of it.",
+                              s);
+    return OK;
+}
+
 enum err crd_chat_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
 {
     const json_t *list = json_object_get(r->body, "messages"),
@@ -110,6 +131,7 @@ enum err crd_chat_in(struct crd_request *r, const struct crd_api *api, struct cr
     if (kwargs && !json_is_object(kwargs) && !json_is_null(kwargs))
         return crd_api_malformed(e, "chat_template_kwargs",
                                  "chat_template_kwargs: Input should be a valid dictionary");
+    TRY(verbosity(r, api, e));
     r->messages = json_array();
     json_array_foreach(list, i, m) TRY(one_message(r, m, i, e));
     TRY(crd_tools_in(r, api, e));
@@ -130,7 +152,7 @@ static void put_token(json_t *context, const char *name, const struct eng_tokeni
 
 static json_t *context_of(const struct crd_request *r, const struct crd_api *api)
 {
-    static const char *const passed[] = {"documents", "reasoning_effort"};
+    static const char *const passed[] = {"documents", "reasoning_effort", "verbosity"};
     json_t *context = json_object(), *kwargs = json_object_get(r->body, "chat_template_kwargs");
     if (json_is_object(kwargs)) json_object_update(context, kwargs);
     for (size_t i = 0; i < COUNT_OF(passed); i++) {

@@ -2,12 +2,15 @@
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/openai_out.h"
 
-static void put_rest(struct crd_choice *c, bool finished, struct buf *out)
+static void put_rest(struct crd_choice *c, enum openai_part part, struct buf *out)
 {
     buf_puts(out, ",\"logprobs\":");
-    crd_logprobs_take(&c->logprobs, c->request, out);
+    if (part == PART_WHOLE)
+        crd_logprobs_take_all(&c->logprobs, c->request, out);
+    else
+        crd_logprobs_take(&c->logprobs, c->request, out);
     crd_openai_put_ids(c, out);
-    crd_openai_put_finish(c, finished, out);
+    crd_openai_put_finish(c, part == PART_FINISH || part == PART_WHOLE, out);
     buf_putc(out, '}');
 }
 
@@ -79,6 +82,7 @@ static void put_message(struct crd_choice *c, struct buf *out)
         buf_puts(out, ",\"content\":null");
     else
         put_text("content", &c->said.text, out);
+    buf_puts(out, ",\"refusal\":null");
     put_thoughts(c, out);
     put_calls(c, false, out);
     buf_putc(out, '}');
@@ -94,7 +98,7 @@ static void put(struct crd_choice *c, enum openai_part part, struct buf *out)
     if (part == PART_OPEN) /* says nothing of a token yet, whether one has come or not: events must not depend on when */
         buf_puts(out, ",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}");
     else
-        put_rest(c, part == PART_FINISH || part == PART_WHOLE, out);
+        put_rest(c, part, out);
 }
 
 const struct crd_openai_kind crd_openai_chat = {

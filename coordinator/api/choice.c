@@ -79,11 +79,33 @@ static bool take_text(struct crd_choice *c, struct buf *text)
     return over;
 }
 
+/* Of a token that is shown, or (Responses) of one that may turn out to be shown. */
+static void add_logprobs(struct crd_choice *c, const struct result_token *token)
+{
+    const struct crd_request *r = c->request;
+    if (!r->logprobs) return;
+    if (r->text_logprobs)
+        crd_logprobs_hold(&c->logprobs, r, c->tokenizer, token);
+    else
+        crd_logprobs_add(&c->logprobs, r, c->tokenizer, token, true);
+}
+
+/* Text came of the tokens that wait, or none can come any more. */
+static void settle_logprobs(struct crd_choice *c, size_t n_before, bool ended)
+{
+    bool grew = c->said.text.len > n_before;
+    if (!c->request->text_logprobs) return;
+    if (grew || ended || (!eng_detok_holds(c->detok) && !(c->reply && crd_reply_holds(c->reply))))
+        crd_logprobs_settle(&c->logprobs, grew);
+}
+
 static void finish(struct crd_choice *c, const char *why)
 {
+    size_t n_before = c->said.text.len;
     if (c->reply) crd_reply_finish(c->reply, &c->said);
     if (c->request->hide_thoughts) buf_clear(&c->said.thoughts);
     c->finish = c->said.n_calls && !strcmp(why, "stop") ? "tool_calls" : why;
+    settle_logprobs(c, n_before, true);
 }
 
 bool crd_choice_has_news(const struct crd_choice *c)
@@ -101,17 +123,22 @@ void crd_choice_push(struct crd_choice *c, const struct result_token *token)
     if (r->score_only) return; /* generated because a step must generate; nobody asked for it */
     c->n_tokens++;
     c->sum_logprob += (double)token->logprob;
-    if (r->logprobs) crd_logprobs_add(&c->logprobs, r, c->tokenizer, token, true);
+    bool ends = stop >= 0 && !(r->include_stop && stop >= r->n_eog);
+    bool noise = !ends && is_noise(c, token->id);
+    /* an end that is not shown is no token of a chat's message; completions list what was drawn:
+     * harnesses count on one entry for max_tokens 1 */
+    if (!r->chat || !(ends || (noise && r->text_logprobs))) add_logprobs(c, token);
     if (r->return_ids) buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", token->id);
     if (stop >= r->n_eog) c->stop_id = token->id;
-    if (stop >= 0 && !(r->include_stop && stop >= r->n_eog)) return;
-    if (is_noise(c, token->id)) return;
+    if (ends || noise) return;
     struct buf text = {0};
     bool over = false;
+    size_t n_before = c->said.text.len;
     c->stop_string = eng_detok_push(c->detok, token->id, c->reply ? &text : &c->said.text);
     if (c->reply) over = take_text(c, &text);
     if (r->hide_thoughts) buf_clear(&c->said.thoughts);
     buf_free(&text);
+    settle_logprobs(c, n_before, false);
     if (over || c->stop_string >= 0) finish(c, "stop");
 }
 
@@ -119,8 +146,10 @@ void crd_choice_end(struct crd_choice *c, enum seq_finish why)
 {
     if (c->finish) return;
     struct buf text = {0};
+    size_t n_before = c->said.text.len;
     eng_detok_finish(c->detok, c->reply ? &text : &c->said.text);
     if (c->reply) crd_reply_push(c->reply, buf_str(&text), text.len, &c->said);
     buf_free(&text);
+    settle_logprobs(c, n_before, false);
     finish(c, why == FINISH_STOP && !c->request->score_only ? "stop" : "length");
 }

@@ -59,6 +59,7 @@ void crd_generation_unref(struct crd_generation *g)
     for (size_t i = 0; i < g->inbox.n; i++) free(g->inbox.at[i].text);
     free(g->inbox.at);
     buf_free(&g->answer.blocks.so_far);
+    buf_free(&g->answer.blocks.logprobs);
     buf_free(&g->answer.blocks.done);
     free(g->subs);
     free(g->choices);

@@ -37,6 +37,8 @@ struct crd_api {
     const char *const *model_names; /* NULL-terminated; [0] is shown */
     int32_t max_context;
     int32_t max_n; /* choices per request */
+    const struct sampling *defaults; /* of requests that do not say; NULL: sampling_default() */
+    const char *defaults_text;       /* the same, as a JSON object; NULL: it is not shown */
     enum step_pool pooling; /* of embeddings whose request does not say; NONE: it must */
     struct crd_text_pool *pool;
     struct crd_api_stats *stats; /* request counters and histograms; see api_metrics.h */

@@ -46,6 +46,7 @@ void crd_http_cluster(void *user, struct gw_exchange *x, const struct gw_request
         buf_puts(&out, "null");
     buf_puts(&out, ",\"model\":");
     json_out_str(&out, api->model_names[0]);
+    if (api->defaults_text) buf_printf(&out, ",\"sampling_defaults\":%s", api->defaults_text);
     buf_printf(&out,
                ",\"max_model_len\":%d,\"requests\":{\"running\":%d,\"waiting\":%d},"
                "\"kv_blocks\":{\"all\":%d,\"used\":%d,\"cached\":%d},"

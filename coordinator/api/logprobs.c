@@ -43,11 +43,10 @@ static void chat_fields(struct buf *out, const struct crd_request *r, const stru
     buf_free(&name);
 }
 
-static void add_chat(struct crd_logprobs *l, const struct crd_request *r,
-                     const struct eng_tokenizer *t, const struct result_token *token)
+static void put_entry(struct buf *out, const struct crd_request *r, const struct eng_tokenizer *t,
+                      const struct result_token *token)
 {
-    struct buf *out = &l->part[0];
-    buf_puts(out, l->n ? ",{" : "{");
+    buf_puts(out, out->len ? ",{" : "{");
     chat_fields(out, r, t, token->id, token->logprob);
     buf_puts(out, ",\"top_logprobs\":[");
     for (int32_t i = 0; i < token->n_top && i < r->sampling.n_logprobs; i++) {
@@ -124,10 +123,28 @@ void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r,
                       const struct eng_tokenizer *t, const struct result_token *token, bool known)
 {
     if (r->chat)
-        add_chat(l, r, t, token);
+        put_entry(&l->part[0], r, t, token);
     else
         add_completions(l, r, t, token, known);
     l->n++;
+}
+
+void crd_logprobs_hold(struct crd_logprobs *l, const struct crd_request *r,
+                       const struct eng_tokenizer *t, const struct result_token *token)
+{
+    put_entry(&l->held, r, t, token);
+    l->n_held++;
+}
+
+void crd_logprobs_settle(struct crd_logprobs *l, bool text)
+{
+    if (text && l->n_held) {
+        if (l->n) buf_putc(&l->part[0], ',');
+        buf_put(&l->part[0], l->held.data, l->held.len);
+        l->n += l->n_held;
+    }
+    buf_clear(&l->held);
+    l->n_held = 0;
 }
 
 void crd_logprobs_take(struct crd_logprobs *l, const struct crd_request *r, struct buf *out)
@@ -144,11 +161,27 @@ void crd_logprobs_take(struct crd_logprobs *l, const struct crd_request *r, stru
         buf_put(out, l->part[i].data, l->part[i].len);
         buf_clear(&l->part[i]);
     }
-    buf_puts(out, "]}");
+    buf_puts(out, chat ? "],\"refusal\":null}" : "]}");
+    l->n = 0;
+}
+
+void crd_logprobs_take_all(struct crd_logprobs *l, const struct crd_request *r, struct buf *out)
+{
+    if (r->chat && r->logprobs && !l->n)
+        buf_puts(out, "{\"content\":[],\"refusal\":null}");
+    else
+        crd_logprobs_take(l, r, out);
+}
+
+void crd_logprobs_take_entries(struct crd_logprobs *l, struct buf *out)
+{
+    buf_put(out, l->part[0].data, l->part[0].len);
+    buf_clear(&l->part[0]);
     l->n = 0;
 }
 
 void crd_logprobs_free(struct crd_logprobs *l)
 {
     for (size_t i = 0; i < COUNT_OF(l->part); i++) buf_free(&l->part[i]);
+    buf_free(&l->held);
 }

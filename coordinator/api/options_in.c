@@ -121,6 +121,9 @@ static const char *const others[] = {
     "metadata",
     "service_tier",
     "include_reasoning",
+    "verbosity",
+    "safety_identifier",
+    "prompt_cache_key",
 };
 
 /* Fields that have no effect, or only the template reads, must still be what they are. */
@@ -133,6 +136,9 @@ static enum err types(const struct crd_request *r, struct crd_api_error *e)
         {"user", "string", JSON_STRING},
         {"reasoning_effort", "string", JSON_STRING},
         {"service_tier", "string", JSON_STRING},
+        {"verbosity", "string", JSON_STRING},
+        {"safety_identifier", "string", JSON_STRING},
+        {"prompt_cache_key", "string", JSON_STRING},
         {"request_id", "string", JSON_STRING},
         {"session_id", "string", JSON_STRING},
         {"documents", "list", JSON_ARRAY},

@@ -49,6 +49,12 @@ bool crd_reply_thinking(const struct crd_reply *r)
     return r->where == THOUGHTS;
 }
 
+bool crd_reply_holds(const struct crd_reply *r)
+{
+    if (r->where == THOUGHTS || r->where == OVER) return false;
+    return r->hold.len || r->space.len || (r->raw.len && !r->named);
+}
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';

@@ -45,5 +45,7 @@ bool crd_reply_push(struct crd_reply *r, const char *text, size_t n, struct crd_
 void crd_reply_finish(struct crd_reply *r, struct crd_said *to);
 /* Is the model in its thoughts? */
 bool crd_reply_thinking(const struct crd_reply *r);
+/* Is there text that may still become content, or not? */
+bool crd_reply_holds(const struct crd_reply *r);
 
 #endif

@@ -95,13 +95,15 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
                            const char *body, size_t n, struct crd_api_error *e)
 {
     enum err rc;
-    *r = (struct crd_request){
-        .endpoint = ep, .chat = ep == ENDPOINT_CHAT, .sampling = sampling_default()};
+    *r = (struct crd_request){.endpoint = ep,
+                              .chat = ep == ENDPOINT_CHAT,
+                              .sampling = api->defaults ? *api->defaults : sampling_default()};
     TRY(crd_request_object(&r->body, body, n, e));
     if (crd_dialect_in_of(ep)) TRY(translated(r, crd_dialect_in_of(ep), e));
     TRY(crd_request_model(api, r->body, e));
     if (embeds(ep)) return crd_embeddings_in(r, api, e);
     TRY(crd_sampling_in(r, api, e));
+    r->text_logprobs = r->logprobs && ep == ENDPOINT_RESPONSES;
     TRY(r->chat ? crd_chat_in(r, api, e) : crd_completions_in(r, api, e));
 out:
     return rc;

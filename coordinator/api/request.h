@@ -60,7 +60,8 @@ struct crd_request {
     struct crd_vector_conf vector;
     const char *stops[REQUEST_MAX_STOPS];
     int32_t n_stops;
-    bool logprobs; /* wanted in the answer */
+    bool logprobs;      /* wanted in the answer */
+    bool text_logprobs; /* of its text alone, not of thoughts and calls */
     /* chat */
     bool add_generation_prompt, continue_final;
     struct crd_reply_conf reply; /* how the answer is taken apart; zeroed: it is text */

@@ -116,9 +116,8 @@ static void tool_choice(const json_t *given, json_t *body)
 
 static enum err format(const json_t *given, json_t *body, struct crd_api_error *e)
 {
-    const json_t *text = json_object_get(given, "text");
-    json_t *f = json_object_get(text, "format"), *out;
-    if (!text || json_is_null(text) || (json_is_object(text) && (!f || json_is_null(f)))) return OK;
+    json_t *f = json_object_get(json_object_get(given, "text"), "format"), *out;
+    if (!f || json_is_null(f)) return OK;
     if (!json_is_object(f) || !json_is_string(json_object_get(f, "type")))
         return crd_api_malformed(e, "text", "text.format: Input should be an object with a type");
     out = json_object();
@@ -128,67 +127,37 @@ static enum err format(const json_t *given, json_t *body, struct crd_api_error *
     return OK;
 }
 
-static enum err not_here(const json_t *given, struct crd_api_error *e)
+/* Asked for by name, or by how many of the likeliest are wanted. */
+static void logprobs(const json_t *given, json_t *body)
 {
-    static const char *const refused[] = {"previous_response_id", "conversation", "prompt"};
-    for (size_t i = 0; i < COUNT_OF(refused); i++) {
-        const json_t *j = json_object_get(given, refused[i]);
-        if (j && !json_is_null(j))
-            return crd_api_refuse(e, 400, refused[i],
-                                  "%s is not supported: nothing is stored here. Send the whole "
-                                  "conversation as input.",
-                                  refused[i]);
-    }
-    if (json_integer_value(json_object_get(given, "top_logprobs")) > 0)
-        return crd_api_refuse(e, 400, "top_logprobs",
-                              "top_logprobs are not supported here: ask /v1/chat/completions.");
-    json_t *include = json_object_get(given, "include"), *what;
+    json_t *what, *top = json_object_get(given, "top_logprobs");
+    bool wanted = top && !json_is_null(top) && json_integer_value(top) != 0;
     size_t i;
-    if (json_integer_value(json_object_get(given, "top_logprobs")) > 0)
-        return crd_api_refuse(e, 400, "top_logprobs",
-                              "top_logprobs is not supported here; /v1/chat/completions has it.");
-    json_array_foreach(include, i, what)
-    {
-        const char *name = json_string_value(what);
-        if (name && !strcmp(name, "message.output_text.logprobs"))
-            return crd_api_refuse(e, 400, "include",
-                                  "include: message.output_text.logprobs is not supported here; "
-                                  "/v1/chat/completions has logprobs.");
-    }
-    if (json_is_true(json_object_get(given, "background")))
-        return crd_api_refuse(e, 400, "background", "background is not supported.");
-    return OK;
-}
-
-/* What only has to be what it is. */
-static enum err types(const json_t *given, struct crd_api_error *e)
-{
-    const json_t *reasoning = json_object_get(given, "reasoning"),
-                 *effort = json_object_get(reasoning, "effort"),
-                 *top = json_object_get(given, "top_logprobs");
-    if (reasoning && !json_is_null(reasoning) && !json_is_object(reasoning))
-        return crd_api_malformed(e, "reasoning", "reasoning: Input should be an object");
-    if (effort && !json_is_null(effort) && !json_is_string(effort))
-        return crd_api_malformed(e, "reasoning",
-                                 "reasoning.effort: Input should be a valid string");
-    if (top && !json_is_null(top) && (!json_is_integer(top) || json_integer_value(top) < 0))
-        return crd_api_malformed(e, "top_logprobs", "top_logprobs: Input should be in [0, 20]");
-    return OK;
+    json_array_foreach(json_object_get(given, "include"), i, what)
+        wanted |= !strcmp(json_string_value(what), "message.output_text.logprobs");
+    if (wanted || (top && !json_is_integer(top)))
+        json_object_set_new(body, "logprobs", json_true());
+    else
+        json_object_del(body, "top_logprobs");
 }
 
 static enum err translate(const json_t *given, json_t *body, struct crd_api_error *e)
 {
     enum err rc;
-    json_t *messages = json_array(), *effort;
+    json_t *messages = json_array(), *effort, *verbosity;
     json_object_set_new(body, "messages", messages);
-    TRY(types(given, e));
-    TRY(not_here(given, e));
+    json_object_del(body, "response_format");
+    json_object_del(body, "verbosity");
+    TRY(crd_responses_check(given, e));
     TRY(input(given, messages, e));
     TRY(format(given, body, e));
     tools(given, body);
     tool_choice(given, body);
+    logprobs(given, body);
     effort = json_object_get(json_object_get(given, "reasoning"), "effort");
     if (json_is_string(effort)) json_object_set(body, "reasoning_effort", effort);
+    verbosity = json_object_get(json_object_get(given, "text"), "verbosity");
+    if (verbosity) json_object_set(body, "verbosity", verbosity);
 out:
     return rc;
 }
@@ -199,6 +168,7 @@ static const struct crd_field_name names[] = {
     {"stream", "stream"},
     {"temperature", "temperature"},
     {"top_p", "top_p"},
+    {"top_logprobs", "top_logprobs"},
     {"parallel_tool_calls", "parallel_tool_calls"},
     {"seed", "seed"},
     {"user", "user"},
@@ -206,12 +176,34 @@ static const struct crd_field_name names[] = {
     {"metadata", "metadata"},
     {"service_tier", "service_tier"},
     {"chat_template_kwargs", "chat_template_kwargs"},
+    /* not OpenAI's here, but vLLM's and ours */
+    {"top_k", "top_k"},
+    {"min_p", "min_p"},
+    {"typical_p", "typical_p"},
+    {"presence_penalty", "presence_penalty"},
+    {"frequency_penalty", "frequency_penalty"},
+    {"repetition_penalty", "repetition_penalty"},
+    {"logit_bias", "logit_bias"},
+    {"bad_words", "bad_words"},
+    {"allowed_token_ids", "allowed_token_ids"},
+    {"stop", "stop"},
+    {"stop_token_ids", "stop_token_ids"},
+    {"include_stop_str_in_output", "include_stop_str_in_output"},
+    {"ignore_eos", "ignore_eos"},
+    {"min_tokens", "min_tokens"},
+    {"skip_special_tokens", "skip_special_tokens"},
+    {"truncate_prompt_tokens", "truncate_prompt_tokens"},
+    {"thinking_token_budget", "thinking_token_budget"},
+    {"structured_outputs", "structured_outputs"},
+    {"cache_salt", "cache_salt"},
+    {"priority", "priority"},
+    {"request_id", "request_id"},
     {NULL, NULL},
 };
 
 /* Only for the names of errors: translate() has filled these. */
 static const struct crd_field_name also[] = {
-    {"input", "messages"}, {"text", "response_format"}, {NULL, NULL}};
+    {"input", "messages"}, {"text", "response_format"}, {"text", "verbosity"}, {NULL, NULL}};
 
 const struct crd_dialect_in crd_responses_in = {
     .translate = translate, .names = names, .top = also};

@@ -18,18 +18,23 @@ static void put_item_id(const struct crd_answer *a, enum block_kind kind, int32_
     buf_printf(out, "\"%s_%s_%d\"", prefixes[kind], a->id + strlen("resp_"), index);
 }
 
-static void put_part(enum block_kind kind, struct buf *text, struct buf *out)
+/* logprobs: entries; NULL: none. */
+static void put_part(enum block_kind kind, struct buf *text, struct buf *logprobs, struct buf *out)
 {
-    buf_puts(out, kind == BLOCK_TEXT
-                      ? "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":"
-                      : "{\"type\":\"reasoning_text\",\"text\":");
+    if (kind == BLOCK_TEXT)
+        buf_printf(out,
+                   "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[%s],\"text\":",
+                   logprobs ? buf_str(logprobs) : "");
+    else
+        buf_puts(out, "{\"type\":\"reasoning_text\",\"text\":");
     json_out_text(out, buf_str(text), text->len);
     buf_putc(out, '}');
 }
 
 /* An item with the text it has; text NULL: it has just begun. */
 static void put_item(const struct crd_answer *a, enum block_kind kind, int32_t index,
-                     const struct crd_call *call, struct buf *text, struct buf *out)
+                     const struct crd_call *call, struct buf *text, struct buf *logprobs,
+                     struct buf *out)
 {
     buf_puts(out, "{\"id\":");
     put_item_id(a, kind, index, out);
@@ -43,7 +48,7 @@ static void put_item(const struct crd_answer *a, enum block_kind kind, int32_t i
         buf_puts(out, kind == BLOCK_TEXT
                           ? ",\"type\":\"message\",\"role\":\"assistant\",\"content\":["
                           : ",\"type\":\"reasoning\",\"summary\":[],\"content\":[");
-        if (text) put_part(kind, text, out);
+        if (text) put_part(kind, text, logprobs, out);
         buf_putc(out, ']');
     }
     buf_putc(out, '}');
@@ -55,9 +60,18 @@ static void echo(const struct crd_answer *a, const char *name, const char *other
                  struct buf *out)
 {
     const json_t *j = json_object_get(a->request->given, name);
-    char *text = j ? json_dumps(j, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+    char *text = j && !json_is_null(j) ? json_dumps(j, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
     buf_printf(out, ",\"%s\":%s", name, text ? text : otherwise);
     free(text);
+}
+
+/* As given, else what is done. */
+static void echo_number(const struct crd_answer *a, const char *name, float v, struct buf *out)
+{
+    struct buf text = {0};
+    json_out_f32(&text, v);
+    echo(a, name, buf_str(&text), out);
+    buf_free(&text);
 }
 
 static void put_usage(const struct crd_usage *u, struct buf *out)
@@ -70,6 +84,10 @@ static void put_usage(const struct crd_usage *u, struct buf *out)
         (long long)u->n_prompt, (long long)u->n_cached, (long long)u->n_completion,
         (long long)u->n_thought, (long long)(u->n_prompt + u->n_completion));
 }
+
+/* What the client gave for itself. */
+static const char *const as_given[] = {"user", "safety_identifier", "prompt_cache_key",
+                                       "max_tool_calls"};
 
 static void put_response(struct crd_answer *a, const char *status, const struct crd_api_error *e,
                          struct buf *out)
@@ -96,13 +114,15 @@ static void put_response(struct crd_answer *a, const char *status, const struct 
     echo(a, "metadata", "{}", out);
     echo(a, "parallel_tool_calls", "true", out);
     echo(a, "reasoning", "{\"effort\":null,\"summary\":null}", out);
-    echo(a, "temperature", "1.0", out);
+    echo_number(a, "temperature", a->request->sampling.temperature, out);
     echo(a, "text", "{\"format\":{\"type\":\"text\"}}", out);
     echo(a, "tool_choice", "\"auto\"", out);
     echo(a, "tools", "[]", out);
-    echo(a, "top_p", "1.0", out);
+    echo(a, "top_logprobs", "0", out);
+    echo_number(a, "top_p", a->request->sampling.top_p, out);
+    for (size_t i = 0; i < COUNT_OF(as_given); i++) echo(a, as_given[i], "null", out);
     buf_puts(out, ",\"previous_response_id\":null,\"store\":false,\"background\":false,"
-                  "\"truncation\":\"disabled\",\"user\":null");
+                  "\"truncation\":\"disabled\",\"service_tier\":\"default\"");
     if (strcmp(status, "in_progress"))
         put_usage(&a->usage, out);
     else
@@ -116,10 +136,10 @@ static const char *status_of(const struct crd_choice *c)
 }
 
 static void keep_item(struct crd_answer *a, enum block_kind kind, int32_t index,
-                      const struct crd_call *call, struct buf *text)
+                      const struct crd_call *call, struct buf *text, struct buf *logprobs)
 {
     if (a->blocks.done.len) buf_putc(&a->blocks.done, ',');
-    put_item(a, kind, index, call, text, &a->blocks.done);
+    put_item(a, kind, index, call, text, logprobs, &a->blocks.done);
 }
 
 static void whole(struct crd_answer *a, struct crd_choice choices[], int32_t n, struct buf *out)
@@ -127,11 +147,12 @@ static void whole(struct crd_answer *a, struct crd_choice choices[], int32_t n, 
     struct crd_said *s = &choices[0].said;
     int32_t index = 0;
     (void)n;
-    if (s->thoughts.len) keep_item(a, BLOCK_THOUGHTS, index++, NULL, &s->thoughts);
+    crd_logprobs_take_entries(&choices[0].logprobs, &a->blocks.logprobs);
+    if (s->thoughts.len) keep_item(a, BLOCK_THOUGHTS, index++, NULL, &s->thoughts, NULL);
     if (s->text.len || (!s->n_calls && !s->thoughts.len))
-        keep_item(a, BLOCK_TEXT, index++, NULL, &s->text);
+        keep_item(a, BLOCK_TEXT, index++, NULL, &s->text, &a->blocks.logprobs);
     for (int32_t i = 0; i < s->n_calls; i++)
-        keep_item(a, BLOCK_CALL, index++, &s->calls[i], &s->calls[i].args);
+        keep_item(a, BLOCK_CALL, index++, &s->calls[i], &s->calls[i].args, NULL);
     put_response(a, status_of(&choices[0]), NULL, out);
 }
 
@@ -190,20 +211,21 @@ static void close_item(struct crd_answer *a, const struct crd_said *s, struct bu
     about_item(a, texts[b->open].done, out);
     buf_printf(out, ",\"%s\":", texts[b->open].field);
     json_out_text(out, buf_str(&b->so_far), b->so_far.len);
-    if (b->open == BLOCK_TEXT) buf_puts(out, ",\"logprobs\":[]");
+    if (b->open == BLOCK_TEXT) buf_printf(out, ",\"logprobs\":[%s]", buf_str(&b->logprobs));
     end_event(out);
     if (b->open != BLOCK_CALL) {
         about_item(a, "content_part.done", out);
         buf_puts(out, ",\"part\":");
-        put_part(b->open, &b->so_far, out);
+        put_part(b->open, &b->so_far, &b->logprobs, out);
         end_event(out);
     }
     event(a, "output_item.done", out);
     buf_printf(out, ",\"output_index\":%d,\"item\":", b->n - 1);
-    put_item(a, b->open, b->n - 1, call, &b->so_far, out);
+    put_item(a, b->open, b->n - 1, call, &b->so_far, &b->logprobs, out);
     end_event(out);
-    keep_item(a, b->open, b->n - 1, call, &b->so_far);
+    keep_item(a, b->open, b->n - 1, call, &b->so_far, &b->logprobs);
     buf_clear(&b->so_far);
+    buf_clear(&b->logprobs);
     b->open = BLOCK_NONE;
 }
 
@@ -218,23 +240,36 @@ static void open_item(struct crd_answer *a, enum block_kind kind, const struct c
     b->call = call;
     event(a, "output_item.added", out);
     buf_printf(out, ",\"output_index\":%d,\"item\":", b->n++);
-    put_item(a, kind, b->n - 1, kind == BLOCK_CALL ? &s->calls[call] : NULL, NULL, out);
+    put_item(a, kind, b->n - 1, kind == BLOCK_CALL ? &s->calls[call] : NULL, NULL, NULL, out);
     end_event(out);
     if (kind == BLOCK_CALL) return;
     about_item(a, "content_part.added", out);
     buf_puts(out, ",\"part\":");
-    put_part(kind, &none, out);
+    put_part(kind, &none, NULL, out);
     end_event(out);
 }
 
-static void put_delta(struct crd_answer *a, struct buf *text, struct buf *out)
+/* The entries of the tokens that a piece of text came of. */
+static void put_logprobs(struct crd_blocks *b, struct crd_logprobs *l, struct buf *out)
+{
+    struct buf entries = {0};
+    crd_logprobs_take_entries(l, &entries);
+    buf_printf(out, ",\"logprobs\":[%s]", buf_str(&entries));
+    if (b->logprobs.len && entries.len) buf_putc(&b->logprobs, ',');
+    buf_put(&b->logprobs, entries.data, entries.len);
+    buf_free(&entries);
+}
+
+/* logprobs: of text; NULL for what has none. */
+static void put_delta(struct crd_answer *a, struct buf *text, struct crd_logprobs *logprobs,
+                      struct buf *out)
 {
     struct crd_blocks *b = &a->blocks;
     if (!text->len) return;
     about_item(a, texts[b->open].delta, out);
     buf_puts(out, ",\"delta\":");
     json_out_text(out, buf_str(text), text->len);
-    if (b->open == BLOCK_TEXT) buf_puts(out, ",\"logprobs\":[]");
+    if (logprobs) put_logprobs(b, logprobs, out);
     end_event(out);
     buf_put(&b->so_far, buf_str(text), text->len);
     buf_clear(text);
@@ -247,17 +282,17 @@ static void chunk(struct crd_answer *a, struct crd_choice *c, enum delta_kind ki
     (void)last;
     if (s->thoughts.len) {
         open_item(a, BLOCK_THOUGHTS, s, 0, out);
-        put_delta(a, &s->thoughts, out);
+        put_delta(a, &s->thoughts, NULL, out);
     }
     if (s->text.len) {
         open_item(a, BLOCK_TEXT, s, 0, out);
-        put_delta(a, &s->text, out);
+        put_delta(a, &s->text, &c->logprobs, out);
     }
     for (int32_t i = 0; i < s->n_calls; i++) {
         struct crd_call *call = &s->calls[i];
         if (!call->announced) open_item(a, BLOCK_CALL, s, i, out);
         call->announced = true;
-        put_delta(a, &call->args, out);
+        put_delta(a, &call->args, NULL, out);
     }
     if (kind == DELTA_FINISH) close_item(a, s, out);
 }

@@ -33,6 +33,10 @@ MUST_USE enum err crd_translate(const struct crd_dialect_in *d, const json_t *gi
 /* The field at fault, by the name the client knows it by. */
 void crd_translate_error(const struct crd_dialect_in *d, struct crd_api_error *e);
 
+/* responses_check.c: fields of /v1/responses that have no counterpart in our form. Err BAD_REQUEST,
+ * *e filled. */
+MUST_USE enum err crd_responses_check(const json_t *given, struct crd_api_error *e);
+
 /* {"role":role,"content":content}; content is borrowed. Own: caller. */
 json_t *crd_translate_message(const char *role, const json_t *content);
 /* {"type":"function","function":{name, description, parameters}} of fields of a tool. Own: caller.

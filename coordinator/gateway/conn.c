@@ -69,6 +69,21 @@ void crd_conn_notify(void *gw, struct MHD_Connection *mhd, void **ctx,
     }
 }
 
+static void hang_up(struct conn *c, const char *why)
+{
+    log_debug("gateway", "closing a connection: %s", why);
+    shutdown(c->fd, SHUT_RDWR); /* the library sees the end of the stream and cleans up */
+}
+
+/* The library notes each header and each argument of the query in the same memory. */
+static bool target_too_large(const char *target)
+{
+    const char *query = strchr(target, '?');
+    size_t n_args = query != NULL;
+    for (const char *p = query; p && (p = strchr(p, '&')); p++) n_args++;
+    return n_args > MAX_ARGUMENTS || strlen(target) + n_args * NOTE_BYTES > MAX_HEADER_BYTES;
+}
+
 void *crd_conn_request_line(void *gw, const char *target, struct MHD_Connection *mhd)
 {
     struct conn *c = conn_of(mhd);
@@ -76,6 +91,10 @@ void *crd_conn_request_line(void *gw, const char *target, struct MHD_Connection 
     crd_exchange_close(c->x, true); /* only after a request whose end we were not told */
     c->x = crd_exchange_open(c, target);
     if (c->timer.kind == TIMER_IDLE) start(c, TIMER_HEADERS);
+    if (target_too_large(target)) { /* the library would only close */
+        crd_exchange_overflow(c->x);
+        hang_up(c, "the request line is too long");
+    }
     return c->x;
 }
 
@@ -117,12 +136,7 @@ static bool refuse_headers(struct gw_exchange *x)
     struct header_facts f = {0};
     uint64_t limit = (uint64_t)x->conn->gw->conf.max_body;
     MHD_get_connection_values(x->conn->mhd, MHD_HEADER_KIND, see_header, &f);
-    size_t bytes =
-        MHD_get_connection_info(x->conn->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
-    if (bytes > MAX_HEADER_BYTES)
-        crd_exchange_refuse(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "BadRequestError",
-                            "The request line and headers are larger than 28 KB.");
-    else if (f.n_length > 1)
+    if (f.n_length > 1)
         crd_exchange_refuse(x, 400, "Bad Request",
                             "The request has more than one Content-Length header.");
     else if (f.n_length && f.n_encoding)
@@ -136,9 +150,20 @@ static bool refuse_headers(struct gw_exchange *x)
     return x->response != NULL;
 }
 
+static bool head_too_large(const struct conn *c)
+{
+    size_t bytes =
+        MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    int n = MHD_get_connection_values(
+        c->mhd, MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND, NULL, NULL);
+    return bytes + (size_t)MAX(n, 0) * NOTE_BYTES > MAX_HEADER_BYTES;
+}
+
 static enum MHD_Result begin(struct gw_exchange *x)
 {
     struct conn *c = x->conn;
+    if (!x->overflowed && head_too_large(c)) crd_exchange_overflow(x);
+    if (x->overflowed) return MHD_NO;
     if (refuse_headers(x)) {
         crd_timer_stop(&c->timer);
         return crd_exchange_send(x);
@@ -206,12 +231,6 @@ void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx,
     c->x = NULL;
     *ctx = NULL;
     start(c, TIMER_IDLE);
-}
-
-static void hang_up(struct conn *c, const char *why)
-{
-    log_debug("gateway", "closing a connection: %s", why);
-    shutdown(c->fd, SHUT_RDWR); /* the library sees the end of the stream and cleans up */
 }
 
 void crd_conn_expired(struct conn *c, enum timer_kind kind, int64_t now_us)

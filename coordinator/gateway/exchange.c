@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 struct gw_exchange *crd_exchange_open(struct conn *c, const char *target)
 {
@@ -66,6 +67,42 @@ void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *typ
     buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":%u}}",
                message, type, status);
     gw_reply(x, (int32_t)status, "application/json", b.data, b.len, NULL);
+    buf_free(&b);
+}
+
+/* An empty socket takes so little at once. */
+static void send_past(const struct conn *c, const char *text, size_t n)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    ssize_t sent = c->gw->tls && info ? gnutls_record_send(info->tls_session, text, n)
+                                      : send(c->fd, text, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent != (ssize_t)n) log_debug("gateway", "a client did not take its 431");
+}
+
+/* What the client has sent must not lie unread when the socket closes: it would lose the answer. */
+static void drain(const struct conn *c)
+{
+    char lost[4096];
+    for (size_t n = 0; n < DRAIN_BYTES; n += sizeof lost)
+        if (recv(c->fd, lost, sizeof lost, MSG_DONTWAIT) <= 0) break;
+}
+
+void crd_exchange_overflow(struct gw_exchange *x)
+{
+    static const char body[] =
+        "{\"error\":{\"message\":\"The request line and headers are larger than 28 KB (each header "
+        "counts 80 bytes more).\",\"type\":"
+        "\"BadRequestError\",\"param\":null,\"code\":431}}";
+    struct buf b = {0};
+    x->overflowed = true;
+    crd_exchange_name(x);
+    buf_printf(&b,
+               "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
+               "Content-Length: %zu\r\nX-Request-Id: %s\r\nConnection: close\r\n\r\n%s",
+               sizeof body - 1, x->request_id, body);
+    send_past(x->conn, buf_str(&b), b.len);
+    drain(x->conn);
     buf_free(&b);
 }
 

@@ -26,11 +26,7 @@ static void library_says(void *cls, const char *fmt, va_list ap)
 static enum err start_library(struct gw *g, int listen_fd)
 {
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    if (g->cert) flags |= MHD_USE_TLS;
-    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, g->cert},
-                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, g->cert_key},
-                                   {MHD_OPTION_END, 0, NULL}};
-    if (!g->cert) tls[0] = tls[2];
+    if (g->tls) flags |= MHD_USE_TLS;
     g->mhd = MHD_start_daemon(
         flags, 0, NULL, NULL, crd_conn_request, g, MHD_OPTION_EXTERNAL_LOGGER, library_says,
         NULL, /* first: it is used while the others are read */
@@ -41,13 +37,7 @@ static enum err start_library(struct gw *g, int listen_fd)
         1, MHD_OPTION_NOTIFY_CONNECTION, crd_conn_notify, g, MHD_OPTION_URI_LOG_CALLBACK,
         crd_conn_request_line, g, MHD_OPTION_NOTIFY_COMPLETED, crd_conn_completed, g,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, /* blocked in the net thread */
-        MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
-    if (!g->mhd && g->cert)
-        return err_raise(
-            ERR_BAD_CONFIG,
-            "the gateway cannot use the certificate in %s with the key in %s: are both "
-            "PEM, and do they belong together?",
-            g->conf.tls_cert, g->conf.tls_key);
+        g->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, crd_tls_pair, MHD_OPTION_END);
     if (!g->mhd) return err_raise(ERR_SYSTEM, "the HTTP library did not start on port %d", g->port);
     return OK;
 }
@@ -143,6 +133,7 @@ static void *net_main(void *arg)
 {
     struct gw *g = arg;
     struct epoll_event ev[64];
+    crd_tls_enter(g);
     while (!atomic_load(&g->want_stop)) {
         int n = epoll_wait(g->epoll_fd, ev, COUNT_OF(ev), wait_ms(g));
         for (int i = 0; i < n;
@@ -195,7 +186,7 @@ static void dispose(struct gw *g, int listen_fd)
     crd_waker_hub_close(g->hub);
     pthread_mutex_destroy(&g->lock);
     pthread_cond_destroy(&g->changed);
-    crd_tls_forget(g);
+    crd_tls_close(g);
     free((void *)(uintptr_t)g->conf.host);
     free((void *)(uintptr_t)g->conf.cors_origins);
     free(g);
@@ -224,7 +215,7 @@ enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_ro
     if (g->epoll_fd < 0)
         rc = err_raise(ERR_SYSTEM, "cannot create an epoll set: %s", strerror(errno));
     if (rc) goto out;
-    TRY(crd_tls_read(g));
+    TRY(crd_tls_open(g));
     TRY(crd_waker_hub_open(&g->hub));
     TRY(crd_listen_open(conf->host, conf->port, &listen_fd));
     g->port = crd_listen_port(listen_fd);

@@ -13,12 +13,15 @@
 #include "coordinator/gateway/timer.h"
 #include "coordinator/gateway/waker.h"
 
+#include <gnutls/abstract.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 enum {
     MAX_HEADER_BYTES = 28 << 10, /* request line and headers of one request; beyond: 431 */
+    NOTE_BYTES = 80,             /* what each header, cookie and argument counts besides */
+    MAX_ARGUMENTS = 100,         /* of the query; nothing here reads any */
     CONN_BYTES = 32 << 10, /* the library's memory of a connection: these, and an answer's headers */
     MAX_REQUEST_ID = 128,
     BODY_BYTES_PER_S = 64 << 10, /* a body slower than this over header_timeout_s is closed */
@@ -34,7 +37,7 @@ struct gw {
     gw_handler fallback;
     gw_gate gate;
     void *user;
-    char *cert, *cert_key; /* PEM; NULL: plain HTTP */
+    struct crd_tls *tls; /* NULL: plain HTTP */
     struct MHD_Daemon *mhd;
     struct waker_hub *hub;
     int epoll_fd;
@@ -73,6 +76,7 @@ struct gw_exchange {
     struct buf body;
     int64_t body_since_us;
     bool too_large, active;
+    bool overflowed; /* answered with 431, past the library */
     char request_id[MAX_REQUEST_ID + 1];
     struct gw_waker *waker; /* Own; NULL until asked for */
     /* the answer */
@@ -114,13 +118,22 @@ void crd_exchange_name(struct gw_exchange *x);
 /* An error in the API's shape, before any handler has run. */
 void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type,
                          const char *message);
+/* 431, written past the library, whose memory of the connection may be too full for an answer's
+ * headers; the connection is to be closed. */
+void crd_exchange_overflow(struct gw_exchange *x);
 /* Hand the prepared answer to the library. */
 enum MHD_Result crd_exchange_send(struct gw_exchange *x);
 void crd_exchange_add_headers(struct MHD_Response *r, const char *lines);
 
-/* tls.c: the certificate files into g->cert and g->cert_key. */
-MUST_USE enum err crd_tls_read(struct gw *g);
-void crd_tls_forget(struct gw *g);
+/* tls.c: read the certificate files into g->tls, which stays NULL where there are none. */
+MUST_USE enum err crd_tls_open(struct gw *g);
+void crd_tls_close(struct gw *g);
+/* The thread that calls it is asked for g's certificates from now on: */
+void crd_tls_enter(struct gw *g);
+/* a gnutls_certificate_retrieve_function2 */
+int crd_tls_pair(gnutls_session_t session, const gnutls_datum_t *issuers, int n_issuers,
+                 const gnutls_pk_algorithm_t *algorithms, int n_algorithms, gnutls_pcert_st **certs,
+                 unsigned *n_certs, gnutls_privkey_t *key);
 
 /* cors.c: answer a browser's question before its request; true: it was one. */
 bool crd_cors_preflight(struct gw_exchange *x, const char *method);

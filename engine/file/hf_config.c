@@ -104,8 +104,23 @@ static uint64_t take_ids(const json_t *v, int32_t ids[MOST_EOS], uint64_t n)
     return n;
 }
 
-/* The ids that end a generation: generation_config.json's before config.json's. */
-static enum err read_ids(struct eng_hf_obj c, struct eng_hf_keys *k, const struct eng_model_file *f)
+/* What generation_config.json says of sampling, in GGUF's words. Anything but a number says nothing. */
+static void read_sampling(const json_t *gen, struct eng_hf_keys *k)
+{
+    static const struct {
+        const char *theirs, *key;
+    } names[] = {
+        {"temperature", "temp"}, {"top_k", "top_k"}, {"top_p", "top_p"}, {"min_p", "min_p"}, {"repetition_penalty", "penalty_repeat"},
+    };
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const json_t *v = json_object_get(gen, names[i].theirs);
+        if (json_is_integer(v)) eng_hf_key_int(k, "general.sampling", names[i].key, json_integer_value(v));
+        else if (json_is_real(v)) eng_hf_key_real(k, "general.sampling", names[i].key, json_real_value(v));
+    }
+}
+
+/* The ids that end a generation: generation_config.json's before config.json's; and how it samples. */
+static enum err read_generation(struct eng_hf_obj c, struct eng_hf_keys *k, const struct eng_model_file *f)
 {
     json_t *gen = NULL;
     int32_t ids[MOST_EOS];
@@ -116,6 +131,7 @@ static enum err read_ids(struct eng_hf_obj c, struct eng_hf_keys *k, const struc
     if (n) key_ids(k, "tokenizer.ggml.eos_token_ids", ids, n);
     if (take_ids(json_object_get(c.json, "bos_token_id"), ids, 0))
         eng_hf_key_int(k, NULL, "tokenizer.ggml.bos_token_id", ids[0]);
+    read_sampling(gen, k);
     json_decref(gen);
     return OK;
 }
@@ -142,7 +158,7 @@ enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *k,
     if (json) {
         eng_hf_family_pick(&c, &m, k);
         eng_hf_key_text(k, NULL, "general.architecture", m.arch);
-        TRY(read_ids(c, k, f));
+        TRY(read_generation(c, k, f));
     }
     if (m.known) TRY(eng_hf_family_read(&c, k, &m));
     *out = m;

@@ -164,6 +164,11 @@ int32_t eng_detok_push(struct eng_detok *d, int32_t id, struct buf *out)
     return d->done;
 }
 
+bool eng_detok_holds(const struct eng_detok *d)
+{
+    return d->n_part || d->held.len;
+}
+
 void eng_detok_finish(struct eng_detok *d, struct buf *out)
 {
     if (d->done >= 0) return;

@@ -24,6 +24,8 @@ void eng_detok_drop_first_space(struct eng_detok *d);
  * after it is fed; with include_stop the stop string itself leaves too), else -1. Of several completed by the same
  * byte the longest counts; after one was completed, pushes give its index and no text. */
 int32_t eng_detok_push(struct eng_detok *d, int32_t id, struct buf *out);
+/* Is anything held back? */
+bool eng_detok_holds(const struct eng_detok *d);
 /* No more tokens: append all that was held back (an incomplete sequence as U+FFFD). */
 void eng_detok_finish(struct eng_detok *d, struct buf *out);
 

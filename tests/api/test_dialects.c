@@ -277,6 +277,94 @@ static void a_response_streams_the_same(void **state)
     free(s);
 }
 
+/* The tokens of entries, joined. */
+static char *tokens_of(const json_t *entries)
+{
+    struct buf all = {0};
+    json_t *one;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)entries, i, one) buf_puts(&all, json_str(one, "token"));
+    buf_putc(&all, 0);
+    return buf_take(&all);
+}
+
+static json_t *text_part(const json_t *response, size_t item)
+{
+    json_t *it = json_array_get(json_object_get(response, "output"), item);
+    return json_array_get(json_object_get(it, "content"), 0);
+}
+
+static void logprobs_of_a_response_are_of_its_text(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {",\"include\":[\"message.output_text.logprobs\"]",
+                                       ",\"top_logprobs\":2"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        char *body = xasprintf("%s%s%%s}", R_ASK, ways[i]), *whole = xasprintf(body, ""),
+             *streamed = xasprintf(body, ",\"stream\":true");
+        json_t *a = ask(ENDPOINT_RESPONSES, SAYS, whole, 200),
+               *list = json_object_get(text_part(a, 1), "logprobs");
+        is_text(tokens_of(list), "Well."); /* no thoughts, no calls, no marks, no end */
+        assert_int_equal(json_array_size(json_object_get(json_array_get(list, 0), "top_logprobs")),
+                         i ? 2 : 0);
+        assert_int_equal(json_num(a, "top_logprobs"), i ? 2 : 0);
+        char *s = run(ENDPOINT_RESPONSES, SAYS, streamed, 200);
+        json_t *deltas = json_array(), *e;
+        for (int k = 0; (e = nth(s, "response.output_text.delta", k)); k++, json_decref(e)) {
+            assert_true(json_array_size(json_object_get(e, "logprobs")) > 0);
+            json_array_extend(deltas, json_object_get(e, "logprobs"));
+        }
+        json_t *done = nth(s, "response.output_text.done", 0), *end = nth(s, "response.completed", 0);
+        assert_true(json_equal(deltas, list));
+        assert_true(json_equal(json_object_get(done, "logprobs"), list));
+        assert_true(json_equal(
+            json_object_get(text_part(json_object_get(end, "response"), 1), "logprobs"), list));
+        json_decref(deltas);
+        json_decref(done);
+        json_decref(end);
+        json_decref(a);
+        free(s);
+        free(body);
+        free(whole);
+        free(streamed);
+    }
+    json_t *a = ask(ENDPOINT_RESPONSES, SAYS, R_ASK "}", 200);
+    assert_int_equal(json_array_size(json_object_get(text_part(a, 1), "logprobs")), 0);
+    json_decref(a);
+}
+
+static void what_began_like_a_mark_has_its_logprobs(void **state)
+{
+    (void)state;
+    static const char *const says[] = {"a <tool_calf> b", "<thin", "x\n\n<tool_call>\n{\"no\":1}</tool_call> y"};
+    for (size_t i = 0; i < COUNT_OF(says); i++) {
+        json_t *a = ask(ENDPOINT_RESPONSES, says[i], R_ASK ",\"top_logprobs\":1}", 200),
+               *part = text_part(a, 0);
+        assert_string_equal(json_str(part, "text"), says[i]);
+        is_text(tokens_of(json_object_get(part, "logprobs")), says[i]);
+        json_decref(a);
+    }
+}
+
+static void a_response_says_what_it_was_asked(void **state)
+{
+    (void)state;
+    json_t *a = ask(ENDPOINT_RESPONSES, "ok",
+                    "{\"input\":\"hi\",\"user\":\"u\",\"prompt_cache_key\":\"k\",\"text\":{\"verbosity\":"
+                    "\"medium\"},\"truncation\":\"disabled\",\"reasoning\":{\"effort\":\"low\",\"summary\":"
+                    "\"auto\"},\"include\":[\"reasoning.encrypted_content\"],\"service_tier\":\"auto\","
+                    "\"top_k\":3,\"repetition_penalty\":1.5,\"min_p\":0.25}",
+                    200);
+    assert_string_equal(json_str(a, "user"), "u");
+    assert_string_equal(json_str(a, "prompt_cache_key"), "k");
+    assert_true(json_is_null(json_object_get(a, "safety_identifier")));
+    assert_string_equal(json_str(a, "service_tier"), "default");
+    assert_int_equal(fake_last(t.fake).sampling.top_k, 3);
+    assert_true(fake_last(t.fake).sampling.repetition_penalty == 1.5f);
+    assert_true(fake_last(t.fake).sampling.min_p == 0.25f);
+    json_decref(a);
+}
+
 /* ---- errors ---- */
 
 static void errors_are_in_the_dialect(void **state)
@@ -343,6 +431,9 @@ int main(void)
         T(responses_are_understood),
         T(a_response_has_items),
         T(a_response_streams_the_same),
+        T(logprobs_of_a_response_are_of_its_text),
+        T(what_began_like_a_mark_has_its_logprobs),
+        T(a_response_says_what_it_was_asked),
         T(errors_are_in_the_dialect),
         T(a_failure_ends_a_stream_in_its_dialect),
     };

@@ -190,6 +190,25 @@ static void parameters_reach_the_scheduler(void **state)
     assert_true(q.sampling.temperature == 0);
 }
 
+static void what_a_request_leaves_out_is_the_models(void **state)
+{
+    (void)state;
+    struct sampling own = sampling_default();
+    own.temperature = 0.5f, own.top_k = 7, own.repetition_penalty = 1.25f;
+    t.api.defaults = &own;
+    json_decref(test_api_ask(&t, ENDPOINT_CHAT, test_chat, "", 200));
+    struct sampling s = fake_last(t.fake).sampling;
+    assert_true(s.temperature == 0.5f && s.top_k == 7 && s.repetition_penalty == 1.25f);
+    json_decref(test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"temperature\":2,\"top_k\":null,\"repetition_penalty\":1", 200));
+    s = fake_last(t.fake).sampling;
+    assert_true(s.temperature == 2 && s.top_k == 7 && s.repetition_penalty == 1);
+    json_t *a = test_api_ask(&t, ENDPOINT_RESPONSES, "{\"input\":\"hi\"%s}", "", 200);
+    assert_true(json_real_value(json_object_get(a, "temperature")) == 0.5);
+    assert_true(json_real_value(json_object_get(a, "top_p")) == 1.0);
+    json_decref(a);
+    t.api.defaults = NULL;
+}
+
 static void contents_may_be_parts(void **state)
 {
     (void)state;
@@ -336,7 +355,7 @@ static void chat_logprobs_have_bytes_and_tops(void **state)
         test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"logprobs\":true,\"top_logprobs\":2", 200);
     json_t *list = json_object_get(json_object_get(answer_choice(a, 0), "logprobs"), "content"),
            *one = json_array_get(list, 0);
-    assert_int_equal(json_array_size(list), 3);
+    assert_int_equal(json_array_size(list), 2);
     assert_int_equal(json_integer_value(json_array_get(json_object_get(one, "bytes"), 0)), 0xC3);
     assert_string_equal(json_str(one, "token"), "\xEF\xBF\xBD");
     assert_true((float)json_real_value(json_object_get(one, "logprob")) == -1.0f / 3.0f);
@@ -352,6 +371,45 @@ static void chat_logprobs_have_bytes_and_tops(void **state)
     json_decref(a);
 }
 
+static size_t n_entries(json_t *answer, const char *key)
+{
+    return json_array_size(
+        json_object_get(json_object_get(answer_choice(answer, 0), "logprobs"), key));
+}
+
+static void the_end_token_is_no_entry_of_a_chat(void **state)
+{
+    (void)state;
+    test_api_say(&t, "ab", 2);
+    for (int streamed = 0; streamed < 2; streamed++) {
+        char *more = xasprintf(",\"logprobs\":true%s",
+                               streamed ? ",\"stream\":true,\"stream_options\":{\"include_usage\":true}" : "");
+        json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, more, 200);
+        assert_int_equal(n_entries(a, "content"), 2);
+        assert_int_equal(json_num(json_object_get(a, "usage"), "completion_tokens"), 3);
+        json_decref(a);
+        free(more);
+    }
+    json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, /* a stop id that is shown has one */
+                             ",\"logprobs\":true,\"stop_token_ids\":[98],\"include_stop_str_in_output\":true", 200);
+    assert_int_equal(n_entries(a, "content"), 2);
+    json_decref(a);
+    a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"logprobs\":true,\"stop_token_ids\":[98]", 200);
+    assert_int_equal(n_entries(a, "content"), 1);
+    json_decref(a);
+    a = test_api_ask(&t, ENDPOINT_COMPLETIONS, "{\"prompt\":\"x\"%s}", ",\"logprobs\":0", 200);
+    assert_int_equal(n_entries(a, "tokens"), 3);
+    json_decref(a);
+    t.said.n = 1; /* an answer of nothing has a list of nothing */
+    t.said.ids[0] = TOKEN_IM_END;
+    test_api_plan(&t, (struct fake_plan){0});
+    a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, ",\"logprobs\":true", 200);
+    assert_true(json_is_array(
+        json_object_get(json_object_get(answer_choice(a, 0), "logprobs"), "content")));
+    assert_int_equal(n_entries(a, "content"), 0);
+    json_decref(a);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -364,6 +422,7 @@ int main(void)
         CASE(a_held_back_beginning_of_a_stop_is_not_lost),
         CASE(a_stop_id_is_told),
         CASE(parameters_reach_the_scheduler),
+        CASE(what_a_request_leaves_out_is_the_models),
         CASE(contents_may_be_parts),
         CASE(a_final_message_is_continued),
         CASE(echo_repeats_the_prompt_with_its_logprobs),
@@ -371,6 +430,7 @@ int main(void)
         CASE(what_bars_and_bends_reaches_the_sampler),
         CASE(prompt_logprobs_are_shown_as_known),
         CASE(chat_logprobs_have_bytes_and_tops),
+        CASE(the_end_token_is_no_entry_of_a_chat),
     };
     return cmocka_run_group_tests_name("generation", tests, NULL, NULL);
 }

@@ -161,29 +161,71 @@ class Fair(unittest.TestCase):
 
 
 class Https(unittest.TestCase):
+    def setUp(self):
+        d = tempfile.TemporaryDirectory()
+        self.addCleanup(d.cleanup)
+        self.cert, self.key = os.path.join(d.name, "cert.pem"), os.path.join(d.name, "key.pem")
+        self.make(self.cert, self.key)
+
+    def make(self, cert, key, kind=("ec", "-pkeyopt", "ec_paramgen_curve:P-256")):
+        try:
+            subprocess.run(["openssl", "req", "-x509", "-newkey", *kind, "-nodes", "-days", "2", "-subj",
+                            "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as e:
+            self.skipTest(f"no certificate could be made: {e}")
+
+    def start(self):
+        s = Server("--threads", 1, "--https-cert", self.cert, "--https-key", self.key, wait=False)
+        self.addCleanup(s.log.close)
+        self.addCleanup(s.stop)
+        end = time.monotonic() + 40
+        while self.fetch(s, self.trust(), "GET", "/health")[0] != 200:
+            self.assertLess(time.monotonic(), end, s.text())
+            time.sleep(0.05)
+        return s
+
+    def trust(self, cert=None):
+        return ssl.create_default_context(cafile=cert or self.cert)
+
     def test_https(self):
-        with tempfile.TemporaryDirectory() as d:
-            cert, key = os.path.join(d, "cert.pem"), os.path.join(d, "key.pem")
-            try:
-                subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-                                "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert], check=True, capture_output=True)
-            except (OSError, subprocess.CalledProcessError) as e:
-                self.skipTest(f"no certificate could be made: {e}")
-            code, _, err = run("serve", DEMO, "--port", 0, "--https-cert", cert, "--https-key", cert)
-            self.assertNotEqual(code, 0)
-            self.assertIn("do they belong together", err)
-            s = Server("--threads", 1, "--https-cert", cert, "--https-key", key, wait=False)
-            try:
-                trust = ssl.create_default_context(cafile=cert)
-                end = time.monotonic() + 40
-                while self.fetch(s, trust, "GET", "/health")[0] != 200:
-                    self.assertLess(time.monotonic(), end, s.text())
-                    time.sleep(0.05)
-                self.assertIn(b"Paris", self.fetch(s, trust, "POST", CHAT, ASK)[1])
-                self.assertIn(b"[DONE]", self.fetch(s, trust, "POST", CHAT, {**ASK, "stream": True})[1])
-            finally:
-                s.stop()
-                s.log.close()
+        code, _, err = run("serve", DEMO, "--port", 0, "--https-cert", self.cert, "--https-key", self.cert)
+        self.assertNotEqual(code, 0)
+        self.assertIn("do they belong together", err)
+        s = self.start()
+        trust = self.trust()
+        self.assertIn(b"Paris", self.fetch(s, trust, "POST", CHAT, ASK)[1])
+        self.assertIn(b"[DONE]", self.fetch(s, trust, "POST", CHAT, {**ASK, "stream": True})[1])
+        status, text = self.fetch(s, trust, "GET", "/health?" + "x" * 30000)
+        self.assertEqual((status, json.loads(text)["error"]["code"]), (431, 431))
+
+    def test_certificates_are_replaced_while_it_runs(self):
+        s = self.start()
+        old = self.trust()
+        kept = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=30, context=old)
+        self.addCleanup(kept.close)
+
+        def ask_kept():
+            kept.request("GET", "/health")
+            return len(kept.getresponse().read()) > 0
+        self.assertTrue(ask_kept())
+        with open(self.cert) as f:
+            first = f.read()
+        with open(self.cert, "w") as f:  # half a file: what was there stays
+            f.write(first[:len(first) // 2])
+        for _ in range(3):
+            self.assertEqual(self.fetch(s, old, "GET", "/health")[0], 200)
+        self.assertEqual(s.text().count("the certificate of HTTPS stays as it was"), 1)
+        fresh_cert, fresh_key = self.cert + ".new", self.key + ".new"
+        self.make(fresh_cert, fresh_key, kind=("rsa:2048",))
+        os.rename(fresh_cert, self.cert)  # its key is not there yet
+        self.assertEqual(self.fetch(s, old, "GET", "/health")[0], 200)
+        self.assertEqual(s.text().count("the certificate of HTTPS stays as it was"), 2)
+        os.rename(fresh_key, self.key)
+        new = self.trust()
+        self.assertEqual(self.fetch(s, new, "GET", "/health")[0], 200)
+        self.assertEqual(self.fetch(s, old, "GET", "/health")[0], 0)
+        self.assertTrue(ask_kept())
+        self.assertEqual(s.text().count("has changed: connections that begin from now on see it"), 1)
 
     def fetch(self, s, trust, method, path, body=None):
         c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=30, context=trust)

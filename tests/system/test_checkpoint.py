@@ -48,6 +48,27 @@ class Checkpoint(unittest.TestCase):
             status, models, _ = s.get("/v1/models")
             self.assertIn(b"qwen3", models)
 
+    def test_what_the_model_advises_is_the_default(self):
+        ask = {"prompt": "Tell me", "max_tokens": 12, "ignore_eos": True}
+        with tempfile.TemporaryDirectory() as d:
+            copy = os.path.join(d, "model")
+            shutil.copytree(MODEL, copy)
+            with open(os.path.join(copy, "generation_config.json"), "w") as f:
+                json.dump({"do_sample": True, "temperature": 0.0, "top_k": 20, "repetition_penalty": 1.5}, f)
+            with Server("--threads", 1, model=copy) as s:
+                self.assertIn('"temperature":0,"top_k":20,"repetition_penalty":1.5', s.text())
+                known = json.loads(s.get("/v1/cluster")[1])["sampling_defaults"]
+                self.assertEqual((known["temperature"], known["top_k"], known["top_p"]), (0, 20, 1))
+                advised = s.post("/v1/completions", ask)[1]["choices"][0]["text"]
+                said = s.post("/v1/completions", {**ask, "temperature": 0, "repetition_penalty": 1.5})[1]["choices"][0]["text"]
+                plain = s.post("/v1/completions", {**ask, "temperature": 0, "repetition_penalty": 1})[1]["choices"][0]["text"]
+                self.assertEqual(advised, said)
+                self.assertNotEqual(advised, plain)
+            with Server("--threads", 1, "--generation-config", "none", model=copy) as s:
+                self.assertNotIn("sampling defaults:", s.text())
+                known = json.loads(s.get("/v1/cluster")[1])["sampling_defaults"]
+                self.assertEqual((known["temperature"], known["top_k"], known["repetition_penalty"]), (1, 0, 1))
+
     def test_what_is_wrong_is_said_in_one_sentence(self):
         with tempfile.TemporaryDirectory() as d:
             copy = os.path.join(d, "model")

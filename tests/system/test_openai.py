@@ -73,6 +73,19 @@ class OpenAI(unittest.TestCase):
                                                         "output": '{"temperature": 21, "sky": "sunny"}'}], tools=tools, **how)
         self.assertIn("sunny", r.output_text)
 
+    def test_logprobs_of_a_response(self):
+        how = dict(model=self.model, input="What is the capital of Spain?", temperature=0, max_output_tokens=60,
+                   include=["message.output_text.logprobs"], top_logprobs=2)
+        r = self.c.responses.create(**how)
+        part = r.output[0].content[0]
+        self.assertEqual("".join(t.token for t in part.logprobs), part.text)
+        self.assertEqual([t.logprob for t in part.logprobs], [t.top_logprobs[0].logprob for t in part.logprobs])
+        with self.c.responses.stream(**how) as stream:
+            deltas = [t for e in stream if e.type == "response.output_text.delta" for t in e.logprobs]
+            last = stream.get_final_response().output[0].content[0]
+        self.assertEqual([(t.token, t.logprob) for t in deltas], [(t.token, t.logprob) for t in part.logprobs])
+        self.assertEqual(last.logprobs, part.logprobs)
+
     def test_parse_gives_an_object(self):
         from pydantic import BaseModel
 
