@@ -107,9 +107,12 @@ int cmd_inspect(int argc, char **argv)
     }
     for (int64_t i = 0; o.tensors && i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
-        printf("%s%-40s %-5s [%lld, %lld, %lld, %lld]  %lld bytes at %lld\n", i ? "" : "\ntensors\n", t->name,
+        const char *made_of = eng_model_tensor_made_of(t);
+        printf("%s%-40s %-5s [%lld, %lld, %lld, %lld]  %lld bytes ", i ? "" : "\ntensors\n", t->name,
                dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
-               (long long)t->dims[3], (long long)t->bytes, (long long)t->offset);
+               (long long)t->dims[3], (long long)t->bytes);
+        if (made_of) printf("made of %s\n", made_of);
+        else printf("at %lld\n", (long long)t->offset);
     }
 out:
     eng_model_file_close(f);

@@ -51,6 +51,9 @@ struct eng_model_file {
     struct eng_name_table keys;
     struct model_tensor *tensors; /* Own */
     int64_t n_tensors;
+    struct model_tensor *raw;     /* Own; what derived tensors are made of (derived.h), or NULL */
+    int64_t n_raw;
+    struct eng_bands *bands;      /* Own; NULL: no tensor is derived. The one thing that reading writes */
     /* [seal] */
     struct eng_name_table tensor_names;
     struct arena arena; /* until close */

@@ -5,6 +5,7 @@
 #include "engine/file/hf_config.h"
 
 #include "engine/file/hf_json.h"
+#include "engine/file/hf_quant.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -150,7 +151,7 @@ enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *k,
     enum err rc;
     json_t *json = NULL;
     char *what = xasprintf("%s/config.json", f->path);
-    struct eng_hf_model m = {.n_vocab = -1};
+    struct eng_hf_model m = {.n_vocab = -1, .quant = arena_alloc(k->a, sizeof *m.quant)};
     key_name(k, f->path);
     TRY(eng_hf_json_file(&json, f, "config.json", LARGEST_CONFIG));
     if (!json) eng_hf_refuse(k, "%s has no config.json", f->path);
@@ -161,6 +162,7 @@ enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *k,
         TRY(read_generation(c, k, f));
     }
     if (m.known) TRY(eng_hf_family_read(&c, k, &m));
+    TRY(eng_hf_quant_read(m.quant, c, f, k));
     *out = m;
 out:
     json_decref(json);

@@ -31,12 +31,14 @@ void eng_hf_key_reals(struct eng_hf_keys *k, const char *key, const double *v, u
 void eng_hf_key_bools(struct eng_hf_keys *k, const char *arch, const char *key, const bool *v, uint64_t n);
 void eng_hf_refuse(struct eng_hf_keys *k, const char *fmt, ...) PRINTF(2, 3);
 
-/* What the names of the tensors depend on. */
+struct eng_hf_quant;
+/* What the tensors and their names depend on. */
 struct eng_hf_model {
     char arch[64]; /* "llama"; the class's own name when it is not known */
     bool known;
     enum { TIE_UNSAID, TIE_NO, TIE_YES } tied;
     int64_t n_vocab; /* -1: not said */
+    struct eng_hf_quant *quant; /* in the keys' arena */
 };
 
 /* Read DIR/config.json and generation_config.json. Without config.json the checkpoint is refused

@@ -315,15 +315,6 @@ out:
     return rc;
 }
 
-static void check_quantised(const struct reading *r)
-{
-    const json_t *quant = json_object_get(r->c.json, "quantization_config");
-    const char *method = json_string_value(json_object_get(quant, "quant_method"));
-    if (json_is_object(quant))
-        eng_hf_refuse(r->k, "%s: weights quantised by '%s' are not supported; use the unquantised checkpoint or a GGUF file", r->c.what,
-                      method ? eng_show(method, strlen(method)).s : "?");
-}
-
 static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
 {
     enum err rc;
@@ -339,7 +330,6 @@ static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
     TRY(read_experts(r));
     TRY(read_scales(r));
     TRY(read_odd(r));
-    check_quantised(r);
     eng_hf_key_bool(r->k, NULL, "tessera.rope.interleaved", r->fam->interleaved);
 out:
     return rc;

@@ -18,7 +18,7 @@
 enum { MOST_FILES = 2048, MOST_BESIDE = 64 << 20 };
 
 static const char *const beside[] = {
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+    "config.json", "generation_config.json", "quantize_config.json", "quant_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja", "model.safetensors.index.json"};
 
 static const char *base_name(const char *path)
@@ -40,8 +40,9 @@ static void put_file(struct buf *out, const char *name, int64_t whole, const voi
 static int64_t header_bytes(const struct eng_model_file *f, int32_t part)
 {
     int64_t n = f->parts[part].bytes;
-    for (int64_t i = 0; i < f->n_tensors; i++)
-        if (f->tensors[i].part == part) n = MIN(n, f->tensors[i].offset);
+    const struct model_tensor *t = f->raw ? f->raw : f->tensors; /* derived ones lie nowhere */
+    for (int64_t i = 0; i < (f->raw ? f->n_raw : f->n_tensors); i++)
+        if (t[i].part == part) n = MIN(n, t[i].offset);
     return n;
 }
 

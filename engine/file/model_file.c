@@ -2,9 +2,10 @@
  *
  * I1  after a successful open every tensor lies inside its part, and no two of known size share a
  *     byte.
- * I2  nothing is written after open, so any thread may look up and read. */
+ * I2  nothing is written after open but the bands of derived tensors, behind their lock, so any thread may look up and read. */
 #include "engine/file/model_file.h"
 
+#include "engine/file/derived.h"
 #include "engine/file/format.h"
 
 #include <errno.h>
@@ -131,10 +132,12 @@ static int by_place(const void *pa, const void *pb)
 static enum err check_places(const struct eng_model_file *f)
 {
     enum err rc = OK;
-    const struct model_tensor **at = xmalloc(((size_t)f->n_tensors + 1) * sizeof *at);
-    for (int64_t i = 0; i < f->n_tensors; i++) at[i] = &f->tensors[i];
-    qsort(at, (size_t)f->n_tensors, sizeof *at, by_place);
-    for (int64_t i = 0; i < f->n_tensors && !rc; i++) {
+    /* derived tensors lie nowhere; the raw ones, which stand in for them, include those that are not */
+    int64_t n = f->raw ? f->n_raw : f->n_tensors;
+    const struct model_tensor *of = f->raw ? f->raw : f->tensors, **at = xmalloc(((size_t)n + 1) * sizeof *at);
+    for (int64_t i = 0; i < n; i++) at[i] = &of[i];
+    qsort(at, (size_t)n, sizeof *at, by_place);
+    for (int64_t i = 0; i < n && !rc; i++) {
         const struct model_tensor *t = at[i];
         const struct eng_part *p = &f->parts[t->part];
         if (t->offset > p->bytes || t->bytes > p->bytes - t->offset)
@@ -186,8 +189,10 @@ void eng_model_file_close(struct eng_model_file *f)
         free(f->beside[i].data);
     }
     free(f->beside);
+    eng_bands_close(f->bands);
     free(f->parts);
     free(f->tensors);
+    free(f->raw);
     free(f->path);
     arena_free(&f->arena);
     free(f);
@@ -291,6 +296,8 @@ const struct model_tensor *eng_model_file_tensor(const struct eng_model_file *f,
     return &f->tensors[i];
 }
 
+const char *eng_model_tensor_made_of(const struct model_tensor *t) { return t->derived ? t->derived->recipe->name : NULL; }
+
 const struct model_tensor *eng_model_file_tensor_find(const struct eng_model_file *f,
                                                       const char *name)
 {
@@ -305,6 +312,7 @@ enum err eng_model_file_read(const struct eng_model_file *f, const struct model_
     enum err rc = dtype_of_ggml(t->ggml_type, &type);
     if (rc) return err_prefix(rc, "%s: tensor '%s'", f->parts[t->part].path, t->name);
     ASSERT(offset >= 0 && bytes >= 0 && offset <= t->bytes && bytes <= t->bytes - offset);
+    if (t->derived) return eng_derived_read(f, t, offset, bytes, dst);
     rc = eng_part_read(&f->parts[t->part], t->offset + offset, bytes, dst);
     return rc ? err_prefix(rc, "tensor '%s'", t->name) : OK;
 }

@@ -27,6 +27,7 @@ struct model_tensor {
     int32_t part;          /* which split file */
     int64_t offset;        /* absolute, in that part */
     int64_t bytes;         /* 0 when the size of the type is unknown */
+    const struct eng_derived *derived; /* private: its bytes are made of other tensors' when they are read (offset is 0 then); NULL: they lie there */
 };
 
 enum model_kv_kind { KV_INT, KV_FLOAT, KV_BOOL, KV_STRING, KV_ARRAY };
@@ -86,6 +87,8 @@ struct model_str eng_model_file_array_str(const struct model_kv *kv, uint64_t i)
 int64_t eng_model_file_array_int(const struct model_kv *kv, uint64_t i);
 double eng_model_file_array_float(const struct model_kv *kv, uint64_t i);
 
+/* What a tensor's bytes are made of ("FP8"), or NULL: they lie in the file. */
+const char *eng_model_tensor_made_of(const struct model_tensor *t);
 int64_t eng_model_file_n_tensors(const struct eng_model_file *f);
 const struct model_tensor *eng_model_file_tensor(const struct eng_model_file *f, int64_t i);
 const struct model_tensor *eng_model_file_tensor_find(const struct eng_model_file *f, const char *name); /* or NULL; O(1) */

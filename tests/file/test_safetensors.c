@@ -224,8 +224,8 @@ static const struct wrong {
     {"\"mlp_bias\":true", ERR_UNSUPPORTED, "mlp_bias"},
     {"\"attention_bias\":true", ERR_UNSUPPORTED, "attention_bias"},
     {"\"hidden_act\":\"gelu\"", ERR_UNSUPPORTED, "'gelu'"},
-    {"\"quantization_config\":{\"quant_method\":\"gptq\"}", ERR_UNSUPPORTED, "'gptq'"},
-    {"\"quantization_config\":{\"quant_method\":\"fp8\"}", ERR_UNSUPPORTED, "'fp8'"},
+    {"\"quantization_config\":{\"quant_method\":\"hqq\"}", ERR_UNSUPPORTED, "'hqq'"},
+    {"\"quantization_config\":7", ERR_BAD_FILE, "'quantization_config' is not an object"},
 };
 
 static void each_wrong_switch_of_config_json_is_refused_by_name(void **state)
@@ -248,8 +248,8 @@ static void what_a_family_does_not_have_is_refused_and_listed(void **state)
 {
     static const char extra[] = "{\"model.layers.0.self_attn.o_proj.bias\":{\"dtype\":\"F32\","
                                 "\"shape\":[1],\"data_offsets\":[0,4]}}";
-    static const char fp8[] = "{\"model.embed_tokens.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[3,"
-                              "4],\"data_offsets\":[0,12]}}";
+    static const char wide[] = "{\"model.embed_tokens.weight\":{\"dtype\":\"I16\",\"shape\":[3,"
+                               "4],\"data_offsets\":[0,24]}}";
     (void)state;
     struct eng_spec s;
     struct eng_model_file *f = open_dir(checkpoint(config, extra));
@@ -257,12 +257,12 @@ static void what_a_family_does_not_have_is_refused_and_listed(void **state)
     assert_non_null(strstr(err_text(), "self_attn.o_proj.bias"));
     assert_non_null(eng_model_file_tensor_find(f, "model.layers.0.self_attn.o_proj.bias"));
     eng_model_file_close(f);
-    f = open_dir(checkpoint(config, fp8));
+    f = open_dir(checkpoint(config, wide));
     const struct model_tensor *t = eng_model_file_tensor_find(f, "token_embd.weight");
     uint8_t b[4];
     assert_int_equal(t->type, DTYPE_COUNT);
     assert_int_equal(eng_model_file_read(f, t, 0, 4, b), ERR_UNSUPPORTED);
-    assert_non_null(strstr(err_text(), "F8_E4M3"));
+    assert_non_null(strstr(err_text(), "I16"));
     eng_model_file_close(f);
 }
 

@@ -313,6 +313,18 @@ static void every_cut_of_checkpoints(void **state)
     check("llama-llama3 checkpoint", "tests/model/golden/llama-llama3", KV_F16, true);
 }
 
+/* Quantised checkpoints: their tensors are made as they are read, whoever reads. */
+static void every_cut_of_quantised_checkpoints(void **state)
+{
+    static const char *const names[] = {"fp8-block", "ct-fp8-channel"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/model/quant/%s", names[i]);
+        check(names[i], path, (enum kv_type)(i % KV_TYPES), i % 3 == 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -323,6 +335,7 @@ int main(void)
         cmocka_unit_test(every_cut_of_other_families),
         cmocka_unit_test(every_cut_of_every_type),
         cmocka_unit_test(every_cut_of_checkpoints),
+        cmocka_unit_test(every_cut_of_quantised_checkpoints),
         cmocka_unit_test(every_cut_of_few_kv_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

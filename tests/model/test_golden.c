@@ -197,10 +197,20 @@ static void a_rope_factor_alone_means_linear(void **state)
     agrees_from(path, "llama-linear");
 }
 
+/* ../quant/make_quant.py: quantised checkpoints; the reference ran on what their codes mean. */
+static void quantised_agrees(void **state)
+{
+    char path[256], name[64];
+    snprintf(path, sizeof path, "tests/model/quant/%s", (const char *)*state);
+    snprintf(name, sizeof name, "../quant/%s", (const char *)*state);
+    agrees_from(path, name);
+}
+
 #define GOLDEN(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, \
     {"checkpoint_" claim, checkpoint_agrees, NULL, NULL, (char[]){name}}
 
 #define FAMILY(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, {"checkpoint_" claim, bf16_agrees, NULL, NULL, (char[]){name}}
+#define QUANT(name, claim) {claim, quantised_agrees, NULL, NULL, (char[]){name}}
 #define SHORT(name, claim) {claim, short_agrees, NULL, NULL, (char[]){name}}
 
 int main(void)
@@ -239,6 +249,15 @@ int main(void)
         FAMILY("glm4", "glm4_agrees"),
         FAMILY("cohere", "command_r_agrees"),
         FAMILY("cohere2", "command_r7b_agrees_past_its_window"),
+        QUANT("fp8-block", "fp8_in_blocks_agrees"),
+        QUANT("fp8-block-bf16-scales", "fp8_in_blocks_with_bf16_scales_agrees"),
+        QUANT("fp8-tensor", "fp8_of_one_scale_agrees"),
+        QUANT("fp8-rows", "fp8_by_rows_agrees"),
+        QUANT("fp8-e4m3", "plain_e4m3_agrees"),
+        QUANT("fp8-e5m2", "plain_e5m2_agrees"),
+        QUANT("ct-fp8-tensor", "compressed_fp8_of_one_scale_agrees"),
+        QUANT("ct-fp8-channel", "compressed_fp8_by_rows_agrees"),
+        QUANT("ct-fp8-block", "compressed_fp8_in_blocks_agrees"),
         {"gpt_oss_agrees_past_its_window", agrees, NULL, NULL, (char[]){"gpt-oss"}},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

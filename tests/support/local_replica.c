@@ -102,8 +102,8 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
         ASSERT(!pthread_create(&k->thread, NULL, rank_main, k));
     }
     for (int32_t i = 0; i < r->n; i++) mailbox_get(r->opened, -1);
-    for (int32_t i = 0; i < r->n; i++)
-        if (r->ranks[i].err) rc = err_raise(r->ranks[i].err, "%s", r->ranks[i].text);
+    for (int32_t i = 0; i < r->n; i++) /* who lost a peer says least of why */
+        if (r->ranks[i].err && (!rc || rc == ERR_PEER_LOST)) rc = err_raise(r->ranks[i].err, "%s", r->ranks[i].text);
     if (rc) local_replica_close(r);
     else *out = r;
 out:

@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""Golden files of quantised checkpoints: tiny random Llamas in each published format, what the format's own code makes of their
+weights, and the logits that Hugging Face transformers gives those.
+
+    python3 -m venv v && v/bin/pip install torch numpy transformers==5.23.0 compressed-tensors==0.20.0
+    v/bin/python make_quant.py [OUTDIR [NAME ...]]
+
+The files are in the tree; the tests read those and need no Python. For each NAME:
+
+    NAME/config.json, NAME/model.safetensors    the checkpoint
+    NAME.sums      a line for each tensor: its name as GGUF has it, its shape, and the CRC-32 of the reference's values as f32
+    NAME.logits    as tests/model/golden/make_goldens.py describes it; the reference runs on those values in float32
+
+Codes are made here by plain rounding; what they mean is asked of the reference: `dequantise` of each format below.
+"""
+
+import json
+import os
+import sys
+import zlib
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden"))
+from make_goldens import NAMES, TOPS, write_logits  # noqa: E402
+
+assert transformers.__version__ == "5.23.0", "other versions may compute other last bits"
+
+SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 96,
+         "num_hidden_layers": 2, "max_position_embeddings": 128, "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2,
+         "pad_token_id": None}
+BLOCKS = {**SMALL, "hidden_size": 160, "intermediate_size": 192, "head_dim": 32, "num_hidden_layers": 1}
+WIDE = {**SMALL, "hidden_size": 128, "intermediate_size": 256, "head_dim": 32, "num_hidden_layers": 1}
+
+# ---- FP8 ----
+
+
+def to_fp8(w, scale, kind=torch.float8_e4m3fn):
+    most = torch.finfo(kind).max
+    return (w / scale).clamp(-most, most).to(kind)
+
+
+def spread(scale, w, block):
+    """The scale of each value, where one holds for a block; the last blocks may be cut."""
+    return scale.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)[: w.shape[0], : w.shape[1]]
+
+
+def fp8_dequantise(codes, scale, block, dtype):
+    """As DeepSeek's weight_dequant: f32 code times f32 scale, stored as the model's type. Where blocks are whole, transformers' own code must
+    say the same."""
+    full = (codes.float() * spread(scale.float(), codes, block)).to(dtype)
+    if codes.shape[0] % block[0] == 0 and codes.shape[1] % block[1] == 0:
+        from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+        theirs = Fp8Dequantize._dequantize_one(object.__new__(Fp8Dequantize), codes, scale, dtype)
+        assert torch.equal(theirs, full)
+    return full
+
+
+class Fp8:
+    """quant_method fp8: blocks ([128, 128]), or one scale for all (None)"""
+
+    def __init__(self, block, name, scale_dtype=torch.float32):
+        self.block, self.name, self.scale_dtype = block, name, scale_dtype
+
+    def config(self):
+        return {"quant_method": "fp8", "activation_scheme": "dynamic" if self.block else "static", "fmt": "e4m3",
+                "weight_block_size": list(self.block) if self.block else None, "modules_to_not_convert": ["lm_head"]}
+
+    def quantise(self, module, w, dtype):
+        b = self.block or w.shape
+        rows, cols = -(-w.shape[0] // b[0]), -(-w.shape[1] // b[1])
+        scale = torch.tensor([[w[i * b[0]:(i + 1) * b[0], j * b[1]:(j + 1) * b[1]].abs().max() for j in range(cols)] for i in range(rows)]) / 448
+        scale = scale.to(self.scale_dtype)
+        codes = to_fp8(w, spread(scale.float(), w, b))
+        files = {"weight": codes, self.name: scale if self.block else scale[0, 0]}
+        if not self.block:
+            files["input_scale"] = torch.tensor(0.02)
+        return files, fp8_dequantise(codes, scale, b, dtype)
+
+
+class Fbgemm:
+    """quant_method fbgemm_fp8: a scale for each row"""
+
+    def config(self):
+        return {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0, "modules_to_not_convert": ["lm_head"]}
+
+    def quantise(self, module, w, dtype):
+        scale = w.abs().amax(1, keepdim=True) / 448
+        codes = to_fp8(w, scale)
+        return {"weight": codes, "weight_scale": scale, "input_scale_ub": torch.tensor([1200.0])}, fp8_dequantise(codes, scale, (1, w.shape[1]), dtype)
+
+
+class Plain8:
+    """FP8 without a scale and without a word in config.json"""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def config(self):
+        return None
+
+    def quantise(self, module, w, dtype):
+        codes = to_fp8(w, 1.0, self.kind)
+        return {"weight": codes}, codes.to(torch.bfloat16)
+
+
+# ---- compressed-tensors: codes and meaning both by its own code ----
+
+
+def ct_scale(w, args):
+    """symmetric or not, as its observers do by minimum and maximum"""
+    groups = {"tensor": w.reshape(1, -1), "channel": w, "group": w.reshape(-1, args.group_size or w.shape[1])}
+    if args.strategy == "block":
+        b = args.block_structure
+        s = torch.tensor([[w[i:i + b[0], j:j + b[1]].abs().max() for j in range(0, w.shape[1], b[1])] for i in range(0, w.shape[0], b[0])])
+        return s / 448, None
+    g = groups[args.strategy]
+    if args.type == "float":
+        scale, zero = g.abs().amax(1) / 448, None
+    elif args.symmetric:
+        scale, zero = g.abs().amax(1) / (2 ** (args.num_bits - 1) - 0.5), None
+    else:
+        low, high = g.amin(1).clamp(max=0), g.amax(1).clamp(min=0)
+        scale = (high - low) / (2 ** args.num_bits - 1)
+        zero = (-(2 ** (args.num_bits - 1)) - low / scale).round().clamp(-(2 ** (args.num_bits - 1)), 2 ** (args.num_bits - 1) - 1)
+    shape = (1,) if args.strategy == "tensor" else (w.shape[0], -1)
+    return scale.reshape(shape), None if zero is None else zero.reshape(shape).to(torch.int8)
+
+
+class Compressed:
+    def __init__(self, fmt, groups, ignore=("lm_head",), extra=None):
+        self.fmt, self.ignore, self.extra = fmt, list(ignore), extra or {}
+        self.groups = {name: (targets, QuantizationArgs(**args)) for name, (targets, args) in groups.items()}
+
+    def config(self):
+        groups = {name: {"targets": targets, "weights": args.model_dump(mode="json"), "input_activations": None, "output_activations": None}
+                  for name, (targets, args) in self.groups.items()}
+        return {"quant_method": "compressed-tensors", "format": self.fmt, "config_groups": groups, "ignore": self.ignore,
+                "kv_cache_scheme": None, "quantization_status": "compressed", "sparsity_config": {}, "version": "0.20.0", **self.extra}
+
+    def args_of(self, module):
+        import re
+
+        for i in self.ignore:
+            if re.match(i[3:], module) if i.startswith("re:") else i == module:
+                return None
+        for targets, args in sorted(self.groups.values(), key=lambda g: g[0][0] == "Linear"):
+            for t in targets:
+                if t == "Linear" or (re.match(t[3:], module) if t.startswith("re:") else t == module):
+                    return args
+        return None
+
+    def quantise(self, module, w, dtype):
+        args = self.args_of(module)
+        if args is None:
+            return None
+        scale, zero = ct_scale(w, args)
+        scale = scale.to(dtype)
+        scheme = QuantizationScheme(targets=["Linear"], weights=args)
+        compressor = BaseCompressor.get_value_from_registry(self.fmt)
+        state = {"weight": w.to(dtype), "weight_scale": scale}
+        if zero is not None:
+            state["weight_zero_point"] = zero
+        packed = compressor.compress(state, scheme)
+        files = {k: v.contiguous() for k, v in packed.items()}
+        wide = {k: v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for k, v in packed.items()}
+        # integers stay integers here, so their meaning is the product in float32; FP8 is widened to the model's type
+        meaning = compressor.decompress(packed if args.type == "float" else wide, scheme)["weight"]
+        return files, meaning.to(dtype) if args.type == "float" else meaning
+
+
+FP8 = {"num_bits": 8, "type": "float"}
+FORMATS = {
+    # name: (format, sizes, dtype, quantised head)
+    "fp8-block": (Fp8((128, 128), "weight_scale_inv"), BLOCKS, torch.bfloat16),
+    "fp8-block-bf16-scales": (Fp8((32, 64), "weight_scale_inv", torch.bfloat16), SMALL, torch.bfloat16),
+    "fp8-tensor": (Fp8(None, "weight_scale"), SMALL, torch.float16),
+    "fp8-rows": (Fbgemm(), SMALL, torch.bfloat16),
+    "fp8-e4m3": (Plain8(torch.float8_e4m3fn), SMALL, torch.bfloat16),
+    "fp8-e5m2": (Plain8(torch.float8_e5m2), SMALL, torch.float32),
+    "ct-fp8-tensor": (Compressed("float-quantized", {"group_0": (["Linear"], {**FP8, "strategy": "tensor"})}), SMALL, torch.bfloat16),
+    "ct-fp8-channel": (Compressed("float-quantized", {"group_0": (["Linear"], {**FP8, "strategy": "channel"})},
+                                  ["lm_head", "re:.*o_proj$", "model.layers.1.mlp.up_proj"]), SMALL, torch.bfloat16),
+    "ct-fp8-block": (Compressed("float-quantized", {"group_0": (["re:.*layers\\.\\d+\\.(self_attn|mlp)\\..*"],
+                                                                 {**FP8, "strategy": "block", "block_structure": [32, 32]})}), SMALL, torch.bfloat16),
+}
+
+# ---- all ----
+
+
+def gguf_name(key):
+    part, suffix = key.rsplit(".", 1)
+    if part in TOPS:
+        return f"{TOPS[part]}.{suffix}"
+    _, _, layer, what = part.split(".", 3)
+    return f"blk.{layer}.{NAMES[what]}.{suffix}"
+
+
+def make(name, out):
+    fmt, sizes, dtype = FORMATS[name]
+    torch.manual_seed(0)
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    config = transformers.LlamaConfig(**sizes, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
+    config._attn_implementation = "eager"
+    model = transformers.LlamaForCausalLM(config).float().eval()
+    files, sums = {}, []
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            w = torch.from_numpy(rng.standard_normal(p.shape, np.float32) * np.float32(1.6 / np.sqrt(p.shape[-1])) if p.ndim == 2
+                                 else (1 + 0.1 * rng.standard_normal(p.shape)).astype(np.float32)).to(dtype)
+            module = key.rsplit(".", 1)[0]
+            made = fmt.quantise(module, w.float(), dtype) if p.ndim == 2 and "layers" in key else None
+            if made is None:
+                files[key] = w
+            else:
+                files.update({f"{module}.{k}": v for k, v in made[0].items()})
+            p.copy_((made[1] if made else w).float())
+            sums.append(f"{gguf_name(key)} {'x'.join(map(str, p.shape))} {zlib.crc32(p.numpy().astype('<f4').tobytes()):08x}\n")
+        ids = rng.integers(3, config.vocab_size, 60)
+        logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    if isinstance(fmt, (Fp8,)):   # what an FP8 cache would be scaled by: not ours to look at
+        files["model.layers.0.self_attn.k_scale"] = torch.tensor(0.5)
+    path = os.path.join(out, name)
+    os.makedirs(path, exist_ok=True)
+    config.architectures = ["LlamaForCausalLM"]
+    config.dtype = dtype
+    said = config.to_diff_dict()
+    if fmt.config():
+        said["quantization_config"] = fmt.config()
+    with open(os.path.join(path, "config.json"), "w") as f:
+        json.dump(said, f, indent=1)
+        f.write("\n")
+    safetensors.torch.save_file({k: v.contiguous() for k, v in files.items()}, os.path.join(path, "model.safetensors"), metadata={"format": "pt"})
+    with open(path + ".sums", "w") as f:
+        f.writelines(sums)
+    write_logits(path + ".logits", ids, logits)
+    print(f"{name:24} {os.path.getsize(os.path.join(path, 'model.safetensors')):7} bytes, logits deviate by {logits.std():.2f}")
+
+
+def main():
+    out = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+    torch.set_num_threads(1)
+    for name in FORMATS:
+        if name in sys.argv[2:] or len(sys.argv) < 3:
+            make(name, out)
+
+
+if __name__ == "__main__":
+    main()
