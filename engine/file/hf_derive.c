@@ -147,8 +147,9 @@ static enum dtype int_type(const struct deriving *d, const struct module *m, con
 {
     int32_t bits = x->bits;
     const struct model_tensor *s = x->scales;
-    enum dtype wide = s->type == DTYPE_F16 || s->type == DTYPE_BF16 ? s->type : d->q->dense;
-    if (s->type != wide || x->by_column || m->cols % 32 || (x->n_scale_cols > 1 && x->scale_cols % 32)) return wide;
+    bool half = s->type == DTYPE_F16 || s->type == DTYPE_BF16;
+    enum dtype wide = half ? s->type : d->q->dense;
+    if (!half || x->by_column || m->cols % 32 || (x->n_scale_cols > 1 && x->scale_cols % 32)) return wide;
     if (m->scheme->symmetric) return bits <= 4 ? DTYPE_Q4_0 : DTYPE_Q8_0;
     return bits < 8 ? DTYPE_Q8_0 : wide;
 }

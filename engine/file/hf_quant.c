@@ -203,6 +203,68 @@ out:
     return rc;
 }
 
+/* ---- GPTQ, AWQ ---- */
+
+/* A part of the config that must be empty: it says other things of single modules. */
+static void must_be_empty(const struct reading *r, const char *key)
+{
+    const json_t *v = json_object_get(r->o.json, key);
+    if (json_object_size(v) || json_array_size(v)) refuse(r, key, "for single modules", "none");
+}
+
+static enum err width(const struct reading *r, const char *key, const char *also, const char *known, struct eng_quant_scheme *s)
+{
+    int64_t bits;
+    char text[16];
+    enum err rc = number(r, key, also, 4, 1, 32, &bits);
+    if (rc) return rc;
+    snprintf(text, sizeof text, " %d ", (int)bits);
+    s->bits = (int32_t)bits;
+    if (!strstr(known, text)) refuse(r, key, text, known);
+    return OK;
+}
+
+static enum err read_gptq(const struct reading *r)
+{
+    enum err rc;
+    const char *format, *old;
+    bool marlin, order;
+    struct eng_quant_scheme *s = r->q->schemes;
+    *s = (struct eng_quant_scheme){0};
+    TRY(width(r, "bits", "bits", " 2 3 4 8 ", s));
+    TRY(group_size(r, "group_size", "group_size", s));
+    TRY(eng_hf_bool(r->o, "sym", true, &s->symmetric));
+    TRY(eng_hf_bool(r->o, "desc_act", false, &order));
+    TRY(eng_hf_text(r->o, "format", "gptq", &old));
+    TRY(one_of(r, "checkpoint_format", old, " gptq gptq_v2 ", &format));
+    TRY(eng_hf_bool(r->o, "is_marlin_format", false, &marlin));
+    if (marlin) refuse(r, "is_marlin_format", "true", "false");
+    must_be_empty(r, "dynamic");
+    s->by_column = order && s->group;
+    s->zero_less_one = !strcmp(format, "gptq");
+out:
+    return rc;
+}
+
+static enum err read_awq(const struct reading *r)
+{
+    enum err rc;
+    const char *version;
+    bool zero_point;
+    char low[16] = "";
+    struct eng_quant_scheme *s = r->q->schemes;
+    *s = (struct eng_quant_scheme){0};
+    TRY(width(r, "bits", "w_bit", " 4 ", s));
+    TRY(group_size(r, "group_size", "q_group_size", s));
+    TRY(eng_hf_bool(r->o, "zero_point", true, &zero_point));
+    if (!zero_point) refuse(r, "zero_point", "false", "true");
+    TRY(eng_hf_text(r->o, "version", "gemm", &version));
+    for (size_t i = 0; i + 1 < sizeof low && version[i]; i++) low[i] = (char)(version[i] | 32);
+    if (strcmp(low, "gemm")) refuse(r, "version", eng_show(version, strlen(version)).s, "gemm");
+out:
+    return rc;
+}
+
 /* ---- all ---- */
 
 static const struct method {
@@ -213,7 +275,8 @@ static const struct method {
 } methods[] = {
     {"fp8", QUANT_FP8, read_fp8, NULL},
     {"fbgemm_fp8", QUANT_FP8, read_fp8, NULL},
-    {"gptq", QUANT_NONE, NULL, "use the unquantised checkpoint or a GGUF file"},
+    {"gptq", QUANT_GPTQ, read_gptq, NULL},
+    {"awq", QUANT_AWQ, read_awq, NULL},
     {"compressed-tensors", QUANT_COMPRESSED, read_compressed, NULL},
     {"bitsandbytes", QUANT_NONE, NULL, "its codes are made for its own kernels: give the checkpoint it was made of, or a GGUF file"},
     {"exl2", QUANT_NONE, NULL, "EXL2 files run in exllama alone: give the checkpoint it was made of, or a GGUF file"},

@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,7 +56,7 @@ static float *values_of(const struct eng_model_file *f, const struct model_tenso
     return x;
 }
 
-/* Each line of NAME.sums. expected: the type that its quantised tensors are held in. */
+/* Each line of NAME.sums. expected: the type that its quantised tensors are held in; DTYPE_COUNT: several. */
 static void are_the_references(const char *name, enum dtype expected)
 {
     char path[256], tensor[96], shape[64], line[256];
@@ -76,13 +77,13 @@ static void are_the_references(const char *name, enum dtype expected)
                      (double)x[1], (double)x[2]);
         free(x);
         if (!eng_model_tensor_made_of(t)) continue;
-        if (t->type != expected) fail_msg("%s: %s is held as %s, not %s", name, tensor, dtype_name(t->type), dtype_name(expected));
+        if (t->type != expected && expected != DTYPE_COUNT) fail_msg("%s: %s is held as %s, not %s", name, tensor, dtype_name(t->type), dtype_name(expected));
         n_held++;
     }
     fclose(in);
     eng_model_file_close(f);
     assert_true(n_held >= 7);
-    printf("%-24s %2d tensors as %s\n", name, n_held, dtype_name(expected));
+    printf("%-24s %2d tensors as %s\n", name, n_held, expected == DTYPE_COUNT ? "several types" : dtype_name(expected));
 }
 
 struct row { const char *name; enum dtype type; };
@@ -97,16 +98,38 @@ static void fp8_means_what_its_publishers_say(void **state)
     for (size_t i = 0; i < COUNT_OF(rows); i++) are_the_references(rows[i].name, rows[i].type);
 }
 
+static void gptq_means_what_its_own_code_says(void **state)
+{
+    static const struct row rows[] = {
+        {"gptq-4", DTYPE_Q4_0}, {"gptq-4-asym", DTYPE_Q8_0}, {"gptq-4-order", DTYPE_F16}, {"gptq-4-order-whole", DTYPE_Q4_0},
+        {"gptq-4-v2", DTYPE_Q8_0}, {"gptq-3", DTYPE_Q4_0}, {"gptq-2", DTYPE_Q8_0}, {"gptq-8", DTYPE_Q8_0}, {"gptq-8-asym", DTYPE_F16},
+        {"gptq-4-group-16", DTYPE_F16},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) are_the_references(rows[i].name, rows[i].type);
+}
+
+static void awq_means_what_its_own_code_says(void **state)
+{
+    (void)state;
+    are_the_references("awq-4", DTYPE_Q8_0);
+    are_the_references("awq-4-old", DTYPE_Q8_0);
+}
+
 static void compressed_tensors_mean_what_their_own_code_says(void **state)
 {
-    static const struct row rows[] = {{"ct-fp8-tensor", DTYPE_BF16}, {"ct-fp8-channel", DTYPE_BF16}, {"ct-fp8-block", DTYPE_BF16}};
+    static const struct row rows[] = {
+        {"ct-fp8-tensor", DTYPE_BF16}, {"ct-fp8-channel", DTYPE_BF16}, {"ct-fp8-block", DTYPE_BF16}, {"ct-w4", DTYPE_Q4_0},
+        {"ct-w4-asym", DTYPE_Q8_0}, {"ct-w4-channel", DTYPE_Q8_0}, {"ct-w4-order", DTYPE_BF16}, {"ct-w8", DTYPE_Q8_0}, {"ct-mixed", DTYPE_COUNT},
+        {"ct-int8", DTYPE_Q8_0}, {"ct-int8-asym", DTYPE_BF16}, {"ct-int8-f32", DTYPE_F32},
+    };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(rows); i++) are_the_references(rows[i].name, rows[i].type);
 }
 
 /* ---- reading ---- */
 
-static const char *const every[] = {"fp8-block", "fp8-tensor", "ct-fp8-block"};
+static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym"};
 
 struct reader {
     const struct eng_model_file *f;
@@ -185,6 +208,34 @@ static const struct lie {
     {"fp8-block", "\"dtype\":\"F32\",\"shape\":[1,2]", "\"dtype\":\"F32\",\"shape\":[2,1]", true, ERR_BAD_FILE, "needs [1, 2]"},
     {"fp8-rows", "\"dtype\":\"F32\",\"shape\":[64,1]", "\"dtype\":\"F32\",\"shape\":[1,64]", true, OK, NULL}, /* no lie: a flat list */
     {"fp8-rows", "\"dtype\":\"F32\",\"shape\":[64,1]", "\"dtype\":\"F32\",\"shape\":[32,2]", true, ERR_BAD_FILE, "needs [64, 1]"},
+    {"gptq-4", "\"bits\": 4", "\"bits\": 5", false, ERR_UNSUPPORTED, "bits ' 5 '"},
+    {"gptq-4", "\"bits\": 4", "\"bits\": 77", false, ERR_BAD_FILE, "'bits' is 77"},
+    {"gptq-4", "\"bits\": 4", "\"bits\": 2", false, ERR_BAD_FILE, "qzeros"},
+    {"gptq-4", "\"group_size\": 128", "\"group_size\": 64", false, ERR_BAD_FILE, "qzeros"},
+    {"gptq-4", "\"group_size\": 128", "\"group_size\": 0", false, ERR_BAD_FILE, "'group_size' is 0"},
+    {"gptq-4", "\"group_size\": 128", "\"group_size\": -7", false, ERR_BAD_FILE, "'group_size' is -7"},
+    {"gptq-4", "\"checkpoint_format\": \"gptq\"", "\"checkpoint_format\": \"marlin\"", false, ERR_UNSUPPORTED, "checkpoint_format 'marlin'"},
+    {"gptq-4", "\"sym\": true", "\"sym\": true, \"is_marlin_format\": true", false, ERR_UNSUPPORTED, "is_marlin_format"},
+    {"gptq-4", "\"sym\": true", "\"sym\": true, \"dynamic\": {\"-:.*up.*\": {}}", false, ERR_UNSUPPORTED, "dynamic"},
+    {"gptq-4", "\"sym\": true", "\"sym\": 1", false, ERR_BAD_FILE, "'sym' is not true or false"},
+    {"gptq-4", "\"quant_method\": \"gptq\"", "\"quant_method\": \"awq\"", false, ERR_BAD_FILE, "qzeros"},
+    {"gptq-4", "\"quant_method\": \"gptq\"", "\"quant_method\": \"fp8\"", false, ERR_BAD_FILE, "neither gptq nor awq"},
+    {"gptq-4", "q_proj.qzeros", "q_proj.qzero_", true, ERR_BAD_FILE, "q_proj.qzeros' is missing"},
+    {"gptq-4", "q_proj.scales", "q_proj.scale_", true, ERR_BAD_FILE, "q_proj.scales' is missing"},
+    {"gptq-4-order", "q_proj.g_idx", "q_proj.g_id_", true, ERR_BAD_FILE, "q_proj.g_idx' is missing"},
+    {"gptq-4", "q_proj.qweight", "q_proj.qweigh_", true, ERR_UNSUPPORTED, "self_attn.q_proj"},
+    {"gptq-4", "\"dtype\":\"I32\",\"shape\":[16,128]", "\"dtype\":\"F32\",\"shape\":[16,128]", true, ERR_UNSUPPORTED, "self_attn"},
+    {"awq-4", "\"version\": \"gemm\"", "\"version\": \"gemv_fast\"", false, ERR_UNSUPPORTED, "version 'gemv_fast'"},
+    {"awq-4", "\"zero_point\": true", "\"zero_point\": false", false, ERR_UNSUPPORTED, "zero_point 'false'"},
+    {"awq-4", "\"bits\": 4", "\"bits\": 3", false, ERR_UNSUPPORTED, "bits ' 3 '"},
+    {"ct-w4", "\"num_bits\": 4", "\"num_bits\": 8", false, ERR_BAD_FILE, "weight_scale"},
+    {"ct-w4", "\"group_size\": 32", "\"group_size\": 64", false, ERR_BAD_FILE, "weight_scale"},
+    {"ct-w4", "\"symmetric\": true", "\"symmetric\": false", false, ERR_BAD_FILE, "weight_zero_point' is missing"},
+    {"ct-w4", "\"type\": \"int\"", "\"type\": \"float\"", false, ERR_UNSUPPORTED, "num_bits '4'"},
+    {"ct-w4", "q_proj.weight_scale", "q_proj.weight_scal_", true, ERR_BAD_FILE, "q_proj.weight_scale' is missing"},
+    {"ct-w4-order", "q_proj.weight_g_idx", "q_proj.weight_g_id_", true, ERR_BAD_FILE, "q_proj.weight_g_idx' is missing"},
+    {"ct-w4-order", "\"actorder\": \"group\"", "\"actorder\": \"sideways\"", false, ERR_UNSUPPORTED, "actorder 'sideways'"},
+    {"ct-int8", "\"num_bits\": 8", "\"num_bits\": 4", false, ERR_BAD_FILE, "another type"},
     {"fp8-e4m3", "\"F8_E4M3\"", "\"F8_E9M9\"", true, ERR_BAD_FILE, "'F8_E9M9'"},
     {"ct-fp8-channel", "\"float-quantized\"", "\"nvfp4-pack-quantized\"", false, ERR_UNSUPPORTED, "nvfp4-pack-quantized"},
     {"ct-fp8-channel", "\"float-quantized\"", "\"marlin-24\"", false, ERR_UNSUPPORTED, "format 'marlin-24'"},
@@ -252,13 +303,77 @@ static void each_lie_is_refused_by_name(void **state)
     }
 }
 
+/* ---- lies that only the bytes tell ---- */
+
+/* The bytes of a tensor, changed; reading the tensor made of it is refused. */
+static const struct untruth {
+    const char *name, *raw, *made;
+    int64_t at;
+    uint8_t bytes[4];
+    const char *says;
+} untruths[] = {
+    {"gptq-4-order", "model.layers.0.mlp.up_proj.g_idx", "blk.0.ffn_up.weight", 12, {2, 0, 0, 0}, "column 3 into group 2 of 2"},
+    {"gptq-4-order", "model.layers.0.mlp.up_proj.g_idx", "blk.0.ffn_up.weight", 0, {0xff, 0xff, 0xff, 0xff}, "into group -1 of 2"},
+    {"gptq-4-asym", "model.layers.0.mlp.up_proj.g_idx", "blk.0.ffn_up.weight", 0, {1, 0, 0, 0}, "in their order"},
+    {"gptq-4", "model.layers.0.mlp.up_proj.qzeros", "blk.0.ffn_up.weight", 4, {0x7a, 0x77, 0x77, 0x77}, "symmetric"},
+    {"ct-w4", "model.layers.0.mlp.up_proj.weight_shape", "blk.0.ffn_up.weight", 8, {63, 0, 0, 0}, "says [96, 63]"},
+    {"ct-w4", "model.layers.0.mlp.up_proj.weight_scale", "blk.0.ffn_up.weight", 0, {0x00, 0x48, 0x00, 0x48}, "which F16 cannot hold"},
+};
+
+static int64_t place_of(const struct buf *file, const char *raw)
+{
+    char *key = xasprintf("\"%s\":{", raw), *at = memmem(file->data, file->len, key, strlen(key));
+    if (!at) fail_msg("no %s", raw);
+    int64_t n = 0, first = 0;
+    for (int i = 7; i >= 0; i--) n = n << 8 | file->data[i];
+    at = strstr(at, "\"data_offsets\":[");
+    assert_int_equal(sscanf(at, "\"data_offsets\":[%" SCNd64, &first), 1);
+    free(key);
+    return 8 + n + first;
+}
+
+static void bytes_that_lie_are_refused_as_they_are_read(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(untruths); i++) {
+        const struct untruth *u = &untruths[i];
+        struct buf config = {0}, file = {0};
+        char *from = xasprintf("tests/model/quant/%s/config.json", u->name);
+        assert_true(scratch_read(from, &config));
+        const char *files[] = {"config.json", buf_str(&config), NULL}, *dir = hf_write_dir(files);
+        free(from);
+        from = xasprintf("tests/model/quant/%s/model.safetensors", u->name);
+        assert_true(scratch_read(from, &file));
+        memcpy(file.data + place_of(&file, u->raw) + u->at, u->bytes, sizeof u->bytes);
+        char *to = xasprintf("%s/model.safetensors", dir);
+        scratch_write(to, file.data, file.len);
+        struct eng_model_file *f = open_dir(dir);
+        const struct model_tensor *t = eng_model_file_tensor_find(f, u->made);
+        uint8_t *x = xmalloc((size_t)t->bytes);
+        for (int again = 0; again < 2; again++) { /* what failed once is not kept */
+            enum err e = eng_model_file_read(f, t, 0, t->bytes, x);
+            if (e != ERR_BAD_FILE || !strstr(err_text(), u->says) || !strstr(err_text(), u->made))
+                fail_msg("%s, %s: error %d, \"%s\"", u->name, u->raw, e, e ? err_text() : "");
+        }
+        eng_model_file_close(f);
+        free(x);
+        free(from);
+        free(to);
+        buf_free(&config);
+        buf_free(&file);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp8_means_what_its_publishers_say),
+        cmocka_unit_test(gptq_means_what_its_own_code_says),
+        cmocka_unit_test(awq_means_what_its_own_code_says),
         cmocka_unit_test(compressed_tensors_mean_what_their_own_code_says),
         cmocka_unit_test(any_part_reads_as_the_whole_from_any_thread),
         cmocka_unit_test(each_lie_is_refused_by_name),
+        cmocka_unit_test(bytes_that_lie_are_refused_as_they_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 weights, and the logits that Hugging Face transformers gives those.
 
     python3 -m venv v && v/bin/pip install torch numpy transformers==5.23.0 compressed-tensors==0.20.0
+    v/bin/pip install --no-deps auto-gptq==0.7.1; v/bin/pip download --no-deps --no-binary :all: autoawq==0.2.9   # unpack awq/ into v
     v/bin/python make_quant.py [OUTDIR [NAME ...]]
 
 The files are in the tree; the tests read those and need no Python. For each NAME:
@@ -14,8 +15,10 @@ The files are in the tree; the tests read those and need no Python. For each NAM
 Codes are made here by plain rounding; what they mean is asked of the reference: `dequantise` of each format below.
 """
 
+import importlib.util
 import json
 import os
+import re
 import sys
 import zlib
 
@@ -24,6 +27,7 @@ import safetensors.torch
 import torch
 import transformers
 from compressed_tensors.compressors import BaseCompressor
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden"))
@@ -110,6 +114,95 @@ class Plain8:
         return {"weight": codes}, codes.to(torch.bfloat16)
 
 
+# ---- GPTQ, AWQ ----
+
+
+def source_of(package, file):
+    """A module of a package that is not imported whole: only its arithmetic is wanted."""
+    where = importlib.util.find_spec(package).submodule_search_locations[0]
+    spec = importlib.util.spec_from_file_location(package + "_part", os.path.join(where, file))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def int_codes(w, bits, group, symmetric):
+    """scales and zero points [rows, groups] of the groups of columns"""
+    g = w.reshape(w.shape[0], -1, group)
+    if symmetric:
+        return (g.abs().amax(2) / (2 ** (bits - 1) - 0.5)), torch.full(g.shape[:2], float(2 ** (bits - 1)))
+    low, high = g.amin(2).clamp(max=0), g.amax(2).clamp(min=0)
+    scale = (high - low) / (2**bits - 1)
+    return scale, (-low / scale).round().clamp(1, 2**bits - 1)
+
+
+class Gptq:
+    """Packed and widened by auto_gptq's QuantLinear: its product in float32 where codes are kept, in the scales' own type where they are not."""
+
+    def __init__(self, bits, group, symmetric=True, order=False, v2=False, old=False, kept=True):
+        self.bits, self.group, self.symmetric, self.order, self.v2, self.kept = bits, group, symmetric, order, v2, kept
+        self.beside = "quantize_config.json" if old else None
+
+    def config(self):
+        c = {"bits": self.bits, "group_size": self.group, "damp_percent": 0.01, "desc_act": self.order, "static_groups": False, "sym": self.symmetric,
+             "true_sequential": True, "lm_head": False}
+        return c if self.beside else {"quant_method": "gptq", "checkpoint_format": "gptq_v2" if self.v2 else "gptq", **c}
+
+    def quantise(self, module, w, dtype):
+        linear_of = source_of("auto_gptq", "nn_modules/qlinear/qlinear_cuda.py").QuantLinear
+        rows, cols = w.shape
+        group = self.group if self.group > 0 else cols
+        order = torch.arange(cols)
+        if self.order:
+            order = torch.from_numpy(np.random.default_rng(cols).permutation(cols))
+        scales, zeros = int_codes(w[:, order], self.bits, group, self.symmetric)
+        scales = scales.to(dtype)
+        g_idx = torch.empty(cols, dtype=torch.int32)
+        g_idx[order] = (torch.arange(cols) // group).int()
+        linear = torch.nn.Linear(cols, rows, bias=False)
+        linear.weight.data = w.to(dtype)
+        packed = linear_of(self.bits, group, cols, rows, False, weight_dtype=dtype)
+        packed.pack(linear, scales, zeros.clone(), g_idx)
+        files = {k: getattr(packed, k) for k in ("qweight", "qzeros", "scales", "g_idx")}
+        kind = torch.float32 if self.kept else dtype
+        packed.scales = packed.scales.to(kind)
+        meaning = packed(torch.eye(cols, dtype=kind)).t().contiguous()
+        if self.v2:   # zero points as they are: what v1 would store of one more
+            more = linear_of(self.bits, group, cols, rows, False, weight_dtype=dtype)
+            more.pack(linear, scales, zeros + 1, g_idx)
+            files["qzeros"] = more.qzeros
+        return files, meaning
+
+
+class Awq:
+    """Packed by hand in the order of awq's packing_utils, widened by its dequantize_gemm in float32."""
+
+    def __init__(self, group, old=False):
+        self.group, self.beside, self.kept = group, "quant_config.json" if old else None, True
+
+    def config(self):
+        if self.beside:
+            return {"zero_point": True, "q_group_size": self.group, "w_bit": 4, "version": "GEMM"}
+        return {"quant_method": "awq", "bits": 4, "group_size": self.group, "zero_point": True, "version": "gemm", "modules_to_not_convert": None}
+
+    def quantise(self, module, w, dtype):
+        awq = source_of("awq", "utils/packing_utils.py")
+        scales, zeros = int_codes(w, 4, self.group, False)
+        scales = scales.to(dtype)
+        full = lambda x: x.float().repeat_interleave(self.group, 1)  # noqa: E731
+        codes = (w / full(scales) + full(zeros)).round().clamp(0, 15).int()
+
+        def pack(x):   # [rows, n] -> [n, rows / 8]
+            lanes = x.int().t().reshape(x.shape[1], -1, 8)[:, :, awq.AWQ_ORDER].numpy().astype(np.uint32)
+            words = (lanes << np.arange(0, 32, 4, dtype=np.uint32)).sum(2).astype(np.uint32)
+            return torch.from_numpy(np.ascontiguousarray(words).view(np.int32))
+
+        files = {"qweight": pack(codes), "qzeros": pack(zeros), "scales": scales.t().contiguous()}
+        meaning = awq.dequantize_gemm(files["qweight"], files["qzeros"], files["scales"].float(), 4, self.group).t().contiguous()
+        assert torch.equal(meaning, (codes - full(zeros)) * full(scales))
+        return files, meaning
+
+
 # ---- compressed-tensors: codes and meaning both by its own code ----
 
 
@@ -134,8 +227,8 @@ def ct_scale(w, args):
 
 
 class Compressed:
-    def __init__(self, fmt, groups, ignore=("lm_head",), extra=None):
-        self.fmt, self.ignore, self.extra = fmt, list(ignore), extra or {}
+    def __init__(self, fmt, groups, ignore=("lm_head",), extra=None, kept=True):
+        self.fmt, self.ignore, self.extra, self.kept = fmt, list(ignore), extra or {}, kept
         self.groups = {name: (targets, QuantizationArgs(**args)) for name, (targets, args) in groups.items()}
 
     def config(self):
@@ -145,8 +238,6 @@ class Compressed:
                 "kv_cache_scheme": None, "quantization_status": "compressed", "sparsity_config": {}, "version": "0.20.0", **self.extra}
 
     def args_of(self, module):
-        import re
-
         for i in self.ignore:
             if re.match(i[3:], module) if i.startswith("re:") else i == module:
                 return None
@@ -170,14 +261,63 @@ class Compressed:
         packed = compressor.compress(state, scheme)
         files = {k: v.contiguous() for k, v in packed.items()}
         wide = {k: v.float() if v.dtype in (torch.bfloat16, torch.float16) else v for k, v in packed.items()}
-        # integers stay integers here, so their meaning is the product in float32; FP8 is widened to the model's type
-        meaning = compressor.decompress(packed if args.type == "float" else wide, scheme)["weight"]
-        return files, meaning.to(dtype) if args.type == "float" else meaning
+        # where codes are kept their meaning is the product in float32; else they are widened to the model's type
+        kept = self.kept and args.type == "int"
+        meaning = compressor.decompress(wide if kept else packed, scheme)["weight"]
+        return files, meaning if kept else meaning.to(dtype)
+
+
+class CompressedOrder(Compressed):
+    """activation order "group": columns are quantised in another order, which weight_g_idx tells"""
+
+    def config(self):   # the package no longer writes this, but files have it
+        c = super().config()
+        c["config_groups"]["group_0"]["weights"]["actorder"] = "group"
+        return c
+
+    def quantise(self, module, w, dtype):
+        cols, group = w.shape[1], next(iter(self.groups.values()))[1].group_size
+        order = torch.from_numpy(np.random.default_rng(cols).permutation(cols))
+        g_idx = torch.empty(cols, dtype=torch.int32)
+        g_idx[order] = (torch.arange(cols) // group).int()
+        files, meaning = super().quantise(module, w[:, order], dtype)
+        files["weight_g_idx"] = g_idx
+        back = torch.argsort(order)
+        codes = unpack_from_int32(files["weight_packed"], 4, torch.Size(w.shape))[:, back].contiguous()
+        files["weight_packed"] = pack_to_int32(codes, 4)
+        return files, meaning[:, back]
 
 
 FP8 = {"num_bits": 8, "type": "float"}
+W4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}
+W8 = {"num_bits": 8, "type": "int", "strategy": "channel"}
 FORMATS = {
-    # name: (format, sizes, dtype, quantised head)
+    # name: (format, sizes, dtype)
+    "gptq-4": (Gptq(4, 128), WIDE, torch.float16),
+    "gptq-4-asym": (Gptq(4, 32, symmetric=False), SMALL, torch.float16),
+    "gptq-4-order": (Gptq(4, 32, order=True, kept=False), SMALL, torch.float16),
+    "gptq-4-order-whole": (Gptq(4, -1, order=True), SMALL, torch.float16),
+    "gptq-4-v2": (Gptq(4, 32, symmetric=False, v2=True), SMALL, torch.float16),
+    "gptq-3": (Gptq(3, -1, old=True), SMALL, torch.float16),
+    "gptq-2": (Gptq(2, 32, symmetric=False), SMALL, torch.float16),
+    "gptq-8": (Gptq(8, 32), SMALL, torch.bfloat16),
+    "gptq-8-asym": (Gptq(8, 32, symmetric=False, kept=False), SMALL, torch.float16),
+    "gptq-4-group-16": (Gptq(4, 16, kept=False), SMALL, torch.float16),
+    "awq-4": (Awq(128), WIDE, torch.float16),
+    "awq-4-old": (Awq(32, old=True), SMALL, torch.float16),
+    "ct-w4": (Compressed("pack-quantized", {"group_0": (["Linear"], {**W4, "symmetric": True})}), SMALL, torch.bfloat16),
+    "ct-w4-asym": (Compressed("pack-quantized", {"group_0": (["Linear"], {**W4, "symmetric": False})}), SMALL, torch.bfloat16),
+    "ct-w4-channel": (Compressed("pack-quantized", {"group_0": (["Linear"], {**W4, "strategy": "channel", "group_size": None, "symmetric": False})}),
+                      SMALL, torch.float16),
+    "ct-w4-order": (CompressedOrder("pack-quantized", {"group_0": (["Linear"], {**W4, "symmetric": True})}, kept=False), SMALL,
+                    torch.bfloat16),
+    "ct-w8": (Compressed("pack-quantized", {"group_0": (["Linear"], {**W8, "symmetric": True})}), SMALL, torch.bfloat16),
+    "ct-mixed": (Compressed("pack-quantized", {"group_0": (["re:.*mlp\\.(up|gate)_proj$"], {**W4, "symmetric": True}),
+                                               "group_1": (["Linear"], {**W8, "strategy": "group", "group_size": 32, "symmetric": True})},
+                            ["re:.*down_proj"]), SMALL, torch.bfloat16),
+    "ct-int8": (Compressed("int-quantized", {"group_0": (["Linear"], {**W8, "symmetric": True})}), SMALL, torch.bfloat16),
+    "ct-int8-asym": (Compressed("int-quantized", {"group_0": (["Linear"], {**W8, "symmetric": False})}, kept=False), SMALL, torch.bfloat16),
+    "ct-int8-f32": (Compressed("int-quantized", {"group_0": (["Linear"], {**W8, "symmetric": True, "strategy": "tensor"})}), SMALL, torch.float32),
     "fp8-block": (Fp8((128, 128), "weight_scale_inv"), BLOCKS, torch.bfloat16),
     "fp8-block-bf16-scales": (Fp8((32, 64), "weight_scale_inv", torch.bfloat16), SMALL, torch.bfloat16),
     "fp8-tensor": (Fp8(None, "weight_scale"), SMALL, torch.float16),
@@ -231,7 +371,12 @@ def make(name, out):
     config.architectures = ["LlamaForCausalLM"]
     config.dtype = dtype
     said = config.to_diff_dict()
-    if fmt.config():
+    beside = getattr(fmt, "beside", None)
+    if beside:
+        with open(os.path.join(path, beside), "w") as f:
+            json.dump(fmt.config(), f, indent=1)
+            f.write("\n")
+    elif fmt.config():
         said["quantization_config"] = fmt.config()
     with open(os.path.join(path, "config.json"), "w") as f:
         json.dump(said, f, indent=1)
