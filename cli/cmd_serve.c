@@ -11,7 +11,6 @@
 #include "coordinator/api/api.h"
 #include "coordinator/api/ledger.h"
 #include "coordinator/api/replay.h"
-#include "coordinator/journal/journal.h"
 #include "coordinator/state_dir.h"
 
 #include <stdio.h>
@@ -181,23 +180,14 @@ static enum err open_keys(const struct options *o, struct crd_keys **out)
     return crd_keys_open(out, &kc, clock_us());
 }
 
-static enum err open_journal(const struct options *o, struct crd_core *core, const struct placement *place, struct crd_journal **out)
+static enum err check_state(const struct options *o)
 {
-    char *path = NULL;
-    enum err rc = OK;
+    if (o->state_dir && getenv("TESSERA_ANNOUNCE_FD"))
+        return err_raise(ERR_BAD_CONFIG, "--state-dir: under mpirun the coordinator goes with rank 0; start it by itself, with --launch external or managed");
     if (!o->journal) return OK;
     if (!o->state_dir) return err_raise(ERR_BAD_CONFIG, "--journal on needs --state-dir DIR: it lies there");
     if (o->replay_seconds <= 0) return err_raise(ERR_BAD_CONFIG, "--journal on needs --replay-seconds above 0: what goes on is read at /v1/requests/ID/events");
-    path = crd_state_path(crd_core_state(core), "journal");
-    struct crd_journal_conf jc = {.path = path, .fit = options_fit_answers(&o->c, place, o->chat_template, crd_core_api(core)->defaults_text), .max_bytes = o->journal_bytes,
-                                  .sync_us = (int64_t)(o->journal_sync * 1e6), .keep_us = (int64_t)(o->replay_seconds * 1e6)};
-    TRY(crd_journal_open(out, &jc));
-    crd_core_api(core)->journal = *out; /* the core closes it */
-    crd_replay_recall(crd_core_api(core));
-    crd_journal_run(*out);
-out:
-    free(path);
-    return rc;
+    return OK;
 }
 
 static void say_starting(const struct served *s)
@@ -217,10 +207,12 @@ static enum err serve(const struct options *o, const char *model)
     struct crd_keys *keys = NULL;
     struct crd_replay *replay = NULL;
     struct crd_ledger *ledger = NULL;
-    struct crd_journal *journal = NULL;
+    struct crd_state *state = NULL;
     struct crd_admin *admin = NULL;
     struct crd_admin_door *door = NULL;
     char program[4096];
+    TRY(check_state(o));
+    if (o->state_dir) TRY(crd_state_open(&state, o->state_dir));
     TRY(open_keys(o, &keys));
     if (o->admin_keys) TRY(crd_admin_door_open(&door, o->admin_keys));
     if (o->usage_log) TRY(crd_ledger_open(&ledger, o->usage_log));
@@ -229,23 +221,21 @@ static enum err serve(const struct options *o, const char *model)
     replay = crd_replay_open(&rc_replay);
     v.conf = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
                                    .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
-                                   .plain_sampling = o->generation_config == 1,
-                                   .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .door = door, .state_dir = o->state_dir};
-    if (o->state_dir && getenv("TESSERA_ANNOUNCE_FD"))
-        TRY(err_raise(ERR_BAD_CONFIG, "--state-dir: under mpirun the coordinator goes with rank 0; start it by itself, with --launch external or managed"));
-    TRY(served_open(&v.now, &v.conf, model, NULL, false));
+                                   .plain_sampling = o->generation_config == 1, .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .door = door,
+                                   .state = state, .journal = o->journal, .journal_bytes = o->journal_bytes, .journal_sync_us = (int64_t)(o->journal_sync * 1e6),
+                                   .keep_us = (int64_t)(o->replay_seconds * 1e6)};
+    TRY(serving_open(&v, model));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
     struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
                          .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
                          .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins, .alarm = crd_api_alarm};
-    TRY(open_journal(o, v.now->core, &v.now->place, &journal));
     TRY(open_gateway(o, &gc, &v));
     TRY(open_admin(o, gw_port(v.gw), &admin));
     under_mpirun_announce(crd_core_join(v.now->core, 0));
     say_starting(v.now);
     TRY(crd_core_start(v.now->core));
     TRY(crd_core_await_ready(v.now->core, options_stop));
-    if (journal) crd_replay_go(crd_core_api(v.now->core), v.gw);
+    if (o->journal) crd_replay_go(crd_core_api(v.now->core), v.gw);
     say_ready(o, v.now->core, crd_core_api(v.now->core)->model_names[0], gw_port(v.gw));
     stand_by(o, &v, admin);
     drain(o, &v, admin);
@@ -255,7 +245,8 @@ out:
     if (v.gw) gw_close(v.gw);
     crd_replay_close(replay);
     crd_ledger_close(ledger);
-    served_close(v.now);
+    serving_close(&v);
+    crd_state_close(state);
     crd_keys_close(keys);
     crd_admin_door_close(door);
     crd_admin_done(admin, OK); /* nothing of this server is left */

@@ -3,7 +3,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "coordinator/api/replay.h"
+#include "coordinator/journal/journal.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,12 +30,23 @@ static void leave_room(struct placement *p, const struct served *other)
     }
 }
 
-enum err served_open(struct served **out, const struct serving_conf *conf, const char *model, const struct served *before, bool beside)
+static void served_close(struct served *s)
+{
+    if (!s) return;
+    crd_core_close(s->core, GRACE_US);
+    free(s->model);
+    free(s);
+}
+
+/* before: another that is open, or NULL; with it the worker plane takes any free port. beside: and it stays while this one is loaded. */
+static enum err served_open(struct served **out, struct serving *v, const char *model, int32_t number, const struct served *before, bool beside)
 {
     enum err rc;
+    const struct serving_conf *conf = &v->conf;
     struct served *s = xcalloc(1, sizeof *s);
     struct core_conf *cc = &s->core_conf;
     s->model = xstrdup(model);
+    s->number = number;
     TRY(placement_open(&s->place, conf->c, s->model));
     TRY(options_core(conf->c, &s->place, conf->program, cc));
     TRY(options_listen(conf->c, cc->launch == LAUNCH_MANAGED && !cc->hostfile, s->listen));
@@ -45,9 +59,9 @@ enum err served_open(struct served **out, const struct serving_conf *conf, const
     cc->max_n = conf->max_n;
     cc->pooling = conf->pooling;
     cc->plain_sampling = conf->plain_sampling;
-    cc->state_dir = conf->state_dir;
     cc->fit = options_fit_load(conf->c, &s->place);
     cc->rejoin_us = (int64_t)(conf->c->cluster.rejoin_timeout * 1e6);
+    if (conf->state) cc->state = crd_state_of(conf->state, number);
     TRY(crd_core_open(&s->core, cc));
     struct crd_api *api = crd_core_api(s->core);
     api->max_context = s->place.context; /* also before the replicas say so */
@@ -61,12 +75,70 @@ out:
     return rc;
 }
 
-void served_close(struct served *s)
+/* Of another model than the one that stays: its files go too. */
+static void served_drop(struct serving *v, struct served *s)
 {
     if (!s) return;
-    crd_core_close(s->core, GRACE_US);
-    free(s->model);
-    free(s);
+    int32_t number = s->number;
+    served_close(s);
+    if (v->conf.state) crd_state_drop(v->conf.state, number);
+}
+
+/* Before requests come to it. */
+static enum err open_journal(const struct serving *v, struct served *s)
+{
+    const struct serving_conf *conf = &v->conf;
+    enum err rc = OK;
+    if (!conf->journal) return OK;
+    struct crd_api *api = crd_core_api(s->core);
+    char *path = crd_state_model_path(crd_core_state(s->core), "journal");
+    struct crd_journal_conf jc = {.path = path, .fit = options_fit_answers(conf->c, &s->place, conf->chat_template, api->defaults_text), .max_bytes = conf->journal_bytes,
+                                  .sync_us = conf->journal_sync_us, .keep_us = conf->keep_us};
+    TRY(crd_journal_open(&api->journal, &jc)); /* the core closes it */
+    crd_replay_recall(api);
+    crd_journal_run(api->journal);
+out:
+    free(path);
+    return rc;
+}
+
+/* A model in the place of v->now, with files of its own. */
+static enum err open_next(struct serving *v, const char *model, bool beside, struct served **out)
+{
+    enum err rc;
+    struct served *s = NULL;
+    TRY(served_open(&s, v, model, ++v->last_number, v->now, beside));
+    TRY(open_journal(v, s));
+    *out = s;
+    s = NULL;
+out:
+    served_drop(v, s);
+    return rc;
+}
+
+enum err serving_open(struct serving *v, const char *model)
+{
+    enum err rc;
+    struct crd_now now = {.number = 0};
+    if (v->conf.state && crd_state_now(v->conf.state, &now)) {
+        log_warn(LOG, "%s was served when the coordinator before was killed, since a reload: it is served again; `tessera reload` changes that", now.model);
+        model = now.model;
+    }
+    v->last_number = now.number;
+    if (v->conf.state) crd_takeover_sweep(v->conf.state, now.number);
+    TRY(served_open(&v->now, v, model, now.number, NULL, false));
+    TRY(open_journal(v, v->now));
+out:
+    return rc;
+}
+
+void serving_close(struct serving *v)
+{
+    int32_t number = v->now ? v->now->number : 0;
+    bool ours = v->now && crd_core_started(v->now->core); /* else it is the last coordinator's still */
+    served_close(v->now);
+    v->now = NULL;
+    if (v->conf.state && ours) crd_state_end(v->conf.state, number);
 }
 
 /* ---- from one to the next ---- */
@@ -77,6 +149,7 @@ static int32_t n_live(const struct served *s) { return atomic_load(&crd_core_api
 static void retire(struct serving *v, struct served *old, struct crd_admin *a)
 {
     int64_t until = clock_us() + (int64_t)(v->conf.drain_timeout * 1e6);
+    crd_replay_tell(v->conf.replay, v->gw);
     if (n_live(old)) {
         log_info(LOG, "%d answer(s) of %s may finish within %.0f s", n_live(old), old->model, v->conf.drain_timeout);
         crd_admin_say(a, "%d answer(s) of %s may finish within %.0f s", n_live(old), old->model, v->conf.drain_timeout);
@@ -88,7 +161,7 @@ static void retire(struct serving *v, struct served *old, struct crd_admin *a)
         log_warn(LOG, "%d client(s) do not read the last of their answers: what %s held stays in memory", n_live(old), old->model);
         return;
     }
-    served_close(old);
+    served_drop(v, old);
     crd_admin_say(a, "the old replicas are gone");
 }
 
@@ -100,6 +173,16 @@ static enum err load(struct served *s, struct crd_admin *a)
     TRY(crd_core_await_ready(s->core, options_stop));
 out:
     return rc;
+}
+
+/* The next coordinator goes on with this one, should this coordinator be killed. */
+static void note_now(struct serving *v, const struct served *s)
+{
+    struct crd_now now = {.number = s->number};
+    char full[PATH_MAX];
+    if (!v->conf.state) return;
+    snprintf(now.model, sizeof now.model, "%s", realpath(s->model, full) ? full : s->model);
+    if (crd_state_set_now(v->conf.state, &now)) log_error(LOG, "%s: a coordinator after this one would begin with another model", err_text());
 }
 
 static void go_over(struct serving *v, struct served *next)
@@ -116,11 +199,12 @@ static enum err swap(struct serving *v, const char *model, struct crd_admin *a)
     char *before = xstrdup(old->model), why[600];
     log_info(LOG, "both models do not fit: requests wait while %s makes room for %s", before, model);
     crd_admin_say(a, "both do not fit: new requests wait while the old replicas finish");
-    TRY(served_open(&next, &v->conf, model, old, false));
+    TRY(open_next(v, model, false, &next));
     crd_core_hold(next->core, true);
     go_over(v, next);
     retire(v, old, a);
     e = load(next, a);
+    if (!e) note_now(v, next);
     if (!e || e == ERR_CANCELLED) {
         rc = e;
         goto out;
@@ -130,11 +214,12 @@ static enum err swap(struct serving *v, const char *model, struct crd_admin *a)
     crd_admin_say(a, "%s cannot be served: back to %s", model, before);
     crd_core_hold(next->core, false);
     struct served *again = NULL;
-    TRY(served_open(&again, &v->conf, before, next, false));
+    TRY(open_next(v, before, false, &again));
     crd_core_hold(again->core, true);
     go_over(v, again);
     retire(v, next, a);
     TRY(load(again, a));
+    note_now(v, again);
     rc = err_raise(e, "%s", why);
 out:
     free(before);
@@ -148,18 +233,16 @@ enum err serving_reload(struct serving *v, const char *model, struct crd_admin *
     if (old->core_conf.launch != LAUNCH_MANAGED)
         return err_raise(ERR_BAD_REQUEST, "reload needs workers that the server starts itself: these join by themselves, so start a server with the new model "
                                           "beside this one, and drain this one");
-    if (v->conf.state_dir)
-        return err_raise(ERR_BAD_REQUEST, "reload does not go with --state-dir, whose coordinator after a crash begins with the model that it is started with: "
-                                          "start a server with the new model, another --state-dir and --port-timeout beside this one, and drain this one");
     log_info(LOG, "reload: %s", model);
-    TRY(served_open(&next, &v->conf, model, old, true));
+    TRY(open_next(v, model, true, &next));
     TRY(load(next, a));
+    note_now(v, next);
     go_over(v, next);
     next = NULL;
     log_info(LOG, "serving %s", model);
     crd_admin_say(a, "serving %s", model);
     retire(v, old, a);
 out:
-    served_close(next);
+    served_drop(v, next);
     return rc == ERR_NO_FIT ? swap(v, model, a) : rc;
 }

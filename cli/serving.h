@@ -14,7 +14,7 @@ struct crd_admin_door;
 
 struct serving_conf {
     const struct common_options *c;
-    const char *served_name, *chat_template, *program, *state_dir;
+    const char *served_name, *chat_template, *program;
     int32_t max_waiting, max_n;
     enum step_pool pooling;
     bool plain_sampling;
@@ -23,6 +23,9 @@ struct serving_conf {
     struct crd_replay *replay;
     struct crd_ledger *ledger;
     struct crd_admin_door *door; /* NULL: no admin keys */
+    struct crd_state *state;     /* NULL: no --state-dir */
+    bool journal;                /* with these, in the state directory; keep_us: of answers that have ended */
+    int64_t journal_bytes, journal_sync_us, keep_us;
 };
 
 /* One model with its replicas. */
@@ -31,18 +34,20 @@ struct served {
     struct core_conf core_conf;
     struct crd_core *core;
     char *model, listen[160];
+    int32_t number; /* of its files in the state directory */
 };
-
-/* Nothing is started yet. before: another that is open, or NULL: then the worker plane takes any free port. beside: and stays while this one is
- * loaded. */
-MUST_USE enum err served_open(struct served **out, const struct serving_conf *conf, const char *model, const struct served *before, bool beside);
-void served_close(struct served *s); /* NULL-safe */
 
 struct serving {
     struct serving_conf conf;
     struct gw *gw;
     struct served *now;
+    int32_t last_number; /* given to a model */
 };
+
+/* The model to begin with, with its journal: nothing is started yet. With --state-dir it is the one that the coordinator before had when it was
+ * killed, also when a reload had put that in the place of the command line's (`model`). */
+MUST_USE enum err serving_open(struct serving *v, const char *model);
+void serving_close(struct serving *v); /* its model, and what is in the state directory of it */
 
 /* Serve `model` from now on. The new replicas are loaded beside the old ones when memory allows; requests go over when they are READY, and what
  * the old ones answer may finish within --drain-timeout. Else new requests wait while the old replicas finish and go and the new ones load.

@@ -242,7 +242,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
         c->units[i].core = c;
         c->units[i].index = i;
     }
-    TRY(crd_takeover_open(c));
+    crd_takeover_open(c);
     TRY(open_text(c));
     TRY(open_key(c));
     if (conf->share_hosts) TRY(open_hosts(c));
@@ -295,6 +295,7 @@ enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
     }
 }
 
+bool crd_core_started(const struct crd_core *c) { return c->started; }
 struct crd_api *crd_core_api(struct crd_core *c) { return &c->api; }
 struct crd_replica *crd_core_replica(struct crd_core *c, int32_t i) { return i < c->n_units ? c->units[i].replica : NULL; }
 struct crd_state *crd_core_state(struct crd_core *c) { return c->state; }

@@ -5,6 +5,7 @@
 
 #include "coordinator/api/generation.h"
 #include "coordinator/replica/replica.h"
+#include "coordinator/state_dir.h"
 
 enum core_launch { LAUNCH_MANAGED, LAUNCH_EXTERNAL }; /* we run mpirun | workers join by themselves */
 
@@ -30,9 +31,9 @@ struct core_conf {
     bool prefix_cache;
     bool inexact;                    /* --exact off: /health says so */
     struct model_info info;
-    const char *state_dir;           /* where we leave what the next coordinator needs to take over our workers; NULL: nowhere */
+    struct crd_state *state;         /* where we leave what the next coordinator needs to take over our workers; NULL: nowhere. Own: the core, from open on */
     uint64_t fit;                    /* of model and options: workers of another fit are not taken over */
-    int64_t rejoin_us;               /* with state_dir: workers that lost us wait so long for the next one */
+    int64_t rejoin_us;               /* with state: workers that lost us wait so long for the next one */
     int64_t load_timeout_us;         /* a start without progress of any rank for so long has failed */
     int64_t stall_us;                /* see replica_conf */
     int64_t recovery_us;             /* see replica_conf; managed: the workers are started again meanwhile */
@@ -43,6 +44,9 @@ struct core_conf {
     void *user;
 };
 
+/* In a state directory: end the jobs of models other than the one of this number, whose files are all that is left there. */
+void crd_takeover_sweep(struct crd_state *s, int32_t number);
+
 struct crd_core;
 /* Text, control plane, replicas; the worker planes listen. Err: any start-up failure. */
 MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *conf);
@@ -50,10 +54,11 @@ MUST_USE enum err crd_core_open(struct crd_core **out, const struct core_conf *c
 MUST_USE enum err crd_core_start(struct crd_core *c);
 /* Wait until every replica has been READY. stop: polled; true ends the wait with CANCELLED. Err NO_FIT, UNAVAILABLE, ... the reason. */
 MUST_USE enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void));
+bool crd_core_started(const struct crd_core *c); /* crd_core_start was called: what is in the state directory is ours */
 /* Its journal, once set, is closed with the core. */
 struct crd_api *crd_core_api(struct crd_core *c);
 struct crd_replica *crd_core_replica(struct crd_core *c, int32_t i);     /* NULL: there are not so many */
-struct crd_state *crd_core_state(struct crd_core *c); /* NULL without state_dir */
+struct crd_state *crd_core_state(struct crd_core *c); /* NULL without one */
 const char *crd_core_join(const struct crd_core *c, int32_t i);          /* HOST:PORT of its worker plane */
 bool crd_core_serves(struct crd_core *c);                                /* a replica is READY */
 /* Requests that come before a replica is READY wait for it (see crd_replica_hold). */

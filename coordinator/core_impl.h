@@ -45,7 +45,7 @@ struct crd_core {
 };
 
 /* takeover.c: the state directory: what was left of each replica, and what we leave. All but open do nothing without --state-dir. */
-MUST_USE enum err crd_takeover_open(struct crd_core *c);
+void crd_takeover_open(struct crd_core *c);
 /* The key that the workers hold that are taken over; false: there are none. */
 bool crd_takeover_key(struct crd_core *c);
 /* The ranks of a replica have come: fill in what they hold. False: they hold nothing, it is ours to place. */

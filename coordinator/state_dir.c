@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,10 +20,11 @@
 enum { MAX_FILE = 256 << 10 };
 
 struct crd_state {
-    char *path;
+    char *path, suffix[16]; /* suffix: of the files of one model */
     int dir, lock;
     pthread_mutex_t mutex;
 };
+enum { NAME = 64, REPLICAS = 64 };
 
 /* ---- the text of one replica ---- */
 
@@ -102,9 +104,27 @@ enum err crd_left_parse(struct crd_left *out, const char *text, size_t n)
     return e;
 }
 
+enum err crd_now_parse(struct crd_now *out, const char *text, size_t n)
+{
+    uint64_t number_;
+    struct crd_now w = {0};
+    const char *nl = memchr(text, '\n', n), *end = nl ? memchr(nl + 1, '\n', n - (size_t)(nl + 1 - text)) : NULL;
+    char first[16] = "";
+    const char *p = first;
+    if (nl && (size_t)(nl - text) < sizeof first) memcpy(first, text, (size_t)(nl - text));
+    bool good = end == text + n - 1 && nl[1] == '/' && (size_t)(end - nl) <= sizeof w.model && !memchr(text, 0, n) &&
+                number(&p, 10, INT32_MAX, &number_) && !*p && number_;
+    if (!good) return err_raise(ERR_BAD_CONFIG, "it is not a number and a path, a line each");
+    w.number = (int32_t)number_;
+    memcpy(w.model, nl + 1, (size_t)(end - nl - 1));
+    *out = w;
+    return OK;
+}
+
 /* ---- files ---- */
 
 char *crd_state_path(const struct crd_state *s, const char *name) { return xasprintf("%s/%s", s->path, name); }
+char *crd_state_model_path(const struct crd_state *s, const char *name) { return xasprintf("%s/%s%s", s->path, name, s->suffix); }
 
 static bool read_file(const struct crd_state *s, const char *name, struct buf *out)
 {
@@ -120,7 +140,7 @@ static bool read_file(const struct crd_state *s, const char *name, struct buf *o
 /* Through a second name, so that a reader finds the old file or the new one. */
 static enum err write_file(struct crd_state *s, const char *name, const struct buf *b)
 {
-    char fresh[64];
+    char fresh[NAME + 8];
     snprintf(fresh, sizeof fresh, "%s.new", name);
     pthread_mutex_lock(&s->mutex);
     int fd = openat(s->dir, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -133,10 +153,18 @@ static enum err write_file(struct crd_state *s, const char *name, const struct b
     return good ? OK : err_raise(ERR_IO, "cannot write %s/%s: %s", s->path, name, strerror(e));
 }
 
+static const char *name_of(const struct crd_state *s, char out[NAME], const char *what, int32_t i)
+{
+    if (i < 0) snprintf(out, NAME, "%s%s", what, s->suffix);
+    else snprintf(out, NAME, "%s-%d%s", what, i, s->suffix);
+    return out;
+}
+
 bool crd_state_key(struct crd_state *s, char out[65])
 {
     struct buf b = {0};
-    bool good = read_file(s, "key", &b) && b.len == 64 && strspn(buf_str(&b), "0123456789abcdef") == 64;
+    char name[NAME];
+    bool good = read_file(s, name_of(s, name, "key", -1), &b) && b.len == 64 && strspn(buf_str(&b), "0123456789abcdef") == 64;
     if (good) memcpy(out, b.data, 65);
     buf_free(&b);
     return good;
@@ -145,26 +173,25 @@ bool crd_state_key(struct crd_state *s, char out[65])
 enum err crd_state_set_key(struct crd_state *s, const char *key)
 {
     struct buf b = {0};
+    char name[NAME];
     buf_puts(&b, key);
-    enum err e = write_file(s, "key", &b);
+    enum err e = write_file(s, name_of(s, name, "key", -1), &b);
     buf_free(&b);
     return e;
 }
 
 bool crd_state_left(struct crd_state *s, int32_t i, struct crd_left *out, struct control_msg **plan)
 {
-    char name[32];
+    char name[NAME];
     struct buf b = {0};
     *plan = NULL;
-    snprintf(name, sizeof name, "replica-%d", i);
-    bool good = read_file(s, name, &b);
+    bool good = read_file(s, name_of(s, name, "replica", i), &b);
     if (good && crd_left_parse(out, buf_str(&b), b.len)) {
         log_warn(LOG, "%s/%s is not understood (%s): workers of an earlier coordinator are not looked for", s->path, name, err_text());
         good = false;
     }
     buf_clear(&b);
-    snprintf(name, sizeof name, "plan-%d", i);
-    if (good && read_file(s, name, &b) && (control_decode(b.data, b.len, plan) || (*plan)->type != MSG_LOAD_PLAN)) {
+    if (good && read_file(s, name_of(s, name, "plan", i), &b) && (control_decode(b.data, b.len, plan) || (*plan)->type != MSG_LOAD_PLAN)) {
         log_warn(LOG, "%s/%s is no load plan", s->path, name);
         control_msg_free(*plan);
         *plan = NULL;
@@ -175,35 +202,129 @@ bool crd_state_left(struct crd_state *s, int32_t i, struct crd_left *out, struct
 
 void crd_state_note(struct crd_state *s, int32_t i, const struct crd_left *l)
 {
-    char name[32];
+    char name[NAME];
     struct buf b = {0};
-    snprintf(name, sizeof name, "replica-%d", i);
     crd_left_write(l, &b);
-    if (write_file(s, name, &b)) log_error(LOG, "%s: a coordinator after this one will load anew", err_text());
+    if (write_file(s, name_of(s, name, "replica", i), &b)) log_error(LOG, "%s: a coordinator after this one will load anew", err_text());
     buf_free(&b);
 }
 
 void crd_state_note_plan(struct crd_state *s, int32_t i, const struct msg_load_plan *p)
 {
-    char name[32];
+    char name[NAME];
     struct buf b = {0};
     struct control_msg m = {.type = MSG_LOAD_PLAN, .load_plan = *p};
-    snprintf(name, sizeof name, "plan-%d", i);
     control_encode(&m, &b);
-    if (write_file(s, name, &b)) log_error(LOG, "%s: a coordinator after this one will load anew", err_text());
+    if (write_file(s, name_of(s, name, "plan", i), &b)) log_error(LOG, "%s: a coordinator after this one will load anew", err_text());
     buf_free(&b);
+}
+
+/* And what a coordinator that was killed had begun to write of it. */
+static void remove_file(struct crd_state *s, const char *name)
+{
+    char fresh[NAME + 8];
+    snprintf(fresh, sizeof fresh, "%s.new", name);
+    unlinkat(s->dir, name, 0);
+    unlinkat(s->dir, fresh, 0);
 }
 
 void crd_state_clear(struct crd_state *s, int32_t n)
 {
-    char name[32];
+    char name[NAME];
     for (int32_t i = 0; i < n; i++) {
-        snprintf(name, sizeof name, "replica-%d", i);
-        unlinkat(s->dir, name, 0);
-        snprintf(name, sizeof name, "plan-%d", i);
-        unlinkat(s->dir, name, 0);
+        remove_file(s, name_of(s, name, "replica", i));
+        remove_file(s, name_of(s, name, "plan", i));
     }
-    unlinkat(s->dir, "key", 0);
+    remove_file(s, name_of(s, name, "key", -1));
+}
+
+/* ---- which model ---- */
+
+static void set_suffix(struct crd_state *s, int32_t number)
+{
+    if (number) snprintf(s->suffix, sizeof s->suffix, ".%d", number);
+}
+
+struct crd_state *crd_state_of(const struct crd_state *s, int32_t number)
+{
+    struct crd_state *one = xcalloc(1, sizeof *one);
+    one->path = xstrdup(s->path);
+    one->dir = fcntl(s->dir, F_DUPFD_CLOEXEC, 0);
+    one->lock = -1;
+    pthread_mutex_init(&one->mutex, NULL);
+    set_suffix(one, number);
+    return one;
+}
+
+bool crd_state_now(struct crd_state *s, struct crd_now *out)
+{
+    struct buf b = {0};
+    bool good = read_file(s, "now", &b);
+    if (good && crd_now_parse(out, buf_str(&b), b.len)) {
+        log_warn(LOG, "%s/now is not understood (%s): the model of the command line is served", s->path, err_text());
+        good = false;
+    }
+    buf_free(&b);
+    return good;
+}
+
+enum err crd_state_set_now(struct crd_state *s, const struct crd_now *now)
+{
+    struct buf b = {0};
+    buf_printf(&b, "%d\n%s\n", now->number, now->model);
+    enum err e = write_file(s, "now", &b);
+    buf_free(&b);
+    return e;
+}
+
+/* "key.3", "replica-0.3", "journal.3.new": 3; without a number 0; -1: no file of a model's. */
+static int32_t number_of(const char *name)
+{
+    static const char *const kinds[] = {"key", "replica-", "plan-", "journal"};
+    uint64_t n = 0;
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        size_t len = strlen(kinds[i]);
+        if (strncmp(name, kinds[i], len)) continue;
+        const char *dot = strchr(name + len, '.');
+        if (!dot || !strcmp(dot, ".new")) return 0;
+        char digits[16];
+        const char *p = digits;
+        snprintf(digits, sizeof digits, "%.*s", (int)strcspn(dot + 1, "."), dot + 1);
+        return number(&p, 10, INT32_MAX, &n) && !*p ? (int32_t)n : -1;
+    }
+    return -1;
+}
+
+int32_t crd_state_numbers(const struct crd_state *s, int32_t out[], int32_t n)
+{
+    int32_t k = 0;
+    DIR *d = opendir(s->path);
+    for (struct dirent *e; d && k < n && (e = readdir(d));) {
+        int32_t v = number_of(e->d_name), at = 0;
+        while (at < k && out[at] != v) at++;
+        if (v >= 0 && at == k) out[k++] = v;
+    }
+    if (d) closedir(d);
+    return k;
+}
+
+void crd_state_drop(struct crd_state *s, int32_t number)
+{
+    struct crd_state *one = crd_state_of(s, number);
+    char name[NAME];
+    crd_state_clear(one, REPLICAS);
+    remove_file(one, name_of(one, name, "journal", -1));
+    crd_state_close(one);
+}
+
+void crd_state_end(struct crd_state *s, int32_t number)
+{
+    char name[NAME];
+    if (!number) return;
+    struct crd_state *one = crd_state_of(s, number);
+    (void)renameat(s->dir, name_of(one, name, "journal", -1), s->dir, "journal"); /* there may be none */
+    remove_file(s, "now");
+    crd_state_close(one);
 }
 
 /* ---- open, close ---- */

@@ -21,18 +21,43 @@ static bool may_take_over(const struct crd_core *c, const struct core_unit *u)
     return c->conf.launch == LAUNCH_EXTERNAL || (l->mpirun && clu_launch_start_time(l->mpirun) == l->mpirun_start);
 }
 
-enum err crd_takeover_open(struct crd_core *c)
+void crd_takeover_open(struct crd_core *c)
 {
-    enum err rc = OK;
-    if (!c->conf.state_dir) return OK;
-    TRY(crd_state_open(&c->state, c->conf.state_dir));
-    for (int32_t i = 0; i < c->n_units; i++) {
+    c->state = c->conf.state;
+    for (int32_t i = 0; i < c->n_units && c->state; i++) {
         struct core_unit *u = &c->units[i];
         if (!crd_state_left(c->state, i, &u->left, &u->left_plan)) continue;
         u->takes_over = may_take_over(c, u);
     }
-out:
-    return rc;
+}
+
+/* The job of one replica of a model that is served no more. */
+static void end_left(const struct crd_left *l)
+{
+    struct clu_launch job;
+    if (clu_launch_adopt(&job, l->mpirun, l->mpirun_start)) {
+        log_warn(LOG, "the job of a model that is served no more (mpirun %d) is ended", (int)l->mpirun);
+        clu_launch_stop(&job, 0);
+    }
+    clu_launch_reap_local(l->ranks, l->n_ranks);
+}
+
+void crd_takeover_sweep(struct crd_state *s, int32_t number)
+{
+    int32_t numbers[16], n = crd_state_numbers(s, numbers, COUNT_OF(numbers));
+    for (int32_t k = 0; k < n; k++) {
+        if (numbers[k] == number) continue;
+        struct crd_state *one = crd_state_of(s, numbers[k]);
+        for (int32_t i = 0; i < ROUTE_REPLICAS; i++) {
+            struct crd_left l;
+            struct control_msg *plan;
+            if (!crd_state_left(one, i, &l, &plan)) continue;
+            end_left(&l);
+            control_msg_free(plan);
+        }
+        crd_state_close(one);
+        crd_state_drop(s, numbers[k]);
+    }
 }
 
 bool crd_takeover_key(struct crd_core *c)

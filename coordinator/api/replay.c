@@ -385,6 +385,20 @@ void crd_replay_go(struct crd_api *api, struct gw *gw)
     gw_wake(r->go);
 }
 
+/* On the net thread. */
+static void tell(void *user)
+{
+    struct crd_replay *r = user;
+    for (struct crd_kept *k = r->live.head; k; k = k->next)
+        if (k->ended && !k->waits) kept_wake(k);
+}
+
+void crd_replay_tell(struct crd_replay *r, struct gw *gw)
+{
+    if (!r->tell) r->tell = gw_task(gw, tell, r);
+    gw_wake(r->tell);
+}
+
 /* ---- the store ---- */
 
 static bool is_named(const struct crd_kept *k, const char *id, size_t n)
@@ -418,6 +432,8 @@ void crd_replay_close(struct crd_replay *r)
     if (!r) return;
     if (r->go) gw_task_cancel(r->go);
     gw_waker_free(r->go);
+    if (r->tell) gw_task_cancel(r->tell);
+    gw_waker_free(r->tell);
     while (r->live.head) kept_free(r->live.head);
     while (r->over.head) kept_free(r->over.head);
     free(r);

@@ -34,6 +34,9 @@ void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct g
  * may call once the cluster serves. */
 void crd_replay_recall(struct crd_api *api);
 void crd_replay_go(struct crd_api *api, struct gw *gw);
+/* Their model goes: those of them that had ended, and are told again only when somebody asks, are told now, so that they no longer need it.
+ * Thr: any. */
+void crd_replay_tell(struct crd_replay *r, struct gw *gw);
 /* Everything below /v1/requests/. */
 void crd_replay_handle(struct crd_api *api, struct gw_exchange *x, const struct gw_request *r);
 

@@ -61,7 +61,7 @@ struct crd_replay {
     struct crd_kept_list live, over; /* over: in the order of their ends */
     _Atomic int64_t bytes; /* [any] */
     struct gw *gw;               /* of crd_replay_go */
-    struct gw_waker *go;         /* Own */
+    struct gw_waker *go, *tell;  /* Own */
 };
 
 /* By the request's id, or the answer's, of this tenant; NULL: none. */

@@ -57,6 +57,84 @@ static void what_is_left_is_found(void **state)
     crd_state_close(s);
 }
 
+static bool there(const char *dir, const char *name)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return !access(path, F_OK);
+}
+
+/* While one model takes the place of another each has its own files, and `now` says which is served. */
+static void two_models_do_not_mix(void **state)
+{
+    const char *path = scratch_path("models");
+    struct crd_state *s, *one;
+    struct crd_left l = some(), m = some(), found;
+    struct control_msg *plan;
+    struct crd_now now = {.number = 7, .model = "/models/a b.gguf"}, got;
+    char key[65], name[600];
+    int32_t numbers[4];
+    (void)state;
+    assert_int_equal(crd_state_open(&s, path), OK);
+    assert_false(crd_state_now(s, &got));
+    one = crd_state_of(s, 7);
+    m.epoch = 5;
+    memset(key, 'b', 64), key[64] = 0;
+    assert_int_equal(crd_state_set_key(one, key), OK);
+    crd_state_note(s, 0, &l);
+    crd_state_note(one, 0, &m);
+    snprintf(name, sizeof name, "%s/journal.7", path);
+    char *journal = crd_state_model_path(one, "journal");
+    assert_string_equal(journal, name);
+    scratch_write(journal, "x", 1);
+    free(journal);
+    assert_int_equal(crd_state_numbers(s, numbers, 4), 2);
+    assert_true((numbers[0] == 0 && numbers[1] == 7) || (numbers[0] == 7 && numbers[1] == 0));
+    assert_true(crd_state_left(s, 0, &found, &plan) && found.epoch == l.epoch && !plan);
+    assert_true(crd_state_left(one, 0, &found, &plan) && found.epoch == 5 && !plan);
+    assert_false(crd_state_key(s, key));
+    assert_int_equal(crd_state_set_now(s, &now), OK);
+    assert_true(crd_state_now(s, &got));
+    assert_int_equal(got.number, 7);
+    assert_string_equal(got.model, now.model);
+    snprintf(name, sizeof name, "%s/key.9.new", path); /* killed while it wrote */
+    scratch_write(name, "x", 1);
+    assert_int_equal(crd_state_numbers(s, numbers, 4), 3);
+    crd_state_drop(s, 9);
+    assert_false(there(path, "key.9.new"));
+    crd_state_drop(s, 0);
+    assert_false(crd_state_left(s, 0, &found, &plan));
+    assert_true(crd_state_left(one, 0, &found, &plan));
+    crd_state_clear(one, 1); /* in order */
+    crd_state_close(one);
+    crd_state_end(s, 7);
+    assert_true(there(path, "journal"));
+    assert_false(there(path, "journal.7") || there(path, "now") || there(path, "key.7") || there(path, "replica-0.7"));
+    crd_state_drop(s, 0);
+    assert_false(there(path, "journal"));
+    assert_int_equal(crd_state_numbers(s, numbers, 4), 0);
+    crd_state_close(s);
+}
+
+static void what_is_served_is_a_number_and_a_path(void **state)
+{
+    static const char *const bad[] = {"", "7", "7\n", "7\n/m.gguf", "0\n/m.gguf\n", "-1\n/m.gguf\n", "x\n/m.gguf\n", "7\nm.gguf\n", "7\n/m\n/n\n", "7 8\n/m\n",
+                                      "99999999999\n/m\n", "\n/m\n"};
+    struct crd_now n;
+    struct buf b = {0};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        if (!crd_now_parse(&n, bad[i], strlen(bad[i]))) fail_msg("accepted: %s", bad[i]);
+    assert_int_equal(crd_now_parse(&n, "7\n/m\0/\n", 7), ERR_BAD_CONFIG);
+    assert_int_equal(crd_now_parse(&n, "2147483647\n/m\n", 14), OK);
+    assert_int_equal(n.number, 2147483647);
+    buf_puts(&b, "7\n");
+    for (size_t i = 0; i < sizeof n.model; i++) buf_putc(&b, '/');
+    buf_putc(&b, '\n');
+    assert_int_equal(crd_now_parse(&n, buf_str(&b), b.len), ERR_BAD_CONFIG);
+    buf_free(&b);
+}
+
 static void two_never_live_in_it(void **state)
 {
     const char *path = scratch_path("shared");
@@ -113,6 +191,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_left_is_found),
+        cmocka_unit_test(two_models_do_not_mix),
+        cmocka_unit_test(what_is_served_is_a_number_and_a_path),
         cmocka_unit_test(two_never_live_in_it),
         cmocka_unit_test(it_must_be_private),
         cmocka_unit_test(damaged_text_is_refused),

@@ -10,8 +10,9 @@ import tempfile
 import time
 import unittest
 
-from cluster import BIN, DEMO, Server, alive, cpu_ticks, free_port, mpi_env
+from cluster import BIN, DEMO, Server, alive, children, cpu_ticks, free_port, mpi_env, run
 
+OTHER = DEMO.replace("q8_0", "f16")
 STORY = {"prompt": "Once upon a time", "max_tokens": 600, "temperature": 0.8, "seed": 3, "ignore_eos": True, "logprobs": 2}
 
 
@@ -67,6 +68,14 @@ def read_out(r):
     except (http.client.HTTPException, OSError):
         pass
     return got
+
+
+def is_rank(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read().split(b"\0")[1:2] == [b"worker"]
+    except OSError:
+        return False
 
 
 def gone(pids, seconds):
@@ -190,6 +199,64 @@ class Restart(unittest.TestCase):
         finally:
             job.kill()
             job.wait()
+
+    def reloading(self, **kw):
+        return Durable(self.state, "--tp", 2, "--journal", "on", "--served-model-name", "m", "--admin-socket", self.dir + "/admin", **kw)
+
+    def test_a_reload_is_remembered(self):
+        """Killed after a reload, and started again as it was at first: it goes on with the model that was served, its workers and its answers."""
+        s = self.reloading()
+        old = s.workers()
+        before = read_out(s.open_stream("before"))
+        self.assertEqual(run("reload", OTHER, "--admin-socket", self.dir + "/admin")[0], 0)
+        pids = s.workers()
+        self.assertEqual(gone(old, 10), [])
+        self.assertEqual(set(os.listdir(self.state)) - {"lock", "workers-0.log"}, {"now", "key.1", "replica-0.1", "plan-0.1", "journal.1"})
+        want = read_out(s.open_stream("want"))
+        self.assertNotEqual(frames(want), frames(before))
+        for _ in range(2):
+            got = read_some(s.open_stream("one"), 30)
+            s.kill()
+            got = got[:got.rindex(b"\n\n") + 2]
+            s = self.reloading(port=s.port)
+            self.assertEqual(s.workers(), pids)
+            self.assertIn("is served again", s.text())
+            self.assertEqual(frames(got + s.events("one", got.count(b"\n\n"))[1]), frames(want))
+            s.request("DELETE", "/v1/requests/one")
+        s.open_stream("kept").read()
+        self.assertEqual(run("reload", DEMO, "--admin-socket", self.dir + "/admin")[0], 0)  # and once more
+        with s:
+            self.assertEqual(frames(read_out(s.open_stream("again"))), frames(before))
+            self.assertEqual(gone(pids, 10), [])
+            for name in ("want", "kept"):  # of the model that has gone, the first one told by another coordinator
+                self.assertEqual(frames(s.events(name)[1]), frames(want))
+        self.assertEqual(set(os.listdir(self.state)), {"lock", "journal", "workers-0.log"})
+
+    def says(self, s):
+        return json.dumps(s.post("/v1/completions", {**STORY, "max_tokens": 40})[1]["choices"])
+
+    def test_a_kill_in_the_middle_of_a_reload(self):
+        """Whenever it comes: one of the two models is served, whole, and nothing of the other is left."""
+        answers = {}
+        for m in (DEMO, OTHER):
+            with Server("--threads", 1, "--served-model-name", "m", model=m) as s:
+                answers[self.says(s)] = m
+        self.assertEqual(len(answers), 2)
+        served = []
+        for delay in (0.02, 0.3, 0.6, 0.9, 1.2):
+            s = self.reloading()
+            p = subprocess.Popen([BIN, "reload", OTHER, "--admin-socket", self.dir + "/admin"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            every = children(s.proc.pid)
+            s.kill()
+            p.wait(10)
+            with self.reloading(port=s.port) as t:
+                served.append(answers[self.says(t)])
+                ranks = [i for i in every if is_rank(i)]
+                self.assertEqual(gone([i for i in ranks if i not in t.workers()], 10), [])
+            self.assertEqual(gone(every, 10), [])
+            self.assertEqual(set(os.listdir(self.state)), {"lock", "journal", "workers-0.log"})
+        print(f"served after the kill: {[os.path.basename(m) for m in served]}")
 
     def test_a_rank_that_died_with_the_coordinator(self):
         s = Durable(self.state, "--tp", 2, "--journal", "on")
