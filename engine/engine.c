@@ -158,6 +158,11 @@ out:
     return rc;
 }
 
+void eng_engine_settle(struct eng_engine *e)
+{
+    if (e->cache) (void)eng_shard_cache_settle(e->cache);
+}
+
 void eng_engine_close(struct eng_engine *e)
 {
     if (!e) return;

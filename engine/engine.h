@@ -51,6 +51,8 @@ struct eng_engine;
 /* Err as eng_weights_open, eng_shard_of, eng_kv_pool_open. Own: caller closes. */
 MUST_USE enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf);
 void eng_engine_close(struct eng_engine *e);
+/* Wait until the cache of packed weights is written (tests and tools): close gives up what is not. */
+void eng_engine_settle(struct eng_engine *e);
 /* Every sequence is forgotten, nothing that other ranks sent for steps so far is left unread; weights and KV pool stay. On every rank after
  * the same step. Err: the collective's. */
 MUST_USE enum err eng_engine_reset(struct eng_engine *e);

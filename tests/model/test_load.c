@@ -231,7 +231,7 @@ static int32_t files_in(const char *dir, int64_t *bytes, char last[4096])
     return n;
 }
 
-/* Wait until nothing new has come for a while: the cache is written behind the back of the replica. */
+/* What one start read and found, once the cache, which is written behind the back of the replica, is whole. */
 static struct eng_load_stats start(const char *path, const char *dir, int32_t tp, int64_t bound)
 {
     struct local_replica_conf c = {.path = path, .tp = tp, .cache_dir = dir, .cache_bytes = bound};
@@ -239,13 +239,7 @@ static struct eng_load_stats start(const char *path, const char *dir, int32_t tp
     size_t n;
     float *x = logits_of(r, &n);
     struct eng_load_stats s = sum_of(r, tp);
-    int64_t before = -1, now = 0;
-    char last[4096];
-    for (int32_t i = 0; i < 100 && before != now; i++) {
-        before = now;
-        usleep(150000);
-        (void)files_in(dir, &now, last);
-    }
+    local_replica_settle(r);
     local_replica_close(r);
     free(x);
     struct local_replica_conf again = c;

@@ -164,6 +164,11 @@ void local_replica_bounds(struct local_replica *r, struct step_bounds *out) { *o
 
 void local_replica_info(struct local_replica *r, int32_t rank, struct eng_engine_info *out) { eng_engine_info(r->ranks[rank].engine, out); }
 
+void local_replica_settle(struct local_replica *r)
+{
+    for (int32_t i = 0; i < r->n; i++) eng_engine_settle(r->ranks[i].engine);
+}
+
 int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank)
 {
     struct eng_engine_info i;

@@ -34,6 +34,8 @@ MUST_USE enum err local_replica_step(struct local_replica *r, const struct step_
 void local_replica_bounds(struct local_replica *r, struct step_bounds *out);
 void local_replica_info(struct local_replica *r, int32_t rank, struct eng_engine_info *out);
 int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank);
+/* Wait until every rank's cache of packed weights is written. */
+void local_replica_settle(struct local_replica *r);
 uint64_t local_replica_bytes_sent(struct local_replica *r, int32_t rank);
 
 #endif
