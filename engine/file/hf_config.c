@@ -155,13 +155,13 @@ enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *k,
     key_name(k, f->path);
     TRY(eng_hf_json_file(&json, f, "config.json", LARGEST_CONFIG));
     if (!json) eng_hf_refuse(k, "%s has no config.json", f->path);
-    struct eng_hf_obj c = {json, what};
+    struct eng_hf_obj c = {json, what}, text = eng_hf_family_text(c, &m);
     if (json) {
-        eng_hf_family_pick(&c, &m, k);
+        eng_hf_family_pick(&text, &m, k);
         eng_hf_key_text(k, NULL, "general.architecture", m.arch);
-        TRY(read_generation(c, k, f));
+        TRY(read_generation(json_object_get(json, "eos_token_id") ? c : text, k, f));
     }
-    if (m.known) TRY(eng_hf_family_read(&c, k, &m));
+    if (m.known) TRY(eng_hf_family_read(&text, k, &m));
     TRY(eng_hf_quant_read(m.quant, c, f, k));
     *out = m;
 out:

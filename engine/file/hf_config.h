@@ -38,6 +38,7 @@ struct eng_hf_model {
     bool known;
     enum { TIE_UNSAID, TIE_NO, TIE_YES } tied;
     int64_t n_vocab; /* -1: not said */
+    bool within;     /* the language model of one that also sees: text_config, tensors under language_model */
     struct eng_hf_quant *quant; /* in the keys' arena */
 };
 
@@ -48,6 +49,8 @@ MUST_USE enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_key
 
 /* Which family the class or model_type names, and its keys; parts of eng_hf_config_read. */
 struct eng_hf_obj;
+/* The part of config.json that is about text: all of it, or, of a class that also sees, its text_config. */
+struct eng_hf_obj eng_hf_family_text(struct eng_hf_obj config, struct eng_hf_model *m);
 void eng_hf_family_pick(const struct eng_hf_obj *config, struct eng_hf_model *m, struct eng_hf_keys *keys);
 MUST_USE enum err eng_hf_family_read(const struct eng_hf_obj *config, struct eng_hf_keys *keys, struct eng_hf_model *m);
 

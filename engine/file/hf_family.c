@@ -22,8 +22,9 @@ static const struct family {
     bool biases;               /* attention_bias is no other mathematics here: the tensors tell */
     bool window_on;            /* a window counts without use_sliding_window */
     int32_t pattern;           /* one layer of so many sees everything, when unsaid; 0: the family's rule */
+    int32_t heads, kv_heads, context; /* when unsaid; 0: they must be said, kv_heads: as many as heads */
 } families[] = {
-    {"LlamaForCausalLM", "llama", "llama", .window_on = true},
+    {"LlamaForCausalLM", "llama", "llama", .biases = true, .window_on = true},
     {"MistralForCausalLM", "mistral", "llama", .window_on = true},
     {"MixtralForCausalLM", "mixtral", "llama", .window_on = true},
     {"Qwen2ForCausalLM", "qwen2", "qwen2", .biases = true},
@@ -34,7 +35,8 @@ static const struct family {
     {"Olmo2ForCausalLM", "olmo2", "olmo2"},
     {"GemmaForCausalLM", "gemma", "gemma", .head_dim = 256, .act = "gelu_pytorch_tanh"},
     {"Gemma2ForCausalLM", "gemma2", "gemma2", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true},
-    {"Gemma3ForCausalLM", "gemma3_text", "gemma3", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true, .pattern = 6},
+    {"Gemma3ForCausalLM", "gemma3_text", "gemma3", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true, .pattern = 6,
+     .heads = 8, .kv_heads = 4, .context = 131072},
     {"PhiForCausalLM", "phi", "phi2", .rotary = 0.5, .act = "gelu_new", .eps = "layer_norm_eps"},
     {"Phi3ForCausalLM", "phi3", "phi3", .window_on = true},
     {"FalconForCausalLM", "falcon", "falcon", .act = "gelu", .eps = "layer_norm_epsilon"},
@@ -45,6 +47,17 @@ static const struct family {
     {"CohereForCausalLM", "cohere", "command-r", .eps = "layer_norm_eps", .interleaved = true},
     {"Cohere2ForCausalLM", "cohere2", "cohere2", .eps = "layer_norm_eps", .interleaved = true, .window_on = true, .pattern = 4},
 };
+
+/* Classes whose language model is one of these families; what they see with is left out. */
+static const char *const seeing[] = {"Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration"};
+
+struct eng_hf_obj eng_hf_family_text(struct eng_hf_obj c, struct eng_hf_model *m)
+{
+    const char *class = json_string_value(json_array_get(json_object_get(c.json, "architectures"), 0));
+    const json_t *text = json_object_get(c.json, "text_config");
+    for (size_t i = 0; i < COUNT_OF(seeing) && class && json_is_object(text); i++) m->within |= !strcmp(class, seeing[i]);
+    return m->within ? (struct eng_hf_obj){text, c.what} : c;
+}
 
 static const struct family *family_of(const char *class, const char *type)
 {
@@ -59,6 +72,7 @@ static const char *known(void)
     size_t n = 0;
     for (size_t i = 0; i < COUNT_OF(families); i++)
         n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i].class);
+    for (size_t i = 0; i < COUNT_OF(seeing); i++) n += (size_t)snprintf(list + n, sizeof list - n, ", %s (its text)", seeing[i]);
     return list;
 }
 
@@ -133,7 +147,7 @@ static enum err read_context(const struct reading *r)
 {
     int64_t context;
     enum err rc;
-    TRY(eng_hf_int(r->c, "max_position_embeddings", 0, 1, 1 << 30, &context));
+    TRY(eng_hf_int(r->c, "max_position_embeddings", r->fam->context, 1, 1 << 30, &context));
     if (!context) {
         rc = err_raise(ERR_BAD_FILE, "%s: key 'max_position_embeddings' is missing", r->c.what);
         goto out;
@@ -163,7 +177,7 @@ static enum err read_kv_heads(const struct reading *r, int64_t heads)
 {
     bool grouped, one;
     enum err rc;
-    if (!is(r, "falcon")) return copy_int(r, "num_key_value_heads", "attention.head_count_kv", heads, NULL);
+    if (!is(r, "falcon")) return copy_int(r, "num_key_value_heads", "attention.head_count_kv", r->fam->kv_heads ? r->fam->kv_heads : heads, NULL);
     TRY(eng_hf_bool(r->c, "new_decoder_architecture", false, &grouped));
     TRY(eng_hf_bool(r->c, "multi_query", true, &one));
     if (grouped) TRY(copy_int(r, "num_kv_heads", "attention.head_count_kv", heads, NULL));
@@ -182,7 +196,7 @@ static enum err read_sizes(const struct reading *r, struct eng_hf_model *m)
     TRY(copy_int(r, "num_hidden_layers", "block_count", 0, NULL));
     TRY(copy_int(r, "hidden_size", "embedding_length", 0, &width));
     TRY(copy_int(r, is(r, "falcon") ? "ffn_hidden_size" : "intermediate_size", "feed_forward_length", is(r, "falcon") ? 4 * width : 0, NULL));
-    TRY(copy_int(r, "num_attention_heads", "attention.head_count", 0, &heads));
+    TRY(copy_int(r, "num_attention_heads", "attention.head_count", r->fam->heads, &heads));
     TRY(read_kv_heads(r, heads));
     TRY(copy_int(r, "head_dim", "attention.key_length", r->fam->head_dim ? r->fam->head_dim : width / heads, &head_dim));
     eng_hf_key_int(r->k, r->arch, "attention.value_length", head_dim);
@@ -324,7 +338,7 @@ static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
     m->tied = !said || json_is_null(said) ? TIE_UNSAID : tied ? TIE_YES : TIE_NO;
     if (!r->fam->biases) TRY(needs(r, "attention_bias", false));
     TRY(eng_hf_bool(r->c, "mlp_bias", false, &mlp_bias));
-    if (mlp_bias) eng_hf_refuse(r->k, "%s: mlp_bias true is not supported", r->c.what);
+    if (mlp_bias && !is(r, "llama")) eng_hf_refuse(r->k, "%s: mlp_bias true is not supported", r->c.what);
     TRY(read_act(r));
     TRY(read_window(r));
     TRY(read_experts(r));

@@ -14,10 +14,10 @@ struct name {
 
 static const struct name of_layer[] = {
     {"input_layernorm.", "attn_norm.", NULL, " phi2 falcon stablelm "},
-    {"self_attn.q_proj.", "attn_q.", NULL, " qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.k_proj.", "attn_k.", NULL, " qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.v_proj.", "attn_v.", NULL, " qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.o_proj.", "attn_output.", NULL, ""},
+    {"self_attn.q_proj.", "attn_q.", NULL, " llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.k_proj.", "attn_k.", NULL, " llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.v_proj.", "attn_v.", NULL, " llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.o_proj.", "attn_output.", NULL, " llama "},
     {"self_attn.q_norm.", "attn_q_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
     {"self_attn.k_norm.", "attn_k_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
     {"self_attn.qkv_proj.", "attn_qkv.", " phi3 ", ""},
@@ -29,9 +29,9 @@ static const struct name of_layer[] = {
     {"post_self_attn_layernorm.", "post_attention_norm.", " glm4 ", ""},
     {"post_mlp_layernorm.", "post_ffw_norm.", " glm4 ", ""},
     {"mlp.gate_up_proj.", "ffn_up.", " phi3 chatglm glm4 ", ""},
-    {"mlp.gate_proj.", "ffn_gate.", NULL, ""},
-    {"mlp.up_proj.", "ffn_up.", NULL, ""},
-    {"mlp.down_proj.", "ffn_down.", NULL, ""},
+    {"mlp.gate_proj.", "ffn_gate.", NULL, " llama "},
+    {"mlp.up_proj.", "ffn_up.", NULL, " llama "},
+    {"mlp.down_proj.", "ffn_down.", NULL, " llama "},
     {"mlp.fc1.", "ffn_up.", " phi2 ", " phi2 "},
     {"mlp.fc2.", "ffn_down.", " phi2 ", " phi2 "},
     {"block_sparse_moe.gate.", "ffn_gate_inp.", " llama ", ""},
@@ -131,11 +131,45 @@ static bool rename_one(const char *arch, const char *name, char out[96])
     return true;
 }
 
+/* A name within a model that also sees, as the language model alone would have it; NULL: of what it sees with. */
+static const char *within(const char *name, char out[320])
+{
+    static const char *const from[] = {"language_model.model.", "model.language_model.", "language_model.lm_head."};
+    static const char *const to[] = {"model.", "model.", "lm_head."};
+    static const char *const eyes[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."};
+    for (size_t i = 0; i < COUNT_OF(eyes); i++)
+        if (!strncmp(name, eyes[i], strlen(eyes[i]))) return NULL;
+    snprintf(out, 320, "%s", name);
+    for (size_t i = 0; i < COUNT_OF(from); i++)
+        if (!strncmp(name, from[i], strlen(from[i]))) snprintf(out, 320, "%s%s", to[i], name + strlen(from[i]));
+    return out;
+}
+
+/* Tensors of what a model sees with go: they stay in f->raw, which the seal looks at. */
+static void keep_text(struct eng_model_file *f)
+{
+    int64_t n = 0;
+    char name[320];
+    if (!f->raw) {
+        f->n_raw = f->n_tensors;
+        f->raw = xmalloc(((size_t)f->n_raw + 1) * sizeof *f->raw);
+        memcpy(f->raw, f->tensors, (size_t)f->n_raw * sizeof *f->raw);
+    }
+    for (int64_t i = 0; i < f->n_tensors; i++) {
+        const char *text = within(f->tensors[i].name, name);
+        if (!text) continue;
+        f->tensors[n] = f->tensors[i];
+        f->tensors[n++].name = arena_strndup(&f->arena, text, strlen(text));
+    }
+    f->n_tensors = n;
+}
+
 enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
                       struct eng_hf_keys *keys)
 {
     char name[96];
     bool head = false;
+    if (m->known && m->within && f->n_tensors) keep_text(f);
     for (int64_t i = 0; i < f->n_tensors && m->known; i++) {
         struct model_tensor *t = &f->tensors[i];
         bool is_head = !strcmp(t->name, "lm_head.weight");

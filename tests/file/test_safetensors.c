@@ -221,8 +221,8 @@ static const struct wrong {
     {"\"clip_qkv\":8.0", ERR_UNSUPPORTED, "clip_qkv"},
     {"\"rope_scaling\":{\"type\":\"linear\"}", ERR_BAD_FILE, "positive 'factor'"},
     {"\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8}", ERR_BAD_FILE, "'low_freq_factor'"},
-    {"\"mlp_bias\":true", ERR_UNSUPPORTED, "mlp_bias"},
-    {"\"attention_bias\":true", ERR_UNSUPPORTED, "attention_bias"},
+    {"\"architectures\":[\"OlmoeForCausalLM\"],\"mlp_bias\":true", ERR_UNSUPPORTED, "mlp_bias"},
+    {"\"architectures\":[\"OlmoeForCausalLM\"],\"attention_bias\":true", ERR_UNSUPPORTED, "attention_bias"},
     {"\"hidden_act\":\"gelu\"", ERR_UNSUPPORTED, "'gelu'"},
     {"\"quantization_config\":{\"quant_method\":\"hqq\"}", ERR_UNSUPPORTED, "'hqq'"},
     {"\"quantization_config\":7", ERR_BAD_FILE, "'quantization_config' is not an object"},
@@ -246,7 +246,7 @@ static void each_wrong_switch_of_config_json_is_refused_by_name(void **state)
 
 static void what_a_family_does_not_have_is_refused_and_listed(void **state)
 {
-    static const char extra[] = "{\"model.layers.0.self_attn.o_proj.bias\":{\"dtype\":\"F32\","
+    static const char extra[] = "{\"model.layers.0.self_attn.r_proj.bias\":{\"dtype\":\"F32\","
                                 "\"shape\":[1],\"data_offsets\":[0,4]}}";
     static const char wide[] = "{\"model.embed_tokens.weight\":{\"dtype\":\"I16\",\"shape\":[3,"
                                "4],\"data_offsets\":[0,24]}}";
@@ -254,8 +254,8 @@ static void what_a_family_does_not_have_is_refused_and_listed(void **state)
     struct eng_spec s;
     struct eng_model_file *f = open_dir(checkpoint(config, extra));
     assert_int_equal(eng_spec_read(&s, f), ERR_UNSUPPORTED);
-    assert_non_null(strstr(err_text(), "self_attn.o_proj.bias"));
-    assert_non_null(eng_model_file_tensor_find(f, "model.layers.0.self_attn.o_proj.bias"));
+    assert_non_null(strstr(err_text(), "self_attn.r_proj.bias"));
+    assert_non_null(eng_model_file_tensor_find(f, "model.layers.0.self_attn.r_proj.bias"));
     eng_model_file_close(f);
     f = open_dir(checkpoint(config, wide));
     const struct model_tensor *t = eng_model_file_tensor_find(f, "token_embd.weight");
@@ -263,6 +263,24 @@ static void what_a_family_does_not_have_is_refused_and_listed(void **state)
     assert_int_equal(t->type, DTYPE_COUNT);
     assert_int_equal(eng_model_file_read(f, t, 0, 4, b), ERR_UNSUPPORTED);
     assert_non_null(strstr(err_text(), "I16"));
+    eng_model_file_close(f);
+}
+
+/* As published: what is the class's default is not said, and vision comes first. */
+static void what_gemma3_leaves_unsaid_is_known(void **state)
+{
+    static const char said[] =
+        "{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"eos_token_id\":[1,106],\"model_type\":\"gemma3\","
+        "\"text_config\":{\"hidden_size\":4,\"intermediate_size\":8,\"model_type\":\"gemma3_text\",\"num_hidden_layers\":12,"
+        "\"rope_scaling\":{\"factor\":8.0,\"rope_type\":\"linear\"},\"sliding_window\":1024},"
+        "\"torch_dtype\":\"bfloat16\",\"vision_config\":{\"hidden_size\":1152,\"num_attention_heads\":16}}";
+    (void)state;
+    struct eng_spec s;
+    struct eng_model_file *f = open_dir(checkpoint(said, header));
+    if (eng_spec_read(&s, f)) fail_msg("%s", err_text());
+    assert_true(s.n_heads == 8 && s.n_kv_heads == 4 && s.head_dim == 256 && s.d_model == 4 && s.context == 131072 && s.tied);
+    const struct model_kv *eos = eng_model_file_find(f, "tokenizer.ggml.eos_token_ids");
+    assert_true(eos && eos->a.n == 2 && eng_model_file_array_int(eos, 1) == 106);
     eng_model_file_close(f);
 }
 
@@ -355,6 +373,7 @@ int main(void)
         cmocka_unit_test(truncation_at_every_byte_is_an_error),
         cmocka_unit_test(each_wrong_switch_of_config_json_is_refused_by_name),
         cmocka_unit_test(what_a_family_does_not_have_is_refused_and_listed),
+        cmocka_unit_test(what_gemma3_leaves_unsaid_is_known),
         cmocka_unit_test(a_directory_without_weights_opens_for_its_words),
         cmocka_unit_test(shards_are_joined_and_lies_of_the_index_refused),
     };

@@ -310,6 +310,7 @@ static void every_cut_of_checkpoints(void **state)
         check(name, dir, i == 0 ? KV_F32 : KV_Q8_0, false);
     }
     check("mistral checkpoint", "tests/model/golden/mistral", KV_F16, false);
+    check("llama with biases", "tests/model/golden/llama-biases", KV_F16, false);
     check("llama-llama3 checkpoint", "tests/model/golden/llama-llama3", KV_F16, true);
 }
 

@@ -206,6 +206,54 @@ static void quantised_agrees(void **state)
     agrees_from(path, name);
 }
 
+/* The gemma3 checkpoint as the language model of one that also sees: the config within another's, names with a prefix, a tensor of the eyes. */
+static const char *as_text_of_one_that_sees(const char *class, const char *prefix)
+{
+    struct buf config = {0}, file = {0}, out = {0};
+    assert_true(scratch_read("tests/model/golden/gemma3/config.json", &config));
+    assert_true(scratch_read("tests/model/golden/gemma3/model.safetensors", &file));
+    char *text = xasprintf("{\"architectures\":[\"%s\"],\"model_type\":\"gemma3\",\"text_config\":%s,\"vision_config\":{\"hidden_size\":8},"
+                           "\"tie_word_embeddings\":true}", class, buf_str(&config));
+    const char *files[] = {"config.json", text, NULL}, *dir = hf_write_dir(files);
+    uint64_t n = 0;
+    for (int i = 7; i >= 0; i--) n = n << 8 | file.data[i];
+    char *header = xstrndup((const char *)file.data + 8, n), *from = header;
+    struct buf head = {0};
+    for (char *at; (at = strstr(from, "\"model.")); from = at + 7) {
+        buf_put(&head, from, (size_t)(at - from));
+        buf_puts(&head, "\"");
+        buf_puts(&head, prefix);
+    }
+    buf_puts(&head, from);
+    while (head.len && head.data[head.len - 1] != '}') head.len--;
+    char *eye = xasprintf(",\"%svision_tower.probe\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}}",
+                          strncmp(prefix, "model.", 6) ? "" : "model.", file.len - 8 - n, file.len - 4 - n);
+    head.len--;
+    buf_puts(&head, eye);
+    buf_u64(&out, head.len);
+    buf_put(&out, head.data, head.len);
+    buf_put(&out, file.data + 8 + n, file.len - 8 - n);
+    buf_puts(&out, "eyes");
+    char *path = xasprintf("%s/model.safetensors", dir);
+    scratch_write(path, out.data, out.len);
+    free(text);
+    free(header);
+    free(eye);
+    free(path);
+    buf_free(&config);
+    buf_free(&file);
+    buf_free(&head);
+    buf_free(&out);
+    return dir;
+}
+
+static void text_of_a_model_that_sees_agrees(void **state)
+{
+    (void)state;
+    agrees_from(as_text_of_one_that_sees("Gemma3ForConditionalGeneration", "language_model.model."), "gemma3-bf16");
+    agrees_from(as_text_of_one_that_sees("Gemma3ForConditionalGeneration", "model.language_model."), "gemma3-bf16");
+}
+
 #define GOLDEN(name, claim) {claim, agrees, NULL, NULL, (char[]){name}}, \
     {"checkpoint_" claim, checkpoint_agrees, NULL, NULL, (char[]){name}}
 
@@ -249,6 +297,8 @@ int main(void)
         FAMILY("glm4", "glm4_agrees"),
         FAMILY("cohere", "command_r_agrees"),
         FAMILY("cohere2", "command_r7b_agrees_past_its_window"),
+        cmocka_unit_test(text_of_a_model_that_sees_agrees),
+        {"checkpoint_llama_with_biases_agrees", bf16_agrees, NULL, NULL, (char[]){"llama-biases"}},
         QUANT("fp8-block", "fp8_in_blocks_agrees"),
         QUANT("fp8-block-bf16-scales", "fp8_in_blocks_with_bf16_scales_agrees"),
         QUANT("fp8-tensor", "fp8_of_one_scale_agrees"),

@@ -40,6 +40,7 @@ FAMILIES = {
                  "norm_topk_prob": True}, 60),
     "olmoe": ("olmoe", "olmoe", {"num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 24, "norm_topk_prob": False}, 50),
     "llama-dynamic": ("llama", None, {"max_position_embeddings": 48, "rope_parameters": {**PLAIN, "rope_type": "dynamic", "factor": 2.0}}, 90),
+    "llama-biases": ("llama", None, {"attention_bias": True, "mlp_bias": True}, 50),
     "mistral-window": ("mistral", "llama", {**HEAD, "sliding_window": 21}, 90),
     "gemma": ("gemma", "gemma", {**HEAD, "tie_word_embeddings": True}, 50),
     "gemma2": ("gemma2", "gemma2", {**HEAD, "num_hidden_layers": 3, "sliding_window": 16, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 5.0,
