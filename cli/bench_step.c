@@ -221,6 +221,7 @@ int bench_step(int argc, char **argv)
         TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
     log_set_level((enum log_level)level);
     options_catch_signals();
+    TRY(cmd_model(&args[0]));
     TRY(run(&o, args[0]));
     return 0;
 out:

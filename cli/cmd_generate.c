@@ -273,6 +273,7 @@ int cmd_generate(int argc, char **argv)
     if (under_mpirun(&rank, &size))
         TRY(err_raise(ERR_BAD_CONFIG, "generate starts its own workers: run it without mpirun (--tp, --pp, --hostfile say how many)"));
     options_catch_signals();
+    TRY(cmd_model(&args[0]));
     TRY(generate(&o, args[0]));
     return 0;
 out:

@@ -94,6 +94,7 @@ int cmd_inspect(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
+    TRY(cmd_model(&args[0]));
     TRY(eng_model_file_open(&f, args[0]));
     printf("file       %s, %s, %d part(s), %.2f MB\n", args[0], eng_model_file_format(f), eng_model_file_parts(f), (double)eng_model_file_bytes(f) / 1e6);
     print_model(f);

@@ -223,6 +223,7 @@ int cmd_plan(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
+    TRY(cmd_model(&args[0]));
     TRY(plan(&o, args[0], &out));
     fputs(buf_str(&out), stdout);
 out:

@@ -272,6 +272,7 @@ int cmd_serve(int argc, char **argv)
     log_set_level((enum log_level)level);
     if (under_mpirun(&rank, &size)) return under_mpirun_run(argc, argv, rank, size, &o.c);
     options_catch_signals();
+    TRY(cmd_model(&args[0]));
     TRY(serve(&o, args[0]));
     log_info("serve", "stopped");
     return 0;

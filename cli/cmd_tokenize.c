@@ -102,6 +102,7 @@ int cmd_tokenize(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
+    TRY(cmd_model(&args[0]));
     TRY(eng_model_file_open(&f, args[0]));
     TRY(eng_model_tokenizer(&t, f));
     read_all(&in);

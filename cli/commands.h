@@ -15,9 +15,14 @@ int cmd_inspect(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
 
 /* Say the last error's sentence as this program does, and give its exit code (2 for configuration, 130 after Ctrl-C, else 1). */
 #include "base/err.h"
 int cmd_fail(enum err e);
+
+/* A MODEL argument: a path that is there stays as it is; ORG/NAME[:QUANT] becomes the path of what `tessera pull` brought, if it is here. Own: nobody
+ * frees it. Err NOT_FOUND: it has that form, is no path, and was not pulled. */
+enum err cmd_model(const char **arg);
 
 #endif

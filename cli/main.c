@@ -16,6 +16,7 @@ static const struct command {
     {"perplexity", "how well a model foretells a text", cmd_perplexity},
     {"drain", "ask a running server to finish and end", cmd_drain},
     {"reload", "ask a running server to serve another model, without a pause if memory allows", cmd_reload},
+    {"pull", "fetch a model from the Hugging Face hub or a mirror", cmd_pull},
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},

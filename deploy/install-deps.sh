@@ -5,7 +5,7 @@ set -eu
 
 BUILD="build-essential cmake ninja-build pkg-config protobuf-c-compiler
  libopenmpi-dev libgrpc-dev libprotobuf-c-dev libhwloc-dev libmicrohttpd-dev libjansson-dev
- libpcre2-dev libutf8proc-dev libxxhash-dev libsodium-dev"
+ libpcre2-dev libutf8proc-dev libxxhash-dev libsodium-dev libcurl4-gnutls-dev"
 RUN="openmpi-bin openssh-client curl"
 TEST="libcmocka-dev python3 python3-venv"
 PACKAGES=$(echo $BUILD $RUN $TEST)

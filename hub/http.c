@@ -1,0 +1,191 @@
+/* http.c: see http.h. The one file that includes curl. */
+#include "hub/http.h"
+
+#include <curl/curl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { MOST_REDIRECTS = 8 };
+
+struct hub_http {
+    CURL *curl;
+    char *token; /* Own, or NULL */
+    struct hub_http_conf conf;
+    /* one request */
+    struct hub_answer *a;
+    const struct hub_sink *sink;
+    bool begun;
+    enum err err; /* of the sink; its sentence is the thread's last */
+    char why[CURL_ERROR_SIZE];
+};
+
+static enum err check_token(const char *t)
+{
+    for (const char *p = t; p && *p; p++)
+        if (*p <= ' ' || *p > '~') return err_raise(ERR_BAD_CONFIG, "the token has characters that no token has");
+    return OK;
+}
+
+enum err hub_http_open(struct hub_http **out, const struct hub_http_conf *conf)
+{
+    enum err rc = check_token(conf->token);
+    if (rc) return rc;
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURL *curl = curl_easy_init();
+    if (!curl) return err_raise(ERR_NO_MEMORY, "no memory for an HTTP client");
+    struct hub_http *h = xcalloc(1, sizeof *h);
+    h->curl = curl;
+    h->conf = *conf;
+    h->token = conf->token && *conf->token ? xstrdup(conf->token) : NULL;
+    *out = h;
+    return OK;
+}
+
+void hub_http_close(struct hub_http *h)
+{
+    if (!h) return;
+    curl_easy_cleanup(h->curl);
+    free(h->token);
+    free(h);
+}
+
+bool hub_http_is_safe(const char *url)
+{
+    static const char *const here[] = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+    if (!strncasecmp(url, "https://", 8)) return true;
+    for (size_t i = 0; i < COUNT_OF(here); i++) {
+        size_t n = strlen(here[i]);
+        if (!strncasecmp(url, here[i], n) && (!url[n] || url[n] == ':' || url[n] == '/')) return true;
+    }
+    return false;
+}
+
+char *hub_http_escape(const char *path)
+{
+    struct buf b = {0};
+    for (const char *p = path; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~/", c);
+        if (plain) buf_putc(&b, *p);
+        else buf_printf(&b, "%%%02X", c);
+    }
+    return buf_take(&b);
+}
+
+/* ---- heads ---- */
+
+static bool is_header(const char *line, size_t n, const char *name, const char **value)
+{
+    size_t k = strlen(name);
+    if (n <= k || strncasecmp(line, name, k) || line[k] != ':') return false;
+    *value = line + k + 1;
+    while (**value == ' ') ++*value;
+    return true;
+}
+
+/* <URL>; rel="next" */
+static void take_link(struct hub_answer *a, const char *v)
+{
+    const char *end = strchr(v, '>');
+    if (*v != '<' || !end || !strstr(end, "rel=\"next\"") || (size_t)(end - v - 1) >= sizeof a->next) return;
+    memcpy(a->next, v + 1, (size_t)(end - v - 1));
+    a->next[end - v - 1] = 0;
+}
+
+static size_t on_header(char *data, size_t size, size_t n, void *user)
+{
+    struct hub_http *h = user;
+    char line[4096];
+    const char *v;
+    n *= size;
+    snprintf(line, sizeof line, "%.*s", (int)MIN(n, sizeof line - 1), data);
+    line[strcspn(line, "\r\n")] = 0;
+    size_t len = strlen(line);
+    if (!strncasecmp(line, "HTTP/", 5)) *h->a = (struct hub_answer){.from = -1, .total = -1, .retry_s = -1}; /* of the last of several answers */
+    if (is_header(line, len, "content-range", &v) && sscanf(v, "bytes %" SCNd64 "-%*d/%" SCNd64, &h->a->from, &h->a->total) < 1) h->a->from = -2;
+    if (is_header(line, len, "retry-after", &v)) h->a->retry_s = CLAMP(strtol(v, NULL, 10), 0, 3600);
+    if (is_header(line, len, "link", &v)) take_link(h->a, v);
+    return n;
+}
+
+static enum err begin(struct hub_http *h)
+{
+    if (h->begun) return OK;
+    h->begun = true;
+    curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &h->a->status);
+    return h->sink->begin ? h->sink->begin(h->sink->user, h->a) : OK;
+}
+
+static size_t on_body(char *data, size_t size, size_t n, void *user)
+{
+    struct hub_http *h = user;
+    h->err = begin(h);
+    if (!h->err) h->err = h->sink->take(h->sink->user, data, size * n);
+    return h->err ? 0 : size * n;
+}
+
+/* ---- requests ---- */
+
+enum err hub_http_body(struct hub_http *h, const char *url, int64_t first, const struct hub_sink *sink, struct hub_answer *a)
+{
+    char range[32];
+    bool plain = !strncasecmp(url, "http://", 7);
+    h->a = a;
+    h->sink = sink;
+    h->begun = false;
+    h->err = OK;
+    h->why[0] = 0;
+    *a = (struct hub_answer){.from = -1, .total = -1, .retry_s = -1};
+    curl_easy_reset(h->curl);
+    curl_easy_setopt(h->curl, CURLOPT_URL, url);
+    curl_easy_setopt(h->curl, CURLOPT_USERAGENT, "tessera");
+    curl_easy_setopt(h->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(h->curl, CURLOPT_REDIR_PROTOCOLS_STR, plain ? "http,https" : "https");
+    curl_easy_setopt(h->curl, CURLOPT_FOLLOWLOCATION, 1L);
+    curl_easy_setopt(h->curl, CURLOPT_MAXREDIRS, (long)MOST_REDIRECTS);
+    curl_easy_setopt(h->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(h->curl, CURLOPT_CONNECTTIMEOUT, (long)h->conf.connect_s);
+    curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(h->curl, CURLOPT_LOW_SPEED_TIME, (long)h->conf.stall_s);
+    curl_easy_setopt(h->curl, CURLOPT_ERRORBUFFER, h->why);
+    curl_easy_setopt(h->curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(h->curl, CURLOPT_HEADERDATA, h);
+    curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, h);
+    if (h->token && hub_http_is_safe(url)) { /* curl gives it to no other host that a redirect names */
+        curl_easy_setopt(h->curl, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
+        curl_easy_setopt(h->curl, CURLOPT_XOAUTH2_BEARER, h->token);
+    }
+    snprintf(range, sizeof range, "%" PRId64 "-", first);
+    if (first > 0) curl_easy_setopt(h->curl, CURLOPT_RANGE, range);
+    CURLcode code = curl_easy_perform(h->curl);
+    if (h->err) return h->err;
+    curl_easy_getinfo(h->curl, CURLINFO_RESPONSE_CODE, &a->status);
+    if (code) return err_raise(ERR_LINK_CLOSED, "%s: %s", url, h->why[0] ? h->why : curl_easy_strerror(code));
+    return begin(h); /* of an answer without a body */
+}
+
+struct whole {
+    struct buf *out;
+    size_t most;
+};
+
+static enum err take_whole(void *user, const void *data, size_t n)
+{
+    struct whole *w = user;
+    if (w->out->len + n > w->most) return err_raise(ERR_LINK_PROTOCOL, "an answer of more than %zu bytes", w->most);
+    buf_put(w->out, data, n);
+    return OK;
+}
+
+enum err hub_http_get(struct hub_http *h, const char *url, size_t most, struct buf *out, struct hub_answer *a)
+{
+    struct whole w = {out, most};
+    struct hub_sink sink = {&w, NULL, take_whole};
+    buf_clear(out);
+    enum err rc = hub_http_body(h, url, 0, &sink, a);
+    return rc ? err_prefix(rc, "the hub") : OK;
+}

@@ -1,0 +1,124 @@
+/* ref.c: see ref.h. */
+#include "hub/ref.h"
+
+#include "base/base.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool take(const char *p, size_t n, char out[HUB_NAME])
+{
+    if (!n || n >= HUB_NAME || *p == '.' || *p == '-') return false;
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)p[i]) && !strchr("-_.", p[i])) return false;
+    memcpy(out, p, n);
+    out[n] = 0;
+    return true;
+}
+
+bool hub_ref_parse(struct hub_ref *out, const char *arg)
+{
+    struct hub_ref r = {.revision = "main"};
+    const char *slash = strchr(arg, '/'), *colon = slash ? strchr(slash, ':') : NULL;
+    if (!slash || strchr(slash + 1, '/')) return false;
+    const char *end = colon ? colon : arg + strlen(arg);
+    if (!take(arg, (size_t)(slash - arg), r.org) || !take(slash + 1, (size_t)(end - slash - 1), r.name)) return false;
+    if (colon && !take(colon + 1, strlen(colon + 1), r.quant)) return false;
+    *out = r;
+    return true;
+}
+
+enum err hub_ref_dir(const struct hub_ref *r, char **out)
+{
+    const char *own = getenv("TESSERA_MODELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    bool main = !strcmp(r->revision, "main");
+    char *root;
+    if (own && *own) root = xstrdup(own);
+    else if (cache && *cache == '/') root = xasprintf("%s/tessera/models", cache);
+    else if (home && *home == '/') root = xasprintf("%s/.cache/tessera/models", home);
+    else return err_raise(ERR_BAD_CONFIG, "no home directory is known: say in TESSERA_MODELS where models are to lie");
+    *out = xasprintf("%s/%s/%s%s%s", root, r->org, r->name, main ? "" : "@", main ? "" : r->revision);
+    free(root);
+    return OK;
+}
+
+bool hub_ref_is_quant(const char *file, const char *quant)
+{
+    size_t n = strlen(quant);
+    for (const char *at = file; n && strlen(at) >= n; at++) {
+        if (strncasecmp(at, quant, n) || (at != file && isalnum((unsigned char)at[-1]))) continue;
+        if (!isalnum((unsigned char)at[n]) && at[n] != '_') return true; /* "Q4_K" is no part of "Q4_K_M" */
+    }
+    return false;
+}
+
+int hub_ref_part(const char *file, int *of)
+{
+    int part = 0, n = 0, end = 0;
+    size_t len = strlen(file), k = strlen("-00001-of-00001.gguf");
+    if (len <= k || sscanf(file + len - k, "-%5d-of-%5d.gguf%n", &part, &n, &end) != 2 || (size_t)end != k || part < 1 || part > n) return 0;
+    if (of) *of = n;
+    return part;
+}
+
+/* ---- what is here ---- */
+
+struct found {
+    char *path; /* Own; the one that fits, or NULL */
+    int n;      /* that fit */
+    bool whole; /* a checkpoint: config.json is here */
+};
+
+static bool is_gguf(const char *name)
+{
+    size_t n = strlen(name);
+    return *name != '.' && n > 5 && !strcasecmp(name + n - 5, ".gguf") && strncasecmp(name, "mmproj", 6);
+}
+
+/* Files of the folder, and of the folders in it: parts often lie in one of their own. */
+static void look(struct found *f, const char *dir, const char *quant, int depth)
+{
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        struct stat st;
+        if (*e->d_name == '.') continue;
+        char *path = xasprintf("%s/%s", dir, e->d_name);
+        bool known = !stat(path, &st);
+        if (known && S_ISDIR(st.st_mode) && !depth) look(f, path, quant, 1);
+        f->whole |= !depth && !strcmp(e->d_name, "config.json");
+        if (known && S_ISREG(st.st_mode) && is_gguf(e->d_name) && hub_ref_part(e->d_name, NULL) <= 1 && (!*quant || hub_ref_is_quant(e->d_name, quant))) {
+            f->n++;
+            free(f->path);
+            f->path = xstrdup(path);
+        }
+        free(path);
+    }
+    if (d) closedir(d);
+}
+
+enum err hub_ref_local(const struct hub_ref *r, char **out)
+{
+    char *dir;
+    struct found f = {0};
+    enum err rc = hub_ref_dir(r, &dir);
+    *out = NULL;
+    if (rc) return rc;
+    look(&f, dir, r->quant, 0);
+    if (f.n == 1) {
+        *out = f.path;
+        f.path = NULL;
+    } else if (f.n > 1) {
+        rc = err_raise(ERR_BAD_CONFIG, "%s holds %d GGUF models%s%s: say which, as %s/%s:Q4_K_M", dir, f.n, *r->quant ? " of " : "", r->quant, r->org, r->name);
+    } else if (f.whole && !*r->quant) {
+        *out = xstrdup(dir);
+    }
+    free(f.path);
+    free(dir);
+    return rc;
+}

@@ -1,0 +1,32 @@
+/* ref.h: names of models on a hub, ORG/NAME[:QUANT], and where their files lie on this machine.
+ *
+ * Files lie in $TESSERA_MODELS, else $XDG_CACHE_HOME/tessera/models, else ~/.cache/tessera/models, as ORG/NAME/FILE (ORG/NAME@REVISION
+ * for another revision than main). */
+#ifndef HUB_REF_H
+#define HUB_REF_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+
+enum { HUB_NAME = 128 };
+
+struct hub_ref {
+    char org[HUB_NAME], name[HUB_NAME], quant[HUB_NAME]; /* quant: "" when not said */
+    char revision[HUB_NAME];                             /* "main" unless set */
+};
+
+/* Has a MODEL argument this form? Letters, digits, '-', '_', '.'; one slash; not "." or ".." . */
+bool hub_ref_parse(struct hub_ref *out, const char *arg);
+/* The folder of its files. Own: caller, free(). Err BAD_CONFIG: no home directory is known. */
+MUST_USE enum err hub_ref_dir(const struct hub_ref *r, char **out);
+/* What `tessera serve` would open of a model that was pulled: its folder, or the (first) GGUF file of the quantisation. *out is NULL when it is
+ * not here. Own: caller, free(). Err BAD_CONFIG: several GGUF files are here and none is said. */
+MUST_USE enum err hub_ref_local(const struct hub_ref *r, char **out);
+
+/* Does a file's name say this quantisation ("model-Q4_K_M.gguf", "Q4_K_M")? Case does not matter, whole words do. */
+bool hub_ref_is_quant(const char *file, const char *quant);
+/* "NAME-00002-of-00003.gguf": the part's number from 1; 0: not split. */
+int hub_ref_part(const char *file, int *of);
+
+#endif

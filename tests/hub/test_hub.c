@@ -1,0 +1,123 @@
+/* Names of models on a hub, and which of its files are taken. What passes between us and a hub is test_pull.py's. */
+#include "hub/listing.h"
+
+#include "tests/support/scratch.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <cmocka.h>
+
+static void names_are_one_slash_and_no_more(void **state)
+{
+    static const char *const good[] = {"org/name", "Qwen/Qwen3-0.6B", "a/b:Q4_K_M", "TheBloke/Llama-2-7B-GGUF:q8_0"};
+    static const char *const bad[] = {"name", "/name", "org/", "org/na/me", "../name", "org/..", "./x", "org/.hidden", "org/name:", "org/name:a/b", "o rg/name",
+                                      "org/name:..", "org/na\nme", "-o/name", "models/m.gguf/x", ""};
+    (void)state;
+    struct hub_ref r;
+    for (size_t i = 0; i < COUNT_OF(good); i++)
+        if (!hub_ref_parse(&r, good[i])) fail_msg("%s", good[i]);
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        if (hub_ref_parse(&r, bad[i])) fail_msg("%s", bad[i]);
+    assert_true(hub_ref_parse(&r, "a/b:Q4_K_M"));
+    assert_string_equal(r.org, "a");
+    assert_string_equal(r.name, "b");
+    assert_string_equal(r.quant, "Q4_K_M");
+    assert_string_equal(r.revision, "main");
+    char *long_name = xasprintf("org/%0200d", 7);
+    assert_false(hub_ref_parse(&r, long_name));
+    free(long_name);
+}
+
+static void a_quantisation_is_a_whole_word(void **state)
+{
+    (void)state;
+    assert_true(hub_ref_is_quant("model-Q4_K_M.gguf", "q4_k_m"));
+    assert_true(hub_ref_is_quant("model.Q8_0.gguf", "Q8_0"));
+    assert_true(hub_ref_is_quant("model_Q4_K_M-00001-of-00002.gguf", "Q4_K_M"));
+    assert_true(hub_ref_is_quant("UD-Q4_K_XL.gguf", "Q4_K_XL"));
+    assert_false(hub_ref_is_quant("model-Q4_K_M.gguf", "Q4_K"));
+    assert_false(hub_ref_is_quant("model-IQ4_XS.gguf", "Q4_XS"));
+    assert_false(hub_ref_is_quant("model-Q4_K_M.gguf", "4_K_M"));
+    assert_false(hub_ref_is_quant("model-BF16.gguf", "F16"));
+    assert_false(hub_ref_is_quant("q", "Q4_K_M"));
+    assert_false(hub_ref_is_quant("model.gguf", ""));
+    int of = 0;
+    assert_int_equal(hub_ref_part("m-00002-of-00003.gguf", &of), 2);
+    assert_int_equal(of, 3);
+    assert_int_equal(hub_ref_part("m.gguf", &of), 0);
+    assert_int_equal(hub_ref_part("m-00004-of-00003.gguf", &of), 0);
+    assert_int_equal(hub_ref_part("m-00000-of-00003.gguf", &of), 0);
+}
+
+static void touch(const char *dir, const char *name)
+{
+    char *path = xasprintf("%s/%s", dir, name);
+    scratch_write(path, "x", 1);
+    free(path);
+}
+
+static void what_was_pulled_is_found_by_its_name(void **state)
+{
+    (void)state;
+    struct hub_ref r;
+    char *path, *dir;
+    const char *root = scratch_dir();
+    setenv("TESSERA_MODELS", root, 1);
+    assert_true(hub_ref_parse(&r, "org/name"));
+    assert_int_equal(hub_ref_local(&r, &path), OK);
+    assert_null(path);
+    dir = xasprintf("%s/org", root);
+    mkdir(dir, 0755);
+    free(dir);
+    dir = xasprintf("%s/org/name", root);
+    mkdir(dir, 0755);
+    touch(dir, ".m-Q4_K_M.gguf.part");
+    assert_int_equal(hub_ref_local(&r, &path), OK);
+    assert_null(path); /* what is not whole is not here */
+    touch(dir, "m-Q4_K_M.gguf");
+    assert_int_equal(hub_ref_local(&r, &path), OK);
+    assert_non_null(strstr(path, "m-Q4_K_M.gguf"));
+    free(path);
+    touch(dir, "m-Q8_0-00001-of-00002.gguf");
+    touch(dir, "m-Q8_0-00002-of-00002.gguf");
+    assert_int_equal(hub_ref_local(&r, &path), ERR_BAD_CONFIG);
+    assert_non_null(strstr(err_text(), "2 GGUF models"));
+    assert_true(hub_ref_parse(&r, "org/name:Q8_0"));
+    assert_int_equal(hub_ref_local(&r, &path), OK);
+    assert_non_null(strstr(path, "m-Q8_0-00001-of-00002.gguf"));
+    free(path);
+    free(dir);
+    unsetenv("TESSERA_MODELS");
+}
+
+static void a_checkpoint_is_found_as_its_folder(void **state)
+{
+    (void)state;
+    struct hub_ref r;
+    char *path, *dir = xasprintf("%s/org/whole", scratch_dir());
+    setenv("TESSERA_MODELS", scratch_dir(), 1);
+    mkdir(dir, 0755);
+    touch(dir, "config.json");
+    touch(dir, "model.safetensors");
+    assert_true(hub_ref_parse(&r, "org/whole"));
+    assert_int_equal(hub_ref_local(&r, &path), OK);
+    assert_string_equal(path, dir);
+    free(path);
+    free(dir);
+    unsetenv("TESSERA_MODELS");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_one_slash_and_no_more),
+        cmocka_unit_test(a_quantisation_is_a_whole_word),
+        cmocka_unit_test(what_was_pulled_is_found_by_its_name),
+        cmocka_unit_test(a_checkpoint_is_found_as_its_folder),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
