@@ -2,31 +2,57 @@
 #include "cli/commands.h"
 
 #include "base/conf.h"
+#include "cli/ask_http.h"
 #include "coordinator/admin.h"
+#include "coordinator/api/json_out.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 struct options {
     int64_t port;
-    const char *admin_socket;
+    const char *admin_socket, *url, *admin_key_env;
 };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"port", CONF_INT, O(port), "8000", 1, 65535, "N", "of the server's gateway"},
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH", "its admin socket, if it was started with one of this name"},
+    {"url", CONF_STR, O(url), NULL, 0, 0, "URL", "ask over HTTP instead, http://HOST:PORT, with an admin key of that server (its --admin-keys)"},
+    {"admin-key-env", CONF_STR, O(admin_key_env), "TESSERA_ADMIN_KEY", 0, 0, "VARIABLE", "with --url: the environment variable that holds the key"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table drain = {
     "drain", "drain [options]",
     "Ask the server on this host to take no new requests, to finish those it has within its --drain-timeout, and to end.\n"
-    "Returns when it has. Only the user who started it, and root, may.", groups, 0, 0};
+    "Returns when it has. Only the user who started it, and root, may; from elsewhere who holds an admin key (--url), which returns at once.", groups, 0, 0};
 static const struct conf_table reload = {
     "reload", "reload MODEL [options]",
     "Ask the server on this host to serve another model, or a new file of the same name, from now on. It is loaded beside the old one\n"
     "if memory allows; else requests wait until the old one has finished and the new one is there. No request is refused.", groups, 1, 1};
+
+/* From another host: a model is a path there. */
+static enum err ask_elsewhere(const struct options *o, const char *verb, const char *model)
+{
+    enum err rc = OK;
+    struct buf body = {0}, answer = {0};
+    char path[32];
+    const char *key = getenv(o->admin_key_env);
+    if (!key || !*key) return err_raise(ERR_BAD_REQUEST, "--url needs an admin key: the environment variable %s is not set", o->admin_key_env);
+    snprintf(path, sizeof path, "/admin/%s", verb);
+    if (model) {
+        buf_puts(&body, "{\"model\":");
+        json_out_str(&body, model);
+        buf_puts(&body, "}");
+    }
+    TRY(ask_http(o->url, path, key, body.len ? buf_str(&body) : "", &answer));
+    printf("%s\n", answer.len ? buf_str(&answer) : "");
+out:
+    buf_free(&body);
+    buf_free(&answer);
+    return rc;
+}
 
 static int ask(const struct conf_table *t, const char *verb, int argc, char **argv)
 {
@@ -39,6 +65,10 @@ static int ask(const struct conf_table *t, const char *verb, int argc, char **ar
     TRY(conf_parse(t, argc, argv, &o, args, &n_args, &help));
     if (help) {
         conf_help(t);
+        return 0;
+    }
+    if (o.url) {
+        TRY(ask_elsewhere(&o, verb, n_args ? args[0] : NULL));
         return 0;
     }
     crd_admin_path(path, (int32_t)o.port);

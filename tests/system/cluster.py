@@ -2,6 +2,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -131,7 +132,7 @@ class Server:
         """Names in shared memory that were not there before; ranks of others that run beside us have theirs for moments only."""
         end = time.monotonic() + seconds
         while True:
-            names = {n for n in os.listdir("/dev/shm") if "tessera" in n and "tessera-test" not in n} - self.shm_before
+            names = {n for n in os.listdir("/dev/shm") if re.match(r"tessera-[0-9a-f]{16}-\d+-", n)} - self.shm_before
             if not names or time.monotonic() > end:
                 return names
             time.sleep(0.05)

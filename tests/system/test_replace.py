@@ -30,6 +30,10 @@ def admin_keys(folder):
     return path
 
 
+def operator(key):
+    return {**mpi_env(), "TESSERA_ADMIN_KEY": key}
+
+
 def gather(events):
     text, logprobs, errors = "", [], []
     for e in events:
@@ -89,8 +93,11 @@ class Draining(unittest.TestCase):
                 self.assertEqual(s.request("POST", "/admin/drain", b"", headers)[0], 401)
             events = s.stream("/v1/completions", STORY)
             first = next(events)
-            status, raw, _ = s.request("POST", "/admin/drain", b"", ADMIN)
-            self.assertEqual((status, json.loads(raw)), (200, {"status": "draining"}))
+            code, out, err = run("drain", "--url", f"http://127.0.0.1:{s.port}", env=operator("key-of-the-operator"))
+            self.assertEqual((code, out), (1, b""))
+            self.assertIn("401 /admin/drain needs an admin key", err)
+            code, out, err = run("drain", "--url", f"http://127.0.0.1:{s.port}", env=operator("key-of-the-operators"))
+            self.assertEqual((code, json.loads(out)), (0, {"status": "draining"}), err)
             self.assertEqual(gather([first] + list(events)), want)
             self.assertEqual(s.proc.wait(10), 0)
             self.assertIn("ops asks: drain", s.text())
@@ -101,6 +108,16 @@ class Draining(unittest.TestCase):
         self.assertIn("no server answers at " + self.socket, err)
         code, _, err = run("drain", "--port", 1)
         self.assertEqual(code, 1)
+        for url, words in (("http://127.0.0.1:1", "no server answers at"), ("https://127.0.0.1:1", "curl"), ("127.0.0.1:8000", "http://HOST:PORT"),
+                           ("http://:1", "http://HOST:PORT"), ("http://[::1", "http://HOST:PORT"), ("http://a:123456", "http://HOST:PORT"),
+                           ("http://127.0.0.1:1/v1", "http://HOST:PORT")):
+            code, _, err = run("drain", "--url", url, env=operator("key-of-the-operators"))
+            self.assertEqual(code, 1)
+            self.assertIn(words, err)
+        code, _, err = run("drain", "--url", "http://127.0.0.1:1")
+        self.assertIn("TESSERA_ADMIN_KEY is not set", err)
+        code, _, err = run("drain", "--url", "http://127.0.0.1:1", env=operator("two words"))
+        self.assertIn("a character in it that no key has", err)
 
     def test_what_is_said_nonsense_is_refused_and_the_server_goes_on(self):
         with Server("--threads", 1, "--admin-socket", self.socket) as s:
@@ -214,6 +231,16 @@ class Reloading(unittest.TestCase):
                 self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[DEMO])
                 status, raw, _ = s.request("POST", "/admin/reload", {"model": os.path.abspath(OTHER)}, ADMIN)
                 self.assertEqual((status, json.loads(raw)), (200, {"status": "serving", "model": os.path.abspath(OTHER)}))
+                self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[OTHER])
+                url = ("--url", f"http://localhost:{s.port}/")
+                for model, words in ((DEMO if DEMO[0] != "/" else "relative.gguf", "absolute path"), (d + "/none.gguf", "none.gguf")):
+                    code, _, err = run("reload", model, *url, env=operator("key-of-the-operators"))
+                    self.assertEqual(code, 1)
+                    self.assertIn(words, err)
+                code, out, err = run("reload", os.path.abspath(DEMO), *url, env=operator("key-of-the-operators"))
+                self.assertEqual((code, json.loads(out)["model"]), (0, os.path.abspath(DEMO)), err)
+                self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[DEMO])
+                self.assertEqual(run("reload", os.path.abspath(OTHER), *url, env=operator("key-of-the-operators"))[0], 0)
                 self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[OTHER])
                 self.assertEqual(s.request("POST", "/admin/drain", b"", ADMIN)[0], 200)  # the new model's door is the same
                 self.assertEqual(s.proc.wait(10), 0)
