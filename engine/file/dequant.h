@@ -12,4 +12,9 @@
  * bug. */
 void eng_dequant_row(enum dtype t, const void *src, float *dst, int64_t n);
 
+/* Give a block of quantised values, whatever its codes are, scales with which its largest possible value is `size` in
+ * magnitude: blocks of random bytes become blocks of weights (made models, tests). A negative size makes the scale
+ * negative where a type has a sign for it. */
+void eng_block_put_size(enum dtype t, uint8_t *block, float size);
+
 #endif

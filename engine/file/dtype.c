@@ -20,14 +20,8 @@ static const struct layout layouts[DTYPE_COUNT] = {
 /* Types that exist in the wild and that no kernel here understands: enough to check and list
  * them. */
 static const struct layout foreign[] = {
-    {"Q4_1", 3, 32, 20},      {"Q5_0", 6, 32, 22},      {"Q5_1", 7, 32, 24},
-    {"Q8_1", 9, 32, 36},      {"Q2_K", 10, 256, 84},    {"Q3_K", 11, 256, 110},
-    {"Q8_K", 15, 256, 292},   {"IQ2_XXS", 16, 256, 66}, {"IQ2_XS", 17, 256, 74},
-    {"IQ3_XXS", 18, 256, 98}, {"IQ1_S", 19, 256, 50},   {"IQ4_NL", 20, 32, 18},
-    {"IQ3_S", 21, 256, 110},  {"IQ2_S", 22, 256, 82},   {"IQ4_XS", 23, 256, 136},
-    {"I8", 24, 1, 1},         {"I16", 25, 1, 2},        {"I32", 26, 1, 4},
-    {"I64", 27, 1, 8},        {"F64", 28, 1, 8},        {"IQ1_M", 29, 256, 56},
-    {"TQ1_0", 34, 256, 54},   {"TQ2_0", 35, 256, 66},   {"MXFP4", 39, 32, 17},
+    {"Q8_1", 9, 32, 36}, {"Q8_K", 15, 256, 292}, {"I8", 24, 1, 1},  {"I16", 25, 1, 2},
+    {"I32", 26, 1, 4},   {"I64", 27, 1, 8},      {"F64", 28, 1, 8}, {"NVFP4", 40, 64, 36},
     /* safetensors has more types than ggml has numbers: these are ours */
     {"F8_E4M3", 0x10000, 1, 1}, {"F8_E5M2", 0x10001, 1, 1}, {"F8_E8M0", 0x10002, 1, 1},
     {"BOOL", 0x10003, 1, 1},    {"U8", 0x10004, 1, 1},      {"U16", 0x10005, 1, 2},
@@ -61,6 +55,15 @@ int64_t dtype_bytes(enum dtype t, int64_t n)
 {
     ASSERT(n >= 0 && n % dtype_block(t) == 0);
     return n / layouts[t].block * layouts[t].bytes;
+}
+
+const char *dtype_all_names(void)
+{
+    static const char names[] =
+#define X(name, ggml, n, bytes) ", " #name
+        DTYPE_MAP(X);
+#undef X
+    return names + 2;
 }
 
 uint32_t dtype_ggml(enum dtype t)
@@ -102,9 +105,6 @@ enum err dtype_of_ggml(uint32_t ggml, enum dtype *out)
             *out = (enum dtype)t;
             return OK;
         }
-    return err_raise(
-        ERR_UNSUPPORTED,
-        "tensor type %u (%s) is not supported: requantise to one of F32, F16, BF16, Q8_0, Q4_0, "
-        "Q4_K, Q5_K, Q6_K",
-        ggml, dtype_ggml_name(ggml));
+    return err_raise(ERR_UNSUPPORTED, "tensor type %u (%s) is not supported: requantise to one of %s", ggml,
+                     dtype_ggml_name(ggml), dtype_all_names());
 }

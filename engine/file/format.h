@@ -72,4 +72,7 @@ MUST_USE enum err eng_part_read(const struct eng_part *p, int64_t offset, int64_
 struct eng_shown { char s[64]; };
 struct eng_shown eng_show(const char *p, uint64_t n);
 
+/* Models of other programs (foreign.c). OK when it is none of those; Err UNSUPPORTED with its name and what to do. */
+MUST_USE enum err eng_foreign_dir(const struct eng_model_file *f);
+
 #endif

@@ -52,7 +52,10 @@ static enum err take_kvs(struct eng_gguf_cur *c, struct arena *a, struct header 
             return err_raise(ERR_BAD_FILE, "key '%s' is there twice, again at offset %" PRId64,
                              key.s, at);
         snprintf(c->what, sizeof c->what, "key '%s'", key.s);
+        int64_t value = c->at;
         TRY(eng_gguf_take_value(c, a, kv));
+        kv->raw = c->p + value;
+        kv->raw_n = (uint64_t)(c->at - value);
     }
 out:
     return rc;

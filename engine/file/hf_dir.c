@@ -200,6 +200,7 @@ static enum err hf_read(struct eng_model_file *f)
     enum err rc;
     struct eng_hf_model m;
     struct eng_hf_keys k = {.a = &f->arena};
+    TRY(eng_foreign_dir(f));
     TRY(check_is_one(f));
     TRY(eng_hf_config_read(&m, &k, f));
     TRY(read_weights(f, &k));

@@ -70,6 +70,22 @@ enum err eng_model_file_add_part(struct eng_model_file *f, const char *path)
     return OK;
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && !strcmp(name + n - m, end);
+}
+
+/* Files of other programs, by their names: they have no common beginning. */
+static enum err check_foreign(const char *path)
+{
+    if (ends_with(path, ".onnx"))
+        return err_raise(ERR_UNSUPPORTED, "%s: an ONNX model; give the directory of the checkpoint that it was made of", path);
+    if (ends_with(path, ".bin") || ends_with(path, ".pt") || ends_with(path, ".pth"))
+        return err_raise(ERR_UNSUPPORTED, "%s: weights as a pickle can run code; save the model as safetensors and give its directory", path);
+    return OK;
+}
+
 static enum err pick_format(struct eng_model_file *f)
 {
     struct stat st;
@@ -87,6 +103,8 @@ static enum err pick_format(struct eng_model_file *f)
     for (size_t i = 0; i < COUNT_OF(formats) && !f->format; i++)
         if (formats[i]->claims && formats[i]->claims(head, (size_t)n)) f->format = formats[i];
     if (f->format) return OK;
+    rc = check_foreign(f->path);
+    if (rc) return rc;
     if (n > 9 && head[8] == '{')
         return err_raise(ERR_UNSUPPORTED,
                          "%s: a safetensors file alone does not say what model it is; give its "

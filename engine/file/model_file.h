@@ -50,6 +50,8 @@ struct model_kv {
             uint32_t elem;           /* private: the file's element type */
         } a;
     };
+    const void *raw;       /* private: type and value as a GGUF file has them; NULL: not from one */
+    uint64_t raw_n;
 };
 
 struct eng_model_file;

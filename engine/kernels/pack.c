@@ -2,20 +2,36 @@
 #include "engine/kernels/pack.h"
 
 #include "engine/file/half.h"
+#include "engine/file/iq.h"
 #include "engine/kernels/panel.h"
 
 /* ---- into tiles ------------------------------------------------------------------------------ */
 
-int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols)
+enum dtype krn_pack_layout(enum dtype file)
 {
-    ASSERT(type < DTYPE_COUNT && cols > 0);
+    switch (file) {
+    case DTYPE_IQ3_XXS:
+    case DTYPE_IQ3_S: return DTYPE_IQ4_XS;
+    case DTYPE_IQ1_S:
+    case DTYPE_IQ1_M:
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS: return DTYPE_IQ2_S;
+    case DTYPE_TQ1_0: return DTYPE_TQ2_0;
+    default: return file;
+    }
+}
+
+int64_t krn_pack_tile_bytes(enum dtype file, int32_t cols)
+{
+    ASSERT(file < DTYPE_COUNT && cols > 0);
+    enum dtype type = krn_pack_layout(file);
     int64_t bytes;
     if (!krn_pack_is_quant(type)) {
         bytes = (int64_t)cols * KRN_TILE * dtype_block_bytes(type);
     } else {
         ASSERT(cols % KRN_UNIT == 0);
         bytes = krn_pack_pairs_at(type, cols) +
-                krn_pack_codes_at(type, (int32_t)ROUND_UP(cols / KRN_UNIT, 2));
+                krn_pack_codes_at(type, (int32_t)ROUND_UP(cols / KRN_UNIT, krn_pack_group(type)));
     }
     return ROUND_UP(bytes, 64);
 }
@@ -64,18 +80,35 @@ static void pack_q4_0(uint8_t *pairs, const uint8_t *const src[], int32_t n_rows
         }
 }
 
-/* Codes 0..31 (Q4_K, Q5_K) or 0..63 (Q6_K) of unit `sub` of a super-block, and the unit's 2 scale
- * bytes. */
+/* Two bits of row r of a half: 32 bytes hold the four rows of Q2_K, Q3_K, Q6_K's upper bits, TQ2_0. */
+static inline uint8_t two_bits(uint8_t byte, int32_t r) { return byte >> (2 * r) & 3; }
+
+/* Codes of unit `sub` of a K-quant's super-block, and the unit's 2 scale bytes. */
 static inline __attribute__((always_inline)) void k_unit(const enum dtype type,
                                                          const uint8_t *block, int32_t sub,
                                                          uint8_t code[KRN_UNIT], uint8_t scale[2])
 {
+    int32_t half = sub / 4, r = sub % 4;
     if (type == DTYPE_Q6_K) {
-        int32_t half = sub / 4, r = sub % 4;
         const uint8_t *low = block + half * 64 + r % 2 * 32, *high = block + 128 + half * 32;
         for (int32_t i = 0; i < KRN_UNIT; i++)
-            code[i] = (uint8_t)((low[i] >> (r / 2 * 4) & 15) | (high[i] >> (2 * r) & 3) << 4);
+            code[i] = (uint8_t)((low[i] >> (r / 2 * 4) & 15) | two_bits(high[i], r) << 4);
         memcpy(scale, block + 192 + 2 * sub, 2);
+        return;
+    }
+    if (type == DTYPE_Q2_K) {
+        for (int32_t i = 0; i < KRN_UNIT; i++) code[i] = two_bits(block[16 + half * 32 + i], r);
+        memcpy(scale, block + 2 * sub, 2);
+        return;
+    }
+    if (type == DTYPE_Q3_K) {
+        for (int32_t i = 0; i < KRN_UNIT; i++)
+            code[i] = (uint8_t)(two_bits(block[32 + half * 32 + i], r) | (block[i] >> sub & 1) << 2);
+        for (int32_t h = 0; h < 2; h++) { /* six bits, less 32 */
+            int32_t j = 2 * sub + h;
+            const uint8_t *s = block + 96;
+            scale[h] = (uint8_t)(((s[j % 8] >> (j / 8 * 4) & 15) | two_bits(s[8 + j % 4], j / 4) << 4) - 32);
+        }
         return;
     }
     const uint8_t *s = block + 4, *low = block + (type == DTYPE_Q5_K ? 48 : 16) + sub / 2 * 32;
@@ -103,25 +136,32 @@ static inline void put_four(uint8_t *q, uint32_t v)
     memcpy(q, &v, sizeof v);
 }
 
-/* Row r of one unit, four codes at a time: the nibble vectors, then the vectors of upper bits. */
+/* Row r of one unit, four codes at a time: the nibble vectors, the vectors of two bits, of one bit. */
 static inline __attribute__((always_inline)) void put_codes(const enum dtype type, uint8_t *q,
                                                             int32_t r, const uint8_t code[KRN_UNIT])
 {
     const uint32_t low = 0x0f0f0f0f, one = 0x01010101, two = 0x03030303;
-    uint32_t upper[2] = {0, 0};
+    const int32_t bits = krn_pack_bits(type), first = bits < 4 ? 0 : 4; /* bits of the nibbles */
     q += r * 4;
-    for (int32_t j = 0; j < 4; j++)
-        put_four(q + j * 64,
-                 (four_codes(code + 4 * j) & low) | (four_codes(code + 16 + 4 * j) & low) << 4);
-    for (int32_t j = 0; j < 8 && type != DTYPE_Q4_K; j++) {
-        uint32_t high = four_codes(code + 4 * j) >> 4;
-        if (type == DTYPE_Q5_K)
-            upper[0] |= (high & one) << j;
-        else
-            upper[j / 4] |= (high & two) << (j % 4 * 2);
+    if (first) {
+        for (int32_t j = 0; j < 4; j++)
+            put_four(q + j * 64,
+                     (four_codes(code + 4 * j) & low) | (four_codes(code + 16 + 4 * j) & low) << 4);
+        q += 256;
     }
-    if (type != DTYPE_Q4_K) put_four(q + 256, upper[0]);
-    if (type == DTYPE_Q6_K) put_four(q + 320, upper[1]);
+    if (bits - first >= 2) {
+        uint32_t pair[2] = {0, 0};
+        for (int32_t j = 0; j < 8; j++)
+            pair[j / 4] |= (four_codes(code + 4 * j) >> first & two) << (j % 4 * 2);
+        put_four(q, pair[0]);
+        put_four(q + 64, pair[1]);
+        q += 128;
+    }
+    if (bits % 2) {
+        uint32_t last = 0;
+        for (int32_t j = 0; j < 8; j++) last |= (four_codes(code + 4 * j) >> (bits - 1) & one) << j;
+        put_four(q, last);
+    }
 }
 
 static inline __attribute__((always_inline)) void pack_k(const enum dtype type, uint8_t *dst,
@@ -147,8 +187,87 @@ static inline __attribute__((always_inline)) void pack_k(const enum dtype type, 
         for (int32_t r = 0; r < n_rows; r++) {
             const uint8_t *block = src[r] + (int64_t)s * bytes;
             uint8_t *super = supers + (int64_t)s * krn_pack_super_bytes(type);
-            memcpy(super + 2 * r, block + (type == DTYPE_Q6_K ? 208 : 0), 2);
-            if (type != DTYPE_Q6_K) memcpy(super + 32 + 2 * r, block + 2, 2);
+            const int32_t at = type == DTYPE_Q6_K ? 208 : type == DTYPE_Q3_K ? 108 : type == DTYPE_Q2_K ? 80 : 0;
+            memcpy(super + 2 * r, block + at, 2);
+            if (krn_pack_has_min(type)) memcpy(super + 32 + 2 * r, block + at + 2, 2);
+        }
+}
+
+/* Q4_1, Q5_0, Q5_1: blocks of one unit: f16 d, f16 m of the first and the last, then Q5's upper bits, then nibbles. */
+static inline __attribute__((always_inline)) void pack_legacy(const enum dtype type, uint8_t *pairs,
+                                                              const uint8_t *const src[], int32_t n_rows, int32_t n)
+{
+    const bool five = type != DTYPE_Q4_1, min = type != DTYPE_Q5_0;
+    for (int32_t u = 0; u < n; u++)
+        for (int32_t r = 0; r < n_rows; r++) {
+            const uint8_t *block = src[r] + (int64_t)u * dtype_block_bytes(type), *high = block + (min ? 4 : 2);
+            const uint8_t *low = high + (five ? 4 : 0);
+            uint8_t code[KRN_UNIT], *s = pairs + krn_pack_scales_at(type, u) + 2 * r;
+            for (int32_t i = 0; i < KRN_UNIT; i++) {
+                code[i] = low[i % 16] >> (i / 16 * 4) & 15;
+                if (five) code[i] |= (uint8_t)((high[i / 8] >> (i % 8) & 1) << 4);
+            }
+            put_codes(type, pairs + krn_pack_codes_at(type, u), r, code);
+            memcpy(s, block, 2);
+            if (!min) continue;
+            s[32] = block[2];
+            s[33] = block[3] ^ 0x80; /* what is subtracted */
+        }
+}
+
+/* Types with a book, into the layouts of IQ4_NL, MXFP4 (one unit per block), IQ4_XS and IQ2_S (eight). */
+static void pack_book(enum dtype file, uint8_t *dst, const uint8_t *const src[], int32_t n_rows, int32_t phase, int32_t cols)
+{
+    enum dtype type = krn_pack_layout(file);
+    int32_t n = cols / KRN_UNIT, per = dtype_block(file) / KRN_UNIT, bytes = dtype_block_bytes(file);
+    const int8_t *book = eng_iq_book(file);
+    if (per == 1) phase = 0;
+    memcpy(dst, &phase, sizeof phase);
+    for (int32_t i = 0; i < 16; i++) dst[KRN_BOOK_AT + i] = (uint8_t)(book[i] + 128);
+    struct krn_planes p = krn_pack_planes(type, dst, cols);
+    uint8_t *pairs = dst + (p.pairs - dst);
+    for (int32_t u = 0; u < n; u++)
+        for (int32_t r = 0; r < n_rows; r++) {
+            struct eng_iq_unit unit;
+            const uint8_t *block = src[r] + (int64_t)((phase + u) / per) * bytes;
+            eng_iq_unit(file, block, (phase + u) % per, &unit);
+            uint8_t *q = pairs + krn_pack_codes_at(type, u), *s = pairs + krn_pack_scales_at(type, u);
+            if (type == DTYPE_IQ2_S) put_codes(DTYPE_IQ2_S, q, r, unit.index);
+            else put_codes(DTYPE_IQ4_XS, q, r, unit.index);
+            if (type == DTYPE_IQ4_NL) memcpy(s + 2 * r, block, 2);
+            else if (type == DTYPE_MXFP4) s[r] = block[0];
+            else s[r] = (uint8_t)unit.scale[0];
+            if (type == DTYPE_IQ2_S) s[KRN_TILE + r] = (uint8_t)unit.scale[1];
+            if (krn_pack_is_super(type))
+                memcpy(dst + (krn_pack_super(type, &p, u) - dst) + 4 * r, &unit.d, sizeof unit.d);
+        }
+}
+
+/* Digit i of a TQ1_0 block (engine/file/dequant.c says how they lie). */
+static uint8_t ternary(const uint8_t *block, int32_t i)
+{
+    static const uint8_t power[] = {1, 3, 9, 27, 81};
+    int32_t at = i < 160 ? i % 32 : i < 240 ? 32 + i % 16 : 48 + i % 4;
+    int32_t n = i < 160 ? i / 32 : i < 240 ? (i - 160) / 16 : (i - 240) / 4;
+    return (uint8_t)((uint8_t)(block[at] * power[n]) * 3 >> 8);
+}
+
+static void pack_ternary(enum dtype file, uint8_t *dst, const uint8_t *const src[], int32_t n_rows, int32_t phase, int32_t cols)
+{
+    int32_t n = cols / KRN_UNIT, bytes = dtype_block_bytes(file);
+    memcpy(dst, &phase, sizeof phase);
+    struct krn_planes p = krn_pack_planes(DTYPE_TQ2_0, dst, cols);
+    uint8_t *pairs = dst + (p.pairs - dst);
+    for (int32_t u = 0; u < n; u++)
+        for (int32_t r = 0; r < n_rows; r++) {
+            const uint8_t *block = src[r] + (int64_t)((phase + u) / KRN_SUPER_UNITS) * bytes;
+            int32_t sub = (phase + u) % KRN_SUPER_UNITS;
+            uint8_t code[KRN_UNIT];
+            for (int32_t i = 0; i < KRN_UNIT; i++)
+                code[i] = file == DTYPE_TQ1_0 ? ternary(block, sub * KRN_UNIT + i)
+                                              : two_bits(block[sub / 4 * 32 + i], sub % 4);
+            put_codes(DTYPE_TQ2_0, pairs + krn_pack_codes_at(DTYPE_TQ2_0, u), r, code);
+            memcpy(dst + (krn_pack_super(DTYPE_TQ2_0, &p, u) - dst) + 2 * r, block + bytes - 2, 2);
         }
 }
 
@@ -166,9 +285,26 @@ void krn_pack_tile(enum dtype type, void *dst, const uint8_t *const src[], int32
     case DTYPE_BF16: pack_lines(out, src, n_rows, cols, 2); break;
     case DTYPE_Q8_0: pack_q8_0(out, src, n_rows, n); break;
     case DTYPE_Q4_0: pack_q4_0(out, src, n_rows, n); break;
+    case DTYPE_Q4_1: pack_legacy(DTYPE_Q4_1, out, src, n_rows, n); break;
+    case DTYPE_Q5_0: pack_legacy(DTYPE_Q5_0, out, src, n_rows, n); break;
+    case DTYPE_Q5_1: pack_legacy(DTYPE_Q5_1, out, src, n_rows, n); break;
+    case DTYPE_Q2_K: pack_k(DTYPE_Q2_K, out, src, n_rows, phase, cols); break;
+    case DTYPE_Q3_K: pack_k(DTYPE_Q3_K, out, src, n_rows, phase, cols); break;
     case DTYPE_Q4_K: pack_k(DTYPE_Q4_K, out, src, n_rows, phase, cols); break;
     case DTYPE_Q5_K: pack_k(DTYPE_Q5_K, out, src, n_rows, phase, cols); break;
     case DTYPE_Q6_K: pack_k(DTYPE_Q6_K, out, src, n_rows, phase, cols); break;
+    case DTYPE_TQ1_0:
+    case DTYPE_TQ2_0: pack_ternary(type, out, src, n_rows, phase, cols); break;
+    case DTYPE_IQ1_S:
+    case DTYPE_IQ1_M:
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+    case DTYPE_IQ3_XXS:
+    case DTYPE_IQ3_S:
+    case DTYPE_IQ4_NL:
+    case DTYPE_IQ4_XS:
+    case DTYPE_MXFP4: pack_book(type, out, src, n_rows, phase, cols); break;
     case DTYPE_COUNT: ASSERT(!"a type with a layout");
     }
 }
@@ -182,44 +318,84 @@ static float f16_at(const uint8_t *p)
     return half_f16_to_f32(h);
 }
 
+static float f32_at(const uint8_t *p)
+{
+    float f;
+    memcpy(&f, p, sizeof f);
+    return f;
+}
+
+/* Code k of a row as stored; q: the unit's codes at the row. */
+static int32_t code_at(enum dtype t, const uint8_t *q, int32_t k)
+{
+    int32_t j = k / 4, b = k % 4, bits = krn_pack_bits(t), v = 0, at = 0, first = bits < 4 ? 0 : 4;
+    if (bits == 8) return q[j * 64 + b];
+    if (first) {
+        v = q[j % 4 * 64 + b] >> (j / 4 * 4) & 15;
+        at = 256;
+    }
+    if (bits - first >= 2) {
+        v |= two_bits(q[at + j / 4 * 64 + b], j % 4) << first;
+        at += 128;
+    }
+    if (bits % 2) v |= (q[at + b] >> j & 1) << (bits - 1);
+    return v;
+}
+
+/* d and m of types without super-blocks; s: the unit's scales. */
+static void plain_scales(enum dtype t, const uint8_t *s, int32_t row, struct krn_unit_row *out)
+{
+    if (t == DTYPE_MXFP4) {
+        uint32_t e = s[row];
+        out->d[0] = out->d[1] = half_from_bits(e < 2 ? UINT32_C(0x00200000) << e : (e - 1) << 23);
+        return;
+    }
+    out->d[0] = out->d[1] = f16_at(s + 2 * row);
+    if (krn_pack_has_min(t)) out->m[0] = out->m[1] = f16_at(s + 32 + 2 * row);
+}
+
+static void super_scales(enum dtype t, const uint8_t *super, const uint8_t *s, int32_t row, struct krn_unit_row *out)
+{
+    float d = t == DTYPE_IQ4_XS || t == DTYPE_IQ2_S ? f32_at(super + 4 * row) : f16_at(super + 2 * row);
+    switch (t) {
+    case DTYPE_TQ2_0: out->d[0] = out->d[1] = d; break;
+    case DTYPE_IQ4_XS: out->d[0] = out->d[1] = d * (float)(int8_t)s[row]; break;
+    case DTYPE_Q2_K:
+        for (int32_t h = 0; h < 2; h++) {
+            out->d[h] = d * (float)(s[h * KRN_TILE + row] & 15);
+            out->m[h] = f16_at(super + 32 + 2 * row) * (float)(s[h * KRN_TILE + row] >> 4);
+        }
+        break;
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K:
+        out->d[0] = out->d[1] = d * (float)s[row];
+        out->m[0] = out->m[1] = f16_at(super + 32 + 2 * row) * (float)s[KRN_TILE + row];
+        break;
+    default:
+        out->d[0] = d * (float)(int8_t)s[row];
+        out->d[1] = d * (float)(int8_t)s[KRN_TILE + row];
+    }
+}
+
 void krn_pack_unit_row(enum dtype t, const struct krn_planes *p, int32_t unit, int32_t row,
                        struct krn_unit_row *out)
 {
     const uint8_t *q = p->pairs + krn_pack_codes_at(t, unit) + row * 4;
     const uint8_t *s = p->pairs + krn_pack_scales_at(t, unit);
-    out->m = 0.0f;
-    if (t == DTYPE_Q8_0) {
-        for (int32_t k = 0; k < KRN_UNIT; k++) out->q[k] = (int16_t)(q[k / 4 * 64 + k % 4] - 128);
-        out->d[0] = out->d[1] = f16_at(s + 2 * row);
-        return;
-    }
     for (int32_t k = 0; k < KRN_UNIT; k++) {
-        int32_t j = k / 4, b = k % 4, v = q[j % 4 * 64 + b] >> (j / 4 * 4) & 15;
-        if (t == DTYPE_Q5_K) v |= (q[256 + b] >> j & 1) << 4;
-        if (t == DTYPE_Q6_K) v |= (q[256 + j / 4 * 64 + b] >> (j % 4 * 2) & 3) << 4;
-        out->q[k] = (int16_t)(t == DTYPE_Q4_0 ? v - 8 : t == DTYPE_Q6_K ? v - 32 : v);
+        int32_t v = code_at(t, q, k);
+        out->q[k] = (int16_t)((krn_pack_has_book(t) ? p->book[v] : v) - krn_pack_offset(t));
     }
-    if (t == DTYPE_Q4_0) {
-        out->d[0] = out->d[1] = f16_at(s + 2 * row);
-        return;
-    }
-    const uint8_t *super = krn_pack_super(t, p, unit);
-    float d = f16_at(super + 2 * row);
-    if (t == DTYPE_Q6_K) {
-        out->d[0] = d * (float)(int8_t)s[row];
-        out->d[1] = d * (float)(int8_t)s[KRN_TILE + row];
-    } else {
-        out->d[0] = out->d[1] = d * (float)s[row];
-        out->m = f16_at(super + 32 + 2 * row) * (float)s[KRN_TILE + row];
-    }
+    out->m[0] = out->m[1] = 0.0f;
+    if (krn_pack_is_super(t)) super_scales(t, krn_pack_super(t, p, unit), s, row, out);
+    else plain_scales(t, s, row, out);
 }
 
 void krn_pack_unit_values(enum dtype t, const struct krn_unit_row *u, float w[KRN_UNIT])
 {
-    bool has_min = t == DTYPE_Q4_K || t == DTYPE_Q5_K;
     for (int32_t k = 0; k < KRN_UNIT; k++) {
         w[k] = u->d[k / 16] * (float)u->q[k];
-        if (has_min) w[k] -= u->m;
+        if (krn_pack_has_min(t)) w[k] -= u->m[k / 16];
     }
 }
 

@@ -31,13 +31,15 @@ enum {
 /* A weight matrix W[rows][cols], packed in tiles of KRN_TILE rows (missing rows of the last tile are zero).
  * cols is this rank's slice of K. data: 64-byte aligned. */
 struct krn_mat {
-    enum dtype type;
+    enum dtype type;      /* a layout: krn_pack_layout */
     int32_t rows, cols;
     int64_t tile_bytes;   /* bytes from one tile to the next */
     const uint8_t *data;
 };
 
-int64_t krn_pack_tile_bytes(enum dtype type, int32_t cols);
+/* The type whose layout holds a file's type exactly: what a krn_mat made of it is of. */
+enum dtype krn_pack_layout(enum dtype file);
+int64_t krn_pack_tile_bytes(enum dtype file, int32_t cols);
 /* Pack one tile: src[i], i < n_rows <= KRN_TILE, points at the file's encoding of row i, starting at the block that
  * contains column k0; the tile receives columns [k0, k0+cols) of the full row. For quantised types k0 and cols are
  * multiples of KRN_UNIT (so a 256-wide super-block may be cut inside; its scales are expanded per unit). */
@@ -74,9 +76,13 @@ struct krn_leaves {
  *   A leaf is one chain per (t, r), acc starting at +0, units in order:
  *     F32 F16 BF16 (and every type when x->q is NULL): for k in order: acc = fma(w[k], x[k], acc), w widened to f32
  *     Q8_0: acc = fma(dw * dx, (float)isum, acc)                      isum = sum of wq * xq over the unit (int32)
- *     Q4_0: acc = fma(dw * dx, (float)isum, acc)                      isum = sum of (wq - 8) * xq
+ *     Q4_0, Q5_0, IQ4_NL, MXFP4: the same over (wq - 8), (wq - 16), the book's values
+ *     IQ4_XS, TQ2_0: acc = fma((d*sc) * dx, (float)isum, acc), TQ2_0 without sc   isum over the book's values, (wq - 1)
  *     Q4_K, Q5_K: acc = fma((d*sc) * dx, (float)isum, acc); then acc = fma(-((dmin*m) * dx), (float)s, acc)
- *     Q6_K: for each half unit h = 0, 1: acc = fma((d*sc_h) * dx, (float)isum_h, acc)   isum_h over (wq - 32) * xq
+ *     Q4_1, Q5_1: acc = fma(dw * dx, (float)isum, acc); then acc = fma(m * dx, (float)s, acc)
+ *     Q6_K, Q3_K, IQ2_S: for each half unit h = 0, 1: acc = fma((d*sc_h) * dx, (float)isum_h, acc)
+ *                                                     isum_h over (wq - 32), (wq - 4), the book's values
+ *     Q2_K: for each half unit h: as Q6_K over wq; then acc = fma(-((dmin*m_h) * dx), (float)s_h, acc)
  *   where d, dmin, dw are the file's f16 widened, sc, m the integers widened, and each product in () rounds to f32.
  *   Oracle mode (x->q NULL) on a quantised matrix: w[k] is the dequantised f32 value (engine/file/dequant.h).
  *   A node of several leaves is the sum in the order of tree(n_leaf): node(a,b) = node(a,m) + node(m,b).

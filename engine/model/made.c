@@ -2,6 +2,7 @@
 #include "engine/model/made.h"
 
 #include "base/rng.h"
+#include "engine/file/dequant.h"
 #include "engine/file/half.h"
 
 #include <stdlib.h>
@@ -17,21 +18,11 @@ static void make_block(uint64_t *key, enum dtype type, uint8_t *p)
     }
     uint64_t bits = rng_mix(++*key);
     float value = ((float)(bits & 0xffff) / 32768.0f - 1.0f) * 0.035f;
-    uint16_t half = half_f32_to_f16(value), brain = half_f32_to_bf16(value), scale = half_f32_to_f16(value * (type == DTYPE_Q6_K ? 0.0005f : type == DTYPE_Q8_0 ? 0.01f : 0.005f));
-    switch (type) {
-    case DTYPE_F32: memcpy(p, &value, sizeof value); break;
-    case DTYPE_F16: memcpy(p, &half, sizeof half); break;
-    case DTYPE_BF16: memcpy(p, &brain, sizeof brain); break;
-    case DTYPE_Q8_0:
-    case DTYPE_Q4_0: memcpy(p, &scale, sizeof scale); break;
-    case DTYPE_Q4_K:
-    case DTYPE_Q5_K:
-        memcpy(p, &scale, sizeof scale);
-        memcpy(p + 2, &scale, sizeof scale);
-        break;
-    case DTYPE_Q6_K: memcpy(p + 208, &scale, sizeof scale); break;
-    case DTYPE_COUNT: break;
-    }
+    uint16_t half = half_f32_to_f16(value), brain = half_f32_to_bf16(value);
+    if (type == DTYPE_F32) memcpy(p, &value, sizeof value);
+    else if (type == DTYPE_F16) memcpy(p, &half, sizeof half);
+    else if (type == DTYPE_BF16) memcpy(p, &brain, sizeof brain);
+    else eng_block_put_size(type, p, 2 * value);
 }
 
 /* A tile of 16 random rows of the want's columns. Own: free(). */

@@ -77,8 +77,8 @@ enum err eng_loader_find(const struct eng_loader *l, const char *name, int64_t d
     const struct model_tensor *t = eng_model_file_tensor_find(l->file, name);
     if (!t) return err_raise(ERR_BAD_FILE, "%s: tensor %s is missing", eng_model_file_path(l->file), name);
     if (t->type >= DTYPE_COUNT)
-        return err_raise(ERR_UNSUPPORTED, "tensor %s is of type %s, which this build does not compute with (F32, F16, BF16, Q8_0, "
-                         "Q4_0, Q4_K, Q5_K, Q6_K are known)", name, dtype_ggml_name(t->ggml_type));
+        return err_raise(ERR_UNSUPPORTED, "tensor %s is of type %s, number %u, which this build does not compute with: requantise to one of %s",
+                         name, dtype_ggml_name(t->ggml_type), t->ggml_type, dtype_all_names());
     if (t->dims[0] != d0 || t->dims[1] != d1 || t->dims[2] != d2 || t->dims[3] != 1)
         return err_raise(ERR_BAD_FILE, "tensor %s is [%lld, %lld, %lld, %lld], needed [%lld, %lld, %lld]", name,
                          (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2], (long long)t->dims[3],
@@ -158,7 +158,7 @@ enum err eng_loader_matrix(struct eng_loader *l, struct krn_mat *out, const stru
     count(l, w.row1 ? eng_want_bytes(&w) : 0, bytes);
     if (l->only_count) goto out;
     TRY(keep(l->w, &p, bytes));
-    *out = (struct krn_mat){.type = type, .rows = (int32_t)(r1 - r0), .cols = (int32_t)(k1 - k0), .tile_bytes = w.tile_bytes, .data = p};
+    *out = (struct krn_mat){.type = krn_pack_layout(type), .rows = (int32_t)(r1 - r0), .cols = (int32_t)(k1 - k0), .tile_bytes = w.tile_bytes, .data = p};
     note(l->w, &out->data);
     /* runs of rows that lie together in the file; every one but the last fills its tiles */
     for (int64_t r = r0, n; r < r1; r += n) {

@@ -89,7 +89,7 @@ out:
     return rc;
 }
 
-enum err eng_hf_tokenizer_open(struct eng_tokenizer **out, const struct eng_hf_files *f)
+enum err eng_hf_tokenizer_source(const struct eng_hf_files *f, enum err (*take)(void *user, const struct eng_vocab_src *src), void *user)
 {
     enum err rc = OK;
     struct hf_build b = {.files = f, .src = {.bos = -1, .eos = -1, .eot = -1, .unk = -1}};
@@ -112,7 +112,7 @@ enum err eng_hf_tokenizer_open(struct eng_tokenizer **out, const struct eng_hf_f
     b.rules.steps = b.steps;
     b.rules.splits = b.splits;
     b.rules.added = b.added;
-    TRY(eng_tokenizer_open(out, &b.src));
+    TRY(take(user, &b.src));
 out:
     json_decref(b.json);
     json_decref(b.config);
@@ -123,6 +123,10 @@ out:
     arena_free(&b.a);
     return rc ? err_prefix(rc, "tokenizer") : OK;
 }
+
+static enum err open_it(void *user, const struct eng_vocab_src *src) { return eng_tokenizer_open(user, src); }
+
+enum err eng_hf_tokenizer_open(struct eng_tokenizer **out, const struct eng_hf_files *f) { return eng_hf_tokenizer_source(f, open_it, out); }
 
 /* Of several templates: the one named "default", else the first. */
 static const char *pick(const json_t *list)

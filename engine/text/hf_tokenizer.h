@@ -28,6 +28,10 @@ struct eng_hf_files {
  * UNSUPPORTED (a kind or a step that is not known here, named). */
 MUST_USE enum err eng_hf_tokenizer_open(struct eng_tokenizer **out, const struct eng_hf_files *f);
 
+/* The same vocabulary and rules as data, to make something else of: `take` may use them until it returns, and its error is
+ * the call's. */
+MUST_USE enum err eng_hf_tokenizer_source(const struct eng_hf_files *f, enum err (*take)(void *user, const struct eng_vocab_src *src), void *user);
+
 /* The chat template: chat_template.jinja, else tokenizer_config.json's (of several the one named
  * "default", else the first); NULL when there is none. Own: caller, free(). Err BAD_FILE. */
 MUST_USE enum err eng_hf_template(char **out, const struct eng_hf_files *f);

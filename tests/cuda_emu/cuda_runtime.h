@@ -126,6 +126,14 @@ static inline int __float_as_int(float f)
     memcpy(&i, &f, sizeof i);
     return i;
 }
+/* Byte i of the result is byte (selector nibble i, 0..7) of y:x. */
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned s)
+{
+    uint64_t both = (uint64_t)y << 32 | x;
+    unsigned out = 0;
+    for (int i = 0; i < 4; i++) out |= (unsigned)(both >> (8 * (s >> (4 * i) & 7)) & 255) << (8 * i);
+    return out;
+}
 static inline int __dp4a(int a, int b, int c)
 {
     for (int i = 0; i < 32; i += 8) c += (int)(int8_t)(a >> i) * (int)(int8_t)(b >> i);

@@ -100,6 +100,57 @@ static void hand_made_blocks_decode_as_the_layout_says(void **state)
     assert_true(y[197] == 0.5f * -3 * (11 + 32 - 32) && y[198] == 0.5f * -3 * -32 && y[0] == 0);
 }
 
+/* Blocks of random bytes, as many as reach every point of every grid, against what ggml makes of them. */
+static const struct {
+    enum dtype type;
+    uint64_t sum; /* FNV-1a of the values' bits */
+} goldens[] = {
+#define GOLDEN(name, hash) {DTYPE_##name, UINT64_C(hash)},
+#include "golden/blocks.inc"
+#undef GOLDEN
+};
+
+enum { GOLDEN_BLOCKS = 512, GOLDEN_SEED = 99 };
+
+/* Keep d, dmin and m finite: the uppermost bit of their exponents is cleared. */
+static void tame(enum dtype t, uint8_t *p)
+{
+    static const int16_t at[DTYPE_COUNT][2] = {
+        [DTYPE_Q2_K] = {81, 83}, [DTYPE_Q3_K] = {109, 109}, [DTYPE_Q6_K] = {209, 209},  [DTYPE_TQ1_0] = {53, 53},
+        [DTYPE_TQ2_0] = {65, 65}, [DTYPE_IQ1_M] = {55, 55}, [DTYPE_Q4_1] = {1, 3},      [DTYPE_Q5_1] = {1, 3},
+        [DTYPE_Q4_K] = {1, 3},    [DTYPE_Q5_K] = {1, 3},
+    };
+    if (t == DTYPE_MXFP4) {
+        p[0] = (uint8_t)MIN((int)p[0], 250);
+        return;
+    }
+    for (int i = 0; i < 2; i++) p[at[t][i] ? at[t][i] : 1] &= 0xbf;
+}
+
+static void random_blocks_decode_as_ggml_decodes_them(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(goldens); i++) {
+        enum dtype t = goldens[i].type;
+        int32_t bytes = dtype_block_bytes(t), n = dtype_block(t);
+        uint64_t sum = UINT64_C(0xcbf29ce484222325), at = 0;
+        for (int b = 0; b < GOLDEN_BLOCKS; b++) {
+            uint8_t p[512];
+            float y[256];
+            for (int k = 0; k < bytes; k++) p[k] = (uint8_t)rng_mix(((uint64_t)dtype_ggml(t) << 32 | GOLDEN_SEED << 24) + at++);
+            tame(t, p);
+            eng_dequant_row(t, p, y, n);
+            for (int k = 0; k < n; k++) {
+                uint32_t bits;
+                memcpy(&bits, y + k, sizeof bits);
+                sum = (sum ^ bits) * UINT64_C(0x100000001b3);
+            }
+        }
+        if (sum != goldens[i].sum) fail_msg("%s: the values are not ggml's", dtype_name(t));
+    }
+    assert_int_equal(COUNT_OF(goldens), DTYPE_COUNT - 3); /* but F32, F16, BF16 */
+}
+
 static void encoders_err_no_more_than_their_type_allows(void **state)
 {
     (void)state;
@@ -115,6 +166,7 @@ static void encoders_err_no_more_than_their_type_allows(void **state)
     static uint8_t q[N * 4];
     print_message("seed %llu\n", (unsigned long long)seed);
     for (int t = 0; t < DTYPE_COUNT; t++) {
+        if (!quantize_is_near((enum dtype)t)) continue;
         random_fill(x, N, seed + (uint64_t)t, 0, 1);
         quantize_row((enum dtype)t, x, q, N);
         eng_dequant_row((enum dtype)t, q, y, N);
@@ -167,6 +219,7 @@ int main(void)
         cmocka_unit_test(recorded_blocks_decode_bit_for_bit),
         cmocka_unit_test(plain_encoders_give_the_recorded_bytes),
         cmocka_unit_test(hand_made_blocks_decode_as_the_layout_says),
+        cmocka_unit_test(random_blocks_decode_as_ggml_decodes_them),
         cmocka_unit_test(encoders_err_no_more_than_their_type_allows),
         cmocka_unit_test(zeros_stay_zero_in_every_type),
         cmocka_unit_test(random_fill_is_a_pure_function_with_unit_deviation),

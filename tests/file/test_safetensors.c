@@ -307,6 +307,35 @@ static void a_directory_without_weights_opens_for_its_words(void **state)
     free(path);
 }
 
+static void models_of_other_programs_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *file, *text, *says;
+    } cases[] = {
+        {"mlc-chat-config.json", "{}", "an MLC model"},
+        {"ndarray-cache.json", "{}", "an MLC model"},
+        {"genai_config.json", "{}", "an ONNX model"},
+        {"decoder_model_merged.onnx", "x", "an ONNX model"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *files[] = {"config.json", config, cases[i].file, cases[i].text, NULL};
+        struct eng_model_file *f = NULL;
+        assert_int_equal(eng_model_file_open(&f, hf_write_dir(files)), ERR_UNSUPPORTED);
+        assert_non_null(strstr(err_text(), cases[i].says));
+        assert_non_null(strstr(err_text(), "tessera quantize"));
+    }
+    static const char *const single[] = {"model.onnx", "pytorch_model.bin"};
+    for (size_t i = 0; i < COUNT_OF(single); i++) {
+        const char *files[] = {single[i], "0123456789", NULL};
+        struct eng_model_file *f = NULL;
+        char *path = xasprintf("%s/%s", hf_write_dir(files), single[i]);
+        assert_int_equal(eng_model_file_open(&f, path), ERR_UNSUPPORTED);
+        assert_non_null(strstr(err_text(), i ? "pickle" : "an ONNX model"));
+        free(path);
+    }
+}
+
 /* ---- shards ---- */
 
 static const struct shards {
@@ -375,6 +404,7 @@ int main(void)
         cmocka_unit_test(what_a_family_does_not_have_is_refused_and_listed),
         cmocka_unit_test(what_gemma3_leaves_unsaid_is_known),
         cmocka_unit_test(a_directory_without_weights_opens_for_its_words),
+        cmocka_unit_test(models_of_other_programs_are_refused_by_name),
         cmocka_unit_test(shards_are_joined_and_lies_of_the_index_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* Any bytes as a model file: opening refuses with a sentence or succeeds, and then everything in it
  * can be looked at and the tensors read. Seeds: corpus/gguf. */
+#include "engine/file/dequant.h"
 #include "engine/file/model_file.h"
+#include "engine/kernels/table.h"
 #include "tests/support/scratch.h"
 
 #include <stdlib.h>
@@ -42,12 +44,32 @@ static void use_kv(const struct eng_model_file *f, const struct model_kv *kv)
     free(s);
 }
 
+/* Any bytes are blocks of any type: they decode, and a tile of them holds the same values. */
+static void use_values(const struct model_tensor *t, const uint8_t *p)
+{
+    int32_t block = dtype_block(t->type), n = block == 1 ? 32 : block;
+    if (t->bytes < dtype_bytes(t->type, n) || t->dims[0] < n) return;
+    const uint8_t *src[] = {p};
+    float want[256], got[256];
+    eng_dequant_row(t->type, p, want, n);
+    struct krn_mat m = {.type = krn_pack_layout(t->type), .rows = 1, .cols = n, .tile_bytes = krn_pack_tile_bytes(t->type, n)};
+    void *tile = xmalloc((size_t)m.tile_bytes);
+    krn_pack_tile(t->type, tile, src, 1, 0, n);
+    m.data = tile;
+    krn_unpack_row(&m, 0, got);
+    for (int32_t i = 0; i < n; i++) ASSERT(memcmp(got + i, want + i, sizeof *got) == 0 || (got[i] != got[i] && want[i] != want[i]));
+    free(tile);
+}
+
 static void use_tensor(const struct eng_model_file *f, const struct model_tensor *t)
 {
     ASSERT(eng_model_file_tensor_find(f, t->name) == t);
     ASSERT(t->offset >= 0 && t->bytes >= 0 && t->offset + t->bytes <= eng_model_file_bytes(f));
     uint8_t *p = xmalloc((size_t)t->bytes + 1);
-    if (!eng_model_file_read(f, t, 0, t->bytes, p)) use(p, (uint64_t)t->bytes);
+    if (!eng_model_file_read(f, t, 0, t->bytes, p)) {
+        use(p, (uint64_t)t->bytes);
+        if (t->type < DTYPE_COUNT) use_values(t, p);
+    }
     free(p);
 }
 

@@ -2,6 +2,7 @@
 #include "cases.h"
 
 #include "base/base.h"
+#include "engine/file/dequant.h"
 #include "engine/file/half.h"
 #include "engine/kernels/pack.h"
 #include "engine/kernels/panel.h"
@@ -77,7 +78,9 @@ static void make_block(struct rnd *r, enum dtype type, uint8_t *p)
     case DTYPE_Q6_K:
         put_f16(r, p + 208, 0.0001f);
         break;
-    case DTYPE_COUNT:
+    default:
+        eng_block_put_size(type, p, rnd_normal(r) * 1.2f);
+        if (type == DTYPE_MXFP4 && !rnd_below(r, 16)) p[0] = (uint8_t)rnd_below(r, 3); /* below the normal numbers */
         break;
     }
 }
@@ -99,7 +102,7 @@ void case_file_free(struct case_file *f)
 
 struct krn_mat case_pack(const struct case_file *f, int32_t k0, int32_t cols)
 {
-    struct krn_mat m = {.type = f->type, .rows = f->rows, .cols = cols};
+    struct krn_mat m = {.type = krn_pack_layout(f->type), .rows = f->rows, .cols = cols};
     m.tile_bytes = krn_pack_tile_bytes(f->type, cols);
     uint8_t *data = case_alloc((size_t)(m.tile_bytes * DIV_UP(f->rows, KRN_TILE)));
     int64_t start = dtype_bytes(f->type, k0 / dtype_block(f->type) * dtype_block(f->type));

@@ -173,6 +173,18 @@ static const struct golden goldens[] = {
     {"attention q8_0", 0xb5db23e8dd471193},    {"attention bf16", 0x4a44ab684b00e157},
     {"rmsnorm rope silu", 0xf0dd545691a1a67e}, {"sum_exp", 0xa2b310adbf8830e8},
     {"exp log", 0x9ab24f7378d4520a},
+    {"matmul Q4_1 f32", 0x1317411c53237938}, {"matmul Q4_1 int8", 0x82479ac21efeb236},
+    {"matmul Q5_0 f32", 0xc0d68a9ce0dd2b97}, {"matmul Q5_0 int8", 0x404721a359bd4466},
+    {"matmul Q5_1 f32", 0xbcdc7c27e6ea1321}, {"matmul Q5_1 int8", 0x934bd86859206b65},
+    {"matmul Q2_K f32", 0xe25978a30f80bc9e}, {"matmul Q2_K int8", 0x136b5fe1f77917d2},
+    {"matmul Q3_K f32", 0xf34d96e2241b02cb}, {"matmul Q3_K int8", 0x1b67bffae45de539},
+    {"matmul IQ4_NL f32", 0x135e227a0999bbf4}, {"matmul IQ4_NL int8", 0xbcac7f7f8eb308fd},
+    {"matmul IQ4_XS f32", 0x6a97cdff32519be6}, {"matmul IQ4_XS int8", 0x294dba5470a5a4dc},
+    {"matmul IQ3_S f32", 0x37ea79a7851322dc}, {"matmul IQ3_S int8", 0xd630c9c3d91b1737},
+    {"matmul IQ2_S f32", 0xd25b739a2522933e}, {"matmul IQ2_S int8", 0xc2a4298989204764},
+    {"matmul IQ1_M f32", 0x721951d208219351}, {"matmul IQ1_M int8", 0x0f0483439a6e30fa},
+    {"matmul TQ2_0 f32", 0x530714ad162403cd}, {"matmul TQ2_0 int8", 0xe02298d0bfb75190},
+    {"matmul MXFP4 f32", 0xd393e02f4a23607a}, {"matmul MXFP4 int8", 0x769d5ef8ca6d3b7c},
 };
 
 static void the_bits_have_not_moved(void **state)

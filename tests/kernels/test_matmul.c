@@ -16,8 +16,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q8_0,
-                                   DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+static const enum dtype types[] = {
+    DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K,
+    DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS,
+    DTYPE_MXFP4, DTYPE_IQ3_XXS, DTYPE_IQ3_S, DTYPE_IQ2_XXS, DTYPE_IQ2_XS, DTYPE_IQ2_S, DTYPE_IQ1_S,
+    DTYPE_IQ1_M, DTYPE_TQ1_0, DTYPE_TQ2_0,
+};
 enum { MAX_TABLES = 8, PAD = 5 };
 
 /* One product with its output, laid out [tok][node][rows] with a few words of padding that nobody
@@ -229,10 +233,8 @@ static void the_largest_codes_do_not_saturate(void **state)
         for (size_t n = 0; n < 2 * COUNT_OF(fills); n++) {
             struct case_file f = case_file_make(&r, types[i], 16, 256);
             for (int64_t at = 0; at < f.row_bytes * 16; at += dtype_block_bytes(f.type)) {
-                bool d_first = f.type != DTYPE_Q6_K;
-                int32_t head = !d_first ? 0 : f.type == DTYPE_Q4_K || f.type == DTYPE_Q5_K ? 4 : 2;
-                memset(f.bytes + at + head, fills[n / 2],
-                       (size_t)(dtype_block_bytes(f.type) - MAX(head, 2)));
+                memset(f.bytes + at, fills[n / 2], (size_t)dtype_block_bytes(f.type));
+                eng_block_put_size(f.type, f.bytes + at, rnd_normal(&r));
             }
             struct krn_mat w = case_pack(&f, 0, 256);
             struct krn_act x = case_act(&r, 7, 256, true, CASE_NORMAL);

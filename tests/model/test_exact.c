@@ -263,15 +263,18 @@ static void every_cut_of_other_families(void **state)
     }
 }
 
+/* Of the types that share their layouts' parts one of each kind: every type is cut in tests/kernels. */
 static void every_cut_of_every_type(void **state)
 {
+    static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_Q4_0, DTYPE_Q8_0,   DTYPE_Q4_K,  DTYPE_Q5_K,
+                                       DTYPE_Q6_K, DTYPE_BF16, DTYPE_Q2_K, DTYPE_IQ4_XS, DTYPE_IQ2_S, DTYPE_MXFP4};
     (void)state;
-    for (int t = 0; t < DTYPE_COUNT; t++) {
-        struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 8, .head_dim = 32, .d_ffn = 768,
-                                 .vocab = 288, .tied = t % 2, .type = (enum dtype)t, .embd_type = (enum dtype)t, .seed = 100 + (uint64_t)t};
-        const char *path = scratch_path(dtype_name((enum dtype)t));
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 8, .head_dim = 32, .d_ffn = i < 8 ? 768 : 512,
+                                 .vocab = 288, .tied = i % 2, .type = types[i], .embd_type = types[i], .seed = 100 + i};
+        const char *path = scratch_path(dtype_name(types[i]));
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(dtype_name((enum dtype)t), path, (enum kv_type)((t + 1) % KV_TYPES), t % 4 == 3);
+        check(dtype_name(types[i]), path, (enum kv_type)((i + 1) % KV_TYPES), i % 4 == 3);
     }
 }
 

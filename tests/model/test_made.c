@@ -30,7 +30,7 @@ static void tiles_are_sane_and_repeat(void **state)
             assert_int_equal(eng_made_fill(be, &w, 1, 7), OK);
         }
         assert_memory_equal(mem[0], mem[1], (size_t)(w.tile_bytes * n));
-        struct krn_mat m = {.type = t.type, .rows = 70, .cols = 480, .tile_bytes = w.tile_bytes, .data = mem[0]};
+        struct krn_mat m = {.type = krn_pack_layout(t.type), .rows = 70, .cols = 480, .tile_bytes = w.tile_bytes, .data = mem[0]};
         float row[480], other[480];
         double squares = 0;
         for (int32_t r = 0; r < KRN_TILE; r++) {

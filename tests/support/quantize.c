@@ -1,6 +1,8 @@
 /* quantize.c: one block of each type; the layouts are explained in engine/file/dequant.c. */
 #include "tests/support/quantize.h"
 
+#include "base/rng.h"
+#include "engine/file/dequant.h"
 #include "engine/file/half.h"
 
 #include <math.h>
@@ -124,6 +126,37 @@ static void q6_k_block(const float *x, uint8_t *p)
     }
 }
 
+/* Types that no encoder is needed for: codes out of the values' bits, scales that fit them. */
+static void any_block(enum dtype t, const float *x, uint8_t *p)
+{
+    uint64_t key = 0;
+    float big = 0;
+    for (int32_t i = 0; i < dtype_block(t); i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        key = rng_mix(key ^ bits);
+        big = MAX(big, fabsf(x[i]));
+    }
+    memset(p, 0, (size_t)dtype_block_bytes(t));
+    for (int32_t i = 0; i < dtype_block_bytes(t) && big > 0; i++) p[i] = (uint8_t)rng_mix(key + (uint64_t)i);
+    eng_block_put_size(t, p, big);
+}
+
+bool quantize_is_near(enum dtype t)
+{
+    switch (t) {
+    case DTYPE_F32:
+    case DTYPE_F16:
+    case DTYPE_BF16:
+    case DTYPE_Q4_0:
+    case DTYPE_Q8_0:
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K:
+    case DTYPE_Q6_K: return true;
+    default: return false;
+    }
+}
+
 void quantize_row(enum dtype t, const float *src, void *dst, int64_t n)
 {
     static void (*const blocks[DTYPE_COUNT])(const float *, uint8_t *) = {
@@ -134,5 +167,7 @@ void quantize_row(enum dtype t, const float *src, void *dst, int64_t n)
     int32_t block = dtype_block(t), bytes = dtype_block_bytes(t);
     ASSERT(n >= 0 && n % block == 0);
     uint8_t *p = dst;
-    for (int64_t i = 0; i < n; i += block, p += bytes) blocks[t](src + i, p);
+    for (int64_t i = 0; i < n; i += block, p += bytes)
+        if (blocks[t]) blocks[t](src + i, p);
+        else any_block(t, src + i, p);
 }

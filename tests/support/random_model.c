@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/rng.h"
+#include "engine/file/dequant.h"
 #include "tests/support/gguf_write.h"
 #include "tests/support/quantize.h"
 
@@ -273,6 +274,7 @@ static void put_metadata(struct gguf_write *w, const struct random_model *m)
 
 struct fill {
     enum dtype type;
+    bool as_f32;
     int64_t cols;
     uint64_t key;
     float mean, scale;
@@ -282,12 +284,16 @@ static void fill_rows(void *ctx, int64_t row, int64_t n, void *dst)
 {
     const struct fill *f = ctx;
     float *x = xmalloc((size_t)f->cols * sizeof *x);
-    int64_t row_bytes = dtype_bytes(f->type, f->cols);
+    int64_t own_bytes = dtype_bytes(f->type, f->cols), row_bytes = f->as_f32 ? f->cols * 4 : own_bytes;
+    uint8_t *own = xmalloc((size_t)own_bytes);
     for (int64_t r = 0; r < n; r++) {
         random_fill(x, f->cols, f->key, (row + r) * f->cols, f->scale);
         for (int64_t i = 0; i < f->cols && f->mean != 0; i++) x[i] += f->mean;
-        quantize_row(f->type, x, (uint8_t *)dst + r * row_bytes, f->cols);
+        quantize_row(f->type, x, own, f->cols);
+        if (f->as_f32) eng_dequant_row(f->type, own, (float *)(void *)((uint8_t *)dst + r * row_bytes), f->cols);
+        else memcpy((uint8_t *)dst + r * row_bytes, own, (size_t)own_bytes);
     }
+    free(own);
     free(x);
 }
 
@@ -295,14 +301,15 @@ struct build {
     struct gguf_write *w;
     struct arena arena; /* fills and rope factors, until saved */
     uint64_t seed, n;   /* tensors so far: each has its own stream */
+    bool as_f32;
 };
 
 static void put(struct build *b, const char *name, enum dtype type, int64_t cols, int64_t rows,
                 float mean, float scale)
 {
     struct fill *f = arena_alloc(&b->arena, sizeof *f);
-    *f = (struct fill){type, cols, rng_at(b->seed, b->n++, 0, 0), mean, scale};
-    gguf_write_tensor_by(b->w, name, type, rows ? 2 : 1, (const int64_t[]){cols, rows}, fill_rows,
+    *f = (struct fill){type, b->as_f32, cols, rng_at(b->seed, b->n++, 0, 0), mean, scale};
+    gguf_write_tensor_by(b->w, name, b->as_f32 ? DTYPE_F32 : type, rows ? 2 : 1, (const int64_t[]){cols, rows}, fill_rows,
                          f);
 }
 
@@ -324,8 +331,8 @@ static void put_bias(struct build *b, const char *name, int64_t n)
 static void put_stack(struct build *b, const char *name, enum dtype type, int64_t cols, int64_t rows, int64_t n)
 {
     struct fill *f = arena_alloc(&b->arena, sizeof *f);
-    *f = (struct fill){type, cols, rng_at(b->seed, b->n++, 0, 0), 0, (float)(1 / sqrt((double)cols))};
-    gguf_write_tensor_by(b->w, name, type, 3, (const int64_t[]){cols, rows, n}, fill_rows, f);
+    *f = (struct fill){type, b->as_f32, cols, rng_at(b->seed, b->n++, 0, 0), 0, (float)(1 / sqrt((double)cols))};
+    gguf_write_tensor_by(b->w, name, b->as_f32 ? DTYPE_F32 : type, 3, (const int64_t[]){cols, rows, n}, fill_rows, f);
 }
 
 #define NAME(suffix) (snprintf(n, sizeof n, "blk.%d." suffix, layer), n)
@@ -445,7 +452,7 @@ enum err random_model_write(const struct random_model *spec, const char *path)
     if (!m.rope_original_context) m.rope_original_context = 512;
     enum err rc = check(&m);
     if (rc) return rc;
-    struct build b = {.w = gguf_write_open(), .seed = m.seed};
+    struct build b = {.w = gguf_write_open(), .seed = m.seed, .as_f32 = m.as_f32};
     put_metadata(b.w, &m);
     put_matrix(&b, "token_embd.weight", m.embd_type, m.d_model, m.vocab);
     put_norm(&b, "output_norm.weight", m.d_model);

@@ -39,6 +39,7 @@ struct random_model {
     int32_t rope_original_context; /* (0: 512) */
     enum dtype type;       /* of the layers' matrices */
     enum dtype embd_type;  /* of token_embd and output */
+    bool as_f32;           /* matrices hold the values that `type` and `embd_type` stand for, as F32 */
     enum random_vocab vocab_kind;
     uint64_t seed;
 };

@@ -1,8 +1,8 @@
 /* matmul_int8.c: the chain over units of 32: int8 dot products on the stored codes.
  *
  * vpmaddubsw adds pairs of (unsigned code x signed activation) in 16 bits. What fits without
- * saturating decides how many are added before widening: 4-bit codes 8 (8 x 2 x 15 x 127 = 30480),
- * 5-bit 4 (31496), 6-bit 2 (32004). Eight-bit codes are made |w| against x sign(w): 2 x 128 x 127 =
+ * saturating decides how many are added before widening: 4-bit codes (and less) 8 (8 x 2 x 15 x 127
+ * = 30480), 5-bit 4 (31496), 6-bit 2 (32004). Eight-bit codes and values of books are made |w| against x sign(w): 2 x 128 x 127 =
  * 32512 fits alone. So isum is exact, as with AVX-512. */
 #include "engine/kernels/avx2/avx2.h"
 #include "engine/kernels/avx2/unit.h"
@@ -28,6 +28,18 @@ KRN_INLINE __m256i four_bytes(const int8_t *q)
     return _mm256_set1_epi32(v);
 }
 
+/* Codes are signed when 128 is taken off, and then multiplied as |w| and x sign(w). */
+KRN_INLINE bool is_signed(const enum dtype type)
+{
+    return krn_pack_offset(type) == 128;
+}
+/* Vectors of products that 16 bits can hold. */
+KRN_INLINE int narrow(const enum dtype type)
+{
+    const int bits = krn_pack_bits(type), most = krn_pack_halves(type) ? 4 : 8;
+    return is_signed(type) ? 1 : bits == 6 ? 2 : bits == 5 ? 4 : most;
+}
+
 /* Sum of n (1, 2, 4 or 8) vectors of products in 16 bits, widened. */
 KRN_INLINE __m256i dot(const __m256i *w, const int8_t *q, const int n)
 {
@@ -37,18 +49,29 @@ KRN_INLINE __m256i dot(const __m256i *w, const int8_t *q, const int n)
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-/* codes + 128, as stored, against signed activations. */
-KRN_INLINE __m256i dot_q8_0(const __m256i w[UNIT_VECTORS], const int8_t *q)
+/* n vectors of codes + 128, as stored, against signed activations. */
+KRN_INLINE __m256i dot_signed(const __m256i *w, const int8_t *q, const int n)
 {
     const __m256i top = _mm256_set1_epi8(-128), one = _mm256_set1_epi16(1);
     __m256i sum = _mm256_setzero_si256();
-    KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++)
+    KRN_UNROLL for (int j = 0; j < n; j++)
     {
         __m256i code = _mm256_xor_si256(w[j], top);
         __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(code),
                                              _mm256_sign_epi8(four_bytes(q + 4 * j), code));
         sum = now(_mm256_add_epi32(sum, _mm256_madd_epi16(pairs, one)));
     }
+    return sum;
+}
+
+/* n vectors of a type's codes, onto sum. */
+KRN_INLINE __m256i add_dots(__m256i sum, const __m256i *w, const int8_t *q, const int n,
+                            const enum dtype type)
+{
+    const int step = narrow(type);
+    if (is_signed(type)) return _mm256_add_epi32(sum, dot_signed(w, q, n));
+    KRN_UNROLL for (int j = 0; j < n; j += step) sum =
+        _mm256_add_epi32(sum, dot(w + j, q + 4 * j, step));
     return sum;
 }
 
@@ -65,33 +88,43 @@ KRN_INLINE __m256 all_f32(const uint8_t *p)
     return _mm256_set1_ps(v);
 }
 
+/* Where the integer sum of half h (of 0, or of a whole unit) begins: minus the offset times the sum of x. */
+KRN_INLINE __m256i start(const uint8_t *f, int32_t width, const int h, const enum dtype type)
+{
+    const int offset = krn_pack_offset(type);
+    if (!offset || is_signed(type)) return _mm256_setzero_si256();
+    if (krn_pack_halves(type)) {
+        const __m256i z = all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width);
+        return offset == 32 ? z : _mm256_srai_epi32(z, 3);
+    }
+    const __m256i z = all_i32(f + KRN_UNIT_Z8 * width);
+    return offset == 8 ? z : offset > 8 ? _mm256_slli_epi32(z, 1) : _mm256_srai_epi32(z, 3);
+}
+
+/* The sum of the activations of half h, or of a whole unit. */
+KRN_INLINE __m256 sum_of_x(const uint8_t *f, int32_t width, const int h, const enum dtype type)
+{
+    if (!krn_pack_halves(type)) return all_f32(f + KRN_UNIT_S * width);
+    const __m256 z = _mm256_cvtepi32_ps(all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width));
+    return _mm256_mul_ps(z, _mm256_set1_ps(-0x1p-5f)); /* the panel has -32 s */
+}
+
 /* One unit of lane t of a panel `width` lanes wide onto its accumulator. */
 KRN_INLINE __m256 add_unit(__m256 acc, const __m256i w[UNIT_VECTORS], const struct unit_scales *sc,
                            const uint8_t *x, int32_t width, int32_t t, const enum dtype type)
 {
+    const int parts = krn_pack_halves(type) ? 2 : 1, per_part = UNIT_VECTORS / parts;
     const int8_t *q = (const int8_t *)x + t * KRN_UNIT;
     const uint8_t *f = x + 4 * t;
     const __m256 dx = all_f32(f + KRN_UNIT_D * width);
-    if (type == DTYPE_Q6_K) {
-        for (int h = 0; h < 2; h++) {
-            __m256i isum = all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width);
-            isum = _mm256_add_epi32(isum, dot(w + 4 * h, q + 16 * h, 2));
-            isum = _mm256_add_epi32(isum, dot(w + 4 * h + 2, q + 16 * h + 8, 2));
-            acc = _mm256_fmadd_ps(_mm256_mul_ps(sc->d[h], dx), _mm256_cvtepi32_ps(isum), acc);
-        }
-        return acc;
+    KRN_UNROLL for (int h = 0; h < parts; h++)
+    {
+        const __m256i isum =
+            add_dots(start(f, width, h, type), w + per_part * h, q + 16 * h, per_part, type);
+        acc = _mm256_fmadd_ps(_mm256_mul_ps(sc->d[h], dx), _mm256_cvtepi32_ps(isum), acc);
+        if (krn_pack_has_min(type))
+            acc = _mm256_fnmadd_ps(_mm256_mul_ps(sc->m[h], dx), sum_of_x(f, width, h, type), acc);
     }
-    __m256i isum;
-    if (type == DTYPE_Q8_0)
-        isum = dot_q8_0(w, q);
-    else if (type == DTYPE_Q5_K)
-        isum = _mm256_add_epi32(dot(w, q, 4), dot(w + 4, q + 16, 4));
-    else
-        isum = dot(w, q, 8);
-    if (type == DTYPE_Q4_0) isum = _mm256_add_epi32(isum, all_i32(f + KRN_UNIT_Z8 * width));
-    acc = _mm256_fmadd_ps(_mm256_mul_ps(sc->d[0], dx), _mm256_cvtepi32_ps(isum), acc);
-    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
-        acc = _mm256_fnmadd_ps(_mm256_mul_ps(sc->m, dx), all_f32(f + KRN_UNIT_S * width), acc);
     return acc;
 }
 
@@ -121,7 +154,7 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, int32_t lane,
         KRN_UNROLL for (int half = 0; half < 2; half++)
         {
             __m256i w[UNIT_VECTORS];
-            unit_codes(codes + 32 * half, type, w);
+            unit_codes(&p, codes + 32 * half, type, w);
             const struct unit_scales sc = unit_scales(&p, u, 8 * half, type);
             KRN_UNROLL for (int t = 0; t < n_tok; t++) acc[half][t] =
                 add_unit(acc[half][t], w, &sc, x, j->width, lane + t, type);
@@ -135,13 +168,14 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, int32_t lane,
 
 /* A unit of 16 rows as 8 lines of codes, vector j at 64 j: kept in L1, since 16 vectors of codes do
  * not fit in the registers beside the sums. Q8_0 has them in the tile. */
-KRN_INLINE const uint8_t *code_lines(const uint8_t *codes, const enum dtype type, uint8_t *lines)
+KRN_INLINE const uint8_t *code_lines(const struct krn_planes *p, const uint8_t *codes,
+                                     const enum dtype type, uint8_t *lines)
 {
     if (type == DTYPE_Q8_0) return codes;
     KRN_UNROLL for (int half = 0; half < 2; half++)
     {
         __m256i w[UNIT_VECTORS];
-        unit_codes(codes + 32 * half, type, w);
+        unit_codes(p, codes + 32 * half, type, w);
         KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++)
             _mm256_store_si256((__m256i *)(lines + 64 * j + 32 * half), w[j]);
     }
@@ -150,7 +184,7 @@ KRN_INLINE const uint8_t *code_lines(const uint8_t *codes, const enum dtype type
 
 KRN_INLINE __m256i products(__m256i w, __m256i x, const enum dtype type)
 {
-    if (type == DTYPE_Q8_0) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    if (is_signed(type)) return _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
     return _mm256_maddubs_epi16(w, x);
 }
 
@@ -164,7 +198,7 @@ KRN_INLINE void dot_lanes(__m256i sum[][2], const uint8_t *lines, const int8_t *
     {
         __m256i w0 = _mm256_load_si256((const __m256i *)(lines + 64 * j));
         __m256i w1 = _mm256_load_si256((const __m256i *)(lines + 64 * j + 32));
-        if (type == DTYPE_Q8_0) {
+        if (is_signed(type)) {
             w0 = _mm256_xor_si256(w0, top);
             w1 = _mm256_xor_si256(w1, top);
         }
@@ -184,8 +218,8 @@ KRN_INLINE void dot_lanes(__m256i sum[][2], const uint8_t *lines, const int8_t *
 KRN_INLINE void add_lanes(float *acc, const uint8_t *lines, const struct unit_scales sc[2],
                           const uint8_t *x, int32_t width, int32_t lane, const enum dtype type)
 {
-    const int parts = type == DTYPE_Q6_K ? 2 : 1, per_part = UNIT_VECTORS / parts;
-    const int n = type == DTYPE_Q8_0 ? 1 : type == DTYPE_Q6_K ? 2 : type == DTYPE_Q5_K ? 4 : 8;
+    const int parts = krn_pack_halves(type) ? 2 : 1, per_part = UNIT_VECTORS / parts;
+    const int n = narrow(type);
     const int8_t *q = (const int8_t *)x + lane * KRN_UNIT;
     const uint8_t *f = x + 4 * lane;
     KRN_UNROLL for (int part = 0; part < parts; part++)
@@ -193,10 +227,7 @@ KRN_INLINE void add_lanes(float *acc, const uint8_t *lines, const struct unit_sc
         __m256i sum[LANES][2];
         KRN_UNROLL for (int t = 0; t < LANES; t++)
         {
-            const uint8_t *start = f + 4 * t;
-            sum[t][0] = type == DTYPE_Q4_0   ? all_i32(start + KRN_UNIT_Z8 * width)
-                        : type == DTYPE_Q6_K ? all_i32(start + (KRN_UNIT_Z32 + 4 * part) * width)
-                                             : _mm256_setzero_si256();
+            sum[t][0] = start(f + 4 * t, width, part, type);
             sum[t][1] = sum[t][0];
         }
         KRN_UNROLL for (int j = 0; j < per_part; j += n)
@@ -209,9 +240,9 @@ KRN_INLINE void add_lanes(float *acc, const uint8_t *lines, const struct unit_sc
                 float *a = acc + t * KRN_TILE + 8 * half;
                 __m256 v = _mm256_fmadd_ps(_mm256_mul_ps(sc[half].d[part], dx),
                                            _mm256_cvtepi32_ps(sum[t][half]), _mm256_load_ps(a));
-                if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
-                    v = _mm256_fnmadd_ps(_mm256_mul_ps(sc[half].m, dx),
-                                         all_f32(f + 4 * t + KRN_UNIT_S * width), v);
+                if (krn_pack_has_min(type))
+                    v = _mm256_fnmadd_ps(_mm256_mul_ps(sc[half].m[part], dx),
+                                         sum_of_x(f + 4 * t, width, part, type), v);
                 _mm256_store_ps(a, v);
             }
         }
@@ -232,7 +263,7 @@ KRN_INLINE void wide_chain(const struct krn_leaf_job *j, int32_t tile, const enu
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
         fetch_ahead(codes, quant_bytes + 64); /* the scales follow */
-        const uint8_t *lines = code_lines(codes, type, buffer);
+        const uint8_t *lines = code_lines(&p, codes, type, buffer);
         const struct unit_scales sc[2] = {unit_scales(&p, u, 0, type), unit_scales(&p, u, 8, type)};
         for (int32_t lane = 0; lane < j->width; lane += LANES)
             add_lanes(acc + lane * KRN_TILE, lines, sc, x, j->width, lane, type);
@@ -270,6 +301,46 @@ static void q6_k(const struct krn_leaf_job *j)
 {
     chains(j, DTYPE_Q6_K);
 }
+static void q4_1(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q4_1);
+}
+static void q5_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q5_0);
+}
+static void q5_1(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q5_1);
+}
+static void q2_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q2_K);
+}
+static void q3_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q3_K);
+}
+static void iq4_nl(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_IQ4_NL);
+}
+static void iq4_xs(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_IQ4_XS);
+}
+static void iq2_s(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_IQ2_S);
+}
+static void tq2_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_TQ2_0);
+}
+static void mxfp4(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_MXFP4);
+}
 
 enum { K_STEP = 2048 };
 #define KERNEL(f)                                                                                  \
@@ -278,5 +349,8 @@ enum { K_STEP = 2048 };
     }
 const struct krn_leaf_kernel krn_avx2_int8[DTYPE_COUNT] = {
     [DTYPE_Q8_0] = KERNEL(q8_0), [DTYPE_Q4_0] = KERNEL(q4_0), [DTYPE_Q4_K] = KERNEL(q4_k),
-    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k),
+    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k), [DTYPE_Q4_1] = KERNEL(q4_1),
+    [DTYPE_Q5_0] = KERNEL(q5_0), [DTYPE_Q5_1] = KERNEL(q5_1), [DTYPE_Q2_K] = KERNEL(q2_k),
+    [DTYPE_Q3_K] = KERNEL(q3_k), [DTYPE_IQ4_NL] = KERNEL(iq4_nl), [DTYPE_IQ4_XS] = KERNEL(iq4_xs),
+    [DTYPE_IQ2_S] = KERNEL(iq2_s), [DTYPE_TQ2_0] = KERNEL(tq2_0), [DTYPE_MXFP4] = KERNEL(mxfp4),
 };

@@ -2,8 +2,8 @@
  *
  * A unit's codes become 8 vectors of unsigned bytes (16 rows x 4 values of k), made once and used
  * for up to 16 tokens; vpdpbusd against 4 activation bytes, broadcast from memory by the
- * instruction itself, adds into one 32-bit lane per row. Codes are stored with an offset (128, 8,
- * 32): the integer sum starts at minus offset x (sum of the activations), which the panel holds, so
+ * instruction itself, adds into one 32-bit lane per row. Codes are stored with an offset (128, 32,
+ * 16, 8, 4, 1): the integer sum starts at minus offset x (sum of the activations), which the panel holds, so
  * isum is exact and costs nothing. Per unit and token: 8 dot products, a conversion, the product of
  * the scales, one fused multiply-add. */
 #include "engine/kernels/avx512/avx512.h"
@@ -43,25 +43,43 @@ KRN_INLINE __m512 all_f32(const uint8_t *p)
     return _mm512_set1_ps(v);
 }
 
+/* Where the integer sum of half h (of 0, or of a whole unit) begins: minus the offset times the sum of x. */
+KRN_INLINE __m512i start(const uint8_t *f, const int width, const int h, const enum dtype type)
+{
+    const int offset = krn_pack_offset(type);
+    if (!offset) return _mm512_setzero_si512();
+    if (krn_pack_halves(type)) {
+        const __m512i z = all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width);
+        return offset == 32 ? z : offset > 32 ? _mm512_slli_epi32(z, 2) : _mm512_srai_epi32(z, 3);
+    }
+    if (offset == 128) return all_i32(f + KRN_UNIT_Z128 * width);
+    const __m512i z = all_i32(f + KRN_UNIT_Z8 * width);
+    return offset == 8 ? z : offset > 8 ? _mm512_slli_epi32(z, 1) : _mm512_srai_epi32(z, 3);
+}
+
 /* One unit of lane t of a panel `width` lanes wide onto its accumulator. */
 KRN_INLINE __m512 add_unit(__m512 acc, const __m512i w[UNIT_VECTORS], const struct unit_scales *sc,
                            const uint8_t *x, const int width, const int t, const enum dtype type)
 {
     const uint8_t *q = x + t * KRN_UNIT, *f = x + 4 * t;
     const __m512 dx = all_f32(f + KRN_UNIT_D * width);
-    if (type == DTYPE_Q6_K) {
-        __m512i low = dot4(all_i32(f + KRN_UNIT_Z32 * width), w, q);
-        __m512i high = dot4(all_i32(f + (KRN_UNIT_Z32 + 4) * width), w + 4, q + 16);
-        acc = _mm512_fmadd_ps(_mm512_mul_ps(sc->d[0], dx), _mm512_cvtepi32_ps(low), acc);
-        return _mm512_fmadd_ps(_mm512_mul_ps(sc->d[1], dx), _mm512_cvtepi32_ps(high), acc);
+    if (krn_pack_halves(type)) {
+        KRN_UNROLL for (int h = 0; h < 2; h++)
+        {
+            __m512i isum = dot4(start(f, width, h, type), w + 4 * h, q + 16 * h);
+            acc = _mm512_fmadd_ps(_mm512_mul_ps(sc->d[h], dx), _mm512_cvtepi32_ps(isum), acc);
+            if (krn_pack_has_min(type)) { /* the panel has -32 s */
+                const __m512 z = _mm512_cvtepi32_ps(all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width));
+                acc = _mm512_fnmadd_ps(_mm512_mul_ps(sc->m[h], dx),
+                                       _mm512_mul_ps(z, _mm512_set1_ps(-0x1p-5f)), acc);
+            }
+        }
+        return acc;
     }
-    __m512i isum = _mm512_setzero_si512();
-    if (type == DTYPE_Q8_0) isum = all_i32(f + KRN_UNIT_Z128 * width);
-    if (type == DTYPE_Q4_0) isum = all_i32(f + KRN_UNIT_Z8 * width);
-    isum = dot4(dot4(isum, w, q), w + 4, q + 16);
+    const __m512i isum = dot4(dot4(start(f, width, 0, type), w, q), w + 4, q + 16);
     acc = _mm512_fmadd_ps(_mm512_mul_ps(sc->d[0], dx), _mm512_cvtepi32_ps(isum), acc);
-    if (type == DTYPE_Q4_K || type == DTYPE_Q5_K)
-        acc = _mm512_fnmadd_ps(_mm512_mul_ps(sc->m, dx), all_f32(f + KRN_UNIT_S * width), acc);
+    if (krn_pack_has_min(type))
+        acc = _mm512_fnmadd_ps(_mm512_mul_ps(sc->m[0], dx), all_f32(f + KRN_UNIT_S * width), acc);
     return acc;
 }
 
@@ -81,7 +99,7 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dty
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         fetch_ahead(codes, quant_bytes);
         __m512i w[UNIT_VECTORS];
-        unit_codes(codes, type, w);
+        unit_codes(&p, codes, type, w);
         const struct unit_scales sc = unit_scales(&p, u, type);
         KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
             add_unit(acc[t], w, &sc, x, width, t, type);
@@ -136,6 +154,46 @@ static void q6_k(const struct krn_leaf_job *j)
 {
     chains(j, DTYPE_Q6_K);
 }
+static void q4_1(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q4_1);
+}
+static void q5_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q5_0);
+}
+static void q5_1(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q5_1);
+}
+static void q2_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q2_K);
+}
+static void q3_k(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_Q3_K);
+}
+static void iq4_nl(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_IQ4_NL);
+}
+static void iq4_xs(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_IQ4_XS);
+}
+static void iq2_s(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_IQ2_S);
+}
+static void tq2_0(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_TQ2_0);
+}
+static void mxfp4(const struct krn_leaf_job *j)
+{
+    chains(j, DTYPE_MXFP4);
+}
 
 enum { K_STEP = 2048 };
 #define KERNEL(f)                                                                                  \
@@ -144,5 +202,8 @@ enum { K_STEP = 2048 };
     }
 const struct krn_leaf_kernel krn_avx512_int8[DTYPE_COUNT] = {
     [DTYPE_Q8_0] = KERNEL(q8_0), [DTYPE_Q4_0] = KERNEL(q4_0), [DTYPE_Q4_K] = KERNEL(q4_k),
-    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k),
+    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k), [DTYPE_Q4_1] = KERNEL(q4_1),
+    [DTYPE_Q5_0] = KERNEL(q5_0), [DTYPE_Q5_1] = KERNEL(q5_1), [DTYPE_Q2_K] = KERNEL(q2_k),
+    [DTYPE_Q3_K] = KERNEL(q3_k), [DTYPE_IQ4_NL] = KERNEL(iq4_nl), [DTYPE_IQ4_XS] = KERNEL(iq4_xs),
+    [DTYPE_IQ2_S] = KERNEL(iq2_s), [DTYPE_TQ2_0] = KERNEL(tq2_0), [DTYPE_MXFP4] = KERNEL(mxfp4),
 };

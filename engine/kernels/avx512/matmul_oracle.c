@@ -7,13 +7,10 @@
 KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtype type,
                        float w[KRN_UNIT * KRN_TILE])
 {
-    const int offset = type == DTYPE_Q8_0   ? 128
-                       : type == DTYPE_Q4_0 ? 8
-                       : type == DTYPE_Q6_K ? 32
-                                            : 0;
-    const bool has_min = type == DTYPE_Q4_K || type == DTYPE_Q5_K;
+    const int offset = krn_pack_offset(type);
+    const bool has_min = krn_pack_has_min(type);
     __m512i code[UNIT_VECTORS];
-    unit_codes(p->pairs + krn_pack_codes_at(type, unit), type, code);
+    unit_codes(p, p->pairs + krn_pack_codes_at(type, unit), type, code);
     const struct unit_scales sc = unit_scales(p, unit, type);
     KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++) KRN_UNROLL for (int b = 0; b < 4; b++)
     {
@@ -21,7 +18,7 @@ KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtyp
             _mm512_and_si512(_mm512_srli_epi32(code[j], (unsigned)(8 * b)), _mm512_set1_epi32(255));
         __m512 f = _mm512_cvtepi32_ps(_mm512_sub_epi32(v, _mm512_set1_epi32(offset)));
         f = _mm512_mul_ps(sc.d[j / 4], f);
-        if (has_min) f = _mm512_sub_ps(f, sc.m);
+        if (has_min) f = _mm512_sub_ps(f, sc.m[j / 4]);
         _mm512_store_ps(w + (4 * j + b) * KRN_TILE, f);
     }
 }
@@ -41,6 +38,36 @@ static void expand_unit(const struct krn_planes *p, int32_t unit, enum dtype typ
         break;
     case DTYPE_Q5_K:
         expand(p, unit, DTYPE_Q5_K, w);
+        break;
+    case DTYPE_Q4_1:
+        expand(p, unit, DTYPE_Q4_1, w);
+        break;
+    case DTYPE_Q5_0:
+        expand(p, unit, DTYPE_Q5_0, w);
+        break;
+    case DTYPE_Q5_1:
+        expand(p, unit, DTYPE_Q5_1, w);
+        break;
+    case DTYPE_Q2_K:
+        expand(p, unit, DTYPE_Q2_K, w);
+        break;
+    case DTYPE_Q3_K:
+        expand(p, unit, DTYPE_Q3_K, w);
+        break;
+    case DTYPE_IQ4_NL:
+        expand(p, unit, DTYPE_IQ4_NL, w);
+        break;
+    case DTYPE_IQ4_XS:
+        expand(p, unit, DTYPE_IQ4_XS, w);
+        break;
+    case DTYPE_IQ2_S:
+        expand(p, unit, DTYPE_IQ2_S, w);
+        break;
+    case DTYPE_TQ2_0:
+        expand(p, unit, DTYPE_TQ2_0, w);
+        break;
+    case DTYPE_MXFP4:
+        expand(p, unit, DTYPE_MXFP4, w);
         break;
     default:
         expand(p, unit, DTYPE_Q6_K, w);

@@ -29,9 +29,9 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         if (i < w.cols) out[i] = cu_element<TYPE>(tile, (int64_t)i * KRN_TILE + row);
     } else if (i < w.cols / KRN_UNIT) {
         int32_t code[8];
-        float d[2], m;
+        float d[2], m[2];
         cu_unit_codes<TYPE>(w, tile, i, row, code);
-        cu_unit_scales<TYPE>(w, tile, i, row, d, &m);
+        cu_unit_scales<TYPE>(w, tile, i, row, d, m);
         for (int k = 0; k < KRN_UNIT; k++) out[i * KRN_UNIT + k] = cu_unit_value<TYPE>(code, d, m, k);
     }
 }
@@ -57,7 +57,17 @@ extern "C" void krn_cuda_unpack_rows(const struct krn_mat *w, const int32_t *row
     case DTYPE_Q4_K: launch<DTYPE_Q4_K>(w, rows, n, out); break;
     case DTYPE_Q5_K: launch<DTYPE_Q5_K>(w, rows, n, out); break;
     case DTYPE_Q6_K: launch<DTYPE_Q6_K>(w, rows, n, out); break;
-    case DTYPE_COUNT: break;
+    case DTYPE_Q4_1: launch<DTYPE_Q4_1>(w, rows, n, out); break;
+    case DTYPE_Q5_0: launch<DTYPE_Q5_0>(w, rows, n, out); break;
+    case DTYPE_Q5_1: launch<DTYPE_Q5_1>(w, rows, n, out); break;
+    case DTYPE_Q2_K: launch<DTYPE_Q2_K>(w, rows, n, out); break;
+    case DTYPE_Q3_K: launch<DTYPE_Q3_K>(w, rows, n, out); break;
+    case DTYPE_IQ4_NL: launch<DTYPE_IQ4_NL>(w, rows, n, out); break;
+    case DTYPE_IQ4_XS: launch<DTYPE_IQ4_XS>(w, rows, n, out); break;
+    case DTYPE_IQ2_S: launch<DTYPE_IQ2_S>(w, rows, n, out); break;
+    case DTYPE_TQ2_0: launch<DTYPE_TQ2_0>(w, rows, n, out); break;
+    case DTYPE_MXFP4: launch<DTYPE_MXFP4>(w, rows, n, out); break;
+    default: break; // no layout
     }
     krn_cuda_launched("unpack_rows");
 }

@@ -22,9 +22,9 @@ __device__ void load_weights(const cu_mat &w, const uint8_t *tile, int32_t k0, i
     } else {
         for (int32_t i = slot; i < n / KRN_UNIT; i += KRN_CUDA_THREADS / KRN_TILE) {
             int32_t code[8];
-            float d[2], m;
+            float d[2], m[2];
             cu_unit_codes<TYPE>(w, tile, k0 / KRN_UNIT + i, row, code);
-            cu_unit_scales<TYPE>(w, tile, k0 / KRN_UNIT + i, row, d, &m);
+            cu_unit_scales<TYPE>(w, tile, k0 / KRN_UNIT + i, row, d, m);
 #pragma unroll
             for (int k = 0; k < KRN_UNIT; k++)
                 to[i * KRN_UNIT + k][row] = cu_unit_value<TYPE>(code, d, m, k);
@@ -93,6 +93,15 @@ template <int TYPE> void launch(const struct krn_matmul *a)
         launch_leaves<TYPE, KRN_GROUP, TREE_MAX_LEAF>(a);
 }
 
+// Types that fewer people have: fewer kernels, so that a build ends; the same bits.
+template <int TYPE> void launch_few(const struct krn_matmul *a)
+{
+    if (a->x->n_tok == 1)
+        launch_leaves<TYPE, 1, TREE_MAX_LEAF>(a);
+    else
+        launch_leaves<TYPE, KRN_GROUP, TREE_MAX_LEAF>(a);
+}
+
 } // namespace
 
 extern "C" void krn_cuda_matmul_float(const struct krn_matmul *a)
@@ -106,7 +115,17 @@ extern "C" void krn_cuda_matmul_float(const struct krn_matmul *a)
     case DTYPE_Q4_K: launch<DTYPE_Q4_K>(a); break;
     case DTYPE_Q5_K: launch<DTYPE_Q5_K>(a); break;
     case DTYPE_Q6_K: launch<DTYPE_Q6_K>(a); break;
-    case DTYPE_COUNT: break;
+    case DTYPE_Q4_1: launch_few<DTYPE_Q4_1>(a); break;
+    case DTYPE_Q5_0: launch_few<DTYPE_Q5_0>(a); break;
+    case DTYPE_Q5_1: launch_few<DTYPE_Q5_1>(a); break;
+    case DTYPE_Q2_K: launch_few<DTYPE_Q2_K>(a); break;
+    case DTYPE_Q3_K: launch_few<DTYPE_Q3_K>(a); break;
+    case DTYPE_IQ4_NL: launch_few<DTYPE_IQ4_NL>(a); break;
+    case DTYPE_IQ4_XS: launch_few<DTYPE_IQ4_XS>(a); break;
+    case DTYPE_IQ2_S: launch_few<DTYPE_IQ2_S>(a); break;
+    case DTYPE_TQ2_0: launch_few<DTYPE_TQ2_0>(a); break;
+    case DTYPE_MXFP4: launch_few<DTYPE_MXFP4>(a); break;
+    default: break; // no layout
     }
     krn_cuda_launched("matmul_float");
 }

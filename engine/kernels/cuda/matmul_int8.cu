@@ -11,8 +11,8 @@
 
 namespace {
 
-// Units in shared memory at once: as many as keep it near 16 KiB (32 for 16 tokens of K-quants).
-template <int NT> constexpr int chunk_units = NT == 1 ? 64 : NT <= 4 ? 16 : 8;
+// Units in shared memory at once: as many as keep it near 16 KiB (32 for most K-quants).
+template <int NT, int STEPS> constexpr int chunk_units = NT == 1 ? 64 : NT <= 4 ? 16 : STEPS == 4 ? 4 : 8;
 
 __device__ int32_t panel_i32(const uint8_t *unit, int32_t field, int32_t width, int32_t lane)
 {
@@ -23,32 +23,45 @@ __device__ float panel_f32(const uint8_t *unit, int32_t field, int32_t width, in
     return *(const float *)(unit + field * width + 4 * lane);
 }
 
+// Where the integer sum of half h (of 0, or of a whole unit) begins: minus the offset times the sum of x.
+template <int TYPE>
+__device__ int32_t sum_start(const uint8_t *unit, int32_t width, int32_t lane, int h)
+{
+    constexpr int offset = cu_type<TYPE>::offset;
+    if constexpr (offset == 0) return 0;
+    if constexpr (cu_type<TYPE>::halves) {
+        int32_t z = panel_i32(unit, KRN_UNIT_Z32 + 4 * h, width, lane);
+        return offset == 32 ? z : z / (32 / (offset ? offset : 1));
+    }
+    int32_t z = h ? 0 : panel_i32(unit, KRN_UNIT_Z8, width, lane);
+    return offset >= 8 ? z * (offset / 8) : z / 8;
+}
+
 // The operands of one unit's chain steps for one row and one token.
 template <int TYPE>
 __device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, const int32_t code[8],
-                           const float d[2], float m, float2 step[2])
+                           const float d[2], const float m[2], float2 step[4])
 {
+    using type = cu_type<TYPE>;
     const int2 *x = (const int2 *)(unit + lane * KRN_UNIT); // units of 56 bytes a lane: aligned to 8, no more
     int2 x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
     float dx = panel_f32(unit, KRN_UNIT_D, width, lane);
-    int32_t a = 0, b = 0; // of the two half units
-    if (TYPE == DTYPE_Q4_0) a = panel_i32(unit, KRN_UNIT_Z8, width, lane);
-    if (TYPE == DTYPE_Q6_K) {
-        a = panel_i32(unit, KRN_UNIT_Z32, width, lane);
-        b = panel_i32(unit, KRN_UNIT_Z32 + 4, width, lane);
-    }
+    int32_t a = sum_start<TYPE>(unit, width, lane, 0), b = sum_start<TYPE>(unit, width, lane, 1); // of the two half units
     a = __dp4a(code[0], x0.x, a), a = __dp4a(code[1], x0.y, a);
     a = __dp4a(code[2], x1.x, a), a = __dp4a(code[3], x1.y, a);
     b = __dp4a(code[4], x2.x, b), b = __dp4a(code[5], x2.y, b);
     b = __dp4a(code[6], x3.x, b), b = __dp4a(code[7], x3.y, b);
-    if (TYPE == DTYPE_Q6_K) {
+    if constexpr (type::halves) {
+        constexpr int second = type::has_min ? 2 : 1;
         step[0] = make_float2(d[0] * dx, (float)a);
-        step[1] = make_float2(d[1] * dx, (float)b);
-        return;
+        step[second] = make_float2(d[1] * dx, (float)b);
+        if constexpr (type::has_min)
+            for (int h = 0; h < 2; h++) // the panel has -32 s
+                step[2 * h + 1] = make_float2(-(m[h] * dx), (float)(panel_i32(unit, KRN_UNIT_Z32 + 4 * h, width, lane) / -32));
+    } else {
+        step[0] = make_float2(d[0] * dx, (float)(a + b));
+        if constexpr (type::has_min) step[1] = make_float2(-(m[0] * dx), panel_f32(unit, KRN_UNIT_S, width, lane));
     }
-    step[0] = make_float2(d[0] * dx, (float)(a + b));
-    if (cu_type<TYPE>::has_min)
-        step[1] = make_float2(-(m * dx), panel_f32(unit, KRN_UNIT_S, width, lane));
 }
 
 template <int TYPE, int NT, int N>
@@ -56,7 +69,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int8_kernel(cu_mat w, const uint8_t *panels, int32_t n_tok, int32_t row0, int32_t row1, cu_out out,
                 int32_t n_leaf, cu_leaves<N> leaves)
 {
-    constexpr int STEPS = cu_type<TYPE>::steps, UNITS = chunk_units<NT>;
+    constexpr int STEPS = cu_type<TYPE>::steps, UNITS = chunk_units<NT, STEPS>;
     __shared__ float2 steps[UNITS][STEPS][NT][KRN_TILE];
 
     int32_t units = w.cols / KRN_UNIT, t0 = (int32_t)blockIdx.y * KRN_GROUP;
@@ -77,12 +90,12 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         constexpr int PARTS = SLOTS > UNITS ? SLOTS / UNITS : 1;
         for (int32_t i = slot / PARTS; i < n; i += SLOTS / PARTS) {
             int32_t code[8];
-            float d[2], m;
+            float d[2], m[2];
             cu_unit_codes<TYPE>(w, tile, u0 + i, row, code);
-            cu_unit_scales<TYPE>(w, tile, u0 + i, row, d, &m);
+            cu_unit_scales<TYPE>(w, tile, u0 + i, row, d, m);
             const uint8_t *unit = panel + (int64_t)(u0 + i) * width * KRN_UNIT_BYTES;
             for (int32_t t = slot % PARTS; t < lanes; t += PARTS) {
-                float2 s[2];
+                float2 s[4];
                 unit_steps<TYPE>(unit, width, t, code, d, m, s);
                 for (int k = 0; k < STEPS; k++) steps[i][k][t][row] = s[k];
             }
@@ -133,6 +146,15 @@ template <int TYPE> void launch(const struct krn_matmul *a)
         launch_tokens<TYPE, KRN_GROUP>(a);
 }
 
+// Types that fewer people have: fewer kernels, so that a build ends; the same bits.
+template <int TYPE> void launch_few(const struct krn_matmul *a)
+{
+    if (a->x->n_tok == 1)
+        launch_leaves<TYPE, 1, TREE_MAX_LEAF>(a);
+    else
+        launch_leaves<TYPE, KRN_GROUP, TREE_MAX_LEAF>(a);
+}
+
 } // namespace
 
 extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a)
@@ -143,6 +165,16 @@ extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a)
     case DTYPE_Q4_K: launch<DTYPE_Q4_K>(a); break;
     case DTYPE_Q5_K: launch<DTYPE_Q5_K>(a); break;
     case DTYPE_Q6_K: launch<DTYPE_Q6_K>(a); break;
+    case DTYPE_Q4_1: launch_few<DTYPE_Q4_1>(a); break;
+    case DTYPE_Q5_0: launch_few<DTYPE_Q5_0>(a); break;
+    case DTYPE_Q5_1: launch_few<DTYPE_Q5_1>(a); break;
+    case DTYPE_Q2_K: launch_few<DTYPE_Q2_K>(a); break;
+    case DTYPE_Q3_K: launch_few<DTYPE_Q3_K>(a); break;
+    case DTYPE_IQ4_NL: launch_few<DTYPE_IQ4_NL>(a); break;
+    case DTYPE_IQ4_XS: launch_few<DTYPE_IQ4_XS>(a); break;
+    case DTYPE_IQ2_S: launch_few<DTYPE_IQ2_S>(a); break;
+    case DTYPE_TQ2_0: launch_few<DTYPE_TQ2_0>(a); break;
+    case DTYPE_MXFP4: launch_few<DTYPE_MXFP4>(a); break;
     default: break; // unquantised: matmul_float.cu
     }
     krn_cuda_launched("matmul_int8");

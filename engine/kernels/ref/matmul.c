@@ -50,16 +50,19 @@ static float chain_units(const struct dot *o, int32_t k0, int32_t k1)
         float dx = krn_lane_f32(&l, KRN_UNIT_D);
         struct krn_unit_row u;
         krn_pack_unit_row(w->type, &o->planes, k / KRN_UNIT, o->row, &u);
-        int32_t isum[2] = {0, 0}; /* of the two half units */
-        for (int32_t i = 0; i < KRN_UNIT; i++) isum[i / 16] += u.q[i] * xq[i];
-        if (w->type == DTYPE_Q6_K) {
-            acc = fmaf(u.d[0] * dx, (float)isum[0], acc);
-            acc = fmaf(u.d[1] * dx, (float)isum[1], acc);
-            continue;
+        int32_t isum[2] = {0, 0}, s[2] = {0, 0}; /* of the two half units */
+        for (int32_t i = 0; i < KRN_UNIT; i++) {
+            isum[i / 16] += u.q[i] * xq[i];
+            s[i / 16] += xq[i];
         }
-        acc = fmaf(u.d[0] * dx, (float)(isum[0] + isum[1]), acc);
-        if (w->type == DTYPE_Q4_K || w->type == DTYPE_Q5_K)
-            acc = fmaf(-(u.m * dx), krn_lane_f32(&l, KRN_UNIT_S), acc);
+        if (!krn_pack_halves(w->type)) { /* one step for both */
+            isum[0] += isum[1];
+            s[0] += s[1];
+        }
+        for (int32_t h = 0; h < (krn_pack_halves(w->type) ? 2 : 1); h++) {
+            acc = fmaf(u.d[h] * dx, (float)isum[h], acc);
+            if (krn_pack_has_min(w->type)) acc = fmaf(-(u.m[h] * dx), (float)s[h], acc);
+        }
     }
     return acc;
 }
