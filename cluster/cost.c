@@ -3,16 +3,19 @@
 
 #include "base/tree.h"
 
+#include <math.h>
 #include <string.h>
 
-/* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits). */
+/* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits; docs/performance.md). */
 const struct clu_rates clu_rates_default = {
-    .read_share = 0.80,
-    .ops_share = 0.45,
+    .read_share = 0.90,
+    .ops_share = 0.50,
+    .float_share = 0.22,
     .attention_share = 0.10,
     .layer_s = 12e-6,
     .row_layer_s = 1.5e-6,
     .step_s = 120e-6,
+    .message_s = 8e-6,
     .sample_s = 1.2e-9,
     .process_bytes = INT64_C(32) << 20,
 };
@@ -20,6 +23,7 @@ const struct clu_rates clu_rates_default = {
 const char *const clu_wire_name[CLU_WIRE_TYPES] = {"f32", "f16", "q8"};
 
 enum {
+    CONSENT_BYTES = 1 << 20, /* a larger message waits until the receiver has said that it may come (transport/mpi_post.c) */
     ONE_SHOT_BYTES = 65536
 }; /* all parts of an all_reduce together; above, each rank reduces a slice (transport/coll_mpi.c)
     */
@@ -129,14 +133,17 @@ int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
 
 /* ---- one rank ---- */
 
+static bool is_float(const char *type) { return !strcmp(type, "F32") || !strcmp(type, "F16") || !strcmp(type, "BF16"); }
+
 static double matrix_s(const struct clu_work *w, const struct clu_device *d, double bytes,
                        double weights, int32_t rows)
 {
+    bool cpu = d->kind == CLU_CPU, floats = cpu && is_float(w->weights->type);
     double read = bytes / (d->read_bytes_s * w->rates->read_share),
-           ops = 2 * weights * rows / (d->ops_s * w->rates->ops_share);
-    /* a processor's cores load and compute in turn (measured: the sum is right within 10 % from 1
-     * to 512 rows); a GPU hides the shorter */
-    return d->kind == CLU_CPU ? read + ops : MAX(read, ops);
+           ops = 2 * weights * rows / (d->ops_s * (floats ? w->rates->float_share : w->rates->ops_share));
+    /* a GPU hides the shorter; so does a processor, but where both are alike neither is hidden whole: within 8 % of what a 1B model of Q4_0
+     * took for 1, 8, 16, 32 and 512 rows */
+    return cpu ? sqrt(sqrt(read * read * read * read + ops * ops * ops * ops)) : MAX(read, ops);
 }
 
 /* How much of the feed-forward's weights a step of so many rows reads, and how many a row is multiplied with: of experts only those chosen
@@ -187,40 +194,41 @@ static bool shares_wire(const struct clu_topo *t, int32_t a, int32_t b)
 }
 
 /* The slowest rank's time to receive bytes[j] from every other; ranks of a host share its wire. */
-static double gather_s(const struct clu_topo *t, const int32_t device[], int32_t n,
+static double gather_s(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n,
                        const double bytes[])
 {
     double worst = 0, latency = 0;
     for (int32_t i = 0; i < n; i++) {
         double near = 0, far = 0;
-        int32_t here = 0;
+        int32_t here = 0, messages = 0;
         for (int32_t j = 0; j < n; j++) {
             struct clu_wire x =
                 clu_topo_wire(t, t->devices[device[i]].host, t->devices[device[j]].host);
             bool same = shares_wire(t, device[i], device[j]);
             here += same;
             if (i == j) continue;
-            latency = MAX(latency, x.latency_s);
+            messages += !same;
+            latency = MAX(latency, !same && bytes[j] > CONSENT_BYTES ? 3 * x.latency_s : x.latency_s);
             if (same)
                 near += bytes[j] / x.bytes_s;
             else
                 far += bytes[j] / x.bytes_s;
         }
-        worst = MAX(worst, near + far * here);
+        worst = MAX(worst, near + far * here + w->rates->message_s * MAX(messages - 1, 0));
     }
     return latency + worst;
 }
 
 /* Everybody gives all its bytes to everybody, or each a slice to each and its sum to all: as transport/coll_mpi.c does. */
-static double exchange_s(const struct clu_topo *t, const int32_t device[], int32_t n, double bytes[], double vector)
+static double exchange_s(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n, double bytes[], double vector)
 {
     double all = 0;
     for (int32_t i = 0; i < n; i++) all += bytes[i];
-    if (all <= ONE_SHOT_BYTES || (n == 2 && all <= 2 * vector)) return gather_s(t, device, n, bytes);
+    if (all <= ONE_SHOT_BYTES || (n == 2 && all <= 2 * vector)) return gather_s(w, t, device, n, bytes);
     for (int32_t i = 0; i < n; i++) bytes[i] /= n;
-    double s = gather_s(t, device, n, bytes);
+    double s = gather_s(w, t, device, n, bytes);
     for (int32_t i = 0; i < n; i++) bytes[i] = vector / n;
-    return s + gather_s(t, device, n, bytes);
+    return s + gather_s(w, t, device, n, bytes);
 }
 
 double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const int32_t device[],
@@ -245,21 +253,21 @@ double clu_cost_reduce(const struct clu_work *w, const struct clu_topo *t, const
     }
     if (n_hosts == 1) {
         for (int32_t i = 0; i < n; i++) bytes[i] = parts[i] * vector;
-        return exchange_s(t, device, n, bytes, vector);
+        return exchange_s(w, t, device, n, bytes, vector);
     }
     double small = shrink[w->wire];
     for (int32_t i = 0; i < n_hosts; i++) bytes[i] = w->wire ? vector * small : bytes[i];
-    return near + exchange_s(t, first, n_hosts, bytes, vector * small);
+    return near + exchange_s(w, t, first, n_hosts, bytes, vector * small);
 }
 
-static double gather_rows_s(const struct clu_topo *t, const int32_t device[], int32_t n,
+static double gather_rows_s(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n,
                             const struct grid_share share[], double row_bytes, int32_t rows,
                             int32_t tiles)
 {
     double bytes[LIMIT_RANKS];
     if (n == 1 || !rows) return 0;
     for (int32_t i = 0; i < n; i++) bytes[i] = row_bytes * rows * share[i].vocab / tiles;
-    return gather_s(t, device, n, bytes);
+    return gather_s(w, t, device, n, bytes);
 }
 
 /* ---- stages ---- */
@@ -290,8 +298,8 @@ static double ends_gather_s(const struct clu_work *w, const struct clu_topo *t, 
     const struct model_info *m = w->info;
     int32_t tiles = leaf_vocab_tiles(m->n_vocab);
     double s = 0;
-    if (first) s += gather_rows_s(t, device, n, share, 4.0 * m->d_model, rows, tiles);
-    if (last && sampled) s += gather_rows_s(t, device, n, share, 4.0 * m->n_vocab, sampled, tiles);
+    if (first) s += gather_rows_s(w, t, device, n, share, 4.0 * m->d_model, rows, tiles);
+    if (last && sampled) s += gather_rows_s(w, t, device, n, share, 4.0 * m->n_vocab, sampled, tiles);
     return s;
 }
 
@@ -346,11 +354,20 @@ void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const st
 
 /* ---- the whole ---- */
 
+/* The lead hands each plan to the other ranks before they can begin. */
+static double plan_s(const struct clu_topo *t, const struct clu_layout *l)
+{
+    double s = 0;
+    for (int32_t r = 1; r < grid_ranks(&l->grid); r++)
+        if (!shares_wire(t, l->device[0], l->device[r])) s = MAX(s, clu_topo_wire(t, t->devices[l->device[0]].host, t->devices[l->device[r]].host).latency_s);
+    return s;
+}
+
 void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
                      int32_t users, struct clu_speed *out)
 {
     int32_t n = l->grid.n_stages, rows = DIV_UP(users, n), batches = MIN(n, users);
-    double sum = w->rates->step_s, most = 0, comm = 0;
+    double step = w->rates->step_s + plan_s(t, l), sum = step, most = 0, comm = 0;
     for (int32_t i = 0; i < n; i++) {
         struct clu_stage_cost c;
         clu_cost_stage(w, t, l, i, rows, rows, false, &c);
@@ -363,7 +380,7 @@ void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const s
     double round = MAX(sum, batches * most);
     *out = (struct clu_speed){.tok_s = users / round,
                               .round_s = round,
-                              .bubble = 1 - (sum - w->rates->step_s) * batches / (n * round),
+                              .bubble = 1 - (sum - step) * batches / (n * round),
                               .comm = comm};
 }
 
@@ -372,7 +389,7 @@ void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t,
 {
     int32_t n = l->grid.n_stages, rows = MIN(w->max_step_tokens, w->context),
             chunks = CLAMP(w->context / rows, 1, 4);
-    double sum = w->rates->step_s, most = 0, comm = 0;
+    double step = w->rates->step_s + plan_s(t, l), sum = step, most = 0, comm = 0;
     for (int32_t i = 0; i < n; i++) {
         struct clu_stage_cost c;
         clu_cost_stage(w, t, l, i, rows, 1, true, &c);

@@ -1,10 +1,14 @@
 /* cost.h: what a placement costs in bytes and seconds, term by term. Pure arithmetic; the planner
  * (place.h) searches with it, and people read it.
  *
- *   layer on a rank  weights: bytes / memory bandwidth and operations / peak (a processor: their
- *                    sum; a GPU: the longer); attention: the same over the KV it reads; a constant
+ *   layer on a rank  weights: bytes / memory bandwidth or operations / peak, the longer (on a
+ *                    processor a little more where they are near each other); attention: the same
+ *                    over the KV it reads; a constant
  *   collective       alpha-beta: latency + bytes that the busiest rank (and its host's wire)
- *                    receives; a rank sends its maximal subtrees, so a crooked cut sends more
+ *                    receives + a constant for each further message; a rank sends its maximal
+ *                    subtrees, so a crooked cut sends more; two more latencies for messages that
+ *                    MPI asks the receiver about first
+ *   step             what the lead hands to the others, one latency
  *   stage            its worst rank + two all-reduces per layer, + embedding, head and the
  *                    gathering of logits where it has them
  *   pipeline         micro-batches of ceil(users / stages) rows: a round is max(sum of stages,
@@ -22,10 +26,12 @@
 struct clu_rates {
     double read_share;      /* of a device's read bandwidth that matrix products reach */
     double ops_share;       /* of its int8 peak */
+    double float_share;     /* the same for weights in F32, F16, BF16, on a processor */
     double attention_share; /* of its int8 peak, in f32 */
     double layer_s;         /* barriers and small operations of one layer */
     double row_layer_s;     /* the same per row */
     double step_s;          /* coordinator, link, plan: once per step */
+    double message_s;       /* sending one more message between hosts, and receiving one */
     double sample_s;        /* per sampled row and vocabulary id; every rank of the stage does it whole */
     int64_t process_bytes;  /* a worker before it has a model: program, MPI, gRPC */
 };

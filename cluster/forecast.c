@@ -17,7 +17,7 @@ void clu_forecast_of(struct clu_forecast *out, const struct clu_work *w, const s
         clu_cost_stage(w, t, l, 0, ROWS[i], ROWS[i], false, &c);
         out->rows[i] = ROWS[i];
         out->comm_s[i] = c.reduce_s + c.gather_s;
-        out->compute_s[i] = c.total_s - out->comm_s[i];
+        out->compute_s[i] = c.total_s - out->comm_s[i]; /* the plan's way is part of the first wait, too small to tell */
     }
 }
 

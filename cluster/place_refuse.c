@@ -135,7 +135,7 @@ static const char *smaller_type(const struct clu_work *w, const struct clu_topo 
     for (size_t i = 0; i < COUNT_OF(types) && !name; i++) {
         double by = types[i].bits / bits;
         struct clu_work y = *w;
-        if (by > 0.95) continue;
+        if (by > 0.95 || !strcmp(types[i].name, w->weights->type)) continue;
         *x = *w->weights;
         for (int32_t l = 0; l < x->n_layers; l++)
             scale(&x->layers[l].q, by), scale(&x->layers[l].kv, by), scale(&x->layers[l].ffn, by);

@@ -11,12 +11,16 @@
 
 enum {
     SPIN_US = 3,      /* then give way: the peer may be waiting for this very processor */
-    YIELD_US = 200,   /* then sleep */
+    YIELD_US = 1000,  /* then sleep: a nap ends late by a hundred microseconds, which an exchange over gigabit Ethernet would pay each time */
     NAP_US = 100,     /* longest sleep while the wait is one of a busy step */
     BUSY_US = 100000, /* beyond this wait nobody is in a hurry */
     DOZE_US = 2000
 };
-static const int64_t MESSAGE_BYTES = (int64_t)1 << 30; /* MPI counts are int */
+/* Over TCP a message of more than about 64 KiB goes out only when the receiver has said that it may: two more latencies. So what is not much
+ * longer goes in pieces that need no consent; of longer ones the wire's time counts, and they go whole. (MPI counts are int.) */
+static const int64_t PIECE_BYTES = (int64_t)60 << 10, PIECES_BYTES = (int64_t)1 << 20, WHOLE_BYTES = (int64_t)1 << 30;
+
+static int64_t piece(int64_t bytes) { return bytes <= PIECES_BYTES ? PIECE_BYTES : WHOLE_BYTES; }
 
 struct trn_mpi_wait trn_mpi_wait_begin(const struct trn_mpi_coll *m, int64_t timeout_us)
 {
@@ -60,8 +64,8 @@ enum err trn_mpi_post_send(struct trn_mpi_coll *m, int32_t to, const void *data,
 {
     const unsigned char *at = data;
     int code = MPI_SUCCESS;
-    for (int64_t k; bytes > 0 && code == MPI_SUCCESS; bytes -= k, at += k) {
-        k = MIN(bytes, MESSAGE_BYTES);
+    for (int64_t k, most = piece(bytes); bytes > 0 && code == MPI_SUCCESS; bytes -= k, at += k) {
+        k = MIN(bytes, most);
         code = MPI_Isend(at, (int)k, MPI_BYTE, m->world[to], m->tag_coll, m->comm,
                          trn_mpi_post(m, to));
     }
@@ -72,8 +76,8 @@ enum err trn_mpi_post_recv(struct trn_mpi_coll *m, int32_t from, void *data, int
 {
     unsigned char *at = data;
     int code = MPI_SUCCESS;
-    for (int64_t k; bytes > 0 && code == MPI_SUCCESS; bytes -= k, at += k) {
-        k = MIN(bytes, MESSAGE_BYTES);
+    for (int64_t k, most = piece(bytes); bytes > 0 && code == MPI_SUCCESS; bytes -= k, at += k) {
+        k = MIN(bytes, most);
         code = MPI_Irecv(at, (int)k, MPI_BYTE, m->world[from], m->tag_coll, m->comm,
                          trn_mpi_post(m, from));
     }

@@ -12,7 +12,7 @@
 
 enum {
     TAG = 300, /* of pairs; groups.c takes fewer */
-    WARM = 4, SMALL = 24, LARGE = 3,
+    WARM = 4, SMALL = 40, LARGE = 5,
     SMALL_BYTES = 64,
     FIRST_BYTES = 64 << 10, LARGE_BYTES = 512 << 10, /* above what a token bucket lets through at once */
     SLOW_US = 20000,                                 /* the first took longer: it says enough */
@@ -34,19 +34,55 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Seconds of an exchange of `bytes` both ways: the median of n. */
-static enum err exchange(struct trn_coll *c, unsigned char *room, int64_t bytes, int32_t n, double *out)
+/* Of n times one that few were shorter than: hosts are busy while a job starts, and that is not the link's. */
+static double typical(double s[], int32_t n)
+{
+    qsort(s, (size_t)n, sizeof *s, by_value);
+    return s[n / 8];
+}
+
+/* Both sides go on with the longer of their times. */
+static enum err agree(struct trn_coll *c, double *s)
+{
+    enum err rc;
+    double mine = *s, both[2];
+    int64_t sizes[2] = {sizeof mine, sizeof mine};
+    TRY(trn_coll_all_gather(c, &mine, sizes, both, TIMEOUT_US));
+    *s = MAX(both[0], both[1]);
+out:
+    return rc;
+}
+
+/* Seconds of one way: half of there and back, timed where it begins. (Not of an exchange: what waits already takes no time.) */
+static enum err ping(struct trn_coll *c, unsigned char *room, int32_t n, double *out)
 {
     enum err rc = OK;
     double s[SMALL];
+    for (int32_t i = 0; i < n; i++) {
+        int64_t t0 = clock_us();
+        TRY(trn_coll_broadcast(c, room, SMALL_BYTES, 0, TIMEOUT_US));
+        TRY(trn_coll_broadcast(c, room, SMALL_BYTES, 1, TIMEOUT_US));
+        s[i] = (double)MAX(clock_us() - t0, 1) / 2e6;
+    }
+    *out = c->rank == 0 ? typical(s, n) : 0;
+    rc = agree(c, out);
+out:
+    return rc;
+}
+
+/* Seconds of an exchange of `bytes` both ways. */
+static enum err exchange(struct trn_coll *c, unsigned char *room, int64_t bytes, int32_t n, double *out)
+{
+    enum err rc = OK;
+    double s[LARGE];
     int64_t both[2] = {bytes, bytes};
     for (int32_t i = 0; i < n; i++) {
         int64_t t0 = clock_us();
         TRY(trn_coll_all_gather(c, room + c->rank * bytes, both, room, TIMEOUT_US));
         s[i] = (double)MAX(clock_us() - t0, 1) / 1e6;
     }
-    qsort(s, (size_t)n, sizeof *s, by_value);
-    *out = s[n / 2];
+    *out = typical(s, n);
+    rc = agree(c, out);
 out:
     return rc;
 }
@@ -57,18 +93,12 @@ static enum err measure(struct trn_coll *c, struct msg_link *out)
     unsigned char *room = xcalloc(2, LARGE_BYTES);
     int64_t bytes = FIRST_BYTES;
     double small, large;
-    TRY(exchange(c, room, SMALL_BYTES, WARM, &small));
-    TRY(exchange(c, room, SMALL_BYTES, SMALL, &small));
+    TRY(ping(c, room, WARM, &small));
+    TRY(ping(c, room, SMALL, &small));
     TRY(exchange(c, room, FIRST_BYTES, 1, &large));
-    /* both sides decide alike: the slower one's time counts */
-    double mine = large, both[2];
-    int64_t sizes[2] = {sizeof mine, sizeof mine};
-    TRY(trn_coll_all_gather(c, &mine, sizes, both, TIMEOUT_US));
-    large = MAX(both[0], both[1]);
     if (large * 1e6 < SLOW_US) {
         bytes = LARGE_BYTES;
         TRY(exchange(c, room, bytes, LARGE, &large));
-        large = MAX(large - 2 * small, large / 4); /* the receiver is asked first: see cluster/cost.c */
     }
     out->latency_s = small;
     out->bytes_s = (double)bytes / MAX(large - small, large / 4);

@@ -6,7 +6,7 @@ them shared memory, plain veth, or a 10 or 1 Gbit/s wire; beside distributed-lla
                          [--dllama PROGRAM --dllama-model M --dllama-tokenizer T]     (tests/bench/dllama_model.py makes the two)
 
 The "hosts" share this machine's processors: with more ranks than processors a row says what the links cost, not what more machines would bring.
-The planner is told so: each rank has its part of what the machine can do. Links: 10g and 1g are tools/lan_switch (20 and 200 us one way, and the
+The planner is told so (--one-machine): each rank has its part of what the machine can do. Links: 10g and 1g are tools/lan_switch (20 and 200 us one way, and the
 rate) where there are TAP devices, else a token bucket (tc tbf) that has the rate but not the delay. Needs root, ip, sshd; what cannot be
 made here is skipped with a word. One line of JSON per cell on stdout, a table on stderr."""
 import argparse
@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
@@ -27,60 +26,37 @@ from test_hosts import Hosts, LAN_SWITCH, sh, why_not  # noqa: E402
 LINKS = {"shm": None, "veth": None, "10g": (10000, 20), "1g": (1000, 200)}
 
 
+def own_core(hosts, i):
+    """Each host is a processor of its own, in turn: otherwise all of them would bind their ranks to this machine's first."""
+    cores = sorted(os.sched_getaffinity(0))
+    return f"taskset -cp {cores[i % len(cores)]} $$ >/dev/null;"
+
+
 def make_hosts(link, n):
     """n hosts on such links, and what they are made of; or (None, why not)."""
     if link == "shm":
         return None, "one host"
     rate = LINKS[link]
     if not rate:
-        return Hosts(n), "veth"
+        return Hosts(n, before=own_core), "veth"
     if os.path.exists(LAN_SWITCH) and os.path.exists("/dev/net/tun"):
-        return Hosts(n, switch=rate), f"lan_switch {rate[0]} Mbit/s {rate[1]} us"
+        return Hosts(n, before=own_core, switch=rate), f"lan_switch {rate[0]} Mbit/s {rate[1]} us"
     if not shutil.which("tc"):
         raise OSError("neither TAP devices nor tc here")
-    h = Hosts(n)
+    h = Hosts(n, before=own_core)
     for i in range(n):
         sh("ip", "netns", "exec", h.name(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{rate[0]}mbit", "burst", "128kb", "latency", "50ms")
     return h, f"tc tbf {rate[0]} Mbit/s, no delay"
 
 
-def limits(threads):
-    """What one thread can do, and what all processors can together, as `tessera bench engine` measures it."""
-    out = []
-    cores = len(os.sched_getaffinity(0))
-    for n in sorted({1, cores}):
-        p = subprocess.run([BIN, "bench", "engine", "--shape", "tiny", "--threads", str(n), "--batch", "1", "--prompt", "16", "--depth", "16", "--runs", "1",
-                            "--steps", "2", "--json"], capture_output=True, text=True)
-        if p.returncode:
-            p = subprocess.run([BIN, "bench", "engine", args.model, "--threads", str(n), "--batch", "1", "--prompt", "16", "--depth", "16", "--runs", "1",
-                                "--steps", "2", "--json"], capture_output=True, text=True)
-        j = json.loads(p.stdout)
-        out.append((j["read_bytes_per_s"], j["int8_ops_per_s"]))
-    return {"cores": cores, "one": out[0], "all": out[-1]}
-
-
-def topology(hosts, width, machine, threads, path):
-    """Each namespace as the planner should see it: its part of the machine. No links: the ranks measure them."""
-    cpus = min(threads, machine["cores"] / width)
-    read = min(cpus * machine["one"][0], machine["all"][0] / width)
-    ops = min(cpus * machine["one"][1], machine["all"][1] / width)
-    with open(path, "w") as f:
-        f.write("tessera topology 1\n")
-        for i in range(width):
-            f.write(f"host {hosts.net}.{i + 1} cores=1 threads=1 disk=2GB/s\n")
-            f.write(f"cpu c{i} cores=1 memory=8GiB read={read / 1e9:.2f}GB/s ops={ops / 1e12:.4f}T\n")
-
-
-def tessera(hosts, width, machine):
+def tessera(hosts, width):
     """Cells of one link and width."""
     cmd = [os.path.abspath(BIN), "bench", "scaling", os.path.abspath(args.model), "--widths", str(width), "--users", args.users, "--tokens", str(args.tokens),
            "--prompt", str(args.prompt), "--seconds", str(args.seconds), "--threads", str(args.threads), "--log-level", "warn", "--json", *args.more.split()]
     if hosts:
-        topo = f"{hosts.dir}/topo"
-        topology(hosts, width, machine, args.threads, topo)
-        cmd = hosts.inside(0, *cmd, "--hostfile", f"{hosts.dir}/hosts", "--mpirun-args", hosts.mpirun_args(), "--topo", topo)
+        cmd = hosts.inside(0, *cmd, "--hostfile", f"{hosts.dir}/hosts", "--mpirun-args", hosts.mpirun_args(), "--one-machine")
     p = subprocess.run(cmd, capture_output=True, text=True, env=mpi_env(), timeout=1200)
-    if p.returncode:
+    if p.returncode or args.verbose:
         print(p.stderr, file=sys.stderr)
     return [json.loads(line) for line in p.stdout.splitlines()]
 
@@ -113,9 +89,6 @@ def dllama(hosts, width):
 
 
 def main():
-    machine = limits(args.threads)
-    print(f"{machine['cores']} processors: one reads {machine['one'][0] / 1e9:.1f} GB/s, all {machine['all'][0] / 1e9:.1f}; "
-          f"{machine['one'][1] / 1e12:.2f} T int8 operations/s each", file=sys.stderr)
     print(f"{'link':5} {'ranks':>5} {'users':>5} {'tok/s':>8} {'planned':>8} {'apart':>7} {'between':>8} {'planned':>8} {'dllama':>8}  wrong term", file=sys.stderr)
     for link in args.links.split(","):
         for width in map(int, args.widths.split(",")):
@@ -127,7 +100,7 @@ def main():
                 print(f"{link}, {width} ranks: skipped, {e}", file=sys.stderr)
                 continue
             try:
-                cells = tessera(hosts, width, machine)
+                cells = tessera(hosts, width)
                 other = dllama(hosts, width)
             finally:
                 if hosts:
@@ -149,6 +122,7 @@ if __name__ == "__main__":
     a.add_argument("--prompt", type=int, default=32)
     a.add_argument("--seconds", type=float, default=3)
     a.add_argument("--threads", type=int, default=1)
+    a.add_argument("--verbose", action="store_true", help="what each run says")
     a.add_argument("--more", default="", help="more arguments for tessera bench scaling")
     a.add_argument("--dllama", help="distributed-llama's program")
     a.add_argument("--dllama-model")
