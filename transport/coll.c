@@ -183,6 +183,18 @@ enum err trn_coll_barrier(struct trn_coll *c, int64_t timeout_us)
     return leave(c, c->ops->barrier(c, timeout_us), 0);
 }
 
+enum err trn_coll_poll(struct trn_coll *c)
+{
+    if (!c->ops->poll || c->broken) return c->broken;
+    enum err rc = c->ops->poll(c);
+    if (!rc) return OK;
+    c->broken = rc;
+    snprintf(c->why, sizeof c->why, "%s", err_text());
+    return rc;
+}
+
+_Atomic uint64_t *trn_coll_board(struct trn_coll *c) { return c->ops->board ? c->ops->board(c) : NULL; }
+
 void trn_coll_close(struct trn_coll *c)
 {
     if (!c) return;

@@ -1,7 +1,8 @@
 /* coll.h: collectives and point-to-point between the ranks of one group, as a table of operations.
  *
- * Implementations: self (one rank), local (threads of one process: tests), shm (ranks of one host), mpi (anything), and two
- * made of others: hier (shm inside each host, mpi between hosts) and packed (sums travel as f16 or q8: not exact).
+ * Implementations: self (one rank), local (threads of one process: tests), shm (ranks of one host), mpi (anything), two
+ * made of others: hier (shm inside each host, mpi between hosts) and packed (sums travel as f16 or q8: not exact); and nccl, whose
+ * vectors lie in device memory, and whose operations return when the device has been told (trn_coll_poll).
  * Every blocking call has a deadline in microseconds from now and returns DEADLINE naming operation, sequence number and
  * the rank waited for, or PEER_LOST; afterwards the communicator is unusable. Waits spin for microseconds, then sleep.
  * Every rank calls the same collectives in the same order; messages between two ranks arrive in order.
@@ -39,7 +40,7 @@ struct trn_coll_now {
 struct trn_coll;
 
 struct trn_coll_ops {
-    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" */
+    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" | "nccl" */
     /* all required */
     enum err (*all_gather)(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us);
     enum err (*broadcast)(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);
@@ -54,6 +55,10 @@ struct trn_coll_ops {
      * offered so far, which then count instead of the wrapper's own sum */
     int32_t (*waits_for)(const struct trn_coll *c);
     uint64_t (*sent)(const struct trn_coll *c);
+    /* optional, of those that only tell a device what to do: how far it has come */
+    enum err (*poll)(struct trn_coll *c);
+    /* optional, of ranks that share memory: [size] numbers, each written by its rank and read by all; their meaning is the user's */
+    _Atomic uint64_t *(*board)(struct trn_coll *c);
 };
 
 struct trn_coll {
@@ -86,6 +91,11 @@ MUST_USE enum err trn_coll_send(struct trn_coll *c, int32_t to, const void *data
 /* Exactly `bytes` of the next message from that rank; another length is LINK_PROTOCOL. */
 MUST_USE enum err trn_coll_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us);
 MUST_USE enum err trn_coll_barrier(struct trn_coll *c, int64_t timeout_us);
+/* Called now and then by who waits for the device that c's operations were told to (nccl): has another rank been lost, or been late for
+ * the time-out of its operation? Then that is given up, so that the wait ends. Nothing to do for the others. Err PEER_LOST, DEADLINE. */
+MUST_USE enum err trn_coll_poll(struct trn_coll *c);
+/* The group's board, zeroed at open; NULL: it has none. */
+_Atomic uint64_t *trn_coll_board(struct trn_coll *c);
 void trn_coll_close(struct trn_coll *c); /* NULL-safe */
 
 /* What c is doing at this moment; fields may stem from neighbouring operations. Thr: any, while c is open. */

@@ -45,6 +45,7 @@ struct local_group {
     pthread_mutex_t lock; /* only for sleeping on `moved` */
     pthread_cond_t moved;
     _Atomic int32_t n_open;
+    _Atomic uint64_t board[COLL_MAX_RANKS];
     struct local_rank rank[];
 };
 
@@ -226,6 +227,11 @@ static void local_close(struct trn_coll *c)
     if (atomic_fetch_sub(&g->n_open, 1) == 1) free_group(g);
 }
 
+static _Atomic uint64_t *local_board(struct trn_coll *c)
+{
+    return group_of(c)->board;
+}
+
 static const struct trn_coll_ops local_ops = {
     .name = "local",
     .all_gather = local_all_gather,
@@ -235,6 +241,7 @@ static const struct trn_coll_ops local_ops = {
     .barrier = local_barrier,
     .close = local_close,
     .all_reduce = local_all_reduce,
+    .board = local_board,
 };
 
 static struct local_group *open_group(int32_t n)

@@ -3,6 +3,7 @@
 #define TRANSPORT_COLL_OPEN_H
 
 #include "transport/coll.h"
+#include "transport/device.h"
 
 /* One rank; every operation is a copy or nothing. */
 MUST_USE enum err trn_coll_self_open(struct trn_coll **out);
@@ -21,6 +22,20 @@ MUST_USE enum err trn_coll_shm_open(struct trn_coll **out, const char *name, int
  * elsewhere), any other two by `flat`. The same bits as any other implementation. Own: *out owns all three, also on failure. */
 MUST_USE enum err trn_coll_hier_open(struct trn_coll **out, int32_t rank, int32_t size, const int32_t hosts[], struct trn_coll *local,
                                      struct trn_coll *across, struct trn_coll *flat);
+
+/* Ranks that compute on devices, each on one of its own, by NVIDIA's library: vectors are device memory. */
+enum { TRN_NCCL_WHY = 256 };
+struct trn_nccl_conf {
+    struct trn_coll *host;           /* the same ranks; borrowed until close: what they agree on, barriers, and messages go over it */
+    const struct trn_device *device; /* borrowed; NULL: this rank has none */
+    bool exact;                      /* the bits of the tree; else all_reduce is the library's own */
+    bool wait;                       /* operations return when they are over, not when the device has been told */
+    int64_t scratch_bytes;           /* on the device; 0: 32 MiB */
+    int64_t timeout_us;              /* of opening */
+};
+/* Collective over conf->host. *out NULL and OK: some rank cannot, and why[] says the same on every rank: no device, no library, two ranks
+ * share a card, it could not be begun. Err: those of `host`, which is broken then. */
+MUST_USE enum err trn_coll_nccl_open(struct trn_coll **out, const struct trn_nccl_conf *conf, char why[TRN_NCCL_WHY]);
 
 /* How the vectors of an all_reduce travel. */
 enum trn_wire_type { TRN_WIRE_F32, TRN_WIRE_F16, TRN_WIRE_Q8, TRN_WIRE_TYPES };

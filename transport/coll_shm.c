@@ -349,6 +349,11 @@ static void shm_close(struct trn_coll *c)
     free(c);
 }
 
+static _Atomic uint64_t *shm_board(struct trn_coll *c)
+{
+    return trn_shm_seg_board(shm_of(c)->seg);
+}
+
 static const struct trn_coll_ops shm_ops = {
     .name = "shm",
     .all_gather = shm_all_gather,
@@ -358,6 +363,7 @@ static const struct trn_coll_ops shm_ops = {
     .barrier = shm_barrier,
     .close = shm_close,
     .all_reduce = shm_all_reduce,
+    .board = shm_board,
 };
 
 enum err trn_coll_shm_open(struct trn_coll **out, const char *name, int32_t rank, int32_t size,

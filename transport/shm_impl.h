@@ -25,6 +25,7 @@ struct trn_shm_head {
     int32_t size;
     struct trn_shm_flag go; /* 1: all are attached */
     struct trn_shm_rank rank[COLL_MAX_RANKS];
+    _Atomic uint64_t board[COLL_MAX_RANKS]; /* of coll.h */
 };
 
 struct trn_shm_seg {

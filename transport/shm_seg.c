@@ -40,6 +40,11 @@ uint32_t trn_shm_seg_ring_bytes(const struct trn_shm_seg *s)
     return s->ring_bytes;
 }
 
+_Atomic uint64_t *trn_shm_seg_board(struct trn_shm_seg *s)
+{
+    return s->head->board;
+}
+
 struct trn_shm_flag *trn_shm_seg_step(struct trn_shm_seg *s, int32_t rank)
 {
     return &s->head->rank[rank].step;

@@ -36,6 +36,9 @@ struct trn_shm_flag *trn_shm_seg_read(struct trn_shm_seg *s, int32_t from, int32
 unsigned char *trn_shm_seg_ring(struct trn_shm_seg *s, int32_t from, int32_t to);
 uint32_t trn_shm_seg_ring_bytes(const struct trn_shm_seg *s);
 
+/* A number of each rank's own, [size]; zero at first. */
+_Atomic uint64_t *trn_shm_seg_board(struct trn_shm_seg *s);
+
 /* Raise a flag of this rank; what was written before is seen by whoever sees the value. */
 void trn_shm_seg_post(struct trn_shm_seg *s, struct trn_shm_flag *f, uint32_t value);
 static inline bool trn_shm_flag_reached(struct trn_shm_flag *f, uint32_t target)

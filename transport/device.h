@@ -1,0 +1,38 @@
+/* device.h: the device in whose memory a communicator's vectors lie, as far as collectives need it.
+ *
+ * A few operations that are ordered with everything else the device was told (its stream), and marks, by which the host learns how far it
+ * has come. The engine makes one out of its backend (engine/device_group.h); tests have one whose memory is the host's.
+ * Thr: the communicator's thread. */
+#ifndef TRANSPORT_DEVICE_H
+#define TRANSPORT_DEVICE_H
+
+#include "base/err.h"
+#include "transport/coll_reduce.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    TRN_DEVICE_MARKS = 64,  /* as many are told apart */
+    TRN_DEVICE_PARTS = 256, /* of one reduction at most: an FFN has 128 leaves, attention one or two per head */
+};
+
+struct trn_device {
+    void *user;
+    void *stream;   /* as the vendor's library takes it: cudaStream_t */
+    char where[32]; /* its address on the bus: the same card for every process of the host */
+    /* all required. Err: the device's */
+    enum err (*alloc)(void *user, void **out, int64_t bytes);
+    void (*free)(void *user, void *p); /* NULL-safe; waits for all that was told before */
+    enum err (*copy)(void *user, void *dst, const void *src, int64_t bytes);     /* within the device */
+    enum err (*upload)(void *user, void *dst, const void *src, int64_t bytes);   /* src may be reused at once */
+    enum err (*download)(void *user, void *dst, const void *src, int64_t bytes); /* waits for all that was told before */
+    /* out[n] = the tree over part i at parts + i * stride, i < plan->n_parts <= TRN_DEVICE_PARTS. */
+    enum err (*reduce)(void *user, const struct trn_reduce *plan, const float *parts, int64_t stride, float *out, int64_t n);
+    /* Put a mark behind everything told so far; replaces the mark of this number. */
+    enum err (*mark)(void *user, int32_t i);
+    /* Has the device come to it? Never waits. */
+    enum err (*marked)(void *user, int32_t i, bool *done);
+};
+
+#endif
