@@ -253,6 +253,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->kv_type = (enum kv_type)m->kv_type;
     plan->model_fingerprint = p->fingerprint;
     plan->oracle = m->activations == 1;
+    plan->exact = !m->exact; /* 0: on */
     plan->isa = m->isa;
     plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
     plan->wire_type = clu_wire_name[wire_of(p, in, &g)];

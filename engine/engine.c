@@ -24,6 +24,7 @@ struct eng_engine {
     struct eng_shard_cache *cache;
     struct grid grid;
     struct eng_model m;
+    struct trn_device device;            /* m.be's, for m.tp_dev */
     struct eng_slots slots;
     struct eng_constraints *constraints; /* last stage */
     struct eng_mask_ahead *masks;        /* last stage */
@@ -92,6 +93,21 @@ static enum err one_thread(struct eng_model *m)
     return eng_team_open(&m->team, 1, NULL);
 }
 
+static enum err watch(void *tp_dev) { return trn_coll_poll(tp_dev); }
+
+/* Sums between devices. Collective over the stage, whether this rank has one or not. */
+static enum err open_tp_device(struct eng_engine *e)
+{
+    enum err rc = OK;
+    struct eng_model *m = &e->m;
+    if (!e->conf.tp_device || m->tp->size < 2) return OK;
+    if (!m->be->on_host) TRY(eng_backend_device(m->be, &e->device));
+    TRY(e->conf.tp_device(e->conf.tp_user, m->be->on_host ? NULL : &e->device, &m->tp_dev));
+    if (m->tp_dev) eng_backend_watch(m->be, watch, m->tp_dev);
+out:
+    return rc;
+}
+
 /* To the device, once all that the host computes from them is there. The cache's thread reads them on the host. */
 static enum err move_weights(struct eng_engine *e)
 {
@@ -127,6 +143,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
                          m->spec.head_dim, conf->kv_type));
     TRY(eng_forward_open(m, conf->context, conf->n_slots));
     TRY(move_weights(e));
+    TRY(open_tp_device(e));
     eng_slots_open(&e->slots, conf->n_slots, conf->context);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);
     e->batch.pos = xcalloc((size_t)m->max_tok, sizeof *e->batch.pos);
@@ -172,6 +189,8 @@ void eng_engine_close(struct eng_engine *e)
     eng_slots_close(&e->slots);
     eng_constraints_close(e->constraints);
     eng_forward_close(&e->m);
+    if (e->m.be) eng_backend_watch(e->m.be, NULL, NULL);
+    trn_coll_close(e->m.tp_dev);
     eng_kv_pool_close(e->m.kv);
     eng_shard_cache_close(e->cache); /* its thread reads the weights */
     eng_weights_close(e->m.weights);
@@ -185,6 +204,15 @@ void eng_engine_close(struct eng_engine *e)
 }
 
 void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out) { *out = e->info; }
+void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out)
+{
+    *out = e->conf.tp->stats;
+    if (!e->m.tp_dev) return;
+    out->n_ops += e->m.tp_dev->stats.n_ops;
+    out->bytes_sent += e->m.tp_dev->stats.bytes_sent;
+    out->wait_us += e->m.tp_dev->stats.wait_us;
+}
+struct trn_coll *eng_engine_tp_device(const struct eng_engine *e) { return e->m.tp_dev; }
 void eng_engine_measure(struct eng_engine *e, struct eng_times *t) { e->m.times = t; }
 int32_t eng_engine_layer(const struct eng_engine *e) { return atomic_load_explicit(&e->m.layer, memory_order_relaxed); }
 bool eng_engine_answers(const struct eng_engine *e) { return e->m.shard.last && eng_head_answers(&e->head); }
@@ -263,7 +291,8 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
 {
     enum err rc;
     int64_t t0 = clock_us();
-    struct coll_stats before = e->conf.tp->stats;
+    struct coll_stats before, after;
+    eng_engine_comm(e, &before);
     const struct eng_shard *h = &e->m.shard;
     *result = (struct step_result){.epoch = p->epoch, .step = p->step};
     if (e->m.times) e->m.times->last_ns = eng_times_now();
@@ -277,8 +306,9 @@ enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct
     if (h->last) TRY(finish(e, p, a, result));
     else if (h->first) TRY(eng_stages_expect_tokens(&e->stages, p));
     eng_times_lap(e->m.times, ENG_OP_OTHER);
-    result->comm_us = (uint32_t)(e->conf.tp->stats.wait_us - before.wait_us);
-    result->comm_bytes = e->conf.tp->stats.bytes_sent - before.bytes_sent;
+    eng_engine_comm(e, &after);
+    result->comm_us = (uint32_t)(after.wait_us - before.wait_us);
+    result->comm_bytes = after.bytes_sent - before.bytes_sent;
     result->compute_us = (uint32_t)(clock_us() - t0);
 out:
     if (rc && h->last) eng_mask_ahead_settle(e->masks);

@@ -13,6 +13,7 @@
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
 #include "transport/coll.h"
+#include "transport/device.h"
 
 struct eng_engine_conf {
     const char *model_path;
@@ -20,6 +21,10 @@ struct eng_engine_conf {
     int32_t rank;
     struct trn_coll *tp;       /* the ranks of this rank's stage, in order; borrowed */
     struct trn_coll *world;    /* all ranks of the replica; point-to-point between stages; borrowed */
+    /* How the ranks of `tp` sum up what lies on their devices, without the host between; NULL: by tp and copies. Called on every rank of the
+     * stage, with d NULL where the rank is on the host; *out NULL: by tp after all. Own: the engine closes *out. */
+    enum err (*tp_device)(void *user, const struct trn_device *d, struct trn_coll **out);
+    void *tp_user;
     int32_t n_threads;
     const int32_t *cpus;       /* [n_threads] to bind to, or NULL */
     int32_t context, n_blocks, n_slots, max_step_tokens;
@@ -57,6 +62,10 @@ void eng_engine_settle(struct eng_engine *e);
  * the same step. Err: the collective's. */
 MUST_USE enum err eng_engine_reset(struct eng_engine *e);
 void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out);
+/* What the ranks of the stage told each other so far, host and devices together. */
+void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out);
+/* The communicator of the stage's devices, or NULL. */
+struct trn_coll *eng_engine_tp_device(const struct eng_engine *e);
 /* From now on steps add their times to *t (NULL: no more). For benchmarks. */
 void eng_engine_measure(struct eng_engine *e, struct eng_times *t);
 

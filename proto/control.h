@@ -77,6 +77,7 @@ struct msg_load_plan {
     enum kv_type kv_type;
     uint64_t model_fingerprint;                  /* of the coordinator's model file at its start; 0: not compared */
     bool oracle;                                 /* --activations f32 */
+    bool exact;                                  /* the same bits whatever the cut: no sums of a vendor's own, no fewer bytes */
     const char *isa;                             /* "auto" or a table's name */
     const char *wire;                            /* "auto" | "shm" | "mpi" */
     const char *wire_type;                       /* "f32" | "f16" | "q8": how vectors to be summed travel between hosts */

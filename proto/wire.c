@@ -217,6 +217,7 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->kv_type = (uint32_t)l->kv_type;
     p->model_fingerprint = l->model_fingerprint;
     p->oracle = l->oracle;
+    p->exact = l->exact;
     p->isa = str(l->isa);
     p->wire = str(l->wire);
     p->wire_type = str(l->wire_type);
@@ -245,6 +246,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .kv_type = (enum kv_type)p->kv_type,
         .model_fingerprint = p->model_fingerprint,
         .oracle = p->oracle,
+        .exact = p->exact,
         .isa = keep(to, p->isa),
         .wire = keep(to, p->wire),
         .wire_type = keep(to, p->wire_type),

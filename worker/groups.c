@@ -55,6 +55,21 @@ out:
     return rc;
 }
 
+/* Sums between the cards of this stage, where each rank has one of its own and NCCL is there; else by the host, said once. */
+enum err wrk_groups_device(void *user, const struct trn_device *d, struct trn_coll **out)
+{
+    struct worker *w = user;
+    char why[TRN_NCCL_WHY];
+    const struct msg_load_plan *p = &w->plan->load_plan;
+    *out = NULL;
+    if (!trn_coll_board(w->tp)) return OK; /* ranks of several hosts: the host sends what crosses the network */
+    struct trn_nccl_conf c = {.host = w->tp, .device = d, .exact = p->exact, .timeout_us = p->comm_timeout_us};
+    enum err e = trn_coll_nccl_open(out, &c, why);
+    if (!e && !w->tp->rank && *out) log_info(C, "the stage's cards sum by NCCL%s", p->exact ? ", exactly" : "");
+    if (!e && !w->tp->rank && !*out && d) log_info(C, "the stage's cards sum by way of the host: %s", why);
+    return e;
+}
+
 enum err wrk_groups_open(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first)
 {
     enum err rc;

@@ -92,9 +92,11 @@ static enum err one_step(struct wrk_step_loop *l, const void *data, size_t n, st
     if (p.n_items + p.n_ends + p.n_starts + p.n_forks + p.n_tables + p.n_copies) {
         TRY(eng_engine_step(l->engine, &p, &a, &r));
         if (eng_engine_answers(l->engine)) reply(l, &r, scratch);
-        atomic_store_explicit(&l->comm_ops, l->tp->stats.n_ops, memory_order_relaxed);
-        atomic_store_explicit(&l->comm_bytes, l->tp->stats.bytes_sent, memory_order_relaxed);
-        atomic_store_explicit(&l->comm_us, l->tp->stats.wait_us, memory_order_relaxed);
+        struct coll_stats comm;
+        eng_engine_comm(l->engine, &comm);
+        atomic_store_explicit(&l->comm_ops, comm.n_ops, memory_order_relaxed);
+        atomic_store_explicit(&l->comm_bytes, comm.bytes_sent, memory_order_relaxed);
+        atomic_store_explicit(&l->comm_us, comm.wait_us, memory_order_relaxed);
     }
 out:
     arena_free(&a);

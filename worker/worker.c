@@ -60,7 +60,10 @@ static void say_progress(void *user, int64_t done, int64_t total)
 static void say_telemetry(struct worker *w)
 {
     struct control_msg m = {.type = MSG_TELEMETRY};
-    struct trn_coll_now tp = trn_coll_now(w->tp), world = trn_coll_now(w->world), now = tp.op ? tp : world;
+    struct trn_coll *cards = eng_engine_tp_device(w->loop.engine);
+    struct trn_coll_now tp = trn_coll_now(w->tp), world = trn_coll_now(w->world), dev = cards ? trn_coll_now(cards) : tp;
+    if (!tp.op) tp = dev;
+    struct trn_coll_now now = tp.op ? tp : world;
     int32_t first = w->rank - w->tp->rank; /* tensor ranks of a stage are neighbours */
     m.telemetry = (struct msg_telemetry){
         .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = now.op ? now.op : "", .op_seq = now.seq,
@@ -199,7 +202,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     if (!n) n = MAX(1, w->n_cpus / w->host_size);
     bool bind = w->conf->bind && n * w->host_size <= w->n_cpus;
     struct eng_engine_conf c = {
-        .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .world = w->world, .n_threads = n,
+        .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .tp_device = wrk_groups_device, .tp_user = w, .world = w->world, .n_threads = n,
         .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
         .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .fingerprint = p->model_fingerprint, .isa = p->isa, .device = w->device,
         .timeout_us = p->comm_timeout_us,

@@ -43,6 +43,8 @@ MUST_USE enum err wrk_join(struct worker *w, int32_t timeout_ms);
 
 /* groups.c: w->world and w->tp as the plan says; first: the lowest rank of `stage`. Collective. */
 MUST_USE enum err wrk_groups_open(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first);
+/* As tp_device of eng_engine_conf; user: struct worker, whose plan is there. */
+MUST_USE enum err wrk_groups_device(void *user, const struct trn_device *d, struct trn_coll **out);
 
 /* rejoin.c: the stream is gone (Own: e). Returns when there is another coordinator, else leaves the process. */
 void wrk_rejoin(struct worker *w, struct rpc_event *e);

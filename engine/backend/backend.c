@@ -2,6 +2,7 @@
 #include "engine/backend/backend.h"
 
 #include "base/base.h"
+#include "base/clock.h"
 #include "engine/backend/plugin_open.h"
 
 #include <stdio.h>
@@ -9,7 +10,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20 };
+enum {
+    HUGE_PAGE = 2 << 20,
+    WAIT_SPIN_US = 20000, WAIT_SLEEP_US = 50, /* a step of decoding is shorter than the first */
+};
 
 /* ---- memory of the host ---------------------------------------------------------------------- */
 
@@ -93,9 +97,28 @@ enum err eng_backend_upload(struct eng_backend *b, void *dst, const void *src, i
     return OK;
 }
 
+/* With somebody watching: by asking, since a device that waits for another rank for ever would hold us as well. */
+static enum err wait(struct eng_backend *b)
+{
+    char text[PLUGIN_TEXT];
+    enum err rc = OK;
+    int32_t done = 0;
+    int64_t since = clock_us();
+    while (!rc && !done) {
+        rc = told(b, b->plugin->ready(b->device, &done, text), text);
+        if (!rc && !done) rc = b->watch(b->watch_user);
+        if (!rc && !done && clock_us() - since > WAIT_SPIN_US) clock_sleep_us(WAIT_SLEEP_US);
+    }
+    return rc;
+}
+
 enum err eng_backend_download(struct eng_backend *b, void *dst, const void *src, int64_t bytes)
 {
     char text[PLUGIN_TEXT];
+    if (!b->on_host && b->watch) {
+        enum err e = wait(b);
+        if (e) return e;
+    }
     if (!b->on_host) return told(b, b->plugin->download(b->device, dst, src, bytes, text), text);
     if (bytes > 0) memcpy(dst, src, (size_t)bytes);
     return OK;
@@ -112,12 +135,68 @@ enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int
 enum err eng_backend_sync(struct eng_backend *b)
 {
     char text[PLUGIN_TEXT];
-    return b->on_host ? OK : told(b, b->plugin->sync(b->device, text), text);
+    if (b->on_host) return OK;
+    return b->watch ? wait(b) : told(b, b->plugin->sync(b->device, text), text);
+}
+
+void eng_backend_watch(struct eng_backend *b, enum err (*fn)(void *), void *user)
+{
+    b->watch = fn;
+    b->watch_user = user;
 }
 
 void eng_backend_enter(struct eng_backend *b)
 {
     if (!b->on_host) b->plugin->enter(b->device);
+}
+
+/* ---- as collectives see it ------------------------------------------------------------------------- */
+
+static enum err dev_alloc(void *user, void **out, int64_t bytes) { return eng_backend_alloc(user, ENG_MEMORY_STEP, out, bytes); }
+static void dev_free(void *user, void *p) { eng_backend_free(user, p); }
+static enum err dev_copy(void *user, void *dst, const void *src, int64_t bytes) { return eng_backend_copy(user, dst, src, bytes); }
+static enum err dev_upload(void *user, void *dst, const void *src, int64_t bytes) { return eng_backend_upload(user, dst, src, bytes); }
+static enum err dev_download(void *user, void *dst, const void *src, int64_t bytes) { return eng_backend_download(user, dst, src, bytes); }
+
+static enum err dev_reduce(void *user, const struct trn_reduce *plan, const float *parts, int64_t stride, float *out, int64_t n)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    ASSERT(plan->n_parts <= KRN_TREE_PARTS);
+    struct krn_tree_sum a = {.ops = plan->ops, .n_ops = plan->n_ops, .parts = parts, .stride = stride, .out = out, .n = n};
+    return told(b, b->plugin->tree_sum(b->device, &a, text), text);
+}
+
+static enum err dev_mark(void *user, int32_t i)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    return told(b, b->plugin->mark(b->device, i, text), text);
+}
+
+static enum err dev_marked(void *user, int32_t i, bool *done)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    int32_t there = 0;
+    enum err e = told(b, b->plugin->marked(b->device, i, &there, text), text);
+    *done = there;
+    return e;
+}
+
+_Static_assert((int)TRN_DEVICE_MARKS == (int)PLUGIN_MARKS && (int)TRN_DEVICE_PARTS == (int)KRN_TREE_PARTS, "two sides of one thing");
+
+enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
+{
+    struct plugin_device_info info;
+    char text[PLUGIN_TEXT];
+    ASSERT(!b->on_host);
+    enum err e = told(b, b->plugin->info(b->index, &info, text), text);
+    if (e) return e;
+    *out = (struct trn_device){.user = b, .stream = b->plugin->stream(b->device), .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
+                               .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked};
+    snprintf(out->where, sizeof out->where, "%s", info.where);
+    return OK;
 }
 
 /* ---- open, close --------------------------------------------------------------------------------- */
@@ -146,6 +225,7 @@ static enum err open_device(struct eng_backend *b, int32_t device)
     b->on_host = false;
     b->krn = b->plugin->krn;
     b->n_units = info.n_units;
+    b->index = device;
     snprintf(b->name, sizeof b->name, "%s:%d", b->plugin->name, device);
     eng_backend_enter(b);
 out:

@@ -8,6 +8,7 @@
 #define ENGINE_BACKEND_BACKEND_H
 
 #include "engine/backend/plugin.h"
+#include "transport/device.h"
 
 /* What memory is for: its name in errors, and how the host gives it. */
 enum eng_memory {
@@ -21,6 +22,7 @@ struct eng_backend {
     const struct krn_table *krn; /* works on this backend's memory */
     const struct krn_table *host;/* works on the host's: what has been downloaded */
     bool on_host;
+    int32_t index;               /* of a device, among its kind */
     int32_t n_units;             /* that compute side by side; 0 on the host, where the team's threads do */
     /* private */
     struct eng_backend_block { void *p; int64_t bytes; } *blocks;
@@ -28,6 +30,8 @@ struct eng_backend {
     void *library;
     const struct plugin *plugin;
     struct plugin_device *device;
+    enum err (*watch)(void *user);
+    void *watch_user;
 };
 
 /* device: "cpu"; "cuda" (device 0), "cuda:N"; "auto": cuda:0 where a card can be used, else cpu. NULL is "cpu". isa: the host's kernels.
@@ -46,6 +50,12 @@ MUST_USE enum err eng_backend_upload(struct eng_backend *b, void *dst, const voi
 MUST_USE enum err eng_backend_download(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_sync(struct eng_backend *b);
+
+/* While this backend waits for its device, fn is called again and again; an error it gives ends the wait and is the wait's: collectives that
+ * the device was told to are watched so (trn_coll_poll). NULL: nobody. */
+void eng_backend_watch(struct eng_backend *b, enum err (*fn)(void *user), void *user);
+/* b, which is not on the host, as collectives take it (transport/device.h); borrows b. */
+MUST_USE enum err eng_backend_device(struct eng_backend *b, struct trn_device *out);
 
 /* The nth of this host's ranks under --device want: which of n devices; -1: the CPU. "auto" gives each device one rank, "cuda" deals them
  * round, "cuda:N" is N. Pure. */

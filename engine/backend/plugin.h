@@ -10,11 +10,15 @@
 #define ENGINE_BACKEND_PLUGIN_H
 
 #include "engine/kernels/table.h"
+#include "engine/kernels/tree_sum.h"
 
-enum { PLUGIN_TEXT = 256 }; /* bytes of an error's sentence */
+enum {
+    PLUGIN_TEXT = 256, /* bytes of an error's sentence */
+    PLUGIN_MARKS = 64,
+};
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 1 };
+enum { PLUGIN_VERSION = 2 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -57,6 +61,15 @@ struct plugin {
     int (*copy)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
     /* Waits; failure: the first thing that went wrong since open, kernels included. */
     int (*sync)(struct plugin_device *d, char text[PLUGIN_TEXT]);
+
+    /* What works on the device beside the kernels (NCCL) takes this: a cudaStream_t. */
+    void *(*stream)(struct plugin_device *d);
+    /* *done: everything told so far is. Never waits; failure as sync's. */
+    int (*ready)(struct plugin_device *d, int32_t *done, char text[PLUGIN_TEXT]);
+    /* Mark i < PLUGIN_MARKS behind everything told so far; *done: the device has come to it. Never waits. */
+    int (*mark)(struct plugin_device *d, int32_t i, char text[PLUGIN_TEXT]);
+    int (*marked)(struct plugin_device *d, int32_t i, int32_t *done, char text[PLUGIN_TEXT]);
+    int (*tree_sum)(struct plugin_device *d, const struct krn_tree_sum *a, char text[PLUGIN_TEXT]);
 };
 
 typedef const struct plugin *(*plugin_entry_fn)(void);

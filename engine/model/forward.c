@@ -13,6 +13,7 @@ static enum err all_reduce(struct eng_model *m, const struct coll_cut *cut, int3
 {
     enum err rc;
     const float *mine;
+    if (m->tp_dev) return trn_coll_all_reduce(m->tp_dev, cut, m->parts, m->red, n, m->timeout_us);
     TRY(eng_staging_get(m, m->parts, n_nodes * n, &mine));
     TRY(trn_coll_all_reduce(m->tp, cut, mine, eng_staging_room(m, m->red), n, m->timeout_us));
     TRY(eng_staging_put(m, m->red, n));

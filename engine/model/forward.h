@@ -42,6 +42,7 @@ struct eng_model {
     const struct krn_table *krn;  /* be's */
     struct eng_team *team;
     struct trn_coll *tp;          /* this stage's ranks */
+    struct trn_coll *tp_dev;      /* the same over their devices' memory; NULL: sums go by the host */
     int64_t timeout_us;
     bool oracle;                  /* activations stay f32 */
     int32_t max_tok;

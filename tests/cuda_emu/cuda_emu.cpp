@@ -1,6 +1,11 @@
 // cuda_emu.cpp: see cuda_runtime.h and cuda_runtime_api.h.
 #include "cuda_runtime.h"
 
+extern "C" {
+#include "tests/nccl_stub/nccl_stub.h"
+}
+
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -67,6 +72,13 @@ bool on_device(const void *p, size_t n)
     return false;
 }
 
+// For who works on a stream beside the kernels: either side may be the device's.
+void touch(void *dst, const void *src, size_t n)
+{
+    opened o;
+    memcpy(dst, src, n);
+}
+
 // Is this the call that CUDA_EMU_FAIL names?
 bool ordered_to_fail(const char *what)
 {
@@ -87,6 +99,10 @@ int n_devices()
 }
 
 } // namespace
+
+struct cuda_emu_stream {
+    nccl_stub_stream stub;
+};
 
 extern "C" {
 
@@ -179,15 +195,34 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t)
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
-    *s = (cudaStream_t)malloc(1);
+    *s = new cuda_emu_stream{{nullptr, touch}};
     return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
-    free(s);
+    delete s;
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamQuery(cudaStream_t)
+{
+    static std::atomic<int> said;
+    const char *busy = getenv("CUDA_EMU_BUSY");
+    if (!busy) said = 0;
+    return busy && said++ < atoi(busy) ? cudaErrorNotReady : cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
+{
+    *e = (cudaEvent_t)malloc(1);
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    free(e);
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t e = last_error;
@@ -200,6 +235,7 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaSuccess: return "no error";
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorNotReady: return "device not ready";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
     }

@@ -2,10 +2,10 @@
  * processor: the few functions engine/backend/cuda calls, on one pretended device.
  *
  * Device memory is a region that the host cannot touch (PROT_NONE) unless a kernel or a copy runs, so
- * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous.
+ * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous. A stream is what tests/nccl_stub takes.
  * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N or launch:N lets
  * the Nth such call fail,
- * CUDA_EMU_DRIVER gives the driver's version (0: there is none). */
+ * CUDA_EMU_BUSY=N lets the first N queries of a stream say that it is not ready, CUDA_EMU_DRIVER gives the driver's version (0: there is none). */
 #ifndef TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 #define TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 
@@ -22,15 +22,17 @@ typedef enum {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorNoDevice = 100,
+    cudaErrorNotReady = 600,
     cudaErrorLaunchFailure = 719
 } cudaError_t;
 typedef struct cuda_emu_stream *cudaStream_t;
+typedef struct cuda_emu_event *cudaEvent_t;
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
     cudaMemcpyDeviceToHost = 2,
     cudaMemcpyDeviceToDevice = 3
 };
-enum { cudaStreamNonBlocking = 1 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem;
@@ -52,6 +54,11 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);
+cudaError_t cudaStreamQuery(cudaStream_t s);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t e);
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
+cudaError_t cudaEventQuery(cudaEvent_t e);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t e);
 

@@ -5,6 +5,7 @@
 #include "cases.h"
 #include "engine/backend/backend.h"
 #include "engine/kernels/pack.h"
+#include "transport/coll.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -433,6 +434,81 @@ static void attention_equals_ref(void **state)
 
 /* ---- the device itself ----------------------------------------------------------------------------- */
 
+/* ---- sums over ranks ------------------------------------------------------------------------- */
+
+static void tree_sums_equal_the_hosts(void **state)
+{
+    (void)state;
+    struct rnd r = {41};
+    static const int32_t sizes[] = {1, 2, 3, 4, 5, 8, 16};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++)
+        for (int32_t odd = 0; odd < 3; odd++) {
+            int32_t size = sizes[k], n_leaf = odd ? 37 + odd : 16;
+            int64_t n = odd == 2 ? 70001 : 257, stride = n + 3 * odd;
+            static struct trn_reduce plan;
+            struct coll_cut cut = {.n_leaf = n_leaf};
+            for (int32_t i = 0; i <= size; i++) cut.bounds[i] = n_leaf * i / size;
+            trn_reduce_plan(&plan, &cut, size);
+            float *parts = case_alloc((size_t)(plan.n_parts * stride) * 4), *want = case_alloc((size_t)n * 4);
+            const float *part[TREE_MAX_LEAF];
+            for (int64_t i = 0; i < plan.n_parts * stride; i++) parts[i] = rnd_normal(&r);
+            for (int32_t p = 0; p < plan.n_parts; p++) part[p] = parts + p * stride;
+            trn_reduce_run(&plan, part, want, n);
+            struct trn_device d;
+            ok(eng_backend_device(be, &d));
+            float *out = there(parts, (n + 1) * 4);
+            ok(d.reduce(d.user, &plan, there(parts, plan.n_parts * stride * 4), stride, out, n));
+            assert_floats(want, out, n, "a tree sum", size);
+            assert_floats(parts + n, out + n, 1, "what lies behind a tree sum", size);
+            free(parts);
+            free(want);
+            next_device();
+        }
+}
+
+static void marks_are_reached_in_order(void **state)
+{
+    (void)state;
+    struct trn_device d;
+    bool done = false;
+    float x[64] = {1};
+    ok(eng_backend_device(be, &d));
+    assert_true(d.where[0] && d.stream);
+    for (int32_t i = 0; i < 2 * TRN_DEVICE_MARKS; i++) {
+        there(x, sizeof x);
+        ok(d.mark(d.user, i % TRN_DEVICE_MARKS));
+    }
+    ok(eng_backend_sync(be));
+    for (int32_t i = 0; i < TRN_DEVICE_MARKS; i++) {
+        ok(d.marked(d.user, i, &done));
+        assert_true(done);
+    }
+}
+
+static enum err lost(void *user)
+{
+    ++*(int32_t *)user;
+    return err_raise(ERR_PEER_LOST, "a rank is lost");
+}
+
+static void a_wait_is_watched(void **state)
+{
+    (void)state;
+    int32_t asked = 0;
+    bool emulated = strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu"); /* there a device can be ordered to be busy */
+    float x[4] = {1, 2, 3, 4}, y[4];
+    void *d = there(x, sizeof x);
+    eng_backend_watch(be, lost, &asked);
+    if (emulated) setenv("CUDA_EMU_BUSY", "1000", 1);
+    enum err e = eng_backend_download(be, y, d, sizeof y);
+    unsetenv("CUDA_EMU_BUSY");
+    assert_int_equal(asked, emulated || e ? 1 : 0);
+    assert_int_equal(e, asked ? ERR_PEER_LOST : OK);
+    eng_backend_watch(be, NULL, NULL);
+    here(y, d, sizeof y);
+    assert_memory_equal(x, y, sizeof x);
+}
+
 static void memory_is_zeroed_and_copied_in_order(void **state)
 {
     (void)state;
@@ -477,6 +553,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(attention_equals_ref, start, finish),
+        cmocka_unit_test_setup_teardown(tree_sums_equal_the_hosts, start, finish),
+        cmocka_unit_test_setup_teardown(marks_are_reached_in_order, start, finish),
+        cmocka_unit_test_setup_teardown(a_wait_is_watched, start, finish),
         cmocka_unit_test_setup_teardown(memory_is_zeroed_and_copied_in_order, start, finish),
         cmocka_unit_test_setup_teardown(too_much_memory_is_refused_and_the_device_lives_on, start, finish),
     };

@@ -78,6 +78,39 @@ static void the_demo_model_has_the_cpus_bits(void **state)
     check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", KV_F32, false, 1);
 }
 
+/* The same bits when the cards sum by NCCL; ranks that cannot go by the host and say why. A card's own library, or one that stands in for it
+ * (tests/nccl_stub); with fewer cards than ranks NCCL is refused on all of them, which is part of the test. */
+static void cards_that_sum_by_nccl_have_the_cpus_bits(void **state)
+{
+    (void)state;
+    static const struct { int32_t tp; uint64_t on_device; const char *by; } cases[] = {
+        {2, 3, "nccl"}, {3, 7, "nccl"}, {2, 1, "rank 1: it computes on no card"}};
+    struct plugin_device_info info[4];
+    char why[PLUGIN_TEXT];
+    int32_t pb[N_SEQ][64], ps[N_SEQ][64], n, v;
+    eng_backend_devices(info, 4, &n, why);
+    if (n < 3) skip();
+    static const struct variant cpu = {"CPU", 1, 1, 0, 0};
+    const char *path = "deploy/models/tessera-demo-q8_0.gguf";
+    struct sequence base[N_SEQ], s[N_SEQ];
+    v = run(path, &cpu, KV_F16, false, base, pb);
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
+        struct local_replica *r;
+        struct local_replica_conf c = {.path = path, .tp = cases[k].tp, .context = 64, .n_blocks = 12, .max_step_tokens = 48,
+                                       .on_device = cases[k].on_device, .nccl = true};
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        for (int32_t i = 0; i < cases[k].tp; i++) assert_string_equal(local_replica_sums_by(r, i), cases[k].by);
+        make(s, ps, 5);
+        if (sequence_run(r, s, N_SEQ, true)) fail_msg("%s", err_text());
+        local_replica_close(r);
+        for (int32_t i = 0; i < N_SEQ; i++) {
+            assert_memory_equal(base[i].logits, s[i].logits, ((size_t)base[i].n_prompt + N_GEN - 1) * (size_t)v * sizeof(float));
+            sequence_free(&s[i]);
+        }
+    }
+    for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&base[i]);
+}
+
 static void every_family_has_the_cpus_bits(void **state)
 {
     static const char *const archs[] = {"llama", "qwen2", "qwen3"};
@@ -176,6 +209,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_demo_model_has_the_cpus_bits),
+        cmocka_unit_test(cards_that_sum_by_nccl_have_the_cpus_bits),
         cmocka_unit_test(every_family_has_the_cpus_bits),
         cmocka_unit_test(other_families_have_the_cpus_bits),
         cmocka_unit_test(what_no_device_can_yet_is_refused_with_a_sentence),

@@ -61,6 +61,7 @@ static struct control_msg load_plan(void)
                                               .kv_type = KV_Q8_0,
                                               .isa = "auto",
                                               .wire = "shm",
+                                              .exact = true,
                                               .wire_type = "q8",
                                               .shard_cache = "/c",
                                               .shard_cache_bytes = 9,
@@ -140,7 +141,7 @@ static void load_plan_round_trip(void **state)
     assert_int_equal(p->n_blocks, 100);
     assert_int_equal(p->n_slots, 64);
     assert_int_equal(p->max_step_tokens, 512);
-    assert_true(p->kv_type == KV_Q8_0 && !p->oracle);
+    assert_true(p->kv_type == KV_Q8_0 && !p->oracle && p->exact);
     assert_string_equal(p->isa, "auto");
     assert_string_equal(p->wire, "shm");
     assert_string_equal(p->wire_type, "q8");

@@ -5,6 +5,7 @@
 #include "transport/coll_open.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@ struct rank {
     struct eng_engine_conf conf;
     struct eng_engine *engine;
     struct trn_coll *tp, *world;
+    char device[24], why[TRN_NCCL_WHY];
     struct mailbox *in;
     struct buf *plan;
     enum err err;
@@ -63,6 +65,13 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
+static enum err sum_by_nccl(void *user, const struct trn_device *d, struct trn_coll **out)
+{
+    struct rank *k = user;
+    struct trn_nccl_conf c = {.host = k->tp, .device = d, .exact = true, .timeout_us = 20000000};
+    return trn_coll_nccl_open(out, &c, k->why);
+}
+
 static enum err open_colls(struct local_replica *r, const struct grid *g)
 {
     enum err rc;
@@ -94,11 +103,13 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
         struct rank *k = &r->ranks[i];
         k->r = r;
         k->in = mailbox_open();
+        snprintf(k->device, sizeof k->device, "cuda:%d", c->nccl ? i : 0);
         k->conf = (struct eng_engine_conf){
+            .tp_device = c->nccl ? sum_by_nccl : NULL, .tp_user = k,
             .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
             .context = context, .n_blocks = c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16), .n_slots = c->n_slots ? c->n_slots : 16,
             .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle,
-            .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? "cuda:0" : "cpu", .timeout_us = 20000000};
+            .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? k->device : "cpu", .timeout_us = 20000000};
         ASSERT(!pthread_create(&k->thread, NULL, rank_main, k));
     }
     for (int32_t i = 0; i < r->n; i++) mailbox_get(r->opened, -1);
@@ -177,3 +188,9 @@ int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank)
 }
 
 uint64_t local_replica_bytes_sent(struct local_replica *r, int32_t rank) { return r->ranks[rank].tp->stats.bytes_sent; }
+
+const char *local_replica_sums_by(struct local_replica *r, int32_t rank)
+{
+    struct trn_coll *c = eng_engine_tp_device(r->ranks[rank].engine);
+    return c ? c->ops->name : r->ranks[rank].why;
+}

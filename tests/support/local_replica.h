@@ -15,6 +15,7 @@ struct local_replica_conf {
     bool oracle;
     const char *isa;
     uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
+    bool nccl;               /* then on cuda:r, and the ranks of a stage sum by NCCL where they can */
     uint64_t without_file;   /* bit r: rank r finds no model at its path */
     const char *cache_dir;   /* of packed weights, or NULL */
     int64_t cache_bytes;
@@ -36,6 +37,8 @@ void local_replica_info(struct local_replica *r, int32_t rank, struct eng_engine
 int64_t local_replica_weight_bytes(struct local_replica *r, int32_t rank);
 /* Wait until every rank's cache of packed weights is written. */
 void local_replica_settle(struct local_replica *r);
+/* What the stage's devices sum by: "nccl", or why they do not. */
+const char *local_replica_sums_by(struct local_replica *r, int32_t rank);
 uint64_t local_replica_bytes_sent(struct local_replica *r, int32_t rank);
 
 #endif

@@ -23,6 +23,7 @@ struct plugin_device {
     void *scratch;      /* of reductions */
     void **blocks;      /* what is allocated, freed at close */
     int32_t n_blocks, cap_blocks;
+    cudaEvent_t marks[PLUGIN_MARKS];
     cudaError_t failed; /* the first */
     char failed_at[64];
 };
@@ -140,6 +141,8 @@ static void close_device(struct plugin_device *d)
     enter(d);
     if (d->stream) (void)cudaStreamSynchronize(d->stream);
     for (int32_t i = 0; i < d->n_blocks; i++) (void)cudaFree(d->blocks[i]);
+    for (int32_t i = 0; i < PLUGIN_MARKS; i++)
+        if (d->marks[i]) (void)cudaEventDestroy(d->marks[i]);
     if (d->stream) (void)cudaStreamDestroy(d->stream);
     free(d->blocks);
     free(d);
@@ -201,6 +204,37 @@ static int download(struct plugin_device *d, void *dst, const void *src, int64_t
     return sync_device(d, text);
 }
 
+static void *stream_of(struct plugin_device *d) { return d->stream; }
+
+/* Of a query: not yet is no failure. */
+static int answer(struct plugin_device *d, cudaError_t e, int32_t *done, const char *what, char *text)
+{
+    *done = e == cudaSuccess;
+    if (e == cudaErrorNotReady) (void)cudaGetLastError();
+    else note(d, e, what);
+    return report(d, text);
+}
+
+static int ready(struct plugin_device *d, int32_t *done, char *text) { return answer(d, cudaStreamQuery(d->stream), done, "kernels", text); }
+
+static int mark(struct plugin_device *d, int32_t i, char *text)
+{
+    note(d, cudaEventRecord(d->marks[i], d->stream), "cudaEventRecord");
+    return report(d, text);
+}
+
+static int marked(struct plugin_device *d, int32_t i, int32_t *done, char *text)
+{
+    return answer(d, cudaEventQuery(d->marks[i]), done, "kernels", text);
+}
+
+static int tree_sum(struct plugin_device *d, const struct krn_tree_sum *a, char *text)
+{
+    enter(d);
+    krn_cuda_tree_sum(a);
+    return report(d, text);
+}
+
 static int open_device(int32_t device, struct plugin_device **out, char *text)
 {
     int32_t n = 0;
@@ -214,6 +248,7 @@ static int open_device(int32_t device, struct plugin_device **out, char *text)
     d->index = device;
     enter(d);
     note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    for (int32_t i = 0; i < PLUGIN_MARKS; i++) note(d, cudaEventCreateWithFlags(&d->marks[i], cudaEventDisableTiming), "cudaEventCreate");
     if (report(d, text) || alloc(d, &d->scratch, SCRATCH, text)) {
         close_device(d);
         return 1;
@@ -238,6 +273,11 @@ static const struct plugin plugin = {
     .download = download,
     .copy = copy,
     .sync = sync_device,
+    .stream = stream_of,
+    .ready = ready,
+    .mark = mark,
+    .marked = marked,
+    .tree_sum = tree_sum,
 };
 
 __attribute__((visibility("default"))) const struct plugin *tessera_backend_plugin(void);

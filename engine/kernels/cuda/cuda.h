@@ -4,6 +4,7 @@
 #define ENGINE_KERNELS_CUDA_CUDA_H
 
 #include "engine/kernels/table.h"
+#include "engine/kernels/tree_sum.h"
 
 void krn_cuda_matmul(const struct krn_matmul *a);
 void krn_cuda_matmul_int8(const struct krn_matmul *a);
@@ -30,6 +31,7 @@ void krn_cuda_layernorm(float *y, const float *x, const float *w, const float *b
                         int32_t t0, int32_t t1);
 int32_t krn_cuda_argmax(const float *x, int32_t n);
 float krn_cuda_sum_exp(const float *x, int32_t n, float m);
+void krn_cuda_tree_sum(const struct krn_tree_sum *a);
 
 extern const struct krn_table krn_cuda;
 
