@@ -40,7 +40,7 @@ struct trn_coll_now {
 struct trn_coll;
 
 struct trn_coll_ops {
-    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" | "nccl" */
+    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" | "nccl" | "cards" */
     /* all required */
     enum err (*all_gather)(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us);
     enum err (*broadcast)(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);

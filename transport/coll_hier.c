@@ -6,6 +6,7 @@
  * once per rank. Additions are those of the tree whoever makes them: the bits do not change. */
 #include "transport/coll_open.h"
 
+#include "transport/coll_hier.h"
 #include "transport/coll_impl.h"
 #include "transport/coll_reduce.h"
 
@@ -40,37 +41,49 @@ static enum err reserve(float **p, int64_t *cap, int64_t floats)
 
 /* ---- all_reduce ---- */
 
-/* The subtrees of this host's ranks, in order: parts[]; how many each rank has: count[]. */
-static int32_t host_parts(const struct hier *h, const struct coll_cut *cut, struct tree_node parts[], int32_t count[])
+struct trn_hier_view trn_hier_view(struct trn_coll *c)
 {
-    int32_t n = 0;
-    for (int32_t i = 0; i < locals(h); i++) {
-        int32_t r = h->first[h->host] + i;
-        count[i] = tree_maximal(cut->n_leaf, cut->bounds[r], cut->bounds[r + 1], parts + n);
-        n += count[i];
-    }
-    return n;
+    const struct hier *h = of(c);
+    return (struct trn_hier_view){.local = h->local, .across = h->across, .first = h->first, .n_hosts = h->n_hosts, .host = h->host};
 }
 
-/* From the parts of the ranks to the subtrees of the host. *n_nodes of n floats each in h->nodes. */
-static enum err add_host(struct hier *h, const struct coll_cut *cut, const struct tree_node parts[], int32_t n_parts, int64_t n, int32_t *n_nodes)
+void trn_hier_parts_of(struct trn_hier_parts *p, const struct trn_hier_view *v, const struct coll_cut *cut)
 {
-    struct tree_node nodes[TREE_MAX_NODES];
-    int32_t k = tree_maximal(cut->n_leaf, cut->bounds[h->first[h->host]], cut->bounds[h->first[h->host + 1]], nodes), at = 0;
-    enum err rc = reserve(&h->nodes, &h->nodes_cap, k * n);
-    for (int32_t i = 0; i < k && !rc; i++) {
+    int32_t r0 = v->first[v->host], r1 = v->first[v->host + 1];
+    p->n_parts = 0;
+    for (int32_t r = r0; r < r1; r++) {
+        p->count[r - r0] = tree_maximal(cut->n_leaf, cut->bounds[r], cut->bounds[r + 1], p->parts + p->n_parts);
+        p->n_parts += p->count[r - r0];
+    }
+    p->n_nodes = tree_maximal(cut->n_leaf, cut->bounds[r0], cut->bounds[r1], p->nodes);
+}
+
+int32_t trn_hier_node(struct trn_reduce *plan, const struct trn_hier_parts *p, int32_t i)
+{
+    int32_t at = 0, n = 0;
+    while (p->parts[at].a < p->nodes[i].a) at++;
+    while (at + n < p->n_parts && p->parts[at + n].b <= p->nodes[i].b) n++;
+    trn_reduce_plan_node(plan, p->parts + at, n, p->nodes[i].a, p->nodes[i].b);
+    return at;
+}
+
+void trn_hier_hosts_cut(struct coll_cut *out, const struct trn_hier_view *v, const struct coll_cut *cut)
+{
+    out->n_leaf = cut->n_leaf;
+    for (int32_t i = 0; i <= v->n_hosts; i++) out->bounds[i] = cut->bounds[v->first[i]];
+}
+
+/* From the parts of the ranks to the subtrees of the host, n floats each, in h->nodes. */
+static enum err add_host(struct hier *h, const struct trn_hier_parts *p, int64_t n)
+{
+    enum err rc = reserve(&h->nodes, &h->nodes_cap, p->n_nodes * n);
+    for (int32_t i = 0; i < p->n_nodes && !rc; i++) {
         const float *part[TREE_MAX_LEAF];
         struct trn_reduce plan;
-        int32_t m = 0;
-        while (at + m < n_parts && parts[at + m].b <= nodes[i].b) {
-            part[m] = h->parts + (at + m) * n;
-            m++;
-        }
-        trn_reduce_plan_node(&plan, parts + at, m, nodes[i].a, nodes[i].b);
+        int32_t at = trn_hier_node(&plan, p, i);
+        for (int32_t k = 0; k < plan.n_parts; k++) part[k] = h->parts + (at + k) * n;
         trn_reduce_run(&plan, part, h->nodes + i * n, n);
-        at += m;
     }
-    *n_nodes = k;
     return rc;
 }
 
@@ -91,16 +104,18 @@ static enum err hier_all_reduce(struct trn_coll *c, const struct coll_cut *cut, 
 {
     enum err rc = OK;
     struct hier *h = of(c);
-    struct tree_node parts[TREE_MAX_LEAF + TREE_MAX_NODES];
-    int32_t count[COLL_MAX_RANKS], n_parts = host_parts(h, cut, parts, count), n_nodes, me = c->rank - h->first[h->host];
+    struct trn_hier_view v = trn_hier_view(c);
+    struct trn_hier_parts p;
+    int32_t me = c->rank - h->first[h->host];
+    trn_hier_parts_of(&p, &v, cut);
     if (me) {
-        if (count[me] && n) TRY(trn_coll_send(h->local, 0, mine, count[me] * n * (int64_t)sizeof *mine, timeout_us));
+        if (p.count[me] && n) TRY(trn_coll_send(h->local, 0, mine, p.count[me] * n * (int64_t)sizeof *mine, timeout_us));
     } else {
-        struct coll_cut hosts = {.n_leaf = cut->n_leaf};
-        for (int32_t i = 0; i <= h->n_hosts; i++) hosts.bounds[i] = cut->bounds[h->first[i]];
-        TRY(reserve(&h->parts, &h->parts_cap, n_parts * n));
-        TRY(collect(h, count, mine, n, timeout_us));
-        TRY(add_host(h, cut, parts, n_parts, n, &n_nodes));
+        struct coll_cut hosts;
+        trn_hier_hosts_cut(&hosts, &v, cut);
+        TRY(reserve(&h->parts, &h->parts_cap, p.n_parts * n));
+        TRY(collect(h, p.count, mine, n, timeout_us));
+        TRY(add_host(h, &p, n));
         TRY(trn_coll_all_reduce(h->across, &hosts, h->nodes, out, n, timeout_us));
     }
     if (h->local) TRY(trn_coll_broadcast(h->local, out, n * (int64_t)sizeof *out, 0, timeout_us));
@@ -205,6 +220,8 @@ static const struct trn_coll_ops hier_ops = {
     .waits_for = hier_waits_for,
     .sent = hier_sent,
 };
+
+struct trn_coll *trn_coll_hier_local(struct trn_coll *c) { return c->ops == &hier_ops ? of(c)->local : NULL; }
 
 enum err trn_coll_hier_open(struct trn_coll **out, int32_t rank, int32_t size, const int32_t hosts[], struct trn_coll *local, struct trn_coll *across,
                             struct trn_coll *flat)

@@ -23,6 +23,14 @@ MUST_USE enum err trn_coll_shm_open(struct trn_coll **out, const char *name, int
 MUST_USE enum err trn_coll_hier_open(struct trn_coll **out, int32_t rank, int32_t size, const int32_t hosts[], struct trn_coll *local,
                                      struct trn_coll *across, struct trn_coll *flat);
 
+/* `hier`, which has several ranks on this host, as its ranks with devices see it: vectors are device memory, and inside the host they go from
+ * device to device by `local` (nccl, of this host's ranks in their order). Hosts decide each for itself. hier is borrowed until close.
+ * scratch_bytes: on the device; 0: 32 MiB. Own: *out owns local, also on failure. */
+MUST_USE enum err trn_coll_hier_cards_open(struct trn_coll **out, struct trn_coll *hier, struct trn_coll *local, const struct trn_device *dev,
+                                           int64_t scratch_bytes);
+/* The ranks of this host in a group over several; NULL: c is no such group, or this rank is alone here. */
+struct trn_coll *trn_coll_hier_local(struct trn_coll *c);
+
 /* Ranks that compute on devices, each on one of its own, by NVIDIA's library: vectors are device memory. */
 enum { TRN_NCCL_WHY = 256 };
 struct trn_nccl_conf {

@@ -55,19 +55,25 @@ out:
     return rc;
 }
 
-/* Sums between the cards of this stage, where each rank has one of its own and NCCL is there; else by the host, said once. */
+/* Sums between the cards of this host's ranks of the stage, where each has one of its own and NCCL is there; else by the host, said once. */
 enum err wrk_groups_device(void *user, const struct trn_device *d, struct trn_coll **out)
 {
+    enum err rc;
     struct worker *w = user;
     char why[TRN_NCCL_WHY];
     const struct msg_load_plan *p = &w->plan->load_plan;
-    *out = NULL;
-    if (!trn_coll_board(w->tp)) return OK; /* ranks of several hosts: the host sends what crosses the network */
-    struct trn_nccl_conf c = {.host = w->tp, .device = d, .exact = p->exact, .timeout_us = p->comm_timeout_us};
-    enum err e = trn_coll_nccl_open(out, &c, why);
-    if (!e && !w->tp->rank && *out) log_info(C, "the stage's cards sum by NCCL%s", p->exact ? ", exactly" : "");
-    if (!e && !w->tp->rank && !*out && d) log_info(C, "the stage's cards sum by way of the host: %s", why);
-    return e;
+    struct trn_coll *near = trn_coll_hier_local(w->tp), *cards = NULL;
+    bool alone = near == NULL; /* the whole stage is on this host */
+    if (alone) near = w->tp;
+    if (!trn_coll_board(near)) return OK; /* no shared memory between us: not one host, or --wire mpi */
+    struct trn_nccl_conf c = {.host = near, .device = d, .exact = p->exact, .timeout_us = p->comm_timeout_us};
+    TRY(trn_coll_nccl_open(&cards, &c, why));
+    if (!near->rank && cards) log_info(C, "the cards of this host sum by NCCL%s", p->exact ? ", exactly" : "");
+    if (!near->rank && !cards && d) log_info(C, "the cards of this host sum by way of its memory: %s", why);
+    if (alone || !cards) *out = cards;
+    else TRY(trn_coll_hier_cards_open(out, w->tp, cards, d, 0));
+out:
+    return rc;
 }
 
 enum err wrk_groups_open(struct worker *w, const struct msg_load_plan *p, int32_t stage, int32_t first)

@@ -99,6 +99,49 @@ static void suite_case(void **state)
     assert_true(run(&x->how, suite_body, x->what, ranks));
 }
 
+/* ---- over several hosts ---- */
+
+/* Ranks as on hosts of two, one and one: the first two have cards that sum by the library, the others take part by their hosts. The vectors
+ * of fake devices are the host's, so the suite's own cases run on both kinds. */
+struct member { struct trn_coll *hier, *near, *c, *sync; struct fake_device *dev; const struct coll_case *what; bool ok; };
+
+static void *member_main(void *arg)
+{
+    struct member *m = arg;
+    char why[TRN_NCCL_WHY];
+    struct trn_coll *cards = NULL;
+    struct trn_nccl_conf conf = {.host = m->near, .device = fake_device_ops(m->dev), .exact = true, .wait = true, .timeout_us = OPEN_US};
+    m->ok = !m->near || (!trn_coll_nccl_open(&cards, &conf, why) && cards);
+    if (cards) m->ok = !trn_coll_hier_cards_open(&m->c, m->hier, cards, fake_device_ops(m->dev), 100 << 10);
+    m->ok = m->ok && (m->near != NULL) == (m->c != NULL) && m->what->run(m->c ? m->c : m->hier, m->sync, seed) && !trn_coll_barrier(m->sync, LONG_US);
+    trn_coll_close(m->c);
+    m->ok &= fake_device_held(m->dev) == 0;
+    trn_coll_close(m->hier);
+    trn_coll_close(m->sync);
+    return NULL;
+}
+
+static void hosts_case(void **state)
+{
+    enum { N_HOSTS = 3 };
+    static const int32_t hosts[MOST] = {0, 0, 1, 2};
+    const struct coll_case *what = *state;
+    struct trn_coll *flat[MOST], *sync[MOST], *near[2], *across[N_HOSTS];
+    struct member m[MOST] = {0};
+    pthread_t t[MOST];
+    assert_false(trn_coll_local_open(flat, MOST) || trn_coll_local_open(sync, MOST) || trn_coll_local_open(near, 2) || trn_coll_local_open(across, N_HOSTS));
+    for (int32_t r = 0; r < MOST; r++) {
+        struct trn_coll *to_hosts = r == 1 ? NULL : across[hosts[r]];
+        m[r] = (struct member){.near = r < 2 ? near[r] : NULL, .sync = sync[r], .dev = fake_device_open(r ? "0000:02:00.0" : "0000:01:00.0"), .what = what};
+        assert_int_equal(trn_coll_hier_open(&m[r].hier, r, MOST, hosts, m[r].near, to_hosts, flat[r]), OK);
+        assert_ptr_equal(trn_coll_hier_local(m[r].hier), m[r].near);
+    }
+    for (int32_t r = 0; r < MOST; r++) pthread_create(&t[r], NULL, member_main, &m[r]);
+    for (int32_t r = 0; r < MOST; r++) pthread_join(t[r], NULL);
+    for (int32_t r = 0; r < MOST; r++) fake_device_close(m[r].dev);
+    for (int32_t r = 0; r < MOST; r++) assert_true(m[r].ok);
+}
+
 /* ---- going on without ---- */
 
 static bool nothing_opened(struct rank *r)
@@ -376,6 +419,12 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COUNT_OF(own); i++) tests[n_tests++] = own[i];
     for (int32_t n = 2; n <= MOST; n++) add_suite((struct how){.n = n}, "nccl");
     add_suite((struct how){.n = 3, .scratch_bytes = 64 << 10}, "nccl, 64 KiB of room");
+    for (int i = 0; i < coll_n_cases; i++) { /* sums alone go by the cards */
+        static char names[64][100];
+        if (strncmp(coll_cases[i].name, "reduce_", 7)) continue;
+        snprintf(names[i], sizeof names[i], "over hosts: %s", coll_cases[i].name);
+        tests[n_tests++] = (struct CMUnitTest){names[i], hosts_case, NULL, NULL, (void *)(uintptr_t)&coll_cases[i]};
+    }
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return _cmocka_run_group_tests("nccl", tests, n_tests, NULL, NULL);
 }

@@ -1,0 +1,68 @@
+// mma.cuh: products of small matrices that a warp computes together, on tensor cores.
+//
+// A is 16 rows, B 8 columns; lane l has of A rows l/4 and l/4 + 8, of B column l/4, in both the values
+// k = 4 (l%4) .. + 3; and of the sums rows l/4 (c[0], c[1]) and l/4 + 8 (c[2], c[3]), columns 2 (l%4) and + 1.
+// Integer sums are exact, so who adds them in which order shows nowhere. Where there are no tensor
+// cores of that kind, and in the emulation, lanes hand each other what they need: the same contract.
+// Source: PTX ISA, "Matrix fragments for mma.m16n8k16/k32" and m8n8k16.
+#ifndef ENGINE_KERNELS_CUDA_MMA_CUH
+#define ENGINE_KERNELS_CUDA_MMA_CUH
+
+#include "engine/kernels/cuda/cuda.cuh"
+
+#ifdef __CUDA_ARCH__
+
+// Rows' halves of A with K of 16: a[0] of row l/4, a[1] of row l/4 + 8.
+__device__ static inline void cu_mma_k16(int32_t c[4], int32_t a0, int32_t a1, int32_t b)
+{
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a0), "r"(a1), "r"(b));
+#else
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(c[0]), "+r"(c[1])
+        : "r"(a0), "r"(b));
+    asm("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+        : "+r"(c[2]), "+r"(c[3])
+        : "r"(a1), "r"(b));
+#endif
+}
+
+// K of 32: a[0], a[1] as above for k < 16, a[2], a[3] for the other half; b[0], b[1] likewise.
+__device__ static inline void cu_mma_k32(int32_t c[4], const int32_t a[4], const int32_t b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    cu_mma_k16(c, a[0], a[1], b[0]);
+    cu_mma_k16(c, a[2], a[3], b[1]);
+#endif
+}
+
+#else
+
+__device__ static inline void cu_mma_k16(int32_t c[4], int32_t a0, int32_t a1, int32_t b)
+{
+    int lane = (int)(threadIdx.x % 32), row = lane / 4, col = lane % 4 * 2;
+    long long a = (long long)((unsigned long long)(uint32_t)a1 << 32 | (uint32_t)a0);
+    for (int t = 0; t < 4; t++) {
+        long long rows = __shfl_sync(0xffffffffu, a, row * 4 + t);
+        int b0 = __shfl_sync(0xffffffffu, b, col * 4 + t), b1 = __shfl_sync(0xffffffffu, b, (col + 1) * 4 + t);
+        int low = (int)rows, high = (int)(rows >> 32);
+        c[0] = __dp4a(low, b0, c[0]), c[1] = __dp4a(low, b1, c[1]);
+        c[2] = __dp4a(high, b0, c[2]), c[3] = __dp4a(high, b1, c[3]);
+    }
+}
+
+__device__ static inline void cu_mma_k32(int32_t c[4], const int32_t a[4], const int32_t b[2])
+{
+    cu_mma_k16(c, a[0], a[1], b[0]);
+    cu_mma_k16(c, a[2], a[3], b[1]);
+}
+
+#endif
+
+#endif
