@@ -181,6 +181,22 @@ static void long_rows_and_many_leaves(void **state)
     check_product(&r, DTYPE_Q5_K, &uneven);
 }
 
+/* Blocks of the tensor-core kernel that are full, partly full and begun in the middle; few tokens left over for the other one. */
+static void products_of_many_tokens_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 74};
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        if (!krn_pack_is_quant(types[i])) continue;
+        struct shape rows = {.rows = 150, .cols = 7 * KRN_UNIT, .k0 = 3 * KRN_UNIT, .n_tok = 101, .n_leaf = 1, .hi = 1, .quantise = true};
+        check_product(&r, types[i], &rows);
+        struct shape leaves = {.rows = 40, .cols = 33 * KRN_UNIT, .n_tok = 32, .n_leaf = 20, .lo = 3, .hi = 17, .quantise = true};
+        check_product(&r, types[i], &leaves);
+        struct shape large = {.rows = 20, .cols = 6 * KRN_UNIT, .n_tok = 83, .n_leaf = 1, .hi = 1, .quantise = true, .kind = 1 + (int32_t)i % (CASE_KINDS - 1)};
+        check_product(&r, types[i], &large);
+    }
+}
+
 static void rows_unpack_to_the_files_values(void **state)
 {
     (void)state;
@@ -546,6 +562,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(products_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(long_rows_and_many_leaves, start, finish),
+        cmocka_unit_test_setup_teardown(products_of_many_tokens_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(rows_unpack_to_the_files_values, start, finish),
         cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),

@@ -7,7 +7,10 @@
 #include "engine/kernels/tree_sum.h"
 
 void krn_cuda_matmul(const struct krn_matmul *a);
-void krn_cuda_matmul_int8(const struct krn_matmul *a);
+/* Tokens from first_tok on, which is a multiple of KRN_GROUP. */
+void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t first_tok);
+/* The whole groups of tokens. */
+void krn_cuda_matmul_mma(const struct krn_matmul *a);
 void krn_cuda_matmul_float(const struct krn_matmul *a);
 /* n rows of a packed matrix as f32, rows: device ids; out [n][cols]. */
 void krn_cuda_unpack_rows(const struct krn_mat *w, const int32_t *rows, int32_t n, float *out);

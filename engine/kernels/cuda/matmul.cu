@@ -1,17 +1,23 @@
-// matmul.cu: which of the two products: codes by codes, or values by f32; and rows as values.
-#include "engine/kernels/cuda/unit.cuh"
+// matmul.cu: which of the products: codes by codes, of many tokens or of few, or values by f32; and rows as values.
+#include "engine/kernels/cuda/chain.cuh"
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
 }
 
+// From so many tokens on the tensor cores do whole groups.
+enum { MMA_TOKENS = 2 * KRN_GROUP };
+
 extern "C" void krn_cuda_matmul(const struct krn_matmul *a)
 {
     if (a->row0 >= a->row1 || a->x->n_tok < 1) return;
-    if (krn_pack_is_quant(a->w->type) && a->x->q)
-        krn_cuda_matmul_int8(a);
-    else
+    if (!krn_pack_is_quant(a->w->type) || !a->x->q) {
         krn_cuda_matmul_float(a);
+        return;
+    }
+    int32_t many = a->x->n_tok >= MMA_TOKENS ? a->x->n_tok / KRN_GROUP * KRN_GROUP : 0;
+    if (many) krn_cuda_matmul_mma(a);
+    if (many < a->x->n_tok) krn_cuda_matmul_int8(a, many);
 }
 
 namespace {
@@ -48,26 +54,6 @@ template <int TYPE> void launch(const struct krn_mat *w, const int32_t *rows, in
 extern "C" void krn_cuda_unpack_rows(const struct krn_mat *w, const int32_t *rows, int32_t n, float *out)
 {
     if (n < 1) return;
-    switch (w->type) {
-    case DTYPE_F32: launch<DTYPE_F32>(w, rows, n, out); break;
-    case DTYPE_F16: launch<DTYPE_F16>(w, rows, n, out); break;
-    case DTYPE_BF16: launch<DTYPE_BF16>(w, rows, n, out); break;
-    case DTYPE_Q8_0: launch<DTYPE_Q8_0>(w, rows, n, out); break;
-    case DTYPE_Q4_0: launch<DTYPE_Q4_0>(w, rows, n, out); break;
-    case DTYPE_Q4_K: launch<DTYPE_Q4_K>(w, rows, n, out); break;
-    case DTYPE_Q5_K: launch<DTYPE_Q5_K>(w, rows, n, out); break;
-    case DTYPE_Q6_K: launch<DTYPE_Q6_K>(w, rows, n, out); break;
-    case DTYPE_Q4_1: launch<DTYPE_Q4_1>(w, rows, n, out); break;
-    case DTYPE_Q5_0: launch<DTYPE_Q5_0>(w, rows, n, out); break;
-    case DTYPE_Q5_1: launch<DTYPE_Q5_1>(w, rows, n, out); break;
-    case DTYPE_Q2_K: launch<DTYPE_Q2_K>(w, rows, n, out); break;
-    case DTYPE_Q3_K: launch<DTYPE_Q3_K>(w, rows, n, out); break;
-    case DTYPE_IQ4_NL: launch<DTYPE_IQ4_NL>(w, rows, n, out); break;
-    case DTYPE_IQ4_XS: launch<DTYPE_IQ4_XS>(w, rows, n, out); break;
-    case DTYPE_IQ2_S: launch<DTYPE_IQ2_S>(w, rows, n, out); break;
-    case DTYPE_TQ2_0: launch<DTYPE_TQ2_0>(w, rows, n, out); break;
-    case DTYPE_MXFP4: launch<DTYPE_MXFP4>(w, rows, n, out); break;
-    default: break; // no layout
-    }
+    cu_for_type(w->type, [&](auto t) { launch<decltype(t)::value>(w, rows, n, out); });
     krn_cuda_launched("unpack_rows");
 }

@@ -66,116 +66,82 @@ __device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, con
 
 template <int TYPE, int NT, int N>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
-    int8_kernel(cu_mat w, const uint8_t *panels, int32_t n_tok, int32_t row0, int32_t row1, cu_out out,
+    int8_kernel(cu_mat w, const uint8_t *panels, int32_t n_tok, int32_t first_tok, int32_t row0, int32_t row1, cu_out out,
                 int32_t n_leaf, cu_leaves<N> leaves)
 {
     constexpr int STEPS = cu_type<TYPE>::steps, UNITS = chunk_units<NT, STEPS>;
     __shared__ float2 steps[UNITS][STEPS][NT][KRN_TILE];
 
-    int32_t units = w.cols / KRN_UNIT, t0 = (int32_t)blockIdx.y * KRN_GROUP;
+    int32_t units = w.cols / KRN_UNIT, t0 = first_tok + (int32_t)blockIdx.y * KRN_GROUP;
     int32_t width = krn_group_width(n_tok, t0), lanes = min(width, n_tok - t0);
-    int32_t first = row0 + (int32_t)blockIdx.x * KRN_TILE;
-    const uint8_t *tile = w.data + first / KRN_TILE * w.tile_bytes;
     const uint8_t *panel = panels + (int64_t)t0 * units * KRN_UNIT_BYTES;
-    int32_t row = (int32_t)threadIdx.x % KRN_TILE, slot = (int32_t)threadIdx.x / KRN_TILE;
-    bool owner = slot < NT && slot < lanes && first + row < row1;
-    float *y = out.y + (t0 + slot) * out.y_stride + first + row;
+    cu_tile tile(w, row0, row1, t0, min(lanes, NT), out);
 
-    cu_chain<N> chain;
+    cu_chains<N, 1> chain;
     chain.begin();
     for (int32_t u0 = 0; u0 < units; u0 += UNITS) {
         int32_t n = min(UNITS, units - u0);
         // slots share the chunk's units, and where there are more slots than units, the tokens
         constexpr int SLOTS = KRN_CUDA_THREADS / KRN_TILE;
         constexpr int PARTS = SLOTS > UNITS ? SLOTS / UNITS : 1;
-        for (int32_t i = slot / PARTS; i < n; i += SLOTS / PARTS) {
+        for (int32_t i = tile.slot / PARTS; i < n; i += SLOTS / PARTS) {
             int32_t code[8];
             float d[2], m[2];
-            cu_unit_codes<TYPE>(w, tile, u0 + i, row, code);
-            cu_unit_scales<TYPE>(w, tile, u0 + i, row, d, m);
+            cu_unit_codes<TYPE>(w, tile.data, u0 + i, tile.row, code);
+            cu_unit_scales<TYPE>(w, tile.data, u0 + i, tile.row, d, m);
             const uint8_t *unit = panel + (int64_t)(u0 + i) * width * KRN_UNIT_BYTES;
-            for (int32_t t = slot % PARTS; t < lanes; t += PARTS) {
+            for (int32_t t = tile.slot % PARTS; t < lanes; t += PARTS) {
                 float2 s[4];
                 unit_steps<TYPE>(unit, width, t, code, d, m, s);
-                for (int k = 0; k < STEPS; k++) steps[i][k][t][row] = s[k];
+                for (int k = 0; k < STEPS; k++) steps[i][k][t][tile.row] = s[k];
             }
         }
         __syncthreads();
-        if (slot < NT && slot < lanes)
+        if (tile.works)
             for (int32_t i = 0; i < n; i++) {
                 for (int k = 0; k < STEPS; k++) {
-                    float2 s = steps[i][k][slot][row];
-                    chain.acc = fmaf(s.x, s.y, chain.acc);
+                    float2 s = steps[i][k][tile.slot][tile.row];
+                    chain.acc[0] = fmaf(s.x, s.y, chain.acc[0]);
                 }
-                chain.reach((u0 + i + 1) * KRN_UNIT, leaves, n_leaf, y, out.node_stride, owner);
+                chain.reach((u0 + i + 1) * KRN_UNIT, leaves, n_leaf, tile);
             }
         __syncthreads();
     }
-    chain.end(y, owner);
+    chain.end(tile);
 }
 
-template <int TYPE, int NT, int N> void launch_leaves(const struct krn_matmul *a)
+// Tokens from first_tok on, a multiple of KRN_GROUP.
+template <int TYPE, int NT> void launch_tokens(const struct krn_matmul *a, int32_t first_tok)
 {
-    const struct krn_leaves *l = a->leaves;
-    cu_leaves<N> leaves = {};
-    if (N == 1)
-        leaves.end[0] = a->w->cols, leaves.merges[0] = CU_NODE_ENDS;
-    else
-        cu_leaves_of(l, &leaves);
-    dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok, KRN_GROUP));
-    cu_out out = {a->y, a->y_stride, a->node_stride};
-    KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q,
-               a->x->n_tok, a->row0, a->row1, out, l->hi - l->lo, leaves);
-}
-
-template <int TYPE, int NT> void launch_tokens(const struct krn_matmul *a)
-{
-    if (a->leaves->hi - a->leaves->lo == 1)
-        launch_leaves<TYPE, NT, 1>(a);
-    else
-        launch_leaves<TYPE, NT, TREE_MAX_LEAF>(a);
-}
-
-template <int TYPE> void launch(const struct krn_matmul *a)
-{
-    if (a->x->n_tok == 1)
-        launch_tokens<TYPE, 1>(a);
-    else if (a->x->n_tok <= 4)
-        launch_tokens<TYPE, 4>(a);
-    else
-        launch_tokens<TYPE, KRN_GROUP>(a);
-}
-
-// Types that fewer people have: fewer kernels, so that a build ends; the same bits.
-template <int TYPE> void launch_few(const struct krn_matmul *a)
-{
-    if (a->x->n_tok == 1)
-        launch_leaves<TYPE, 1, TREE_MAX_LEAF>(a);
-    else
-        launch_leaves<TYPE, KRN_GROUP, TREE_MAX_LEAF>(a);
+    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+        constexpr int N = decltype(n)::value;
+        cu_leaves<N> leaves;
+        cu_leaves_of(a->leaves, a->w->cols, &leaves);
+        dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok - first_tok, KRN_GROUP));
+        KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, first_tok,
+                   a->row0, a->row1, cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves);
+    });
 }
 
 } // namespace
 
-extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a)
+extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t first_tok)
 {
-    switch (a->w->type) {
-    case DTYPE_Q8_0: launch<DTYPE_Q8_0>(a); break;
-    case DTYPE_Q4_0: launch<DTYPE_Q4_0>(a); break;
-    case DTYPE_Q4_K: launch<DTYPE_Q4_K>(a); break;
-    case DTYPE_Q5_K: launch<DTYPE_Q5_K>(a); break;
-    case DTYPE_Q6_K: launch<DTYPE_Q6_K>(a); break;
-    case DTYPE_Q4_1: launch_few<DTYPE_Q4_1>(a); break;
-    case DTYPE_Q5_0: launch_few<DTYPE_Q5_0>(a); break;
-    case DTYPE_Q5_1: launch_few<DTYPE_Q5_1>(a); break;
-    case DTYPE_Q2_K: launch_few<DTYPE_Q2_K>(a); break;
-    case DTYPE_Q3_K: launch_few<DTYPE_Q3_K>(a); break;
-    case DTYPE_IQ4_NL: launch_few<DTYPE_IQ4_NL>(a); break;
-    case DTYPE_IQ4_XS: launch_few<DTYPE_IQ4_XS>(a); break;
-    case DTYPE_IQ2_S: launch_few<DTYPE_IQ2_S>(a); break;
-    case DTYPE_TQ2_0: launch_few<DTYPE_TQ2_0>(a); break;
-    case DTYPE_MXFP4: launch_few<DTYPE_MXFP4>(a); break;
-    default: break; // unquantised: matmul_float.cu
-    }
+    int32_t n = a->x->n_tok - first_tok;
+    cu_for_type(a->w->type, [&](auto t) {
+        constexpr int TYPE = decltype(t)::value;
+        if constexpr (cu_type<TYPE>::quant) {
+            if (n == 1) {
+                launch_tokens<TYPE, 1>(a, first_tok);
+                return;
+            }
+            if constexpr (!cu_is_rare(TYPE))
+                if (n <= 4) {
+                    launch_tokens<TYPE, 4>(a, first_tok);
+                    return;
+                }
+            launch_tokens<TYPE, KRN_GROUP>(a, first_tok);
+        }
+    });
     krn_cuda_launched("matmul_int8");
 }
