@@ -66,7 +66,7 @@ template <int TYPE, int NT> void launch(const struct krn_matmul *a)
 {
     cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
         constexpr int N = decltype(n)::value;
-        cu_leaves<N> leaves;
+        cu_leaves<N> leaves = {};
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
         dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok, NT));
         KRN_LAUNCH((float_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->x, a->x->n_tok, a->row0,

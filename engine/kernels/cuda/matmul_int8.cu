@@ -115,7 +115,7 @@ template <int TYPE, int NT> void launch_tokens(const struct krn_matmul *a, int32
 {
     cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
         constexpr int N = decltype(n)::value;
-        cu_leaves<N> leaves;
+        cu_leaves<N> leaves = {};
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
         dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok - first_tok, KRN_GROUP));
         KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, first_tok,

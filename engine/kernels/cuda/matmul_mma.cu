@@ -207,7 +207,7 @@ extern "C" void krn_cuda_matmul_mma(const struct krn_matmul *a)
         if constexpr (cu_type<TYPE>::quant)
             cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
                 constexpr int N = decltype(n)::value;
-                cu_leaves<N> leaves;
+                cu_leaves<N> leaves = {};
                 cu_leaves_of(a->leaves, a->w->cols, &leaves);
                 KRN_LAUNCH((mma_kernel<TYPE, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, groups, a->row0, a->row1,
                            cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves);
