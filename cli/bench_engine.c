@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_LIST = 16, MAX_RUNS = 64, MADE_SEED = 1 };
+enum { MAX_LIST = 16, MAX_RUNS = 64, MADE_SEED = 1, SHORT_DEPTH = 128, LONG_DEPTH = 2048 };
 
 struct options {
     const char *threads, *batch, *prompt, *depth, *isa, *device, *shape, *type;
@@ -32,9 +32,10 @@ static const struct conf_opt table[] = {
     {"type", CONF_STR, O(type), "q4_k", 0, 0, "TYPE", "of these weights: bf16, q8_0, q4_0, q4_k, ..."},
     {"tp", CONF_INT, O(tp), "1", 1, 64, "N", "ranks, as threads of this process"},
     {"batch", CONF_STR, O(batch), "1,4,8,16,32", 0, 0, "N,...", "sequences that generate together"},
-    {"prompt", CONF_STR, O(prompt), "128,512", 0, 0, "N,...", "prompt tokens computed in one step"},
-    {"depth", CONF_STR, O(depth), "2048", 0, 0, "N,...",
-     "positions before a generated token, one sequence"},
+    {"prompt", CONF_STR, O(prompt), NULL, 0, 0, "N,...",
+     "prompt tokens computed in one step; default 128,512, within the model's context"},
+    {"depth", CONF_STR, O(depth), NULL, 0, 0, "N,...",
+     "positions before a generated token, one sequence; default 2048, within the model's context"},
     {"steps", CONF_INT, O(steps), "16", 1, 1000, "N", "generated tokens per run"},
     {"runs", CONF_INT, O(runs), "3", 1, MAX_RUNS, "N", "of each test; the median counts"},
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
@@ -78,6 +79,7 @@ struct bench {
     struct bench_ranks *ranks;
     struct bench_limits limits;
     struct eng_engine_info info;
+    int32_t short_depth;             /* of the tests of many sequences */
     bool int8;                       /* the arithmetic of most weights */
     struct buf rows;                 /* JSON objects, separated by commas */
 };
@@ -193,7 +195,7 @@ static enum err measure_all(struct bench *b, const struct lists *l, const struct
         show(b, &r);
     }
     for (int32_t i = 0; i < n->batch; i++) {
-        TRY(measure(b, &(struct test){"decode", l->batch[i], 1, 128, steps}, &r));
+        TRY(measure(b, &(struct test){"decode", l->batch[i], 1, b->short_depth, steps}, &r));
         r.n_threads = n_threads;
         show(b, &r);
     }
@@ -228,7 +230,7 @@ static enum err one_thread_count(struct bench *b, const char *model, const struc
 {
     enum err rc;
     const struct options *o = b->o;
-    int32_t seqs = 1, context = 128, step = 32;
+    int32_t seqs = 1, context = b->short_depth, step = 32;
     for (int32_t i = 0; i < n->batch; i++) seqs = MAX(seqs, l->batch[i]);
     for (int32_t i = 0; i < n->prompt; i++) step = MAX(step, l->prompt[i]);
     for (int32_t i = 0; i < n->depth; i++) context = MAX(context, l->depth[i]);
@@ -257,10 +259,28 @@ static enum err read_lists(const struct options *o, struct lists *l, struct coun
     long cpus = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
     TRY(bench_list("threads", o->threads, 0, 512, l->threads, MAX_LIST, &n->threads));
     TRY(bench_list("batch", o->batch, 1, LIMIT_SLOTS, l->batch, MAX_LIST, &n->batch));
-    TRY(bench_list("prompt", o->prompt, 1, LIMIT_STEP_TOKENS, l->prompt, MAX_LIST, &n->prompt));
-    TRY(bench_list("depth", o->depth, 1, LIMIT_CONTEXT / 2, l->depth, MAX_LIST, &n->depth));
+    if (o->prompt) TRY(bench_list("prompt", o->prompt, 1, LIMIT_STEP_TOKENS, l->prompt, MAX_LIST, &n->prompt));
+    if (o->depth) TRY(bench_list("depth", o->depth, 1, LIMIT_CONTEXT / 2, l->depth, MAX_LIST, &n->depth));
     for (int32_t i = 0; i < n->threads; i++)
         if (!l->threads[i]) l->threads[i] = (int32_t)MAX(cpus / o->tp, 1);
+out:
+    return rc;
+}
+
+/* What was not asked for goes by the model's context. */
+static enum err within_context(struct bench *b, const char *model, struct lists *l, struct counts *n)
+{
+    enum err rc;
+    struct model_info info;
+    TRY(eng_engine_model_info(model, &info));
+    int32_t most = info.context - (int32_t)b->o->steps;
+    if (most < 1)
+        TRY(err_raise(ERR_BAD_CONFIG, "--steps %lld leaves no room in a context of %d tokens: fewer than that are needed",
+                      (long long)b->o->steps, info.context));
+    b->short_depth = MIN(SHORT_DEPTH, most);
+    if (!b->o->depth) l->depth[n->depth++] = MIN(LONG_DEPTH, most);
+    if (!b->o->prompt) l->prompt[n->prompt++] = MIN(128, info.context);
+    if (!b->o->prompt && info.context > 128) l->prompt[n->prompt++] = MIN(512, info.context);
 out:
     return rc;
 }
@@ -294,8 +314,8 @@ int bench_engine(int argc, char **argv)
 {
     enum err rc;
     struct options o = {0};
-    struct lists l;
-    struct counts n;
+    struct lists l = {0};
+    struct counts n = {0};
     const char *args[1];
     int n_args;
     bool help;
@@ -309,6 +329,7 @@ int bench_engine(int argc, char **argv)
     }
     TRY(read_lists(&o, &l, &n));
     TRY(find_model(&o, n_args, &args[0], path, &fd));
+    TRY(within_context(&b, args[0], &l, &n));
     TRY(find_arithmetic(&o, args[0], &b.int8));
     for (int32_t i = 0; i < n.threads; i++) TRY(one_thread_count(&b, args[0], &l, &n, l.threads[i]));
     if (o.json) {

@@ -212,6 +212,8 @@ static enum err generate_logits(const struct options *o, struct crd_api *api)
 static enum err run(const struct options *o, struct crd_api *api)
 {
     if (o->logits_file) return generate_logits(o, api);
+    if (o->prompt && !o->chat && api->chat_template)
+        log_info("generate", "this model has a chat template: with --chat the prompt is a user's message, without it a text to go on with");
     if (o->prompt) return generate_one(o, api);
     int64_t done, failed;
     enum err e = generate_batch(api, o->prompts, o->output, (int32_t)o->concurrency, options_stop, &done, &failed);

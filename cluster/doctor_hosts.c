@@ -212,10 +212,21 @@ static void judge_model(const struct clu_survey *s, struct clu_findings *f)
                           s->hosts[ref].facts.model_files, s->n > 1 ? ", alike on every host that answered" : "");
 }
 
+/* "3.14 GB", or of a small model "2.0 MB". */
+static const char *amount(int64_t bytes, char text[32])
+{
+    if (bytes < 100000000)
+        snprintf(text, 32, "%.1f MB", (double)bytes / 1e6);
+    else
+        snprintf(text, 32, "%.2f GB", (double)bytes / 1e9);
+    return text;
+}
+
 static void judge_memory(const struct clu_survey *s, struct clu_findings *f)
 {
     int64_t have = 0, need = CLU_FACTS_UNKNOWN;
     int32_t n = 0, before = f->n;
+    char a[32], b[32];
     for (int32_t i = 0; i < s->n; i++) {
         const struct clu_facts *h = &s->hosts[i].facts;
         if (!asked(s, i)) continue;
@@ -229,12 +240,12 @@ static void judge_memory(const struct clu_survey *s, struct clu_findings *f)
         struct clu_finding *x = clu_findings_add(f, SEV_FAIL, "memory", n > 1 ? "all hosts"
                                                                               : "this host");
         TEXT(x->what, "the weights alone are larger than the memory that is free");
-        TEXT(x->seen, "%.2f GB available on %d host(s)", (double)have / 1e9, n);
-        TEXT(x->needed, "%.2f GB, and the KV cache", (double)need / 1e9);
+        TEXT(x->seen, "%s available on %d host(s)", amount(have, a), n);
+        TEXT(x->needed, "%s, and the KV cache", amount(need, b));
         TEXT(x->cure, "add hosts, free memory, or take a smaller quantisation");
     }
-    clu_findings_well(f, before, "memory", "%.2f GB available for %.2f GB of weights",
-                      (double)have / 1e9, (double)need / 1e9);
+    clu_findings_well(f, before, "memory", "%s available for %s of weights", amount(have, a),
+                      amount(need, b));
 }
 
 void clu_doctor_hosts(const struct clu_survey *s, struct clu_findings *out)

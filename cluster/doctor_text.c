@@ -18,8 +18,8 @@ static void host_row(const struct clu_survey_host *h, struct buf *out)
         buf_puts(out, "no answer\n");
         return;
     }
-    buf_printf(out, "%5lld %7.1f GiB  %-8s %-8s ", (long long)f->cores,
-               (double)f->mem_available / (1 << 30), f->version, f->mpi[0] ? f->mpi : "none");
+    buf_printf(out, "%5lld %7.1f GB   %-8s %-8s ", (long long)f->cores,
+               (double)f->mem_available / 1e9, f->version, f->mpi[0] ? f->mpi : "none");
     if (f->n_nics) buf_printf(out, "%s %s", f->nics[0].name, f->nics[0].address);
     if (f->n_nics > 1) buf_printf(out, " and %lld more", (long long)f->n_nics - 1);
     buf_printf(out, "%s\n", h->ranks ? "" : " (coordinator only)");

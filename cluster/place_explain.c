@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { SMALL = 100000000 }; /* bytes of weights */
+
 static double gb(int64_t bytes)
 {
     return (double)bytes / 1e9;
@@ -32,9 +34,10 @@ static void head(const struct clu_place *p, const struct clu_work *w, const stru
     const struct model_info *m = w->info;
     int64_t tokens = p->n_held * LIMIT_BLOCK_TOKENS, room = p->n_blocks * LIMIT_BLOCK_TOKENS;
     int32_t hosts = n_hosts(p, t);
-    buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f G parameters\n",
+    bool small = m->n_params < 1000000000;
+    buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f %s parameters\n",
                m->name, w->weights->type, m->n_layers, m->d_model, m->n_heads, m->n_kv_heads,
-               m->d_ffn, (double)m->n_params / 1e9);
+               m->d_ffn, (double)m->n_params / (small ? 1e6 : 1e9), small ? "M" : "G");
     buf_printf(
         b,
         "%d rank%s on %d host%s, %d stage%s; KV cache for %lld tokens: %lld user%s of %d tokens",
@@ -81,8 +84,10 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
                   struct buf *b)
 {
     const struct grid *g = &p->layout.grid;
+    bool small = w->info->weight_bytes < SMALL; /* in GB it would be a table of zeros */
+    const double unit = small ? 1e6 : 1e9;
     buf_printf(b, "  %4s %-14s %-14s %7s %5s %6s %6s %8s %8s %8s %8s\n", "rank", "host", "device",
-               "layers", "heads", "FFN", "vocab", "weights", "KV", "buffers", "of GB");
+               "layers", "heads", "FFN", "vocab", "weights", "KV", "buffers", small ? "of MB" : "of GB");
     for (int32_t r = 0; r < p->n_ranks; r++) {
         struct clu_memory m;
         const struct clu_device *d = &t->devices[p->layout.device[r]];
@@ -90,11 +95,12 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
         clu_cost_memory(w, g, r, &m);
         buf_printf(b, "  %4d %-14.14s %-14.14s %3d-%-3d %5d %6d %6d %8.2f %8.2f %8.2f %8.2f%s\n", r,
                    t->hosts[d->host].name, d->name, g->layers[s], g->layers[s + 1] - 1,
-                   g->share[r].heads, g->share[r].ffn, g->share[r].vocab, gb(m.weights),
-                   gb(m.kv_block * p->n_held), gb(m.buffers + m.process), gb(d->mem_bytes),
+                   g->share[r].heads, g->share[r].ffn, g->share[r].vocab, (double)m.weights / unit,
+                   (double)(m.kv_block * p->n_held) / unit, (double)(m.buffers + m.process) / unit,
+                   (double)d->mem_bytes / unit,
                    r != p->tightest ? "" : p->n_held < p->n_blocks ? " <- the least room" : " <- bounds the KV cache");
     }
-    buf_puts(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in GB)\n\n");
+    buf_printf(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in %s)\n\n", small ? "MB" : "GB");
 }
 
 static void speed(const struct clu_place *p, const struct clu_work *w, struct buf *b)

@@ -132,6 +132,7 @@ static enum err place(void *user, const struct msg_hello hellos[], int32_t n, st
         pthread_mutex_unlock(&c->lock);
     }
     if (!e) crd_takeover_placed(u, plan);
+    if (!e) atomic_store(&c->kv_type, (int)plan->kv_type);
     return e;
 }
 

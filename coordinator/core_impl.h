@@ -40,6 +40,7 @@ struct crd_core {
     struct crd_hosts hosts;
     pthread_mutex_t lock; /* conf.place and conf.on_change, called on the replicas' threads, one at a time */
     struct crd_api api;
+    _Atomic int kv_type;         /* [any] enum kv_type of the load plan at hand */
     const char *names[2];
     char name[128];
 };

@@ -29,6 +29,7 @@ static void add(struct sched_stats *sum, const struct sched_stats *s)
 {
     sum->n_running += s->n_running;
     sum->n_waiting += s->n_waiting;
+    sum->n_waiting_blocks += s->n_waiting_blocks;
     sum->n_in_flight += s->n_in_flight;
     sum->n_blocks += s->n_blocks;
     sum->n_blocks_used += s->n_blocks_used;
@@ -38,6 +39,7 @@ static void add(struct sched_stats *sum, const struct sched_stats *s)
     sum->prompt_tokens += s->prompt_tokens;
     sum->generated_tokens += s->generated_tokens;
     sum->prefix_queries += s->prefix_queries;
+    sum->prompt_recomputed += s->prompt_recomputed;
     sum->prefix_hits += s->prefix_hits;
     sum->last_step_tokens = MAX(sum->last_step_tokens, s->last_step_tokens);
 }
@@ -183,6 +185,23 @@ static void phase_metrics(const struct crd_core *c, const struct replica_status 
             buf_printf(out, "tessera:recovery_phase_seconds{engine=\"%d\",phase=\"%s\"} %.3f\n", k, names[p], s[k].phases[p]);
 }
 
+/* What vLLM's dashboards ask of each engine beside its counters. */
+static void engine_metrics(struct crd_core *c, const struct replica_status s[], struct buf *out)
+{
+    struct buf model = {0};
+    json_out_str(&model, c->name);
+    buf_puts(out, "# HELP vllm:cache_config_info The KV cache.\n# TYPE vllm:cache_config_info gauge\n");
+    for (int32_t k = 0; k < c->n_units; k++)
+        buf_printf(out, "vllm:cache_config_info{model_name=%s,engine=\"%d\",block_size=\"%d\",cache_dtype=\"%s\",enable_prefix_caching=\"%s\","
+                        "num_gpu_blocks=\"%d\",kv_cache_size_tokens=\"%lld\"} 1\n", buf_str(&model), k, LIMIT_BLOCK_TOKENS,
+                   kv_type_name((enum kv_type)atomic_load(&c->kv_type)), c->conf.prefix_cache ? "True" : "False", s[k].sched.n_blocks,
+                   (long long)s[k].sched.n_blocks * LIMIT_BLOCK_TOKENS);
+    buf_puts(out, "# HELP vllm:engine_healthy 1 while every rank of the engine answers.\n# TYPE vllm:engine_healthy gauge\n");
+    for (int32_t k = 0; k < c->n_units; k++)
+        buf_printf(out, "vllm:engine_healthy{model_name=%s,engine=\"%d\"} %d\n", buf_str(&model), k, s[k].state == REPLICA_READY);
+    buf_free(&model);
+}
+
 static void replica_metrics(const struct crd_core *c, const struct replica_status s[], struct buf *out)
 {
     static const struct { const char *name, *kind, *help; } heads[] = {
@@ -208,6 +227,7 @@ void crd_report_metrics(void *self, struct buf *out)
     for (int32_t k = 0; k < c->n_units; k++) crd_replica_status(c->units[k].replica, &s[k]);
     rank_metrics(c, out);
     block_metrics(c, s, out);
+    engine_metrics(c, s, out);
     replica_metrics(c, s, out);
     phase_metrics(c, s, out);
     head(out, "requests_moved_total", "counter", "Open requests that went from a lost replica to another.");

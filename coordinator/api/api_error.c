@@ -98,6 +98,27 @@ void crd_api_error_clear(struct crd_api_error *e)
     *e = (struct crd_api_error){0};
 }
 
+/* OpenAI's word for it, which its clients look for; NULL: it has none. */
+static const char *code_of(const struct crd_api_error *e)
+{
+    switch (e->status) {
+    case 400:
+        return strcmp(e->param, "input_tokens") ? NULL : "context_length_exceeded";
+    case 401:
+        return "invalid_api_key";
+    case 404:
+        return strcmp(e->param, "model") ? NULL : "model_not_found";
+    case 429:
+        return "rate_limit_exceeded";
+    case 500:
+        return "server_error";
+    case 503:
+        return "service_unavailable";
+    default:
+        return NULL;
+    }
+}
+
 void crd_api_error_json(const struct crd_api_error *e, struct buf *out)
 {
     buf_puts(out, "{\"error\":{\"message\":");
@@ -109,5 +130,10 @@ void crd_api_error_json(const struct crd_api_error *e, struct buf *out)
         json_out_str(out, e->param);
     else
         buf_puts(out, "null");
-    buf_printf(out, ",\"code\":%d}}", e->status);
+    buf_puts(out, ",\"code\":");
+    if (code_of(e))
+        json_out_str(out, code_of(e));
+    else
+        buf_puts(out, "null");
+    buf_puts(out, "}}");
 }

@@ -288,12 +288,12 @@ void crd_api_stats_step(struct crd_api_stats *s, int32_t engine, int32_t n_token
     metric_observe(of(s, engine, M_STEP_TOKENS), n_tokens);
 }
 
-/* One gauge, a line for each engine. */
-static void render_gauge(const struct crd_api *api, struct buf *out, const char *name, const char *help,
-                         double (*value)(const struct sched_stats *s))
+/* Gauges (or counters) of one name, a line for each engine. extra: further labels, after a comma, or "". */
+static void render_engines(const struct crd_api *api, struct buf *out, const struct metric *like, const char *extra,
+                           double (*value)(const struct sched_stats *s))
 {
     struct metric gauges[STATS_ENGINES], *all[STATS_ENGINES];
-    char labels[STATS_ENGINES][32];
+    char labels[STATS_ENGINES][64];
     struct service_status st = {0};
     const struct crd_service *v = &api->service;
     v->ops->status(v->self, &st);
@@ -301,9 +301,12 @@ static void render_gauge(const struct crd_api *api, struct buf *out, const char 
     for (int32_t i = 0; i < n; i++) {
         struct sched_stats one = st.sched;
         if (st.n_engines) v->ops->engine(v->self, i, &one);
-        snprintf(labels[i], sizeof labels[i], "engine=\"%d\"", i);
-        gauges[i] = (struct metric){.name = name, .help = help, .kind = METRIC_GAUGE, .labels = labels[i]};
-        metric_set(&gauges[i], value(&one));
+        snprintf(labels[i], sizeof labels[i], "engine=\"%d\"%s", i, extra);
+        gauges[i] = (struct metric){.name = like->name, .help = like->help, .kind = like->kind, .labels = labels[i]};
+        if (like->kind == METRIC_COUNTER)
+            metric_add(&gauges[i], (int64_t)value(&one));
+        else
+            metric_set(&gauges[i], value(&one));
         all[i] = &gauges[i];
     }
     struct buf common = {0};
@@ -321,10 +324,51 @@ static double waiting(const struct sched_stats *s)
 {
     return s->n_waiting;
 }
+static double waiting_blocks(const struct sched_stats *s)
+{
+    return s->n_waiting_blocks;
+}
+static double waiting_else(const struct sched_stats *s)
+{
+    return s->n_waiting - s->n_waiting_blocks;
+}
+static double recomputed(const struct sched_stats *s)
+{
+    return (double)s->prompt_recomputed;
+}
+static double always(const struct sched_stats *s)
+{
+    (void)s;
+    return 1;
+}
+static double never(const struct sched_stats *s)
+{
+    (void)s;
+    return 0;
+}
 static double kv_usage(const struct sched_stats *s)
 {
     return s->n_blocks ? (double)s->n_blocks_used / s->n_blocks : 0;
 }
+
+#define OF(NAME, KIND, HELP) {.name = "vllm:" NAME, .kind = METRIC_##KIND, .help = HELP}
+static const struct {
+    struct metric m;
+    const char *extra;
+    double (*value)(const struct sched_stats *s);
+} of_engines[] = {
+    {OF("num_requests_running", GAUGE, "Requests being computed."), "", running},
+    {OF("num_requests_waiting", GAUGE, "Requests waiting."), "", waiting},
+    /* in order, so all wait for the first: for KV blocks, or for a place in the batch */
+    {OF("num_requests_waiting_by_reason", GAUGE, "Requests waiting, by reason."), ",reason=\"capacity\"", waiting_blocks},
+    {OF("num_requests_waiting_by_reason", GAUGE, "Requests waiting, by reason."), ",reason=\"deferred\"", waiting_else},
+    {OF("kv_cache_usage_perc", GAUGE, "KV blocks in use; 1 is all."), "", kv_usage},
+    /* engines without work sleep, and wake at once: weights stay where they are */
+    {OF("engine_sleep_state", GAUGE, "Sleep that gives memory back: there is none."), ",sleep_state=\"awake\"", always},
+    {OF("engine_sleep_state", GAUGE, "Sleep that gives memory back: there is none."), ",sleep_state=\"weights_offloaded\"", never},
+    {OF("engine_sleep_state", GAUGE, "Sleep that gives memory back: there is none."), ",sleep_state=\"discard_all\"", never},
+    {OF("prompt_tokens_recomputed", COUNTER, "Prompt tokens computed again, after a preemption or a loss."), "", recomputed},
+};
 
 void crd_api_metrics(const struct crd_api *api, struct buf *out)
 {
@@ -337,9 +381,15 @@ void crd_api_metrics(const struct crd_api *api, struct buf *out)
     buf_puts(&common, "model_name=");
     json_out_str(&common,
                  api->model_names[0]); /* the same escapes as Prometheus for what a name may hold */
-    render_gauge(api, out, "vllm:num_requests_running", "Requests being computed.", running);
-    render_gauge(api, out, "vllm:num_requests_waiting", "Requests waiting.", waiting);
-    render_gauge(api, out, "vllm:kv_cache_usage_perc", "KV blocks in use; 1 is all.", kv_usage);
+    for (size_t i = 0; i < COUNT_OF(of_engines); i++) {
+        struct buf part = {0};
+        render_engines(api, &part, &of_engines[i].m, of_engines[i].extra, of_engines[i].value);
+        const char *text = buf_str(&part); /* of those of one name, the first says what it is */
+        bool again = i && !strcmp(of_engines[i].m.name, of_engines[i - 1].m.name);
+        for (int k = 0; again && k < 2; k++) text = strchr(text, '\n') + 1;
+        buf_puts(out, text);
+        buf_free(&part);
+    }
     metric_render(out, all, n, buf_str(&common));
     buf_free(&common);
     if (api->keys) crd_keys_metrics(api->keys, out);

@@ -1,7 +1,7 @@
 /* call_json.c: see call_json.h. */
 #include "coordinator/api/call_json.h"
+#include "coordinator/api/json_in.h"
 
-#include <jansson.h>
 #include <string.h>
 
 enum { MAX_KEY = 256, MAX_NAME = 256 };
@@ -56,7 +56,7 @@ void crd_call_json_free(struct crd_call_json *j)
 /* The value of a JSON string with its quotes; what is none stays as it is. */
 static void unquote(struct buf *text, struct buf *out)
 {
-    json_t *s = json_loadb(buf_str(text), text->len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    json_t *s = json_in(buf_str(text), text->len, JSON_DECODE_ANY);
     if (json_is_string(s))
         buf_put(out, json_string_value(s), json_string_length(s));
     else
@@ -85,7 +85,7 @@ static bool known_key(struct crd_call_json *j)
     unquote(&j->text, &key);
     j->key = KEY_OTHER;
     for (size_t i = 0; i < COUNT_OF(keys) && !found; i++) {
-        found = !strcmp(buf_str(&key), keys[i].text);
+        found = key.len == strlen(keys[i].text) && !strcmp(buf_str(&key), keys[i].text);
         if (found) j->key = (int)keys[i].key;
     }
     buf_free(&key);
@@ -130,6 +130,7 @@ static enum call_json_state in_value(struct crd_call_json *j, char c)
     if (!over) return CALL_JSON_GOES_ON;
     if (j->key == KEY_NAME) {
         unquote(&j->text, &j->name);
+        if (strlen(buf_str(&j->name)) < j->name.len) return CALL_JSON_BROKEN; /* "\u0000" in a name */
         j->name_known = true;
     } else if (j->as_string) {
         unquote(&j->text, &j->args);

@@ -1,5 +1,6 @@
 /* call_tags.c: see call_tags.h. */
 #include "coordinator/api/call_tags.h"
+#include "coordinator/api/json_in.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,7 @@ static json_t *value_of(struct span s, const json_t *schema)
 {
     json_t *j = NULL;
     if (!is_string(schema))
-        j = json_loadb(s.p, (size_t)(s.end - s.p), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+        j = json_in(s.p, (size_t)(s.end - s.p), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES);
     return j ? j : json_stringn(s.p, (size_t)(s.end - s.p));
 }
 
@@ -119,7 +120,7 @@ bool crd_call_tags(const char *text, size_t n, const json_t *tools, struct buf *
     }
     word = trimmed(word);
     buf_put(name, word.p, (size_t)(word.end - word.p));
-    bool good = name->len && (function ? parameters(&s, tools, buf_str(name), j)
+    bool good = name->len && !memchr(text, 0, n) && (function ? parameters(&s, tools, buf_str(name), j)
                                        : pairs(&s, tools, buf_str(name), j));
     char *dump = good ? json_dumps(j, 0) : NULL;
     if (dump) buf_puts(args, dump);

@@ -1,6 +1,7 @@
 /* chat_in.c: see chat_in.h. */
 #include "coordinator/api/chat_in.h"
 #include "coordinator/api/calls_grammar.h"
+#include "coordinator/api/json_in.h"
 #include "coordinator/api/sampling_in.h"
 #include "coordinator/api/tools_in.h"
 #include "coordinator/api/tools_prompt.h"
@@ -70,8 +71,8 @@ static void open_arguments(json_t *message)
         json_t *function = json_object_get(call, "function"),
                *args = json_object_get(function, "arguments");
         if (!json_is_string(args)) continue;
-        json_t *open = json_loadb(json_string_value(args), json_string_length(args),
-                                  JSON_REJECT_DUPLICATES, NULL);
+        json_t *open =
+            json_in(json_string_value(args), json_string_length(args), JSON_REJECT_DUPLICATES);
         if (open) json_object_set_new(function, "arguments", open);
     }
     json_object_set_new(message, "tool_calls", calls);

@@ -21,7 +21,7 @@ void crd_http_health(void *user, struct gw_exchange *x, const struct gw_request 
     if (st.state != SERVICE_READY) {
         buf_puts(&out, ",\"error\":{\"message\":");
         json_out_str(&out, st.text[0] ? st.text : "The cluster cannot serve now.");
-        buf_puts(&out, ",\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":503}");
+        buf_puts(&out, ",\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":\"service_unavailable\"}");
     }
     if (api->service.ops->health_json) api->service.ops->health_json(api->service.self, &cluster);
     if (cluster.len) buf_printf(&out, ",\"cluster\":%s", buf_str(&cluster));
@@ -70,6 +70,7 @@ void crd_http_metrics(void *user, struct gw_exchange *x, const struct gw_request
     struct buf out = {0};
     (void)r;
     crd_api_metrics(user, &out);
+    gw_metrics(gw_of(x), &out);
     gw_reply(x, 200, "text/plain; version=0.0.4; charset=utf-8", out.data, out.len, NULL);
     buf_free(&out);
 }

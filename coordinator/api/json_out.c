@@ -1,5 +1,6 @@
 /* json_out.c: see json_out.h. */
 #include "coordinator/api/json_out.h"
+#include "coordinator/api/json_in.h"
 #include "engine/text/utf8.h"
 
 #include <jansson.h>
@@ -56,7 +57,7 @@ void json_out_str(struct buf *out, const char *s)
 
 void json_out_object(struct buf *out, const char *s, size_t n)
 {
-    json_t *j = json_loadb(s, n, JSON_ALLOW_NUL, NULL);
+    json_t *j = json_in(s, n, 0);
     if (json_is_object(j))
         buf_put(out, s, n);
     else

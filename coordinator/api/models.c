@@ -54,6 +54,7 @@ void crd_http_model(struct crd_api *api, struct gw_exchange *x, const char *id)
         crd_http_json(x, 200, &out);
         return;
     }
-    crd_api_refuse(&e, 404, "model", "The model `%.200s` does not exist.", id);
+    crd_api_refuse(&e, 404, "model", "The model `%.200s` does not exist. This server serves `%s`.", id,
+                   api->model_names[0]);
     crd_http_error(x, &e, NULL);
 }

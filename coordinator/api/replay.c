@@ -305,6 +305,12 @@ static bool wants_to_come_back(struct gw_exchange *x)
     return v && (!strcasecmp(v, "true") || !strcmp(v, "1"));
 }
 
+/* Vectors are large, have no events, and are made again as cheaply as read again. */
+static bool is_vectors(enum crd_endpoint ep)
+{
+    return ep >= ENDPOINT_EMBEDDINGS;
+}
+
 void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct gw_request *q,
                       enum crd_endpoint ep)
 {
@@ -319,7 +325,7 @@ void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct g
     if (!crd_access_begin(api, x, q)) return;
     struct crd_kept *k = xcalloc(1, sizeof *k);
     *k = (struct crd_kept){.store = store, .gw = gw_of(x), .key = q->caller, .resumable = resumable,
-                           .whole = store && store->conf.keep_us};
+                           .whole = store && store->conf.keep_us && (resumable || !is_vectors(ep))};
     k->tenant = k->key ? k->key->tenant : 0;
     snprintf(k->id, sizeof k->id, "%s", q->request_id);
     pthread_mutex_init(&k->lock, NULL);

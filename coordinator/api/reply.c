@@ -261,7 +261,7 @@ static void plain(struct crd_reply *r, char c, struct crd_said *to)
         if (c == '{') {
             r->where = HEAD;
             in_head(r, c, to);
-        } else if (!is_space(c) && !strchr(",;[]`", c)) {
+        } else if (!c || (!is_space(c) && !strchr(",;[]`", c))) {
             r->where = CONTENT;
             in_content(r, c, to);
         }

@@ -17,7 +17,7 @@ bool crd_reply_name_good(const char *name)
 
 static const char *skip(const char *p, const char *end, const char *what)
 {
-    while (p < end && strchr(what, *p)) p++;
+    while (p < end && *p && strchr(what, *p)) p++;
     return p;
 }
 
@@ -31,7 +31,7 @@ bool crd_reply_name_of(const char *head, size_t n, char name[REPLY_NAME_MAX])
         p = sep + 1;                                           /* DeepSeek: type, then name */
     if (end - p > 10 && !memcmp(p, "functions.", 10)) p += 10; /* Kimi: functions.NAME:INDEX */
     size_t len = 0;
-    while (p + len < end && (isalnum((unsigned char)p[len]) || strchr("_-.", p[len]))) len++;
+    while (p + len < end && (isalnum((unsigned char)p[len]) || (p[len] && strchr("_-.", p[len])))) len++;
     if (!len || len >= REPLY_NAME_MAX) return false;
     const char *rest = skip(p + len, end, " \t\r\n:0123456789");
     bool ended = rest == end || *rest == REPLY_NAME_SEP || *rest == '`';

@@ -64,7 +64,8 @@ enum err crd_request_model(const struct crd_api *api, const json_t *body, struct
     if (!*name) return OK;
     for (const char *const *known = api->model_names; *known; known++)
         if (!strcmp(*known, name)) return OK;
-    return crd_api_refuse(e, 404, "model", "The model `%s` does not exist.", name);
+    return crd_api_refuse(e, 404, "model", "The model `%s` does not exist. This server serves `%s`.",
+                          name, api->model_names[0]);
 }
 
 const json_t *crd_request_get(const struct crd_request *r, const char *name)

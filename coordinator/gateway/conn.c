@@ -11,6 +11,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -211,8 +212,12 @@ enum MHD_Result crd_conn_request(void *gw, struct MHD_Connection *mhd, const cha
 {
     struct gw_exchange *x = *ctx;
     (void)gw, (void)mhd, (void)version;
-    if (x->phase == PHASE_HEADERS) return begin(x);
+    if (x->phase == PHASE_HEADERS) {
+        snprintf(x->method, sizeof x->method, "%s", method);
+        return begin(x);
+    }
     if (*n) {
+        x->n_body += *n;
         enum MHD_Result ok = take_body(x, data, *n);
         *n = 0;
         return ok;

@@ -1,5 +1,6 @@
 /* exchange.c: one request and its one-shot answer. */
 #include "coordinator/gateway/net.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdlib.h>
@@ -11,6 +12,7 @@ struct gw_exchange *crd_exchange_open(struct conn *c, const char *target)
 {
     struct gw_exchange *x = xcalloc(1, sizeof *x);
     x->conn = c;
+    x->since_us = clock_us();
     x->target = xstrdup(target);
     return x;
 }
@@ -23,6 +25,7 @@ void crd_exchange_close(struct gw_exchange *x, bool client_left)
         gw_waker_free(x->waker);
     }
     if (x->ops) x->ops->closed(x->self, client_left);
+    crd_counts_add(x);
     if (x->active) atomic_fetch_sub(&x->conn->gw->n_active, 1);
     if (x->response) MHD_destroy_response(x->response);
     buf_free(&x->body);
@@ -52,6 +55,7 @@ void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, c
 {
     ASSERT(!x->response && !x->ops);
     x->status = (unsigned)status;
+    x->n_answer = n;
     x->response = MHD_create_response_from_buffer(
         n, n ? (void *)(uintptr_t)body : (void *)(uintptr_t) "", MHD_RESPMEM_MUST_COPY);
     ASSERT(x->response);
@@ -64,8 +68,8 @@ void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *typ
                          const char *message)
 {
     struct buf b = {0};
-    buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":%u}}",
-               message, type, status);
+    buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}",
+               message, type);
     gw_reply(x, (int32_t)status, "application/json", b.data, b.len, NULL);
     buf_free(&b);
 }
@@ -93,9 +97,11 @@ void crd_exchange_overflow(struct gw_exchange *x)
     static const char body[] =
         "{\"error\":{\"message\":\"The request line and headers are larger than 28 KB (each header "
         "counts 80 bytes more).\",\"type\":"
-        "\"BadRequestError\",\"param\":null,\"code\":431}}";
+        "\"BadRequestError\",\"param\":null,\"code\":null}}";
     struct buf b = {0};
     x->overflowed = true;
+    x->status = MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+    x->n_answer = sizeof body - 1;
     crd_exchange_name(x);
     buf_printf(&b,
                "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"

@@ -187,6 +187,7 @@ static void dispose(struct gw *g, int listen_fd)
     pthread_mutex_destroy(&g->lock);
     pthread_cond_destroy(&g->changed);
     crd_tls_close(g);
+    crd_counts_close(g->counts);
     free((void *)(uintptr_t)g->conf.host);
     free((void *)(uintptr_t)g->conf.cors_origins);
     free(g);
@@ -211,6 +212,7 @@ enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_ro
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->changed, NULL);
     init_timers(g);
+    g->counts = crd_counts_open(n_routes);
     g->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (g->epoll_fd < 0)
         rc = err_raise(ERR_SYSTEM, "cannot create an epoll set: %s", strerror(errno));

@@ -38,6 +38,7 @@ struct gw {
     gw_gate gate;
     void *user;
     struct crd_tls *tls; /* NULL: plain HTTP */
+    struct crd_counts *counts;
     struct MHD_Daemon *mhd;
     struct waker_hub *hub;
     int epoll_fd;
@@ -79,6 +80,11 @@ struct gw_exchange {
     bool overflowed; /* answered with 431, past the library */
     char request_id[MAX_REQUEST_ID + 1];
     struct gw_waker *waker; /* Own; NULL until asked for */
+    /* what is counted of it */
+    char method[16];
+    int32_t handler; /* index of its route + 1; 0: none has it */
+    int64_t since_us;
+    uint64_t n_body, n_answer;
     /* the answer */
     struct MHD_Response *response; /* Own until queued */
     unsigned status;
@@ -134,6 +140,11 @@ void crd_tls_enter(struct gw *g);
 int crd_tls_pair(gnutls_session_t session, const gnutls_datum_t *issuers, int n_issuers,
                  const gnutls_pk_algorithm_t *algorithms, int n_algorithms, gnutls_pcert_st **certs,
                  unsigned *n_certs, gnutls_privkey_t *key);
+
+/* counts.c */
+struct crd_counts *crd_counts_open(int32_t n_routes);
+void crd_counts_close(struct crd_counts *c);
+void crd_counts_add(struct gw_exchange *x); /* it is over */
 
 /* cors.c: answer a browser's question before its request; true: it was one. */
 bool crd_cors_preflight(struct gw_exchange *x, const char *method);

@@ -4,12 +4,12 @@
 
 #include <string.h>
 
-static gw_handler find(const struct gw *g, const char *method, const char *path)
+/* -1: none. */
+static int32_t find(const struct gw *g, const char *method, const char *path)
 {
     for (int32_t i = 0; i < g->n_routes; i++)
-        if (!strcmp(g->routes[i].path, path) && !strcmp(g->routes[i].method, method))
-            return g->routes[i].handler;
-    return g->fallback;
+        if (!strcmp(g->routes[i].path, path) && !strcmp(g->routes[i].method, method)) return i;
+    return -1;
 }
 
 const char *gw_header(struct gw_exchange *x, const char *name)
@@ -29,8 +29,9 @@ void crd_router_dispatch(struct gw_exchange *x, const char *method, const char *
         .n_body = x->body.len,
         .request_id = x->request_id,
     };
+    int32_t i = find(g, strcmp(method, MHD_HTTP_METHOD_HEAD) ? method : MHD_HTTP_METHOD_GET, path);
+    x->handler = i + 1;
     if (crd_cors_preflight(x, method)) return;
     if (g->gate && !g->gate(g->user, x, &r)) return;
-    find(g, strcmp(method, MHD_HTTP_METHOD_HEAD) ? method : MHD_HTTP_METHOD_GET, path)(g->user, x,
-                                                                                       &r);
+    (i < 0 ? g->fallback : g->routes[i].handler)(g->user, x, &r);
 }

@@ -55,6 +55,7 @@ static ssize_t reader(void *cls, uint64_t pos, char *dst, size_t max)
     size_t n = MIN(max, x->out.len - x->sent);
     if (n) memcpy(dst, x->out.data + x->sent, n);
     x->sent += n;
+    x->n_answer += n;
     if (n) return (ssize_t)n;
     if (x->done) return MHD_CONTENT_READER_END_OF_STREAM;
     park(x);
@@ -64,6 +65,7 @@ static ssize_t reader(void *cls, uint64_t pos, char *dst, size_t max)
 static struct MHD_Response *whole(struct gw_exchange *x)
 {
     size_t n = x->out.len;
+    x->n_answer = n;
     return MHD_create_response_from_buffer(n, buf_take(&x->out), MHD_RESPMEM_MUST_FREE);
 }
 

@@ -193,7 +193,10 @@ bool crd_admission_start(struct crd_sched *s, struct crd_seq *q)
     q->unpublished = !s->conf.prefix_cache || n_nodes < n;
     q->slot = s->free_slots[--s->n_free_slots];
     s->slots[q->slot] = q;
-    if (!q->started) count_first_start(s, q, n);
+    if (!q->started)
+        count_first_start(s, q, n);
+    else
+        s->stats.prompt_recomputed += (uint64_t)MAX(q->group->n_prompt - q->n_computed, 0);
     if (!q->n_gen) q->sched_us = s->now_us;
     crd_seq_move(q, SEQ_PREFILL);
     crd_list_append(&s->prefills, q);

@@ -316,6 +316,7 @@ void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out)
     *out = s->stats;
     out->n_running = crd_sched_n_running(s);
     out->n_waiting = s->n_new + s->resumed.n;
+    out->n_waiting_blocks = s->stalled ? out->n_waiting : 0;
     out->n_in_flight = s->n_in_flight;
     out->n_behind = s->resumed.n;
     for (const struct crd_seq *q = s->prefills.head; q; q = q->next) out->n_behind += q->resumed;

@@ -150,9 +150,11 @@ void crd_sched_fail_all(struct crd_sched *s, enum err err, const char *text, int
 
 struct sched_stats {
     int32_t n_running, n_waiting, n_in_flight;
+    int32_t n_waiting_blocks; /* of those that wait: because the first in line has no room for its blocks */
     int32_t n_blocks, n_blocks_used, n_blocks_cached;
     uint64_t n_steps, n_preemptions, prompt_tokens, generated_tokens;
     uint64_t prefix_queries, prefix_hits; /* tokens */
+    uint64_t prompt_recomputed; /* prompt tokens computed again, after a preemption or a loss */
     int32_t last_step_tokens;
     int32_t n_behind; /* sequences that began, lost their replica or their blocks, and have not caught up */
 };

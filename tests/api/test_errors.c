@@ -253,7 +253,7 @@ static bool matches(const struct row *r, const struct outcome *o)
                 strstr(message, r->message) &&
                 (r->param ? param && !strcmp(param, r->param)
                           : json_is_null(json_object_get(e, "param"))) &&
-                json_integer_value(json_object_get(e, "code")) == r->status;
+                (json_is_null(json_object_get(e, "code")) || json_is_string(json_object_get(e, "code")));
     json_decref(j);
     return good;
 }
@@ -386,6 +386,31 @@ static void damaged_bodies_are_answered(void **state)
     }
 }
 
+static void codes_are_those_that_clients_look_for(void **state)
+{
+    char long_text[TEST_CONTEXT + 1];
+    memset(long_text, 'a', TEST_CONTEXT);
+    long_text[TEST_CONTEXT] = 0;
+    const struct {
+        const char *format, *more, *code;
+        int status;
+    } cases[] = {
+        {"{\"model\":\"gpt-4\"," MSG "%s}", "", "model_not_found", 404},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}", long_text, "context_length_exceeded", 400},
+        {"{" MSG "%s}", ",\"temperature\":-1", NULL, 400},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        json_t *j = test_api_ask(&t, ENDPOINT_CHAT, cases[i].format, cases[i].more, cases[i].status),
+               *code = json_object_get(json_object_get(j, "error"), "code");
+        if (cases[i].code)
+            assert_string_equal(json_string_value(code), cases[i].code);
+        else
+            assert_true(json_is_null(code));
+        json_decref(j);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +418,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_prompt_over_the_context_is_refused_in_the_known_words,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(accepted_though_unusual, setup, teardown),
+        cmocka_unit_test_setup_teardown(codes_are_those_that_clients_look_for, setup, teardown),
         cmocka_unit_test_setup_teardown(depth_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_bodies_are_answered, setup, teardown),
     };

@@ -184,7 +184,7 @@ static void models_are_listed(void **state)
     assert_string_equal(str(j, "id"), "alias");
     json_decref(j);
     j = fetch("GET", "/v1/models/other", NULL, 404);
-    assert_string_equal(error_of(j), "The model `other` does not exist.");
+    assert_string_equal(error_of(j), "The model `other` does not exist. This server serves `test-model`.");
     json_decref(j);
 }
 
@@ -259,6 +259,17 @@ static void metrics_count_what_happened(void **state)
         "vllm:request_params_n_count{model_name=\"test-model\",engine=\"1\"} 1\n",
         "vllm:time_to_first_token_seconds_count{model_name=\"test-model\",engine=\"1\"} 1\n",
         "# TYPE vllm:e2e_request_latency_seconds histogram\n",
+        "# TYPE vllm:num_requests_waiting_by_reason gauge\n"
+        "vllm:num_requests_waiting_by_reason{model_name=\"test-model\",engine=\"0\",reason=\"capacity\"} 0\n"
+        "vllm:num_requests_waiting_by_reason{model_name=\"test-model\",engine=\"0\",reason=\"deferred\"} 2\n",
+        "vllm:engine_sleep_state{model_name=\"test-model\",engine=\"0\",sleep_state=\"awake\"} 1\n",
+        "vllm:prompt_tokens_recomputed_total{model_name=\"test-model\",engine=\"0\"} 0\n",
+        "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"2xx\"} 3\n",
+        "http_requests_total{handler=\"/v1/completions\",method=\"POST\",status=\"4xx\"} 1\n",
+        "http_requests_total{handler=\"none\",method=\"GET\",status=\"4xx\"} 1\n",
+        "http_request_duration_seconds_bucket{handler=\"/v1/completions\",method=\"POST\",le=\"+Inf\"} 4\n",
+        "http_request_size_bytes_sum{handler=\"/v1/completions\",method=\"POST\"} 80\n",
+        "http_response_size_bytes_count{handler=\"none\",method=\"GET\"} 1\n",
         "tessera:ranks 2\n",
     };
     struct answer a;
@@ -269,6 +280,8 @@ static void metrics_count_what_happened(void **state)
     json_decref(fetch("POST", "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":2}", 200));
     test_api_plan(&t, (struct fake_plan){.engine = 1});
     json_decref(fetch("POST", "/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":2}", 200));
+    json_decref(fetch("POST", "/v1/completions", "{}", 400));
+    json_decref(fetch("GET", "/nothing", NULL, 404));
     client_fetch(gw_port(gw), "GET", "/metrics", NULL, &a);
     assert_int_equal(a.status, 200);
     assert_string_equal(answer_header(&a, "Content-Type"),

@@ -246,6 +246,32 @@ static void it_is_kept_for_its_time_and_within_its_memory(void **state)
     stop();
 }
 
+static int vectors(const char *headers)
+{
+    struct client c;
+    struct answer a;
+    client_open(&c, gw_port(gw));
+    client_request(&c, "POST", "/v1/embeddings", headers, "{\"input\":[\"a\",\"b\"]}");
+    client_answer(&c, &a);
+    assert_non_null(strstr(buf_str(&a.body), "\"embedding\":"));
+    int status = a.status;
+    answer_free(&a);
+    client_close(&c);
+    return status;
+}
+
+static void vectors_are_not_kept_unless_asked_for(void **state)
+{
+    (void)state;
+    start(60000000, 1 << 20);
+    assert_int_equal(vectors("X-Request-Id: v\r\n"), 200);
+    assert_int_equal(read_again("GET", "/v1/requests/v/events", NULL, NULL), 404);
+    assert_true(soon(empty));
+    assert_int_equal(vectors("X-Request-Id: w\r\nX-Resumable: true\r\n"), 200);
+    assert_int_equal(read_again("GET", "/v1/requests/w/events", NULL, NULL), 200);
+    stop();
+}
+
 static void only_the_key_that_asked_reads_it(void **state)
 {
     char path[] = "/tmp/tessera-replay-keys-XXXXXX";
@@ -303,6 +329,7 @@ int main(void)
         cmocka_unit_test(a_resumable_answer_goes_on_alone),
         cmocka_unit_test(who_does_not_come_back_is_cancelled),
         cmocka_unit_test(it_is_kept_for_its_time_and_within_its_memory),
+        cmocka_unit_test(vectors_are_not_kept_unless_asked_for),
         cmocka_unit_test(only_the_key_that_asked_reads_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,6 +184,51 @@ static void a_template_without_tools_is_told_in_words(void **state)
     json_decref(a);
 }
 
+static void an_escaped_nul_is_a_letter_like_any_other(void **state)
+{
+    (void)state;
+    /* in arguments that a client sends back: they are opened for the template */
+    test_api_say(&t, "ok", 2);
+    json_decref(test_api_ask(&t, ENDPOINT_CHAT,
+                             "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"1\","
+                             "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":\\\"x\\\\u0000y\\\"}\"}}]}]%s}",
+                             TOOLS, 200));
+    struct gen_request q = fake_last(t.fake);
+    bool seen = false;
+    for (int32_t i = 2; i < q.n_prompt; i++)
+        seen |= q.prompt[i - 2] == 'x' && q.prompt[i - 1] == 0 && q.prompt[i] == 'y';
+    assert_true(seen);
+    /* in what the model writes: as a value it stays, in a name there is no such tool */
+    json_t *a = ask("<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":\"x\\u0000y\"}}</tool_call>", TOOLS),
+           *calls = json_object_get(json_object_get(answer_choice(a, 0), "message"), "tool_calls");
+    assert_string_equal(json_str(json_object_get(json_array_get(calls, 0), "function"), "arguments"),
+                        "{\"a\":\"x\\u0000y\"}");
+    json_decref(a);
+    static const char *const none[] = {"<tool_call>{\"name\":\"f\\u0000x\",\"arguments\":{}}</tool_call>",
+                                       "<tool_call>{\"name\\u0000\":\"f\",\"arguments\":{}}</tool_call>"};
+    for (size_t i = 0; i < COUNT_OF(none); i++) {
+        a = ask(none[i], TOOLS);
+        assert_string_equal(answer_content(a, 0), none[i]);
+        json_decref(a);
+    }
+}
+
+static void arguments_that_are_no_json_are_no_object(void **state)
+{
+    (void)state;
+    static const char says[] = "<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":1\0}}</tool_call>";
+    struct outcome o;
+    test_api_say(&t, says, sizeof says - 1);
+    test_api_run(&t, ENDPOINT_MESSAGES, "{\"max_tokens\":90,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],"
+                 "\"tools\":[{\"name\":\"f\",\"input_schema\":{}}]}", &o);
+    assert_int_equal(o.status, 200);
+    json_t *j = json_loadb((const char *)o.bytes.data, o.bytes.len, 0, NULL);
+    assert_non_null(j);
+    assert_null(memchr(o.bytes.data, 0, o.bytes.len));
+    json_decref(j);
+    outcome_free(&o);
+}
+
 /* ---- calls that must be made ---- */
 
 #define SCHEMAS                                                                                    \
@@ -331,6 +376,8 @@ int main(void)
         T(without_tools_a_call_is_text),     T(one_call_ends_the_reply_when_asked),
         T(a_reply_cut_short_says_length),    T(thoughts_stand_apart),
         T(the_prompt_may_begin_or_end_them), T(a_template_without_tools_is_told_in_words),
+        T(an_escaped_nul_is_a_letter_like_any_other),
+        T(arguments_that_are_no_json_are_no_object),
         T(required_calls_are_written_in_the_templates_own_syntax),
         T(arguments_are_of_the_tools_schemas),
         T(thoughts_may_stand_before_what_is_asked_for),

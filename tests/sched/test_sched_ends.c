@@ -76,7 +76,16 @@ static void the_first_by_priority_and_arrival_is_never_preempted(void **state)
     c.n_blocks = 8;
     struct rig *b = rig_setup(c);
     for (uint64_t id = 1; id <= 4; id++) rig_submit(b, rig_request(id, 10, 100));
+    bool short_of_blocks = false;
+    while (rig_step(b)) {
+        struct sched_stats now;
+        rig_answer(b);
+        crd_sched_stats(b->s, &now);
+        short_of_blocks |= now.n_waiting_blocks > 0;
+        assert_true(now.n_waiting_blocks <= now.n_waiting);
+    }
     rig_run_out(b);
+    assert_true(short_of_blocks);
     assert_int_equal(b->n_finished, 4);
     int32_t preempted = 0;
     for (int32_t i = 0; i < 4; i++) {
@@ -88,6 +97,8 @@ static void the_first_by_priority_and_arrival_is_never_preempted(void **state)
     struct sched_stats st;
     crd_sched_stats(b->s, &st);
     assert_int_equal(st.n_preemptions, preempted);
+    assert_true(st.prompt_recomputed > 0 && st.prompt_recomputed <= (uint64_t)preempted * 10);
+    assert_int_equal(st.n_waiting_blocks, 0);
     rig_teardown(b);
 }
 

@@ -199,7 +199,7 @@ class Https(unittest.TestCase):
         self.assertIn(b"Paris", self.fetch(s, trust, "POST", CHAT, ASK)[1])
         self.assertIn(b"[DONE]", self.fetch(s, trust, "POST", CHAT, {**ASK, "stream": True})[1])
         status, text = self.fetch(s, trust, "GET", "/health?" + "x" * 30000)
-        self.assertEqual((status, json.loads(text)["error"]["code"]), (431, 431))
+        self.assertEqual((status, json.loads(text)["error"]["code"]), (431, None))
 
     def test_certificates_are_replaced_while_it_runs(self):
         s = self.start()

@@ -12,11 +12,42 @@ from cluster import DEMO, Server, run
 QUIET = ("--log-level", "warn", "--threads", 1)
 
 
+class Small(unittest.TestCase):
+    """A model of a few kilobytes with a context of 128 tokens."""
+    model = "tests/model/golden/qwen3"
+
+    def test_a_benchmark_stays_within_its_context(self):
+        code, out, err = run("bench", "engine", self.model, "--threads", 1, "--runs", 1, "--json")
+        self.assertEqual(code, 0, err)
+        rows = json.loads(out)["rows"]
+        self.assertEqual({r["tokens_each"] for r in rows if r["test"] == "prompt"}, {128})
+        self.assertEqual({r["depth"] for r in rows if r["test"] == "decode"}, {128 - 16})
+        code, _, err = run("bench", "engine", self.model, "--depth", 500)
+        self.assertNotEqual(code, 0)
+        code, _, err = run("bench", "engine", self.model, "--steps", 128)
+        self.assertNotEqual(code, 0)
+        self.assertIn("--steps 128 leaves no room in a context of 128 tokens", err)
+
+    def test_a_plan_has_units_that_say_something(self):
+        code, out, err = run("plan", DEMO, "--tp", 2)
+        self.assertEqual(code, 0, err)
+        text = out.decode()
+        self.assertRegex(text, r"[1-9][0-9.]* M parameters\n")
+        self.assertIn("of MB", text)
+        self.assertIn("memory in MB", text)
+
+
 class Generate(unittest.TestCase):
     def test_one_prompt(self):
         code, out, err = run("generate", DEMO, "--chat", "--prompt", "What is the capital of Italy?", "--temperature", 0, *QUIET)
         self.assertEqual(code, 0, err)
         self.assertIn(b"Rome", out)
+
+    def test_a_prompt_for_a_chat_model_is_given_a_hint(self):
+        ask = ("generate", DEMO, "--prompt", "hello", "--max-tokens", 1, "--threads", 1)
+        hint = "this model has a chat template: with --chat"
+        self.assertEqual(run(*ask)[2].count(hint), 1)
+        self.assertNotIn(hint, run(*ask, "--chat")[2])
 
     def test_logits_are_the_same_bytes_for_every_cut(self):
         rows = []

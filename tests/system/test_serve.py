@@ -77,9 +77,28 @@ class Serving(unittest.TestCase):
     def test_metrics_have_vllm_names_and_count(self):
         self.s.post("/v1/chat/completions", ASK)
         text = self.s.get("/metrics")[1].decode()
-        for name in ("vllm:num_requests_running", "vllm:kv_cache_usage_perc", "vllm:time_to_first_token_seconds_bucket",
-                     "vllm:request_success_total", "vllm:generation_tokens_total", "tessera:rank_comm_bytes_total"):
-            self.assertIn(name, text)
+        self.assertIn("tessera:rank_comm_bytes_total", text)
+        kinds = dict(l.split()[2:4] for l in text.splitlines() if l.startswith("# TYPE "))
+        self.assertEqual(len(kinds), sum(l.startswith("# TYPE ") for l in text.splitlines()))  # none twice
+        theirs = {
+            "gauge": "num_requests_running num_requests_waiting num_requests_waiting_by_reason kv_cache_usage_perc engine_sleep_state "
+                     "cache_config_info engine_healthy",
+            "counter": "prefix_cache_queries_total prefix_cache_hits_total num_preemptions_total prompt_tokens_total prompt_tokens_by_source_total "
+                       "prompt_tokens_cached_total prompt_tokens_recomputed_total generation_tokens_total request_success_total",
+            "histogram": "request_prompt_tokens request_generation_tokens request_max_num_generation_tokens request_params_max_tokens "
+                         "request_prefill_kv_computed_tokens request_params_n iteration_tokens_total time_to_first_token_seconds "
+                         "inter_token_latency_seconds request_time_per_output_token_seconds e2e_request_latency_seconds request_queue_time_seconds "
+                         "request_inference_time_seconds request_prefill_time_seconds request_decode_time_seconds request_num_preemptions",
+        }
+        want = {"vllm:" + name: kind for kind, names in theirs.items() for name in names.split()}
+        self.assertEqual({k: v for k, v in kinds.items() if k.startswith("vllm:")}, want)
+        http = {"http_requests_total": "counter", "http_request_duration_seconds": "histogram", "http_request_size_bytes": "summary",
+                "http_response_size_bytes": "summary"}
+        self.assertEqual({k: v for k, v in kinds.items() if k.startswith("http_")}, http)
+        self.assertRegex(text, r'vllm:cache_config_info\{model_name="[^"]+",engine="0",block_size="16",cache_dtype="f16",'
+                               r'enable_prefix_caching="True",num_gpu_blocks="[1-9][0-9]*",kv_cache_size_tokens="[1-9][0-9]*"\} 1\n')
+        self.assertRegex(text, r'http_requests_total\{handler="/v1/chat/completions",method="POST",status="2xx"\} [1-9]')
+        self.assertIn('vllm:engine_healthy{model_name="tessera-demo",engine="0"} 1\n', text)
         sent = [float(l.split()[-1]) for l in text.splitlines() if l.startswith("tessera:rank_comm_bytes_total{")]
         weights = [float(l.split()[-1]) for l in text.splitlines() if l.startswith("tessera:rank_weight_bytes{")]
         self.assertEqual(len(sent), 2)
