@@ -2,7 +2,7 @@
 # The long runs that continuous integration does not have the time for; the log of the last ones is docs/long-runs.md.
 #   tests/long.sh [random|chaos|links|soak|overload|fuzz] ; logs to stdout
 # random    every program that knows TEST_SEED, by new seeds (RUNS, default 50)
-# chaos     ROUNDS (25) for each of 8 seeds: 200
+# chaos     ROUNDS (25) for each of 8 seeds: 200; PATIENCE (1) times longer than usual may anything take, for a machine that others use too
 # links     LINKS (10) rounds over two network namespaces whose link goes down; needs root, ip and sshd
 # soak      MINUTES (30) of mixed load and chaos under the address sanitizer, then the thread sanitizer (build/asan, build/tsan)
 # overload  MINUTES (10) of ten times more clients than the queue holds; memory must stay flat
@@ -19,7 +19,7 @@ if is random; then
 fi
 if is chaos; then
     for seed in 1 2 3 4 5 6 7 8; do
-        python3 -B tests/chaos/chaos.py --rounds "${ROUNDS:-25}" --seed "$seed"
+        python3 -B tests/chaos/chaos.py --rounds "${ROUNDS:-25}" --seed "$seed" --patience "${PATIENCE:-1}"
     done
 fi
 if is links; then

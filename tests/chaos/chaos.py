@@ -195,7 +195,8 @@ class Chaos:
         class Fixed(Server):
             def free_port(inner):
                 return port or super().free_port()
-        s = Fixed("--threads", 1, "--stall-timeout", 2 * self.patience, "--recovery-timeout", 60 * self.patience, "--state-dir", self.state, "--journal", "on", *self.cut, *self.args, wait=wait)
+        s = Fixed("--threads", 1, "--stall-timeout", 2 * self.patience, "--recovery-timeout", 60 * self.patience,
+                  "--drain-timeout", 30 * self.patience, "--state-dir", self.state, "--journal", "on", *self.cut, *self.args, wait=wait)
         if wait:
             self.note(s)
         return s
@@ -424,15 +425,16 @@ class Chaos:
             time.sleep(self.rng.random() * 0.2)
             return [getattr(self, self.rng.choice(faults))() or "nothing"]
         got, said = self.ask_all(requests, disturb)
-        assert got == want, f"drain after {said}\n{self.s.text()}"
-        code = self.s.proc.wait(40)
+        for i, (w, g) in enumerate(zip(want, got)):
+            assert g == w, f"drain after {said}: request {i} {requests[i]}\nwanted {w}\ngot    {g}\n{self.s.text()}"
+        code = self.s.proc.wait(40 * self.patience)
         assert code == 0, self.s.text()
         return said
 
     def close(self):
-        self.s.stop()
+        self.s.stop(seconds=40 * self.patience)
         self.s.log.close()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * self.patience
         while (left := [p for p in self.seen if alive(p)]) and time.monotonic() < end:
             time.sleep(0.05)
         assert not left, f"processes left behind: {left}"

@@ -280,7 +280,7 @@ class Reloading(unittest.TestCase):
             rank = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"][0]
         tokens = int(0.6 * free / (rank["kv_bytes"] / 8192))
         with tempfile.TemporaryDirectory() as d:
-            with Server("--threads", 1, "--kv-tokens", tokens, "--admin-socket", d + "/a") as s:
+            with Server("--threads", 1, "--kv-tokens", tokens, "--admin-socket", d + "/a", "--state-dir", d + "/state", "--journal", "on") as s:
                 old = s.workers()
                 (code, out, err), answers = self.reload(s, d + "/a", OTHER)
                 self.assertEqual(code, 0, err + s.text())
@@ -289,6 +289,10 @@ class Reloading(unittest.TestCase):
                 self.assertIn(self.want[DEMO], answers)
                 self.assertIn(self.want[OTHER], answers)
                 self.assertFalse(any(alive(p) for p in old))
+                with open(d + "/state/now") as f:  # the first attempt, beside the old one, had number 1
+                    self.assertEqual(f.read(), f"2\n{os.path.abspath(OTHER)}\n")
+                self.assertEqual(set(os.listdir(d + "/state")) - {"lock", "now", "workers-0.log"}, {n + ".2" for n in ("key", "plan-0", "replica-0", "journal")})
+            self.assertEqual(set(os.listdir(d + "/state")), {"lock", "journal", "workers-0.log"})
 
 
 if __name__ == "__main__":
