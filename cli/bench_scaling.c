@@ -254,8 +254,9 @@ out:
 /* What a processor of `hosts` hosts that share this machine can count on; 1: it is one of them. */
 static struct clu_guess guess_of(const struct machine *m, int32_t hosts, int64_t n_threads)
 {
-    double busy = hosts > 1 ? (double)hosts * (double)MAX(n_threads, 1) : m->every.n_threads;
-    return (struct clu_guess){.read_bytes_s = m->one.read_bytes_s, .ops_s = MIN(m->one.dot_ops_s, m->every.dot_ops_s / busy),
+    int64_t busy = hosts * MAX(n_threads, 1), on_one = hosts > 1 ? DIV_UP(busy, m->every.n_threads) : 1; /* threads on the busiest processor */
+    double ops = MIN(m->one.dot_ops_s, m->every.dot_ops_s / m->every.n_threads);
+    return (struct clu_guess){.read_bytes_s = m->one.read_bytes_s / (double)on_one, .ops_s = ops / (double)on_one,
                               .host_read_bytes_s = m->every.read_bytes_s / hosts, .measured = true};
 }
 

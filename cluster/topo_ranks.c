@@ -52,11 +52,12 @@ static bool recorded_speed(const struct clu_topo *known, int32_t h, int32_t of, 
     return true;
 }
 
-/* Several ranks may want more threads than the host has processors: then each has its share. */
+/* Several ranks may want more threads than the host has processors: then some processor has several, and its ranks are the slowest. */
 static void guessed_speed(const struct msg_hello *y, int32_t n_threads, const struct clu_guess *g, struct clu_device *d)
 {
     int32_t of = MAX(y->host_size, 1);
-    double share = (double)MAX(y->n_cpus, 1) / of, cpus = n_threads ? MIN((double)n_threads, share) : share;
+    int32_t n = MAX(y->n_cpus, 1);
+    double share = of <= n ? (double)n / of : 1.0 / DIV_UP(of, n), cpus = n_threads ? MIN((double)n_threads, share) : share;
     d->read_bytes_s = cpus * g->read_bytes_s;
     if (g->host_read_bytes_s > 0) d->read_bytes_s = MIN(d->read_bytes_s, g->host_read_bytes_s / of);
     d->ops_s = cpus * g->ops_s;
