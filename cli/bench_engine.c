@@ -42,7 +42,7 @@ static const struct conf_opt table[] = {
     {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
      "inputs of quantised matmuls; f32 is the oracle mode"},
     {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
-    {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
+    {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"profile", CONF_FLAG, O(profile), NULL, 0, 0, "on|off", "where the time goes, of thread 0"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of the table"},
     {0},

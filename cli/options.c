@@ -33,7 +33,7 @@ const struct conf_opt model_option_table[] = {
     {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut; off lets sums travel as fewer bytes between hosts"},
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},
     {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N"},
-    {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, avx2, avx512"},
+    {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"wire", CONF_ENUM, M(wire), "auto", 0, 0, "auto|shm|mpi", "how ranks speak: shared memory on one host, else MPI"},
     {"shard-cache", CONF_STR, M(shard_cache), "auto", 0, 0, "DIR", "packed weights kept on each rank's disk for the next start: a directory, off, or auto: ~/.cache/tessera where the model lies on another machine"},
     {"shard-cache-size", CONF_SIZE, M(shard_cache_size), "0", 0, 1e15, "BYTES", "its bound on each host; 0: a quarter of the free space"},

@@ -11,19 +11,24 @@ enum { HEAD_ROWS = ENG_HEAD_ROWS };
 void eng_head_open(struct eng_head *hd)
 {
     size_t v = (size_t)hd->m->spec.n_vocab;
-    hd->sampler = eng_sampler_open(hd->m->be->host, hd->m->spec.n_vocab);
+    hd->n_samplers = MIN(eng_team_size(hd->m->team), HEAD_ROWS);
+    hd->samplers = xcalloc((size_t)hd->n_samplers, sizeof(struct eng_sampler *));
+    for (int32_t i = 0; i < hd->n_samplers; i++) hd->samplers[i] = eng_sampler_open(hd->m->be->host, hd->m->spec.n_vocab);
     hd->slice = xmalloc(HEAD_ROWS * (size_t)hd->m->weights->head.rows * sizeof(float));
-    hd->gathered = xmalloc(HEAD_ROWS * v * sizeof(float));
-    hd->row = xmalloc(v * sizeof(float));
+    hd->gathered = hd->m->shard.tp_width > 1 ? xmalloc(HEAD_ROWS * v * sizeof(float)) : NULL;
+    hd->rows = xmalloc((size_t)hd->n_samplers * v * sizeof(float));
+    hd->chosen = xcalloc(HEAD_ROWS, sizeof *hd->chosen);
     hd->tokens = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->tokens);
 }
 
 void eng_head_close(struct eng_head *hd)
 {
-    eng_sampler_close(hd->sampler);
+    for (int32_t i = 0; i < hd->n_samplers; i++) eng_sampler_close(hd->samplers[i]);
+    free(hd->samplers);
     free(hd->slice);
     free(hd->gathered);
-    free(hd->row);
+    free(hd->rows);
+    free(hd->chosen);
     free(hd->tokens);
 }
 
@@ -51,33 +56,110 @@ static struct eng_history history_of(const struct eng_slot *s)
     return (struct eng_history){.tokens = s->history, .n = s->n_history, .n_prompt = s->n_prompt, .n_generated = s->n_generated};
 }
 
+/* How a row's token comes to be. */
+enum choice {
+    CHOICE_NONE,   /* no token is wanted, or its sequence has stopped */
+    CHOICE_GREEDY, /* the largest logit: each rank looks through its slice */
+    CHOICE_DRAW,   /* the same after noise */
+    CHOICE_WHOLE,  /* a rank must see the whole row */
+};
+
+static enum choice choice_of(const struct eng_head *hd, const struct step_plan *p, const struct wanted *w)
+{
+    const struct step_item *it = &p->items[w->item];
+    const struct eng_slot *s = &hd->slots->slots[it->slot];
+    struct eng_history h = history_of(s);
+    if (!w->sample || s->stopped) return CHOICE_NONE;
+    if (s->constraint) return CHOICE_WHOLE;
+    if (eng_sampler_plain_greedy(&s->sampling, &h)) return CHOICE_GREEDY;
+    return eng_sampler_plain_draw(&s->sampling, &h, it->pos + it->n_in) ? CHOICE_DRAW : CHOICE_WHOLE;
+}
+
+/* ---- rows side by side ---- */
+
+/* Rows [0,n) shared by the team: fn(job, row, thread). */
+struct rows {
+    struct eng_head *hd;
+    const struct step_plan *p;
+    const struct wanted *w;
+    int32_t n;
+    void (*fn)(struct rows *r, int32_t i, int32_t thread);
+    enum choice how[HEAD_ROWS];
+    struct krn_pick best[HEAD_ROWS]; /* of this rank's slice, then of all */
+    float max[HEAD_ROWS];
+};
+
+static void rows_of_thread(void *arg, int32_t thread, int32_t n_threads)
+{
+    struct rows *r = arg;
+    for (int32_t i = thread; i < r->n && thread < r->hd->n_samplers; i += MIN(n_threads, r->hd->n_samplers)) r->fn(r, i, thread);
+}
+
+static void run_rows(struct rows *r, void (*fn)(struct rows *r, int32_t i, int32_t thread))
+{
+    r->fn = fn;
+    if (r->n > 1) eng_team_run(r->hd->m->team, rows_of_thread, r);
+    else rows_of_thread(r, 0, 1);
+}
+
 /* ---- what the ranks of the stage tell each other ---- */
 
-/* Every rank's best (value, id) of each row; ties go to the lowest id, and slices are in id order. */
-static enum err greedy_ids(struct eng_head *hd, int32_t n, int32_t ids[])
+static void slice_best(struct rows *r, int32_t i, int32_t thread)
 {
-    struct best { float v; int32_t id; } mine[HEAD_ROWS], all[HEAD_ROWS * COLL_MAX_RANKS];
-    const struct eng_shard *h = &hd->m->shard;
+    const struct eng_model *m = r->hd->m;
+    int32_t v = m->weights->head.rows;
+    const float *x = r->hd->slice + (int64_t)i * v;
+    int32_t id = v ? m->be->host->argmax(x, v) : -1;
+    (void)thread;
+    r->best[i] = (struct krn_pick){v ? x[id] : -INFINITY, v ? m->shard.embd0 + id : INT32_MAX};
+}
+
+static void slice_draw(struct rows *r, int32_t i, int32_t thread)
+{
+    struct eng_head *hd = r->hd;
+    const struct step_item *it = &r->p->items[r->w[i].item];
     int32_t v = hd->m->weights->head.rows;
+    if (r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY)
+        r->best[i] = eng_sampler_draw(hd->samplers[thread], hd->slice + (int64_t)i * v, v, hd->m->shard.embd0, r->max[i],
+                                      &hd->slots->slots[it->slot].sampling, it->pos + it->n_in);
+}
+
+/* Every rank's best of each row, and of these the best; ties go to the lowest id, and slices are in id order. */
+static enum err best_of_all(struct rows *r)
+{
+    struct krn_pick all[HEAD_ROWS * COLL_MAX_RANKS];
+    const struct eng_model *m = r->hd->m;
     int64_t bytes[COLL_MAX_RANKS];
-    for (int32_t i = 0; i < n; i++) {
-        int32_t id = v ? hd->m->be->host->argmax(hd->slice + (int64_t)i * v, v) : -1;
-        mine[i] = (struct best){v ? hd->slice[(int64_t)i * v + id] : -INFINITY, h->embd0 + id};
+    if (m->shard.tp_width == 1) return OK;
+    for (int32_t k = 0; k < m->shard.tp_width; k++) bytes[k] = r->n * (int64_t)sizeof *all;
+    enum err e = trn_coll_all_gather(m->tp, r->best, bytes, all, m->timeout_us);
+    for (int32_t i = 0; i < r->n && !e; i++) {
+        r->best[i] = all[i];
+        for (int32_t k = 1; k < m->shard.tp_width; k++)
+            if (r->best[i].id < 0 || all[k * r->n + i].z > r->best[i].z) r->best[i] = all[k * r->n + i];
     }
-    for (int32_t r = 0; r < h->tp_width; r++) bytes[r] = n * (int64_t)sizeof *mine;
-    if (h->tp_width > 1) {
-        enum err err = trn_coll_all_gather(hd->m->tp, mine, bytes, all, hd->m->timeout_us);
-        if (err) return err;
-    } else {
-        memcpy(all, mine, (size_t)bytes[0]);
+    return e;
+}
+
+/* Tokens of rows that no rank must see whole. */
+static enum err choose_by_slices(struct rows *r, int32_t ids[])
+{
+    enum err rc;
+    bool draws = false;
+    run_rows(r, slice_best);
+    TRY(best_of_all(r));
+    for (int32_t i = 0; i < r->n; i++) {
+        ids[i] = r->best[i].id;
+        r->max[i] = r->best[i].z;
+        draws |= r->how[i] == CHOICE_DRAW;
     }
-    for (int32_t i = 0; i < n; i++) {
-        struct best b = all[i];
-        for (int32_t r = 1; r < h->tp_width; r++)
-            if (all[r * n + i].v > b.v) b = all[r * n + i];
-        ids[i] = b.id;
-    }
-    return OK;
+    if (!draws) return OK;
+    run_rows(r, slice_draw);
+    TRY(best_of_all(r));
+    for (int32_t i = 0; i < r->n; i++)
+        if (r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY && r->best[i].id >= 0) ids[i] = r->best[i].id;
+out:
+    return rc;
 }
 
 /* Whole rows on every rank of the stage: gathered[] holds the slices rank after rank. */
@@ -85,21 +167,19 @@ static enum err gather_rows(struct eng_head *hd, int32_t n)
 {
     const struct eng_shard *h = &hd->m->shard;
     int64_t bytes[COLL_MAX_RANKS];
+    if (h->tp_width == 1) return OK;
     for (int32_t r = 0; r < h->tp_width; r++)
         bytes[r] = (int64_t)n * (h->vocab_bounds[r + 1] - h->vocab_bounds[r]) * (int64_t)sizeof(float);
-    if (h->tp_width == 1) {
-        memcpy(hd->gathered, hd->slice, (size_t)bytes[0]);
-        return OK;
-    }
     return trn_coll_all_gather(hd->m->tp, hd->slice, bytes, hd->gathered, hd->m->timeout_us);
 }
 
 static void take_row(const struct eng_head *hd, int32_t n, int32_t i, float *row)
 {
     const struct eng_shard *h = &hd->m->shard;
+    const float *from = h->tp_width == 1 ? hd->slice : hd->gathered;
     for (int32_t r = 0; r < h->tp_width; r++) {
         int32_t v0 = h->vocab_bounds[r], v = h->vocab_bounds[r + 1] - v0;
-        memcpy(row + v0, hd->gathered + (int64_t)n * v0 + (int64_t)i * v, (size_t)v * sizeof(float));
+        memcpy(row + v0, from + (int64_t)n * v0 + (int64_t)i * v, (size_t)v * sizeof(float));
     }
 }
 
@@ -127,13 +207,26 @@ static void choose_constrained(struct eng_head *hd, struct eng_slot *s, int32_t 
     int32_t left = p.max_tokens - s->n_generated - 1;
     const uint64_t *mask = eng_constraint_mask(s->constraint, &p, &forced);
     if (forced) p.min_tokens = 0;
-    eng_sampler_pick(hd->sampler, hd->row, &p, &h, mask, position, t);
+    eng_sampler_pick(hd->samplers[0], hd->rows, &p, &h, mask, position, t);
     if (forced || eng_constraint_fits(s->constraint, t->id, left)) return;
     mask = eng_constraint_mask_within(s->constraint, &p, left);
     if (!mask) return;
-    take_row(hd, n, i, hd->row);
+    take_row(hd, n, i, hd->rows);
     p.min_tokens = 0;
-    eng_sampler_pick(hd->sampler, hd->row, &p, &h, mask, position, t);
+    eng_sampler_pick(hd->samplers[0], hd->rows, &p, &h, mask, position, t);
+}
+
+/* A whole row's token by the sampler's rules alone. */
+static void pick(struct rows *r, int32_t i, int32_t thread)
+{
+    struct eng_head *hd = r->hd;
+    const struct step_item *it = &r->p->items[r->w[i].item];
+    const struct eng_slot *s = &hd->slots->slots[it->slot];
+    struct eng_history h = history_of(s);
+    if (r->how[i] == CHOICE_NONE || s->constraint) return;
+    float *row = hd->rows + (int64_t)thread * hd->m->spec.n_vocab;
+    take_row(hd, r->n, i, row);
+    eng_sampler_pick(hd->samplers[thread], row, &s->sampling, &h, NULL, it->pos + it->n_in, &hd->chosen[i]);
 }
 
 /* How likely a token of the prompt was; rows come in order. */
@@ -141,7 +234,7 @@ static void score(struct eng_head *hd, const struct eng_slot *s, const struct wa
 {
     struct result_score *to = (struct result_score *)it->scores + it->n_scores++;
     struct result_logprob *top = (struct result_logprob *)to->top;
-    eng_sampler_score(hd->sampler, hd->row, w->score, s->sampling.n_prompt_logprobs, top, to);
+    eng_sampler_score(hd->samplers[0], hd->rows, w->score, s->sampling.n_prompt_logprobs, top, to);
 }
 
 /* DRY reads the tokens' texts; the first sequence that wants it has them read. */
@@ -151,10 +244,21 @@ static enum err know_texts(struct eng_head *hd)
     enum err rc = OK;
     if (hd->texts_known) return OK;
     TRY(eng_constraints_texts(hd->slots->constraints, &t.bytes, &t.off));
-    eng_sampler_texts(hd->sampler, t);
+    for (int32_t i = 0; i < hd->n_samplers; i++) eng_sampler_texts(hd->samplers[i], t);
     hd->texts_known = true;
 out:
     return rc;
+}
+
+/* What is wanted of a whole row besides a token, while the row is as it came. */
+static void report(struct eng_head *hd, const struct step_plan *p, const struct wanted *w, int32_t n, int32_t i, struct step_result *res)
+{
+    if (!res->items || (!w[i].keep && w[i].score < 0)) return;
+    struct result_item *it = &res->items[w[i].item];
+    size_t v = (size_t)hd->m->spec.n_vocab;
+    take_row(hd, n, i, hd->rows);
+    if (w[i].keep) memcpy((float *)it->logits + (size_t)w[i].k * v, hd->rows, v * sizeof(float));
+    if (w[i].score >= 0) score(hd, &hd->slots->slots[p->items[w[i].item].slot], &w[i], it);
 }
 
 /* Rows [0,n) of `w` are in hd->slice. */
@@ -163,34 +267,38 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
     enum err rc;
     bool whole = false;
     int32_t ids[HEAD_ROWS];
+    struct rows r = {.hd = hd, .p = p, .w = w, .n = n};
     for (int32_t i = 0; i < n; i++) {
-        const struct eng_slot *s = &hd->slots->slots[p->items[w[i].item].slot];
-        struct eng_history h = history_of(s);
-        whole |= w[i].keep || w[i].score >= 0 || (w[i].sample && !s->stopped && (s->constraint || !eng_sampler_plain_greedy(&s->sampling, &h)));
+        const struct sampling *s = &hd->slots->slots[p->items[w[i].item].slot].sampling;
+        r.how[i] = choice_of(hd, p, &w[i]);
+        whole |= w[i].keep || w[i].score >= 0 || r.how[i] == CHOICE_WHOLE;
+        if (w[i].sample && sampling_dry(s)) TRY(know_texts(hd));
     }
-    if (whole) TRY(gather_rows(hd, n));
-    else TRY(greedy_ids(hd, n, ids));
+    if (whole) {
+        TRY(gather_rows(hd, n));
+        for (int32_t i = 0; i < n; i++) report(hd, p, w, n, i, res);
+        run_rows(&r, pick);
+    } else {
+        TRY(choose_by_slices(&r, ids));
+    }
     for (int32_t i = 0; i < n; i++) {
         const struct step_item *it = &p->items[w[i].item];
         struct eng_slot *s = &hd->slots->slots[it->slot];
         struct result_token t = {0};
-        if (whole) take_row(hd, n, i, hd->row);
-        if (w[i].keep && res->items) {
-            struct result_item *r = &res->items[w[i].item];
-            memcpy((float *)r->logits + (int64_t)w[i].k * hd->m->spec.n_vocab, hd->row, (size_t)hd->m->spec.n_vocab * sizeof(float));
-        }
-        if (w[i].score >= 0 && res->items) score(hd, s, &w[i], &res->items[w[i].item]);
         if (!w[i].sample) continue;
         if (s->stopped) {
             hd->tokens[hd->n_tokens++] = s->last_token; /* keeps the message's length; nobody reads on */
             s->last_step = p->step;                   /* a later step in flight may still name it as its input */
             continue;
         }
-        struct eng_history h = history_of(s);
-        if (sampling_dry(&s->sampling)) TRY(know_texts(hd));
-        if (s->constraint) choose_constrained(hd, s, n, i, it->pos + it->n_in, &t);
-        else if (whole) eng_sampler_pick(hd->sampler, hd->row, &s->sampling, &h, NULL, it->pos + it->n_in, &t);
-        else t.id = ids[i];
+        if (s->constraint) {
+            take_row(hd, n, i, hd->rows);
+            choose_constrained(hd, s, n, i, it->pos + it->n_in, &t);
+        } else if (whole) {
+            t = hd->chosen[i];
+        } else {
+            t.id = ids[i];
+        }
         sampled(hd, p, &w[i], s, &t, res);
     }
 out:

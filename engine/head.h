@@ -1,7 +1,8 @@
 /* head.h: the end of a step on the last stage: the rows of logits that somebody wants, a token for each sequence that is to have one, and
  * the step's result. Private to engine/.
  *
- * Every rank of the stage makes the same choices from the same bits, so none has to tell the others (docs/decisions/0001). */
+ * Tokens that are the largest logit, with noise or without, are found in slices of the vocabulary, and only (value, id) pairs travel. Other rows are
+ * gathered; the team's threads share them. Every rank of the stage makes the same choices from the same bits, so none has to tell the others (docs/decisions/0001). */
 #ifndef ENGINE_HEAD_H
 #define ENGINE_HEAD_H
 
@@ -13,10 +14,12 @@
 struct eng_head {
     struct eng_model *m;         /* these two are borrowed and set by the caller */
     struct eng_slots *slots;
-    struct eng_sampler *sampler;
+    struct eng_sampler **samplers; /* one per thread of the team, [n_samplers] */
+    int32_t n_samplers;
     float *slice;                /* [rows at once][rows of this rank's head] */
-    float *gathered;             /* [rows at once][n_vocab], rank after rank */
-    float *row;                  /* [n_vocab] */
+    float *gathered;             /* [rows at once][n_vocab], rank after rank; NULL when this rank holds all rows */
+    float *rows;                 /* [n_samplers][n_vocab] */
+    struct result_token *chosen; /* [rows at once] */
     int32_t *tokens;             /* [n_slots] chosen in this step, in item order */
     int32_t n_tokens;
     bool texts_known;            /* the sampler has the tokens' texts */

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The long runs that continuous integration does not have the time for; the log of the last ones is docs/long-runs.md.
-#   tests/long.sh [random|chaos|links|soak|overload|fuzz] ; logs to stdout
+#   tests/long.sh [random|isa|chaos|links|soak|overload|fuzz] ; logs to stdout
 # random    every program that knows TEST_SEED, by new seeds (RUNS, default 50)
+# isa       the exactness matrix with each instruction set of this processor forced
 # chaos     ROUNDS (25) for each of 8 seeds: 200; PATIENCE (1) times longer than usual may anything take, for a machine that others use too
 # links     LINKS (10) rounds over two network namespaces whose link goes down; needs root, ip and sshd
 # soak      MINUTES (30) of mixed load and chaos under the address sanitizer, then the thread sanitizer (build/asan, build/tsan)
@@ -16,6 +17,9 @@ if is random; then
     for i in $(seq "${RUNS:-50}"); do
         TEST_SEED=time ctest --test-dir build/release -Q --output-on-failure -LE "system|mpi" || exit 1
     done
+fi
+if is isa; then
+    ctest --test-dir build/release -C Long --output-on-failure -R model_exact_
 fi
 if is chaos; then
     for seed in 1 2 3 4 5 6 7 8; do

@@ -1,11 +1,14 @@
 /* cpu_flags.c: CPUID read directly: the compilers' own helpers know different names in different
- * versions. */
+ * versions. On ARM64 the system says what it saw. */
 #include "engine/kernels/cpu_flags.h"
 
 #include "base/base.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <stdbool.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* The registers that the system saves (XCR0). Only called where CPUID says OSXSAVE. */
 static uint32_t saved_registers(void)
@@ -15,9 +18,17 @@ static uint32_t saved_registers(void)
     return low;
 }
 
+/* Tiles are a large state: the system saves them only for processes that ask. */
+static bool may_use_tiles(void)
+{
+    enum { REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 }; /* of arch_prctl; of XCR0 */
+    return syscall(SYS_arch_prctl, REQ_XCOMP_PERM, TILE_DATA) == 0;
+}
+
 uint32_t krn_cpu_flags(void)
 {
-    enum { YMM_SAVED = 0x6, ZMM_SAVED = 0xe6 };
+    enum { YMM_SAVED = 0x6, ZMM_SAVED = 0xe6, TILES_SAVED = 0x60000, AMX_TILE = 1 << 24,
+           AMX_INT8 = 1 << 25, AVX_VNNI = 1 << 4 };
     uint32_t a, b, c, d, flags = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return 0;
     uint32_t saved = saved_registers();
@@ -25,13 +36,31 @@ uint32_t krn_cpu_flags(void)
     if (c & bit_FMA) flags |= KRN_CPU_FMA;
     if (c & bit_F16C) flags |= KRN_CPU_F16C;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return flags;
+    uint32_t amx = AMX_TILE | AMX_INT8, has_amx = (d & amx) == amx, a1, b1, c1, d1;
     if (b & bit_AVX2) flags |= KRN_CPU_AVX2;
+    if (a >= 1 && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) && a1 & AVX_VNNI)
+        flags |= KRN_CPU_AVXVNNI;
     if ((saved & ZMM_SAVED) != ZMM_SAVED) return flags;
     if (b & bit_AVX512F) flags |= KRN_CPU_AVX512F;
     if (b & bit_AVX512BW) flags |= KRN_CPU_AVX512BW;
     if (b & bit_AVX512DQ) flags |= KRN_CPU_AVX512DQ;
     if (b & bit_AVX512VL) flags |= KRN_CPU_AVX512VL;
     if (c & bit_AVX512VNNI) flags |= KRN_CPU_AVX512VNNI;
+    if (has_amx && (saved & TILES_SAVED) == TILES_SAVED && may_use_tiles())
+        flags |= KRN_CPU_AMX_INT8;
+    return flags;
+}
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+uint32_t krn_cpu_flags(void)
+{
+    enum { ASIMD = 1 << 1, ASIMDDP = 1 << 20, I8MM2 = 1 << 13 }; /* the kernel's HWCAP_*, HWCAP2_* */
+    unsigned long one = getauxval(AT_HWCAP), two = getauxval(AT_HWCAP2);
+    uint32_t flags = 0;
+    if (one & ASIMD) flags |= KRN_CPU_NEON;
+    if (one & ASIMDDP) flags |= KRN_CPU_DOTPROD;
+    if (two & I8MM2) flags |= KRN_CPU_I8MM;
     return flags;
 }
 #else
@@ -48,6 +77,9 @@ const char *krn_cpu_flag_name(enum krn_cpu_flag flag)
         {KRN_CPU_F16C, "f16c"},         {KRN_CPU_AVX512F, "avx512f"},
         {KRN_CPU_AVX512BW, "avx512bw"}, {KRN_CPU_AVX512DQ, "avx512dq"},
         {KRN_CPU_AVX512VL, "avx512vl"}, {KRN_CPU_AVX512VNNI, "avx512_vnni"},
+        {KRN_CPU_AVXVNNI, "avx_vnni"},  {KRN_CPU_AMX_INT8, "amx_int8"},
+        {KRN_CPU_NEON, "asimd"},        {KRN_CPU_DOTPROD, "asimddp"},
+        {KRN_CPU_I8MM, "i8mm"},
     };
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (names[i].flag == flag) return names[i].name;

@@ -1,6 +1,6 @@
 /* math.h: e^x and log x as fixed sequences of single-rounded steps, in f32 only.
  *
- * The scalar functions here are the specification; avx2/vmath.h and avx512/vmath.h repeat them lane
+ * The scalar functions here are the specification; vmath.h of avx2, avx512 and neon repeat them lane
  * by lane, step by step, so the bits are equal on every instruction set. No libm: its last bit
  * differs between versions and machines. Errors (tests/kernels/test_math.c measures them): below 1
  * ulp for both. The polynomials are minimax fits of our own: exp on |r| <= ln2/2, log(1+f) on
@@ -100,6 +100,22 @@ ON_DEVICE static inline float krn_math_log(float x)
     p = fmaf(p, f, -0.5f);
     float low = fmaf(e, KRN_LN2_LO, (f * f) * p);
     return fmaf(e, KRN_LN2_HI, f + low);
+}
+
+/* Gumbel noise of 64 random bits: -log(-log(1 - v)), v uniform from the upper 32, with log(1 - v) by Kahan's correction for what 1 - v rounds
+ * away, so that v near 0, where winners of a large vocabulary lie, keeps its relative precision. */
+static inline float krn_math_gumbel(uint64_t bits)
+{
+    float v = MIN(((float)(uint32_t)(bits >> 32) + 0.5f) * 0x1p-32f, 1 - 0x1p-24f), y = 1 - v;
+    return -krn_math_log(y == 1 ? v : krn_math_log(y) * (v / (y - 1)));
+}
+
+/* Bits whose upper 32, as a number, exceed this give z no sum that reaches `top`: -log(-log(1 - v)) <= -log(v), so v must be at most
+ * e^(z - top). A hundredth is added for roundings, thousands of times what they can come to. */
+#define KRN_REACH 0x1.028f5cp+32f /* 1.01 * 2^32 */
+static inline float krn_gumbel_reach(float z, float top)
+{
+    return fmaf(krn_math_exp(z - top), KRN_REACH, 2.0f);
 }
 
 #endif

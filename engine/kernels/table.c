@@ -10,6 +10,17 @@
 #include "engine/kernels/avx2/avx2.h"
 #include "engine/kernels/avx512/avx512.h"
 #endif
+#if KRN_HAVE_AVXVNNI
+#include "engine/kernels/avxvnni/avxvnni.h"
+#endif
+#if KRN_HAVE_AMX
+#include "engine/kernels/amx/amx.h"
+#endif
+#if KRN_HAVE_ARM64
+#include "engine/kernels/dotprod/dotprod.h"
+#include "engine/kernels/i8mm/i8mm.h"
+#include "engine/kernels/neon/neon.h"
+#endif
 
 struct candidate {
     const struct krn_table *table;
@@ -20,7 +31,20 @@ static const struct candidate candidates[] = {
     {&krn_ref, 0},
 #if KRN_HAVE_X86
     {&krn_avx2, KRN_CPU_NEED_AVX2},
+#endif
+#if KRN_HAVE_AVXVNNI
+    {&krn_avxvnni, KRN_CPU_NEED_AVXVNNI},
+#endif
+#if KRN_HAVE_X86
     {&krn_avx512, KRN_CPU_NEED_AVX512},
+#endif
+#if KRN_HAVE_AMX
+    {&krn_amx, KRN_CPU_NEED_AMX},
+#endif
+#if KRN_HAVE_ARM64
+    {&krn_neon, KRN_CPU_NEON},
+    {&krn_dotprod, KRN_CPU_NEED_DOTPROD},
+    {&krn_i8mm, KRN_CPU_NEED_I8MM},
 #endif
 };
 

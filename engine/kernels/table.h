@@ -173,10 +173,16 @@ static inline int64_t krn_attention_partial(int32_t n_items, int32_t n_split, in
 /* Feed-forward gates other than SwiGLU. */
 enum krn_gate { KRN_GELU_TANH, KRN_GELU_ERF, KRN_SWIGLU_CLAMPED };
 
+/* A candidate of the vocabulary: its value and its id. */
+struct krn_pick {
+    float z;
+    int32_t id;
+};
+
 /* ---- the table ------------------------------------------------------------------------------------------- */
 
 struct krn_table {
-    const char *name;   /* "ref", "avx2", "avx512"; "cuda" comes from a plug-in (engine/backend) */
+    const char *name;   /* "ref", or a folder: "avx2", "neon", ...; "cuda" comes from a plug-in (engine/backend) */
 
     void (*matmul)(const struct krn_matmul *a);
     /* Quantise units [u0,u1) of rows [t0,t1) of x into a->q. */
@@ -227,6 +233,13 @@ struct krn_table {
 
     /* Index of the largest of x[n] (ties: the lowest index); n >= 1. NaN never wins. */
     int32_t (*argmax)(const float *x, int32_t n);
+    /* x = (x - m) / t */
+    void (*temper)(float *x, float m, float t, int64_t n);
+    /* Every i with x[i] >= least and x[i] > -infinity, in order, as {x[i], i} to out[n]; returns how many. NaN is none. */
+    int32_t (*at_least)(const float *x, int32_t n, float least, struct krn_pick *out);
+    /* Of the same i the one whose z[i] + krn_math_gumbel(rng_mix(key ^ (id0 + i))) is largest, of equals the first: that sum and
+     * id0 + i; {-infinity, -1} when there is none. Who cannot win need not be computed (krn_gumbel_reach). */
+    struct krn_pick (*draw)(const float *z, int32_t n, float least, uint64_t key, int32_t id0);
     /* sum of krn_exp(x[i] - m) over [0,n): tiles of KRN_LSE_TILE, each 16 lanes then the lane tree as in attention's l;
      * tiles added in tree(n_tiles). */
     float (*sum_exp)(const float *x, int32_t n, float m);
@@ -239,8 +252,8 @@ float krn_exp(float x);
 float krn_log(float x);
 
 extern const struct krn_table krn_ref;
-/* The best table this CPU runs; `want` names one ("ref", "avx2", "avx512") or is NULL/"auto".
- * Err BAD_CONFIG naming what this CPU lacks. */
+/* The best table this CPU runs; `want` names one ("ref", "avx2", "avxvnni", "avx512", "amx"; on ARM64 "ref", "neon",
+ * "dotprod", "i8mm") or is NULL/"auto". Err BAD_CONFIG naming what this CPU lacks. */
 MUST_USE enum err krn_table_pick(const char *want, const struct krn_table **out);
 /* All tables this CPU runs, ref first; returns how many (<= max). */
 int32_t krn_table_all(const struct krn_table *out[], int32_t max);

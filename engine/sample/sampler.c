@@ -2,6 +2,7 @@
 #include "engine/sample/sampler_impl.h"
 
 #include "base/rng.h"
+#include "engine/kernels/math.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@ struct eng_sampler *eng_sampler_open(const struct krn_table *krn, int32_t n_voca
     s->krn = krn;
     s->n_vocab = n_vocab;
     s->cands = xmalloc((size_t)n_vocab * sizeof *s->cands);
+    s->spare = xmalloc((size_t)n_vocab * sizeof *s->spare);
     s->raw = xmalloc((size_t)n_vocab * sizeof *s->raw);
     s->seen = xcalloc((size_t)n_vocab, sizeof *s->seen);
     s->made = xcalloc((size_t)n_vocab, sizeof *s->made);
@@ -23,6 +25,7 @@ void eng_sampler_close(struct eng_sampler *s)
 {
     if (!s) return;
     free(s->cands);
+    free(s->spare);
     free(s->raw);
     free(s->seen);
     free(s->made);
@@ -149,22 +152,40 @@ static int32_t best_logprobs(struct eng_sampler *s, const float *x, int32_t k, f
     return n;
 }
 
-/* -log(-log(1 - v)) with v > 0 of full relative precision: log(1 - v) by Kahan's correction for what 1 - v rounds away. */
-static float gumbel(uint64_t bits)
+/* What the noise of this position is keyed by: rng_at(seed, choice, position, id) is rng_mix(key ^ id). */
+static uint64_t key_of(const struct sampling *p, int64_t position)
 {
-    float v = MIN(((float)(uint32_t)(bits >> 32) + 0.5f) * 0x1p-32f, 1 - 0x1p-24f), y = 1 - v;
-    return -krn_log(y == 1 ? v : krn_log(y) * (v / (y - 1)));
+    return rng_mix(rng_mix(rng_mix(p->seed) ^ (uint64_t)p->choice) ^ (uint64_t)position);
 }
 
-static int32_t draw(const struct cand *c, int32_t n, const struct sampling *p, int64_t position)
+/* Candidates in any order; logarithms are taken of those that can win. */
+static int32_t draw(const struct krn_pick *c, int32_t n, const struct sampling *p, int64_t position)
 {
     int32_t id = c[0].id;
     float top = -INFINITY;
+    uint64_t key = key_of(p, position);
     for (int32_t i = 0; i < n; i++) {
-        float v = c[i].z + gumbel(rng_at(p->seed, (uint64_t)p->choice, (uint64_t)position, (uint64_t)c[i].id));
+        uint64_t bits = rng_mix(key ^ (uint64_t)c[i].id);
+        if ((float)(uint32_t)(bits >> 32) > krn_gumbel_reach(c[i].z, top)) continue;
+        float v = c[i].z + krn_math_gumbel(bits);
         if (v > top || (v == top && c[i].id < id)) top = v, id = c[i].id;
     }
     return id;
+}
+
+bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position)
+{
+    float least;
+    return p->temperature > 0 && p->n_logprobs < 0 && !p->n_bias && !p->n_allowed && !sampling_needs_history(p) && !bars_stops(p, h) &&
+           eng_cut_open(p, position, &least);
+}
+
+struct krn_pick eng_sampler_draw(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, int64_t position)
+{
+    float least;
+    (void)eng_cut_open(p, position, &least);
+    s->krn->temper(x, max, p->temperature, n);
+    return s->krn->draw(x, n, least, key_of(p, position), id0);
 }
 
 static int32_t first_allowed(const struct eng_sampler *s, const uint64_t *allowed)
@@ -189,10 +210,15 @@ void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p,
     if (x[top] == -INFINITY) top = first_allowed(s, allowed);
     out->id = top;
     if (p->temperature > 0 && x[top] > -INFINITY) {
-        max = x[top];
-        for (int32_t i = 0; i < s->n_vocab; i++) x[i] = (x[i] - max) / p->temperature; /* the best is 0 at any temperature */
-        int32_t n = eng_cut(s, x, p, position);
-        if (n) out->id = draw(s->cands, n, p, position); /* none: the logits are no numbers */
+        float least;
+        if (eng_cut_open(p, position, &least)) {
+            struct krn_pick best = eng_sampler_draw(s, x, s->n_vocab, 0, x[top], p, position);
+            if (best.id >= 0) out->id = best.id; /* none: the logits are no numbers */
+        } else {
+            s->krn->temper(x, x[top], p->temperature, s->n_vocab); /* the best is 0 at any temperature */
+            int32_t n = eng_cut(s, x, p, position);
+            if (n) out->id = draw(s->cands, n, p, position);
+        }
     }
     if (p->n_logprobs >= 0) out->logprob = s->raw[out->id] - lse;
 }

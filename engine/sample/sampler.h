@@ -41,4 +41,11 @@ void eng_sampler_score(struct eng_sampler *s, const float *logits, int32_t id, i
 /* Is the choice the argmax of the raw logits and nothing else wanted? Then ranks exchange (value, id) pairs only. */
 bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history *h);
 
+/* Is it a draw over the raw logits at a temperature, with min_p at most? Then each rank draws over its slice, once the largest logit of all is
+ * known, and they exchange what they drew: the largest sum wins, of equals the lowest id. */
+bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position);
+/* The draw over x[n], the logits of ids [id0, id0 + n), which are overwritten; max: the row's largest, > -infinity. z is the sum, id -1: no
+ * candidate here. */
+struct krn_pick eng_sampler_draw(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, int64_t position);
+
 #endif

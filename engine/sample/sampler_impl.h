@@ -4,12 +4,10 @@
 
 #include "engine/sample/sampler.h"
 
-struct cand { float z; int32_t id; };
-
 struct eng_sampler {
     const struct krn_table *krn;
     int32_t n_vocab;
-    struct cand *cands;
+    struct krn_pick *cands, *spare; /* [n_vocab]; spare: of the sort */
     float *raw;             /* [n_vocab] the logits as they came, when logprobs are wanted */
     int32_t *seen, *made;   /* [n_vocab] counts, zero between calls */
     struct eng_token_texts texts;
@@ -22,6 +20,8 @@ struct eng_sampler {
 int32_t eng_cut_gather(struct eng_sampler *s, const float *x, float least);
 /* The k best ids of x, best first (fewer when there are fewer). max: the largest. */
 int32_t eng_cut_best(struct eng_sampler *s, const float *x, float max, int32_t k);
+/* Does nothing but min_p bar candidates? Then those of z >= *least are all, and the draw needs no list of them. */
+bool eng_cut_open(const struct sampling *p, int64_t position, float *least);
 /* What top_k, typical_p, top_p, min_p and XTC leave of z, whose largest is 0, into s->cands; returns how many. */
 int32_t eng_cut(struct eng_sampler *s, const float *z, const struct sampling *p, int64_t position);
 

@@ -2,6 +2,7 @@
  * and special values; and the choice of a table. */
 #include "base/base.h"
 #include "cases.h"
+#include "engine/kernels/math.h"
 #include "engine/kernels/panel.h"
 
 #include <math.h>
@@ -418,6 +419,102 @@ static void argmax_finds_the_first_of_the_largest(void **state)
     }
 }
 
+/* ---- candidates ------------------------------------------------------------------------------ */
+
+/* A row of logits as they come: spread as asked, some barred, some alike, now and then no number. */
+static struct pair logits(struct rnd *r, int32_t n, float spread)
+{
+    struct pair p = values(r, n, CASE_NORMAL);
+    for (int32_t i = 0; i < n; i++) {
+        p.x[i] *= spread;
+        if (rnd_below(r, 20) == 0) p.x[i] = -INFINITY;
+        if (rnd_below(r, 20) == 0) p.x[i] = -2.0f;
+        if (rnd_below(r, 200) == 0) p.x[i] = NAN;
+    }
+    return p;
+}
+
+static void temper_agrees(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 41};
+    for (int32_t n = 0; n < 200; n++) {
+        struct pair x = values(&r, n + 1, n % CASE_KINDS);
+        float m = rnd_normal(&r), t = fabsf(rnd_normal(&r)) + 1e-3f, *want = xmalloc((size_t)(n + 1) * sizeof *want);
+        float *got = xmalloc((size_t)(n + 1) * sizeof *got);
+        memcpy(want, x.x, (size_t)(n + 1) * sizeof *want);
+        krn_ref.temper(want, m, t, n);
+        for (int32_t i = 0; i < n_tables; i++) {
+            memcpy(got, x.x, (size_t)(n + 1) * sizeof *got);
+            tables[i]->temper(got, m, t, n);
+            assert_bits(want, got, n + 1, tables[i], "temper", n); /* the one behind untouched */
+        }
+        free(want);
+        free(got);
+        free(x.base);
+    }
+}
+
+static void at_least_agrees(void **state)
+{
+    (void)state;
+    static const float least[] = {-INFINITY, -3.0f, -2.0f, 0.0f, 2.5f, 1e6f};
+    struct rnd r = {.key = 42};
+    for (int32_t n = 0; n < 300; n++) {
+        struct pair x = logits(&r, n, 1.5f);
+        struct krn_pick *want = xcalloc((size_t)n + 1, sizeof *want), *got = xcalloc((size_t)n + 1, sizeof *got);
+        float at = least[rnd_below(&r, COUNT_OF(least))];
+        int32_t k = krn_ref.at_least(x.x, n, at, want);
+        for (int32_t i = 0; i < n_tables; i++) {
+            assert_int_equal(tables[i]->at_least(x.x, n, at, got), k);
+            assert_memory_equal(want, got, (size_t)k * sizeof *want);
+        }
+        free(want);
+        free(got);
+        free(x.base);
+    }
+}
+
+static void draw_agrees(void **state)
+{
+    (void)state;
+    static const float spreads[] = {0.0f, 0.3f, 1.0f, 4.0f, 15.0f, 60.0f};
+    struct rnd r = {.key = 43};
+    for (int32_t n = 0; n < 3000; n++) {
+        int32_t size = n % 10 ? n % 150 : rnd_below(&r, 4000), id0 = rnd_below(&r, 2) ? 0 : rnd_below(&r, 200000);
+        struct pair x = logits(&r, size, spreads[rnd_below(&r, COUNT_OF(spreads))]);
+        uint64_t key = rnd_bits(&r);
+        float least = rnd_below(&r, 3) ? -25.0f : -1.0f;
+        struct krn_pick want = krn_ref.draw(x.x, size, least, key, id0);
+        for (int32_t i = 0; i < n_tables; i++) {
+            struct krn_pick got = tables[i]->draw(x.x, size, least, key, id0);
+            if (memcmp(&want, &got, sizeof want))
+                fail_msg("draw of %s among %d: %a of %d, not %a of %d", tables[i]->name, size, (double)got.z, got.id, (double)want.z, want.id);
+        }
+        free(x.base);
+    }
+}
+
+/* What `draw` leaves out could not have won. */
+static void noise_beyond_its_reach_loses(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 44};
+    int32_t n_out = 0, n_near = 0;
+    for (int32_t n = 0; n < 2000000; n++) {
+        float z = -12.0f * fabsf(rnd_normal(&r)), top = rnd_normal(&r) * 8.0f;
+        uint64_t bits = rnd_bits(&r);
+        float reach = krn_gumbel_reach(z, top);
+        if (n % 2 && reach < 0x1p32f) bits = ((uint64_t)reach + 1 + rnd_bits(&r) % 64) << 32 | (bits >> 32); /* just beyond */
+        if ((float)(uint32_t)(bits >> 32) <= reach) continue;
+        float v = z + krn_math_gumbel(bits);
+        assert_true(v < top);
+        n_out++;
+        n_near += v > top - 0.1f;
+    }
+    assert_true(n_out > 1000000 && n_near > 100000);
+}
+
 static void a_table_is_picked_by_name_or_the_best(void **state)
 {
     (void)state;
@@ -450,6 +547,10 @@ int main(void)
         cmocka_unit_test(every_lane_computes_the_scalar_exp),
         cmocka_unit_test(sum_exp_agrees),
         cmocka_unit_test(argmax_finds_the_first_of_the_largest),
+        cmocka_unit_test(temper_agrees),
+        cmocka_unit_test(at_least_agrees),
+        cmocka_unit_test(draw_agrees),
+        cmocka_unit_test(noise_beyond_its_reach_loses),
         cmocka_unit_test(a_table_is_picked_by_name_or_the_best),
     };
     return cmocka_run_group_tests_name("ops", tests, find_tables, NULL);

@@ -1,5 +1,8 @@
 /* The cut does not show: logits and texts are the same bits whatever the tensor width, the stages, the threads, the chunking, the batch
- * neighbours and the instruction set. memcmp, no tolerance. */
+ * neighbours and the instruction set. memcmp, no tolerance.
+ *
+ * With TESSERA_TEST_ISA=NAME every variant that leaves the choice of kernels open is run with those, and compared with `ref` alone. */
+#include "engine/kernels/table.h"
 #include "tests/support/hf_write.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
@@ -12,12 +15,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_SEQ = 4, N_GEN = 6 };
+enum { N_SEQ = 5, N_GEN = 6 };
 
-/* Four sequences of unlike lengths and sampling; one has a prompt of several blocks. */
+/* Sequences of unlike lengths and sampling; one has a prompt of several blocks, the last is drawn by slices of the vocabulary. */
 static void make(struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64], int32_t n_vocab)
 {
-    static const int32_t lengths[N_SEQ] = {1, 7, 37, 18};
+    static const int32_t lengths[N_SEQ] = {1, 7, 37, 18, 5};
     for (int32_t i = 0; i < N_SEQ; i++) {
         for (int32_t k = 0; k < lengths[i]; k++) prompts[i][k] = (k * 37 + i * 11 + 5) % MIN(n_vocab, 250);
         s[i] = (struct sequence){.prompt = prompts[i], .n_prompt = lengths[i], .n_gen = N_GEN, .sampling = sampling_default()};
@@ -32,6 +35,7 @@ static void make(struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64], int32_t n
     s[2].sampling.repetition_penalty = 1.2f;
     s[3].sampling.min_p = 0.02f;
     s[3].sampling.frequency_penalty = 0.5f;
+    s[4].sampling.temperature = 1.3f;
 }
 
 struct variant {
@@ -109,12 +113,15 @@ static bool grid_of(const char *path, const struct cut *c, struct grid *g)
     return true;
 }
 
+/* The kernels that variants of "auto" are run with. */
+static const char *forced = "auto";
+
 /* Run all sequences in a variant; false when the model does not admit the cut or this CPU the instruction set. */
 static bool run(const char *path, const struct variant *v, enum kv_type kv, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
 {
     struct local_replica *r;
-    struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .n_threads = v->threads, .isa = v->isa, .context = 64,
-                                   .n_blocks = 24, .kv_type = kv, .oracle = oracle, .max_step_tokens = 96};
+    struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .n_threads = v->threads,
+                                   .isa = strcmp(v->isa, "auto") ? v->isa : forced, .context = 64, .n_blocks = 24, .kv_type = kv, .oracle = oracle, .max_step_tokens = 96};
     struct grid g;
     if (v->cut && !grid_of(path, v->cut, &g)) return false;
     if (v->cut) c.grid = &g;
@@ -150,7 +157,7 @@ static void same(const char *model, const char *what, const struct sequence *a, 
 
 static void check(const char *name, const char *path, enum kv_type kv, bool oracle)
 {
-    static const struct variant plain = {"plain", 1, 1, 1, 0, false, "auto", NULL};
+    const struct variant plain = {"plain", 1, 1, 1, 0, false, strcmp(forced, "auto") ? "ref" : "auto", NULL};
     struct sequence base[N_SEQ], s[N_SEQ];
     int32_t pb[N_SEQ][64], ps[N_SEQ][64], n = 0;
     struct local_replica *r;
@@ -294,6 +301,7 @@ static void every_cut_of_few_kv_heads(void **state)
     }
 }
 
+#ifndef TESSERA_BARE
 /* Checkpoints: each family's random model as safetensors, and those of the tree. */
 static void every_cut_of_checkpoints(void **state)
 {
@@ -328,9 +336,47 @@ static void every_cut_of_quantised_checkpoints(void **state)
         check(names[i], path, (enum kv_type)(i % KV_TYPES), i % 3 == 2);
     }
 }
+#endif
+
+/* The whole list of cuts again with each table in turn, all held against ref. */
+static void every_cut_on_every_instruction_set(void **state)
+{
+    (void)state;
+    const char *before = forced;
+    const struct krn_table *all[16];
+    int32_t n = krn_table_all(all, COUNT_OF(all));
+    struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 768,
+                             .vocab = 300, .type = DTYPE_Q4_K, .embd_type = DTYPE_Q6_K, .seed = 90};
+    const char *path = scratch_path("every-isa");
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    assert_true(n >= 1);
+    for (int32_t i = 1; i < n; i++) {
+        char name[64];
+        forced = all[i]->name;
+        snprintf(name, sizeof name, "Q4_K, Q6_K on %s", forced);
+        check(name, path, KV_F16, false);
+    }
+    forced = before;
+}
+
+/* The kernels asked for in the environment; says why and returns false where this processor has them not. */
+static bool choose_kernels(void)
+{
+    const char *want = getenv("TESSERA_TEST_ISA");
+    const struct krn_table *t;
+    if (!want || !*want) return true;
+    if (krn_table_pick(want, &t)) {
+        printf("skipped: %s\n", err_text());
+        return false;
+    }
+    forced = t->name;
+    printf("kernels: %s against ref\n", forced);
+    return true;
+}
 
 int main(void)
 {
+    if (!choose_kernels()) return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cut_of_shared_models),
         cmocka_unit_test(every_cut_of_the_demo_model),
@@ -338,9 +384,12 @@ int main(void)
         cmocka_unit_test(every_cut_of_experts),
         cmocka_unit_test(every_cut_of_other_families),
         cmocka_unit_test(every_cut_of_every_type),
+#ifndef TESSERA_BARE /* a build that reads GGUF files only */
         cmocka_unit_test(every_cut_of_checkpoints),
         cmocka_unit_test(every_cut_of_quantised_checkpoints),
+#endif
         cmocka_unit_test(every_cut_of_few_kv_heads),
+        cmocka_unit_test(every_cut_on_every_instruction_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* cmocka.h: stands in for the library of that name in the bare build (CMakeLists.txt here): as much of it as the device checks use. A
+/* cmocka.h: stands in for the library of that name in the bare build (CMakeLists.txt here): as much of it as the checks use. A
  * failed assertion ends the test by longjmp; the program goes on with the next and returns how many failed. */
 #ifndef ENGINE_BENCH_BARE_CMOCKA_H
 #define ENGINE_BENCH_BARE_CMOCKA_H
@@ -33,6 +33,8 @@ enum { BARE_FAILED = 1, BARE_SKIPPED = 2 };
         if (!(x)) fail_msg("%s is not so", #x);                                                    \
     } while (0)
 #define assert_non_null(x) assert_true((x) != NULL)
+#define assert_null(x) assert_true((x) == NULL)
+#define assert_ptr_equal(a, b) assert_true((const void *)(a) == (const void *)(b))
 #define assert_int_equal(a, b)                                                                     \
     do {                                                                                           \
         long long bare_a = (long long)(a), bare_b = (long long)(b);                                \
@@ -42,9 +44,15 @@ enum { BARE_FAILED = 1, BARE_SKIPPED = 2 };
     do {                                                                                           \
         if (memcmp(a, b, n) != 0) fail_msg("%s and %s differ", #a, #b);                            \
     } while (0)
+#define assert_memory_not_equal(a, b, n)                                                           \
+    do {                                                                                           \
+        if (memcmp(a, b, n) == 0) fail_msg("%s and %s are the same", #a, #b);                      \
+    } while (0)
 
-int bare_run(const char *group, const struct CMUnitTest tests[], size_t n);
+/* setup: before the first test, or NULL. TEST_FILTER in the environment: only tests whose name matches. */
+int bare_run(const char *group, const struct CMUnitTest tests[], size_t n, int (*setup)(void **));
 #define cmocka_run_group_tests_name(group, tests, setup, teardown)                                 \
-    bare_run(group, tests, sizeof(tests) / sizeof((tests)[0]))
+    bare_run(group, tests, sizeof(tests) / sizeof((tests)[0]), setup)
+#define cmocka_run_group_tests(tests, setup, teardown) cmocka_run_group_tests_name(__FILE__, tests, setup, teardown)
 
 #endif

@@ -24,4 +24,7 @@ const struct krn_table krn_avx2 = {
     .layernorm = krn_avx2_layernorm,
     .argmax = krn_avx2_argmax,
     .sum_exp = krn_avx2_sum_exp,
+    .temper = krn_avx2_temper,
+    .at_least = krn_avx2_at_least,
+    .draw = krn_avx2_draw,
 };

@@ -32,6 +32,9 @@ void krn_avx512_layernorm(float *y, const float *x, const float *w, const float 
                         int32_t t0, int32_t t1);
 int32_t krn_avx512_argmax(const float *x, int32_t n);
 float krn_avx512_sum_exp(const float *x, int32_t n, float m);
+void krn_avx512_temper(float *x, float m, float t, int64_t n);
+int32_t krn_avx512_at_least(const float *x, int32_t n, float least, struct krn_pick *out);
+struct krn_pick krn_avx512_draw(const float *z, int32_t n, float least, uint64_t key, int32_t id0);
 
 /* How matmul continues the chains of one leaf: over elements (F32, F16, BF16), over units in int8,
  * over dequantised units. By type. */

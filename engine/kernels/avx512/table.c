@@ -24,4 +24,7 @@ const struct krn_table krn_avx512 = {
     .layernorm = krn_avx512_layernorm,
     .argmax = krn_avx512_argmax,
     .sum_exp = krn_avx512_sum_exp,
+    .temper = krn_avx512_temper,
+    .at_least = krn_avx512_at_least,
+    .draw = krn_avx512_draw,
 };

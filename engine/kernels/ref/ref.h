@@ -29,5 +29,8 @@ void krn_ref_layernorm(float *y, const float *x, const float *w, const float *b,
                         int32_t t0, int32_t t1);
 int32_t krn_ref_argmax(const float *x, int32_t n);
 float krn_ref_sum_exp(const float *x, int32_t n, float m);
+void krn_ref_temper(float *x, float m, float t, int64_t n);
+int32_t krn_ref_at_least(const float *x, int32_t n, float least, struct krn_pick *out);
+struct krn_pick krn_ref_draw(const float *z, int32_t n, float least, uint64_t key, int32_t id0);
 
 #endif

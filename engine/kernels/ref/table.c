@@ -24,4 +24,7 @@ const struct krn_table krn_ref = {
     .layernorm = krn_ref_layernorm,
     .argmax = krn_ref_argmax,
     .sum_exp = krn_ref_sum_exp,
+    .temper = krn_ref_temper,
+    .at_least = krn_ref_at_least,
+    .draw = krn_ref_draw,
 };

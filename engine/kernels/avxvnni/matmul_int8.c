@@ -1,0 +1,235 @@
+/* matmul_int8.c: the chain over units of 32 by vpdpbusd on 8 rows: stored (unsigned) codes against 4
+ * activations, broadcast by a load. The integer sum starts at minus the offset of the codes times
+ * the activations, from the panel, as with AVX-512.
+ *
+ * One or two lanes keep the codes of half a tile in registers. More lanes find a unit's codes
+ * decoded in L1 and go 4 or 6 at a time: 8 or 12 sums, 2 vectors of codes and an activation in 16
+ * registers, and as many chains as hide the latency of a dot product (5 cycles, 2 per cycle). */
+#include "engine/kernels/avx2/avx2.h"
+#include "engine/kernels/avx2/unit.h"
+#include "engine/kernels/avxvnni/avxvnni.h"
+
+enum {
+    NARROW = 2,   /* lanes at most that keep the codes of half a tile in registers */
+    MAX_LANES = 6,
+    AHEAD = 6144, /* bytes fetched ahead */
+};
+
+KRN_INLINE __m256i all_i32(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+KRN_INLINE __m256 all_f32(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_ps(v);
+}
+
+/* Where the integer sum of half h (of 0, or of a whole unit) begins: minus the offset times the sum of x. */
+KRN_INLINE __m256i start_of(const uint8_t *f, int32_t width, const int h, const enum dtype type)
+{
+    const int offset = krn_pack_offset(type);
+    if (!offset) return _mm256_setzero_si256();
+    if (krn_pack_halves(type)) {
+        const __m256i z = all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width);
+        return offset == 32 ? z : offset > 32 ? _mm256_slli_epi32(z, 2) : _mm256_srai_epi32(z, 3);
+    }
+    if (offset == 128) return all_i32(f + KRN_UNIT_Z128 * width);
+    const __m256i z = all_i32(f + KRN_UNIT_Z8 * width);
+    return offset == 8 ? z : offset > 8 ? _mm256_slli_epi32(z, 1) : _mm256_srai_epi32(z, 3);
+}
+
+/* The sum of the activations of half h, or of a whole unit. */
+KRN_INLINE __m256 sum_of_x(const uint8_t *f, int32_t width, const int h, const enum dtype type)
+{
+    if (!krn_pack_halves(type)) return all_f32(f + KRN_UNIT_S * width);
+    const __m256 z = _mm256_cvtepi32_ps(all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width));
+    return _mm256_mul_ps(z, _mm256_set1_ps(-0x1p-5f)); /* the panel has -32 s */
+}
+
+/* The integer sum of half h, or of a whole unit, onto an accumulator. */
+KRN_INLINE __m256 add_sum(__m256 acc, __m256i isum, const struct unit_scales *sc, const int h,
+                          const uint8_t *f, int32_t width, const enum dtype type)
+{
+    const __m256 dx = all_f32(f + KRN_UNIT_D * width);
+    acc = _mm256_fmadd_ps(_mm256_mul_ps(sc->d[h], dx), _mm256_cvtepi32_ps(isum), acc);
+    if (krn_pack_has_min(type))
+        acc = _mm256_fnmadd_ps(_mm256_mul_ps(sc->m[h], dx), sum_of_x(f, width, h, type), acc);
+    return acc;
+}
+
+KRN_INLINE __m256i dot4(__m256i sum, const __m256i w[4], const uint8_t *q)
+{
+    KRN_UNROLL for (int j = 0; j < 4; j++)
+        sum = _mm256_dpbusd_avx_epi32(sum, w[j], all_i32(q + 4 * j));
+    return sum;
+}
+
+KRN_INLINE void fetch_ahead(const uint8_t *p, int n)
+{
+    KRN_UNROLL for (int i = 0; i < n; i += 64)
+        _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
+/* ---- one lane or two ------------------------------------------------------------------------- */
+
+/* One unit of lane t: two sums of four products each, so that they overlap. */
+KRN_INLINE __m256 add_unit(__m256 acc, const __m256i w[UNIT_VECTORS], const struct unit_scales *sc,
+                           const uint8_t *x, const int width, const int t, const enum dtype type)
+{
+    const uint8_t *q = x + t * KRN_UNIT, *f = x + 4 * t;
+    const bool halves = krn_pack_halves(type);
+    __m256i low = dot4(start_of(f, width, 0, type), w, q);
+    __m256i high = dot4(halves ? start_of(f, width, 1, type) : _mm256_setzero_si256(), w + 4, q + 16);
+    if (!halves) return add_sum(acc, _mm256_add_epi32(low, high), sc, 0, f, width, type);
+    acc = add_sum(acc, low, sc, 0, f, width, type);
+    return add_sum(acc, high, sc, 1, f, width, type);
+}
+
+KRN_INLINE void narrow_chain(const struct krn_leaf_job *j, int32_t tile, const enum dtype type,
+                             const int width)
+{
+    const struct krn_planes p =
+        krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
+    const int quant_bytes = krn_pack_quant_bytes(type);
+    float *out = j->acc + tile * width * KRN_TILE;
+    __m256 acc[2][NARROW];
+    KRN_UNROLL for (int t = 0; t < width; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
+        acc[half][t] =
+            j->more ? _mm256_load_ps(out + t * KRN_TILE + 8 * half) : _mm256_setzero_ps();
+
+    for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
+        const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
+        const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * width * KRN_UNIT_BYTES;
+        fetch_ahead(codes, quant_bytes + 64); /* the scales follow */
+        KRN_UNROLL for (int half = 0; half < 2; half++)
+        {
+            __m256i w[UNIT_VECTORS];
+            unit_codes(&p, codes + 32 * half, type, w);
+            const struct unit_scales sc = unit_scales(&p, u, 8 * half, type);
+            KRN_UNROLL for (int t = 0; t < width; t++) acc[half][t] =
+                add_unit(acc[half][t], w, &sc, x, width, t, type);
+        }
+    }
+    KRN_UNROLL for (int t = 0; t < width; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
+        _mm256_store_ps(out + t * KRN_TILE + 8 * half, acc[half][t]);
+}
+
+/* ---- four lanes and more --------------------------------------------------------------------- */
+
+/* A unit of 16 rows as 8 lines of codes, vector j at 64 j. Q8_0 has them in the tile. */
+KRN_INLINE const uint8_t *code_lines(const struct krn_planes *p, const uint8_t *codes,
+                                     const enum dtype type, uint8_t *lines)
+{
+    if (type == DTYPE_Q8_0) return codes;
+    KRN_UNROLL for (int half = 0; half < 2; half++)
+    {
+        __m256i w[UNIT_VECTORS];
+        unit_codes(p, codes + 32 * half, type, w);
+        KRN_UNROLL for (int j = 0; j < UNIT_VECTORS; j++)
+            _mm256_store_si256((__m256i *)(lines + 64 * j + 32 * half), w[j]);
+    }
+    return lines;
+}
+
+/* One unit of n lanes from `lane` onto acc[n][16]. */
+KRN_INLINE void add_lanes(float *acc, const uint8_t *lines, const struct unit_scales sc[2],
+                          const uint8_t *x, int32_t width, int32_t lane, const int n,
+                          const enum dtype type)
+{
+    const int parts = krn_pack_halves(type) ? 2 : 1, per_part = UNIT_VECTORS / parts;
+    const uint8_t *q = x + lane * KRN_UNIT, *f = x + 4 * lane;
+    KRN_UNROLL for (int part = 0; part < parts; part++)
+    {
+        __m256i sum[MAX_LANES][2];
+        KRN_UNROLL for (int t = 0; t < n; t++)
+            sum[t][0] = sum[t][1] = start_of(f + 4 * t, width, part, type);
+        KRN_UNROLL for (int j = part * per_part; j < (part + 1) * per_part; j++)
+        {
+            const __m256i w0 = _mm256_load_si256((const __m256i *)(lines + 64 * j));
+            const __m256i w1 = _mm256_load_si256((const __m256i *)(lines + 64 * j + 32));
+            KRN_UNROLL for (int t = 0; t < n; t++)
+            {
+                const __m256i four = all_i32(q + t * KRN_UNIT + 4 * j);
+                sum[t][0] = _mm256_dpbusd_avx_epi32(sum[t][0], w0, four);
+                sum[t][1] = _mm256_dpbusd_avx_epi32(sum[t][1], w1, four);
+            }
+        }
+        KRN_UNROLL for (int t = 0; t < n; t++) KRN_UNROLL for (int half = 0; half < 2; half++)
+        {
+            float *a = acc + t * KRN_TILE + 8 * half;
+            _mm256_store_ps(a, add_sum(_mm256_load_ps(a), sum[t][half], &sc[half], part, f + 4 * t,
+                                       width, type));
+        }
+    }
+}
+
+/* All lanes, n (a divisor of the width) at a time: codes are decoded once per unit. */
+KRN_INLINE void wide_chain(const struct krn_leaf_job *j, int32_t tile, const enum dtype type,
+                           const int n)
+{
+    const struct krn_planes p =
+        krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
+    const int quant_bytes = krn_pack_quant_bytes(type);
+    float *acc = j->acc + tile * j->width * KRN_TILE;
+    _Alignas(64) uint8_t buffer[64 * UNIT_VECTORS];
+    if (!j->more) memset(acc, 0, (size_t)j->width * KRN_TILE * sizeof *acc);
+
+    for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
+        const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
+        const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
+        fetch_ahead(codes, quant_bytes + 64); /* the scales follow */
+        const uint8_t *lines = code_lines(&p, codes, type, buffer);
+        const struct unit_scales sc[2] = {unit_scales(&p, u, 0, type), unit_scales(&p, u, 8, type)};
+        for (int32_t lane = 0; lane < j->width; lane += n)
+            add_lanes(acc + lane * KRN_TILE, lines, sc, x, j->width, lane, n, type);
+    }
+}
+
+KRN_INLINE void chains(const struct krn_leaf_job *j, const enum dtype type)
+{
+    for (int32_t tile = 0; tile < j->n_tiles; tile++)
+        if (j->width == 1)
+            narrow_chain(j, tile, type, 1);
+        else if (j->width == 2)
+            narrow_chain(j, tile, type, 2);
+        else if (j->width % MAX_LANES == 0)
+            wide_chain(j, tile, type, MAX_LANES);
+        else
+            wide_chain(j, tile, type, 4);
+}
+
+static void q8_0(const struct krn_leaf_job *j) { chains(j, DTYPE_Q8_0); }
+static void q4_0(const struct krn_leaf_job *j) { chains(j, DTYPE_Q4_0); }
+static void q4_k(const struct krn_leaf_job *j) { chains(j, DTYPE_Q4_K); }
+static void q5_k(const struct krn_leaf_job *j) { chains(j, DTYPE_Q5_K); }
+static void q6_k(const struct krn_leaf_job *j) { chains(j, DTYPE_Q6_K); }
+static void q4_1(const struct krn_leaf_job *j) { chains(j, DTYPE_Q4_1); }
+static void q5_0(const struct krn_leaf_job *j) { chains(j, DTYPE_Q5_0); }
+static void q5_1(const struct krn_leaf_job *j) { chains(j, DTYPE_Q5_1); }
+static void q2_k(const struct krn_leaf_job *j) { chains(j, DTYPE_Q2_K); }
+static void q3_k(const struct krn_leaf_job *j) { chains(j, DTYPE_Q3_K); }
+static void iq4_nl(const struct krn_leaf_job *j) { chains(j, DTYPE_IQ4_NL); }
+static void iq4_xs(const struct krn_leaf_job *j) { chains(j, DTYPE_IQ4_XS); }
+static void iq2_s(const struct krn_leaf_job *j) { chains(j, DTYPE_IQ2_S); }
+static void tq2_0(const struct krn_leaf_job *j) { chains(j, DTYPE_TQ2_0); }
+static void mxfp4(const struct krn_leaf_job *j) { chains(j, DTYPE_MXFP4); }
+
+enum { K_STEP = 2048 };
+#define KERNEL(f)                                                                                  \
+    {                                                                                              \
+        .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \
+    }
+const struct krn_leaf_kernel krn_avxvnni_int8[DTYPE_COUNT] = {
+    [DTYPE_Q8_0] = KERNEL(q8_0), [DTYPE_Q4_0] = KERNEL(q4_0),
+    [DTYPE_Q4_K] = KERNEL(q4_k), [DTYPE_Q5_K] = KERNEL(q5_k),
+    [DTYPE_Q6_K] = KERNEL(q6_k), [DTYPE_Q4_1] = KERNEL(q4_1),
+    [DTYPE_Q5_0] = KERNEL(q5_0), [DTYPE_Q5_1] = KERNEL(q5_1),
+    [DTYPE_Q2_K] = KERNEL(q2_k), [DTYPE_Q3_K] = KERNEL(q3_k),
+    [DTYPE_IQ4_NL] = KERNEL(iq4_nl), [DTYPE_IQ4_XS] = KERNEL(iq4_xs),
+    [DTYPE_IQ2_S] = KERNEL(iq2_s), [DTYPE_TQ2_0] = KERNEL(tq2_0),
+    [DTYPE_MXFP4] = KERNEL(mxfp4),
+};
