@@ -136,8 +136,7 @@ static enum err need(const struct deriving *d, const struct module *m, const cha
     if (!*out) return err_raise(ERR_BAD_FILE, "%s: tensor '%s.%s' is missing", d->f->path, eng_show(m->name, strlen(m->name)).s, what);
     snprintf(needed, sizeof needed, "[%" PRId64 ", %" PRId64 "] of %s", rows, cols, type);
     const struct model_tensor *t = *out;
-    bool flat = cols == 1 && t->dims[1] == 1 && t->dims[0] == rows; /* a list */
-    bool fits = (t->dims[0] == cols && t->dims[1] == rows) || flat;
+    bool fits = t->dims[0] == cols && t->dims[1] == rows;
     if (!fits || t->dims[2] * t->dims[3] != 1 || (*type == 'F' ? !eng_raw_is_float(t) : !is_type(t, type))) return bad_shape(d, m, t, needed);
     return OK;
 }
@@ -174,7 +173,7 @@ static enum err derive_gptq(struct deriving *d, struct module *m, struct eng_der
     x->n_scale_cols = DIV_UP(m->cols, x->scale_cols);
     TRY(need(d, m, "qzeros", "I32", x->n_scale_cols, m->rows * bits / 32, &x->zeros));
     TRY(need(d, m, "scales", "F16, BF16 or F32", x->n_scale_cols, m->rows, &x->scales));
-    if (x->by_column || find(d, m->name, "g_idx")) TRY(need(d, m, "g_idx", "I32", m->cols, 1, &x->order));
+    if (x->by_column || find(d, m->name, "g_idx")) TRY(need(d, m, "g_idx", "I32", 1, m->cols, &x->order));
     *type = int_type(d, m, x);
 out:
     return rc;
@@ -205,7 +204,7 @@ static enum err derive_compressed(struct deriving *d, struct module *m, struct e
         TRY(need(d, m, "weight_zero_point", "I8", x->n_scale_rows, x->n_scale_cols, &x->zeros));
         x->zero_layout = INT_BYTES;
     }
-    if (x->by_column) TRY(need(d, m, "weight_g_idx", "I32", m->cols, 1, &x->order));
+    if (x->by_column) TRY(need(d, m, "weight_g_idx", "I32", 1, m->cols, &x->order));
     x->shape = packed ? find(d, m->name, "weight_shape") : NULL;
     if (x->shape && (x->shape->dims[0] != 2 || x->shape->dims[1] != 1 || !(is_type(x->shape, "I64") || is_type(x->shape, "I32"))))
         TRY(bad_shape(d, m, x->shape, "2 integers"));

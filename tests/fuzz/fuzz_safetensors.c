@@ -1,6 +1,6 @@
 /* Any bytes as model.safetensors or config.json of a checkpoint: opening refuses with a sentence or
- * succeeds, and then everything in it can be looked at, and every tensor read. The first byte picks
- * the file. Seeds: corpus/safetensors. */
+ * succeeds, and then everything in it can be looked at, and every tensor read, those too that are made of
+ * quantised ones. The first byte picks the file, and what stands beside it. Seeds: corpus/safetensors. */
 #include "engine/model/spec.h"
 #include "tests/support/hf_write.h"
 #include "tests/support/scratch.h"
@@ -19,6 +19,15 @@ static const char index_json[] = "{\"weight_map\":{\"model.norm.weight\":\"model
 static const char weights[] = "\x51\0\0\0\0\0\0\0{\"model.embed_tokens.weight\":{\"dtype\":\"F32\","
                               "\"shape\":[1,4],\"data_offsets\":[0,16]}}"
                               "0123456789abcdef";
+
+/* 4 to 7: weights beside a config that says how they are quantised */
+static const char *const quantised[] = {
+    "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32,\"sym\":false,\"desc_act\":true}",
+    "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":32}",
+    "{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"a\":{\"targets\":[\"re:.*q_proj\"],\"weights\":{\"num_bits\":4,\"strategy\":\"group\","
+    "\"group_size\":32,\"symmetric\":false}},\"b\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,\"strategy\":\"channel\"}}}}",
+    "{\"quant_method\":\"fp8\",\"weight_block_size\":[16,8]}",
+};
 
 static volatile uint64_t used;
 
@@ -54,8 +63,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         for (int i = 0; i < 3; i++) paths[i] = xasprintf("%s/%s", dir, names[i]);
     }
     if (!n) return 0;
-    int pick = data[0] % 4;
-    scratch_write(paths[0], config, sizeof config - 1);
+    int pick = data[0] % 8;
+    char *conf = xasprintf("%.*s,\"quantization_config\":%s}", (int)sizeof config - 2, config, pick < 4 ? "null" : quantised[pick - 4]);
+    if (pick >= 4) pick = 1;
+    scratch_write(paths[0], conf, strlen(conf));
+    free(conf);
     scratch_write(paths[1], weights, sizeof weights - 1);
     remove(paths[2]);
     if (pick == 3) scratch_write(paths[2], index_json, sizeof index_json - 1);
