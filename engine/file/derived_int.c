@@ -240,13 +240,19 @@ static void put_unit(enum dtype type, const int16_t v[UNIT], uint16_t scale, uin
         for (int i = 0; i < UNIT; i++) out[i] = (uint8_t)v[i];
         return;
     }
-    for (int i = 0; i < 16; i++) out[i] = (uint8_t)((v[i] + 8) | (v[i + 16] + 8) << 4);
+    int32_t middle = type == DTYPE_Q5_0 ? 16 : 8;
+    uint32_t fifth = 0;
+    for (int i = 0; i < UNIT; i++) fifth |= (uint32_t)(v[i] + middle) >> 4 << i;
+    if (type == DTYPE_Q5_0) {
+        for (int i = 0; i < 4; i++) *out++ = (uint8_t)(fifth >> 8 * i);
+    }
+    for (int i = 0; i < 16; i++) out[i] = (uint8_t)(((v[i] + middle) & 15) | ((v[i + 16] + middle) & 15) << 4);
 }
 
 static enum err units(const struct rows *x, int64_t r, uint8_t *out)
 {
     enum dtype type = x->t->type;
-    int32_t size = dtype_block_bytes(type), low = type == DTYPE_Q4_0 ? -8 : -128, high = -low - 1;
+    int32_t size = dtype_block_bytes(type), low = type == DTYPE_Q4_0 ? -8 : type == DTYPE_Q5_0 ? -16 : -128, high = -low - 1;
     for (int64_t k = 0; k < x->cols; k += UNIT, out += size) {
         int16_t v[UNIT];
         int64_t at = r * x->groups + x->group[k];

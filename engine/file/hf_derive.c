@@ -150,7 +150,7 @@ static enum dtype int_type(const struct deriving *d, const struct module *m, con
     enum dtype wide = half ? s->type : d->q->dense;
     if (!half || x->by_column || m->cols % 32 || (x->n_scale_cols > 1 && x->scale_cols % 32)) return wide;
     if (m->scheme->symmetric) return bits <= 4 ? DTYPE_Q4_0 : DTYPE_Q8_0;
-    return bits < 8 ? DTYPE_Q8_0 : wide;
+    return bits <= 4 ? DTYPE_Q5_0 : bits < 8 ? DTYPE_Q8_0 : wide;
 }
 
 /* qweight, qzeros, scales; the two methods differ in how they pack. */

@@ -101,8 +101,8 @@ static void fp8_means_what_its_publishers_say(void **state)
 static void gptq_means_what_its_own_code_says(void **state)
 {
     static const struct row rows[] = {
-        {"gptq-4", DTYPE_Q4_0}, {"gptq-4-asym", DTYPE_Q8_0}, {"gptq-4-order", DTYPE_F16}, {"gptq-4-order-whole", DTYPE_Q4_0},
-        {"gptq-4-v2", DTYPE_Q8_0}, {"gptq-3", DTYPE_Q4_0}, {"gptq-2", DTYPE_Q8_0}, {"gptq-8", DTYPE_Q8_0}, {"gptq-8-asym", DTYPE_F16},
+        {"gptq-4", DTYPE_Q4_0}, {"gptq-4-asym", DTYPE_Q5_0}, {"gptq-4-order", DTYPE_F16}, {"gptq-4-order-whole", DTYPE_Q4_0},
+        {"gptq-4-v2", DTYPE_Q5_0}, {"gptq-3", DTYPE_Q4_0}, {"gptq-2", DTYPE_Q5_0}, {"gptq-8", DTYPE_Q8_0}, {"gptq-8-asym", DTYPE_F16},
         {"gptq-4-group-16", DTYPE_F16},
     };
     (void)state;
@@ -112,15 +112,15 @@ static void gptq_means_what_its_own_code_says(void **state)
 static void awq_means_what_its_own_code_says(void **state)
 {
     (void)state;
-    are_the_references("awq-4", DTYPE_Q8_0);
-    are_the_references("awq-4-old", DTYPE_Q8_0);
+    are_the_references("awq-4", DTYPE_Q5_0);
+    are_the_references("awq-4-old", DTYPE_Q5_0);
 }
 
 static void compressed_tensors_mean_what_their_own_code_says(void **state)
 {
     static const struct row rows[] = {
         {"ct-fp8-tensor", DTYPE_BF16}, {"ct-fp8-channel", DTYPE_BF16}, {"ct-fp8-block", DTYPE_BF16}, {"ct-w4", DTYPE_Q4_0},
-        {"ct-w4-asym", DTYPE_Q8_0}, {"ct-w4-channel", DTYPE_Q8_0}, {"ct-w4-order", DTYPE_BF16}, {"ct-w8", DTYPE_Q8_0}, {"ct-mixed", DTYPE_COUNT},
+        {"ct-w4-asym", DTYPE_Q5_0}, {"ct-w4-channel", DTYPE_Q5_0}, {"ct-w4-order", DTYPE_BF16}, {"ct-w8", DTYPE_Q8_0}, {"ct-mixed", DTYPE_COUNT},
         {"ct-int8", DTYPE_Q8_0}, {"ct-int8-asym", DTYPE_BF16}, {"ct-int8-f32", DTYPE_F32},
     };
     (void)state;
