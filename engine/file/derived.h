@@ -41,10 +41,13 @@ struct eng_derived {
     int32_t bits, zero_add;
     enum eng_int_layout code_layout, zero_layout;
     bool scales_across;               /* scales are [groups][rows] */
+    /* experts: row r of what is made is row r % rows_each * stride + turn of expert r / rows_each */
+    int64_t rows_each;
+    int32_t stride, turn;
     bool by_column;                   /* order[k] is the group of column k; else it is k / scale_cols, also where an order is given */
 };
 
-extern const struct eng_recipe eng_recipe_fp8, eng_recipe_gptq, eng_recipe_awq, eng_recipe_int;
+extern const struct eng_recipe eng_recipe_fp8, eng_recipe_gptq, eng_recipe_awq, eng_recipe_int, eng_recipe_mxfp4, eng_recipe_turned, eng_recipe_spaced;
 
 /* eng_model_file_read of a derived tensor. */
 MUST_USE enum err eng_derived_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset, int64_t bytes, void *dst);

@@ -14,7 +14,7 @@
 struct deriving {
     struct eng_model_file *f;
     struct eng_hf_quant *q;
-    struct eng_hf_keys *keys;
+    bool experts;                /* lie all in one tensor, as gpt-oss has them */
     struct eng_name_table names; /* of f->raw */
     struct arena arena;          /* of the table */
 };
@@ -259,30 +259,48 @@ static enum err name_raw(struct deriving *d)
     return OK;
 }
 
-static bool is_quantised(const struct model_tensor *t) { return t->type == DTYPE_COUNT; }
+/* Types that no kernel has; or experts in a layout that none has. */
+static bool is_foreign(const struct model_tensor *t, bool experts) { return t->type == DTYPE_COUNT || (experts && eng_hf_is_experts(t->name)); }
 
-enum err eng_hf_derive(struct eng_model_file *f, struct eng_hf_quant *q, struct eng_hf_keys *keys)
+/* What becomes of a raw tensor: nothing, itself, or one or two others. */
+static enum err derive_one(struct deriving *d, const struct model_tensor *t)
 {
     enum err rc = OK;
-    struct deriving d = {.f = f, .q = q, .keys = keys};
+    char module[256], scales[320];
+    int n = 1;
+    struct model_tensor *out = &d->f->tensors[d->f->n_tensors];
+    const char *what = split(t->name, module);
+    if (d->experts && what && eng_hf_is_experts_scales(t->name)) return OK;
+    if (d->experts && what && eng_hf_is_experts(t->name)) {
+        snprintf(scales, sizeof scales, "%s", what);
+        char *end = strstr(scales, "_blocks");
+        if (end) memcpy(end, "_scales", sizeof "_scales");
+        TRY(eng_hf_derive_experts(d->f, t, end ? find(d, module, scales) : NULL, out, &n));
+    } else if (what && belongs(d, module, what)) {
+        n = 0;
+    } else {
+        *out = *t;
+        if (what && codes_of(d, module) == t) TRY(derive(d, t, module, out));
+    }
+    d->f->n_tensors += n;
+out:
+    return rc;
+}
+
+enum err eng_hf_derive(struct eng_model_file *f, struct eng_hf_quant *q, const char *arch)
+{
+    enum err rc = OK;
+    struct deriving d = {.f = f, .q = q, .experts = !strcmp(arch, "gpt-oss")};
     bool any = false;
-    for (int64_t i = 0; i < f->n_tensors; i++) any |= is_quantised(&f->tensors[i]);
+    for (int64_t i = 0; i < f->n_tensors; i++) any |= is_foreign(&f->tensors[i], d.experts);
     if (!any || q->refused) return OK;
     f->raw = f->tensors;
     f->n_raw = f->n_tensors;
-    f->tensors = xmalloc((size_t)f->n_raw * sizeof *f->tensors);
+    f->tensors = xmalloc(2 * (size_t)f->n_raw * sizeof *f->tensors);
     f->n_tensors = 0;
     f->bands = eng_bands_open();
     TRY(name_raw(&d));
-    for (int64_t i = 0; i < f->n_raw; i++) {
-        const struct model_tensor *t = &f->raw[i];
-        char module[256];
-        const char *what = split(t->name, module);
-        if (what && belongs(&d, module, what)) continue;
-        struct model_tensor *out = &f->tensors[f->n_tensors++];
-        *out = *t;
-        if (what && codes_of(&d, module) == t) TRY(derive(&d, t, module, out));
-    }
+    for (int64_t i = 0; i < f->n_raw; i++) TRY(derive_one(&d, &f->raw[i]));
 out:
     arena_free(&d.arena);
     return rc;

@@ -204,7 +204,7 @@ static enum err hf_read(struct eng_model_file *f)
     TRY(check_is_one(f));
     TRY(eng_hf_config_read(&m, &k, f));
     TRY(read_weights(f, &k));
-    TRY(eng_hf_derive(f, m.quant, &k));
+    TRY(eng_hf_derive(f, m.quant, m.arch));
     TRY(eng_hf_names(f, &m, &k));
     struct model_kv *kv = arena_alloc(&f->arena, (size_t)k.n * sizeof *kv);
     memcpy(kv, k.at, (size_t)k.n * sizeof *kv);

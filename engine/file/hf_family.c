@@ -45,6 +45,7 @@ static const struct family {
     {"GlmForCausalLM", "glm", "chatglm", .head_dim = 128, .rotary = 0.5, .interleaved = true, .biases = true},
     {"Glm4ForCausalLM", "glm4", "glm4", .head_dim = 128, .rotary = 0.5, .interleaved = true, .biases = true},
     {"CohereForCausalLM", "cohere", "command-r", .eps = "layer_norm_eps", .interleaved = true},
+    {"GptOssForCausalLM", "gpt_oss", "gpt-oss", .head_dim = 64, .biases = true, .window_on = true, .pattern = 2},
     {"Cohere2ForCausalLM", "cohere2", "cohere2", .eps = "layer_norm_eps", .interleaved = true, .window_on = true, .pattern = 4},
 };
 
@@ -303,6 +304,12 @@ static enum err read_odd(const struct reading *r)
         TRY(needs(r, "bias", false));
         TRY(eng_hf_bool(r->c, "new_decoder_architecture", false, &both));
         if (!both) TRY(needs(r, "parallel_attn", true));
+    }
+    if (is(r, "gpt-oss")) {
+        TRY(eng_hf_real(r->c, "swiglu_limit", 7, &clip));
+        if (clip != 7) eng_hf_refuse(r->k, "%s: swiglu_limit %g is not supported (known: 7)", r->c.what, clip);
+        TRY(eng_hf_real(r->c, "swiglu_alpha", 1.702, &clip));
+        if (clip != 1.702) eng_hf_refuse(r->k, "%s: swiglu_alpha %g is not supported (known: 1.702)", r->c.what, clip);
     }
     if (is(r, "stablelm") || is(r, "phi2")) TRY(needs(r, "qk_layernorm", false));
     if (is(r, "stablelm")) {

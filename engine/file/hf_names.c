@@ -14,10 +14,10 @@ struct name {
 
 static const struct name of_layer[] = {
     {"input_layernorm.", "attn_norm.", NULL, " phi2 falcon stablelm "},
-    {"self_attn.q_proj.", "attn_q.", NULL, " llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.k_proj.", "attn_k.", NULL, " llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.v_proj.", "attn_v.", NULL, " llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.o_proj.", "attn_output.", NULL, " llama "},
+    {"self_attn.q_proj.", "attn_q.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.k_proj.", "attn_k.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.v_proj.", "attn_v.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
+    {"self_attn.o_proj.", "attn_output.", NULL, " gpt-oss llama "},
     {"self_attn.q_norm.", "attn_q_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
     {"self_attn.k_norm.", "attn_k_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
     {"self_attn.qkv_proj.", "attn_qkv.", " phi3 ", ""},
@@ -36,6 +36,10 @@ static const struct name of_layer[] = {
     {"mlp.fc2.", "ffn_down.", " phi2 ", " phi2 "},
     {"block_sparse_moe.gate.", "ffn_gate_inp.", " llama ", ""},
     {"mlp.gate.", "ffn_gate_inp.", " qwen2moe qwen3moe olmoe ", ""},
+    {"mlp.router.", "ffn_gate_inp.", " gpt-oss ", " gpt-oss "},
+    {"mlp.experts.gate.", "ffn_gate_exps.", " gpt-oss ", " gpt-oss "},
+    {"mlp.experts.up.", "ffn_up_exps.", " gpt-oss ", " gpt-oss "},
+    {"mlp.experts.down.", "ffn_down_exps.", " gpt-oss ", " gpt-oss "},
     {"mlp.shared_expert.gate_proj.", "ffn_gate_shexp.", " qwen2moe ", ""},
     {"mlp.shared_expert.up_proj.", "ffn_up_shexp.", " qwen2moe ", ""},
     {"mlp.shared_expert.down_proj.", "ffn_down_shexp.", " qwen2moe ", ""},
@@ -116,6 +120,10 @@ static bool rename_layer(const char *arch, const char *name, char out[96])
     int layer, n = 0;
     const char *what, *format = strcmp(arch, "falcon") ? "model.layers.%6d.%n" : "transformer.h.%6d.%n";
     if (sscanf(name, format, &layer, &n) != 1 || !n || layer < 0) return false;
+    if (!strcmp(name + n, "self_attn.sinks") && among(arch, " gpt-oss ")) {
+        snprintf(out, 96, "blk.%d.attn_sinks.weight", layer);
+        return true;
+    }
     const struct name *row = row_of(of_layer, COUNT_OF(of_layer), arch, name + n, &what);
     if (!row) return rename_expert(arch, name + n, layer, out);
     snprintf(out, 96, "blk.%d.%s%s", layer, row->gguf, what);

@@ -265,6 +265,15 @@ out:
     return rc;
 }
 
+/* ---- MXFP4 ---- */
+
+/* Nothing is said: only experts are of it (hf_experts.c). */
+static enum err read_mxfp4(const struct reading *r)
+{
+    *r->q->schemes = (struct eng_quant_scheme){.is_float = true, .bits = 4};
+    return OK;
+}
+
 /* ---- all ---- */
 
 static const struct method {
@@ -278,6 +287,7 @@ static const struct method {
     {"gptq", QUANT_GPTQ, read_gptq, NULL},
     {"awq", QUANT_AWQ, read_awq, NULL},
     {"compressed-tensors", QUANT_COMPRESSED, read_compressed, NULL},
+    {"mxfp4", QUANT_MXFP4, read_mxfp4, NULL},
     {"bitsandbytes", QUANT_NONE, NULL, "its codes are made for its own kernels: give the checkpoint it was made of, or a GGUF file"},
     {"exl2", QUANT_NONE, NULL, "EXL2 files run in exllama alone: give the checkpoint it was made of, or a GGUF file"},
     {"exl3", QUANT_NONE, NULL, "EXL3 files run in exllama alone: give the checkpoint it was made of, or a GGUF file"},

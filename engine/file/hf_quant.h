@@ -9,7 +9,7 @@
 #include "engine/file/hf_config.h"
 #include "engine/file/hf_json.h"
 
-enum eng_quant_method { QUANT_NONE, QUANT_FP8, QUANT_GPTQ, QUANT_AWQ, QUANT_COMPRESSED };
+enum eng_quant_method { QUANT_NONE, QUANT_FP8, QUANT_GPTQ, QUANT_AWQ, QUANT_COMPRESSED, QUANT_MXFP4 };
 enum eng_quant_spread { SPREAD_ANY, SPREAD_TENSOR, SPREAD_CHANNEL, SPREAD_GROUP, SPREAD_BLOCK }; /* of one scale */
 
 enum { QUANT_MOST_SCHEMES = 64 };
@@ -56,6 +56,12 @@ MUST_USE enum err eng_hf_quant_of(struct eng_hf_quant *q, const char *module, co
 int eng_hf_pattern(const char *pattern, const char *module);
 
 /* The visible tensors in place of the raw ones. Before the names are translated. Err BAD_FILE naming tensor and key. */
-MUST_USE enum err eng_hf_derive(struct eng_model_file *f, struct eng_hf_quant *q, struct eng_hf_keys *keys);
+MUST_USE enum err eng_hf_derive(struct eng_model_file *f, struct eng_hf_quant *q, const char *arch);
+
+/* Tensors of all experts in one (gpt-oss): is this one, are these the exponents of one; and what is made of it. Err BAD_FILE. */
+bool eng_hf_is_experts(const char *name);
+bool eng_hf_is_experts_scales(const char *name);
+MUST_USE enum err eng_hf_derive_experts(struct eng_model_file *f, const struct model_tensor *t, const struct model_tensor *scales, struct model_tensor out[2],
+                                        int *n);
 
 #endif

@@ -329,7 +329,8 @@ int main(void)
         QUANT("ct-int8", "compressed_w8a8_agrees"),
         QUANT("ct-int8-asym", "compressed_w8a8_without_symmetry_agrees"),
         QUANT("ct-int8-f32", "compressed_w8a8_with_f32_scales_agrees"),
-        {"gpt_oss_agrees_past_its_window", agrees, NULL, NULL, (char[]){"gpt-oss"}},
+        QUANT("gpt-oss-mxfp4", "gpt_oss_in_mxfp4_agrees_past_its_window"),
+        FAMILY("gpt-oss", "gpt_oss_agrees_past_its_window"),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,6 +116,16 @@ static void awq_means_what_its_own_code_says(void **state)
     are_the_references("awq-4-old", DTYPE_Q5_0);
 }
 
+static void mxfp4_means_what_transformers_says(void **state)
+{
+    (void)state;
+    are_the_references("gpt-oss-mxfp4", DTYPE_COUNT); /* experts MXFP4, their biases as they are */
+    struct eng_model_file *f = open_golden("gpt-oss-mxfp4");
+    assert_int_equal(eng_model_file_tensor_find(f, "blk.1.ffn_up_exps.weight")->type, DTYPE_MXFP4);
+    assert_int_equal(eng_model_file_tensor_find(f, "blk.0.ffn_down_exps.weight")->type, DTYPE_MXFP4);
+    eng_model_file_close(f);
+}
+
 static void compressed_tensors_mean_what_their_own_code_says(void **state)
 {
     static const struct row rows[] = {
@@ -129,7 +139,7 @@ static void compressed_tensors_mean_what_their_own_code_says(void **state)
 
 /* ---- reading ---- */
 
-static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym"};
+static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym", "gpt-oss-mxfp4", "../golden/gpt-oss"};
 
 struct reader {
     const struct eng_model_file *f;
@@ -235,6 +245,10 @@ static const struct lie {
     {"ct-w4", "q_proj.weight_scale", "q_proj.weight_scal_", true, ERR_BAD_FILE, "q_proj.weight_scale' is missing"},
     {"ct-w4-order", "q_proj.weight_g_idx", "q_proj.weight_g_id_", true, ERR_BAD_FILE, "q_proj.weight_g_idx' is missing"},
     {"ct-w4-order", "\"actorder\": \"group\"", "\"actorder\": \"sideways\"", false, ERR_UNSUPPORTED, "actorder 'sideways'"},
+    {"gpt-oss-mxfp4", "gate_up_proj_scales", "gate_up_proj_scale_", true, ERR_BAD_FILE, "no scales beside it"},
+    {"gpt-oss-mxfp4", "\"dtype\":\"U8\",\"shape\":[4,64,2,16]", "\"dtype\":\"U8\",\"shape\":[4,32,4,16]", true, ERR_BAD_FILE, "but blocks are U8"},
+    {"gpt-oss-mxfp4", "\"dtype\":\"U8\",\"shape\":[4,64,2]", "\"dtype\":\"I8\",\"shape\":[4,64,2]", true, ERR_BAD_FILE, "but blocks are U8"},
+    {"gpt-oss-mxfp4", "\"swiglu_limit\": 7.0", "\"swiglu_limit\": 9.0", false, ERR_UNSUPPORTED, "swiglu_limit 9"},
     {"ct-int8", "\"num_bits\": 8", "\"num_bits\": 4", false, ERR_BAD_FILE, "another type"},
     {"fp8-e4m3", "\"F8_E4M3\"", "\"F8_E9M9\"", true, ERR_BAD_FILE, "'F8_E9M9'"},
     {"ct-fp8-channel", "\"float-quantized\"", "\"nvfp4-pack-quantized\"", false, ERR_UNSUPPORTED, "nvfp4-pack-quantized"},
@@ -370,6 +384,7 @@ int main(void)
         cmocka_unit_test(fp8_means_what_its_publishers_say),
         cmocka_unit_test(gptq_means_what_its_own_code_says),
         cmocka_unit_test(awq_means_what_its_own_code_says),
+        cmocka_unit_test(mxfp4_means_what_transformers_says),
         cmocka_unit_test(compressed_tensors_mean_what_their_own_code_says),
         cmocka_unit_test(any_part_reads_as_the_whole_from_any_thread),
         cmocka_unit_test(each_lie_is_refused_by_name),

@@ -331,6 +331,81 @@ FORMATS = {
                                                                  {**FP8, "strategy": "block", "block_structure": [32, 32]})}), SMALL, torch.bfloat16),
 }
 
+# ---- MXFP4: gpt-oss's experts ----
+
+
+def mxfp4(w):
+    """blocks and scales of [experts, rows, columns], and what transformers makes of them, as its model has them: [experts, columns, rows]"""
+    from transformers.integrations.mxfp4 import FP4_VALUES, convert_moe_packed_tensors
+
+    values = torch.tensor(FP4_VALUES)
+    g = w.reshape(*w.shape[:2], -1, 32)
+    exponent = torch.floor(torch.log2(g.abs().amax(-1) / 6)).add(1).clamp(-127, 127)
+    scaled = g / torch.exp2(exponent)[..., None]
+    codes = (scaled[..., None] - values).abs().argmin(-1).to(torch.uint8)
+    blocks = codes[..., 0::2] | codes[..., 1::2] << 4
+    scales = (exponent + 127).to(torch.uint8)
+    return blocks, scales, convert_moe_packed_tensors(blocks, scales, dtype=torch.bfloat16).float()
+
+
+GPT_OSS = {"hidden_size": 64, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 96,
+           "num_hidden_layers": 2, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16, "max_position_embeddings": 128,
+           "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
+           "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+                               "original_max_position_embeddings": 32}}
+PARTS = {"input_layernorm.weight": "attn_norm.weight", "post_attention_layernorm.weight": "ffn_norm.weight", "self_attn.sinks": "attn_sinks.weight",
+         "mlp.router.weight": "ffn_gate_inp.weight", "mlp.router.bias": "ffn_gate_inp.bias",
+         **{f"self_attn.{a}_proj.{s}": f"attn_{b}.{s}" for a, b in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "output")) for s in ("weight", "bias")}}
+
+
+def make_gpt_oss(name, out):
+    import families
+
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    config = transformers.GptOssConfig(**GPT_OSS)
+    config._attn_implementation = "eager"
+    model = transformers.GptOssForCausalLM(config).float().eval()
+    families.fill(model, name, "BF16")
+    files, sums = {}, []
+
+    def note(key, x):
+        sums.append(f"{key} {'x'.join(map(str, x.shape))} {zlib.crc32(np.ascontiguousarray(x.float().numpy(), '<f4').tobytes()):08x}\n")
+
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            layer, _, what = key.removeprefix("model.layers.").partition(".")
+            if key.endswith(("experts.gate_up_proj", "experts.down_proj")):
+                blocks, scales, wide = mxfp4(p.transpose(1, 2))
+                files[key + "_blocks"], files[key + "_scales"] = blocks, scales
+                p.copy_(wide)
+                rows = wide.transpose(1, 2)
+                parts = {"gate": rows[:, 0::2], "up": rows[:, 1::2]} if "gate_up" in key else {"down": rows}
+                for part, x in parts.items():
+                    note(f"blk.{layer}.ffn_{part}_exps.weight", x)
+            elif "experts" in key:
+                files[key] = p.bfloat16()
+                parts = {"gate": p[:, 0::2], "up": p[:, 1::2]} if "gate_up" in key else {"down": p}
+                for part, x in parts.items():
+                    note(f"blk.{layer}.ffn_{part}_exps.bias", x)
+            else:
+                files[key] = p.bfloat16()
+                note(f"blk.{layer}.{PARTS[what]}" if "layers" in key else TOPS[key[:-7]] + ".weight", p)
+        ids = rng.integers(3, config.vocab_size, 60)
+        logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    path = os.path.join(out, name)
+    os.makedirs(path, exist_ok=True)
+    config.architectures = ["GptOssForCausalLM"]
+    said = {**config.to_diff_dict(), "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"]}}
+    with open(os.path.join(path, "config.json"), "w") as f:
+        json.dump(said, f, indent=1)
+        f.write("\n")
+    safetensors.torch.save_file({k: v.contiguous() for k, v in files.items()}, os.path.join(path, "model.safetensors"), metadata={"format": "pt"})
+    with open(path + ".sums", "w") as f:
+        f.writelines(sums)
+    write_logits(path + ".logits", ids, logits)
+    print(f"{name:24} {os.path.getsize(os.path.join(path, 'model.safetensors')):7} bytes, logits deviate by {logits.std():.2f}")
+
+
 # ---- all ----
 
 
@@ -394,6 +469,8 @@ def main():
     for name in FORMATS:
         if name in sys.argv[2:] or len(sys.argv) < 3:
             make(name, out)
+    if "gpt-oss-mxfp4" in sys.argv[2:] or len(sys.argv) < 3:
+        make_gpt_oss("gpt-oss-mxfp4", out)
 
 
 if __name__ == "__main__":
