@@ -177,6 +177,16 @@ out:
     return rc;
 }
 
+/* Replicas that share this machine share its cards: each counts on from where the one before has ended. */
+static const char *device_of(struct core_unit *u)
+{
+    const struct core_conf *conf = &u->core->conf;
+    const char *d = conf->device ? conf->device : "auto";
+    if (!u->index || conf->hostfile || (strcmp(d, "auto") && strcmp(d, "cuda"))) return conf->device;
+    snprintf(u->device, sizeof u->device, "%s+%d", d, u->index * conf->n_ranks);
+    return u->device;
+}
+
 static void open_workers(struct core_unit *u)
 {
     struct crd_core *c = u->core;
@@ -185,7 +195,7 @@ static void open_workers(struct core_unit *u)
                                   .least_ranks = conf->least_ranks, .load_timeout_us = conf->load_timeout_us,
                                   .left = u->left, .takes_over = u->takes_over, .on_job = crd_takeover_job, .user = u};
     wc.launch = (struct clu_launch_conf){.program = conf->program, .n_ranks = conf->n_ranks, .hostfile = conf->hostfile, .join = u->join, .key = c->key_text,
-                                         .log_level = conf->log_level, .device = conf->device, .yield = conf->oversubscribed, .unbound = c->n_units > 1 && !conf->hostfile,
+                                         .log_level = conf->log_level, .device = device_of(u), .yield = conf->oversubscribed, .unbound = c->n_units > 1 && !conf->hostfile,
                                          .extra = c->launch_extra};
     char name[32];
     snprintf(name, sizeof name, "workers-%d.log", u->index);

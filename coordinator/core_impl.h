@@ -10,7 +10,7 @@
 struct core_unit {
     struct crd_core *core;
     int32_t index;
-    char listen[160], join[160];
+    char listen[160], join[160], device[24];
     struct rpc_server *server;
     struct crd_replica *replica;
     struct crd_workers *workers; /* NULL: they join by themselves */

@@ -108,6 +108,28 @@ out:
     return rc;
 }
 
+/* Every matrix has a kernel where it is to be read. */
+static enum err check_types(const struct eng_engine *e)
+{
+    const struct eng_weights *w = e->m.weights;
+    bool seen[DTYPE_COUNT] = {false};
+    for (int32_t l = 0; l < w->n_layers; l++) {
+        const struct eng_layer *y = &w->layers[l];
+        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router, &y->shared_gate,
+                                       &y->shared.gate, &y->shared.up, &y->shared.down};
+        for (size_t i = 0; i < COUNT_OF(all); i++) seen[all[i]->type] |= all[i]->rows > 0;
+        for (int32_t k = 0; k < e->m.spec.experts.n && y->experts; k++)
+            seen[y->experts[k].gate.type] = seen[y->experts[k].up.type] = seen[y->experts[k].down.type] = true;
+    }
+    seen[w->embd.type] |= w->embd.rows > 0;
+    seen[w->head.type] |= w->head.rows > 0;
+    for (int32_t t = 0; t < DTYPE_COUNT; t++)
+        if (seen[t] && !eng_backend_reads(e->m.be, (enum dtype)t))
+            return err_raise(ERR_UNSUPPORTED, "%s: %s has no kernels for weights of type %s: --device cpu", e->m.spec.name, e->m.be->name,
+                             dtype_name((enum dtype)t));
+    return OK;
+}
+
 /* To the device, once all that the host computes from them is there. The cache's thread reads them on the host. */
 static enum err move_weights(struct eng_engine *e)
 {
@@ -138,6 +160,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     if (m->shard.last) e->masks = eng_mask_ahead_open(conf->n_slots);
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
     TRY(load(e, &peers));
+    TRY(check_types(e));
     if (!m->be->on_host) TRY(one_thread(m));
     TRY(eng_kv_pool_open(&m->kv, m->be, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
                          m->spec.head_dim, conf->kv_type));

@@ -132,6 +132,28 @@ enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int
     return OK;
 }
 
+enum err eng_backend_clear(struct eng_backend *b, void *p, int64_t bytes)
+{
+    char text[PLUGIN_TEXT];
+    if (!b->on_host) return told(b, b->plugin->clear(b->device, p, bytes, text), text);
+    if (bytes > 0) memset(p, 0, (size_t)bytes);
+    return OK;
+}
+
+void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
+                              int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n)
+{
+    b->plugin->axpy_batches(y, y_batch, y_stride, at, a, x, x_batch, x_stride, n_batches, n_rows, n);
+}
+
+void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows,
+                           int32_t n)
+{
+    b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, n_rows, n);
+}
+
+bool eng_backend_reads(const struct eng_backend *b, enum dtype type) { return b->on_host || b->plugin->reads(type); }
+
 enum err eng_backend_sync(struct eng_backend *b)
 {
     char text[PLUGIN_TEXT];
@@ -259,10 +281,24 @@ void eng_backend_close(struct eng_backend *b)
     free(b);
 }
 
+/* Is it `name`, or `name+K` (*from = K: earlier cards are others')? */
+static bool named(const char *want, const char *name, int32_t *from)
+{
+    size_t n = strlen(name);
+    *from = 0;
+    if (strncmp(want, name, n)) return false;
+    if (!want[n]) return true;
+    if (want[n] != '+' || want[n + 1] < '0' || want[n + 1] > '9' || strlen(want + n) > 4) return false;
+    char *end;
+    *from = (int32_t)strtol(want + n + 1, &end, 10);
+    return !*end;
+}
+
 int32_t eng_backend_nth(const char *want, int32_t nth, int32_t n)
 {
-    if (!strcmp(want, "auto")) return nth < n ? nth : -1;
-    if (!strcmp(want, "cuda")) return n ? nth % n : -1;
+    int32_t from;
+    if (named(want, "auto", &from)) return from + nth < n ? from + nth : -1;
+    if (named(want, "cuda", &from)) return n ? (from + nth) % n : -1;
     return device_of(want);
 }
 
@@ -272,12 +308,13 @@ enum err eng_backend_choose(const char *want, int32_t nth, char out[24], int32_t
     char why[PLUGIN_TEXT] = "";
     void *library = NULL;
     const struct plugin *p = NULL;
-    bool any = !strcmp(want, "auto");
+    int32_t from;
+    bool any = named(want, "auto", &from);
     *n = 0;
     if (info) *info = (struct plugin_device_info){0};
     snprintf(out, 24, "cpu");
     if (!strcmp(want, "cpu")) return OK;
-    if (!any && device_of(want) < 0) return err_raise(ERR_BAD_CONFIG, "--device %s is not known: use auto, cpu, cuda or cuda:N", want);
+    if (!any && !named(want, "cuda", &from) && device_of(want) < 0) return err_raise(ERR_BAD_CONFIG, "--device %s is not known: use auto, cpu, cuda or cuda:N", want);
     if (eng_plugin_open(&library, &p)) snprintf(why, sizeof why, "%s", err_text());
     else if (p->count(n, why)) *n = 0;
     int32_t k = eng_backend_nth(want, nth, *n);

@@ -49,7 +49,16 @@ void eng_backend_free(struct eng_backend *b, void *p); /* NULL-safe */
 MUST_USE enum err eng_backend_upload(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_download(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
+MUST_USE enum err eng_backend_clear(struct eng_backend *b, void *p, int64_t bytes); /* to zero */
 MUST_USE enum err eng_backend_sync(struct eng_backend *b);
+/* Of a device only, ordered with the kernels. axpy_rows of the kernel table for n_batches y and x, each y_batch and x_batch after the one
+ * before; and row i of dst = row at[i] of src (at NULL: row i), n values each. */
+void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
+                              int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
+void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows,
+                           int32_t n);
+/* Do its kernels read packed matrices of this type? */
+bool eng_backend_reads(const struct eng_backend *b, enum dtype type);
 
 /* While this backend waits for its device, fn is called again and again; an error it gives ends the wait and is the wait's: collectives that
  * the device was told to are watched so (trn_coll_poll). NULL: nobody. */
@@ -58,7 +67,7 @@ void eng_backend_watch(struct eng_backend *b, enum err (*fn)(void *user), void *
 MUST_USE enum err eng_backend_device(struct eng_backend *b, struct trn_device *out);
 
 /* The nth of this host's ranks under --device want: which of n devices; -1: the CPU. "auto" gives each device one rank, "cuda" deals them
- * round, "cuda:N" is N. Pure. */
+ * round, "cuda:N" is N. "auto+K", "cuda+K": the same, leaving the first K to others: the ranks of another replica. Pure. */
 int32_t eng_backend_nth(const char *want, int32_t nth, int32_t n);
 /* The same as a name for eng_backend_open, looked up on this machine; *n: its devices, *info: the chosen one (zeroed for the CPU; info may be NULL).
  * Err BAD_CONFIG: `want` is unknown, or names a device that cannot be used, with the reason. */

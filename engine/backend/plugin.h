@@ -18,7 +18,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 2 };
+enum { PLUGIN_VERSION = 3 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -43,6 +43,8 @@ struct plugin {
     const char *name;      /* "cuda" */
     const struct krn_table *krn; /* pointers in arguments are device pointers unless said otherwise */
 
+    /* Do its kernels read packed matrices of this type? 1: yes. */
+    int (*reads)(enum dtype type);
     /* How many devices there are. A machine without driver or card: failure with the reason. */
     int (*count)(int32_t *n, char text[PLUGIN_TEXT]);
     int (*info)(int32_t device, struct plugin_device_info *out, char text[PLUGIN_TEXT]);
@@ -59,6 +61,7 @@ struct plugin {
     /* Waits for everything before it. */
     int (*download)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
     int (*copy)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
+    int (*clear)(struct plugin_device *d, void *p, int64_t bytes, char text[PLUGIN_TEXT]); /* to zero */
     /* Waits; failure: the first thing that went wrong since open, kernels included. */
     int (*sync)(struct plugin_device *d, char text[PLUGIN_TEXT]);
 
@@ -69,6 +72,10 @@ struct plugin {
     /* Mark i < PLUGIN_MARKS behind everything told so far; *done: the device has come to it. Never waits. */
     int (*mark)(struct plugin_device *d, int32_t i, char text[PLUGIN_TEXT]);
     int (*marked)(struct plugin_device *d, int32_t i, int32_t *done, char text[PLUGIN_TEXT]);
+    /* As engine/kernels/cuda/rows.h; on the device that was entered. */
+    void (*axpy_batches)(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,
+                         int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
+    void (*copy_rows)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows, int32_t n);
     int (*tree_sum)(struct plugin_device *d, const struct krn_tree_sum *a, char text[PLUGIN_TEXT]);
 };
 

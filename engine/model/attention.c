@@ -15,13 +15,13 @@ static void norm_heads(const struct eng_model *m, float *x, const float *w, int3
 }
 
 /* A norm over all heads needs every rank's: each sends its heads' sums of squares, first those of q, then those of k. */
-static void sum_heads(const struct eng_model *m, int64_t t0, int64_t t1)
+static void sum_heads(const struct eng_model *m, const float *q, const float *k, int64_t t0, int64_t t1)
 {
     int32_t hd = m->spec.head_dim, nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
     for (int64_t t = t0; t < t1; t++) {
         float *to = m->squares + t * (nq + nkv);
-        for (int32_t h = 0; h < nq; h++) to[h] = m->krn->sum_squares(m->q + (t * nq + h) * hd, hd);
-        for (int32_t h = 0; h < nkv; h++) to[nq + h] = m->krn->sum_squares(m->k + (t * nkv + h) * hd, hd);
+        for (int32_t h = 0; h < nq; h++) to[h] = m->be->host->sum_squares(q + (t * nq + h) * hd, hd);
+        for (int32_t h = 0; h < nkv; h++) to[nq + h] = m->be->host->sum_squares(k + (t * nkv + h) * hd, hd);
     }
 }
 
@@ -87,8 +87,17 @@ static void norm_whole(const struct eng_model *m, const struct eng_layer *l, int
 /* Thread 0 exchanges the sums. False: the exchange failed. */
 static bool norm_over_heads(struct eng_pass *p, const struct eng_layer *l, int64_t t0, int64_t t1, int32_t i)
 {
-    const struct eng_model *m = p->m;
-    sum_heads(m, t0, t1);
+    struct eng_model *m = p->m;
+    const float *q = m->q, *k = m->k;
+    if (!m->be->on_host) { /* the sums are the host's: one copy, and one wait, for all of them */
+        int64_t nq = (int64_t)p->b->n_tok * (m->shard.q1 - m->shard.q0) * m->spec.head_dim;
+        int64_t nk = (int64_t)p->b->n_tok * (m->shard.kv1 - m->shard.kv0) * m->spec.head_dim;
+        q = m->heads, k = m->heads + nq;
+        p->failed = eng_backend_download(m->be, m->heads, m->q, nq * (int64_t)sizeof *q);
+        if (!p->failed) p->failed = eng_backend_download(m->be, m->heads + nq, m->k, nk * (int64_t)sizeof *k);
+        if (p->failed) return false;
+    }
+    sum_heads(m, q, k, t0, t1);
     if (m->shard.tp_width > 1) {
         eng_pass_barrier(m, i);
         if (i == 0) {

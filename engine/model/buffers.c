@@ -34,17 +34,25 @@ static int64_t squares_of(const struct eng_model *m)
     return m->spec.n_heads + (int64_t)m->spec.n_kv_heads * m->shard.tp_width;
 }
 
-/* What only some families need, and a device may not have. */
+static enum err take_host(float **p, int64_t n)
+{
+    *p = malloc((size_t)MAX(n, 1) * sizeof **p);
+    return *p ? OK : err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of sums over heads: lower --max-batch-tokens", (double)n * 4 / 1e6);
+}
+
+/* What only some families need. */
 static enum err open_special(struct eng_model *m)
 {
     enum err rc = OK;
     const struct eng_spec *s = &m->spec;
     const struct eng_shard *h = &m->shard;
     int32_t own = h->q1 - h->q0 + h->kv1 - h->kv0;
-    const char *what = s->experts.n ? "experts" : s->qk_norm == ENG_QK_ALL ? "a norm over all heads" : !s->pre_norm ? "no norm of inputs" : NULL;
-    if (what && !m->be->on_host)
-        return err_raise(ERR_UNSUPPORTED, "%s: a model with %s runs on the CPU only as yet: --device cpu", s->name, what);
-    if (s->qk_norm == ENG_QK_ALL) TRY(take(m, &m->squares, m->max_tok * (own + (h->tp_width > 1 ? squares_of(m) : 0))));
+    if (s->qk_norm == ENG_QK_ALL) {
+        int64_t sums = m->max_tok * (own + (h->tp_width > 1 ? squares_of(m) : 0));
+        if (m->be->on_host) TRY(take(m, &m->squares, sums));
+        else TRY(take_host(&m->squares, sums));
+        if (!m->be->on_host) TRY(take_host(&m->heads, (int64_t)m->max_tok * own * s->head_dim));
+    }
     if (s->experts.n) TRY(eng_moe_open(&m->moe, m));
 out:
     return rc;
@@ -96,5 +104,7 @@ void eng_forward_close(struct eng_model *m)
     free((void *)m->cs);
     free((void *)m->cs_local);
     eng_moe_close(m->moe);
+    if (m->heads) free(m->squares); /* both are the host's */
+    free(m->heads);
     free(m->own);
 }

@@ -48,7 +48,7 @@ static void layers(void *arg, int32_t i, int32_t n)
         if (p->failed || !reduce(p, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
         if (m->spec.moe[m->shard.layer0 + k / 2]) eng_moe_run(p, k + 1, i, n);
         else eng_mlp(p, k + 1, i, n);
-        if (!reduce(p, &m->shard.ffn_cut, m->shard.ffn.n_nodes, i)) return;
+        if (p->failed || !reduce(p, &m->shard.ffn_cut, m->shard.ffn.n_nodes, i)) return;
     }
     eng_team_range(p->b->n_tok, 1, i, n, &t0, &t1);
     eng_pass_leave(m, n_sub - 1, t0, t1);

@@ -63,6 +63,7 @@ struct eng_model {
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
     float *squares;               /* of whole-vector head norms: each head's sum of squares, this rank's and then everyone's; or NULL */
+    float *heads;                 /* then, off the host: q and k as its processor sums them; the host's memory */
     struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */

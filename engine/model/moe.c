@@ -39,7 +39,7 @@ static struct krn_act act_of(const struct group *g, int32_t e, const float *x, i
     struct krn_act a = {.n_tok = slots_of(g, e), .cols = cols, .x = x};
     int64_t before = ROUND_UP(g->o->first[e], LEAF_EXPERT_PAD / 2) + (int64_t)e * LEAF_EXPERT_PAD;
     if (forms & READS_CODES) a.q = g->o->act_q + krn_act_q_bytes(1, widest) * before;
-    if (forms & READS_FLOATS && a.n_tok > 1) a.xt = g->o->act_xt + krn_act_xt_floats(1, widest) * before;
+    if (forms & READS_FLOATS && a.n_tok > 1 && g->o->act_xt) a.xt = g->o->act_xt + krn_act_xt_floats(1, widest) * before;
     return a;
 }
 
@@ -91,16 +91,44 @@ static void list_slots(struct eng_moe *o, const struct eng_experts *x, int32_t t
 }
 
 /* Router's and shared gate's values to choices, for tokens [t0,t1). */
-static void choose(const struct eng_model *m, const struct eng_layer *l, int64_t t0, int64_t t1)
+static void choose(const struct eng_model *m, const float *shift, int64_t t0, int64_t t1)
 {
     const struct eng_experts *x = &m->spec.experts;
     struct eng_moe *o = m->moe;
     for (int64_t t = t0; t < t1; t++) {
         float *logits = o->logits + t * x->n;
-        if (l->router_bias) m->krn->add(logits, l->router_bias, x->n);
-        eng_route(x, logits, l->router_shift, o->ids + t * x->used, o->weights + t * x->used);
+        eng_route(x, logits, shift, o->ids + t * x->used, o->weights + t * x->used);
         o->shared[t] = x->shared_gated ? 1.0f / (1.0f + krn_exp(-o->shared[t])) : 1.0f;
     }
+}
+
+static int64_t floats(int64_t n) { return n * (int64_t)sizeof(float); }
+
+/* Off the host: the router's values of T tokens come over; *shift: what layer k adds to choose by. */
+static enum err fetch(const struct eng_model *m, const struct eng_layer *l, int32_t k, int32_t T, const float **shift)
+{
+    enum err rc;
+    struct eng_moe *o = m->moe;
+    int32_t n = m->spec.experts.n;
+    *shift = NULL;
+    TRY(eng_backend_download(m->be, o->logits, o->there.logits, floats((int64_t)T * n)));
+    if (m->spec.experts.shared_gated) TRY(eng_backend_download(m->be, o->shared, o->there.shared, floats(T)));
+    if (l->router_shift && !o->shift[k]) {
+        o->shift[k] = xmalloc((size_t)n * sizeof **o->shift); /* once, with the layer's first step */
+        TRY(eng_backend_download(m->be, o->shift[k], l->router_shift, floats(n)));
+    }
+    *shift = o->shift[k];
+out:
+    return rc;
+}
+
+/* Off the host: the lists of this group go over. */
+static enum err send_lists(const struct group *g)
+{
+    const struct eng_moe *o = g->o;
+    int64_t slots = o->first[n_experts(g->m)];
+    enum err e = eng_backend_upload(g->m->be, o->there.token, o->token, slots * (int64_t)sizeof *o->token);
+    return e ? e : eng_backend_upload(g->m->be, o->there.weight, o->weight, floats(slots));
 }
 
 /* ---- products ---- */
@@ -110,6 +138,14 @@ static void gather(const struct group *g, int32_t i, int32_t n)
 {
     int64_t d = g->m->spec.d_model, s0, s1;
     int32_t e = 0;
+    if (!g->m->be->on_host) {
+        eng_backend_copy_rows(g->m->be, g->o->x, d, g->m->h + g->t0 * d, d, g->o->there.token, g->o->first[n_experts(g->m)], (int32_t)d);
+        for (; e < n_experts(g->m); e++) {
+            struct krn_act a = input_of(g, e);
+            eng_pass_prepare(g->m, &a, 0, a.n_tok, 0, d);
+        }
+        return;
+    }
     eng_team_range(g->o->first[n_experts(g->m)], 1, i, n, &s0, &s1);
     for (int64_t s = s0; s < s1; s++) {
         while (g->o->first[e + 1] <= s) e++;
@@ -158,10 +194,32 @@ static void gate_and_up(const struct group *g, int32_t i, int32_t n)
     }
 }
 
+/* Off the host: all slots at once, but for biases. */
+static void products_there(const struct group *g)
+{
+    int64_t all = 0;
+    for (int32_t e = 0; e < n_experts(g->m); e++) {
+        const struct eng_ffn *f = ffn_of(g, e);
+        int64_t at = columns_at(g, e);
+        eng_pass_bias(g->m, g->o->gate + at, f->bgate, f->down.cols, 0, slots_of(g, e));
+        eng_pass_bias(g->m, g->o->up + at, f->bup, f->down.cols, 0, slots_of(g, e));
+        all = at + (int64_t)slots_of(g, e) * f->down.cols;
+    }
+    if (all) eng_pass_gate(g->m, g->o->gate, g->o->up, 0, all);
+    for (int32_t e = 0; e < n_experts(g->m); e++) {
+        struct krn_act a = product_of(g, e);
+        eng_pass_prepare(g->m, &a, 0, a.n_tok, 0, a.cols);
+    }
+}
+
 static void products(const struct group *g, int32_t i, int32_t n)
 {
     int64_t s0, s1;
     int32_t e = 0;
+    if (!g->m->be->on_host) {
+        products_there(g);
+        return;
+    }
     eng_team_range(g->o->first[n_experts(g->m)], 1, i, n, &s0, &s1);
     for (int64_t s = s0; s < s1; s++) {
         while (g->o->first[e + 1] <= s) e++;
@@ -206,6 +264,11 @@ static void add_expert(const struct block *b, int32_t e)
         int64_t node = (int64_t)n * b->rows;
         g->m->krn->matmul(&(struct krn_matmul){.w = &w, .x = &in, .leaves = &l, .y = b->y, .y_stride = b->rows, .node_stride = node,
                                                .row0 = 0, .row1 = b->rows});
+        if (!g->m->be->on_host) {
+            eng_backend_axpy_batches(g->m->be, b->acc + (int64_t)(i - l.lo) * g->n_tok * b->rows, (int64_t)g->n_tok * b->rows, b->rows,
+                                    g->o->there.token + first, g->o->there.weight + first, b->y, node, b->rows, l.n_nodes, n, b->rows);
+            continue;
+        }
         for (int32_t k = 0; k < l.n_nodes; k++)
             g->m->krn->axpy_rows(b->acc + (int64_t)(i + k - l.lo) * g->n_tok * b->rows, b->rows, g->o->token + first, g->o->weight + first,
                                  b->y + k * node, b->rows, n, b->rows);
@@ -234,11 +297,19 @@ static int64_t per_row(const struct eng_shard *h)
     return held + MIN(held, TREE_MAX_NODES);
 }
 
-static void down(const struct group *g, float *parts, int64_t node_stride, int32_t i, int32_t n)
+/* Floats of scratch that a block's rows are chosen for. A device has many rows at once: each block is a launch for every expert. */
+static int64_t room(const struct eng_model *m)
 {
+    enum { THERE = 1 << 22 };
+    return m->be->on_host ? LEAF_EXPERT_SCRATCH : THERE;
+}
+
+static enum err down(const struct group *g, float *parts, int64_t node_stride, int32_t i, int32_t n)
+{
+    enum err rc = OK;
     const struct krn_leaves *l = &g->m->shard.expert;
     int64_t r0, r1, d = g->m->spec.d_model, each = per_row(&g->m->shard) * g->n_tok;
-    int32_t most = (int32_t)MAX(LEAF_EXPERT_SCRATCH / (each * KRN_TILE), 1) * KRN_TILE;
+    int32_t most = (int32_t)MAX(room(g->m) / (each * KRN_TILE), 1) * KRN_TILE;
     eng_team_range(d, KRN_TILE, i, n, &r0, &r1);
     struct block b = {.g = g, .acc = g->m->moe->scratch + i * g->m->moe->scratch_each};
     for (int64_t r = r0; r < r1; r += b.rows) {
@@ -246,21 +317,29 @@ static void down(const struct group *g, float *parts, int64_t node_stride, int32
         b.rows = (int32_t)MIN(most, r1 - r);
         int64_t held = (int64_t)leaves_held(&g->m->shard) * g->n_tok * b.rows;
         b.y = b.acc + held;
-        memset(b.acc, 0, (size_t)held * sizeof *b.acc);
+        TRY(eng_backend_clear(g->m->be, b.acc, floats(held)));
         for (int32_t e = 0; e < n_experts(g->m); e++)
             if (slots_of(g, e)) add_expert(&b, e);
         for (int32_t k = 0; k < l->n_nodes; k++) {
             const float *sum = add_leaves(&b, l->nodes[k]);
-            for (int32_t t = 0; t < g->n_tok; t++)
-                memcpy(parts + k * node_stride + (g->t0 + t) * d + r, sum + (int64_t)t * b.rows, (size_t)b.rows * sizeof(float));
+            float *to = parts + k * node_stride + g->t0 * d + r;
+            if (!g->m->be->on_host) eng_backend_copy_rows(g->m->be, to, d, sum, b.rows, NULL, g->n_tok, b.rows);
+            else for (int32_t t = 0; t < g->n_tok; t++)
+                memcpy(to + t * d, sum + (int64_t)t * b.rows, (size_t)b.rows * sizeof(float));
         }
     }
+out:
+    return rc;
 }
 
 /* ---- the sublayer ---- */
 
-static void route(const struct eng_model *m, const struct eng_layer *l, int32_t k, int32_t T, int32_t i, int32_t n)
+static void route(struct eng_pass *p, const struct eng_layer *l, int32_t k, int32_t T, int32_t i, int32_t n)
 {
+    const struct eng_model *m = p->m;
+    const float *shift = l->router_shift;
+    bool here = m->be->on_host;
+    float *logits = here ? m->moe->logits : m->moe->there.logits;
     int64_t t0, t1;
     bool gated = m->spec.experts.shared_gated;
     eng_team_range(T, 1, i, n, &t0, &t1);
@@ -268,11 +347,13 @@ static void route(const struct eng_model *m, const struct eng_layer *l, int32_t 
     eng_pass_enter(m, &in, k, t0, t1);
     eng_pass_lap(m, i, ENG_OP_NORM);
     eng_pass_barrier(m, i);
-    eng_pass_matmul_whole(m, &l->router, m->h, T, m->moe->logits, i, n);
-    if (gated) eng_pass_matmul_whole(m, &l->shared_gate, m->h, T, m->moe->shared, i, n);
+    eng_pass_matmul_whole(m, &l->router, m->h, T, logits, i, n);
+    if (gated) eng_pass_matmul_whole(m, &l->shared_gate, m->h, T, here ? m->moe->shared : m->moe->there.shared, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
-    choose(m, l, t0, t1);
+    eng_pass_bias(m, logits, l->router_bias, m->spec.experts.n, t0, t1);
+    if (!here) p->failed = fetch(m, l, k / 2, T, &shift);
+    if (!p->failed) choose(m, shift, t0, t1);
     eng_pass_barrier(m, i);
 }
 
@@ -281,11 +362,13 @@ void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     const struct eng_model *m = p->m;
     const struct eng_layer *l = &m->weights->layers[k / 2];
     int32_t T = p->b->n_tok;
-    route(m, l, k, T, i, n);
+    route(p, l, k, T, i, n);
+    if (p->failed) return;
     for (int32_t t = 0; t < T; t += m->moe->tokens) {
         struct group g = {.m = m, .o = m->moe, .l = l, .t0 = t, .n_tok = MIN(m->moe->tokens, T - t)};
         if (t) eng_pass_barrier(m, i);
         if (i == 0) list_slots(m->moe, &m->spec.experts, t, g.n_tok);
+        if (!m->be->on_host && (p->failed = send_lists(&g))) return;
         eng_pass_barrier(m, i);
         gather(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_NORM);
@@ -296,7 +379,8 @@ void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
         products(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_GATE);
         eng_pass_barrier(m, i);
-        down(&g, eng_pass_parts(m, k), (int64_t)T * m->spec.d_model, i, n);
+        enum err e = down(&g, eng_pass_parts(m, k), (int64_t)T * m->spec.d_model, i, n);
+        if (e && (p->failed = e)) return; /* a device's, where one thread runs this */
         eng_pass_lap(m, i, ENG_OP_MATMUL);
     }
 }
@@ -315,6 +399,7 @@ void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *s
 
 /* What is taken together, so that an error can say how much it was. */
 struct taker {
+    struct eng_backend *be;
     bool failed;
     int64_t bytes;
 };
@@ -327,9 +412,22 @@ static void *take(struct taker *t, int64_t n, int64_t size)
     return p;
 }
 
-static void take_all(struct eng_moe *o, struct taker *t, const struct eng_spec *s, const struct eng_shard *h, int32_t max_tok, int32_t n_threads)
+/* Where the kernels work. */
+static void *take_there(struct taker *t, int64_t n, int64_t size)
 {
+    void *p = NULL;
+    if (t->be->on_host) return take(t, n, size);
+    t->bytes += n * size;
+    if (!t->failed && eng_backend_alloc(t->be, ENG_MEMORY_STEP, &p, MAX(n, 1) * size)) t->failed = true;
+    return p;
+}
+
+static void take_all(struct eng_moe *o, struct taker *t, const struct eng_model *m)
+{
+    const struct eng_spec *s = &m->spec;
+    const struct eng_shard *h = &m->shard;
     const struct eng_experts *x = &s->experts;
+    int32_t max_tok = m->max_tok;
     o->tokens = MIN(max_tok, LEAF_EXPERT_TOKENS);
     int64_t routed = (int64_t)o->tokens * x->used, slots = routed + (x->d_shared ? o->tokens : 0);
     int64_t cols = routed * (h->expert1 - h->expert0) + (slots - routed) * (h->shared1 - h->shared0);
@@ -342,21 +440,29 @@ static void take_all(struct eng_moe *o, struct taker *t, const struct eng_spec *
     o->first = take(t, x->n + 2, sizeof(int32_t));
     o->token = take(t, slots, sizeof(int32_t));
     o->weight = take(t, slots, sizeof(float));
-    o->x = take(t, slots * s->d_model, sizeof(float));
-    o->gate = take(t, cols, sizeof(float));
-    o->up = take(t, cols, sizeof(float));
-    o->act_q = take(t, lanes * krn_act_q_bytes(1, wide), 1);
-    o->act_xt = take(t, lanes * krn_act_xt_floats(1, wide), sizeof(float));
+    o->x = take_there(t, slots * s->d_model, sizeof(float));
+    o->gate = take_there(t, cols, sizeof(float));
+    o->up = take_there(t, cols, sizeof(float));
+    o->act_q = take_there(t, lanes * krn_act_q_bytes(1, wide), 1);
+    if (m->krn->interleave) o->act_xt = take_there(t, lanes * krn_act_xt_floats(1, wide), sizeof(float));
     struct leaf_experts part = eng_shard_experts(h, s);
-    o->scratch_each = leaf_expert_scratch(&part, o->tokens);
-    o->scratch = take(t, o->scratch_each * n_threads, sizeof(float));
+    o->scratch_each = m->be->on_host ? leaf_expert_scratch(&part, o->tokens) : MAX(room(m), per_row(h) * o->tokens * KRN_TILE);
+    o->scratch = take_there(t, o->scratch_each * eng_team_size(m->team), sizeof(float));
+    if (m->be->on_host) return;
+    o->there.logits = take_there(t, (int64_t)max_tok * x->n, sizeof(float));
+    o->there.shared = take_there(t, max_tok, sizeof(float));
+    o->there.token = take_there(t, slots, sizeof(int32_t));
+    o->there.weight = take_there(t, slots, sizeof(float));
+    o->n_layers = m->shard.layer1 - m->shard.layer0;
+    o->shift = xcalloc((size_t)o->n_layers, sizeof *o->shift);
 }
 
 enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m)
 {
-    struct taker t = {0};
+    struct taker t = {.be = m->be};
     struct eng_moe *o = xcalloc(1, sizeof *o);
-    take_all(o, &t, &m->spec, &m->shard, m->max_tok, eng_team_size(m->team));
+    o->on_host = m->be->on_host;
+    take_all(o, &t, m);
     if (t.failed) {
         eng_moe_close(o);
         return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of experts' buffers: lower --max-batch-tokens", (double)t.bytes / 1e6);
@@ -368,7 +474,11 @@ enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m)
 void eng_moe_close(struct eng_moe *o)
 {
     if (!o) return;
-    void *all[] = {o->logits, o->shared, o->ids, o->weights, o->first, o->token, o->weight, o->x, o->gate, o->up, o->act_q, o->act_xt, o->scratch};
+    void *all[] = {o->logits, o->shared, o->ids, o->weights, o->first, o->token, o->weight};
+    void *there[] = {o->x, o->gate, o->up, o->act_q, o->act_xt, o->scratch};
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
+    for (size_t i = 0; i < COUNT_OF(there) && o->on_host; i++) free(there[i]);
+    for (int32_t i = 0; i < o->n_layers; i++) free(o->shift[i]);
+    free(o->shift);
     free(o);
 }

@@ -9,9 +9,17 @@
 
 #include "engine/model/forward.h"
 
-/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. */
+/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. Off the host the choice is still
+ * made there: the router's values come over and the lists go back; inputs, products and leaves stay on the device. */
 struct eng_moe {
     int32_t tokens;               /* grouped at once */
+    struct eng_moe_there {        /* off the host: logits, shared, token and weight as the kernels see them */
+        float *logits, *shared, *weight;
+        int32_t *token;
+    } there;
+    bool on_host;
+    float **shift;                /* [layer] off the host: what is added to choose by, once it has been fetched */
+    int32_t n_layers;
     float *logits;                /* [max_tok][n] of the router; then what they became */
     float *shared;                /* [max_tok] weight of the shared expert */
     int32_t *ids;                 /* [max_tok][used] ascending */
@@ -22,12 +30,12 @@ struct eng_moe {
     float *weight;                /* [slots] */
     float *x;                     /* [slots][d_model]: each slot's copy of its token's input */
     float *gate, *up;             /* [slots][columns of its expert] */
-    uint8_t *act_q; float *act_xt;/* panels of every expert, one after the other */
-    float *scratch; int64_t scratch_each; /* per thread: leaves of some rows of all tokens */
+    uint8_t *act_q; float *act_xt;/* in the backend's memory, as x, gate and up are: panels of every expert, one after the other */
+    float *scratch; int64_t scratch_each; /* the backend's, per thread: leaves of some rows of all tokens */
 };
 
 MUST_USE enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m);
-void eng_moe_close(struct eng_moe *o);
+void eng_moe_close(struct eng_moe *o); /* what is the backend's goes with it */
 /* sum of token t += the weighted biases of its experts' outputs. */
 void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int64_t t);
 

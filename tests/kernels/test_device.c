@@ -450,6 +450,58 @@ static void attention_equals_ref(void **state)
 
 /* ---- the device itself ----------------------------------------------------------------------------- */
 
+static void rows_of_lists_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 78};
+    for (int32_t k = 0; k < 12; k++) {
+        enum { ROWS = 40, STRIDE = 311 };
+        int32_t n = rnd_between(&r, 1, 300), n_rows = rnd_between(&r, 1, ROWS), batches = rnd_between(&r, 1, 3), at[ROWS];
+        float *x = case_alloc(4 * 3 * ROWS * STRIDE), *y = case_alloc(4 * 3 * ROWS * STRIDE), a[ROWS];
+        for (int32_t i = 0; i < 3 * ROWS * STRIDE; i++) x[i] = rnd_normal(&r), y[i] = rnd_normal(&r);
+        for (int32_t i = 0; i < ROWS; i++) at[i] = rnd_below(&r, k % 2 ? 5 : ROWS), a[i] = rnd_normal(&r); /* some rows more than once */
+        float *dy = there(y, 4 * 3 * ROWS * STRIDE), *dx = there(x, 4 * 3 * ROWS * STRIDE), *da = there(a, sizeof a);
+        int32_t *dat = there(at, sizeof at);
+        eng_backend_axpy_batches(be, dy, ROWS * STRIDE, STRIDE, dat, da, dx, ROWS * STRIDE, STRIDE - 1, batches, n_rows, n);
+        for (int32_t b = 0; b < batches; b++)
+            krn_ref.axpy_rows(y + b * ROWS * STRIDE, STRIDE, at, a, x + b * ROWS * STRIDE, STRIDE - 1, n_rows, n);
+        assert_floats(y, dy, 3 * ROWS * STRIDE, "rows added", n);
+        eng_backend_copy_rows(be, dy, STRIDE, dx, STRIDE - 3, k % 3 ? dat : NULL, n_rows, n);
+        for (int32_t i = 0; i < n_rows; i++) memcpy(y + i * STRIDE, x + (k % 3 ? at[i] : i) * (STRIDE - 3), (size_t)n * 4);
+        assert_floats(y, dy, 3 * ROWS * STRIDE, "rows copied", n);
+        ok(eng_backend_clear(be, dy + 3, 4 * 100));
+        memset(y + 3, 0, 4 * 100);
+        assert_floats(y, dy, 300, "memory cleared", n);
+        free(x);
+        free(y);
+        next_device();
+    }
+}
+
+static void ranks_are_dealt_to_devices(void **state)
+{
+    (void)state;
+    static const struct { const char *want; int32_t nth, n, is; } all[] = {
+        {"auto", 0, 2, 0}, {"auto", 1, 2, 1}, {"auto", 2, 2, -1}, {"auto+2", 0, 4, 2}, {"auto+2", 1, 4, 3}, {"auto+2", 2, 4, -1}, {"auto+2", 0, 2, -1},
+        {"cuda", 3, 2, 1}, {"cuda+1", 0, 2, 1}, {"cuda+1", 1, 2, 0}, {"cuda", 0, 0, -1}, {"cuda:3", 0, 2, 3}, {"auto+", 0, 2, -1}, {"auto+x", 0, 2, -1},
+        {"auto+1x", 0, 2, -1}, {"cuda+99999", 0, 2, -1}, {"cpu", 0, 2, -1}};
+    for (size_t i = 0; i < COUNT_OF(all); i++) assert_int_equal(eng_backend_nth(all[i].want, all[i].nth, all[i].n), all[i].is);
+    char name[24];
+    int32_t n;
+    ok(eng_backend_choose("auto+1", 0, name, &n, NULL));
+    assert_string_equal(name, n > 1 ? "cuda:1" : "cpu");
+    ok(eng_backend_choose("cuda+1", 0, name, &n, NULL));
+    assert_true(!strncmp(name, "cuda:", 5));
+    assert_int_equal(eng_backend_choose("auto+x", 0, name, &n, NULL), ERR_BAD_CONFIG);
+}
+
+static void types_without_kernels_are_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(types); i++) assert_true(eng_backend_reads(be, types[i]));
+    assert_false(eng_backend_reads(be, DTYPE_COUNT));
+}
+
 /* ---- sums over ranks ------------------------------------------------------------------------- */
 
 static void tree_sums_equal_the_hosts(void **state)
@@ -570,6 +622,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(attention_equals_ref, start, finish),
+        cmocka_unit_test_setup_teardown(rows_of_lists_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(ranks_are_dealt_to_devices, start, finish),
+        cmocka_unit_test_setup_teardown(types_without_kernels_are_told, start, finish),
         cmocka_unit_test_setup_teardown(tree_sums_equal_the_hosts, start, finish),
         cmocka_unit_test_setup_teardown(marks_are_reached_in_order, start, finish),
         cmocka_unit_test_setup_teardown(a_wait_is_watched, start, finish),

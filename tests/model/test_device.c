@@ -145,18 +145,36 @@ static void other_families_have_the_cpus_bits(void **state)
     }
 }
 
-static void what_no_device_can_yet_is_refused_with_a_sentence(void **state)
+/* The choice is the host's, everything else of an expert the device's: routers with and without groups, shared experts, biases, sinks. */
+static void experts_have_the_cpus_bits(void **state)
+{
+    static const struct random_model models[] = {
+        {.arch = "llama", .type = DTYPE_Q8_0},
+        {.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_F16},
+        {.arch = "qwen3moe", .type = DTYPE_Q4_0},
+        {.arch = "olmoe", .type = DTYPE_Q8_0},
+        {.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.n_expert = 6, m.n_used = 2, m.d_expert = 96, m.n_layer = 2, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
+        m.vocab = 300, m.embd_type = DTYPE_Q8_0, m.seed = 400 + i;
+        const char *path = scratch_path("device.gguf");
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(m.arch, path, KV_F16, false, i ? 1 : 4);
+    }
+}
+
+/* One norm over all heads, whose sums every rank needs; no norm of inputs. */
+static void norms_over_all_heads_have_the_cpus_bits(void **state)
 {
     (void)state;
-    struct local_replica *r;
-    struct random_model m = {.arch = "qwen3moe", .n_expert = 4, .n_used = 2, .d_expert = 64, .n_layer = 1, .d_model = 64, .n_head = 2, .n_kv_head = 2,
-                             .d_ffn = 64, .vocab = 300, .type = DTYPE_F16, .embd_type = DTYPE_F16, .seed = 3};
+    struct random_model m = {.arch = "olmo2", .n_layer = 2, .d_model = 128, .n_head = 4, .head_dim = 32, .n_kv_head = 2, .d_ffn = 160, .vocab = 300,
+                             .type = DTYPE_Q8_0, .embd_type = DTYPE_Q8_0, .seed = 500};
     const char *path = scratch_path("device.gguf");
-    struct local_replica_conf c = {.path = path, .context = 64, .on_device = 1};
     if (random_model_write(&m, path)) fail_msg("%s", err_text());
-    assert_int_equal(local_replica_open(&r, &c), ERR_UNSUPPORTED);
-    assert_non_null(strstr(err_text(), "experts"));
-    assert_non_null(strstr(err_text(), "--device cpu"));
+    check(m.arch, path, KV_F16, false, 4);
 }
 
 static void a_prompt_past_a_split_has_the_cpus_bits(void **state)
@@ -212,7 +230,8 @@ int main(void)
         cmocka_unit_test(cards_that_sum_by_nccl_have_the_cpus_bits),
         cmocka_unit_test(every_family_has_the_cpus_bits),
         cmocka_unit_test(other_families_have_the_cpus_bits),
-        cmocka_unit_test(what_no_device_can_yet_is_refused_with_a_sentence),
+        cmocka_unit_test(experts_have_the_cpus_bits),
+        cmocka_unit_test(norms_over_all_heads_have_the_cpus_bits),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),
         cmocka_unit_test(a_device_that_fails_ends_the_step_with_its_reason),
     };

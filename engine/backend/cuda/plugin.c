@@ -5,6 +5,7 @@
  * Linked against the CUDA runtime alone: it finds the driver itself, and says so where there is none. */
 #include "engine/backend/plugin.h"
 #include "engine/kernels/cuda/cuda.h"
+#include "engine/kernels/cuda/rows.h"
 #include "engine/kernels/pack.h"
 
 #include <cuda_runtime_api.h>
@@ -192,6 +193,12 @@ static int copy(struct plugin_device *d, void *dst, const void *src, int64_t byt
     return copies(d, dst, src, bytes, cudaMemcpyDeviceToDevice, "copy on the device", text);
 }
 
+static int clear(struct plugin_device *d, void *p, int64_t bytes, char *text)
+{
+    if (bytes > 0) note(d, cudaMemsetAsync(p, 0, (size_t)bytes, d->stream), "clearing memory");
+    return report(d, text);
+}
+
 static int sync_device(struct plugin_device *d, char *text)
 {
     note(d, cudaStreamSynchronize(d->stream), "kernels");
@@ -262,6 +269,9 @@ static const struct plugin plugin = {
     .layout = KRN_LAYOUT_VERSION,
     .name = "cuda",
     .krn = &krn_cuda,
+    .reads = krn_cuda_reads,
+    .axpy_batches = krn_cuda_axpy_batches,
+    .copy_rows = krn_cuda_copy_rows,
     .count = count,
     .info = info,
     .open = open_device,
@@ -272,6 +282,7 @@ static const struct plugin plugin = {
     .upload = upload,
     .download = download,
     .copy = copy,
+    .clear = clear,
     .sync = sync_device,
     .stream = stream_of,
     .ready = ready,
