@@ -78,8 +78,13 @@ static void open_arguments(json_t *message)
     json_object_set_new(message, "tool_calls", calls);
 }
 
-static enum err one_message(struct crd_request *r, const json_t *given, size_t m,
-                            struct crd_api_error *e)
+static bool template_says(const struct crd_api *api, const char *word)
+{
+    return api->template_source && strstr(api->template_source, word);
+}
+
+static enum err one_message(struct crd_request *r, const struct crd_api *api, const json_t *given,
+                            size_t m, struct crd_api_error *e)
 {
     if (!json_is_object(given))
         return crd_api_malformed(e, "messages", "messages.%zu: Input should be an object", m);
@@ -91,6 +96,8 @@ static enum err one_message(struct crd_request *r, const json_t *given, size_t m
     json_t *copy =
         json_copy((json_t *)(uintptr_t)given); /* shallow: only what differs is made anew */
     json_array_append_new(r->messages, copy);
+    if (!strcmp(json_string_value(role), "developer") && !template_says(api, "developer"))
+        json_object_set_new(copy, "role", json_string("system"));
     open_arguments(copy);
     return set_content(copy, m, e);
 }
@@ -108,7 +115,7 @@ static enum err verbosity(const struct crd_request *r, const struct crd_api *api
     if (i == COUNT_OF(known))
         return crd_api_malformed(e, "verbosity",
                                  "verbosity: Input should be 'low', 'medium' or 'high'");
-    if (strcmp(s, "medium") && !(api->template_source && strstr(api->template_source, "verbosity")))
+    if (strcmp(s, "medium") && !template_says(api, "verbosity"))
         return crd_api_refuse(e, 400, "verbosity",
                               "verbosity: '%s' is not supported: this model's chat template does "
                               "not know of it.",
@@ -134,7 +141,7 @@ enum err crd_chat_in(struct crd_request *r, const struct crd_api *api, struct cr
                                  "chat_template_kwargs: Input should be a valid dictionary");
     TRY(verbosity(r, api, e));
     r->messages = json_array();
-    json_array_foreach(list, i, m) TRY(one_message(r, m, i, e));
+    json_array_foreach(list, i, m) TRY(one_message(r, api, m, i, e));
     TRY(crd_tools_in(r, api, e));
     r->prompts = xcalloc(1, sizeof *r->prompts);
     r->prompts[0].add_special = r->add_special;

@@ -127,7 +127,7 @@ void crd_choice_push(struct crd_choice *c, const struct result_token *token)
     bool noise = !ends && is_noise(c, token->id);
     /* an end that is not shown is no token of a chat's message; completions list what was drawn:
      * harnesses count on one entry for max_tokens 1 */
-    if (!r->chat || !(ends || (noise && r->text_logprobs))) add_logprobs(c, token);
+    if (!r->logprob_entries || !(ends || (noise && r->text_logprobs))) add_logprobs(c, token);
     if (r->return_ids) buf_printf(&c->ids, "%s%d", c->ids.len ? "," : "", token->id);
     if (stop >= r->n_eog) c->stop_id = token->id;
     if (ends || noise) return;

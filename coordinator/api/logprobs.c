@@ -122,7 +122,7 @@ static void add_completions(struct crd_logprobs *l, const struct crd_request *r,
 void crd_logprobs_add(struct crd_logprobs *l, const struct crd_request *r,
                       const struct eng_tokenizer *t, const struct result_token *token, bool known)
 {
-    if (r->chat)
+    if (r->logprob_entries)
         put_entry(&l->part[0], r, t, token);
     else
         add_completions(l, r, t, token, known);
@@ -151,7 +151,7 @@ void crd_logprobs_take(struct crd_logprobs *l, const struct crd_request *r, stru
 {
     static const char *const names[] = {"{\"text_offset\":[", "],\"token_logprobs\":[",
                                         "],\"tokens\":[", "],\"top_logprobs\":["};
-    bool chat = r->chat;
+    bool chat = r->logprob_entries;
     if (!l->n) {
         buf_puts(out, "null");
         return;

@@ -161,12 +161,60 @@ static enum err thinking(const json_t *given, json_t *body, struct crd_api_error
     return OK;
 }
 
+static const json_t *get(const json_t *object, const char *name)
+{
+    const json_t *j = json_object_get(object, name);
+    return json_is_null(j) ? NULL : j;
+}
+
+/* What the answer's text keeps to, under its name and the one it had before. */
+static enum err format(const json_t *given, json_t *body, struct crd_api_error *e)
+{
+    const json_t *config = get(given, "output_config"), *effort, *f, *schema;
+    const char *field = "output_config";
+    json_object_del(body, "reasoning_effort");
+    json_object_del(body, "response_format");
+    if (config && !json_is_object(config))
+        return crd_api_malformed(e, field, "output_config: Input should be an object");
+    f = get(config, "format");
+    effort = get(config, "effort");
+    if (effort && !json_is_string(effort))
+        return crd_api_malformed(e, field, "output_config.effort: Input should be a valid string");
+    if (effort) json_object_set(body, "reasoning_effort", (json_t *)(uintptr_t)effort);
+    if (!f && (f = get(given, "output_format"))) field = "output_format";
+    if (!f) return OK;
+    schema = get(f, "schema");
+    if (strcmp(type_of(f), "json_schema") || !schema)
+        return crd_api_malformed(e, field, "%s: Input should be of type json_schema with a schema",
+                                 strcmp(field, "output_format") ? "output_config.format" : field);
+    json_object_set_new(body, "response_format",
+                        json_pack("{s:s,s:{s:s,s:O}}", "type", "json_schema", "json_schema", "name",
+                                  "format", "schema", schema));
+    return OK;
+}
+
+/* What happens elsewhere than in the model. */
+static enum err not_here(const json_t *given, struct crd_api_error *e)
+{
+    static const char *const refused[] = {"mcp_servers", "container", "context_management"};
+    for (size_t i = 0; i < COUNT_OF(refused); i++) {
+        const json_t *j = get(given, refused[i]);
+        if (j && !(json_is_array(j) && !json_array_size(j)))
+            return crd_api_refuse(e, 400, refused[i], "%s is not supported.", refused[i]);
+    }
+    if (get(given, "metadata") && !json_is_object(get(given, "metadata")))
+        return crd_api_malformed(e, "metadata", "metadata: Input should be an object");
+    return OK;
+}
+
 static enum err translate(const json_t *given, json_t *body, struct crd_api_error *e)
 {
     enum err rc;
     const json_t *max = json_object_get(given, "max_tokens");
     if (!max || json_is_null(max))
         return crd_api_malformed(e, "max_tokens", "max_tokens: Field required");
+    TRY(not_here(given, e));
+    TRY(format(given, body, e));
     TRY(system_text(given, e));
     messages(given, body);
     tools(given, body);
@@ -187,4 +235,9 @@ static const struct crd_field_name names[] = {
     {NULL, NULL},
 };
 
-const struct crd_dialect_in crd_messages_in = {.translate = translate, .names = names};
+/* Only for the names of errors. */
+static const struct crd_field_name also[] = {
+    {"output_config", "reasoning_effort"}, {"output_config", "response_format"}, {NULL, NULL}};
+
+const struct crd_dialect_in crd_messages_in = {
+    .translate = translate, .names = names, .top = also};

@@ -59,11 +59,40 @@ static enum err no_images(const json_t *from, const char *param, struct crd_api_
     return crd_api_refuse(e, 400, param, "images are not supported: this model reads text only.");
 }
 
-static enum err common(const json_t *given, json_t *body, struct crd_api_error *e)
+/* A negative number of tokens is as many as fit. */
+static void num_predict(json_t *body)
+{
+    const json_t *j = json_object_get(body, "max_tokens");
+    if (json_is_integer(j) && json_integer_value(j) < 0) json_object_del(body, "max_tokens");
+}
+
+/* Of prompts as they are our form has a number where others have a flag and a number. */
+static enum err logprobs(const json_t *given, json_t *body, bool raw, struct crd_api_error *e)
+{
+    json_t *wanted, *top;
+    bool any = given_and(given, "logprobs", &wanted), tops = given_and(given, "top_logprobs", &top);
+    if (any && !json_is_boolean(wanted))
+        return crd_api_malformed(e, "logprobs", "logprobs: Input should be a valid boolean");
+    if (!raw) {
+        if (any) json_object_set(body, "logprobs", wanted);
+        if (tops && (json_is_true(wanted) || !json_is_integer(top) || json_integer_value(top)))
+            json_object_set(body, "top_logprobs", top);
+        return OK;
+    }
+    if (tops && !json_is_integer(top))
+        return crd_api_malformed(e, "top_logprobs", "top_logprobs: Input should be a valid integer");
+    if (json_is_true(wanted))
+        json_object_set_new(body, "logprobs", json_integer(tops ? json_integer_value(top) : 0));
+    return OK;
+}
+
+static enum err common(const json_t *given, json_t *body, bool raw, struct crd_api_error *e)
 {
     enum err rc;
     json_t *j;
     model(given, body);
+    num_predict(body);
+    TRY(logprobs(given, body, raw, e));
     if (!given_and(given, "stream", &j)) json_object_set_new(body, "stream", json_true());
     TRY(think(given, body, e));
     TRY(format(given, body, e));
@@ -76,7 +105,7 @@ static enum err translate_chat(const json_t *given, json_t *body, struct crd_api
     json_t *list = json_object_get(given, "messages"), *m;
     size_t i;
     enum err rc;
-    TRY(common(given, body, e));
+    TRY(common(given, body, false, e));
     json_array_foreach(list, i, m) TRY(no_images(m, "messages", e));
     if (json_is_array(json_object_get(body, "tools")) &&
         !json_array_size(json_object_get(body, "tools")))
@@ -89,8 +118,11 @@ static enum err translate_generate(const json_t *given, json_t *body, struct crd
 {
     json_t *j, *list, *prompt = json_object_get(given, "prompt");
     enum err rc;
-    TRY(common(given, body, e));
+    TRY(common(given, body, json_is_true(json_object_get(given, "raw")), e));
     TRY(no_images(given, "images", e));
+    if (given_and(given, "context", &j) && !(json_is_array(j) && !json_array_size(j)))
+        return crd_api_refuse(e, 400, "context",
+                              "context is not supported: send the whole conversation to /api/chat.");
     if (given_and(given, "raw", &j) && !json_is_boolean(j))
         return crd_api_malformed(e, "raw", "raw: Input should be a valid boolean");
     if (given_and(given, "system", &j) && !json_is_string(j) && !json_is_array(j))

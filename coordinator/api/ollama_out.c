@@ -59,9 +59,18 @@ static void put_calls(struct crd_choice *c, struct buf *out)
     if (any) buf_putc(out, ']');
 }
 
+static void put_logprobs(struct crd_choice *c, struct buf *out)
+{
+    if (!c->logprobs.n) return;
+    buf_puts(out, ",\"logprobs\":[");
+    crd_logprobs_take_entries(&c->logprobs, out);
+    buf_putc(out, ']');
+}
+
 static void put_said(const struct crd_answer *a, struct crd_choice *c, struct buf *out)
 {
     bool chat = a->request->endpoint == ENDPOINT_OLLAMA_CHAT;
+    put_logprobs(c, out);
     buf_puts(out, chat ? ",\"message\":{\"role\":\"assistant\"," : ",");
     put_field(chat ? "content" : "response", &c->said.text, out);
     if (c->said.thoughts.len) {

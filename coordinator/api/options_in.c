@@ -25,6 +25,9 @@ static enum err stream_options(struct crd_request *r, struct crd_api_error *e)
                                      "stream_options.%s: Input should be a valid boolean",
                                      flags[i]);
     }
+    if (json_is_true(json_object_get(o, "include_obfuscation")))
+        return crd_api_refuse(e, 400, "stream_options",
+                              "stream_options.include_obfuscation is not supported.");
     r->include_usage = json_is_true(json_object_get(o, "include_usage"));
     r->continuous_usage =
         r->include_usage && json_is_true(json_object_get(o, "continuous_usage_stats"));
@@ -71,7 +74,7 @@ static bool falsy(const json_t *j)
 static const char *const refused[] = {
     "use_beam_search", "suffix",     "prompt_embeds",  "chat_template", "functions",
     "function_call",   "kv_transfer_params", "mirostat", "dynatemp_range", "samplers",
-    "n_probs",         "audio",      "modalities",     "prediction",    "web_search_options",
+    "n_probs",         "audio",      "web_search_options",
     "logits_processors", "structural_tag", "lora",     "image_data",
 };
 
@@ -80,6 +83,13 @@ static enum err not_yet(struct crd_request *r, struct crd_api_error *e)
     for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (!falsy(crd_request_get(r, refused[i])))
             return crd_api_refuse(e, 400, refused[i], "%s is not supported yet.", refused[i]);
+    const json_t *kinds = crd_request_get(r, "modalities"), *kind;
+    size_t k;
+    if (kinds && !json_is_array(kinds))
+        return crd_api_malformed(e, "modalities", "modalities: Input should be a valid list");
+    json_array_foreach((json_t *)(uintptr_t)kinds, k, kind)
+        if (!json_is_string(kind) || strcmp(json_string_value(kind), "text"))
+            return crd_api_refuse(e, 400, "modalities", "modalities other than text are not supported.");
     const json_t *best = crd_request_get(r, "best_of"), *sigma = crd_request_get(r, "top_n_sigma");
     if (r->chat && best && json_integer_value(best) != r->n)
         return crd_api_refuse(e, 400, "best_of", "best_of other than n is not supported here.");
@@ -122,6 +132,8 @@ static const char *const others[] = {
     "service_tier",
     "include_reasoning",
     "verbosity",
+    "modalities",
+    "prediction", /* a hint how to be faster */
     "safety_identifier",
     "prompt_cache_key",
 };

@@ -105,6 +105,7 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
     if (embeds(ep)) return crd_embeddings_in(r, api, e);
     TRY(crd_sampling_in(r, api, e));
     r->text_logprobs = r->logprobs && ep == ENDPOINT_RESPONSES;
+    r->logprob_entries = r->chat || ep == ENDPOINT_OLLAMA_GENERATE;
     TRY(r->chat ? crd_chat_in(r, api, e) : crd_completions_in(r, api, e));
 out:
     return rc;

@@ -61,6 +61,7 @@ struct crd_request {
     const char *stops[REQUEST_MAX_STOPS];
     int32_t n_stops;
     bool logprobs;      /* wanted in the answer */
+    bool logprob_entries; /* as a list of entries; else in the four lists of completions */
     bool text_logprobs; /* of its text alone, not of thoughts and calls */
     /* chat */
     bool add_generation_prompt, continue_final;

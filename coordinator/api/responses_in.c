@@ -29,10 +29,7 @@ static void add_call(json_t *messages, const json_t *item)
 
 static void add_message(json_t *messages, const json_t *item)
 {
-    const char *role = str(item, "role");
-    json_t *m = json_copy((json_t *)(uintptr_t)item);
-    if (!strcmp(role, "developer")) json_object_set_new(m, "role", json_string("system"));
-    json_array_append_new(messages, m);
+    json_array_append_new(messages, json_copy((json_t *)(uintptr_t)item));
 }
 
 static enum err add_item(json_t *messages, const json_t *item, size_t i, struct crd_api_error *e)

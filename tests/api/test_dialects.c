@@ -96,6 +96,17 @@ static char *joined(const char *stream, const char *type, const char *a, const c
         free(got_);                                                                                \
     } while (0)
 
+/* The tokens of entries, joined. */
+static char *tokens_of(const json_t *entries)
+{
+    struct buf all = {0};
+    json_t *one;
+    size_t i;
+    json_array_foreach((json_t *)(uintptr_t)entries, i, one) buf_puts(&all, json_str(one, "token"));
+    buf_putc(&all, 0);
+    return buf_take(&all);
+}
+
 /* ---- Anthropic ---- */
 
 #define M_TOOLS                                                                                    \
@@ -168,6 +179,32 @@ static void a_message_streams_its_blocks(void **state)
     free(s);
 }
 
+static void a_messages_format_is_kept_to(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {"\"output_config\":{\"effort\":\"low\",\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}}",
+                                       "\"output_format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        char *body = xasprintf("{\"max_tokens\":9,\"metadata\":{\"user_id\":\"u\"},\"mcp_servers\":[],\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],%s}", ways[i]);
+        json_decref(ask(ENDPOINT_MESSAGES, "{}", body, 200));
+        assert_int_not_equal(fake_last(t.fake).grammar.kind, GRAMMAR_NONE);
+        free(body);
+    }
+    json_decref(ask(ENDPOINT_MESSAGES, "ok", "{\"max_tokens\":9,\"output_config\":{},\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}", 200));
+    assert_int_equal(fake_last(t.fake).grammar.kind, GRAMMAR_NONE);
+}
+
+static void developers_speak_as_the_template_knows_them(void **state)
+{
+    (void)state;
+    static const char body[] = "{\"messages\":[{\"role\":\"developer\",\"content\":\"D\"}],\"modalities\":[\"text\"]}";
+    json_decref(ask(ENDPOINT_CHAT, "ok", body, 200));
+    is_text(test_api_prompt(&t), "system:D\n");
+    test_api_template(&t, "{% for m in messages %}{{ 'dev' if m.role == 'developer' else m.role }}:{{ m.content }}{% endfor %}");
+    json_decref(ask(ENDPOINT_CHAT, "ok", body, 200));
+    is_text(test_api_prompt(&t), "dev:D");
+}
+
 /* ---- Ollama ---- */
 
 static void ollama_chat(void **state)
@@ -207,6 +244,38 @@ static void ollama_generate(void **state)
     is_text(joined(s, NULL, "response", NULL), "<think>x");
     is_text(test_api_prompt(&t), "<s>hi");
     free(s);
+}
+
+static void ollama_gives_logprobs(void **state)
+{
+    (void)state;
+    static const struct {
+        enum crd_endpoint ep;
+        const char *body;
+    } ways[] = {
+        {ENDPOINT_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"logprobs\":true,\"top_logprobs\":2%s}"},
+        {ENDPOINT_OLLAMA_GENERATE, "{\"prompt\":\"hi\",\"logprobs\":true,\"top_logprobs\":2%s}"},
+        {ENDPOINT_OLLAMA_GENERATE, "{\"prompt\":\"hi\",\"raw\":true,\"logprobs\":true,\"top_logprobs\":2%s}"},
+    };
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        char *whole = xasprintf(ways[i].body, ",\"stream\":false"), *streamed = xasprintf(ways[i].body, "");
+        json_t *a = ask(ways[i].ep, "yes", whole, 200), *list = json_object_get(a, "logprobs"), *all = json_array(), *e;
+        is_text(tokens_of(list), "yes");
+        assert_int_equal(json_array_size(json_object_get(json_array_get(list, 0), "top_logprobs")), 2);
+        char *s = run(ways[i].ep, "yes", streamed, 200);
+        for (int k = 0; (e = nth(s, NULL, k)); k++, json_decref(e))
+            if (json_object_get(e, "logprobs")) json_array_extend(all, json_object_get(e, "logprobs"));
+        assert_true(json_equal(all, list));
+        json_decref(all);
+        json_decref(a);
+        free(s);
+        free(whole);
+        free(streamed);
+    }
+    json_t *a = ask(ENDPOINT_OLLAMA_GENERATE, "yes", "{\"prompt\":\"hi\",\"stream\":false,\"options\":{\"num_predict\":-1}}", 200);
+    assert_null(json_object_get(a, "logprobs"));
+    assert_true(fake_last(t.fake).sampling.max_tokens > 1000); /* as many as fit */
+    json_decref(a);
 }
 
 /* ---- Responses ---- */
@@ -275,17 +344,6 @@ static void a_response_streams_the_same(void **state)
     json_decref(end);
     json_decref(whole);
     free(s);
-}
-
-/* The tokens of entries, joined. */
-static char *tokens_of(const json_t *entries)
-{
-    struct buf all = {0};
-    json_t *one;
-    size_t i;
-    json_array_foreach((json_t *)(uintptr_t)entries, i, one) buf_puts(&all, json_str(one, "token"));
-    buf_putc(&all, 0);
-    return buf_take(&all);
 }
 
 static json_t *text_part(const json_t *response, size_t item)
@@ -428,6 +486,9 @@ int main(void)
         T(a_message_streams_its_blocks),
         T(ollama_chat),
         T(ollama_generate),
+        T(ollama_gives_logprobs),
+        T(a_messages_format_is_kept_to),
+        T(developers_speak_as_the_template_knows_them),
         T(responses_are_understood),
         T(a_response_has_items),
         T(a_response_streams_the_same),

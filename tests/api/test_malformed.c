@@ -141,6 +141,8 @@ static const struct field chat[] = {
     {"chat_template_kwargs", OBJECT, NULL, NULL},
     {"documents", LIST, NULL, NULL},
     {"reasoning_effort", STRING, NULL, NULL},
+    {"modalities", LIST, "sound=[\"text\",\"audio\"]", NULL},
+    {"audio", 0, "not done={\"voice\":\"a\"}", NULL},
     {"verbosity", STRING, "unknown=\"much\"~unknown to the template=\"low\"", NULL},
     {"safety_identifier", STRING, NULL, NULL},
     {"prompt_cache_key", STRING, NULL, NULL},
@@ -182,6 +184,14 @@ static const struct field messages[] = {
     {"stop_sequences", NO_INT | NO_BOOL | NO_OBJ, "an empty one=[\"\"]~a number in it=[7]~many=*17*\"a\"", NULL},
     {"stream", FLAG, NULL, NULL},
     {"model", STRING, NULL, NULL},
+    {"output_config", OBJECT,
+     "effort a number={\"effort\":7}~format a number={\"format\":7}~no schema={\"format\":{\"type\":\"json_schema\"}}~another "
+     "format={\"format\":{\"type\":\"text\"}}~a bad schema={\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"x\"}}}", NULL},
+    {"output_format", OBJECT, "no schema={\"type\":\"json_schema\"}", NULL},
+    {"mcp_servers", 0, "not done=[{\"type\":\"url\"}]", NULL},
+    {"container", 0, "not done=\"c\"", NULL},
+    {"context_management", 0, "not done={\"edits\":[]}", NULL},
+    {"metadata", OBJECT, NULL, NULL},
     {"thinking", OBJECT, "no type={}~unknown={\"type\":\"maybe\"}~type a number={\"type\":7}", NULL},
     {"tools", LIST,
      "no name=[{}]~a server's=[{\"type\":\"bash\"}]~name a number=[{\"name\":7}]~schema a number="
@@ -264,6 +274,8 @@ static const struct field responses[] = {
         {"options.repeat_penalty", NUMBER, "below=0", NULL},                                       \
         {"options.presence_penalty", NUMBER, "below=-3~above=3", NULL},                            \
         {"options.frequency_penalty", NUMBER, "below=-3~above=3", NULL},                           \
+        {"logprobs", FLAG, NULL, NULL},                                                            \
+        {"top_logprobs", INTEGER, "below=-1~above=21", "\"logprobs\":true"},                       \
         {"stream", FLAG, NULL, NULL}, {"think", NO_INT | NO_LIST | NO_OBJ, NULL, NULL},            \
         {"format", NO_INT | NO_LIST | NO_BOOL | NO_STR, "a bad schema={\"type\":\"x\"}", NULL},    \
     {                                                                                              \
@@ -280,6 +292,7 @@ static const struct field ollama_generate[] = {
     {"prompt", STRING, "missing=~empty=\"\"~null=null", NULL},
     {"system", NO_INT | NO_BOOL | NO_OBJ, NULL, NULL},
     {"raw", FLAG, NULL, NULL},
+    {"context", 0, "not done=[1,2]", NULL},
     {"images", 0, "not here=[\"x\"]", NULL},
     {"suffix", 0, "not done=\"a\"", NULL},
     {0},
