@@ -226,7 +226,11 @@ void eng_engine_close(struct eng_engine *e)
     free(e);
 }
 
-void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out) { *out = e->info; }
+void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out)
+{
+    *out = e->info;
+    out->n_replayed = e->m.graphs.n_replayed;
+}
 void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out)
 {
     *out = e->conf.tp->stats;

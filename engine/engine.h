@@ -46,6 +46,7 @@ struct eng_engine_info {
     int64_t step_bytes;                  /* weights that a step reads: all matrices but the embedding */
     int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
     int32_t n_blocks;
+    int64_t n_replayed;                  /* steps whose layers were told to the device as one graph */
     struct eng_load_stats loaded;        /* how the weights came */
     char device[24];
     const char *isa;

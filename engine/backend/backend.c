@@ -140,6 +140,27 @@ enum err eng_backend_clear(struct eng_backend *b, void *p, int64_t bytes)
     return OK;
 }
 
+enum err eng_backend_replay(struct eng_backend *b, uint64_t key, bool *done)
+{
+    char text[PLUGIN_TEXT];
+    int32_t known = 0;
+    enum err e = told(b, b->plugin->replay(b->device, key, &known, text), text);
+    *done = known;
+    return e;
+}
+
+bool eng_backend_record(struct eng_backend *b)
+{
+    char text[PLUGIN_TEXT];
+    return !b->plugin->record(b->device, text);
+}
+
+bool eng_backend_keep(struct eng_backend *b, uint64_t key)
+{
+    char text[PLUGIN_TEXT];
+    return !b->plugin->keep(b->device, key, text);
+}
+
 void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
                               int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n)
 {

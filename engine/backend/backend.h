@@ -51,6 +51,11 @@ MUST_USE enum err eng_backend_download(struct eng_backend *b, void *dst, const v
 MUST_USE enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_clear(struct eng_backend *b, void *p, int64_t bytes); /* to zero */
 MUST_USE enum err eng_backend_sync(struct eng_backend *b);
+/* Of a device only: work that comes again and again with the same arguments, told as one (plugin.h). replay: it was known, and is told;
+ * record and keep: false where the device cannot, and then nothing of it was done. Err of replay: the device's. */
+MUST_USE enum err eng_backend_replay(struct eng_backend *b, uint64_t key, bool *done);
+bool eng_backend_record(struct eng_backend *b);
+bool eng_backend_keep(struct eng_backend *b, uint64_t key);
 /* Of a device only, ordered with the kernels. axpy_rows of the kernel table for n_batches y and x, each y_batch and x_batch after the one
  * before; and row i of dst = row at[i] of src (at NULL: row i), n values each. */
 void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,

@@ -18,7 +18,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 3 };
+enum { PLUGIN_VERSION = 4 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -30,7 +30,7 @@ struct plugin_device; /* one opened device; the plug-in's own */
 struct plugin_device_info {
     char name[96];       /* "NVIDIA GeForce RTX 3090" */
     char where[32];      /* its address on the bus, "0000:01:00.0": the same card for every process */
-    int64_t total_bytes, free_bytes;
+    int64_t total_bytes, free_bytes; /* free: without what is kept for the display of a card that has one */
     double read_bytes_s; /* of its memory, by its clock and width; 0: it does not say */
     double ops_s;        /* int8 products, by its clock and units; 0: it does not say */
     int32_t n_units;     /* that compute side by side (multiprocessors) */
@@ -72,6 +72,13 @@ struct plugin {
     /* Mark i < PLUGIN_MARKS behind everything told so far; *done: the device has come to it. Never waits. */
     int (*mark)(struct plugin_device *d, int32_t i, char text[PLUGIN_TEXT]);
     int (*marked)(struct plugin_device *d, int32_t i, int32_t *done, char text[PLUGIN_TEXT]);
+    /* Work that comes again and again with the same arguments, told as one. `record`: what follows is kept, not done; only kernels and copies
+     * within the device may follow. `keep`: until here; it is done now, and known as `key` from now on. `replay`: *known, and then done.
+     * Failure of record and keep: none of it is done, the device is well, and a graph of this kind cannot be had here. */
+    int (*record)(struct plugin_device *d, char text[PLUGIN_TEXT]);
+    int (*keep)(struct plugin_device *d, uint64_t key, char text[PLUGIN_TEXT]);
+    int (*replay)(struct plugin_device *d, uint64_t key, int32_t *known, char text[PLUGIN_TEXT]);
+
     /* As engine/kernels/cuda/rows.h; on the device that was entered. */
     void (*axpy_batches)(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,
                          int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);

@@ -161,8 +161,7 @@ static void attention_share(const struct eng_batch *b, int32_t window, int32_t n
     }
 }
 
-/* How many splits each item falls into when there are too few items to occupy the team; 0: none. */
-static int32_t attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t nkv, int32_t n)
+int32_t eng_attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t nkv, int32_t n)
 {
     int32_t items = b->n_tok * nkv, most = 0;
     if ((m->be->on_host && items % n == 0) || items >= eng_pass_split_items(m)) return 0;
@@ -201,7 +200,7 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
         .n_tok = T, .n_head = nq, .scale = s->attn_scale, .window = window, .softcap = s->attn_cap,
         .sinks = m->weights->layers[layer].sinks,
         .scratch = m->scratch + i * m->scratch_each,
-        .n_split = attention_splits(m, b, nkv, n), .partial = m->partial};
+        .n_split = eng_attention_splits(m, b, nkv, n), .partial = m->partial};
     if (a.n_split) {
         eng_team_range((int64_t)T * nkv * a.n_split, 1, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;

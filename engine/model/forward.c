@@ -6,6 +6,8 @@
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
 
+#include "base/log.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +57,45 @@ static void layers(void *arg, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_NORM);
 }
 
+/* What tells two steps apart whose layers are given other arguments; 0: they are not to be a graph. Positions, block tables and rope rows are
+ * read from the device's memory. Not where the host takes part: sums over ranks, routers, sums over all heads. */
+static uint64_t graph_key(const struct eng_model *m, const struct eng_batch *b)
+{
+    enum { MOST_TOKENS = 64 };
+    bool host = m->shard.tp_width > 1 || m->spec.experts.n || m->spec.qk_norm == ENG_QK_ALL;
+    if (m->be->on_host || m->graphs.off || host || b->n_tok > MOST_TOKENS) return 0;
+    return (uint64_t)b->n_tok << 32 | (uint64_t)(uint32_t)eng_attention_splits(m, b, m->shard.kv1 - m->shard.kv0, 1);
+}
+
+static bool seen(struct eng_graphs *g, uint64_t key)
+{
+    for (int32_t i = 0; i < ENG_GRAPH_SEEN; i++)
+        if (g->seen[i] == key) return true;
+    g->seen[g->next++ % ENG_GRAPH_SEEN] = key;
+    return false;
+}
+
+/* The layers by a graph: a known one, or one that is made now. *done: false: they are still to be computed. */
+static enum err by_graph(struct eng_pass *p, bool *done)
+{
+    struct eng_model *m = p->m;
+    uint64_t key = graph_key(m, p->b);
+    *done = false;
+    if (!key) return OK;
+    enum err e = eng_backend_replay(m->be, key, done);
+    m->graphs.n_replayed += *done;
+    if (e || *done || !seen(&m->graphs, key)) return e;
+    if (eng_backend_record(m->be)) {
+        eng_team_run(m->team, layers, p);
+        *done = eng_backend_keep(m->be, key);
+    }
+    if (!*done) {
+        m->graphs.off = true;
+        log_warn("engine", "%s makes no graphs of steps: each kernel is told by itself", m->be->name);
+    }
+    return p->failed;
+}
+
 enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
 {
     struct eng_pass p = {.m = m, .b = b};
@@ -66,7 +107,9 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
     p.failed = eng_staging_batch(m, b);
     if (p.failed) return p.failed;
     eng_times_lap(m->times, ENG_OP_OTHER);
-    eng_team_run(m->team, layers, &p);
+    bool done;
+    p.failed = by_graph(&p, &done);
+    if (!p.failed && !done) eng_team_run(m->team, layers, &p);
     eng_times_lap(m->times, ENG_OP_WAIT);
     atomic_store_explicit(&m->layer, -1, memory_order_relaxed);
     return p.failed;

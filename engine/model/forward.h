@@ -25,6 +25,15 @@ struct eng_batch {
 
 enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
 
+/* On a device the layers of a small step are one graph (eng_backend_record), told again for every step of the same shape. */
+enum { ENG_GRAPH_SEEN = 16 };
+struct eng_graphs {
+    uint64_t seen[ENG_GRAPH_SEEN]; /* shapes of late that were computed without one: the next time one is made */
+    int32_t next;
+    bool off;                      /* they cannot be had here */
+    int64_t n_replayed;
+};
+
 /* The batch of the running pass as the kernels read it: in the backend's memory. */
 struct eng_inputs {
     const int32_t *pos;
@@ -58,6 +67,7 @@ struct eng_model {
     const float **cs, **cs_local; /* rope row of each token */
     int32_t *own;                 /* ids of this rank's rows of the embedding */
     struct eng_inputs in;
+    struct eng_graphs graphs;
     struct eng_staging *staging;  /* between that memory and the host's (engine/model/staging.h) */
     float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
     float *scratch; int64_t scratch_each; /* attention, per thread */

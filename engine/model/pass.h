@@ -11,6 +11,9 @@
 /* Items from which attention does not split them: there are enough for all that compute side by side. */
 int32_t eng_pass_split_items(const struct eng_model *m);
 
+/* How many splits each item of attention falls into when there are too few items to occupy n threads, or the device; 0: none. */
+int32_t eng_attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t n_kv, int32_t n);
+
 /* One pass, as every thread of the team sees it. */
 struct eng_pass {
     struct eng_model *m;

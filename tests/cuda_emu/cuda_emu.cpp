@@ -8,6 +8,7 @@ extern "C" {
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <mutex>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -83,11 +84,11 @@ void touch(void *dst, const void *src, size_t n)
 bool ordered_to_fail(const char *what)
 {
     static std::mutex lock;
-    static int n_malloc, n_launch;
+    static int n_malloc, n_launch, n_capture;
     const char *order = getenv("CUDA_EMU_FAIL");
     std::lock_guard<std::mutex> g(lock);
-    if (!order) return n_malloc = n_launch = 0, false;
-    int n = ++(what[0] == 'm' ? n_malloc : n_launch);
+    if (!order) return n_malloc = n_launch = n_capture = 0, false;
+    int n = ++(what[0] == 'm' ? n_malloc : what[0] == 'l' ? n_launch : n_capture);
     size_t len = strlen(what);
     return !strncmp(order, what, len) && order[len] == ':' && atoi(order + len + 1) == n;
 }
@@ -98,7 +99,16 @@ int n_devices()
     return n ? atoi(n) : 1;
 }
 
+// Of the thread: what it captures now.
+thread_local std::vector<std::function<void()>> *capture;
+thread_local bool spoiled; // by something that cannot be captured
+
 } // namespace
+
+struct cuda_emu_graph {
+    std::vector<std::function<void()>> all;
+    int n_refs;
+};
 
 struct cuda_emu_stream {
     nccl_stub_stream stub;
@@ -128,7 +138,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 }
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr which, int)
 {
-    *v = which == cudaDevAttrClockRate ? 1000000 : which == cudaDevAttrMemoryClockRate ? 5000000 : 256;
+    *v = which == cudaDevAttrKernelExecTimeout ? getenv("CUDA_EMU_DISPLAY") != nullptr
+         : which == cudaDevAttrClockRate ? 1000000 : which == cudaDevAttrMemoryClockRate ? 5000000 : 256;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device)
@@ -181,6 +192,11 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
 {
     bool dst_there = kind != cudaMemcpyDeviceToHost, src_there = kind != cudaMemcpyHostToDevice;
     if (!bytes) return cudaSuccess;
+    if (capture) {
+        spoiled |= !dst_there || !src_there;
+        if (!spoiled) capture->push_back([=] { (void)cudaMemcpyAsync(dst, src, bytes, kind, nullptr); });
+        return spoiled ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+    }
     if (on_device(dst, bytes) != dst_there || on_device(src, bytes) != src_there) return fail(cudaErrorInvalidValue);
     opened o;
     memcpy(dst, src, bytes);
@@ -189,6 +205,10 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t)
 {
     if (!on_device(dst, bytes)) return fail(cudaErrorInvalidValue);
+    if (capture) {
+        capture->push_back([=] { (void)cudaMemsetAsync(dst, value, bytes, nullptr); });
+        return cudaSuccess;
+    }
     opened o;
     memset(dst, value, bytes);
     return cudaSuccess;
@@ -203,7 +223,41 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
     delete s;
     return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    spoiled |= capture != nullptr;
+    return capture ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
+{
+    capture = new std::vector<std::function<void()>>;
+    spoiled = ordered_to_fail("capture");
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
+{
+    *out = spoiled ? nullptr : new cuda_emu_graph{std::move(*capture), 1};
+    delete capture;
+    capture = nullptr;
+    return spoiled ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
+{
+    *out = g;
+    g->n_refs++;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t)
+{
+    for (auto &f : g->all) f();
+    return last_error;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    if (!--g->n_refs) delete g;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return cudaGraphDestroy(g); }
 cudaError_t cudaStreamQuery(cudaStream_t)
 {
     static std::atomic<int> said;
@@ -237,6 +291,7 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorNotReady: return "device not ready";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
     }
     return "unknown error";
@@ -355,6 +410,9 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
 } // namespace
 
 const place &here() { return me->at; }
+
+bool recording() { return capture != nullptr; }
+void record(std::function<void()> f) { capture->push_back(std::move(f)); }
 
 void sync_threads()
 {

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 
 #define __global__      static
 #define __device__
@@ -52,9 +53,15 @@ void check_argument(const void *bytes, size_t n);
 
 template <class T> void check(const T &v) { check_argument(&v, sizeof v); }
 
+// Between cudaStreamBeginCapture and its end what is told is kept, not done.
+bool recording();
+void record(std::function<void()> f);
+
 template <class F> void launch(dim3 grid, dim3 block, F f)
 {
-    run(grid, block, [](void *arg) { (*(F *)arg)(); }, &f);
+    auto go = [=]() mutable { run(grid, block, [](void *arg) { (*(F *)arg)(); }, &f); };
+    if (recording()) record(go);
+    else go();
 }
 
 // The arguments are copied first, as a real launch does.

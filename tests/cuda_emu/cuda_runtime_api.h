@@ -3,9 +3,10 @@
  *
  * Device memory is a region that the host cannot touch (PROT_NONE) unless a kernel or a copy runs, so
  * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous. A stream is what tests/nccl_stub takes.
- * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N or launch:N lets
+ * A capture keeps what is told as closures; anything but kernels and work within the device makes it fail, as the real one does.
+ * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N, launch:N or capture:N lets
  * the Nth such call fail,
- * CUDA_EMU_BUSY=N lets the first N queries of a stream say that it is not ready, CUDA_EMU_DRIVER gives the driver's version (0: there is none). */
+ * CUDA_EMU_DISPLAY says that a display hangs on the card, CUDA_EMU_BUSY=N lets the first N queries of a stream say that it is not ready, CUDA_EMU_DRIVER gives the driver's version (0: there is none). */
 #ifndef TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 #define TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 
@@ -23,10 +24,13 @@ typedef enum {
     cudaErrorMemoryAllocation = 2,
     cudaErrorNoDevice = 100,
     cudaErrorNotReady = 600,
-    cudaErrorLaunchFailure = 719
+    cudaErrorLaunchFailure = 719,
+    cudaErrorStreamCaptureUnsupported = 900
 } cudaError_t;
 typedef struct cuda_emu_stream *cudaStream_t;
 typedef struct cuda_emu_event *cudaEvent_t;
+typedef struct cuda_emu_graph *cudaGraph_t;
+typedef struct cuda_emu_graph *cudaGraphExec_t;
 enum cudaMemcpyKind {
     cudaMemcpyHostToDevice = 1,
     cudaMemcpyDeviceToHost = 2,
@@ -42,7 +46,7 @@ struct cudaDeviceProp {
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
-typedef enum { cudaDevAttrClockRate = 13, cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37 } cudaDeviceAttr;
+typedef enum { cudaDevAttrClockRate = 13, cudaDevAttrKernelExecTimeout = 17, cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37 } cudaDeviceAttr;
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr which, int device);
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device);
 cudaError_t cudaSetDevice(int device);
@@ -59,6 +63,13 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventQuery(cudaEvent_t e);
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
+cudaError_t cudaGraphDestroy(cudaGraph_t g);
 cudaError_t cudaGetLastError(void);
 const char *cudaGetErrorString(cudaError_t e);
 

@@ -495,6 +495,21 @@ static void ranks_are_dealt_to_devices(void **state)
     assert_int_equal(eng_backend_choose("auto+x", 0, name, &n, NULL), ERR_BAD_CONFIG);
 }
 
+static void a_card_with_a_display_keeps_some_memory(void **state)
+{
+    (void)state;
+    struct plugin_device_info plain, shown;
+    char name[24];
+    int32_t n;
+    if (!strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu")) skip();
+    ok(eng_backend_choose("cuda:0", 0, name, &n, &plain));
+    setenv("CUDA_EMU_DISPLAY", "1", 1);
+    ok(eng_backend_choose("cuda:0", 0, name, &n, &shown));
+    unsetenv("CUDA_EMU_DISPLAY");
+    assert_int_equal(plain.free_bytes - shown.free_bytes, 512 << 20);
+    assert_int_equal(plain.total_bytes, shown.total_bytes);
+}
+
 static void types_without_kernels_are_told(void **state)
 {
     (void)state;
@@ -624,6 +639,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(attention_equals_ref, start, finish),
         cmocka_unit_test_setup_teardown(rows_of_lists_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(ranks_are_dealt_to_devices, start, finish),
+        cmocka_unit_test_setup_teardown(a_card_with_a_display_keeps_some_memory, start, finish),
         cmocka_unit_test_setup_teardown(types_without_kernels_are_told, start, finish),
         cmocka_unit_test_setup_teardown(tree_sums_equal_the_hosts, start, finish),
         cmocka_unit_test_setup_teardown(marks_are_reached_in_order, start, finish),

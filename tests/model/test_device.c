@@ -145,6 +145,41 @@ static void other_families_have_the_cpus_bits(void **state)
     }
 }
 
+/* Decoding: the layers of a step are a graph from its third time on, across splits of attention; the same bits, nothing is allocated, and where
+ * no graph can be made the steps are computed without. */
+static void steps_of_the_same_shape_are_told_as_one(void **state)
+{
+    (void)state;
+    bool emulated = strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu");
+    struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 64, .n_head = 2, .n_kv_head = 1, .d_ffn = 64, .vocab = 320, .context = 512,
+                             .type = DTYPE_Q8_0, .embd_type = DTYPE_F16, .seed = 19};
+    const char *path = scratch_path("device.gguf");
+    enum { PROMPT = 250, GEN = 14 };
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    int32_t prompt[PROMPT];
+    for (int32_t k = 0; k < PROMPT; k++) prompt[k] = (k * 31 + 7) % 250;
+    struct sequence s[3];
+    for (int32_t d = 0; d < (emulated ? 3 : 2); d++) { /* the CPU, a device, a device that makes no graphs */
+        struct local_replica *r;
+        struct eng_engine_info info;
+        struct local_replica_conf c = {.path = path, .context = 384, .n_blocks = 24, .on_device = d > 0};
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        s[d] = (struct sequence){.prompt = prompt, .n_prompt = PROMPT, .n_gen = GEN, .chunk = 100, .sampling = sampling_default()};
+        s[d].sampling.max_tokens = GEN;
+        if (d && emulated) setenv("CUDA_EMU_FAIL", d == 1 ? "malloc:1" : "capture:1", 1);
+        enum err e = sequence_run(r, &s[d], 1, true);
+        unsetenv("CUDA_EMU_FAIL");
+        if (e) fail_msg("%s", err_text());
+        local_replica_info(r, 0, &info);
+        if (d == 1) assert_true(info.n_replayed >= GEN - 6 && info.n_replayed < GEN); /* 13 steps of two shapes, the first two of each by themselves */
+        else assert_int_equal(info.n_replayed, 0);
+        local_replica_close(r);
+        if (d) assert_memory_equal(s[0].logits, s[d].logits, (PROMPT + GEN - 1) * 320 * sizeof(float));
+        if (d) assert_memory_equal(s[0].tokens, s[d].tokens, GEN * sizeof(int32_t));
+    }
+    for (int32_t d = 0; d < (emulated ? 3 : 2); d++) sequence_free(&s[d]);
+}
+
 /* The choice is the host's, everything else of an expert the device's: routers with and without groups, shared experts, biases, sinks. */
 static void experts_have_the_cpus_bits(void **state)
 {
@@ -230,6 +265,7 @@ int main(void)
         cmocka_unit_test(cards_that_sum_by_nccl_have_the_cpus_bits),
         cmocka_unit_test(every_family_has_the_cpus_bits),
         cmocka_unit_test(other_families_have_the_cpus_bits),
+        cmocka_unit_test(steps_of_the_same_shape_are_told_as_one),
         cmocka_unit_test(experts_have_the_cpus_bits),
         cmocka_unit_test(norms_over_all_heads_have_the_cpus_bits),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),

@@ -15,6 +15,8 @@
 
 enum {
     SCRATCH = 64 << 10,
+    GRAPHS = 32, /* kept; the oldest gives way */
+    DISPLAY_BYTES = 512 << 20, /* a desktop's windows come and go; a card with one has a run time limit on kernels */
     DP4A_LANES = 64, /* per multiprocessor and clock: four products and four additions each */
 };
 
@@ -25,6 +27,10 @@ struct plugin_device {
     void **blocks;      /* what is allocated, freed at close */
     int32_t n_blocks, cap_blocks;
     cudaEvent_t marks[PLUGIN_MARKS];
+    struct { uint64_t key; cudaGraphExec_t exec; } graphs[GRAPHS];
+    int32_t next_graph;
+    int recording;
+    cudaError_t spoiled; /* while recording: what will not be captured */
     cudaError_t failed; /* the first */
     char failed_at[64];
 };
@@ -46,7 +52,12 @@ static void note(struct plugin_device *d, cudaError_t e, const char *what)
 }
 
 cudaStream_t krn_cuda_stream(void) { return current->stream; }
-void krn_cuda_launched(const char *what) { note(current, cudaGetLastError(), what); }
+void krn_cuda_launched(const char *what)
+{
+    cudaError_t e = cudaGetLastError();
+    if (current->recording && e != cudaSuccess) current->spoiled = e;
+    else note(current, e, what);
+}
 void *krn_cuda_scratch(void) { return current->scratch; }
 
 void krn_cuda_fetch(void *dst, const void *src, int64_t bytes)
@@ -106,7 +117,9 @@ static int info(int32_t device, struct plugin_device_info *out, char *text)
     (void)cudaDeviceGetPCIBusId(out->where, sizeof out->where, device);
     out->total_bytes = (int64_t)total;
     out->free_bytes = (int64_t)free_bytes;
-    int clock_khz = 0, memory_khz = 0, bits = 0;
+    int clock_khz = 0, memory_khz = 0, bits = 0, display = 0;
+    (void)cudaDeviceGetAttribute(&display, cudaDevAttrKernelExecTimeout, device);
+    if (display) out->free_bytes = out->free_bytes > DISPLAY_BYTES ? out->free_bytes - DISPLAY_BYTES : 0;
     (void)cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, device);
     (void)cudaDeviceGetAttribute(&memory_khz, cudaDevAttrMemoryClockRate, device);
     (void)cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device);
@@ -142,6 +155,8 @@ static void close_device(struct plugin_device *d)
     enter(d);
     if (d->stream) (void)cudaStreamSynchronize(d->stream);
     for (int32_t i = 0; i < d->n_blocks; i++) (void)cudaFree(d->blocks[i]);
+    for (int32_t i = 0; i < GRAPHS; i++)
+        if (d->graphs[i].exec) (void)cudaGraphExecDestroy(d->graphs[i].exec);
     for (int32_t i = 0; i < PLUGIN_MARKS; i++)
         if (d->marks[i]) (void)cudaEventDestroy(d->marks[i]);
     if (d->stream) (void)cudaStreamDestroy(d->stream);
@@ -235,6 +250,50 @@ static int marked(struct plugin_device *d, int32_t i, int32_t *done, char *text)
     return answer(d, cudaEventQuery(d->marks[i]), done, "kernels", text);
 }
 
+static int begin_record(struct plugin_device *d, char *text)
+{
+    enter(d);
+    if (report(d, text)) return 1;
+    cudaError_t e = cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeRelaxed);
+    d->recording = e == cudaSuccess;
+    d->spoiled = cudaSuccess;
+    if (e != cudaSuccess) (void)cudaGetLastError();
+    return e == cudaSuccess ? 0 : fail(text, e, "a graph cannot be begun");
+}
+
+static int keep(struct plugin_device *d, uint64_t key, char *text)
+{
+    cudaGraph_t g = NULL;
+    cudaGraphExec_t exec = NULL;
+    cudaError_t e = cudaStreamEndCapture(d->stream, &g);
+    d->recording = 0;
+    if (e == cudaSuccess) e = d->spoiled;
+    if (e == cudaSuccess) e = cudaGraphInstantiate(&exec, g, 0);
+    if (g) (void)cudaGraphDestroy(g);
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError(); /* not a failure of the device */
+        return fail(text, e, "a graph cannot be made");
+    }
+    int32_t i = d->next_graph++ % GRAPHS;
+    if (d->graphs[i].exec) (void)cudaGraphExecDestroy(d->graphs[i].exec);
+    d->graphs[i].key = key;
+    d->graphs[i].exec = exec;
+    note(d, cudaGraphLaunch(exec, d->stream), "a graph");
+    return 0; /* what went wrong in it is told by the next wait */
+}
+
+static int replay(struct plugin_device *d, uint64_t key, int32_t *known, char *text)
+{
+    *known = 0;
+    for (int32_t i = 0; i < GRAPHS; i++)
+        if (d->graphs[i].exec && d->graphs[i].key == key) {
+            *known = 1;
+            note(d, cudaGraphLaunch(d->graphs[i].exec, d->stream), "a graph");
+            break;
+        }
+    return report(d, text);
+}
+
 static int tree_sum(struct plugin_device *d, const struct krn_tree_sum *a, char *text)
 {
     enter(d);
@@ -288,6 +347,9 @@ static const struct plugin plugin = {
     .ready = ready,
     .mark = mark,
     .marked = marked,
+    .record = begin_record,
+    .keep = keep,
+    .replay = replay,
     .tree_sum = tree_sum,
 };
 
