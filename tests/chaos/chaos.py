@@ -96,7 +96,7 @@ class Client(threading.Thread):
     def __init__(self, chaos, name, path, body):
         super().__init__()
         self.chaos, self.name_, self.path, self.body = chaos, name, path, body
-        self.raw, self.lost, self.error = b"", 0, None
+        self.raw, self.lost, self.error, self.begun = b"", 0, None, threading.Event()
 
     def read(self, method, path, body=None, headers=None):
         c = http.client.HTTPConnection("127.0.0.1", self.chaos.port, timeout=120 * self.chaos.patience)
@@ -111,6 +111,7 @@ class Client(threading.Thread):
             self.error = None
             while piece := r.read1(65536):
                 self.raw += piece
+                self.begun.set()
             return True
         except (http.client.HTTPException, OSError) as e:
             self.error = repr(e)
@@ -120,6 +121,7 @@ class Client(threading.Thread):
 
     def run(self):
         done = self.read("POST", self.path, self.body)
+        self.begun.set()
         end = time.monotonic() + 60 * self.chaos.patience
         while not done and time.monotonic() < end:
             self.lost += 1
@@ -363,13 +365,16 @@ class Chaos:
             assert time.monotonic() < end, "the journal is not written again"
             time.sleep(0.05)
 
-    def ask_all(self, requests, disturb=None):
+    def ask_all(self, requests, disturb=None, begun=False):
+        """begun: all have been accepted before anything happens."""
         self.n += 1
         self.await_journal()
         self.unwritten = False
         clients = [Client(self, f"r{self.n}q{i}-{self.rng.randrange(1 << 30)}", *r) for i, r in enumerate(requests)]
-        for c in clients:
+        for c in reversed(clients):  # embeddings, of which nothing is said before the end, first
             c.start()
+        for c in clients if begun else ():
+            c.begun.wait(60 * self.patience)
         said = disturb() if disturb else None
         for c in clients:
             c.join()
@@ -420,11 +425,10 @@ class Chaos:
     def drain(self, requests, want, faults):
         """SIGTERM with all streams open, a rank lost meanwhile: each ends as it would have, then the server is gone."""
         def disturb():
-            time.sleep(0.1 + self.rng.random() * 0.2)
             self.s.proc.send_signal(signal.SIGTERM)
             time.sleep(self.rng.random() * 0.2)
             return [getattr(self, self.rng.choice(faults))() or "nothing"]
-        got, said = self.ask_all(requests, disturb)
+        got, said = self.ask_all(requests, disturb, begun=True)
         for i, (w, g) in enumerate(zip(want, got)):
             assert g == w, f"drain after {said}: request {i} {requests[i]}\nwanted {w}\ngot    {g}\n{self.s.text()}"
         code = self.s.proc.wait(40 * self.patience)
