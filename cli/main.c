@@ -24,6 +24,8 @@ static const struct command {
     {"plan", "what goes where, what fits, how fast; reads headers only", cmd_plan},
     {"doctor", "is this host or cluster healthy, and if not, what exactly", cmd_doctor},
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
+    {"imatrix", "which columns matter, measured over a text, for quantize", cmd_imatrix},
+    {"quantize", "a model as a GGUF file of a smaller type", cmd_quantize},
     {"bench", "the engine's speed beside the machine's limits; the cost of a step", cmd_bench},
 };
 

@@ -241,6 +241,9 @@ void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out)
 }
 struct trn_coll *eng_engine_tp_device(const struct eng_engine *e) { return e->m.tp_dev; }
 void eng_engine_measure(struct eng_engine *e, struct eng_times *t) { e->m.times = t; }
+void eng_engine_watch(struct eng_engine *e, eng_watch_fn fn, void *user) { e->m.watch = fn, e->m.watch_user = user; }
+const struct eng_weights *eng_engine_matrices(const struct eng_engine *e) { return e->m.weights; }
+const struct eng_spec *eng_engine_spec(const struct eng_engine *e) { return &e->m.spec; }
 int32_t eng_engine_layer(const struct eng_engine *e) { return atomic_load_explicit(&e->m.layer, memory_order_relaxed); }
 bool eng_engine_answers(const struct eng_engine *e) { return e->m.shard.last && eng_head_answers(&e->head); }
 

@@ -7,6 +7,7 @@
 #define ENGINE_ENGINE_H
 
 #include "base/arena.h"
+#include "engine/model/forward.h"
 #include "engine/model/times.h"
 #include "engine/model/weights.h"
 #include "proto/model_weights.h"
@@ -69,6 +70,11 @@ void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out);
 struct trn_coll *eng_engine_tp_device(const struct eng_engine *e);
 /* From now on steps add their times to *t (NULL: no more). For benchmarks. */
 void eng_engine_measure(struct eng_engine *e, struct eng_times *t);
+
+/* From now on `fn` is shown the input of each product with this rank's matrices (NULL: no more). On the CPU only. For measurements. */
+void eng_engine_watch(struct eng_engine *e, eng_watch_fn fn, void *user);
+const struct eng_weights *eng_engine_matrices(const struct eng_engine *e);
+const struct eng_spec *eng_engine_spec(const struct eng_engine *e);
 
 /* What a plan for this engine may refer to. */
 struct step_bounds eng_engine_bounds(const struct eng_engine *e);

@@ -167,11 +167,12 @@ enum err eng_model_tokenizer(struct eng_tokenizer **out, const struct eng_model_
     return rc;
 }
 
-enum err eng_model_vocab(const struct eng_model_file *f, enum err (*take)(void *user, const struct eng_vocab_src *src), void *user)
+enum err eng_model_vocab(const struct eng_model_file *f, bool sentencepiece, enum err (*take)(void *user, const struct eng_vocab_src *src), void *user)
 {
     struct beside b = {0};
     ASSERT(eng_model_file_is_dir(f));
     enum err rc = read_beside(&b, f);
+    if (!rc && sentencepiece && b.files.model.p) b.files.tokenizer_json = (struct text_span){0};
     if (!rc) rc = eng_hf_tokenizer_source(&b.files, take, user);
     beside_free(&b);
     return rc;

@@ -41,6 +41,9 @@ struct eng_inputs {
     const float *const *cs, *const *cs_local;
 };
 
+/* Shown the input of each product: x [n_tok][w->cols], in the host's memory. Thr: the first of the team. */
+typedef void (*eng_watch_fn)(void *user, const struct krn_mat *w, const float *x, int32_t n_tok);
+
 /* One rank's model: everything a step needs. Lifetime: load; buffers are sized for max_tok. */
 struct eng_model {
     struct eng_spec spec;
@@ -77,6 +80,7 @@ struct eng_model {
     struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
+    eng_watch_fn watch; void *watch_user; /* or NULL */
 };
 
 /* Buffers and rope table; spec, shard, weights (still the host's), kv, be, krn, team, tp, max_tok are set by the caller; steps have rows of

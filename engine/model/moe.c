@@ -156,6 +156,26 @@ static void gather(const struct group *g, int32_t i, int32_t n)
     }
 }
 
+/* The first thread shows what the experts' products read. */
+static void show_inputs(const struct group *g, int32_t i)
+{
+    const struct eng_model *m = g->m;
+    for (int32_t e = 0; e < n_experts(m) && i == 0 && m->watch; e++) {
+        if (!slots_of(g, e)) continue;
+        struct krn_act in = input_of(g, e);
+        m->watch(m->watch_user, &ffn_of(g, e)->gate, in.x, in.n_tok);
+        m->watch(m->watch_user, &ffn_of(g, e)->up, in.x, in.n_tok);
+    }
+}
+static void show_products(const struct group *g, int32_t i)
+{
+    const struct eng_model *m = g->m;
+    for (int32_t e = 0; e < n_experts(m) && i == 0 && m->watch; e++) {
+        struct krn_act in = product_of(g, e);
+        if (in.n_tok) m->watch(m->watch_user, &ffn_of(g, e)->down, in.x, in.n_tok);
+    }
+}
+
 /* Work is (expert, tile) pairs, each as dear as its expert has tokens: thread i of n does tiles [*lo,*hi) of the expert whose work begins at
  * `before`, of `all`. */
 static void tiles_of(int64_t before, int64_t dear, int32_t tiles, int64_t all, int32_t i, int32_t n, int32_t *lo, int32_t *hi)
@@ -373,12 +393,14 @@ void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
         gather(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_NORM);
         eng_pass_barrier(m, i);
+        show_inputs(&g, i);
         gate_and_up(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_MATMUL);
         eng_pass_barrier(m, i);
         products(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_GATE);
         eng_pass_barrier(m, i);
+        show_products(&g, i);
         enum err e = down(&g, eng_pass_parts(m, k), (int64_t)T * m->spec.d_model, i, n);
         if (e && (p->failed = e)) return; /* a device's, where one thread runs this */
         eng_pass_lap(m, i, ENG_OP_MATMUL);

@@ -70,6 +70,7 @@ void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const f
                      int64_t node_stride, int32_t i, int32_t n)
 {
     int64_t r0, r1;
+    if (i == 0 && m->watch) m->watch(m->watch_user, w, x, n_tok);
     eng_team_range(w->rows, KRN_TILE, i, n, &r0, &r1);
     if (r0 >= r1) return;
     struct krn_act a = eng_pass_act(m, x, n_tok, w->cols, eng_pass_reads(m, w));
