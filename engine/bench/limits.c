@@ -68,6 +68,17 @@ static enum err pick(const struct bench_loops **out, const char *isa)
         &bench_loops_avx2,
         &bench_loops_avx512,
 #endif
+#if BENCH_HAVE_AVXVNNI
+        &bench_loops_avxvnni,
+#endif
+#if BENCH_HAVE_AMX
+        &bench_loops_amx,
+#endif
+#if BENCH_HAVE_ARM64
+        &bench_loops_neon,
+        &bench_loops_dotprod,
+        &bench_loops_i8mm,
+#endif
     };
     for (size_t i = 0; i < COUNT_OF(all); i++)
         if (!strcmp(all[i]->name, isa)) {

@@ -15,6 +15,7 @@ struct bench_loops {
     int32_t dot_ops, fma_ops; /* multiplications and additions in a round */
 };
 
-extern const struct bench_loops bench_loops_ref, bench_loops_avx2, bench_loops_avx512;
+extern const struct bench_loops bench_loops_ref, bench_loops_avx2, bench_loops_avxvnni, bench_loops_avx512, bench_loops_amx, bench_loops_neon,
+    bench_loops_dotprod, bench_loops_i8mm;
 
 #endif
