@@ -6,10 +6,12 @@
 #include "coordinator/api/replay.h"
 #include "coordinator/journal/journal.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOG "serve"
 
@@ -116,18 +118,32 @@ out:
     return rc;
 }
 
+/* The next coordinator goes on with this one, should this coordinator be killed. */
+static void note_now(struct serving *v, const struct served *s)
+{
+    struct crd_now now = {.number = s->number};
+    char full[PATH_MAX];
+    if (!v->conf.state) return;
+    snprintf(now.model, sizeof now.model, "%s", realpath(s->model, full) ? full : s->model);
+    if (crd_state_set_now(v->conf.state, &now)) log_error(LOG, "%s: a coordinator after this one would begin with another model", err_text());
+}
+
 enum err serving_open(struct serving *v, const char *model)
 {
     enum err rc;
     struct crd_now now = {.number = 0};
+    bool gone = false;
     if (v->conf.state && crd_state_now(v->conf.state, &now)) {
-        log_warn(LOG, "%s was served when the coordinator before was killed, since a reload: it is served again; `tessera reload` changes that", now.model);
-        model = now.model;
+        gone = access(now.model, R_OK);
+        if (gone) log_warn(LOG, "%s, which was served when the coordinator before was killed, cannot be read (%s): %s is served", now.model, strerror(errno), model);
+        else log_warn(LOG, "%s was served when the coordinator before was killed, since a reload: it is served again; `tessera reload` changes that", now.model);
+        if (!gone) model = now.model;
     }
     v->last_number = now.number;
     if (v->conf.state) crd_takeover_sweep(v->conf.state, now.number);
     TRY(served_open(&v->now, v, model, now.number, NULL, false));
     TRY(open_journal(v, v->now));
+    if (gone) note_now(v, v->now);
 out:
     return rc;
 }
@@ -173,16 +189,6 @@ static enum err load(struct served *s, struct crd_admin *a)
     TRY(crd_core_await_ready(s->core, options_stop));
 out:
     return rc;
-}
-
-/* The next coordinator goes on with this one, should this coordinator be killed. */
-static void note_now(struct serving *v, const struct served *s)
-{
-    struct crd_now now = {.number = s->number};
-    char full[PATH_MAX];
-    if (!v->conf.state) return;
-    snprintf(now.model, sizeof now.model, "%s", realpath(s->model, full) ? full : s->model);
-    if (crd_state_set_now(v->conf.state, &now)) log_error(LOG, "%s: a coordinator after this one would begin with another model", err_text());
 }
 
 static void go_over(struct serving *v, struct served *next)

@@ -232,6 +232,24 @@ class Restart(unittest.TestCase):
                 self.assertEqual(frames(s.events(name)[1]), frames(want))
         self.assertEqual(set(os.listdir(self.state)), {"lock", "journal", "workers-0.log"})
 
+    def test_a_model_of_a_reload_that_has_gone(self):
+        copy = os.path.join(self.dir, "copy.gguf")
+        shutil.copy(OTHER, copy)
+        s = self.reloading()
+        want = self.says(s)
+        self.assertEqual(run("reload", copy, "--admin-socket", self.dir + "/admin")[0], 0)
+        pids = s.workers()
+        self.assertNotEqual(self.says(s), want)
+        s.kill()
+        os.unlink(copy)
+        with self.reloading(port=s.port) as t:
+            self.assertIn("cannot be read (No such file or directory)", t.text())
+            self.assertEqual(gone(pids, 10), [])
+            self.assertEqual(self.says(t), want)
+            with open(self.state + "/now") as f:
+                self.assertEqual(f.read(), f"1\n{os.path.abspath(DEMO)}\n")
+        self.assertEqual(set(os.listdir(self.state)), {"lock", "journal", "workers-0.log"})
+
     def says(self, s):
         return json.dumps(s.post("/v1/completions", {**STORY, "max_tokens": 40})[1]["choices"])
 
