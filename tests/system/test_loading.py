@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -36,7 +37,7 @@ class Loading(unittest.TestCase):
         cls.dir = tempfile.mkdtemp(prefix="tessera-load-")
         cls.model = cls.dir + "/m.gguf"
         subprocess.run([MAKE, "--arch", "llama", "--layers", "6", "--width", "1024", "--heads", "16", "--kv-heads", "4", "--ffn", "3072", "--vocab", "4000",
-                        "--type", "q8_0", "--out", cls.model], check=True, capture_output=True)
+                        "--type", "q8_0", "--context", "8192", "--out", cls.model], check=True, capture_output=True)
         cls.bytes = tensor_bytes(cls.model)
 
     @classmethod
@@ -82,6 +83,19 @@ class Loading(unittest.TestCase):
                            env={**mpi_env(), "PATH": bin_dir + ":" + os.environ["PATH"]})
         self.assertNotEqual(p.returncode, 0)
         self.assertIn("no progress for 1 s: waiting for workers to join (--load-timeout)", p.stderr)
+
+    def test_a_running_server_says_which_term_was_wrong(self):
+        """A topology that makes this machine a thousand times too fast. Five seconds of decoding are compared."""
+        topo = self.dir + "/lies.topo"
+        with open(topo, "w") as f:
+            f.write(f"tessera topology 1\nhost {socket.gethostname()} cores=2\ncpu cpu cores=2 memory=8GiB read=40TB/s ops=1000T\n")
+        with Server("--context", 8192, "--kv-tokens", 8192, "--threads", 1, "--topo", topo, model=self.model) as s:
+            end = time.monotonic() + 60
+            while "wrong is" not in s.text() and time.monotonic() < end:
+                for _ in s.stream("/v1/completions", {"prompt": [5, 6, 7], "max_tokens": 8000, "temperature": 0, "ignore_eos": True}):
+                    if time.monotonic() > end or "wrong is" in s.text():
+                        break
+            self.assertRegex(s.text(), r"warn .*replica 0: a step of 1 sequence\(s\) takes [\d.]+ ms, predicted [\d.]+: computing .*; wrong is the processors' speed")
 
 
 if __name__ == "__main__":
