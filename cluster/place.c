@@ -107,6 +107,14 @@ static int32_t fewer(const struct search *s, int32_t users)
     return s->want->effort || users > 8 ? DIV_UP(users, 2) : users - 1;
 }
 
+/* Would the row be laid otherwise if a single context were enough? */
+static bool memory_binds(struct search *s, const struct row *row, int32_t users, const struct clu_layout *l)
+{
+    struct clu_layout free;
+    return !clu_place_lay(s, row, users, 1, &free) || memcmp(free.grid.layers, l->grid.layers, sizeof free.grid.layers) ||
+           memcmp(free.grid.share, l->grid.share, sizeof free.grid.share);
+}
+
 bool clu_place_look(struct search *s, const struct row *row)
 {
     struct found f = {.row = *row};
@@ -118,7 +126,7 @@ bool clu_place_look(struct search *s, const struct row *row)
     /* Where memory binds, fewer users may leave room for a faster cut. */
     for (int32_t users = s->want->users; !hopeless && users >= 1; users = fewer(s, users)) {
         struct found c = {.row = *row};
-        if (!clu_place_lay(s, row, users, &c.layout)) continue;
+        if (!clu_place_lay(s, row, users, users, &c.layout)) continue;
         c.n_blocks = clu_cost_blocks(s->w, s->t, &c.layout, NULL);
         int64_t tokens = c.n_blocks * LIMIT_BLOCK_TOKENS;
         if (tokens < MAX(s->want->need_tokens, s->w->context)) continue;
@@ -130,9 +138,8 @@ bool clu_place_look(struct search *s, const struct row *row)
         clu_cost_decode(s->w, s->t, &c.layout, c.users, &v);
         c.decode_tok_s = v.tok_s, c.comm = v.comm, c.bubble = v.bubble;
         if (better(&c, &f)) f = c;
-        if (c.users == s->want->users && users == s->want->users && !s->want->effort &&
-            c.n_blocks > 2 * users * s->w->context / LIMIT_BLOCK_TOKENS)
-            break; /* memory binds nothing: fewer users gain nothing */
+        if (c.users == s->want->users && users == s->want->users && !s->want->effort && !memory_binds(s, row, users, &c.layout))
+            break; /* fewer users gain nothing */
     }
     note(s, row, &f, n);
     keep(s, &f);

@@ -41,8 +41,8 @@ struct search {
 
 /* Devices that are alike share a class, for the cache of stages. */
 void clu_place_classify(struct search *s);
-/* The best layout of a row with room for `users` full contexts; false: there is none. */
-bool clu_place_lay(struct search *s, const struct row *row, int32_t users, struct clu_layout *out);
+/* The best layout of a row for `users` decoding together, with room for so many full contexts; false: there is none. */
+bool clu_place_lay(struct search *s, const struct row *row, int32_t users, int32_t contexts, struct clu_layout *out);
 /* Is the row better than the best so far? Remembered either way. */
 bool clu_place_look(struct search *s, const struct row *row);
 /* Look at every row, or at the promising ones. */

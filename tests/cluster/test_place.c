@@ -289,10 +289,13 @@ static void small_clusters_are_planned_as_well_as_by_trying_everything(void **st
     double loss = 1, worst = 1;
     rates.process_bytes = 1 << 20; /* the machines are toys too */
     c->work.rates = &rates;
-    for (uint64_t i = 0; i < 40; i++) {
+    /* the last three are clusters where a cut with room to spare once hid a faster one with less */
+    static const struct { uint64_t seed, cluster; } found[] = {{818, 36}, {909, 12}, {1339, 3}};
+    for (uint64_t k = 0; k < 40 + COUNT_OF(found); k++) {
         struct brute b = {.c = c, .l = {.grid = {.shared = true}}};
-        random_cluster(&c->topo, seed, i);
-        c->want = (struct clu_want){.users = 1 + (int32_t)(rng_at(seed, i, 7, 0) % 4)};
+        uint64_t from = k < 40 ? seed : found[k - 40].seed, i = k < 40 ? k : found[k - 40].cluster;
+        random_cluster(&c->topo, from, i);
+        c->want = (struct clu_want){.users = 1 + (int32_t)(rng_at(from, i, 7, 0) % 4)};
         every_row(&b, 0, (1u << c->topo.n_devices) - 1);
         looked += b.looked;
         enum err e = clu_place_find(&place, &c->work, &c->topo, &c->want);
