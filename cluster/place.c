@@ -138,8 +138,10 @@ bool clu_place_look(struct search *s, const struct row *row)
         clu_cost_decode(s->w, s->t, &c.layout, c.users, &v);
         c.decode_tok_s = v.tok_s, c.comm = v.comm, c.bubble = v.bubble;
         if (better(&c, &f)) f = c;
-        if (c.users == s->want->users && users == s->want->users && !s->want->effort && !memory_binds(s, row, users, &c.layout))
-            break; /* fewer users gain nothing */
+        bool all = c.users == s->want->users && users == s->want->users && !s->want->effort;
+        bool roomy = c.n_blocks > 2 * users * s->w->context / LIMIT_BLOCK_TOKENS; /* of many devices that is taken for an answer */
+        if (all && (s->t->n_devices > PLACE_EXACT ? roomy : !memory_binds(s, row, users, &c.layout)))
+            break; /* memory binds nothing: fewer users gain nothing */
     }
     note(s, row, &f, n);
     keep(s, &f);

@@ -5,7 +5,7 @@
 
 #include "cluster/place.h"
 
-enum { PLACE_KEEP = 6, PLACE_CACHE = 1 << 12 };
+enum { PLACE_KEEP = 6, PLACE_CACHE = 1 << 12, PLACE_EXACT = 4 }; /* EXACT: devices up to which every possibility is tried */
 
 /* Devices into stages. */
 struct row {

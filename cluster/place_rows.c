@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { EXACT = 4, EXACT_FIXED = 9, MAX_CLIMB = 60, MAX_FROM = 3 };
+enum { EXACT = PLACE_EXACT, EXACT_FIXED = 9, MAX_CLIMB = 60, MAX_FROM = 3 };
 
 /* Every ordered row of stages over the devices whose bits are set in `left`, and of every part of
  * them. */
