@@ -513,7 +513,7 @@ static void a_card_with_a_display_keeps_some_memory(void **state)
 static void types_without_kernels_are_told(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(types); i++) assert_true(eng_backend_reads(be, types[i]));
+    for (size_t i = 0; i < COUNT_OF(types); i++) assert_true(eng_backend_reads(be, krn_pack_layout(types[i])));
     assert_false(eng_backend_reads(be, DTYPE_COUNT));
 }
 
