@@ -1,8 +1,8 @@
 /* derived.c: see derived.h.
  *
  * Readers take a tile of rows, or part of one row, at a time; codes that lie packed across rows would then be read again and
- * again. So rows are made in bands of about a megabyte, and the newest bands are kept: as many as threads can be at work on,
- * twice. A band is made by one thread, outside the lock; who wants the same one meanwhile waits for it.
+ * again. So rows are made in bands of half a megabyte or more, and the newest bands are kept: as many as threads can be at work
+ * on, and two. A band is made by one thread, outside the lock; who wants the same one meanwhile waits for it.
  * I1  a slot that is busy (being made, or being copied from) is not given away. */
 #include "engine/file/derived.h"
 
@@ -33,7 +33,7 @@ struct eng_bands {
 struct eng_bands *eng_bands_open(void)
 {
     struct eng_bands *b = xcalloc(1, sizeof *b);
-    b->n = (int32_t)(2 * CLAMP(sysconf(_SC_NPROCESSORS_ONLN), 1, 256) + 2);
+    b->n = (int32_t)(CLAMP(sysconf(_SC_NPROCESSORS_ONLN), 1, 256) + 2);
     b->slots = xcalloc((size_t)b->n, sizeof *b->slots);
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->turned, NULL);
@@ -124,7 +124,7 @@ static void drop(struct eng_bands *b, struct slot *s)
 enum err eng_derived_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset, int64_t bytes, void *dst)
 {
     int64_t row = dtype_bytes(t->type, t->dims[0]);
-    int64_t band_rows = MAX(DERIVED_BAND_BYTES / row / DERIVED_ROWS, 1) * DERIVED_ROWS, size = band_rows * row;
+    int64_t band_rows = MAX(DERIVED_BAND_BYTES / row, DERIVED_BAND_ROWS) / DERIVED_ROWS * DERIVED_ROWS, size = band_rows * row;
     for (uint8_t *to = dst; bytes > 0;) {
         struct slot *s;
         int64_t at = offset % size, n = MIN(bytes, size - at);

@@ -9,7 +9,8 @@
 
 enum {
     DERIVED_ROWS = 32,            /* rows are made so many at a time, or a multiple: codes may lie packed along them */
-    DERIVED_BAND_BYTES = 1 << 20, /* and about so many bytes, unless that is less than DERIVED_ROWS */
+    DERIVED_BAND_BYTES = 1 << 19, /* and about so many bytes, */
+    DERIVED_BAND_ROWS = 128,      /* but no fewer than so many: what is packed across rows is read in pieces of a band's width */
 };
 
 /* How the rows of one kind are made. */

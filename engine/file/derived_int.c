@@ -79,11 +79,27 @@ static void unpack_across_4(const struct rows *x, const uint32_t *words)
             }
 }
 
+/* Eight rows at a time: each is written from left to right. */
 static void unpack_awq(const struct rows *x, const uint32_t *words)
 {
     int64_t per = x->n / AWQ_LANES;
-    for (int64_t k = 0; k < x->cols; k++)
-        for (int64_t r = 0; r < x->n; r++) x->codes[r * x->cols + k] = (int16_t)(words[k * per + r / AWQ_LANES] >> awq_shift(r) & 15);
+    for (int64_t r = 0; r < x->n; r += AWQ_LANES)
+        for (int64_t k = 0; k < x->cols; k++) {
+            uint32_t w = words[k * per + r / AWQ_LANES];
+            for (int64_t i = 0; i < AWQ_LANES; i++) x->codes[(r + i) * x->cols + k] = (int16_t)(w >> awq_shift(i) & 15);
+        }
+}
+
+static void unpack_rows(const struct rows *x, const uint32_t *words, int64_t per)
+{
+    int32_t bits = x->d->bits;
+    for (int64_t r = 0; r < x->n; r++) {
+        int16_t *to = x->codes + r * x->cols;
+        const uint32_t *from = words + r * per;
+        for (int64_t k = 0; k < x->cols && bits == 4; k += 8)
+            for (int32_t i = 0; i < 8; i++) to[k + i] = (int16_t)(from[k / 8] >> 4 * i & 15);
+        for (int64_t k = 0; k < x->cols && bits != 4; k++) to[k] = (int16_t)value_at(from, 1, k, bits);
+    }
 }
 
 static enum err read_codes(struct rows *x)
@@ -104,8 +120,7 @@ static enum err read_codes(struct rows *x)
         break;
     case INT_ALONG_ROWS:
         TRY(read_words(x, d->codes, x->row0, x->n, 0, per, &words));
-        for (int64_t r = 0; r < x->n; r++)
-            for (int64_t k = 0; k < x->cols; k++) x->codes[r * x->cols + k] = (int16_t)value_at(words + r * per, 1, k, d->bits);
+        unpack_rows(x, words, per);
         break;
     case INT_BYTES: {
         int8_t *bytes = malloc((size_t)(x->n * x->cols));
@@ -241,9 +256,9 @@ static void put_unit(enum dtype type, const int16_t v[UNIT], uint16_t scale, uin
         return;
     }
     int32_t middle = type == DTYPE_Q5_0 ? 16 : 8;
-    uint32_t fifth = 0;
-    for (int i = 0; i < UNIT; i++) fifth |= (uint32_t)(v[i] + middle) >> 4 << i;
     if (type == DTYPE_Q5_0) {
+        uint32_t fifth = 0;
+        for (int i = 0; i < UNIT; i++) fifth |= (uint32_t)(v[i] + middle) >> 4 << i;
         for (int i = 0; i < 4; i++) *out++ = (uint8_t)(fifth >> 8 * i);
     }
     for (int i = 0; i < 16; i++) out[i] = (uint8_t)(((v[i] + middle) & 15) | ((v[i + 16] + middle) & 15) << 4);
@@ -254,14 +269,17 @@ static enum err units(const struct rows *x, int64_t r, uint8_t *out)
     enum dtype type = x->t->type;
     int32_t size = dtype_block_bytes(type), low = type == DTYPE_Q4_0 ? -8 : type == DTYPE_Q5_0 ? -16 : -128, high = -low - 1;
     for (int64_t k = 0; k < x->cols; k += UNIT, out += size) {
-        int16_t v[UNIT];
+        int16_t v[UNIT], least = 0, most = 0;
         int64_t at = r * x->groups + x->group[k];
         float s = x->scales[at];
         uint16_t half = half_f32_to_f16(s);
         for (int64_t i = 0; i < UNIT; i++) {
             v[i] = (int16_t)(x->codes[r * x->cols + k + i] - x->zeros[at]);
-            if (v[i] < low || v[i] > high) return bad_code(x, r, k + i, v[i]);
+            least = MIN(least, v[i]);
+            most = MAX(most, v[i]);
         }
+        for (int64_t i = 0; i < UNIT && (least < low || most > high); i++)
+            if (v[i] < low || v[i] > high) return bad_code(x, r, k + i, v[i]);
         if ((half & 0x7fff) == 0x7c00 && s != half_f16_to_f32(half))
             return err_raise(ERR_BAD_FILE, "the scale of row %" PRId64 ", column %" PRId64 " is %g, which F16 cannot hold", x->row0 + r, k, (double)s);
         put_unit(type, v, half, out);
