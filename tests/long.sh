@@ -7,7 +7,7 @@
 # links     LINKS (10) rounds over two network namespaces whose link goes down; needs root, ip and sshd
 # soak      MINUTES (30) of mixed load and chaos under the address sanitizer, then the thread sanitizer (build/asan, build/tsan)
 # overload  MINUTES (10) of ten times more clients than the queue holds; memory must stay flat
-# fuzz      every target, SECONDS_EACH (120)
+# fuzz      every target, SECONDS_EACH (120), from where the last run ended (tests/fuzz/run.sh)
 set -eu
 cd "$(dirname "$0")/.."
 what=${1:-all}
@@ -43,12 +43,5 @@ if is overload; then
     python3 -B tests/chaos/overload.py --minutes "${MINUTES:-10}"
 fi
 if is fuzz; then
-    cmake --preset fuzz >/dev/null
-    cmake --build --preset fuzz
-    for f in build/fuzz/fuzz/fuzz_* build/fuzz/tests/fuzz_*; do
-        [ -x "$f" ] || continue
-        corpus=tests/fuzz/corpus/$(basename "$f" | sed 's/^fuzz_//')
-        mkdir -p "build/fuzz/corpus/$(basename "$f")"
-        "$f" -max_total_time="${SECONDS_EACH:-120}" "build/fuzz/corpus/$(basename "$f")" $([ -d "$corpus" ] && echo "$corpus")
-    done
+    tests/fuzz/run.sh --seconds "${SECONDS_EACH:-120}"
 fi

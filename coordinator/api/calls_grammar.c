@@ -68,26 +68,72 @@ static void put_form(json_t *seq, const struct crd_api *api, const char *form, c
     buf_free(&text);
 }
 
-/* Arguments are an object, whatever else their schema says. */
-static json_t *arguments(const json_t *tool, size_t i)
+/* How arguments are written where they are no JSON: {"schema":...} -> {"schema":..., "args":...}. */
+static json_t *in_form(json_t *p, const struct crd_args_form *a)
 {
-    const json_t *f = json_object_get(tool, "function");
-    json_t *schema = json_copy(json_object_get(f, "parameters")), *p;
+    if (!a) return p;
+    json_t *how = json_pack("{s:s,s:s,s:s,s:s,s:b}", "open", a->open, "mid", a->mid, "close", a->close,
+                            "sep", a->sep, "python", a->python);
+    if (a->raw) json_object_set_new(how, "raw", json_string(a->raw));
+    json_object_set_new(p, "args", how);
+    return p;
+}
+
+/* Any object; of its members only which are strings, as the reader asks that too (call_tags.h). */
+static json_t *loosely(const json_t *schema)
+{
+    json_t *properties = json_object(), *one;
+    const char *key;
+    json_object_foreach(json_object_get(schema, "properties"), key, one)
+    {
+        const char *type = json_string_value(json_object_get(one, "type"));
+        if (type && !strcmp(type, "string"))
+            json_object_set_new(properties, key, json_pack("{s:s}", "type", "string"));
+    }
+    return json_pack("{s:s,s:o}", "type", "object", "properties", properties);
+}
+
+/* Arguments are an object, whatever else their schema says. */
+static json_t *arguments(const struct crd_api *api, const json_t *tool, size_t i, bool strict)
+{
+    const json_t *f = json_object_get(tool, "function"), *given = json_object_get(f, "parameters");
+    const struct crd_args_form *form = api->style.calls->args;
+    json_t *schema = json_is_object(given) ? json_copy((json_t *)(uintptr_t)given)
+                                           : json_pack("{s:{}}", "properties"), *p;
     char of[48];
-    if (!json_is_object(schema)) {
+    if (!strict && !form) {
         json_decref(schema);
-        schema = json_pack("{s:{}}", "properties");
+        return json_pack("{s:{s:s}}", "schema", "type", "object");
+    }
+    if (!strict) {
+        p = loosely(schema);
+        json_decref(schema);
+        schema = p;
     }
     if (!json_object_get(schema, "type")) json_object_set_new(schema, "type", json_string("object"));
     snprintf(of, sizeof of, "tools.%zu.function.parameters", i);
     p = part("schema", schema);
     json_object_set_new(p, "of", json_string(of));
-    return p;
+    return in_form(p, form);
 }
 
-/* strict: arguments by the tools' schemas; else any object. */
-static json_t *one_call(const struct crd_request *r, const struct crd_api *api, bool strict)
+static bool is_strict(const json_t *tool)
 {
+    return json_is_true(json_object_get(json_object_get(tool, "function"), "strict"));
+}
+
+/* Behind the mark that opens a section, if the form begins with it. */
+static const char *behind_open(const struct crd_api *api, const char *form)
+{
+    const char *open = api->style.calls->open;
+    return !strncmp(form, open, strlen(open)) ? form + strlen(open) : form;
+}
+
+/* strict: arguments by the tools' schemas; else by those of tools that ask for it. opened: the mark that opens the
+ * section, with which the call begins, has been written. */
+static json_t *one_call(const struct crd_request *r, const struct crd_api *api, bool strict, bool opened)
+{
+    const char *form = opened ? behind_open(api, api->style.form->call) : api->style.form->call;
     json_t *any = json_array(), *tool;
     size_t i;
     json_array_foreach(r->tools, i, tool)
@@ -95,22 +141,22 @@ static json_t *one_call(const struct crd_request *r, const struct crd_api *api, 
         const char *name =
             json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
         if (r->forced_name && strcmp(name, r->forced_name)) continue;
-        json_t *seq = json_array(), *args = strict ? arguments(tool, i)
-                                                   : json_pack("{s:{s:s}}", "schema", "type",
-                                                               "object");
-        put_form(seq, api, api->style.form->call, name, args);
+        json_t *seq = json_array(), *args = arguments(api, tool, i, strict || is_strict(tool));
+        put_form(seq, api, form, name, args);
         json_array_append_new(any, part("seq", seq));
         json_decref(args);
     }
     return part("any", any);
 }
 
-static json_t *calls(const struct crd_request *r, const struct crd_api *api, bool strict)
+/* opened: as above, the calls being a whole section; where each call has a section of its own, there is one. */
+static json_t *calls(const struct crd_request *r, const struct crd_api *api, bool strict, bool opened)
 {
     const struct crd_call_form *f = api->style.form;
-    json_t *seq = json_array(), *call = one_call(r, api, strict);
-    put_form(seq, api, f->first, "", NULL);
-    if (f->sep && !r->reply.one_call) {
+    const bool first = f->first[0] != 0; /* a section for all */
+    json_t *seq = json_array(), *call = one_call(r, api, strict, opened && !first);
+    put_form(seq, api, opened ? behind_open(api, f->first) : f->first, "", NULL);
+    if (f->sep && !r->reply.one_call && (first || !opened)) {
         json_t *sep = json_array();
         put_form(sep, api, f->sep, "", NULL);
         call = part("some", call);
@@ -120,6 +166,44 @@ static json_t *calls(const struct crd_request *r, const struct crd_api *api, boo
     json_array_append_new(seq, call);
     put_form(seq, api, f->last, "", NULL);
     return part("seq", seq);
+}
+
+/* ---- strict tools the model may call or not ---- */
+
+/* Free text in which the mark of calls is followed by calls as they must be. A reply that is JSON from its first
+ * character is a call where the style has it so: then all others begin with something else. */
+static json_t *if_called(const struct crd_request *r, const struct crd_api *api)
+{
+    const struct crd_call_style *c = api->style.calls;
+    json_t *text = json_object(), *all = json_array();
+    if (c->open && !c->bare) {
+        json_t *rule = json_pack("[o,o]", mark_part(api, c->open), calls(r, api, false, true));
+        json_object_set_new(text, "on", json_pack("[o]", rule));
+        json_object_set_new(text, "once", json_boolean(r->reply.one_call));
+        return json_decref(all), part("free", text);
+    }
+    json_t *mark = c->open ? mark_part(api, c->open) : NULL;
+    json_array_append_new(all, calls(r, api, false, false));
+    if (mark) { /* the tag before such a call: <|python_tag|>{...} */
+        json_t *rule = json_pack("[O,o]", mark, calls(r, api, false, false));
+        json_array_append_new(all, part("seq", json_copy(rule)));
+        json_object_set_new(text, "on", json_pack("[o]", rule));
+        json_object_set_new(text, "once", json_true());
+    }
+    /* a tag in letters would begin with them */
+    const char *other = json_is_string(mark) ? "\\s*[^\\s{\\[<]" : "\\s*[^\\s{\\[]";
+    json_array_append_new(all, json_string(""));
+    json_array_append_new(all, part("seq", json_pack("[{s:s},{s:o}]", "regex", other, "free", text)));
+    json_decref(mark);
+    return part("any", all);
+}
+
+static bool any_strict(const json_t *tools)
+{
+    size_t i;
+    json_t *tool;
+    json_array_foreach((json_t *)(uintptr_t)tools, i, tool) if (is_strict(tool)) return true;
+    return false;
 }
 
 /* What was asked for of the answer's content. */
@@ -196,14 +280,16 @@ enum err crd_calls_grammar(struct crd_request *r, const struct crd_api *api,
     bool asked = r->grammar.kind != GRAMMAR_NONE;
     json_t *text = NULL;
     if (r->forced)
-        text = calls(r, api, true); /* no content: what was asked of it is met */
+        text = calls(r, api, true, false); /* no content: what was asked of it is met */
     else if (asked && r->tools)
-        text = part("any", json_pack("[o,o]", content(&r->grammar), calls(r, api, false)));
+        text = part("any", json_pack("[o,o]", content(&r->grammar), calls(r, api, false, false)));
     else if (asked && r->reply.think)
         text = content(&r->grammar);
+    else if (r->tools && any_strict(r->tools))
+        text = if_called(r, api);
     if (!text) return OK;
     if (r->reply.think) text = behind_thoughts(r, api, text);
-    enum err rc = settle(r, text, r->forced ? "tools" : "response_format", e);
+    enum err rc = settle(r, text, asked && !r->forced ? "response_format" : "tools", e);
     json_decref(text);
     return rc;
 }

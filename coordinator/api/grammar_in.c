@@ -5,6 +5,7 @@
  * The source is compiled here, on a text thread, by the code that the ranks use: what they would
  * not honour is refused with the keyword and its place. */
 #include "coordinator/api/sampling_in.h"
+#include "coordinator/api/structural_tag.h"
 #include "engine/grammar/grammar.h"
 
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 /* What is asked for, and by which field. */
 struct asked {
     struct crd_request *r;
+    const struct crd_api *api;
     struct crd_api_error *e;
     const char *field;
 };
@@ -56,6 +58,23 @@ static enum err schema(struct asked *q, const json_t *j)
     return settle_json(q, GRAMMAR_SCHEMA, j);
 }
 
+/* A structural tag, or its text. path: of it. */
+static enum err structural_tag(struct asked *q, const json_t *j, const char *path)
+{
+    json_t *parts, *read = NULL;
+    if (json_is_string(j)) j = read = json_loadb(json_string_value(j), json_string_length(j), JSON_REJECT_DUPLICATES, NULL);
+    if (!json_is_object(j)) {
+        json_decref(read);
+        return crd_api_malformed(q->e, q->field, "%s: Input should be a structural tag, an object", path);
+    }
+    enum err e = crd_structural_tag(j, path, q->api->tokenizer, &parts);
+    json_decref(read);
+    if (e) return crd_api_refuse(q->e, 400, q->field, "Invalid grammar specification: %s", err_text());
+    e = settle_json(q, GRAMMAR_PARTS, parts);
+    json_decref(parts);
+    return e;
+}
+
 static enum err text(struct asked *q, enum grammar_kind kind, const json_t *j)
 {
     if (!json_is_string(j))
@@ -83,6 +102,7 @@ static enum err response_format(struct asked *q)
     if (!type) return crd_api_malformed(q->e, q->field, "response_format.type: Field required");
     if (!strcmp(type, "text")) return OK;
     if (!strcmp(type, "json_object")) return settle(q, GRAMMAR_JSON_OBJECT, NULL);
+    if (!strcmp(type, "structural_tag")) return structural_tag(q, f, q->field);
     if (strcmp(type, "json_schema"))
         return crd_api_refuse(q->e, 400, q->field, "response_format type '%.64s' is not supported.",
                               type);
@@ -123,6 +143,8 @@ static enum err structured_outputs(struct asked *q)
             TRY(text(q, GRAMMAR_GBNF, j));
         else if (!strcmp(key, "json_object"))
             TRY(settle(q, GRAMMAR_JSON_OBJECT, NULL));
+        else if (!strcmp(key, "structural_tag"))
+            TRY(structural_tag(q, j, "structured_outputs.structural_tag"));
         else if (strncmp(key, "disable_", 8) != 0)
             return crd_api_refuse(q->e, 400, q->field, "structured_outputs.%.64s is not supported.",
                                   key);
@@ -139,7 +161,8 @@ static enum err aliases(struct asked *q)
         enum grammar_kind kind;
     } names[] = {{"guided_json", GRAMMAR_SCHEMA},  {"json_schema", GRAMMAR_SCHEMA},
                  {"guided_regex", GRAMMAR_REGEX},  {"guided_choice", GRAMMAR_CHOICE},
-                 {"guided_grammar", GRAMMAR_GBNF}, {"grammar", GRAMMAR_GBNF}};
+                 {"guided_grammar", GRAMMAR_GBNF}, {"grammar", GRAMMAR_GBNF},
+                 {"structural_tag", GRAMMAR_PARTS}};
     enum err rc = OK;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         const json_t *j = crd_request_get(q->r, names[i].name);
@@ -147,6 +170,8 @@ static enum err aliases(struct asked *q)
         if (!j) continue;
         if (names[i].kind == GRAMMAR_SCHEMA)
             TRY(schema(q, j));
+        else if (names[i].kind == GRAMMAR_PARTS)
+            TRY(structural_tag(q, j, q->field));
         else if (names[i].kind == GRAMMAR_CHOICE)
             TRY(choice(q, j));
         else
@@ -156,10 +181,10 @@ out:
     return rc;
 }
 
-enum err crd_grammar_in(struct crd_request *r, struct crd_api_error *e)
+enum err crd_grammar_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e)
 {
     enum err rc;
-    struct asked q = {r, e, NULL};
+    struct asked q = {r, api, e, NULL};
     TRY(response_format(&q));
     TRY(structured_outputs(&q));
     TRY(aliases(&q));
@@ -171,7 +196,7 @@ bool crd_grammar_known(const char *name)
 {
     static const char *const names[] = {
         "structured_outputs", "guided_json", "guided_regex", "guided_choice",
-        "guided_grammar",     "json_schema", "grammar"};
+        "guided_grammar",     "json_schema", "grammar",     "structural_tag"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (!strcmp(names[i], name)) return true;
     return false;

@@ -75,7 +75,7 @@ static const char *const refused[] = {
     "use_beam_search", "suffix",     "prompt_embeds",  "chat_template", "functions",
     "function_call",   "kv_transfer_params", "mirostat", "dynatemp_range", "samplers",
     "n_probs",         "audio",      "web_search_options",
-    "logits_processors", "structural_tag", "lora",     "image_data",
+    "logits_processors", "lora",     "image_data",
 };
 
 static enum err not_yet(struct crd_request *r, struct crd_api_error *e)
@@ -185,12 +185,13 @@ bool crd_options_known(const char *name)
            crd_grammar_known(name);
 }
 
-enum err crd_options_in(struct crd_request *r, struct crd_api_error *e)
+enum err crd_options_in(struct crd_request *r, const struct crd_api *api,
+                        struct crd_api_error *e)
 {
     enum err rc;
     TRY(stream_options(r, e));
     TRY(crd_salt_in(r, e));
-    TRY(crd_grammar_in(r, e));
+    TRY(crd_grammar_in(r, api, e));
     TRY(types(r, e));
     TRY(not_yet(r, e));
 out:

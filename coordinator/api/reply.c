@@ -4,6 +4,7 @@
  * but the end of its JSON. `raw` keeps a section of calls as it was written until its first call
  * has a name: until then it may still be content. */
 #include "coordinator/api/reply_impl.h"
+#include "coordinator/api/call_python.h"
 #include "coordinator/api/call_tags.h"
 #include "coordinator/api/reply_name.h"
 
@@ -157,25 +158,68 @@ static void begin_braces(struct crd_reply *r, struct crd_said *to)
     }
 }
 
-/* The end of a call in tags. */
-static void end_tagged(struct crd_reply *r, struct crd_said *to)
+/* The body of a section that is read when it is whole. */
+static const char *body_of(struct crd_reply *r, size_t *n)
+{
+    const char *text = buf_str(&r->raw), *open = r->conf.calls->open,
+               *at = strstr(text, open) + strlen(open);
+    *n = r->raw.len - (size_t)(at - text);
+    return at;
+}
+
+static bool one_whole(struct crd_reply *r, const char *name, const char *args, struct crd_said *to)
+{
+    if (!begin_call(r, name, to)) return false;
+    buf_puts(&to->calls[to->n_calls - 1].args, args);
+    end_call(r, to, true);
+    return true;
+}
+
+static bool tags(struct crd_reply *r, const char *body, size_t n, struct crd_said *to)
 {
     struct buf name = {0}, args = {0};
-    size_t open = strlen(r->conf.calls->open);
-    const char *text = buf_str(&r->raw), *at = strstr(text, r->conf.calls->open) + open;
-    bool good = crd_call_tags(at, r->raw.len - (size_t)(at - text), r->conf.tools, &name, &args) &&
-                begin_call(r, buf_str(&name), to);
+    bool good = crd_call_tags(body, n, r->conf.tools, &name, &args) &&
+                one_whole(r, buf_str(&name), buf_str(&args), to);
+    buf_free(&name);
+    buf_free(&args);
+    return good;
+}
+
+static bool python(struct crd_reply *r, const char *body, size_t n, struct crd_said *to)
+{
+    json_t *calls = crd_call_python(body, n), *args;
+    size_t i, n_calls = r->conf.one_call ? 1 : json_array_size(calls);
+    bool good = json_array_size(calls) > 0;
+    for (i = 0; i < json_array_size(calls); i++)
+        good &= crd_reply_name_good(json_string_value(json_array_get(json_array_get(calls, i), 0)));
+    for (i = 0; i < n_calls && good; i++) {
+        args = json_array_get(json_array_get(calls, i), 1);
+        char *text = json_dumps(args, 0);
+        good = one_whole(r, json_string_value(json_array_get(json_array_get(calls, i), 0)),
+                         text ? text : "{}", to);
+        free(text);
+    }
+    json_decref(calls);
+    return good || i > 1; /* too many: the rest is lost, as in other syntaxes */
+}
+
+/* The end of a section that is read when it is whole. */
+static void end_tagged(struct crd_reply *r, struct crd_said *to)
+{
+    size_t n;
+    struct buf text = {0};
+    const char *body = body_of(r, &n);
+    buf_put(&text, body, n); /* r->raw is emptied by the first call */
+    bool good = r->conf.calls->args->python ? python(r, buf_str(&text), n, to)
+                                            : tags(r, buf_str(&text), n, to);
     if (good) {
-        move(&args, &to->calls[to->n_calls - 1].args);
-        end_call(r, to, true);
         if (r->where == AFTER) r->where = CONTENT;
         buf_clear(&r->hold);
     } else {
         move(&r->hold, &r->raw);
         not_a_call(r, to);
     }
-    buf_free(&name);
-    buf_free(&args);
+    buf_free(&text);
 }
 
 /* ---- bytes that belong to no mark ---- */
@@ -192,11 +236,12 @@ static void in_head(struct crd_reply *r, char c, struct crd_said *to)
         buf_putc(&r->head, c);
 }
 
-/* A '{' first: the arguments are JSON after all. */
+/* A '{' first: it is JSON after all. */
 static void in_tagged(struct crd_reply *r, char c, struct crd_said *to)
 {
-    const char *body = strstr(buf_str(&r->raw), r->conf.calls->open) + strlen(r->conf.calls->open);
-    if (c == '{' && !body[strspn(body, " \t\r\n")]) {
+    size_t n;
+    const char *body = body_of(r, &n);
+    if (c == '{' && strspn(body, " \t\r\n[") == n) {
         r->where = HEAD;
         in_head(r, c, to);
     } else {
@@ -284,7 +329,7 @@ static void on_mark(struct crd_reply *r, enum mark m, struct crd_said *to)
         break;
     case OPEN:
         if (!section || r->bare) begin_section(r, false);
-        r->where = r->conf.calls->tagged ? TAGGED : HEAD;
+        r->where = r->conf.calls->args ? TAGGED : HEAD;
         buf_clear(&r->head);
         break;
     case CALL_OPEN:
@@ -350,9 +395,10 @@ bool crd_reply_push(struct crd_reply *r, const char *text, size_t n, struct crd_
 void crd_reply_finish(struct crd_reply *r, struct crd_said *to)
 {
     settle(r, true, to);
+    if (r->where == TAGGED) end_tagged(r, to); /* whole, but for its end mark, or none */
     if (r->where == THOUGHTS && !r->fresh)
         move(&r->space, &to->thoughts);
-    else if ((r->where == HEAD || r->where == OBJECT || r->where == TAGGED) && !r->named)
+    else if ((r->where == HEAD || r->where == OBJECT) && !r->named)
         not_a_call(r, to);
     else if (!to->n_calls && r->where != THOUGHTS)
         move(&r->space, &to->text);

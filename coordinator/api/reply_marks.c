@@ -9,7 +9,7 @@ enum mark crd_reply_match(const struct crd_reply *r)
     const struct crd_think_style *t = r->conf.think;
     const bool outside = r->where == START || r->where == CONTENT,
                inside = r->where == HEAD || r->where == AFTER,
-               json = inside && !(c && c->tagged);
+               json = inside && !(c && c->args);
     const struct {
         const char *text;
         enum mark mark;

@@ -213,7 +213,7 @@ enum err crd_sampling_in(struct crd_request *r, const struct crd_api *api, struc
     TRY(seed(r, e));
     TRY(crd_lists_in(r, api, e));
     TRY(crd_bans_in(r, api, e));
-    TRY(crd_options_in(r, e));
+    TRY(crd_options_in(r, api, e));
     TRY(together(r, api, e));
     log_unknown(r);
 out:

@@ -19,11 +19,11 @@ MUST_USE enum err crd_best_of_in(struct crd_request *r, const struct crd_api *ap
                                  struct crd_api_error *e);
 /* After rendering: whether the prompt has opened the thoughts is known. */
 void crd_thinking_in(struct crd_request *r, const struct crd_api *api);
-MUST_USE enum err crd_options_in(struct crd_request *r, struct crd_api_error *e);
+MUST_USE enum err crd_options_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e);
 /* cache_salt alone. */
 MUST_USE enum err crd_salt_in(struct crd_request *r, struct crd_api_error *e);
 bool crd_options_known(const char *name);
-MUST_USE enum err crd_grammar_in(struct crd_request *r, struct crd_api_error *e);
+MUST_USE enum err crd_grammar_in(struct crd_request *r, const struct crd_api *api, struct crd_api_error *e);
 bool crd_grammar_known(const char *name);
 /* After tokenizing: settle max_tokens and what depends on it. n_prompt: the longest prompt.
  * Err TOO_LONG or BAD_REQUEST, *e filled with the sentence clients look for. */

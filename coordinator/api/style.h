@@ -9,12 +9,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* How the arguments of a call are written where they are no JSON object (engine/grammar/schema.h). */
+struct crd_args_form {
+    const char *open, *mid, *close, *sep, *raw;
+    bool python; /* a list of calls as Python writes them (call_python.h); else tags (call_tags.h) */
+};
+
 /* One way of writing calls. A section of calls begins with `open`; in it each call is either a JSON
  * object with name and arguments, or a name followed by a JSON object of arguments. */
 struct crd_call_style {
     const char *name;
-    const char *known_by; /* a part of the template's text */
-    bool tagged;       /* arguments stand in tags of their own (call_tags.h), or in JSON */
+    const char *known_by[2];          /* parts of the template's text, any of which will do; or NULL */
+    const struct crd_args_form *args; /* NULL: JSON */
     bool bare;         /* a reply that begins with JSON is a call, if it names one of the tools */
     const char *open;  /* NULL: only bare */
     const char *close; /* NULL: a section has no mark of its end */

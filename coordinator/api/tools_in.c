@@ -7,7 +7,8 @@
 static enum err one_tool(const json_t *tool, size_t i, struct crd_api_error *e)
 {
     const json_t *f = json_object_get(tool, "function"), *type = json_object_get(tool, "type"),
-                 *name = json_object_get(f, "name"), *parameters = json_object_get(f, "parameters");
+                 *name = json_object_get(f, "name"), *parameters = json_object_get(f, "parameters"),
+                 *strict = json_object_get(f, "strict");
     if (!json_is_object(tool))
         return crd_api_malformed(e, "tools", "tools.%zu: Input should be an object", i);
     if (type && !json_is_string(type))
@@ -26,6 +27,9 @@ static enum err one_tool(const json_t *tool, size_t i, struct crd_api_error *e)
                               "tools.%zu.function.name: '%.64s' is not made of letters, digits, "
                               "'_', '-' and '.' only, or is too long.",
                               i, json_string_value(name));
+    if (strict && !json_is_null(strict) && !json_is_boolean(strict))
+        return crd_api_malformed(e, "tools",
+                                 "tools.%zu.function.strict: Input should be a valid boolean", i);
     if (parameters && !json_is_null(parameters) && !json_is_object(parameters))
         return crd_api_malformed(e, "tools",
                                  "tools.%zu.function.parameters: Input should be an object", i);

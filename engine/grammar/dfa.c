@@ -277,6 +277,59 @@ enum err eng_dfa_words(struct eng_dfas *s, const struct dfa_word *words, int32_t
     return eng_dfa_finish(s, &d, out);
 }
 
+/* How much of the mark's beginning ends the text, when c follows k letters of it. */
+static int32_t matched(const uint32_t *mark, int32_t k, uint32_t c)
+{
+    for (int32_t n = k + 1; n > 0; n--) {
+        bool same = mark[n - 1] == c;
+        for (int32_t i = 0; same && i < n - 1; i++) same = mark[i] == mark[k - (n - 1) + i];
+        if (same) return n;
+    }
+    return 0;
+}
+
+static int by_letter(const void *a, const void *b)
+{
+    return *(const uint32_t *)a < *(const uint32_t *)b ? -1
+                                                       : *(const uint32_t *)a > *(const uint32_t *)b;
+}
+
+/* To the start, but for the surrogates. */
+static void to_start(struct dfa_draft *d, uint32_t lo, uint32_t hi)
+{
+    for (size_t k = 0; k < COUNT_OF(every); k++)
+        if (MAX(lo, every[k].lo) <= MIN(hi, every[k].hi))
+            eng_dfa_draft_edge(d, MAX(lo, every[k].lo), MIN(hi, every[k].hi), 0);
+}
+
+enum err eng_dfa_without(struct eng_dfas *s, struct dfa_word mark, const struct dfa **out)
+{
+    uint32_t *c = xmalloc((mark.n + 1) * sizeof *c), *letters = xmalloc((mark.n + 1) * sizeof *c);
+    struct dfa_draft d = {0};
+    int32_t n = 0;
+    for (size_t at = 0, len; at < mark.n; at += len) {
+        int32_t cp = eng_utf8_next(mark.p + at, mark.n - at, &len);
+        letters[n] = c[n] = cp < 0 ? 0xFFFD : (uint32_t)cp;
+        n++;
+    }
+    qsort(letters, (size_t)n, sizeof *letters, by_letter);
+    for (int32_t k = 0; k < n; k++) {
+        uint32_t at = 0;
+        eng_dfa_draft_state(&d, true);
+        for (int32_t i = 0; i < n; i++) {
+            if (i && letters[i] == letters[i - 1]) continue;
+            int32_t to = matched(c, k, letters[i]);
+            if (letters[i] > at) to_start(&d, at, letters[i] - 1);
+            if (to < n) eng_dfa_draft_edge(&d, letters[i], letters[i], to);
+            at = letters[i] + 1;
+        }
+        if (at <= LAST_CODE_POINT) to_start(&d, at, LAST_CODE_POINT);
+    }
+    free(c);
+    free(letters);
+    return eng_dfa_finish(s, &d, out);
+}
+
 enum err eng_dfa_explore(struct eng_dfas *s, const char *alphabet, int64_t start,
                          int64_t (*step)(const void *, int64_t, char),
                          bool (*accept)(const void *, int64_t), const void *user,

@@ -66,6 +66,8 @@ struct dfa_word {
 /* Exactly these texts (UTF-8). */
 MUST_USE enum err eng_dfa_words(struct eng_dfas *s, const struct dfa_word *w, int32_t n,
                                 const struct dfa **out);
+/* Every text in which `mark` (UTF-8, not empty) does not stand. */
+MUST_USE enum err eng_dfa_without(struct eng_dfas *s, struct dfa_word mark, const struct dfa **out);
 /* What a step function reaches from `start` over the characters of `alphabet`; step gives -1 for
  * nowhere. */
 MUST_USE enum err eng_dfa_explore(struct eng_dfas *s, const char *alphabet, int64_t start,

@@ -174,7 +174,7 @@ static int32_t intern(struct machine *m)
     for (size_t i = 0; i < row; i++) m->next[(size_t)m->n_sets * row + i] = UNKNOWN;
     if (n) memcpy(m->items + m->n_items, x, (size_t)n * sizeof *x);
     m->sets[m->n_sets] =
-        (struct machine_set){m->n_items, n, need_of(m, x, n, m->found_flags), m->found_flags};
+        (struct machine_set){m->n_items, n, need_of(m, x, n, m->found_flags), m->found_flags, 0, 0};
     m->n_items += n;
     map64_put(&m->set_of, h, m->n_sets);
     return m->n_sets++;

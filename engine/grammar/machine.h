@@ -26,6 +26,7 @@ struct machine_set {
     int64_t first;
     int32_t n, need;
     uint32_t flags;
+    uint32_t tried, loops; /* the masker's: kinds of bytes looked at, and those that lead back here */
 };
 
 struct machine {

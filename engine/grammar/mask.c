@@ -1,94 +1,27 @@
 /* mask.c: see mask.h. */
 #include "engine/grammar/mask.h"
 
-#include "base/rng.h"
 #include "engine/grammar/shortest.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { LOOK_AT = 8 }; /* nodes below which it is worth a look whether all of them are taken */
 
 static size_t n_words(const struct eng_grammar_vocab *v)
 {
     return (size_t)v->n / 64 + 1;
 }
 
-/* ---- states that behave alike ---- */
-
-static int by_key(const void *a, const void *b)
-{
-    const uint64_t *x = a, *y = b;
-    return x[0] != y[0] ? (x[0] < y[0] ? -1 : 1) : x[1] < y[1] ? -1 : x[1] > y[1];
-}
-
-/* A state's signature from those of where it leads; two independent halves, as a clash would go
- * unseen. A call that may take nothing would shorten the horizon: such states are like none but
- * themselves. */
-static void sign(const struct program *p, int32_t i, const uint64_t *from, uint64_t *to)
-{
-    const struct prog_state *s = &p->states[i];
-    uint64_t sum[2] = {s->accept, s->accept + 2u};
-    for (int32_t e = 0; e < s->n_edges; e++) {
-        const struct prog_edge *x = &p->edges[s->edge + e];
-        for (int h = 0; h < 2; h++)
-            sum[h] +=
-                rng_mix(from[2 * x->to + h] ^ ((uint64_t)x->lo << 8 | x->hi) ^ (uint64_t)h << 40);
-    }
-    for (int32_t c = 0; c < s->n_calls; c++) {
-        const struct prog_call *x = &p->calls[s->call + c];
-        bool nothing = !p->states[p->rules[x->rule]].need;
-        for (int h = 0; h < 2; h++) {
-            sum[h] +=
-                rng_mix(rng_mix(from[2 * x->to + h] ^ (uint64_t)h << 40) + (uint64_t)x->rule + 77);
-            if (nothing) sum[h] += rng_mix((uint64_t)i << 8 | 5u | (uint64_t)h << 50);
-        }
-    }
-    to[0] = rng_mix(sum[0]);
-    to[1] = rng_mix(sum[1] ^ 0x5bd1e995);
-}
-
-static int32_t n_different(const uint64_t *sig, uint64_t *scratch, int32_t n)
-{
-    int32_t k = n > 0;
-    memcpy(scratch, sig, (size_t)n * 2 * sizeof *sig);
-    qsort(scratch, (size_t)n, 2 * sizeof *sig, by_key);
-    for (int32_t i = 1; i < n; i++) k += by_key(scratch + 2 * i, scratch + 2 * (i - 1)) != 0;
-    return k;
-}
-
-static void find_alike(struct masker *k)
-{
-    const struct program *p = k->m->p;
-    int32_t n = p->n_states, before = 0;
-    uint64_t *a = xcalloc(2 * (size_t)n, sizeof *a), *b = xmalloc(2 * (size_t)n * sizeof *b), *t;
-    for (int32_t i = 0; i <= k->v->longest; i++) {
-        for (int32_t s = 0; s < n; s++) sign(p, s, a, b + 2 * s);
-        t = a, a = b, b = t;
-        if (i % 8 != 7) continue;
-        int32_t now = n_different(a, b, n);
-        if (now == before || now == n) break; /* nothing will be told apart any more */
-        before = now;
-    }
-    struct map64 first = {0};
-    for (int32_t s = 0; s < n; s++) {
-        int32_t same = map64_get(&first, a[2 * s]);
-        k->like[s] = same >= 0 && a[2 * same + 1] == a[2 * s + 1] ? same : s;
-        if (same < 0) map64_put(&first, a[2 * s], s);
-    }
-    map64_free(&first);
-    free(a);
-    free(b);
-}
-
 void eng_masker_open(struct masker *k, struct machine *m, const struct eng_grammar_vocab *v)
 {
-    size_t n = (size_t)m->p->n_states;
     *k = (struct masker){.m = m,
                          .v = v,
-                         .like = xmalloc(n * sizeof *k->like),
                          .path = xmalloc(((size_t)v->longest + 2) * sizeof *k->path),
                          .scratch = xmalloc(n_words(v) * sizeof *k->scratch)};
     for (int32_t i = 0; i < MASKS_KEPT; i++) k->kept[i].set = -1;
-    find_alike(k);
+    eng_alike_open(&k->alike, m->p, v);
+    for (int b = 0; b < 128; b++) k->kind_of[b] = eng_vocab_kind((uint8_t)b);
 }
 
 void eng_masker_close(struct masker *k)
@@ -100,7 +33,8 @@ void eng_masker_close(struct masker *k)
     }
     for (int32_t i = 0; i < MASKS_KEPT; i++) free(k->kept[i].bits);
     free(k->parts);
-    free(k->like);
+    eng_alike_close(&k->alike);
+    for (int i = 0; i < ALIKE_LEVELS; i++) free(k->short_of[i]);
     map64_free(&k->part_of);
     free(k->path);
     free(k->scratch);
@@ -120,27 +54,93 @@ static void put_tokens(const struct eng_grammar_vocab *v, int32_t id, uint64_t *
     for (; id >= 0; id = v->same[id]) bits[id / 64] |= 1ull << (id % 64);
 }
 
-/* Mark the tokens below node `at` that `set` can take. escapes: count and remember nodes where the
- * hole is reached. */
-static int32_t walk(struct masker *k, int32_t at, int32_t set, uint64_t *bits, bool escapes)
+/* ---- loops: bytes that lead from a set back to it ---- */
+
+/* Do all bytes lo..hi lead to sets from which the rest of a character leads back to `home`? left: bytes of it
+ * after this one. One byte of each class is tried. */
+static bool returns(struct masker *k, int32_t set, int32_t home, int left, int lo, int hi)
+{
+    const uint8_t *class_of = k->m->p->class_of;
+    for (int b = lo; b <= hi; b++) {
+        if (b > lo && class_of[b] == class_of[b - 1]) continue;
+        int32_t to = eng_machine_step(k->m, set, (uint8_t)b);
+        if (left ? to < 0 || !returns(k, to, home, left - 1, 0x80, 0xBF) : to != home) return false;
+    }
+    return true;
+}
+
+/* The same where a lead narrows what follows. */
+static bool lead_returns(struct masker *k, int32_t set, int left, int lead, int lo, int hi)
+{
+    int32_t to = eng_machine_step(k->m, set, (uint8_t)lead);
+    return to >= 0 && returns(k, to, set, left, lo, hi);
+}
+
+static bool loops_on(struct masker *k, int32_t set, int kind)
+{
+    if (kind == KIND_BROKEN) return false;
+    if (kind == KIND_WIDE)
+        return returns(k, set, set, 1, 0xC2, 0xDF) && lead_returns(k, set, 1, 0xE0, 0xA0, 0xBF) &&
+               returns(k, set, set, 2, 0xE1, 0xEC) && lead_returns(k, set, 1, 0xED, 0x80, 0x9F) &&
+               returns(k, set, set, 2, 0xEE, 0xEF) && lead_returns(k, set, 2, 0xF0, 0x90, 0xBF) &&
+               returns(k, set, set, 3, 0xF1, 0xF3) && lead_returns(k, set, 2, 0xF4, 0x80, 0x8F);
+    for (int b = 0; b < 0x80; b++)
+        if (k->kind_of[b] == kind && eng_machine_step(k->m, set, (uint8_t)b) != set) return false;
+    return true;
+}
+
+/* Does whatever stands below the node lead from the set back to it? */
+static bool loops(struct masker *k, int32_t set, uint32_t kinds)
+{
+    while (kinds & ~k->m->sets[set].tried) {
+        if ((kinds & k->m->sets[set].tried & ~k->m->sets[set].loops) != 0) return false;
+        int kind = __builtin_ctz(kinds & ~k->m->sets[set].tried);
+        bool back = loops_on(k, set, kind); /* the sets may move */
+        k->m->sets[set].tried |= 1u << kind;
+        k->m->sets[set].loops |= (uint32_t)back << kind;
+    }
+    return !(kinds & ~k->m->sets[set].loops);
+}
+
+static void remember_escape(struct masker *k, int32_t n, int32_t node)
+{
+    if (n == k->cap_escapes) {
+        k->cap_escapes = MAX(256, 2 * n);
+        k->escapes = xrealloc(k->escapes, (size_t)k->cap_escapes * sizeof *k->escapes);
+    }
+    k->escapes[n] = node;
+}
+
+/* Mark the tokens below node `at` that `set` can take and that are longer than `beyond`. escapes: remember, behind the
+ * n there are, nodes deeper than that where the hole is reached; returns how many there are then. */
+static int32_t walk(struct masker *k, int32_t at, int32_t set, int32_t beyond, uint64_t *bits,
+                    bool escapes, int32_t n)
 {
     const struct token_node *t = k->v->nodes;
-    int32_t n = 0, end = t[at].end, *path = k->path;
+    const uint16_t *deepest = k->v->deepest;
+    int32_t end = t[at].end, *path = k->path;
     path[t[at].depth] = set;
     for (int32_t i = at + 1; i < end;) {
+        if (deepest[i] <= beyond) {
+            i = t[i].end;
+            continue;
+        }
         set = eng_machine_step(k->m, path[t[i].depth - 1], t[i].byte);
         if (set < 0) {
             i = t[i].end;
             continue;
         }
         path[t[i].depth] = set;
-        if (t[i].token >= 0) put_tokens(k->v, t[i].token, bits);
-        if (escapes && (k->m->sets[set].flags & SET_ESCAPES) && t[i].end > i + 1) {
-            if (n == k->cap_escapes) {
-                k->cap_escapes = MAX(256, 2 * n);
-                k->escapes = xrealloc(k->escapes, (size_t)k->cap_escapes * sizeof *k->escapes);
-            }
-            k->escapes[n++] = i;
+        bool deep = t[i].depth > beyond;
+        if (deep && t[i].token >= 0) put_tokens(k->v, t[i].token, bits);
+        if (deep && escapes && (k->m->sets[set].flags & SET_ESCAPES) && t[i].end > i + 1)
+            remember_escape(k, n++, i);
+        if (t[i].end - i > LOOK_AT && !(escapes && (k->m->sets[set].flags & SET_ESCAPES)) &&
+            loops(k, set, k->v->below[i])) { /* all that is below */
+            for (int32_t r = k->v->rank[i + 1]; r < k->v->rank[t[i].end]; r++)
+                bits[k->v->ranked[r] / 64] |= 1ull << (k->v->ranked[r] % 64);
+            i = t[i].end;
+            continue;
         }
         i = k->m->sets[set].n ? i + 1 : t[i].end;
     }
@@ -160,15 +160,50 @@ static void list_tokens(struct mask_part *p, size_t words)
     p->bits = NULL;
 }
 
+/* A pair of states at a level. */
+static uint64_t key_of(const struct masker *k, int level, int32_t state, int32_t below)
+{
+    const int32_t *like = k->alike.like[level];
+    uint64_t pair = (uint64_t)(uint32_t)like[state] << 32 | (uint32_t)(below < 0 ? 0 : like[below] + 1);
+    return pair << 5 | (uint64_t)level; /* states are fewer than 2^22 */
+}
+
+/* Tokens of at most as many bytes as the level is deep. */
+static const uint64_t *short_of(struct masker *k, int level)
+{
+    if (k->short_of[level]) return k->short_of[level];
+    uint64_t *bits = k->short_of[level] = xcalloc(n_words(k->v), sizeof *bits);
+    for (int32_t i = 0; i < k->v->n; i++)
+        bits[i / 64] |= (uint64_t)(k->v->length[i] <= k->alike.depth[level]) << (i % 64);
+    return bits;
+}
+
+/* What the part of a pair of states that is alike as far as that level says of tokens within its depth; returns how
+ * many escapes of it are remembered. */
+static int32_t take_over(struct masker *k, const struct mask_part *from, int level, uint64_t *bits)
+{
+    const uint64_t *known = short_of(k, level);
+    int32_t n = 0;
+    if (from->bits)
+        for (size_t i = 0; i < n_words(k->v); i++) bits[i] = from->bits[i] & known[i];
+    for (int32_t i = 0; i < from->n_tokens; i++)
+        if (k->v->length[from->tokens[i]] <= k->alike.depth[level])
+            bits[from->tokens[i] / 64] |= 1ull << (from->tokens[i] % 64);
+    for (int32_t i = 0; i < from->n_escapes; i++)
+        if (k->v->nodes[from->escapes[i]].depth <= k->alike.depth[level])
+            remember_escape(k, n++, from->escapes[i]);
+    return n;
+}
+
 static const struct mask_part *part_of(struct masker *k, int32_t state, int32_t below)
 {
-    state = k->like[state];
-    if (below >= 0) below = k->like[below];
-    uint64_t key = (uint64_t)(uint32_t)state << 32 | (uint32_t)(below + 1);
-    int32_t i = map64_get(&k->part_of, key);
-    if (i >= 0) return &k->parts[i];
+    int level = k->alike.n - 1, deepest = level, donor = -1;
+    while (level >= 0 && (donor = map64_get(&k->part_of, key_of(k, level, state, below))) < 0) level--;
+    if (donor >= 0 && level == deepest) return &k->parts[donor];
     struct mask_part p = {.bits = xcalloc(n_words(k->v), sizeof *p.bits)};
-    p.n_escapes = walk(k, 0, eng_machine_alone(k->m, state, below), p.bits, true);
+    int32_t n = donor < 0 ? 0 : take_over(k, &k->parts[donor], level, p.bits);
+    p.n_escapes = walk(k, 0, eng_machine_alone(k->m, state, below), donor < 0 ? 0 : k->alike.depth[level],
+                       p.bits, below >= 0, n);
     p.escapes = xmalloc(((size_t)p.n_escapes + 1) * sizeof *p.escapes);
     if (p.n_escapes) memcpy(p.escapes, k->escapes, (size_t)p.n_escapes * sizeof *p.escapes);
     list_tokens(&p, n_words(k->v));
@@ -176,7 +211,8 @@ static const struct mask_part *part_of(struct masker *k, int32_t state, int32_t 
         k->cap_parts = MAX(64, 2 * k->cap_parts);
         k->parts = xrealloc(k->parts, (size_t)k->cap_parts * sizeof *k->parts);
     }
-    map64_put(&k->part_of, key, k->n_parts);
+    /* where nothing is known yet: for those alike as far as that, but no further */
+    for (; deepest > level; deepest--) map64_put(&k->part_of, key_of(k, deepest, state, below), k->n_parts);
     k->parts[k->n_parts] = p;
     return &k->parts[k->n_parts++];
 }
@@ -191,7 +227,7 @@ static void add_part(struct masker *k, struct machine_item x, uint64_t *bits)
         bits[p->tokens[i] / 64] |= 1ull << (p->tokens[i] % 64);
     if (f.frame <= FRAME_END || !p->n_escapes) return;
     int32_t set = eng_machine_return(k->m, f.frame);
-    for (int32_t i = 0; i < p->n_escapes; i++) walk(k, p->escapes[i], set, bits, false);
+    for (int32_t i = 0; i < p->n_escapes; i++) walk(k, p->escapes[i], set, 0, bits, false, 0);
 }
 
 static void add_eog(const struct masker *k, int32_t set, uint64_t *bits)

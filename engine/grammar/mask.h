@@ -4,12 +4,14 @@
  * second ends (two, because one character of a string is a rule of its own). So per pair, once: the
  * tokens that are taken entirely within, and the prefixes behind which the second rule may end
  * ("escapes"). A mask is the union over the set's stacks of the first, and of what the callers
- * allow behind the second. States that behave alike for as many steps as the longest token has
- * bytes share their part, so a string of at most 1,000 characters costs no more than one of any
- * length. */
+ * allow behind the second. States that no token can tell apart (alike.h) share their part, and where only
+ * longer tokens can, all but those are taken over: so a string of at most 1,000 characters costs little more than one of
+ * any length, and so does one of twenty. Where all that stands below a node leads from a
+ * set back to it (the letters of [a-z]+, anything in a string), the node's tokens are taken without a walk. */
 #ifndef ENGINE_GRAMMAR_MASK_H
 #define ENGINE_GRAMMAR_MASK_H
 
+#include "engine/grammar/alike.h"
 #include "engine/grammar/machine.h"
 #include "engine/grammar/vocab.h"
 
@@ -24,8 +26,9 @@ enum { MASKS_KEPT = 32 };
 struct masker {
     struct machine *m;
     const struct eng_grammar_vocab *v;
-    int32_t *like;        /* [n_states] the state whose part it shares */
-    struct map64 part_of; /* pairs of states into parts */
+    struct alike alike;
+    struct map64 part_of;            /* a level and pairs of states into parts */
+    uint64_t *short_of[ALIKE_LEVELS]; /* bits: tokens within the depth of a level; made when needed */
     struct mask_part *parts;
     int32_t n_parts, cap_parts;
     struct {
@@ -33,6 +36,7 @@ struct masker {
         uint64_t *bits;
     } kept[MASKS_KEPT]; /* the last masks; set -1: none */
     int32_t next_kept;
+    uint8_t kind_of[128];
     int32_t *path;     /* [longest + 1] */
     uint64_t *scratch; /* mask_within's */
     int32_t *escapes, cap_escapes;

@@ -4,12 +4,18 @@
  *   "text" or {"text": T}      this text
  *   {"token": T}               the control token that is written so, never its letters
  *   {"schema": S, "of": NAME}  a JSON text of the schema; errors name NAME
+ *   {"schema": S, "of": NAME, "args": HOW}  an object of the schema, each member written in a form of its own
+ *                              (schema.h): HOW is {"open": T, "mid": T, "close": T, "sep": T, "raw": T, "python": B}
  *   {"regex": R}, {"gbnf": G}  a text that matches
  *   {"seq": [P, ...]}          one after the other
  *   {"any": [P, ...]}          one of them
  *   {"some": P, "sep": P}      one or more, with sep between them
- *   {"until": P}               any text that ends with P (a text or a token), P included; P stands
- *                              nowhere else in it */
+ *   {"until": M}               any text that ends with the mark M, which stands nowhere else in it
+ *   {"free": {"on": [[M, P], ...], "not": [M, ...], "end": [M, ...], "once": B}}  any text in which the marks of
+ *                              "on" stand only where their P follows, those of "not" nowhere; it ends behind the
+ *                              first of "end", or anywhere when there are none; once: at most one P, and nothing but
+ *                              the end behind it
+ * A mark is a text, a {"token": T}, or a list of these, one after the other. */
 #ifndef ENGINE_GRAMMAR_PARTS_H
 #define ENGINE_GRAMMAR_PARTS_H
 

@@ -40,6 +40,13 @@ static void word(struct schema *s, int32_t from, const char *text, int32_t to)
     eng_draft_text(s->e->d, from, text, strlen(text), to);
 }
 
+enum err eng_schema_values(struct schema *s, int32_t f, struct value_set *out)
+{
+    enum err rc = eng_formula_set(s, f, out);
+    if (rc || !s->marked) return rc;
+    return eng_dfa_op(s->dfas, DFA_AND, out->string, s->marked, &out->string);
+}
+
 static enum err body(struct schema *s, int32_t f)
 {
     enum err rc;
@@ -47,10 +54,11 @@ static enum err body(struct schema *s, int32_t f)
     struct value_set v;
     int32_t from = d->rules[s->formulas[f].rule], end = eng_draft_state(d);
     eng_draft_accept(d, end);
-    TRY(eng_formula_set(s, f, &v));
-    if (v.null) word(s, from, "null", end);
-    if (v.yes) word(s, from, "true", end);
-    if (v.no) word(s, from, "false", end);
+    const bool python = s->args && s->args->python;
+    TRY(eng_schema_values(s, f, &v));
+    if (v.null) word(s, from, python ? "None" : "null", end);
+    if (v.yes) word(s, from, python ? "True" : "true", end);
+    if (v.no) word(s, from, python ? "False" : "false", end);
     if (v.number != s->dfas->none)
         eng_draft_call(
             d, from, eng_encode_dfa(s->e, v.number == s->numbers ? s->full : v.number, false), end);
@@ -95,6 +103,27 @@ out:
     return rc;
 }
 
+/* The bodies of the rules that are called; and an end of the compilation, whether it is well or not. */
+static enum err bodies(struct schema *s)
+{
+    enum err rc = OK;
+    for (int32_t i = 0; i < s->n_todo && !s->e->d->full; i++) TRY(body(s, s->todo[i]));
+out:
+    return rc;
+}
+
+static void close_schema(struct schema *s)
+{
+    map64_free(&s->place_of);
+    map64_free(&s->memo);
+    map64_free(&s->formula_of);
+    free(s->places);
+    free(s->ids);
+    free(s->values);
+    free(s->formulas);
+    free(s->todo);
+}
+
 enum err eng_schema_build(struct encoder *e, struct eng_dfas *dfas, const json_t *document,
                           uint32_t flags, bool around)
 {
@@ -115,15 +144,31 @@ enum err eng_schema_build(struct encoder *e, struct eng_dfas *dfas, const json_t
         eng_schema_space(&s, end, last);
     else
         eng_draft_empty(e->d, end, last);
-    for (int32_t i = 0; i < s.n_todo && !e->d->full; i++) TRY(body(&s, s.todo[i]));
+    TRY(bodies(&s));
 out:
-    map64_free(&s.place_of);
-    map64_free(&s.memo);
-    map64_free(&s.formula_of);
-    free(s.places);
-    free(s.ids);
-    free(s.values);
-    free(s.formulas);
-    free(s.todo);
+    close_schema(&s);
+    return rc;
+}
+
+enum err eng_schema_build_args(struct encoder *e, struct eng_dfas *dfas, const json_t *document,
+                               uint32_t flags, const struct schema_args *args)
+{
+    enum err rc;
+    struct schema s = {.e = e, .dfas = dfas, .a = e->a, .flags = flags, .root = document, .args = args};
+    struct value_set v;
+    int32_t top = eng_draft_rule(e->d), end = eng_draft_state(e->d);
+    eng_draft_accept(e->d, end);
+    TRY(prepare(&s));
+    if (args->raw)
+        TRY(eng_dfa_without(dfas, (struct dfa_word){args->raw, strlen(args->raw)}, &s.marked));
+    TRY(eng_schema_walk(&s, document));
+    TRY(eng_schema_values(&s, eng_formula_of(&s, (struct literal){.node = document}), &v));
+    s.in_args = true;
+    for (int32_t i = 0; i < v.objects.n && !e->d->full; i++)
+        TRY(eng_object_emit(&s, v.objects.v[i], e->d->rules[top], end));
+    s.in_args = false;
+    TRY(bodies(&s));
+out:
+    close_schema(&s);
     return rc;
 }

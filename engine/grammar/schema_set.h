@@ -79,7 +79,7 @@ struct schema {
     struct eng_dfas *dfas;
     struct arena *a;
     uint32_t flags;
-    const json_t *root;
+    const json_t *root; /* the document, where arguments are written */
     struct map64 place_of; /* node -> places */
     struct place *places;
     int32_t n_places, cap_places;
@@ -105,6 +105,9 @@ struct schema {
     const struct array_shape *any_array;
     const struct object_shape *any_object;
     int32_t space; /* rule, or -1 */
+    const struct schema_args *args; /* NULL: JSON */
+    bool in_args;                   /* the object being written is that of the arguments itself */
+    const struct dfa *marked;       /* texts without args->raw; NULL: all */
     int32_t number_rule;
 };
 
@@ -178,7 +181,8 @@ MUST_USE enum err eng_object_emit(struct schema *s, const struct object_shape *x
 const struct object_shape *eng_object_having(struct schema *s, const char *key, size_t n, int32_t f,
                                              enum presence presence);
 
-/* schema.c: for emit */
+/* schema.c: for emit. The values of a formula as they may be written: its strings are without args->raw */
+MUST_USE enum err eng_schema_values(struct schema *s, int32_t f, struct value_set *out);
 int32_t eng_schema_rule(struct schema *s, int32_t f); /* the rule of a formula */
 void eng_schema_space(struct schema *s, int32_t from, int32_t to);
 

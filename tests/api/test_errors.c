@@ -156,7 +156,7 @@ static const struct row rows[] = {
     {C, "{" MSG ",\"response_format\":{\"type\":\"json_schema\"}}", 400, BAD, "response_format",
      "When response_format type is 'json_schema', the 'json_schema' field must be provided."},
     {C, "{" MSG ",\"response_format\":{\"type\":\"structural_tag\"}}", 400, BAD, "response_format",
-     "'structural_tag' is not supported"},
+     "response_format.format: a format, an object with a type, is needed"},
     {C, "{" MSG ",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}}", 400,
      MALFORMED, "response_format", "response_format.json_schema.schema: Field required"},
     {C,

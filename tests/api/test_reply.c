@@ -22,6 +22,8 @@
 #define KIMI        "tools <|tool_calls_section_begin|>"
 #define GLM "tools<tool_call><arg_key>"
 #define CODER "tools<tool_call><parameter="
+#define LFM2 "tools<|tool_list_start|>"
+#define PY(x) "<|tool_call_start|>" x "<|tool_call_end|>"
 #define FUNCTIONARY "tools <function="
 #define DS(x)       "<｜tool▁call▁begin｜>" x "<｜tool▁call▁end｜>"
 #define DS_ALL(x)   "<｜tool▁calls▁begin｜>" x "<｜tool▁calls▁end｜>"
@@ -117,7 +119,22 @@ static const struct row {
     {GLM, "<tool_call>f <b></tool_call> no", "|<tool_call>f <b></tool_call> no|"},
     {CODER, "<tool_call>\n<function=f>\n<parameter=a>\n[1, 2]\n</parameter>\n<parameter=s>\na\nb\n</parameter>\n</function>\n</tool_call>",
      "||f({\"a\": [1, 2], \"s\": \"a\\nb\"})"},
+    {CODER, "<tool_call>\n<function=f>\n<parameter=s>\n\nx\n\n</parameter>\n</function>\n</tool_call>", "||f({\"s\": \"\\nx\\n\"})"},
+    {CODER, "<tool_call>\n<function=f>\n</function>", "||f({})"},
+    {CODER, "<tool_call>\n<function=f>\n<parameter=s>\nx", "|<tool_call>\n<function=f>\n<parameter=s>\nx|"},
     {FUNCTIONARY, "if a <function= b>", "|if a <function= b>|"},
+    {LFM2, "Let me see. " PY("[f(a=1, s=\"x, \\\"y\\\")\"), g()]") " Done.", "|Let me see. Done.|f({\"a\": 1, \"s\": \"x, \\\"y\\\")\"})g({})"},
+    {LFM2, PY("[f(l=[1, 'b', (True, None)], d={'k': -1.5e3, \"j\": {}}, e=False,)]"),
+     "||f({\"l\": [1, \"b\", [true, null]], \"d\": {\"k\": -1500.0, \"j\": {}}, \"e\": false})"},
+    {LFM2, PY("f(s='it\\'s \\u00e9\\x41\\n', t=\"\\ud83d\\ude00\")"), "||f({\"s\": \"it's \xC3\xA9" "A\\n\", \"t\": \"\xF0\x9F\x98\x80\"})"},
+    {LFM2, PY("[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", \"arguments\": {}}]"), "||f({\"a\": 1})g({})"},
+    {LFM2, "<|tool_call_start|>[f(a=1)]", "||f({\"a\": 1})"},
+    {LFM2, "a " PY("[f(1)]") " b", "|a " PY("[f(1)]") " b|"},
+    {LFM2, PY("[f(a=1, a=2)]"), "|" PY("[f(a=1, a=2)]") "|"},
+    {LFM2, PY("[f(a=1), 2]"), "|" PY("[f(a=1), 2]") "|"},
+    {LFM2, PY("[f(s='\\ud800')]"), "|" PY("[f(s='\\ud800')]") "|"},
+    {LFM2, PY("[f(a=[[[]"), "|" PY("[f(a=[[[]") "|"},
+    {LFM2, PY(""), "|" PY("") "|"},
 };
 
 static struct crd_reply *open_for(const struct row *row, json_t *tools)

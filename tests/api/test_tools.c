@@ -296,9 +296,11 @@ static void required_calls_are_written_in_the_templates_own_syntax(void **state)
          "<|tool_call_end|><|tool_calls_section_end|>"},
         {"{{ tools }}", "{\"name\": \"f\", \"arguments\": {\"a\": 1}}", NULL},
         {"{{ tools }}\"parameters\": ", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", NULL},
-        {"tools<tool_call><arg_key>", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>",
-         "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>\n<tool_call>\n{"
-         "\"name\": \"g.h\", \"arguments\": {}}\n</tool_call>"},
+        {"tools<tool_call><arg_key>", "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>",
+         "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>\n<tool_call>g.h\n</tool_call>"},
+        {"tools<tool_call><parameter=", "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>",
+         "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=g.h>\n</function>\n</tool_call>"},
+        {"tools<|tool_list_start|>", "<|tool_call_start|>[f(a=1)]<|tool_call_end|>", "<|tool_call_start|>[f(a=1), g.h()]<|tool_call_end|>"},
         {"knows none", "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", NULL},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -338,6 +340,127 @@ static void arguments_are_of_the_tools_schemas(void **state)
     assert_false(allows(req, IN("{\"a\":1,\"b\":2}")));
     assert_true(allows(req, "<tool_call>\n{\"name\": \"g.h\", \"arguments\": {\"x\":[]}}\n</tool_call>"));
     assert_false(allows(req, "<tool_call>\n{\"name\": \"g.h\", \"arguments\": 1}\n</tool_call>"));
+}
+
+/* A tool with everything tags can get wrong: what the grammar writes, the reader reads, of the schema. */
+#define WIDE                                                                                       \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"w\",\"strict\":true,\"parameters\":{\"type\":\"object\",\"properties\":{" \
+    "\"s\":{\"type\":\"string\"},\"c\":{\"type\":\"string\",\"enum\":[\"1\",\"two words\"]},\"u\":{\"type\":[\"string\",\"null\"]},"             \
+    "\"b\":{\"type\":\"boolean\"},\"l\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}},\"required\":[\"s\",\"c\"],"                       \
+    "\"additionalProperties\":false}}}]"
+
+static void arguments_in_tags_are_of_the_schema_and_read_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *source, *says, *args;
+    } rows[] = {
+        {"tools<tool_call><arg_key>",
+         "<tool_call>w\n<arg_key>s</arg_key>\n<arg_value>12</arg_value>\n<arg_key>c</arg_key>\n<arg_value>1</arg_value>\n"
+         "<arg_key>u</arg_key>\n<arg_value>\"12\"</arg_value>\n<arg_key>l</arg_key>\n<arg_value>[\"a\"]</arg_value>\n</tool_call>",
+         "{\"s\": \"12\", \"c\": \"1\", \"u\": \"12\", \"l\": [\"a\"]}"},
+        {"tools<tool_call><parameter=",
+         "<tool_call>\n<function=w>\n<parameter=s>\n\ntrue\n \n</parameter>\n<parameter=c>\ntwo words\n</parameter>\n"
+         "<parameter=u>\nnull\n</parameter>\n<parameter=b>\ntrue\n</parameter>\n</function>\n</tool_call>",
+         "{\"s\": \"\\ntrue\\n \", \"c\": \"two words\", \"u\": null, \"b\": true}"},
+        {"tools<|tool_list_start|>", "<|tool_call_start|>[w(s=\"a\\n\\\"b\\u00e9\", c=\"1\", u=None, b=True, l=[\"x\", \"y\"])]<|tool_call_end|>",
+         "{\"s\": \"a\\n\\\"b\xC3\xA9\", \"c\": \"1\", \"u\": null, \"b\": true, \"l\": [\"x\", \"y\"]}"},
+    };
+    static const struct {
+        const char *source, *says;
+    } not[] = {
+        {"tools<tool_call><arg_key>", "<tool_call>w\n<arg_key>c</arg_key>\n<arg_value>1</arg_value>\n</tool_call>"},
+        {"tools<tool_call><arg_key>", "<tool_call>w\n<arg_key>s</arg_key>\n<arg_value>x</arg_value>\n<arg_key>c</arg_key>\n<arg_value>2</arg_value>\n</tool_call>"},
+        {"tools<tool_call><parameter=",
+         "<tool_call>\n<function=w>\n<parameter=s>\nx\n</parameter>\n<parameter=c>\n1\n</parameter>\n<parameter=b>\nyes\n</parameter>\n</function>\n</tool_call>"},
+        {"tools<|tool_list_start|>", "<|tool_call_start|>[w(s=a, c=\"1\")]<|tool_call_end|>"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        test_api_template(&t, rows[i].source);
+        if (!allows(WIDE ",\"tool_choice\":\"required\"", rows[i].says)) fail_msg("%s: %s", rows[i].source, rows[i].says);
+        json_t *a = ask(rows[i].says, WIDE ",\"tool_choice\":\"required\""),
+               *calls = json_object_get(json_object_get(answer_choice(a, 0), "message"), "tool_calls");
+        assert_int_equal(json_array_size(calls), 1);
+        assert_string_equal(json_str(json_object_get(json_array_get(calls, 0), "function"), "arguments"), rows[i].args);
+        json_decref(a);
+    }
+    for (size_t i = 0; i < COUNT_OF(not); i++) {
+        test_api_template(&t, not[i].source);
+        if (allows(WIDE ",\"tool_choice\":\"required\"", not[i].says)) fail_msg("%s", not[i].says);
+    }
+}
+
+/* tool_choice auto: words as the model likes, and once a call has begun it is of its schema, if the tool asks for it. */
+static void strict_tools_bind_what_is_called_and_nothing_else(void **state)
+{
+    (void)state;
+#define STRICT                                                                                     \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":{\"type\":\"object\",\"properties\":{\"a\":{" \
+    "\"type\":\"integer\"}},\"required\":[\"a\"],\"additionalProperties\":false}}},{\"type\":\"function\",\"function\":{\"name\":\"g.h\"}}]"
+#define DS2(args) "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>" args "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+    static const struct {
+        const char *source, *yes[3], *no[3];
+    } rows[] = {
+        {"tools<tool_call>",
+         {"Words, {\"a\":1}, <tool", "Well.\n" IN("{\"a\":1}") "\nand " IN("{\"a\": 2}"),
+          "<tool_call>\n{\"name\": \"g.h\", \"arguments\": {\"any\":[]}}\n</tool_call>"},
+         {"Well.\n" IN("{\"a\":\"1\"}"), "<tool_call>\nwords", IN("{}")}},
+        {"tools<tool_call><arg_key>",
+         {"Words", "x <tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call> y",
+          "<tool_call>g.h\n<arg_key>any</arg_key>\n<arg_value>1</arg_value>\n</tool_call>"},
+         {"x <tool_call>f\n<arg_key>a</arg_key>\n<arg_value>one</arg_value>\n</tool_call>", "<tool_call>f\n</tool_call>", "<tool_call>h\n</tool_call>"}},
+        {"tools<tool_call><parameter=",
+         {"Words", "x <tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>",
+          "<tool_call>\n<function=g.h>\n<parameter=b>\n{}\n</parameter>\n</function>\n</tool_call>"},
+         {"<tool_call>\n<function=f>\n<parameter=a>\none\n</parameter>\n</function>\n</tool_call>", "<tool_call>\n<function=f>\n</function>\n</tool_call>", "<tool_call> "}},
+        {"tools[TOOL_CALLS]",
+         {"Words", "a [TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g.h\", \"arguments\": {}}]", "[1, [TOOL"},
+         {"[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": true}}]", "[TOOL_CALLS][]", "[TOOL_CALLS]f"}},
+        {"tools[TOOL_CALLS][ARGS]",
+         {"Words", "a[TOOL_CALLS]f[ARGS]{\"a\": 1}[TOOL_CALLS]g.h[ARGS]{}", "[TOOL_CALLS]g.h[ARGS]{\"x\":1}"},
+         {"[TOOL_CALLS]f[ARGS]{\"x\": 1}", "[TOOL_CALLS]x[ARGS]{}", "a[TOOL_CALLS]"}},
+        {"tools<|tool_call|>",
+         {"Words", "<|tool_call|>[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]", "x<|tool_call|>[{\"name\": \"g.h\", \"arguments\": {}}]"},
+         {"<|tool_call|>[{\"name\": \"f\", \"arguments\": {}}]", "<|tool_call|>x", "<|tool_call|>"}},
+        {"tools<function=",
+         {"if a < b", "x <function=f>{\"a\": 1}</function>", "<function=g.h>{}</function> y"},
+         {"<function=f>{}</function>", "<function=x>{}</function>", "<function="}},
+        {"tools<｜tool▁calls▁begin｜>", {"Words", "x" DS2("{\"a\": 1}"), DS2("{\"a\": -1}") "y"}, {DS2("{}"), "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁begin｜>x"}},
+        {"tools<|tool_calls_section_begin|>",
+         {"Words", "x<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"a\": 1}<|tool_call_end|><|tool_calls_section_end|>", "<|tool"},
+         {"<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
+          "<|tool_calls_section_begin|>", "<|tool_calls_section_begin|>x"}},
+        {"tools<|tool_list_start|>",
+         {"Words", "x <|tool_call_start|>[f(a=1), g.h(b=\"c\")]<|tool_call_end|>", "[f(a=true)]"},
+         {"<|tool_call_start|>[f(a=True)]<|tool_call_end|>", "<|tool_call_start|>[]<|tool_call_end|>", "<|tool_call_start|>"}},
+        {"tools<|python_tag|>",
+         {"Words with {\"a\": 1}", "{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "<|python_tag|>{\"name\": \"g.h\", \"parameters\": {\"x\": 1}}"},
+         {"{\"name\": \"f\", \"parameters\": {}}", "Well <|python_tag|>{\"name\": \"f\", \"parameters\": {}}", "{\"any\": 1}"}},
+        {"{{ tools }}", {"Words", "{\"name\": \"f\", \"arguments\": {\"a\": 1}}", ""}, {"{\"name\": \"f\", \"arguments\": {}}", " {\"x\": 1}", "[1]"}},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        test_api_template(&t, rows[i].source);
+        for (size_t k = 0; k < 3; k++) {
+            if (!allows(STRICT, rows[i].yes[k])) fail_msg("%s refuses: %s", rows[i].source, rows[i].yes[k]);
+            if (allows(STRICT, rows[i].no[k])) fail_msg("%s allows: %s", rows[i].source, rows[i].no[k]);
+        }
+    }
+    /* without strict nothing is bound; with one call at most, one */
+    test_api_template(&t, source);
+    json_decref(ask("x", SCHEMAS));
+    assert_int_equal(fake_last(t.fake).grammar.kind, GRAMMAR_NONE);
+    assert_false(allows(STRICT ",\"parallel_tool_calls\":false", IN("{\"a\":1}") "\n" IN("{\"a\":1}")));
+    assert_true(allows(STRICT ",\"parallel_tool_calls\":false", "So: " IN("{\"a\":1}")));
+    assert_true(allows(STRICT, "<think>\n<tool_call>?</think>" IN("{\"a\":1}")));
+    assert_false(allows(STRICT ",\"response_format\":{\"type\":\"json_object\"}", IN("{}")));
+    /* what a schema cannot have is refused, as it is when a call must be made */
+    test_api_say(&t, "x", 1);
+    json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat,
+                             ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":{\"type\":\"object\",\"properties\":{"
+                             "\"a\":{\"type\":\"array\",\"uniqueItems\":true}}}}}]", 400);
+    assert_string_equal(json_str(json_object_get(a, "error"), "param"), "tools");
+    assert_non_null(strstr(json_str(json_object_get(a, "error"), "message"), "tools.0.function.parameters: JSON Schema, #/properties/a/uniqueItems"));
+    json_decref(a);
 }
 
 static void thoughts_may_stand_before_what_is_asked_for(void **state)
@@ -380,6 +503,8 @@ int main(void)
         T(arguments_that_are_no_json_are_no_object),
         T(required_calls_are_written_in_the_templates_own_syntax),
         T(arguments_are_of_the_tools_schemas),
+        T(arguments_in_tags_are_of_the_schema_and_read_back),
+        T(strict_tools_bind_what_is_called_and_nothing_else),
         T(thoughts_may_stand_before_what_is_asked_for),
         T(a_format_leaves_room_for_calls),
     };

@@ -25,7 +25,7 @@ def programs():
 
 
 def is_claim(source, test):
-    if re.search(rf"cmocka_unit_test\w*\(\s*{re.escape(test)}\b", source) or f'"{test}"' in source:
+    if re.search(rf"(cmocka_unit_test\w*|\bT)\(\s*{re.escape(test)}\b", source) or f'"{test}"' in source:
         return True
     if test.startswith("checkpoint_") and '"checkpoint_" claim' in source:
         return f'"{test[len("checkpoint_"):]}"' in source

@@ -242,6 +242,9 @@ static const struct {
     {GRAMMAR_JSON_OBJECT, NULL},
     {GRAMMAR_REGEX, "[a-z]+(, [a-z ]{0,9})*"},
     {GRAMMAR_REGEX, "hello( world)*\\n?"},
+    {GRAMMAR_REGEX, "(?:[A-Z][a-z]+ ){2,12}\\d{4}\\."},
+    {GRAMMAR_REGEX, "(?:.{1,30}\\n)+"},
+    {GRAMMAR_REGEX, "[^<]*<[\\w\\u00C0-\\u024F]+>"},
     {GRAMMAR_CHOICE, "[\"true\", \"false\", \"abc\", \"ab\"]"},
     {GRAMMAR_GBNF, "root ::= \"{\" pair (\", \" pair)* \"}\"\npair ::= \"\\\"\" [a-z]+ \"\\\":\" "
                    "v\nv ::= [0-9]+ | root | \"[\" v? \"]\""},
@@ -255,6 +258,9 @@ static const struct {
      "{\"$ref\":\"#/$defs/"
      "t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
      "t\"},{\"type\":\"null\"},{\"type\":\"string\",\"pattern\":\"^[a-z0-9]*$\"}]}}}}"},
+    {GRAMMAR_PARTS, "{\"free\":{\"on\":[[\"<a>\",{\"seq\":[{\"regex\":\"[0-9]+\"},\"</a>\"]}],[\"the\",\" \"]],\"not\":[\"  \"]}}"},
+    {GRAMMAR_PARTS, "{\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"}},\"required\":[\"a\"]},\"args\":{\"open\":"
+                    "\"<p=\",\"mid\":\">\\n\",\"close\":\"\\n</p>\\n\",\"raw\":\"</p>\"}}"},
     {GRAMMAR_PARTS, "{\"seq\":[{\"any\":[\"\",{\"seq\":[\"<t>\",{\"until\":\"</t>\"}]}]},{\"some\":{"
                     "\"any\":[{\"seq\":[\"{f:\",{\"schema\":{\"type\":\"object\",\"properties\":{"
                     "\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}},\"}\"]},{\"regex\":\"[0-9]+\"},{"
@@ -276,6 +282,35 @@ static void parts_are_put_together(void **state)
         {"{\"seq\":[{\"until\":{\"token\":\"</t>\"}},\"!\"]}",
          {"\xFF</t>!", "a</t>b\xFF</t>!"},
          {"a</t>!", "a\xFF</t>"}},
+        {"{\"until\":[{\"token\":\"</t>\"},\"!\"]}", {"\xFF</t>!", "a</t>!\xFF</t>!"}, {"\xFF</t>", "\xFF</t>a!"}},
+        {"{\"free\":{}}", {"", "any \xC3\xA9"}, {"\xFF<t>", "\x80"}},
+        {"{\"free\":{\"on\":[[\"<f=\",{\"seq\":[{\"any\":[\"a>1\",\"b>2\"]},\"</f>\"]}]]}}",
+         {"", "x <f <f<f=a>1</f> y<f=b>2</f>", "<<f=a>1</f>", "ends in <f", "</f>"},
+         {"<f=", "<f=c>", "<f=a>1</f", "x<f=a>2</f>"}},
+        {"{\"free\":{\"on\":[[\"<f=\",\"1>\"]],\"once\":true}}", {"", "x<f=1>"}, {"x<f=1>y", "<f=2>"}},
+        {"{\"free\":{\"on\":[[\"<f=\",\"1>\"]],\"end\":[\"</r>\",{\"token\":\"E\"}]}}",
+         {"</r>", "a<f=1>b</r>", "a\xFF" "E", "<f=1><f=1>\xFF" "E"},
+         {"", "a", "a</r>b", "<f=1>", "a\xFF" "E</r>"}},
+        {"{\"free\":{\"on\":[[\"<f=\",\"1>\"]],\"end\":[\"</r>\",\"!\"],\"once\":true}}", {"a</r>", "<f=1></r>", "a<f=1>!"}, {"<f=1>a</r>"}},
+        {"{\"free\":{\"not\":[\"aba\"],\"on\":[[\"bab\",\"!\"]]}}",
+         {"ab", "bab!", "bab!aab", "bbab!"},
+         {"aba", "bab", "xaba", "cabab!"}},
+        {"{\"free\":{\"on\":[[{\"token\":\"<c>\"},{\"schema\":{\"type\":\"null\"}}]]}}",
+         {"x\xFF<c>nully\xFF<c>null", "<c>x"},
+         {"\xFF<c>x", "\xFF<c>"}},
+        {"{\"free\":{\"on\":[[[\"a\",{\"token\":\"<c>\"},\"b\"],\"!\"]]}}", {"a", "xaa\xFF<c>b!a", "ab"}, {"a\xFF<c>", "\xFF<c>b!", "a\xFF<c>xb!"}},
+        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"},\"e\":{\"enum\":[\"x\",null]}},"
+         "\"required\":[\"a\"],\"additionalProperties\":false},\"args\":{\"open\":\"<p=\",\"mid\":\">\",\"close\":\"</p>\",\"raw\":\"</p>\"}}",
+         {"<p=a></p>", "<p=a>it's \"raw\" </b> </p </p>", "<p=a>1</p><p=n>-7</p><p=e>\"x\"</p>", "<p=a>[1</p><p=e>null</p>"},
+         {"", "<p=n>1</p>", "<p=a>x</p>y</p>", "<p=a>1</p><p=n>one</p>", "<p=a>x</p><p=e>x</p>", "<p=a>x</p><p=b>1</p>"}},
+        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"string\",\"enum\":[\"x y\",\"z\"]},\"l\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}},"
+         "\"additionalProperties\":{\"type\":\"boolean\"}},\"args\":{\"open\":\"<\",\"mid\":\":\",\"close\":\">\",\"raw\":\">\"}}",
+         {"", "<c:x y>", "<c:z><l:[\"a\", \"<b\"]>", "<l:[]><o:true>", "<p:false><q:true>"},
+         {"<c:\"z\">", "<l:[\">\"]>", "<o:1>", "<c:z><c:z>"}},
+        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"s\":{\"type\":\"string\"},\"b\":{\"type\":[\"boolean\",\"null\"]},\"l\":{\"type\":\"array\",\"items\":{\"type\":"
+         "\"boolean\"}}},\"additionalProperties\":false},\"args\":{\"mid\":\"=\",\"sep\":\", \",\"python\":true}}",
+         {"", "s=\"a\\\"b\"", "s=\"\", b=True, l=[False, True]", "b=None"},
+         {"s=a", "b=true", "b=True,l=[]", "s=\"a\" b=True"}},
         {"{\"seq\":[{\"token\":\"[C]\"},{\"schema\":{\"enum\":[1,\"[C]\"]}}]}",
          {"\xFF[C]1", "\xFF[C]\"[C]\""},
          {"[C]1", "1", "\xFF[C]"}},
@@ -293,6 +328,10 @@ static void parts_are_put_together(void **state)
         {"{\"until\":\"\"}", "needs a text or a token"},
         {"{\"seq\":[{\"schema\":{\"uniqueItems\":true},\"of\":\"f's\"}]}", "f's: JSON Schema, #/uniqueItems"},
         {"{\"regex\":\"(\"}", "not closed"},
+        {"{\"until\":[]}", "needs a text or a token"},
+        {"{\"free\":{\"on\":[\"x\"]}}", "pairs"},
+        {"{\"free\":{\"not\":[\"\"]}}", "needs a text or a token"},
+        {"{\"schema\":{\"properties\":{\"a>b\":true}},\"of\":\"f's\",\"args\":{\"mid\":\">\"}}", "f's: JSON Schema, #/properties: the key \"a>b\""},
     };
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         assert_null(compile(GRAMMAR_PARTS, 0, bad[i].text, NULL));
@@ -338,6 +377,45 @@ static void a_mask_is_what_every_token_alone_would_say(void **state)
             const uint64_t *mask = eng_grammar_mask(s);
             int32_t id = pick(mask, 299, rng_at(7, i, (uint64_t)step, 0));
             assert_mask(s, mask, 300);
+            if (id < 0 || !eng_grammar_advance_token(s, id)) break;
+        }
+        eng_grammar_state_close(s);
+        eng_grammar_close(g);
+    }
+    eng_grammar_vocab_close(v);
+}
+
+/* Tokens of letters, digits, spaces, quotes and characters of several bytes, many of them cut or not UTF-8 at all, that share long
+ * beginnings. */
+static void many_tokens_bytes(void *user, int32_t id, struct buf *out)
+{
+    static const char *const bits[] = {"a", "b", "the", "ing", "A", "Zo", "0", "19", " ", "  ", "\n", "_", "-", "<", ">", "\"", "\\", ", ",
+                                       "\xC3\xA9", "\xC3", "\xE2\x82\xAC", "\xE2\x82", "\xF0\x9F\x98\x80", "\xF0\x9F", "\x80", "\xFF", "{", ":"};
+    (void)user;
+    if (id < 256) {
+        buf_putc(out, (char)id);
+        return;
+    }
+    /* every second one goes on from the one before */
+    uint64_t stem = (uint64_t)id / 16;
+    for (uint64_t i = 0; i < 1 + stem % 4; i++) buf_puts(out, bits[rng_at(1, stem, i, 0) % 12]);
+    for (uint64_t i = 0; i < (uint64_t)id % 4; i++) buf_puts(out, bits[rng_at(2, (uint64_t)id, i, 0) % COUNT_OF(bits)]);
+}
+
+static void a_mask_of_many_tokens_is_what_each_alone_would_say(void **state)
+{
+    (void)state;
+    struct eng_grammar_vocab *v;
+    const int32_t n = 6000, eog = n - 1;
+    eng_grammar_vocab_open(&v, n, many_tokens_bytes, NULL, &eog, 1);
+    for (size_t i = 0; i < COUNT_OF(many); i++) {
+        struct eng_grammar *g = compile(many[i].kind, i % 2 ? GRAMMAR_COMPACT : 0, many[i].text, v);
+        if (!g) fail_msg("%s", err_text());
+        struct eng_grammar_state *s = eng_grammar_state_open(g);
+        for (int step = 0; step < 24; step++) {
+            const uint64_t *mask = eng_grammar_mask(s);
+            int32_t id = pick(mask, n - 1, rng_at(8, i, (uint64_t)step, 0));
+            assert_mask(s, mask, n);
             if (id < 0 || !eng_grammar_advance_token(s, id)) break;
         }
         eng_grammar_state_close(s);
@@ -480,6 +558,7 @@ int main(void)
         cmocka_unit_test(parts_are_put_together),
         cmocka_unit_test(the_shortest_way_gets_shorter_by_one),
         cmocka_unit_test(a_mask_is_what_every_token_alone_would_say),
+        cmocka_unit_test(a_mask_of_many_tokens_is_what_each_alone_would_say),
         cmocka_unit_test(random_walks_end_in_time_with_texts_of_the_grammar),
         cmocka_unit_test(long_texts_do_not_grow_memory_without_end),
     };
