@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { UNKNOWN = -2, MOST_ITEMS = 1 << 16, LARGE_BYTES = 48 << 20, NEED_MAX = INT32_MAX / 4 };
+enum { MOST_ITEMS = 1 << 16, LARGE_BYTES = 48 << 20, NEED_MAX = INT32_MAX / 4 };
 
 static void *room(void *p, int32_t *cap, int32_t n, size_t size)
 {
@@ -22,7 +22,7 @@ static int32_t frame(struct machine *m, int32_t state, int32_t below)
     if (i >= 0) return i;
     m->frames = room(m->frames, &m->cap_frames, m->n_frames, sizeof *m->frames);
     int32_t need = MIN(m->p->states[state].need + m->frames[below].need, (int32_t)NEED_MAX);
-    m->frames[m->n_frames] = (struct machine_frame){state, below, need, UNKNOWN};
+    m->frames[m->n_frames] = (struct machine_frame){state, below, need, SET_UNKNOWN};
     map64_put(&m->frame_of, key, m->n_frames);
     return m->n_frames++;
 }
@@ -171,7 +171,7 @@ static int32_t intern(struct machine *m)
     size_t row = (size_t)m->p->n_classes;
     if (cap != m->cap_sets)
         m->next = xrealloc(m->next, (size_t)m->cap_sets * row * sizeof *m->next);
-    for (size_t i = 0; i < row; i++) m->next[(size_t)m->n_sets * row + i] = UNKNOWN;
+    for (size_t i = 0; i < row; i++) m->next[(size_t)m->n_sets * row + i] = SET_UNKNOWN;
     if (n) memcpy(m->items + m->n_items, x, (size_t)n * sizeof *x);
     m->sets[m->n_sets] =
         (struct machine_set){m->n_items, n, need_of(m, x, n, m->found_flags), m->found_flags, 0, 0};
@@ -200,7 +200,7 @@ int32_t eng_machine_alone(struct machine *m, int32_t state, int32_t below)
 
 int32_t eng_machine_return(struct machine *m, int32_t f)
 {
-    if (m->frames[f].returns == UNKNOWN) {
+    if (m->frames[f].returns == SET_UNKNOWN) {
         begin_closure(m);
         close_over(m, m->frames[f].state, m->frames[f].frame);
         int32_t set = intern(m);
@@ -209,11 +209,9 @@ int32_t eng_machine_return(struct machine *m, int32_t f)
     return m->frames[f].returns;
 }
 
-int32_t eng_machine_step(struct machine *m, int32_t set, uint8_t byte)
+int32_t eng_machine_find(struct machine *m, int32_t set, int class)
 {
-    if (set < 0) return SET_DEAD;
-    size_t at = (size_t)set * (size_t)m->p->n_classes + m->p->class_of[byte];
-    if (m->next[at] != UNKNOWN) return m->next[at];
+    const uint8_t byte = m->p->sample[class];
     begin_closure(m);
     for (int32_t i = 0; i < m->sets[set].n; i++) {
         struct machine_item x = m->items[m->sets[set].first + i];
@@ -224,7 +222,7 @@ int32_t eng_machine_step(struct machine *m, int32_t set, uint8_t byte)
         }
     }
     int32_t to = intern(m);
-    m->next[at] = to;
+    m->next[(size_t)set * (size_t)m->p->n_classes + (size_t)class] = to;
     return to;
 }
 

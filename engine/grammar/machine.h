@@ -13,7 +13,7 @@
 #include "engine/grammar/program.h"
 
 enum { FRAME_END = 0, FRAME_HOLE = 1 };
-enum { SET_DEAD = -1 };
+enum { SET_DEAD = -1, SET_UNKNOWN = -2 };
 enum { SET_ACCEPTS = 1, SET_ESCAPES = 2 }; /* the text may end here; the hole is reached */
 
 struct machine_item {
@@ -21,7 +21,7 @@ struct machine_item {
 };
 struct machine_frame {
     int32_t state, frame, need, returns;
-}; /* need: bytes to the text's end; returns: the set after the return, -2 unknown */
+}; /* need: bytes to the text's end; returns: the set after the return, or SET_UNKNOWN */
 struct machine_set {
     int64_t first;
     int32_t n, need;
@@ -39,7 +39,7 @@ struct machine {
     int32_t n_sets, cap_sets;
     struct machine_item *items;
     int64_t n_items, cap_items;
-    int32_t *next;                     /* [cap_sets][n_classes] SET_DEAD, or -2: not known */
+    int32_t *next;                     /* [cap_sets][n_classes] SET_DEAD, or SET_UNKNOWN */
     struct machine_item *todo, *found; /* scratch of closure */
     int32_t cap_todo, n_found, cap_found;
     uint64_t *seen; /* open addressing, valid where stamps[i] == stamp */
@@ -50,7 +50,18 @@ struct machine {
 void eng_machine_open(struct machine *m, const struct program *p);
 void eng_machine_close(struct machine *m);
 int32_t eng_machine_start(struct machine *m); /* the set before the first byte */
-int32_t eng_machine_step(struct machine *m, int32_t set, uint8_t byte); /* SET_DEAD: refused */
+/* Where a set goes on a class of bytes. SET_DEAD: refused */
+int32_t eng_machine_find(struct machine *m, int32_t set, int class); /* the first time */
+static inline int32_t eng_machine_step_class(struct machine *m, int32_t set, int class)
+{
+    if (set < 0) return SET_DEAD;
+    int32_t to = m->next[(size_t)set * (size_t)m->p->n_classes + (size_t)class];
+    return to != SET_UNKNOWN ? to : eng_machine_find(m, set, class);
+}
+static inline int32_t eng_machine_step(struct machine *m, int32_t set, uint8_t byte)
+{
+    return eng_machine_step_class(m, set, m->p->class_of[byte]);
+}
 int32_t eng_machine_alone(struct machine *m, int32_t state,
                           int32_t below); /* a state, and one to return to or -1, above the hole */
 int32_t eng_machine_return(struct machine *m,

@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LOOK_AT = 8 }; /* nodes below which it is worth a look whether all of them are taken */
+enum {
+    LOOK_AT = 8, /* tokens below a node from which on it is worth a look whether all of them are taken */
+    FEW = 6      /* of a single node of the vocabulary: not worth nodes of the tree */
+};
 
 static size_t n_words(const struct eng_grammar_vocab *v)
 {
@@ -17,10 +20,11 @@ void eng_masker_open(struct masker *k, struct machine *m, const struct eng_gramm
 {
     *k = (struct masker){.m = m,
                          .v = v,
-                         .path = xmalloc(((size_t)v->longest + 2) * sizeof *k->path),
                          .scratch = xmalloc(n_words(v) * sizeof *k->scratch)};
     for (int32_t i = 0; i < MASKS_KEPT; i++) k->kept[i].set = -1;
     eng_alike_open(&k->alike, m->p, v);
+    eng_class_tree_open(&k->tree, m->p, v);
+    k->path = xmalloc(((size_t)v->longest + 2) * sizeof *k->path);
     for (int b = 0; b < 128; b++) k->kind_of[b] = eng_vocab_kind((uint8_t)b);
 }
 
@@ -34,8 +38,10 @@ void eng_masker_close(struct masker *k)
     for (int32_t i = 0; i < MASKS_KEPT; i++) free(k->kept[i].bits);
     free(k->parts);
     eng_alike_close(&k->alike);
+    eng_class_tree_close(&k->tree);
     for (int i = 0; i < ALIKE_LEVELS; i++) free(k->short_of[i]);
     map64_free(&k->part_of);
+    free(k->todo);
     free(k->path);
     free(k->scratch);
     free(k->escapes);
@@ -48,11 +54,6 @@ void eng_masker_forget(struct masker *k)
 }
 
 /* ---- walks ---- */
-
-static void put_tokens(const struct eng_grammar_vocab *v, int32_t id, uint64_t *bits)
-{
-    for (; id >= 0; id = v->same[id]) bits[id / 64] |= 1ull << (id % 64);
-}
 
 /* ---- loops: bytes that lead from a set back to it ---- */
 
@@ -111,38 +112,70 @@ static void remember_escape(struct masker *k, int32_t n, int32_t node)
     k->escapes[n] = node;
 }
 
-/* Mark the tokens below node `at` that `set` can take and that are longer than `beyond`. escapes: remember, behind the
- * n there are, nodes deeper than that where the hole is reached; returns how many there are then. */
+static void push(struct masker *k, int32_t *n, int32_t node, int32_t set)
+{
+    if (*n == k->cap_todo) {
+        k->cap_todo = MAX(256, 2 * *n);
+        k->todo = xrealloc(k->todo, (size_t)k->cap_todo * sizeof *k->todo);
+    }
+    k->todo[(*n)++] = (struct step){node, set};
+}
+
+/* As walk, below a node of the vocabulary itself. */
+static int32_t walk_few(struct masker *k, int32_t at, int32_t set, int32_t beyond, uint64_t *bits,
+                        bool escapes, int32_t n)
+{
+    const struct token_node *t = k->v->nodes;
+    int32_t end = t[at].end;
+    k->path[t[at].depth] = set;
+    for (int32_t i = at + 1; i < end;) {
+        set = k->v->deepest[i] <= beyond
+                  ? SET_DEAD
+                  : eng_machine_step(k->m, k->path[t[i].depth - 1], t[i].byte);
+        if (set >= 0) {
+            bool deep = t[i].depth > beyond;
+            k->path[t[i].depth] = set;
+            for (int32_t id = deep ? t[i].token : -1; id >= 0; id = k->v->same[id])
+                bits[id / 64] |= 1ull << (id % 64);
+            if (deep && escapes && (k->m->sets[set].flags & SET_ESCAPES) && t[i].end > i + 1)
+                remember_escape(k, n++, ~i);
+        }
+        i = set >= 0 && k->m->sets[set].n ? i + 1 : t[i].end;
+    }
+    return n;
+}
+
+/* Mark the tokens below node `at` of the tree (or, negative, ~at of the vocabulary) that `set` can take and that are
+ * longer than `beyond`. escapes: remember, behind the n there are, nodes deeper than that where the hole is reached;
+ * returns how many there are then. */
 static int32_t walk(struct masker *k, int32_t at, int32_t set, int32_t beyond, uint64_t *bits,
                     bool escapes, int32_t n)
 {
-    const struct token_node *t = k->v->nodes;
-    const uint16_t *deepest = k->v->deepest;
-    int32_t end = t[at].end, *path = k->path;
-    path[t[at].depth] = set;
-    for (int32_t i = at + 1; i < end;) {
-        if (deepest[i] <= beyond) {
-            i = t[i].end;
-            continue;
+    int32_t n_todo = 0;
+    if (at < 0) return walk_few(k, ~at, set, beyond, bits, escapes, n);
+    push(k, &n_todo, at, set);
+    while (n_todo) {
+        const struct step from = k->todo[--n_todo];
+        eng_class_tree_look(&k->tree, from.node);
+        const int32_t first = k->tree.nodes[from.node].child,
+                      last = first + k->tree.nodes[from.node].n_children;
+        for (int32_t i = first; i < last; i++) {
+            const struct class_node *x = &k->tree.nodes[i];
+            if (x->deepest <= beyond) continue;
+            int32_t to = eng_machine_step_class(k->m, from.set, x->class);
+            if (to < 0) continue;
+            bool deep = x->depth > beyond, more = x->all > x->n_tokens,
+                 escape = escapes && (k->m->sets[to].flags & SET_ESCAPES);
+            if (deep) eng_class_tree_put(&k->tree, i, bits);
+            if (!more) continue;
+            if (deep && escape) remember_escape(k, n++, i);
+            if (x->all > LOOK_AT && !escape && loops(k, to, x->below))
+                eng_class_tree_put_below(&k->tree, i, bits);
+            else if (x->n_members == 1 && x->all <= FEW)
+                n = walk_few(k, k->tree.members[x->members], to, beyond, bits, escapes, n);
+            else if (k->m->sets[to].n)
+                push(k, &n_todo, i, to);
         }
-        set = eng_machine_step(k->m, path[t[i].depth - 1], t[i].byte);
-        if (set < 0) {
-            i = t[i].end;
-            continue;
-        }
-        path[t[i].depth] = set;
-        bool deep = t[i].depth > beyond;
-        if (deep && t[i].token >= 0) put_tokens(k->v, t[i].token, bits);
-        if (deep && escapes && (k->m->sets[set].flags & SET_ESCAPES) && t[i].end > i + 1)
-            remember_escape(k, n++, i);
-        if (t[i].end - i > LOOK_AT && !(escapes && (k->m->sets[set].flags & SET_ESCAPES)) &&
-            loops(k, set, k->v->below[i])) { /* all that is below */
-            for (int32_t r = k->v->rank[i + 1]; r < k->v->rank[t[i].end]; r++)
-                bits[k->v->ranked[r] / 64] |= 1ull << (k->v->ranked[r] % 64);
-            i = t[i].end;
-            continue;
-        }
-        i = k->m->sets[set].n ? i + 1 : t[i].end;
     }
     return n;
 }
@@ -189,9 +222,11 @@ static int32_t take_over(struct masker *k, const struct mask_part *from, int lev
     for (int32_t i = 0; i < from->n_tokens; i++)
         if (k->v->length[from->tokens[i]] <= k->alike.depth[level])
             bits[from->tokens[i] / 64] |= 1ull << (from->tokens[i] % 64);
-    for (int32_t i = 0; i < from->n_escapes; i++)
-        if (k->v->nodes[from->escapes[i]].depth <= k->alike.depth[level])
-            remember_escape(k, n++, from->escapes[i]);
+    for (int32_t i = 0; i < from->n_escapes; i++) {
+        const int32_t e = from->escapes[i],
+                      depth = e < 0 ? k->v->nodes[~e].depth : k->tree.nodes[e].depth;
+        if (depth <= k->alike.depth[level]) remember_escape(k, n++, e);
+    }
     return n;
 }
 
@@ -271,16 +306,22 @@ static bool within(struct masker *k, struct map64 *known, int32_t set, int32_t n
 
 const uint64_t *eng_masker_mask_within(struct masker *k, int32_t set, int32_t n_tokens)
 {
-    const struct token_node *t = k->v->nodes;
     struct map64 known = {0};
+    int32_t n_todo = 0;
     memset(k->scratch, 0, n_words(k->v) * sizeof *k->scratch);
-    k->path[0] = set;
-    for (int32_t i = 1; i < k->v->n_nodes;) {
-        int32_t to = eng_machine_step(k->m, k->path[t[i].depth - 1], t[i].byte);
-        k->path[t[i].depth] = to;
-        if (to >= 0 && t[i].token >= 0 && within(k, &known, to, n_tokens))
-            put_tokens(k->v, t[i].token, k->scratch);
-        i = to < 0 ? t[i].end : i + 1;
+    push(k, &n_todo, 0, set);
+    while (n_todo) {
+        const struct step from = k->todo[--n_todo];
+        eng_class_tree_look(&k->tree, from.node);
+        const int32_t first = k->tree.nodes[from.node].child,
+                      last = first + k->tree.nodes[from.node].n_children;
+        for (int32_t i = first; i < last; i++) {
+            int32_t to = eng_machine_step_class(k->m, from.set, k->tree.nodes[i].class);
+            if (to < 0) continue;
+            if (k->tree.nodes[i].n_tokens && within(k, &known, to, n_tokens))
+                eng_class_tree_put(&k->tree, i, k->scratch);
+            push(k, &n_todo, i, to);
+        }
     }
     map64_free(&known);
     add_eog(k, set, k->scratch);

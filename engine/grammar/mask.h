@@ -12,13 +12,14 @@
 #define ENGINE_GRAMMAR_MASK_H
 
 #include "engine/grammar/alike.h"
+#include "engine/grammar/class_tree.h"
 #include "engine/grammar/machine.h"
 #include "engine/grammar/vocab.h"
 
 struct mask_part {
     int32_t *tokens, n_tokens;   /* few: listed */
     uint64_t *bits;              /* many: as bits; NULL when listed */
-    int32_t *escapes, n_escapes; /* nodes with something below them */
+    int32_t *escapes, n_escapes; /* nodes of the tree, or ~ of the vocabulary, with something below them */
 };
 
 enum { MASKS_KEPT = 32 };
@@ -37,7 +38,11 @@ struct masker {
     } kept[MASKS_KEPT]; /* the last masks; set -1: none */
     int32_t next_kept;
     uint8_t kind_of[128];
-    int32_t *path;     /* [longest + 1] */
+    struct class_tree tree;
+    struct step {
+        int32_t node, set;
+    } * todo; /* a walk's */
+    int32_t cap_todo, *path; /* [longest + 2] */
     uint64_t *scratch; /* mask_within's */
     int32_t *escapes, cap_escapes;
 };

@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static void name(const uint8_t *data, size_t n)
 {
     struct shard_entry e, again;
-    struct eng_shard_cache c = {.dir = "", .model = 7};
+    char here[] = "";
+    struct eng_shard_cache c = {.dir = here, .model = 7};
     char *text = xstrndup((const char *)data, MIN(n, 200));
     if (eng_shard_entry_of(text, 7, &e)) {
         char *path = eng_shard_path(&c, &e);
