@@ -1,8 +1,10 @@
 /* call_python.c: see call_python.h. Descends by recursion, at most CALL_PYTHON_DEEP deep. */
 #include "coordinator/api/call_python.h"
-#include "base/buf.h"
+#include "coordinator/api/json_check.h"
+#include "coordinator/api/json_out.h"
 
 #include <ctype.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +16,7 @@ struct cursor {
 
 static void spaces(struct cursor *c)
 {
-    while (c->p < c->end && strchr(" \t\r\n", *c->p)) c->p++;
+    while (c->p < c->end && *c->p && strchr(" \t\r\n", *c->p)) c->p++;
 }
 
 static bool take(struct cursor *c, char what)
@@ -39,7 +41,7 @@ static char *name(struct cursor *c)
 {
     spaces(c);
     const char *from = c->p;
-    while (c->p < c->end && (isalnum((unsigned char)*c->p) || strchr("_-.", *c->p))) c->p++;
+    while (c->p < c->end && *c->p && (isalnum((unsigned char)*c->p) || strchr("_-.", *c->p))) c->p++;
     return c->p == from ? NULL : strndup(from, (size_t)(c->p - from));
 }
 
@@ -122,122 +124,142 @@ static bool escape(struct cursor *c, struct buf *out)
     return true;
 }
 
-static json_t *string(struct cursor *c)
+/* The text between quotes, appended; false: it is not closed, or has an escape that is none. */
+static bool string(struct cursor *c, struct buf *text)
+{
+    const char quote = *c->p++;
+    while (c->p < c->end && *c->p != quote) {
+        char b = *c->p++;
+        if (b != '\\')
+            buf_putc(text, b);
+        else if (!escape(c, text))
+            return false;
+    }
+    return c->p < c->end && *c->p++ == quote;
+}
+
+/* A string as JSON's. */
+static bool put_string(struct cursor *c, struct buf *out)
 {
     struct buf text = {0};
-    const char quote = *c->p++;
-    bool good = true;
-    json_t *j = NULL;
-    while (good && c->p < c->end && *c->p != quote) {
-        char b = *c->p++;
-        if (b == '\\')
-            good = escape(c, &text);
-        else
-            buf_putc(&text, b);
-    }
-    if (good && c->p < c->end) {
-        c->p++;
-        j = json_stringn(buf_str(&text), text.len); /* NULL: not UTF-8 */
-    }
+    bool good = string(c, &text) && (json_out_text(out, buf_str(&text), text.len), true);
     buf_free(&text);
-    return j;
+    return good;
 }
 
-/* ---- values ---- */
+/* ---- values: from Python's text to JSON's ---- */
 
-static json_t *value(struct cursor *c);
+static bool value(struct cursor *c, struct buf *out);
 
-static json_t *list(struct cursor *c, char close)
+static bool list(struct cursor *c, char close, struct buf *out)
 {
-    json_t *j = json_array(), *one;
-    while (!take(c, close)) {
-        if (json_array_size(j) && !take(c, ',')) goto bad;
+    buf_putc(out, '[');
+    for (bool first = true; !take(c, close); first = false) {
+        if (!first && !take(c, ',')) return false;
         if (take(c, close)) break; /* a comma may end it */
-        if (!(one = value(c))) goto bad;
-        json_array_append_new(j, one);
+        buf_puts(out, first ? "" : ", ");
+        if (!value(c, out)) return false;
     }
-    return j;
-bad:
-    json_decref(j);
-    return NULL;
+    buf_putc(out, ']');
+    return true;
 }
 
-static json_t *dictionary(struct cursor *c)
+static bool dictionary(struct cursor *c, struct buf *out)
 {
-    json_t *j = json_object(), *key, *one;
-    while (!take(c, '}')) {
-        if (json_object_size(j) && !take(c, ',')) goto bad;
+    buf_putc(out, '{');
+    for (bool first = true; !take(c, '}'); first = false) {
+        if (!first && !take(c, ',')) return false;
         if (take(c, '}')) break;
-        key = c->p < c->end && (*c->p == '"' || *c->p == '\'') ? string(c) : NULL;
-        one = key && take(c, ':') ? value(c) : NULL;
-        if (one) json_object_set_new(j, json_string_value(key), one);
-        json_decref(key);
-        if (!one) goto bad;
+        buf_puts(out, first ? "" : ", ");
+        if (c->p == c->end || (*c->p != '"' && *c->p != '\'') || !put_string(c, out) || !take(c, ':'))
+            return false;
+        buf_puts(out, ": ");
+        if (!value(c, out)) return false;
     }
-    return j;
-bad:
-    json_decref(j);
-    return NULL;
+    buf_putc(out, '}');
+    return true;
 }
 
-static json_t *number(struct cursor *c)
+static bool number(struct cursor *c, struct buf *out)
 {
+    if (c->p < c->end && *c->p == '+') c->p++;
     const char *from = c->p;
-    if (c->p < c->end && *c->p == '+') from = ++c->p;
     while (c->p < c->end && *c->p && strchr("+-.0123456789eE", *c->p)) c->p++;
-    return c->p == from ? NULL : json_loadb(from, (size_t)(c->p - from), JSON_DECODE_ANY, NULL);
+    const size_t n = (size_t)(c->p - from);
+    if (!n || n > 400) return false;
+    if (crd_json_is(from, n)) return buf_put(out, from, n), true;
+    /* as Python has it too: .5 and 1. */
+    char text[408], *end;
+    memcpy(text, from, n);
+    text[n] = 0;
+    double x = strtod(text, &end);
+    if (*end || !isfinite(x)) return false;
+    buf_printf(out, "%.17g", x);
+    return true;
 }
 
-static json_t *value(struct cursor *c)
+static bool value(struct cursor *c, struct buf *out)
 {
-    json_t *j = NULL;
+    bool good = true;
     spaces(c);
-    if (c->p == c->end || c->depth == CALL_PYTHON_DEEP) return NULL;
+    if (c->p == c->end || c->depth == CALL_PYTHON_DEEP) return false;
     c->depth++;
     if (*c->p == '"' || *c->p == '\'')
-        j = string(c);
+        good = put_string(c, out);
     else if (take(c, '['))
-        j = list(c, ']');
+        good = list(c, ']', out);
     else if (take(c, '('))
-        j = list(c, ')');
+        good = list(c, ')', out);
     else if (take(c, '{'))
-        j = dictionary(c);
+        good = dictionary(c, out);
     else if (word(c, "True") || word(c, "true"))
-        j = json_true();
+        buf_puts(out, "true");
     else if (word(c, "False") || word(c, "false"))
-        j = json_false();
+        buf_puts(out, "false");
     else if (word(c, "None") || word(c, "null"))
-        j = json_null();
+        buf_puts(out, "null");
     else
-        j = number(c);
+        good = number(c, out);
     c->depth--;
-    return j;
+    return good;
 }
 
 /* ---- calls ---- */
 
+/* name=value, ... up to the closing bracket, as an object. */
+static bool arguments(struct cursor *c, struct buf *out)
+{
+    json_t *seen = json_object();
+    bool good = true;
+    buf_putc(out, '{');
+    for (bool first = true; good && !take(c, ')'); first = false) {
+        if (!first && !take(c, ',')) good = false;
+        if (!good || take(c, ')')) break;
+        char *key = name(c);
+        good = key && !json_object_get(seen, key) && take(c, '=');
+        if (good) {
+            json_object_set_new(seen, key, json_true());
+            buf_puts(out, first ? "" : ", ");
+            json_out_text(out, key, strlen(key));
+            buf_puts(out, ": ");
+            good = value(c, out);
+        }
+        free(key);
+    }
+    buf_putc(out, '}');
+    json_decref(seen);
+    return good;
+}
+
 static json_t *call(struct cursor *c)
 {
-    char *function = name(c), *key = NULL;
-    json_t *args = json_object(), *one;
-    if (!function || !take(c, '(')) goto bad;
-    while (!take(c, ')')) {
-        if (json_object_size(args) && !take(c, ',')) goto bad;
-        if (take(c, ')')) break;
-        free(key);
-        key = name(c);
-        if (!key || json_object_get(args, key) || !take(c, '=') || !(one = value(c))) goto bad;
-        json_object_set_new(args, key, one);
-    }
-    one = json_pack("[s,o]", function, args);
+    struct buf args = {0};
+    char *function = name(c);
+    json_t *one = NULL;
+    if (function && take(c, '(') && arguments(c, &args)) one = json_pack("[s,s]", function, buf_str(&args));
     free(function);
-    free(key);
+    buf_free(&args);
     return one;
-bad:
-    free(function);
-    free(key);
-    json_decref(args);
-    return NULL;
 }
 
 json_t *crd_call_python(const char *text, size_t n)

@@ -10,7 +10,8 @@
 
 enum { CALL_PYTHON_DEEP = 64 };
 
-/* text[n] -> [[name, {arguments}], ...], or NULL: it is no such list. The brackets around a single call may be missing. Own: caller. */
+/* text[n] -> [[name, the arguments as JSON text], ...], or NULL: it is no such list. The brackets around a single call may be missing. Numbers
+ * pass as they were written, however large. Own: caller. */
 json_t *crd_call_python(const char *text, size_t n);
 
 #endif

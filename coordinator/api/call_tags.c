@@ -1,6 +1,7 @@
 /* call_tags.c: see call_tags.h. */
 #include "coordinator/api/call_tags.h"
-#include "coordinator/api/json_in.h"
+#include "coordinator/api/json_check.h"
+#include "coordinator/api/json_out.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,19 +57,20 @@ static bool is_string(const json_t *schema)
     return type && !strcmp(type, "string");
 }
 
-static json_t *value_of(struct span s, const json_t *schema)
-{
-    json_t *j = NULL;
-    if (!is_string(schema))
-        j = json_in(s.p, (size_t)(s.end - s.p), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES);
-    return j ? j : json_stringn(s.p, (size_t)(s.end - s.p));
-}
-
-static void put(json_t *args, const json_t *tools, const char *name, struct span key,
+/* KEY and VALUE as a member of an object. JSON passes as it was written: a number may be larger than any that is kept here. */
+static void put(struct buf *args, const json_t *tools, const char *name, struct span key,
                 struct span value)
 {
     char *k = strndup(key.p, (size_t)(key.end - key.p));
-    json_object_set_new(args, k, value_of(value, schema_of(tools, name, k)));
+    const json_t *schema = schema_of(tools, name, k);
+    const struct span bare = trimmed(value);
+    buf_puts(args, args->len > 1 ? ", " : "");
+    json_out_text(args, k, strlen(k));
+    buf_puts(args, ": ");
+    if (!is_string(schema) && crd_json_is(bare.p, (size_t)(bare.end - bare.p)))
+        buf_put(args, bare.p, (size_t)(bare.end - bare.p));
+    else
+        json_out_text(args, value.p, (size_t)(value.end - value.p));
     free(k);
 }
 
@@ -80,7 +82,7 @@ static struct span without_breaks(struct span s)
     return s;
 }
 
-static bool pairs(struct span *s, const json_t *tools, const char *name, json_t *args)
+static bool pairs(struct span *s, const json_t *tools, const char *name, struct buf *args)
 {
     struct span key, value;
     while (*s = trimmed(*s), s->p < s->end) {
@@ -92,7 +94,7 @@ static bool pairs(struct span *s, const json_t *tools, const char *name, json_t 
     return true;
 }
 
-static bool parameters(struct span *s, const json_t *tools, const char *name, json_t *args)
+static bool parameters(struct span *s, const json_t *tools, const char *name, struct buf *args)
 {
     struct span key, value;
     while (*s = trimmed(*s), !take(s, "</function>")) {
@@ -109,7 +111,6 @@ bool crd_call_tags(const char *text, size_t n, const json_t *tools, struct buf *
 {
     struct span s = trimmed((struct span){text, text + n}), word;
     bool function = take(&s, "<function=");
-    json_t *j = json_object();
     if (function) {
         if (!take_until(&s, ">", &word)) word = (struct span){s.p, s.p};
     } else {
@@ -120,11 +121,10 @@ bool crd_call_tags(const char *text, size_t n, const json_t *tools, struct buf *
     }
     word = trimmed(word);
     buf_put(name, word.p, (size_t)(word.end - word.p));
-    bool good = name->len && !memchr(text, 0, n) && (function ? parameters(&s, tools, buf_str(name), j)
-                                       : pairs(&s, tools, buf_str(name), j));
-    char *dump = good ? json_dumps(j, 0) : NULL;
-    if (dump) buf_puts(args, dump);
-    free(dump);
-    json_decref(j);
+    buf_putc(args, '{');
+    bool good = name->len && !memchr(text, 0, n) &&
+                (function ? parameters(&s, tools, buf_str(name), args)
+                                       : pairs(&s, tools, buf_str(name), args));
+    buf_putc(args, '}');
     return good;
 }

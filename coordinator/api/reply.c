@@ -187,20 +187,19 @@ static bool tags(struct crd_reply *r, const char *body, size_t n, struct crd_sai
 
 static bool python(struct crd_reply *r, const char *body, size_t n, struct crd_said *to)
 {
-    json_t *calls = crd_call_python(body, n), *args;
-    size_t i, n_calls = r->conf.one_call ? 1 : json_array_size(calls);
+    json_t *calls = crd_call_python(body, n), *one;
     bool good = json_array_size(calls) > 0;
-    for (i = 0; i < json_array_size(calls); i++)
-        good &= crd_reply_name_good(json_string_value(json_array_get(json_array_get(calls, i), 0)));
-    for (i = 0; i < n_calls && good; i++) {
-        args = json_array_get(json_array_get(calls, i), 1);
-        char *text = json_dumps(args, 0);
-        good = one_whole(r, json_string_value(json_array_get(json_array_get(calls, i), 0)),
-                         text ? text : "{}", to);
-        free(text);
+    size_t i;
+    json_array_foreach(calls, i, one)
+        good &= crd_reply_name_good(json_string_value(json_array_get(one, 0)));
+    for (i = 0; i < (r->conf.one_call ? 1 : json_array_size(calls)) && good; i++) {
+        one = json_array_get(calls, i);
+        if (!one_whole(r, json_string_value(json_array_get(one, 0)),
+                       json_string_value(json_array_get(one, 1)), to))
+            break; /* too many: the rest is lost, as in other syntaxes */
     }
     json_decref(calls);
-    return good || i > 1; /* too many: the rest is lost, as in other syntaxes */
+    return good && i > 0;
 }
 
 /* The end of a section that is read when it is whole. */

@@ -125,7 +125,7 @@ static const struct row {
     {FUNCTIONARY, "if a <function= b>", "|if a <function= b>|"},
     {LFM2, "Let me see. " PY("[f(a=1, s=\"x, \\\"y\\\")\"), g()]") " Done.", "|Let me see. Done.|f({\"a\": 1, \"s\": \"x, \\\"y\\\")\"})g({})"},
     {LFM2, PY("[f(l=[1, 'b', (True, None)], d={'k': -1.5e3, \"j\": {}}, e=False,)]"),
-     "||f({\"l\": [1, \"b\", [true, null]], \"d\": {\"k\": -1500.0, \"j\": {}}, \"e\": false})"},
+     "||f({\"l\": [1, \"b\", [true, null]], \"d\": {\"k\": -1.5e3, \"j\": {}}, \"e\": false})"},
     {LFM2, PY("f(s='it\\'s \\u00e9\\x41\\n', t=\"\\ud83d\\ude00\")"), "||f({\"s\": \"it's \xC3\xA9" "A\\n\", \"t\": \"\xF0\x9F\x98\x80\"})"},
     {LFM2, PY("[{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", \"arguments\": {}}]"), "||f({\"a\": 1})g({})"},
     {LFM2, "<|tool_call_start|>[f(a=1)]", "||f({\"a\": 1})"},
