@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 
 #include "base/conf.h"
+#include "coordinator/api/structural_tag.h"
 #include "engine/grammar/grammar.h"
 #include "proto/limits.h"
 
@@ -12,7 +13,7 @@
 #include <string.h>
 
 struct options {
-    const char *schema, *regex, *gbnf, *choice;
+    const char *schema, *regex, *gbnf, *choice, *tag;
     bool json, compact, format_note, newline;
 };
 
@@ -22,6 +23,7 @@ static const struct conf_opt table[] = {
     {"regex", CONF_STR, O(regex), NULL, 0, 0, "R", "the whole text matches"},
     {"gbnf", CONF_STR, O(gbnf), NULL, 0, 0, "FILE", "rules in GBNF"},
     {"choice", CONF_STR, O(choice), NULL, 0, 0, "A|B", "one of these texts"},
+    {"structural-tag", CONF_STR, O(tag), NULL, 0, 0, "FILE", "a structural tag, as in response_format"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "any JSON"},
     {"compact", CONF_FLAG, O(compact), NULL, 0, 0, "on|off", "JSON without white space"},
     {"format-note", CONF_FLAG, O(format_note), NULL, 0, 0, "on|off",
@@ -33,7 +35,7 @@ static const struct conf_opt table[] = {
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {
     "grammar",
-    "grammar (--schema FILE | --regex R | --gbnf FILE | --choice 'A|B' | --json) < text",
+    "grammar (--schema FILE | --regex R | --gbnf FILE | --choice 'A|B' | --structural-tag FILE | --json) < text",
     "Say whether the text on stdin is of the grammar, or the byte where it is refused and what was "
     "allowed there.\n"
     "Exit status 0: accepted; 1: refused, or the grammar is not supported.",
@@ -73,23 +75,46 @@ static void read_choice(const char *p, struct buf *out)
     json_decref(list);
 }
 
+/* Control tokens are those of a model: without one all marks are letters. */
+static enum err read_tag(const char *path, struct buf *out)
+{
+    enum err rc;
+    struct buf file = {0};
+    json_t *tag = NULL, *parts = NULL;
+    TRY(read_source(path, &file));
+    tag = json_loadb(buf_str(&file), file.len, JSON_REJECT_DUPLICATES, NULL);
+    if (!tag) TRY(err_raise(ERR_BAD_REQUEST, "%s is not JSON", path));
+    TRY(crd_structural_tag(tag, "response_format", NULL, &parts));
+    char *text = json_dumps(parts, JSON_COMPACT | JSON_ENCODE_ANY);
+    buf_puts(out, text);
+    free(text);
+out:
+    buf_free(&file);
+    json_decref(tag);
+    json_decref(parts);
+    return rc;
+}
+
 static enum err source_of(const struct options *o, struct buf *text, struct grammar_source *g)
 {
     enum err rc = OK;
-    int n = !!o->schema + !!o->regex + !!o->gbnf + !!o->choice + o->json;
+    int n = !!o->schema + !!o->regex + !!o->gbnf + !!o->choice + !!o->tag + o->json;
     if (n != 1)
         return err_raise(
             ERR_BAD_CONFIG,
-            "grammar: give one of --schema, --regex, --gbnf, --choice and --json; %d are given", n);
+            "grammar: give one of --schema, --regex, --gbnf, --choice, --structural-tag and --json; %d are given",
+            n);
     g->kind = o->schema   ? GRAMMAR_SCHEMA
               : o->regex  ? GRAMMAR_REGEX
               : o->gbnf   ? GRAMMAR_GBNF
               : o->choice ? GRAMMAR_CHOICE
+              : o->tag    ? GRAMMAR_PARTS
                           : GRAMMAR_JSON;
     g->flags = (o->compact ? GRAMMAR_COMPACT : 0u) | (o->format_note ? GRAMMAR_FORMAT_NOTE : 0u);
     if (o->schema || o->gbnf) TRY(read_source(o->schema ? o->schema : o->gbnf, text));
     if (o->regex) buf_puts(text, o->regex);
     if (o->choice) read_choice(o->choice, text);
+    if (o->tag) TRY(read_tag(o->tag, text));
     g->text = buf_str(text);
     g->n = (int32_t)text->len;
 out:

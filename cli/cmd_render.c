@@ -2,6 +2,8 @@
 #include "cli/commands.h"
 
 #include "base/conf.h"
+#include "coordinator/api/chat_in.h"
+#include "coordinator/api/request.h"
 #include "engine/model_text.h"
 #include "engine/text/template.h"
 
@@ -10,13 +12,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
-struct options { bool prompt; };
+struct options { bool prompt, request; };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"add-generation-prompt", CONF_FLAG, O(prompt), "on", 0, 0, "on|off", "end with the beginning of an answer, unless the context says"},
+    {"request", CONF_FLAG, O(request), NULL, 0, 0, "on|off", "stdin is the body of a request to /v1/chat/completions; needs a MODEL"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
@@ -24,7 +28,9 @@ static const struct conf_table conf = {
     "render", "render (MODEL | FILE.jinja | NAME) [options] < context.json",
     "Render the chat template of a model, of a file, or a built-in one.\n"
     "  echo '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}' | tessera render model.gguf\n"
-    "The context is a JSON object whose members are the template's variables: messages, tools, enable_thinking, bos_token ...", groups, 1, 1};
+    "The context is a JSON object whose members are the template's variables: messages, tools, enable_thinking, bos_token ...\n"
+    "With --request the body goes all the way that the gateway takes it: fields checked, parts of content joined, arguments of calls opened, tools\n"
+    "described where the template does not know any.", groups, 1, 1};
 
 enum { MAX_BYTES = 64 << 20 };
 
@@ -37,7 +43,8 @@ static void read_all(FILE *f, struct buf *out)
 static bool is_model(const char *path)
 {
     size_t n = strlen(path);
-    return n > 5 && !strcmp(path + n - 5, ".gguf");
+    struct stat st;
+    return (n > 5 && !strcmp(path + n - 5, ".gguf")) || (!stat(path, &st) && S_ISDIR(st.st_mode));
 }
 
 static void put_token(json_t *context, const char *name, const struct eng_tokenizer *t, int32_t id)
@@ -78,7 +85,8 @@ static enum err of_file(const char *path, struct buf *source)
         return OK;
     }
     FILE *f = fopen(path, "rb");
-    if (!f) return err_raise(ERR_IO, "cannot read %s: %s", path, strerror(errno));
+    if (!f)
+        return err_raise(ERR_IO, "cannot read %s: %s; built-in templates are %s", path, strerror(errno), eng_template_builtin_names());
     read_all(f, source);
     fclose(f);
     return OK;
@@ -100,6 +108,44 @@ static enum err read_context(json_t **out)
     return OK;
 }
 
+/* A request's body through the gateway's own steps. */
+static enum err of_request(const char *path, const char *source, const struct eng_template *t, struct buf *text)
+{
+    static const char *const names[] = {"model", NULL};
+    enum err rc;
+    struct eng_model_file *f = NULL;
+    struct eng_tokenizer *tokenizer = NULL;
+    struct crd_request r = {0};
+    struct crd_api_error e = {0};
+    struct buf body = {0};
+    if (!is_model(path)) return err_raise(ERR_BAD_CONFIG, "render: --request needs a MODEL, whose tokens and template it is about; %s is none", path);
+    read_all(stdin, &body);
+    TRY(eng_model_file_open(&f, path));
+    TRY(eng_model_tokenizer(&tokenizer, f));
+    const struct crd_api api = {.tokenizer = tokenizer, .chat_template = t, .template_source = source, .style = crd_style_of(source),
+                                .model_names = names, .max_context = INT32_MAX / 2, .max_n = 128};
+    json_t *j = json_loadb(buf_str(&body), body.len, 0, NULL);
+    if (json_object_get(j, "model")) { /* any will do */
+        json_object_del(j, "model");
+        char *without = json_dumps(j, 0);
+        buf_clear(&body);
+        buf_puts(&body, without);
+        free(without);
+    }
+    json_decref(j);
+    rc = crd_request_parse(&r, &api, ENDPOINT_CHAT, buf_str(&body), body.len, &e);
+    if (!rc) rc = crd_chat_render(&r, &api, time(NULL), &e);
+    if (rc) TRY(err_raise(rc, "%s", e.message ? e.message : err_text()));
+    buf_put(text, r.prompts[0].text, r.prompts[0].n_text);
+out:
+    crd_request_close(&r);
+    crd_api_error_clear(&e);
+    buf_free(&body);
+    eng_tokenizer_close(tokenizer);
+    eng_model_file_close(f);
+    return rc;
+}
+
 int cmd_render(int argc, char **argv)
 {
     enum err rc;
@@ -115,12 +161,18 @@ int cmd_render(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
-    TRY(read_context(&context));
+    if (o.request)
+        context = json_object();
+    else
+        TRY(read_context(&context));
     TRY(is_model(args[0]) ? of_model(args[0], context, &source) : of_file(args[0], &source));
     if (!json_object_get(context, "add_generation_prompt"))
         json_object_set_new(context, "add_generation_prompt", json_boolean(o.prompt));
     TRY(eng_template_compile(&t, buf_str(&source), source.len));
-    TRY(eng_template_render(t, context, time(NULL), &text));
+    if (o.request)
+        TRY(of_request(args[0], buf_str(&source), t, &text));
+    else
+        TRY(eng_template_render(t, context, time(NULL), &text));
     fwrite(buf_str(&text), 1, text.len, stdout);
 out:
     buf_free(&source);

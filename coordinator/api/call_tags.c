@@ -57,6 +57,12 @@ static bool is_string(const json_t *schema)
     return type && !strcmp(type, "string");
 }
 
+/* A NUL in a key is none of a name. */
+static bool is_key(struct span key)
+{
+    return !memchr(key.p, 0, (size_t)(key.end - key.p));
+}
+
 /* KEY and VALUE as a member of an object. JSON passes as it was written: a number may be larger than any that is kept here. */
 static void put(struct buf *args, const json_t *tools, const char *name, struct span key,
                 struct span value)
@@ -86,7 +92,8 @@ static bool pairs(struct span *s, const json_t *tools, const char *name, struct 
 {
     struct span key, value;
     while (*s = trimmed(*s), s->p < s->end) {
-        if (!take(s, "<arg_key>") || !take_until(s, "</arg_key>", &key)) return false;
+        if (!take(s, "<arg_key>") || !take_until(s, "</arg_key>", &key) || !is_key(key))
+            return false;
         *s = trimmed(*s);
         if (!take(s, "<arg_value>") || !take_until(s, "</arg_value>", &value)) return false;
         put(args, tools, name, trimmed(key), value);
@@ -98,7 +105,7 @@ static bool parameters(struct span *s, const json_t *tools, const char *name, st
 {
     struct span key, value;
     while (*s = trimmed(*s), !take(s, "</function>")) {
-        if (!take(s, "<parameter=") || !take_until(s, ">", &key)) return false;
+        if (!take(s, "<parameter=") || !take_until(s, ">", &key) || !is_key(key)) return false;
         if (!take_until(s, "</parameter>", &value)) return false;
         put(args, tools, name, trimmed(key), without_breaks(value));
     }
@@ -122,8 +129,7 @@ bool crd_call_tags(const char *text, size_t n, const json_t *tools, struct buf *
     word = trimmed(word);
     buf_put(name, word.p, (size_t)(word.end - word.p));
     buf_putc(args, '{');
-    bool good = name->len && !memchr(text, 0, n) &&
-                (function ? parameters(&s, tools, buf_str(name), args)
+    bool good = name->len && (function ? parameters(&s, tools, buf_str(name), args)
                                        : pairs(&s, tools, buf_str(name), args));
     buf_putc(args, '}');
     return good;

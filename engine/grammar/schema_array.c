@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-enum { MOST_COUNTS = 3, MOST_COUNT = 4000, MOST_ITEMS = 1 << 20 };
+enum { MOST_COUNTS = 8, MOST_FREE = 3, MOST_COUNT = 4000, MOST_ITEMS = 1 << 20, KEY_BITS = 62, POSITION_BITS = 21 };
 
 static struct array_shape *fresh(struct schema *s)
 {
@@ -151,15 +151,36 @@ out:
     return rc;
 }
 
+/* The values items may have, where they are few and listed. NULL: they are not. */
+static const json_t *listed(struct schema *s, const json_t *items)
+{
+    const json_t *ref, *v;
+    for (int hops = 0; hops < 8 && json_is_string(ref = json_object_get(items, "$ref")); hops++)
+        if (eng_schema_resolve(s, items, json_string_value(ref), &items)) return NULL;
+    v = json_object_get(items, "enum");
+    return json_is_array(v) && json_array_size(v) <= MOST_COUNTS ? v : NULL;
+}
+
+/* Each of the listed values at most once; of values that are not listed two cannot be told from one another. */
 static enum err unique(struct schema *s, const json_t *node, bool negated, struct shapes *all)
 {
-    const json_t *v = json_object_get(node, "uniqueItems");
+    const json_t *v = json_object_get(node, "uniqueItems"), *values;
     int64_t max;
-    enum err e = whole(s, node, "maxItems", -1, &max);
-    (void)all;
-    if (e || !v || !json_is_true(v) || (max >= 0 && max <= 1 && !negated)) return e;
-    return eng_schema_refuse(s, node, "uniqueItems", ERR_UNSUPPORTED,
-                             "items that differ from one another cannot be enforced");
+    enum err rc = whole(s, node, "maxItems", -1, &max);
+    if (rc || !v || !json_is_true(v) || (max >= 0 && max <= 1 && !negated)) return rc;
+    values = negated || json_object_get(node, "prefixItems") ? NULL
+                                                              : listed(s, json_object_get(node, "items"));
+    if (!values)
+        return eng_schema_refuse(s, node, "uniqueItems", ERR_UNSUPPORTED,
+                                 "only items of an enum with at most %d values can be kept from "
+                                 "being the same",
+                                 MOST_COUNTS);
+    for (size_t i = 0; i < json_array_size(values); i++) {
+        struct literal one = {.node = json_array_get(values, i), .constant = true};
+        TRY(demand(s, all, false, counting(s, one, 0, 1, 0)));
+    }
+out:
+    return rc;
 }
 
 enum err eng_array_keywords(struct schema *s, const json_t *node, bool negated, struct shapes *out)
@@ -209,7 +230,8 @@ struct walk {
     struct schema *s;
     const struct array_shape *x;
     struct counted c[MOST_COUNTS];
-    int32_t n_c, last;   /* from item `last` on, positions are alike */
+    int32_t bits[MOST_COUNTS]; /* of a key that a count takes */
+    int32_t n_c, last;         /* from item `last` on, positions are alike */
     struct map64 states; /* key -> draft state */
     uint64_t *keys;
     int32_t n, cap;
@@ -219,7 +241,7 @@ struct walk {
 static uint64_t key_of(const struct walk *w, int32_t i, const int64_t n[MOST_COUNTS])
 {
     uint64_t k = (uint64_t)i;
-    for (int32_t c = 0; c < w->n_c; c++) k = k << 13 | (uint64_t)n[c];
+    for (int32_t c = 0; c < w->n_c; c++) k = k << w->bits[c] | (uint64_t)n[c];
     return k;
 }
 
@@ -246,12 +268,13 @@ static void item(struct walk *w, int32_t from, int32_t i, const int64_t n[MOST_C
 {
     struct schema *s = w->s;
     int64_t to[MOST_COUNTS] = {0};
-    int32_t f = at(w->x, i);
+    int32_t f = at(w->x, i), n_constants = 0;
     for (int32_t c = 0; c < w->n_c; c++) {
         struct counted k = w->c[c];
         bool in = chosen >> c & 1, open = i >= k.from;
         to[c] = n[c];
         if (in && (!open || (k.max < 0 && n[c] >= k.min) || (k.max >= 0 && n[c] >= k.max))) return;
+        if (in && k.what.constant && !k.what.negated && n_constants++) return; /* no value is two */
         if (in) {
             f = eng_formula_and(s, f, eng_formula_of(s, k.what));
             to[c]++;
@@ -272,8 +295,8 @@ static void visit(struct walk *w, uint64_t key)
     int64_t n[MOST_COUNTS] = {0};
     int32_t st = map64_get(&w->states, key), before = st;
     bool enough = true;
-    for (int32_t c = w->n_c - 1; c >= 0; c--, key >>= 13) {
-        n[c] = (int64_t)(key & 0x1FFF);
+    for (int32_t c = w->n_c - 1; c >= 0; key >>= w->bits[c--]) {
+        n[c] = (int64_t)(key & ((1ull << w->bits[c]) - 1));
         enough &= n[c] >= w->c[c].min;
     }
     int32_t i = (int32_t)key;
@@ -291,18 +314,25 @@ static void visit(struct walk *w, uint64_t key)
 static enum err prepare(struct walk *w)
 {
     const struct array_shape *x = w->x;
+    int32_t bits = POSITION_BITS, free_ones = 0;
     int64_t last = MAX(MAX((int64_t)x->n_prefix, x->min), MAX(x->max, (int64_t)1));
     for (int32_t i = 0; i < x->n_counted; i++) {
         struct counted c = x->counted[i];
         if (c.min <= 0 && c.max < 0) continue;
-        if (w->n_c == MOST_COUNTS)
+        free_ones += !c.what.constant;
+        if (w->n_c == MOST_COUNTS || free_ones > MOST_FREE)
             return eng_schema_refuse(w->s, c.what.node, NULL, ERR_UNSUPPORTED,
-                                     "more than %d counts of items in one array", MOST_COUNTS);
+                                     "more than %d counts of items in one array", MOST_FREE);
         if (MAX(c.min, c.max) > MOST_COUNT)
             return eng_schema_refuse(w->s, c.what.node, NULL, ERR_UNSUPPORTED,
                                      "counts above %d are not supported", MOST_COUNT);
         last = MAX(last, (int64_t)c.from);
+        w->bits[w->n_c] = 64 - __builtin_clzll((uint64_t)MAX(MAX(c.min, c.max), (int64_t)1));
+        bits += w->bits[w->n_c];
         w->c[w->n_c++] = c;
+        if (bits > KEY_BITS)
+            return eng_schema_refuse(w->s, c.what.node, NULL, ERR_UNSUPPORTED,
+                                     "counts of items in one array are too many, or too large");
     }
     if (last > MOST_ITEMS)
         return err_raise(ERR_UNSUPPORTED,

@@ -24,5 +24,7 @@ MUST_USE enum err eng_template_render(const struct eng_template *t, json_t *cont
 
 /* A built-in template by name ("chatml", "llama-2", "llama-3", "zephyr", ...), or NULL. */
 const char *eng_template_builtin(const char *name);
+/* Their names, for sentences: "chatml, llama-2, ...". */
+const char *eng_template_builtin_names(void);
 
 #endif

@@ -71,3 +71,8 @@ const char *eng_template_builtin(const char *name)
         if (name && !strcmp(builtins[i].name, name)) return builtins[i].source;
     return NULL;
 }
+
+const char *eng_template_builtin_names(void)
+{
+    return "chatml, llama-2, llama-3, mistral, zephyr, phi-3, gemma and vicuna";
+}

@@ -132,6 +132,12 @@ static void json_schemas_hold_for_their_values(void **state)
         {"{\"type\":\"array\",\"items\":{\"enum\":[1,\"x\",null]},\"minItems\":1,\"maxItems\":2}",
          {"[1]", "[\"x\",null]"},
          {"[]", "[1,1,1]", "[2]"}},
+        {"{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/c\"},\"uniqueItems\":true,\"$defs\":{\"c\":{\"enum\":[\"a\",\"b\",1,null]}}}",
+         {"[]", "[\"a\"]", "[null,\"b\",1,\"a\"]"},
+         {"[\"a\",\"a\"]", "[1,\"b\",1]", "[1,1.0]", "[\"c\"]"}},
+        {"{\"type\":\"array\",\"items\":{\"enum\":[1,2,3,4,5,6,7,8]},\"uniqueItems\":true,\"minItems\":2,\"maxItems\":9}",
+         {"[1,2]", "[8,7,6,5,4,3,2,1]", "[3,1,2]"},
+         {"[1]", "[1,2,3,4,5,6,7,8,1]", "[1,2,1]"}},
         {"{\"type\":\"integer\",\"minimum\":-3,\"exclusiveMaximum\":12}",
          {"-3", "0", "11", "7"},
          {"-4", "12", "100", "1.5", "01"}},
@@ -185,6 +191,8 @@ static void what_a_schema_cannot_have_is_refused_by_name_and_place(void **state)
         const char *text, *say;
     } rows[] = {
         {"{\"properties\":{\"a/b\":{\"uniqueItems\":true}}}", "#/properties/a~1b/uniqueItems"},
+        {"{\"items\":{\"enum\":[1,2,3,4,5,6,7,8,9]},\"uniqueItems\":true}", "#/uniqueItems: only items of an enum with at most 8 values"},
+        {"{\"not\":{\"items\":{\"enum\":[1]},\"uniqueItems\":true}}", "#/not/uniqueItems"},
         {"{\"items\":{\"unevaluatedProperties\":false}}", "#/items/unevaluatedProperties"},
         {"{\"$ref\":\"http://x/y\"}", "#/$ref"},
         {"{\"$ref\":\"#/nowhere\"}", "leads nowhere"},

@@ -165,6 +165,12 @@ class Text(unittest.TestCase):
         code, out, _ = run("render", "chatml", "--add-generation-prompt=off", stdin=json.dumps(ask).encode())
         self.assertEqual((code, out), (0, b"<|im_start|>user\nHi<|im_end|>\n"))
 
+    def test_render_a_request(self):
+        body = {"model": "any", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]}
+        code, out, err = run("render", DEMO, "--request", stdin=json.dumps(body).encode())
+        self.assertEqual(code, 0, err)
+        self.assertTrue(out.endswith(b"<|im_start|>assistant\n") and b"b<|im_end|>" in out and b"type" not in out, out)
+
     def test_inspect(self):
         code, out, err = run("inspect", DEMO, "--tensors")
         self.assertEqual(code, 0, err)
@@ -270,6 +276,9 @@ class BadInput(unittest.TestCase):
         self.refuse("render", DEMO, say=["not JSON"], stdin=b"{")
         self.refuse("render", DEMO, say=["object"], stdin=b"[]")
         self.refuse("render", "/nonexistent.jinja", say=["/nonexistent.jinja"], stdin=b"{}")
+        self.refuse("render", DEMO, "--request", say=["messages: Field required"], stdin=b"{}")
+        self.refuse("render", "chatml", "--request", say=["needs a MODEL"], stdin=b"{}")
+        self.refuse("render", "nope", say=["built-in templates are chatml"], stdin=b"{}")
         self.refuse("serve", DEMO, "--api-keys", "/nonexistent/keys", say=["/nonexistent/keys"])
         self.refuse("serve", DEMO, "--api-key-env", "NO_SUCH_VARIABLE", say=["--api-key-env", "NO_SUCH_VARIABLE"])
         self.refuse("serve", DEMO, "--https-cert", DEMO, say=["both a certificate and its key"])

@@ -1,6 +1,7 @@
 """Structured output through the whole system: answers are of the form that was asked for, whatever the cut, streamed or not."""
 import json
 import re
+import tempfile
 import unittest
 
 from cluster import Server, run
@@ -88,6 +89,13 @@ class Structured(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("byte 2", err)
         self.assertEqual(run("grammar", stdin=b"")[0], 2)
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+            json.dump({"type": "structural_tag", "structures": [{"begin": "<f>", "schema": {"type": "integer"}, "end": "</f>"}], "triggers": ["<f>"]}, f)
+            f.flush()
+            self.assertEqual(run("grammar", "--structural-tag", f.name, stdin=b"So <f>1</f>.")[0], 0)
+            code, out, _ = run("grammar", "--structural-tag", f.name, stdin=b"So <f>x</f>.")
+            self.assertEqual(code, 1)
+            self.assertIn(b"refused at byte 6 (line 1, column 7), 0x78; allowed there: '-', '0'..'9'", out)
 
 
 if __name__ == "__main__":
