@@ -137,9 +137,13 @@ bool crd_http_ollama_load(struct crd_api *api, struct gw_exchange *x, const stru
     bool load = r->n_body <= MOST && !crd_request_object(&body, r->body, r->n_body, &e) &&
                 is_nothing(json_object_get(body, field)) && json_object_get(body, "model");
     if (load) drop_latest(body);
-    load = load && !crd_request_model(api, body, &e);
-    crd_api_error_clear(&e);
+    bool known = load && !crd_request_model(api, body, &e);
     json_decref(body);
+    if (load && !known) {
+        crd_http_refuse(x, r->path, &e, NULL);
+        return true;
+    }
+    crd_api_error_clear(&e);
     if (!load) return false;
     bool chat = !strcmp(field, "messages");
     buf_puts(&out, "{\"model\":");

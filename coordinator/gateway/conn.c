@@ -70,12 +70,6 @@ void crd_conn_notify(void *gw, struct MHD_Connection *mhd, void **ctx,
     }
 }
 
-static void hang_up(struct conn *c, const char *why)
-{
-    log_debug("gateway", "closing a connection: %s", why);
-    shutdown(c->fd, SHUT_RDWR); /* the library sees the end of the stream and cleans up */
-}
-
 /* The library notes each header and each argument of the query in the same memory. */
 static bool target_too_large(const char *target)
 {
@@ -94,7 +88,7 @@ void *crd_conn_request_line(void *gw, const char *target, struct MHD_Connection 
     if (c->timer.kind == TIMER_IDLE) start(c, TIMER_HEADERS);
     if (target_too_large(target)) { /* the library would only close */
         crd_exchange_overflow(c->x);
-        hang_up(c, "the request line is too long");
+        shutdown(c->fd, SHUT_WR); /* the rest of the head is still read: unread, it would cost the answer */
     }
     return c->x;
 }
@@ -236,6 +230,12 @@ void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx,
     c->x = NULL;
     *ctx = NULL;
     start(c, TIMER_IDLE);
+}
+
+static void hang_up(struct conn *c, const char *why)
+{
+    log_debug("gateway", "closing a connection: %s", why);
+    shutdown(c->fd, SHUT_RDWR); /* the library sees the end of the stream and cleans up */
 }
 
 void crd_conn_expired(struct conn *c, enum timer_kind kind, int64_t now_us)

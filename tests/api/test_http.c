@@ -324,6 +324,32 @@ static void sixteen_users_at_once(void **state)
     }
 }
 
+/* A request of Ollama's that asks for nothing loads the model, which it is; everything else is read as ever. */
+static void ollama_loads_ahead(void **state)
+{
+    static const struct {
+        const char *path, *body, *reason;
+        int status;
+    } rows[] = {
+        {"/api/chat", "{\"model\":\"test-model\"}", "load", 200},
+        {"/api/chat", "{\"model\":\"test-model:latest\",\"messages\":[]}", "load", 200},
+        {"/api/generate", "{\"model\":\"alias\",\"prompt\":\"\",\"keep_alive\":-1}", "load", 200},
+        {"/api/generate", "{\"model\":\"other\"}", NULL, 404},
+        {"/api/generate", "{\"prompt\":\"\"}", NULL, 400},
+        {"/api/chat", "{", NULL, 400},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        json_t *j = fetch("POST", rows[i].path, rows[i].body, rows[i].status);
+        if (rows[i].reason)
+            assert_string_equal(str(j, "done_reason"), rows[i].reason);
+        else
+            assert_non_null(str(j, "error"));
+        json_decref(j);
+    }
+    assert_int_equal(fake_submitted(t.fake), 0);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -334,6 +360,7 @@ int main(void)
         CASE(health_follows_the_service),   CASE(models_are_listed),
         CASE(unknown_places_are_said),      CASE(texts_and_tokens),
         CASE(metrics_count_what_happened),  CASE(sixteen_users_at_once),
+        CASE(ollama_loads_ahead),
     };
     return cmocka_run_group_tests_name("http", tests, NULL, NULL);
 }

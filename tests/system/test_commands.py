@@ -17,19 +17,19 @@ class Small(unittest.TestCase):
     model = "tests/model/golden/qwen3"
 
     def test_a_benchmark_stays_within_its_context(self):
-        code, out, err = run("bench", "engine", self.model, "--threads", 1, "--runs", 1, "--json")
+        code, out, err = run("bench", "engine", self.model, "--threads", 1, "--runs", 1, "--json", timeout=200)
         self.assertEqual(code, 0, err)
         rows = json.loads(out)["rows"]
         self.assertEqual({r["tokens_each"] for r in rows if r["test"] == "prompt"}, {128})
         self.assertEqual({r["depth"] for r in rows if r["test"] == "decode"}, {128 - 16})
-        code, _, err = run("bench", "engine", self.model, "--depth", 500)
+        code, _, err = run("bench", "engine", self.model, "--depth", 500, timeout=200)
         self.assertNotEqual(code, 0)
         code, _, err = run("bench", "engine", self.model, "--steps", 128)
         self.assertNotEqual(code, 0)
         self.assertIn("--steps 128 leaves no room in a context of 128 tokens", err)
 
     def test_a_plan_has_units_that_say_something(self):
-        code, out, err = run("plan", DEMO, "--tp", 2)
+        code, out, err = run("plan", DEMO, "--topo", "tests/machines/vm-2core.topo")
         self.assertEqual(code, 0, err)
         text = out.decode()
         self.assertRegex(text, r"[1-9][0-9.]* M parameters\n")
