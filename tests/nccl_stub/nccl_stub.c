@@ -13,9 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { MAX_RANKS = 16, RING = 1 << 16, MAX_GROUP = 4096 };
+enum { MAX_RANKS = 16, RING = 1 << 16, MAX_GROUP = 4096, SPINS = 100 };
 enum { SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, REMOTE_ERROR = 6, IN_PROGRESS = TRN_NCCL_IN_PROGRESS };
 
 struct ring {
@@ -109,6 +110,7 @@ static void add_up(struct op *o)
 static void run(void *arg)
 {
     struct op *o = arg;
+    int idle = 0;
     for (bool all = false; !all && !atomic_load(&o->c->aborted);) {
         bool moved = false;
         uint32_t begun[2] = {0, 0}; /* peers that have an unfinished transfer before this one */
@@ -119,7 +121,9 @@ static void run(void *arg)
             if (!(begun[t->out] >> t->peer & 1)) moved |= move(o, t);
             if (t->done < t->n) begun[t->out] |= 1u << t->peer, all = false;
         }
-        if (!all && !moved) sched_yield();
+        idle = moved ? 0 : idle + 1;
+        if (!all && !moved && idle < SPINS) sched_yield();
+        else if (!all && !moved) nanosleep(&(struct timespec){0, 20000}, NULL);
     }
     if (o->sum && !atomic_load(&o->c->aborted)) add_up(o);
     drop(o->c);

@@ -1,11 +1,14 @@
 """--device: what is said where there is no GPU; and, with the emulated plug-in, a cluster whose ranks compute on a device."""
+import json
 import os
 import tempfile
+import time
 import unittest
 
-from cluster import DEMO, run
+from cluster import DEMO, Server, run
 
 EMULATED = os.environ.get("TESSERA_TEST_PLUGIN", "")
+NCCL = os.environ.get("TESSERA_TEST_NCCL", "")
 ASK = ("generate", DEMO, "--prompt", "The lighthouse keeper", "--max-tokens", 4, "--temperature", 0, "--ignore-eos")
 QUIET = ("--log-level", "warn", "--threads", 1)
 
@@ -62,7 +65,7 @@ class Computed(unittest.TestCase):
     def logits(self, *args):
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "logits")
-            code, _, err = run(*ASK, "--logits", path, "--log-level", "info", "--threads", 1, *args)
+            code, _, err = run(*ASK, "--logits", path, "--log-level", "info", "--threads", 1, *args, timeout=150)
             self.assertEqual(code, 0, err)
             with open(path, "rb") as f:
                 return f.read(), err
@@ -82,6 +85,28 @@ class Computed(unittest.TestCase):
         self.assertGreater(len(want), 10000)
         for got in (one, shared, mixed, staged):
             self.assertEqual(got, want)
+
+    @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
+    def test_ranks_on_cards_of_their_own_sum_by_nccl(self):
+        want, _ = self.logits("--device", "cpu")
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL=NCCL):
+            cards, err = self.logits("--tp", 2)
+        self.assertIn("the cards of this host sum by NCCL, exactly", err)
+        self.assertEqual(cards, want)
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL="/nowhere/libnccl.so.2"):
+            _, err = self.logits("--tp", 2)
+        self.assertIn("the cards of this host sum by way of its memory: rank 0: NCCL cannot be loaded", err)
+
+    def test_replicas_of_one_machine_share_its_cards_out(self):
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2"):
+            with Server("--replicas", "2", "--threads", "1") as s:
+                until = time.monotonic() + 40
+                seen = []
+                while len(seen) < 2 and time.monotonic() < until: # /health is 200 from the first replica on
+                    time.sleep(0.1)
+                    replicas = json.loads(s.get("/health")[1])["cluster"]["replicas"]
+                    seen = sorted(r["device"].split()[0] for p in replicas for r in p["ranks"] if r.get("device"))
+        self.assertEqual(seen, ["cuda:0", "cuda:1"])
 
     def test_a_card_too_small_is_said_with_the_numbers(self):
         with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_BYTES="1000000"):
