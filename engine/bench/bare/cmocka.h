@@ -32,6 +32,7 @@ enum { BARE_FAILED = 1, BARE_SKIPPED = 2 };
     do {                                                                                           \
         if (!(x)) fail_msg("%s is not so", #x);                                                    \
     } while (0)
+#define assert_false(x) assert_true(!(x))
 #define assert_non_null(x) assert_true((x) != NULL)
 #define assert_null(x) assert_true((x) == NULL)
 #define assert_ptr_equal(a, b) assert_true((const void *)(a) == (const void *)(b))
@@ -39,6 +40,11 @@ enum { BARE_FAILED = 1, BARE_SKIPPED = 2 };
     do {                                                                                           \
         long long bare_a = (long long)(a), bare_b = (long long)(b);                                \
         if (bare_a != bare_b) fail_msg("%s is %lld, not %lld", #a, bare_a, bare_b);                \
+    } while (0)
+#define assert_string_equal(a, b)                                                                  \
+    do {                                                                                           \
+        const char *bare_s = (a), *bare_t = (b);                                                   \
+        if (strcmp(bare_s, bare_t) != 0) fail_msg("%s is \"%s\", not \"%s\"", #a, bare_s, bare_t); \
     } while (0)
 #define assert_memory_equal(a, b, n)                                                               \
     do {                                                                                           \
