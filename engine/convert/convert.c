@@ -48,6 +48,12 @@ static enum err read_model(struct conv_plan *p, const struct eng_model_file *in)
     snprintf(key, sizeof key, "%.64s.attention.head_count_kv", p->model.arch);
     v = eng_model_file_find(in, key);
     kv = v && v->kind == KV_INT ? v->i : heads;
+    int64_t width, head;
+    snprintf(key, sizeof key, "%.64s.embedding_length", p->model.arch);
+    TRY(eng_model_file_int(in, key, 0, 0, INT32_MAX, &width));
+    snprintf(key, sizeof key, "%.64s.attention.key_length", p->model.arch);
+    TRY(eng_model_file_int(in, key, heads > 0 ? width / heads : 0, 0, INT32_MAX, &head));
+    p->model.head_dim = (int32_t)head;
     p->model.n_layers = (int32_t)layers;
     p->model.n_expert = (int32_t)experts;
     p->model.n_heads = (int32_t)CLAMP(heads, 0, 1 << 20);

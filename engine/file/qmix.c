@@ -139,6 +139,8 @@ enum dtype eng_qmix_type(const struct eng_qmix *r, const struct eng_qmix_model *
     if (keeps(name, dims)) return dtype_block(now) == 1 ? DTYPE_F32 : now; /* as readers expect norms, biases, routers */
     if (dtype_block(t) == 1) return t;
     (void)sscanf(name, "blk.%8d.", &layer);
+    /* two heads that are no whole units of 32 could not be cut: this engine refuses such a file */
+    if (in(name, "attn_output.weight") && m->head_dim * 2 % 32) return DTYPE_F16;
     if (!strcmp(name, "output.weight") || (!m->has_output && !strcmp(name, "token_embd.weight")))
         return !strcmp(m->arch, "falcon") || dims[0] % dtype_block(t) ? that_fits(DTYPE_Q8_0, dims[0]) : that_fits(t == DTYPE_Q8_0 ? t : DTYPE_Q6_K, dims[0]);
     if (in(name, "attn_v.weight")) t = of_value(mix, t, m, layer);

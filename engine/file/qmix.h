@@ -15,6 +15,7 @@ struct eng_qmix {
 struct eng_qmix_model {
     const char *arch;
     int32_t n_layers, n_heads, n_kv_heads, n_expert;
+    int32_t head_dim;    /* 0: not known */
     bool has_output;     /* a matrix of its own, not the embedding's */
     bool has_imatrix;
 };

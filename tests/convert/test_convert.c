@@ -62,7 +62,7 @@ static float *values_of(const struct eng_model_file *f, const struct model_tenso
     return x;
 }
 
-static const struct random_model small = {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 512,
+static const struct random_model small = {.arch = "llama", .n_layer = 2, .d_model = 256, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 256,
                                           .vocab = 320, .type = DTYPE_F32, .embd_type = DTYPE_F32, .seed = 900};
 
 /* ---- files ---- */
@@ -77,7 +77,9 @@ static void every_mix_is_written_and_read_again(void **state)
                  {"Q2_K_S", 0.31}, {"Q5_1", 0.05}, {"Q5_0", 0.05}, {"Q4_1", 0.09}, {"Q4_0", 0.1}};
     (void)state;
     const char *in = scratch_path("in.gguf");
-    if (random_model_write(&small, in)) fail_msg("%s", err_text());
+    struct random_model one = small;
+    one.n_layer = 1;
+    if (random_model_write(&one, in)) fail_msg("%s", err_text());
     struct eng_model_file *f = open_file(in);
     for (size_t i = 0; i < COUNT_OF(mixes); i++) {
         char name[32];
@@ -187,6 +189,26 @@ static void each_tensor_gets_the_type_that_its_mix_is_known_for(void **state)
         assert_string_equal(buf_str(&got.text), choices[i].types);
         buf_free(&got.text);
     }
+}
+
+/* Heads of 8 values: attention's output stays F16, and the model runs. */
+static void narrow_heads_leave_a_model_that_runs(void **state)
+{
+    (void)state;
+    struct random_model m = small;
+    struct eng_convert_stats s;
+    m.d_model = 64, m.head_dim = 8, m.d_ffn = 96;
+    const char *in = scratch_path("narrow.gguf"), *out = scratch_path("narrow-q8.gguf");
+    if (random_model_write(&m, in)) fail_msg("%s", err_text());
+    convert(in, out, "Q8_0", &s);
+    struct eng_model_file *f = open_file(out);
+    assert_int_equal(eng_model_file_tensor_find(f, "blk.0.attn_output.weight")->type, DTYPE_F16);
+    assert_int_equal(eng_model_file_tensor_find(f, "blk.0.attn_q.weight")->type, DTYPE_Q8_0);
+    eng_model_file_close(f);
+    struct local_replica *r;
+    struct local_replica_conf c = {.path = out, .context = 64};
+    if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+    local_replica_close(r);
 }
 
 static void quantised_weights_are_copied_or_made_again(void **state)
@@ -452,6 +474,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mix_is_written_and_read_again),
         cmocka_unit_test(each_tensor_gets_the_type_that_its_mix_is_known_for),
+        cmocka_unit_test(narrow_heads_leave_a_model_that_runs),
         cmocka_unit_test(quantised_weights_are_copied_or_made_again),
         cmocka_unit_test(a_checkpoint_and_its_gguf_say_the_same),
         cmocka_unit_test(a_quantised_checkpoint_is_widened_first),

@@ -139,7 +139,8 @@ static void demo_model_is_held_to_the_oracle(void **state)
 
 static void every_quantised_type_is_held_to_the_oracle(void **state)
 {
-    static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
+                                       DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_IQ2_S, DTYPE_TQ2_0, DTYPE_MXFP4};
     static const char *const archs[] = {"llama", "qwen2", "qwen3"};
     enum { SEED = 77, VOCAB = 320 };
     (void)state;

@@ -1,5 +1,5 @@
 /* test_types.c: a model of a quantised type says in oracle mode, bit for bit, what a model of F32 with the same dequantised weights says:
- * so whatever is true of the values (tests/file/test_dequant.c) is true of the model. */
+ * so whatever is true of the values (tests/file/test_dequant.c) is true of the model. And its weights take what a plan counts. */
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
 #include "tests/support/sequence.h"
@@ -25,6 +25,11 @@ static float *logits_of(const char *path, size_t *n)
     s.sampling.temperature = 0;
     if (local_replica_open(&r, &c) || sequence_run(r, &s, 1, true)) fail_msg("%s: %s", path, err_text());
     local_replica_bounds(r, &b);
+    /* what a plan counts from the header is what was loaded */
+    struct grid g;
+    struct eng_engine_need need;
+    if (eng_engine_grid(path, 1, 1, &g) || eng_engine_need(path, &g, 0, KV_F32, 512, 64, &need)) fail_msg("%s: %s", path, err_text());
+    assert_int_equal(need.weight_bytes, local_replica_weight_bytes(r, 0));
     *n = (size_t)(N_PROMPT + N_GEN - 1) * (size_t)b.n_vocab;
     float *out = xmalloc(*n * sizeof *out);
     memcpy(out, s.logits, *n * sizeof *out);
