@@ -24,8 +24,8 @@ static const char weights[] = "\x51\0\0\0\0\0\0\0{\"model.embed_tokens.weight\":
 static const char *const quantised[] = {
     "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32,\"sym\":false,\"desc_act\":true}",
     "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":32}",
-    "{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"a\":{\"targets\":[\"re:.*q_proj\"],\"weights\":{\"num_bits\":4,\"strategy\":\"group\","
-    "\"group_size\":32,\"symmetric\":false}},\"b\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,\"strategy\":\"channel\"}}}}",
+    ("{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"a\":{\"targets\":[\"re:.*q_proj\"],\"weights\":{\"num_bits\":4,\"strategy\":\"group\","
+    "\"group_size\":32,\"symmetric\":false}},\"b\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,\"strategy\":\"channel\"}}}}"),
     "{\"quant_method\":\"fp8\",\"weight_block_size\":[16,8]}",
 };
 
