@@ -75,7 +75,7 @@ static enum err shape_of(const struct eng_model_file *f, const struct kind *k, c
 enum err eng_hf_derive_experts(struct eng_model_file *f, const struct model_tensor *t, const struct model_tensor *scales, struct model_tensor out[2], int *n)
 {
     size_t module;
-    int64_t dims[3];
+    int64_t dims[3] = {0};
     const struct kind *k = kind_of(t->name, &module);
     enum err rc = shape_of(f, k, t, scales, dims);
     if (rc) return rc;
