@@ -80,11 +80,10 @@ class OpenAI(unittest.TestCase):
         part = r.output[0].content[0]
         self.assertEqual("".join(t.token for t in part.logprobs), part.text)
         self.assertEqual([t.logprob for t in part.logprobs], [t.top_logprobs[0].logprob for t in part.logprobs])
-        with self.c.responses.stream(**how) as stream:
-            deltas = [t for e in stream if e.type == "response.output_text.delta" for t in e.logprobs]
-            last = stream.get_final_response().output[0].content[0]
+        events = list(self.c.responses.create(stream=True, **how))  # .stream() does not know of them yet
+        deltas = [t for e in events if e.type == "response.output_text.delta" for t in e.logprobs]
         self.assertEqual([(t.token, t.logprob) for t in deltas], [(t.token, t.logprob) for t in part.logprobs])
-        self.assertEqual(last.logprobs, part.logprobs)
+        self.assertEqual(events[-1].response.output[0].content[0].logprobs, part.logprobs)
 
     def test_parse_gives_an_object(self):
         from pydantic import BaseModel
