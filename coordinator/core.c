@@ -115,9 +115,10 @@ static void on_change(void *user, enum replica_state state, const struct replica
     struct crd_core *c = u->core;
     pthread_mutex_lock(&c->lock);
     if (c->conf.on_change) c->conf.on_change(c->conf.user, u->index, state, ranks, n, text);
+    struct crd_workers *workers = u->workers;
     pthread_mutex_unlock(&c->lock);
     if (state == REPLICA_READY) crd_takeover_ready(u, ranks, n);
-    if (u->workers) crd_workers_changed(u->workers, state, ranks, n);
+    if (workers) crd_workers_changed(workers, state, ranks, n);
 }
 
 static enum err place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
@@ -125,7 +126,10 @@ static enum err place(void *user, const struct msg_hello hellos[], int32_t n, st
     struct core_unit *u = user;
     struct crd_core *c = u->core;
     enum err e = OK;
-    if (u->workers) crd_workers_placed(u->workers, plan->epoch);
+    pthread_mutex_lock(&c->lock);
+    struct crd_workers *workers = u->workers;
+    pthread_mutex_unlock(&c->lock);
+    if (workers) crd_workers_placed(workers, plan->epoch);
     if (!crd_takeover_place(u, hellos, plan)) {
         pthread_mutex_lock(&c->lock);
         e = c->conf.place(c->conf.user, hellos, n, plan);
@@ -200,7 +204,10 @@ static void open_workers(struct core_unit *u)
     char name[32];
     snprintf(name, sizeof name, "workers-%d.log", u->index);
     if (c->state) wc.launch.output = u->output = crd_state_path(c->state, name); /* a terminal may go; they shall not go with it */
-    u->workers = crd_workers_open(&wc);
+    struct crd_workers *workers = crd_workers_open(&wc);
+    pthread_mutex_lock(&c->lock); /* ranks that are taken over may have dialled already */
+    u->workers = workers;
+    pthread_mutex_unlock(&c->lock);
 }
 
 static enum err open_unit(struct crd_core *c, struct core_unit *u)

@@ -13,7 +13,7 @@ struct core_unit {
     char listen[160], join[160], device[24];
     struct rpc_server *server;
     struct crd_replica *replica;
-    struct crd_workers *workers; /* NULL: they join by themselves */
+    struct crd_workers *workers; /* NULL: they join by themselves; set under core.lock, since ranks may dial before */
     /* with --state-dir: what the coordinator before left (plan Own), and what we shall; the latter under core.lock */
     struct crd_left left, now;
     struct control_msg *left_plan;
