@@ -65,10 +65,9 @@ class Memory(unittest.TestCase):
                 if start:
                     ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
                     self.assertGreater(ranks[0]["cached_bytes"], 0.9 * ranks[0]["weight_bytes"])
-                size = -1
-                for _ in range(100):  # it is written while the model is already served
-                    before, size = size, sum(os.path.getsize(os.path.join(cache, f)) for f in os.listdir(cache))
-                    if size == before and size > 150e6:
+                weights = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"][0]["weight_bytes"]
+                for _ in range(600):  # it is written while the model is already served
+                    if sum(os.path.getsize(os.path.join(cache, f)) for f in os.listdir(cache) if f.endswith(".tiles")) > 0.9 * weights:
                         break
                     time.sleep(0.1)
                 self.check(s, 1)
