@@ -286,7 +286,7 @@ static void *keeper_main(void *arg)
         crd_replica_status(w->conf.replica, &s);
         if (s.state == REPLICA_LOST && s.recovering) bring_back(w);
         else if (s.state == REPLICA_LOST) log_error(LOG, "the workers of replica %d are gone and are not started again", w->conf.index);
-        mailbox_get(w->mail, -1);
+        if (!atomic_load(&w->stopping)) mailbox_get(w->mail, -1); /* bring_back may have taken the poke that says so */
     }
     return NULL;
 }

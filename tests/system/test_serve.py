@@ -353,6 +353,19 @@ class Losing(unittest.TestCase):
                 self.assertIn("error", rest[-2])
                 self.assertIn("fingerprint", s.text())
 
+    def test_it_can_be_ended_while_its_workers_cannot_come_back(self):
+        for moment in (0.3, 1.5, 1.65, 1.8, 1.95, 2.1, 2.3):  # between and during attempts
+            with tempfile.TemporaryDirectory() as d:
+                model = os.path.join(d, "model.gguf")
+                with open(DEMO, "rb") as src, open(model, "wb") as dst:
+                    dst.write(src.read())
+                with Server("--tp", 2, "--threads", 1, "--recovery-timeout", 1, model=model) as s:
+                    os.unlink(model)
+                    os.kill(s.workers()[1], signal.SIGKILL)
+                    time.sleep(moment)
+                    s.proc.send_signal(signal.SIGTERM)
+                    s.proc.wait(30)
+
     def test_a_drain_that_takes_too_long_ends_streams_with_a_sentence(self):
         with Server("--tp", 2, "--threads", 1, "--drain-timeout", 0) as s:
             events = s.stream("/v1/completions", {**STORY, "max_tokens": 950})
