@@ -9,7 +9,8 @@
 int cmd_bench(int argc, char **argv)
 {
     static const char usage[] =
-        "usage: tessera bench engine|step|scaling MODEL [options]\n\n"
+        "usage: tessera bench engine (MODEL | --shape NAME) [options]\n"
+        "       tessera bench step|scaling MODEL [options]\n\n"
         "  engine  prompt and generation speed of the engine alone, beside this machine's limits\n"
         "  step    what coordinator and link add to the computation of a step\n"
         "  scaling tokens per second on 1, 2, 3, ... ranks, and the share of time between them, beside the plan\n\n"

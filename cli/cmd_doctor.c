@@ -116,6 +116,7 @@ int cmd_doctor(int argc, char **argv)
         return 0;
     }
     if (o.collective) return doctor_collective();
+    if (n_args) TRY(cmd_model(&args[0]));
     const char *model = n_args ? args[0] : NULL;
     if (o.facts) return print_facts(model);
     if (o.helper) return clu_helper_run(model);

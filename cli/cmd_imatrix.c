@@ -142,6 +142,7 @@ int cmd_imatrix(int argc, char **argv)
         return 0;
     }
     options_catch_signals();
+    TRY(cmd_model(&args[0]));
     TRY(imatrix(&o, args[0]));
     return 0;
 out:

@@ -107,6 +107,7 @@ int cmd_quantize(int argc, char **argv)
     const struct eng_qmix *r = eng_qmix_find(args[2]);
     if (!r) TRY(err_raise(ERR_BAD_CONFIG, "'%.40s' is no type to quantise to: known are %s", args[2], eng_qmix_names()));
     options_catch_signals();
+    TRY(cmd_model(&args[0]));
     TRY(quantize(&o, args[0], args[1], r));
     return 0;
 out:

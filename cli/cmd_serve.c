@@ -74,7 +74,8 @@ static const struct conf_opt table[] = {
 static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
 static const struct conf_table conf = {
     "serve", "serve MODEL [options]",
-    "Serve a GGUF model through the OpenAI API, cut over one or more worker processes.\n"
+    "Serve a model (GGUF file, checkpoint directory, or ORG/NAME as pulled) through the OpenAI API, cut over one or more\n"
+    "worker processes.\n"
     "  tessera serve model.gguf --tp 2                        two workers on this machine\n"
     "  tessera serve model.gguf --hostfile hosts --pp 2       mpirun starts workers on these hosts\n"
     "  mpirun -n 4 --hostfile hosts tessera serve model.gguf  the same under your own mpirun\n"

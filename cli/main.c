@@ -20,13 +20,13 @@ static const struct command {
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},
-    {"grammar", "is a text of a JSON Schema, regex, GBNF or choice, and where not", cmd_grammar},
+    {"grammar", "is a text of a JSON Schema, regex, GBNF, choice or structural tag, and where not", cmd_grammar},
     {"plan", "what goes where, what fits, how fast; reads headers only", cmd_plan},
     {"doctor", "is this host or cluster healthy, and if not, what exactly", cmd_doctor},
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
     {"imatrix", "which columns matter, measured over a text, for quantize", cmd_imatrix},
     {"quantize", "a model as a GGUF file of a smaller type", cmd_quantize},
-    {"bench", "the engine's speed beside the machine's limits; the cost of a step", cmd_bench},
+    {"bench", "the engine's speed beside the machine's limits; the cost of a step; what more ranks bring", cmd_bench},
 };
 
 int cmd_fail(enum err e)

@@ -9,7 +9,6 @@
 #include "base/log.h"
 
 #include <errno.h>
-#include <gnutls/abstract.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
