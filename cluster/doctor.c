@@ -89,6 +89,7 @@ void clu_doctor_judge(const struct clu_survey *s, struct clu_findings *out)
 {
     clu_doctor_hosts(s, out);
     clu_doctor_limits(s, out);
+    clu_doctor_cards(s, out);
     clu_doctor_pairs(s, out);
     sort(out);
 }

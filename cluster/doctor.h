@@ -106,9 +106,10 @@ const struct clu_facts_nic *clu_doctor_via(const struct clu_survey *s, const str
 /* The host's name for people: what the hostfile says, and its own name where that differs. */
 void clu_doctor_name(const struct clu_survey_host *h, char out[128]);
 
-/* The rules by file, in this order: doctor_hosts.c, doctor_limits.c, doctor_pairs.c. */
+/* The rules by file, in this order: doctor_hosts.c, doctor_limits.c, doctor_cards.c, doctor_pairs.c. */
 void clu_doctor_hosts(const struct clu_survey *s, struct clu_findings *out);
 void clu_doctor_limits(const struct clu_survey *s, struct clu_findings *out);
+void clu_doctor_cards(const struct clu_survey *s, struct clu_findings *out);
 void clu_doctor_pairs(const struct clu_survey *s, struct clu_findings *out);
 /* Used by all: a new finding with check, severity and where set; fill the rest. */
 struct clu_finding *clu_findings_add(struct clu_findings *f, enum clu_severity severity,

@@ -123,6 +123,7 @@ void clu_facts_gather(struct clu_facts *out, const char *model)
     if (!uname(&u)) snprintf(out->kernel, sizeof out->kernel, "%.63s", u.release);
     clu_facts_limits(out);
     clu_facts_net(out);
+    clu_facts_cards(out);
     mpi_version(out);
     if (model) clu_facts_model(out, model);
     clock_gettime(CLOCK_REALTIME, &now);

@@ -32,6 +32,12 @@ struct clu_facts {
     char mpi[32];        /* of Open MPI, "4.1.4"; "": no mpirun */
     char kernel[64];
     char driver[32];     /* NVIDIA's; "": none */
+    int64_t n_cards;     /* NVIDIA's, that its driver lists */
+    char cards[160];     /* "2 x NVIDIA GeForce RTX 4090" */
+    char cards_error[128]; /* why they could not be asked for; "": they were, or there is no driver */
+    int64_t card_pairs, card_pairs_apart; /* of cards; those that cannot read each other's memory */
+    char card_apart[32]; /* the first of them, with the driver's word: "cards 0 and 1: CNS" */
+    char nccl[16];       /* "2.28.9", where there are cards; "": not found */
     char thp[16];        /* transparent hugepages: always, madvise, never; "": unknown */
     int64_t cores;       /* processors that this process may use */
     double cpu_limit;    /* of the control group, in processors; 0: none */
@@ -51,11 +57,14 @@ struct clu_facts {
     struct clu_facts_nic nics[CLU_FACTS_NICS]; /* up, with an address, not loopback */
 };
 
-/* Everything about this host; model: path or NULL. Takes well under a second. */
+/* Everything about this host; model: path or NULL. Takes well under a second, with cards
+ * as long as nvidia-smi does. */
 void clu_facts_gather(struct clu_facts *out, const char *model);
 
 /* The parts of it. limits: processors, memory, ulimits, /dev/shm, hugepages. */
 void clu_facts_limits(struct clu_facts *f);
+/* NVIDIA's cards, and NCCL. Runs nvidia-smi: at most 8 s where its driver hangs. */
+void clu_facts_cards(struct clu_facts *f);
 /* Interfaces, and what our own name resolves to. */
 void clu_facts_net(struct clu_facts *f);
 /* Size, and XXH3 over the first and the last 64 KiB and 16 places of 64 KiB between, of each file:

@@ -16,7 +16,8 @@ struct member {
 #define F(kind, f) {#f, kind, offsetof(struct clu_facts, f), sizeof((struct clu_facts *)0)->f}
 static const struct member members[] = {
     F(TEXT, host), F(TEXT, resolves), F(TEXT, version), F(TEXT, mpi), F(TEXT, kernel),
-    F(TEXT, driver), F(TEXT, thp), F(INT, cores), F(REAL, cpu_limit), F(REAL, load),
+    F(TEXT, driver), F(INT, n_cards), F(TEXT, cards), F(TEXT, cards_error), F(INT, card_pairs),
+    F(INT, card_pairs_apart), F(TEXT, card_apart), F(TEXT, nccl), F(TEXT, thp), F(INT, cores), F(REAL, cpu_limit), F(REAL, load),
     F(INT, mem_total), F(INT, mem_available), F(INT, mem_limit), F(INT, nofile_soft),
     F(INT, nofile_hard), F(INT, memlock), F(INT, shm_total), F(INT, shm_free), F(BOOL, rdma),
     F(INT, unix_us), F(TEXT, model), F(INT, model_bytes), F(INT, model_files),

@@ -254,6 +254,12 @@ static bool attempt(struct crd_workers *w, uint32_t epoch, int64_t *join_us)
     }
 }
 
+/* All of the pause, whatever the replica tells meanwhile; or until we leave. */
+static void rest(struct crd_workers *w, int64_t pause_us)
+{
+    for (int64_t until = clock_us() + pause_us, left; (left = until - clock_us()) > 0 && !leaving(w);) mailbox_get(w->mail, left);
+}
+
 /* Start the workers until the replica is whole; also after open requests had to be given up, so that the server comes back when its cause is
  * gone. */
 static void bring_back(struct crd_workers *w)
@@ -263,7 +269,8 @@ static void bring_back(struct crd_workers *w)
     for (bool first = true; !atomic_load(&w->stopping); first = false) {
         clear_away(w, 0); /* the old job holds memory and hosts */
         if (!first) {
-            mailbox_get(w->mail, pause);
+            log_info(LOG, "replica %d: its workers are started again in %.1f s", w->conf.index, (double)pause / 1e6);
+            rest(w, pause);
             pause = MIN(2 * pause, (int64_t)PAUSE_MAX_US);
         }
         if (atomic_load(&w->stopping)) return;

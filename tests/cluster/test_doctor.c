@@ -62,6 +62,15 @@ FAULT(memlock_rdma) { F(1).rdma = true; }
 FAULT(shm_none) { F(1).shm_total = F(1).shm_free = CLU_FACTS_UNKNOWN; }
 FAULT(shm_tiny) { F(1).shm_total = F(1).shm_free = 16 << 20; }
 FAULT(shm_full) { F(1).shm_free = 40 << 20; }
+static void two_cards(int i)
+{
+    SET(F(i).driver, "570.86.15");
+    SET(F(i).cards, "2 x NVIDIA GeForce RTX 4090");
+    SET(F(i).nccl, "2.28.9");
+    F(i).n_cards = 2, F(i).card_pairs = 1;
+}
+FAULT(cards_silent) { SET(F(1).driver, "570.86.15"); SET(F(1).cards_error, "nothing from nvidia-smi within 4 s"); }
+FAULT(nccl_none) { two_cards(1); F(1).nccl[0] = 0; }
 FAULT(throttled) { F(1).cpu_limit = 1.5; }
 FAULT(clock_behind) { hosts[2].skew_us = -5000000; }
 FAULT(clock_ahead) { hosts[2].skew_us = 4000000000; }
@@ -138,6 +147,8 @@ static const struct fault {
     {"shm_none", shm_none, SEV_FAIL, "limits", "b", "no /dev/shm", "--shm-size"},
     {"shm_tiny", shm_tiny, SEV_FAIL, "limits", "b", "16 MiB", "--shm-size"},
     {"shm_full", shm_full, SEV_WARN, "limits", "b", "40 MiB free", "--shm-size"},
+    {"cards_silent", cards_silent, SEV_WARN, "cards", "b", "within 4 s", "dmesg"},
+    {"nccl_none", nccl_none, SEV_WARN, "cards", "b", "no libnccl", "libnccl2"},
     {"throttled", throttled, SEV_WARN, "limits", "b", "1.5 of 8", "--threads 1"},
     {"clock_behind", clock_behind, SEV_WARN, "clock", "c", "5.0 s behind", "set-ntp"},
     {"clock_ahead", clock_ahead, SEV_WARN, "clock", "c", "4000.0 s ahead", "set-ntp"},
@@ -199,11 +210,45 @@ static void each_fault_raises_the_finding_that_names_it(void **state)
     }
 }
 
+/* What is said of cards, in order; NULL: no more. */
+static void say_cards(const char *const what[], const enum clu_severity severity[])
+{
+    struct clu_findings f = {0};
+    clu_doctor_cards(&s, &f);
+    for (int32_t i = 0; i < f.n; i++) {
+        assert_non_null(what[i]);
+        if (!strstr(f.v[i].what, what[i])) fail_msg("'%s' is not in '%s'", what[i], f.v[i].what);
+        assert_int_equal(f.v[i].severity, severity[i]);
+    }
+    assert_null(what[f.n]);
+    clu_findings_free(&f);
+}
+
+static void cards_that_want_for_nothing_are_listed_and_the_rest_is_noted(void **state)
+{
+    (void)state;
+    healthy();
+    say_cards((const char *[]){NULL}, NULL); /* none */
+    two_cards(1);
+    say_cards((const char *[]){"2 x NVIDIA GeForce RTX 4090, each reads the others' memory, NCCL 2.28.9", NULL},
+              (enum clu_severity[]){SEV_OK});
+    two_cards(2);
+    SET(F(2).nccl, "2.20.5");
+    F(1).n_cards = 3, F(1).card_pairs = 3, F(1).card_pairs_apart = 2;
+    SET(F(1).card_apart, "cards 0 and 1: CNS");
+    say_cards((const char *[]){"2 of 3 pairs of cards", "2 x NVIDIA", "another version of NCCL", NULL},
+              (enum clu_severity[]){SEV_NOTE, SEV_OK, SEV_NOTE});
+    SET(F(0).cards_error, "nvidia-smi: has failed"); /* without a driver: a host that never had a card */
+    say_cards((const char *[]){"2 of 3 pairs of cards", "2 x NVIDIA", "another version of NCCL", NULL},
+              (enum clu_severity[]){SEV_NOTE, SEV_OK, SEV_NOTE});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_healthy_cluster_raises_nothing),
         cmocka_unit_test(each_fault_raises_the_finding_that_names_it),
+        cmocka_unit_test(cards_that_want_for_nothing_are_listed_and_the_rest_is_noted),
     };
     return cmocka_run_group_tests_name("doctor", tests, NULL, NULL);
 }

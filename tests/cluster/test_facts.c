@@ -162,6 +162,53 @@ static void parts_and_directories_count_as_one_model(void **state)
     rmdir(dir);
 }
 
+/* What clu_facts_cards says where nvidia-smi is this script. */
+static struct clu_facts cards_of(const char *script)
+{
+    char dir[] = "/tmp/tessera-facts-XXXXXX", path[64], *old = xstrdup(getenv("PATH")), search[4096];
+    struct clu_facts f = {0};
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/nvidia-smi", dir);
+    if (script) write_file(path, script, strlen(script)), chmod(path, 0755);
+    snprintf(search, sizeof search, "%s:%s", dir, old);
+    setenv("PATH", search, 1);
+    clu_facts_cards(&f);
+    setenv("PATH", old, 1);
+    free(old);
+    unlink(path);
+    rmdir(dir);
+    return f;
+}
+
+static void cards_are_what_their_tool_lists(void **state)
+{
+    (void)state;
+    struct clu_facts f = cards_of("#!/bin/sh\n"
+                                  "case $1 in topo) printf ' \\t\\033[4mGPU0\\tGPU1\\tGPU2\\033[0m\\n GPU0\\tX\\tCNS\\tOK\\n"
+                                  " GPU1\\tCNS\\tX\\tNS\\n GPU2\\tOK\\tNS\\tX\\n\\nLegend:\\n\\n  X    = Self\\n';; "
+                                  "*) printf 'NVIDIA GeForce RTX 4090\\nNVIDIA GeForce RTX 3090\\nNVIDIA GeForce RTX 4090\\n';; esac\n");
+    assert_int_equal(f.n_cards, 3);
+    assert_string_equal(f.cards, "2 x NVIDIA GeForce RTX 4090, 1 x NVIDIA GeForce RTX 3090");
+    assert_string_equal(f.cards_error, "");
+    assert_int_equal(f.card_pairs, 3);
+    assert_int_equal(f.card_pairs_apart, 2);
+    assert_string_equal(f.card_apart, "cards 0 and 1: CNS");
+    f = cards_of("#!/bin/sh\necho NVIDIA H200\n");
+    assert_int_equal(f.n_cards, 1);
+    assert_int_equal(f.card_pairs, 0);
+}
+
+static void a_driver_that_fails_or_hangs_is_told_of(void **state)
+{
+    (void)state;
+    struct clu_facts f = cards_of("#!/bin/sh\necho Failed to initialize NVML: Driver/library version mismatch\nexit 18\n");
+    assert_int_equal(f.n_cards, 0);
+    assert_non_null(strstr(f.cards_error, "version mismatch"));
+    f = cards_of("#!/bin/sh\necho NVIDIA H200; exec sleep 1000\n");
+    assert_int_equal(f.n_cards, 0);
+    assert_non_null(strstr(f.cards_error, "within 4 s"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +216,8 @@ int main(void)
         cmocka_unit_test(the_longest_facts_fit_one_line),
         cmocka_unit_test(damaged_lines_are_refused),
         cmocka_unit_test(samples_tell_copies_apart),
+        cmocka_unit_test(cards_are_what_their_tool_lists),
+        cmocka_unit_test(a_driver_that_fails_or_hangs_is_told_of),
         cmocka_unit_test(parts_and_directories_count_as_one_model),
     };
     return cmocka_run_group_tests_name("facts", tests, NULL, NULL);

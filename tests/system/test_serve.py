@@ -1,6 +1,8 @@
 """The cluster as its users meet it: real processes, real HTTP."""
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -352,6 +354,27 @@ class Losing(unittest.TestCase):
                 rest = list(events)
                 self.assertIn("error", rest[-2])
                 self.assertIn("fingerprint", s.text())
+
+    def test_attempts_come_further_and_further_apart_until_the_cause_is_gone(self):
+        with tempfile.TemporaryDirectory() as d:
+            model = os.path.join(d, "model.gguf")
+            shutil.copy(DEMO, model)
+            with Server("--tp", 2, "--threads", 1, "--recovery-timeout", 1, model=model) as s:
+                before = s.post("/v1/completions", STORY)[1]["choices"]
+                os.rename(model, model + ".away")
+                os.kill(s.workers()[1], signal.SIGKILL)
+                end = time.monotonic() + 60
+                while s.text().count("are started again in") < 5 and time.monotonic() < end:
+                    time.sleep(0.1)
+                os.rename(model + ".away", model)
+                s.wait_ready(60)
+                self.assertEqual(s.post("/v1/completions", STORY)[1]["choices"], before)
+                pauses = re.findall(r"^(\S+) .* its workers are started again in (\S+) s", s.text(), re.M)
+            told = [float(p) for _, p in pauses]
+            self.assertEqual(told[:5], [0.2, 0.4, 0.8, 1.6, 3.2])
+            at = [sum(float(x) * y for x, y in zip(t.split(":"), (3600, 60, 1))) for t, _ in pauses]
+            for i in range(4):  # each is kept, whatever the replica says meanwhile
+                self.assertGreaterEqual((at[i + 1] - at[i]) % 86400, told[i])
 
     def test_it_can_be_ended_while_its_workers_cannot_come_back(self):
         for moment in (0.3, 1.5, 1.65, 1.8, 1.95, 2.1, 2.3):  # between and during attempts
