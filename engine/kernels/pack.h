@@ -40,6 +40,11 @@ enum {
     KRN_SUPER_UNITS = 8, /* units per super-block */
 };
 
+/* The quantised layouts: a folder that multiplies by their codes brings a function for each. */
+#define KRN_QUANT_LAYOUTS(X)                                                                      \
+    X(Q8_0) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)                \
+    X(IQ4_NL) X(IQ4_XS) X(IQ2_S) X(TQ2_0) X(MXFP4)
+
 static inline bool krn_pack_is_super(enum dtype t)
 {
     return t == DTYPE_Q2_K || t == DTYPE_Q3_K || t == DTYPE_Q4_K || t == DTYPE_Q5_K ||

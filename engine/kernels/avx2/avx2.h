@@ -41,4 +41,30 @@ struct krn_pick krn_avx2_draw(const float *z, int32_t n, float least, uint64_t k
 extern const struct krn_leaf_kernel krn_avx2_float[DTYPE_COUNT], krn_avx2_int8[DTYPE_COUNT],
     krn_avx2_oracle;
 
+/* What the tables of this instruction set and of those above it share: all but the product. */
+#define KRN_AVX2_OPS                                                                               \
+    .quantize = krn_avx2_quantize,                                                                 \
+    .interleave = krn_avx2_interleave,                                                             \
+    .unpack_rows = krn_unpack_rows,                                                                \
+    .kv_append = krn_avx2_kv_append,                                                               \
+    .attention = krn_avx2_attention,                                                               \
+    .attention_merge = krn_avx2_attention_merge,                                                   \
+    .rmsnorm = krn_avx2_rmsnorm,                                                                   \
+    .rope = krn_avx2_rope,                                                                         \
+    .add = krn_avx2_add,                                                                           \
+    .silu_mul = krn_avx2_silu_mul,                                                                 \
+    .gate = krn_avx2_gate,                                                                         \
+    .mul = krn_avx2_mul,                                                                           \
+    .scale = krn_avx2_scale,                                                                       \
+    .axpy = krn_avx2_axpy,                                                                         \
+    .axpy_rows = krn_avx2_axpy_rows,                                                               \
+    .softcap = krn_avx2_softcap,                                                                   \
+    .sum_squares = krn_avx2_sum_squares,                                                           \
+    .layernorm = krn_avx2_layernorm,                                                               \
+    .argmax = krn_avx2_argmax,                                                                     \
+    .sum_exp = krn_avx2_sum_exp,                                                                   \
+    .temper = krn_avx2_temper,                                                                     \
+    .at_least = krn_avx2_at_least,                                                                 \
+    .draw = krn_avx2_draw
+
 #endif

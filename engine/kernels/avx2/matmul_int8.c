@@ -281,76 +281,13 @@ KRN_INLINE void chains(const struct krn_leaf_job *j, const enum dtype type)
             wide_chain(j, tile, type);
 }
 
-static void q8_0(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q8_0);
-}
-static void q4_0(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q4_0);
-}
-static void q4_k(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q4_K);
-}
-static void q5_k(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q5_K);
-}
-static void q6_k(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q6_K);
-}
-static void q4_1(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q4_1);
-}
-static void q5_0(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q5_0);
-}
-static void q5_1(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q5_1);
-}
-static void q2_k(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q2_K);
-}
-static void q3_k(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_Q3_K);
-}
-static void iq4_nl(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_IQ4_NL);
-}
-static void iq4_xs(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_IQ4_XS);
-}
-static void iq2_s(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_IQ2_S);
-}
-static void tq2_0(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_TQ2_0);
-}
-static void mxfp4(const struct krn_leaf_job *j)
-{
-    chains(j, DTYPE_MXFP4);
-}
+#define CHAINS(T)                                                                                  \
+    static void chains_##T(const struct krn_leaf_job *j)                                           \
+    {                                                                                              \
+        chains(j, DTYPE_##T);                                                                      \
+    }
+KRN_QUANT_LAYOUTS(CHAINS)
 
 enum { K_STEP = 2048 };
-#define KERNEL(f)                                                                                  \
-    {                                                                                              \
-        .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \
-    }
-const struct krn_leaf_kernel krn_avx2_int8[DTYPE_COUNT] = {
-    [DTYPE_Q8_0] = KERNEL(q8_0), [DTYPE_Q4_0] = KERNEL(q4_0), [DTYPE_Q4_K] = KERNEL(q4_k),
-    [DTYPE_Q5_K] = KERNEL(q5_k), [DTYPE_Q6_K] = KERNEL(q6_k), [DTYPE_Q4_1] = KERNEL(q4_1),
-    [DTYPE_Q5_0] = KERNEL(q5_0), [DTYPE_Q5_1] = KERNEL(q5_1), [DTYPE_Q2_K] = KERNEL(q2_k),
-    [DTYPE_Q3_K] = KERNEL(q3_k), [DTYPE_IQ4_NL] = KERNEL(iq4_nl), [DTYPE_IQ4_XS] = KERNEL(iq4_xs),
-    [DTYPE_IQ2_S] = KERNEL(iq2_s), [DTYPE_TQ2_0] = KERNEL(tq2_0), [DTYPE_MXFP4] = KERNEL(mxfp4),
-};
+#define KERNEL(T) [DTYPE_##T] = {.fn = chains_##T, .single_tiles = 1, .k_step = K_STEP},
+const struct krn_leaf_kernel krn_avx2_int8[DTYPE_COUNT] = {KRN_QUANT_LAYOUTS(KERNEL)};

@@ -41,4 +41,30 @@ struct krn_pick krn_avx512_draw(const float *z, int32_t n, float least, uint64_t
 extern const struct krn_leaf_kernel krn_avx512_float[DTYPE_COUNT], krn_avx512_int8[DTYPE_COUNT],
     krn_avx512_oracle;
 
+/* What the tables of this instruction set and of those above it share: all but the product. */
+#define KRN_AVX512_OPS                                                                             \
+    .quantize = krn_avx512_quantize,                                                               \
+    .interleave = krn_avx512_interleave,                                                           \
+    .unpack_rows = krn_unpack_rows,                                                                \
+    .kv_append = krn_avx512_kv_append,                                                             \
+    .attention = krn_avx512_attention,                                                             \
+    .attention_merge = krn_avx512_attention_merge,                                                 \
+    .rmsnorm = krn_avx512_rmsnorm,                                                                 \
+    .rope = krn_avx512_rope,                                                                       \
+    .add = krn_avx512_add,                                                                         \
+    .silu_mul = krn_avx512_silu_mul,                                                               \
+    .gate = krn_avx512_gate,                                                                       \
+    .mul = krn_avx512_mul,                                                                         \
+    .scale = krn_avx512_scale,                                                                     \
+    .axpy = krn_avx512_axpy,                                                                       \
+    .axpy_rows = krn_avx512_axpy_rows,                                                             \
+    .softcap = krn_avx512_softcap,                                                                 \
+    .sum_squares = krn_avx512_sum_squares,                                                         \
+    .layernorm = krn_avx512_layernorm,                                                             \
+    .argmax = krn_avx512_argmax,                                                                   \
+    .sum_exp = krn_avx512_sum_exp,                                                                 \
+    .temper = krn_avx512_temper,                                                                   \
+    .at_least = krn_avx512_at_least,                                                               \
+    .draw = krn_avx512_draw
+
 #endif

@@ -163,9 +163,12 @@ KRN_INLINE void int8_chains(const struct krn_leaf_job *j, const enum dtype type,
 }
 
 enum { K_STEP = 2048 };
-#define INT8_KERNEL(f)                                                                             \
+/* A layout's function, around the folder's dot and lanes, and its place in the folder's table. */
+#define INT8_CHAINS(T)                                                                             \
+    static void chains_##T(const struct krn_leaf_job *j)                                           \
     {                                                                                              \
-        .fn = f, .single_tiles = 1, .k_step = K_STEP                                               \
+        int8_chains(j, DTYPE_##T, dot, lanes);                                                     \
     }
+#define INT8_KERNEL(T) [DTYPE_##T] = {.fn = chains_##T, .single_tiles = 1, .k_step = K_STEP},
 
 #endif

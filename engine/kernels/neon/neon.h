@@ -42,4 +42,30 @@ struct krn_pick krn_neon_draw(const float *z, int32_t n, float least, uint64_t k
 extern const struct krn_leaf_kernel krn_neon_float[DTYPE_COUNT], krn_neon_int8[DTYPE_COUNT],
     krn_neon_oracle;
 
+/* What the tables of this instruction set and of those above it share: all but the product. */
+#define KRN_NEON_OPS                                                                               \
+    .quantize = krn_neon_quantize,                                                                 \
+    .interleave = krn_neon_interleave,                                                             \
+    .unpack_rows = krn_unpack_rows,                                                                \
+    .kv_append = krn_neon_kv_append,                                                               \
+    .attention = krn_neon_attention,                                                               \
+    .attention_merge = krn_neon_attention_merge,                                                   \
+    .rmsnorm = krn_neon_rmsnorm,                                                                   \
+    .rope = krn_neon_rope,                                                                         \
+    .add = krn_neon_add,                                                                           \
+    .silu_mul = krn_neon_silu_mul,                                                                 \
+    .gate = krn_neon_gate,                                                                         \
+    .mul = krn_neon_mul,                                                                           \
+    .scale = krn_neon_scale,                                                                       \
+    .axpy = krn_neon_axpy,                                                                         \
+    .axpy_rows = krn_neon_axpy_rows,                                                               \
+    .softcap = krn_neon_softcap,                                                                   \
+    .sum_squares = krn_neon_sum_squares,                                                           \
+    .layernorm = krn_neon_layernorm,                                                               \
+    .argmax = krn_neon_argmax,                                                                     \
+    .sum_exp = krn_neon_sum_exp,                                                                   \
+    .temper = krn_neon_temper,                                                                     \
+    .at_least = krn_neon_at_least,                                                                 \
+    .draw = krn_neon_draw
+
 #endif
