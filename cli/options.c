@@ -30,7 +30,7 @@ const struct conf_opt model_option_table[] = {
     {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts"},
     {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
-    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut; off lets sums travel as fewer bytes between hosts"},
+    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights round more where that is faster"},
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},
     {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N"},
     {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},

@@ -31,6 +31,7 @@ struct eng_engine_conf {
     int32_t context, n_blocks, n_slots, max_step_tokens;
     enum kv_type kv_type;
     bool oracle;
+    bool rounded;              /* products of BF16 and F16 weights may round more, where that is faster (engine/kernels/rounded.h) */
     uint64_t made;             /* not 0: weights are made from this seed instead of read (engine/model/made.h) */
     uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
     const char *device;        /* "cpu" (or NULL), "cuda:N", "auto" (engine/backend/backend.h) */

@@ -204,7 +204,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     struct eng_engine_conf c = {
         .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .tp_device = wrk_groups_device, .tp_user = w, .world = w->world, .n_threads = n,
         .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
-        .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .fingerprint = p->model_fingerprint, .isa = p->isa, .device = w->device,
+        .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .rounded = !p->exact, .fingerprint = p->model_fingerprint, .isa = p->isa, .device = w->device,
         .timeout_us = p->comm_timeout_us,
         .cache_dir = !strcmp(p->shard_cache, "off") ? NULL : !strcmp(p->shard_cache, "auto") ? "" : p->shard_cache,
         .cache_bytes = p->shard_cache_bytes, .progress = say_progress, .user = w};

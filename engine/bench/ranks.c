@@ -151,7 +151,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
             .world = b->world[i], .n_threads = c->n_threads,
             .cpus = b->cpus ? b->cpus + i * c->n_threads : NULL, .context = c->context,
             .n_blocks = c->n_seqs * blocks_each(b), .n_slots = c->n_seqs,
-            .max_step_tokens = c->max_step_tokens, .kv_type = c->kv_type, .oracle = c->oracle,
+            .max_step_tokens = c->max_step_tokens, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
             .isa = c->isa, .made = c->made, .timeout_us = TIMEOUT_US};
     TRY(run(b, open_rank));
     eng_engine_measure(b->ranks[0].engine, &b->times);

@@ -19,6 +19,7 @@ enum krn_cpu_flag {
     KRN_CPU_NEON = 1 << 10,
     KRN_CPU_DOTPROD = 1 << 11,
     KRN_CPU_I8MM = 1 << 12,
+    KRN_CPU_AVX512BF16 = 1 << 13, /* where its dot product is faster than f32's multiply-adds: not on Intel's */
     /* what the flags of engine/kernels/CMakeLists.txt let the compiler use in each folder */
     KRN_CPU_NEED_AVX2 = KRN_CPU_AVX2 | KRN_CPU_FMA | KRN_CPU_F16C,
     KRN_CPU_NEED_AVX512 = KRN_CPU_NEED_AVX2 | KRN_CPU_AVX512F | KRN_CPU_AVX512BW |

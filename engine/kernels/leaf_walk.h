@@ -38,18 +38,21 @@ struct krn_leaf_job {
     const struct krn_mat *w;
     const uint8_t *tile;
     int32_t n_tiles, width;
-    const void *panel; /* the group's, from column 0: int8 units or f32 [cols][width] */
+    const void *panel; /* the group's, from column 0: int8 units, f32 [cols][width] or words of two bf16 [cols/2][width] */
     int32_t k0, k1;
     bool more;  /* the chains go on from acc, else they begin at +0 */
     float *acc; /* in, out [n_tiles][width][KRN_TILE], 64-byte aligned */
 };
 typedef void (*krn_leaf_fn)(const struct krn_leaf_job *j);
 
+/* The form of the activations that a kernel reads: q; xt (or x); xb. */
+enum krn_leaf_form { KRN_LEAF_CODES, KRN_LEAF_F32, KRN_LEAF_BF16 };
+
 struct krn_leaf_kernel {
     krn_leaf_fn fn;
     int32_t single_tiles; /* tiles of a block when there is a single group */
     int32_t k_step;       /* columns per step, a multiple of KRN_UNIT */
-    bool f32;             /* reads xt (or x), else q */
+    enum krn_leaf_form form;
 };
 
 /* Subtrees of `node` that end after `leaf`, leaving out the leaf itself: additions due once its
@@ -118,6 +121,20 @@ static inline void krn_walk_group(struct krn_walk *w, struct krn_leaf_job *j, in
     }
 }
 
+/* Bytes of one token's columns in a panel. */
+static inline int64_t krn_walk_token_bytes(const struct krn_leaf_kernel *k, int32_t cols)
+{
+    if (k->form == KRN_LEAF_CODES) return (int64_t)cols / KRN_UNIT * KRN_UNIT_BYTES;
+    return k->form == KRN_LEAF_F32 ? (int64_t)cols * 4 : (int64_t)DIV_UP(cols, 2) * 4;
+}
+
+static inline const void *krn_walk_panel(const struct krn_leaf_kernel *k, const struct krn_act *x)
+{
+    if (k->form == KRN_LEAF_CODES) return x->q;
+    if (k->form == KRN_LEAF_BF16) return x->xb;
+    return x->xt ? x->xt : x->x;
+}
+
 static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_leaf_kernel *k)
 {
     const struct krn_leaves *l = a->leaves;
@@ -132,12 +149,12 @@ static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_le
             w.merges[leaf - l->lo] = krn_leaf_merges(l->nodes[i], leaf);
 
     /* without xt every token is a group of its own: its row of x is the panel */
-    int32_t group = k->f32 && !x->xt ? 1 : KRN_GROUP;
+    int32_t group = k->form == KRN_LEAF_F32 && !x->xt ? 1 : KRN_GROUP;
     bool single = x->n_tok <= group;
     w.k_step = single && k->single_tiles == 1 ? x->cols : k->k_step;
     int32_t most_tiles = single ? k->single_tiles : KRN_WALK_TILES;
-    int64_t token_bytes =
-        k->f32 ? (int64_t)x->cols * 4 : (int64_t)x->cols / KRN_UNIT * KRN_UNIT_BYTES;
+    int64_t token_bytes = krn_walk_token_bytes(k, x->cols);
+    const uint8_t *panels = krn_walk_panel(k, x);
     int32_t near = (int32_t)MAX(KRN_WALK_NEAR / token_bytes / group, 1) * group;
 
     struct krn_leaf_job j = {.w = a->w};
@@ -147,10 +164,7 @@ static inline void krn_leaf_walk(const struct krn_matmul *a, const struct krn_le
             j.tile = a->w->data + row / KRN_TILE * a->w->tile_bytes;
             for (int32_t t = c; t < MIN(x->n_tok, c + near); t += group) {
                 j.width = group == 1 ? 1 : krn_group_width(x->n_tok, t);
-                if (k->f32)
-                    j.panel = (x->xt ? x->xt : x->x) + (int64_t)t * x->cols;
-                else
-                    j.panel = krn_panel_unit(x, t, j.width, 0);
+                j.panel = panels + t * token_bytes;
                 krn_walk_group(&w, &j, row, t);
             }
         }

@@ -452,3 +452,8 @@ int64_t krn_act_xt_floats(int32_t n_tok, int32_t cols)
 {
     return lanes(n_tok) * cols;
 }
+
+int64_t krn_act_xb_words(int32_t n_tok, int32_t cols)
+{
+    return lanes(n_tok) * DIV_UP(cols, 2);
+}

@@ -9,6 +9,7 @@
  * z128[w], z32[2][w] s = sum of q (exact in f32); z8 = -8 * sum, z128 = -128 * sum, z32[h] = -32 *
  * sum of half unit h: the start of an integer sum over codes stored with an offset (Q4_0, Q8_0,
  * Q6_K) f32    per column: x[w]
+ *   bf16   per two columns: x[w] of the even one in the lower, of the odd one in the upper half of a word
  *
  * A kernel thus reads each value by a broadcast from consecutive lines, whatever cols is: rows of
  * 4096 columns apart would all fall into the same sets of the first-level cache. */

@@ -59,9 +59,11 @@ struct krn_act {
     const float *x;   /* [n_tok][cols] */
     uint8_t *q;       /* krn_act_q_bytes, 64-byte aligned; NULL: oracle mode or an unquantised matrix */
     float *xt;        /* x as krn_act_xt_floats, 64-byte aligned; NULL: kernels of f32 read x, slower when n_tok > 1 */
+    uint32_t *xb;     /* x rounded to bf16, krn_act_xb_words, 64-byte aligned: of engine/kernels/rounded.h alone */
 };
 int64_t krn_act_q_bytes(int32_t n_tok, int32_t cols);
 int64_t krn_act_xt_floats(int32_t n_tok, int32_t cols);
+int64_t krn_act_xb_words(int32_t n_tok, int32_t cols);
 
 /* How this rank's slice of K falls into leaves, and which subtrees of the reduction tree it can finish alone.
  * An unsplit K is one leaf: n_leaf 1, lo 0, hi 1, one node. */

@@ -83,6 +83,7 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     wide = ROUND_UP(wide, KRN_UNIT);
     TRY(take(m, (float **)&m->act_q, DIV_UP(krn_act_q_bytes((int32_t)T, (int32_t)wide), 4)));
     if (m->krn->interleave) TRY(take(m, &m->act_xt, krn_act_xt_floats((int32_t)T, (int32_t)wide)));
+    if (m->rounded) TRY(take(m, (float **)&m->act_xb, krn_act_xb_words((int32_t)T, (int32_t)wide)));
     m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, s->head_dim), 16);
     TRY(take(m, &m->scratch, m->scratch_each * eng_team_size(m->team)));
     TRY(take(m, &m->partial, krn_attention_partial(eng_pass_split_items(m),

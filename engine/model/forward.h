@@ -8,6 +8,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/team.h"
 #include "engine/kv/kv_pool.h"
+#include "engine/kernels/rounded.h"
 #include "engine/model/rope.h"
 #include "engine/model/times.h"
 #include "engine/model/weights.h"
@@ -57,6 +58,7 @@ struct eng_model {
     struct trn_coll *tp_dev;      /* the same over their devices' memory; NULL: sums go by the host */
     int64_t timeout_us;
     bool oracle;                  /* activations stay f32 */
+    const struct krn_rounded *rounded; /* products of many tokens with BF16 and F16 weights; NULL: the table's */
     int32_t max_tok;
     float *rope, *rope_local;     /* [context][rope_dim/2][2]; of local layers, or NULL: the same */
     /* step buffers, [max_tok] rows unless said otherwise */
@@ -66,7 +68,7 @@ struct eng_model {
     float *gate, *up;             /* this rank's FFN slice */
     float *parts;                 /* [n_nodes][n_tok][d_model] subtrees before the all-reduce */
     float *red;                   /* after it; with one rank these two alternate */
-    uint8_t *act_q; float *act_xt; /* panels of a matmul's input (engine/kernels/panel.h) */
+    uint8_t *act_q; float *act_xt; uint32_t *act_xb; /* panels of a matmul's input (engine/kernels/panel.h) */
     const float **cs, **cs_local; /* rope row of each token */
     int32_t *own;                 /* ids of this rank's rows of the embedding */
     struct eng_inputs in;

@@ -39,7 +39,7 @@ static struct krn_act act_of(const struct group *g, int32_t e, const float *x, i
     struct krn_act a = {.n_tok = slots_of(g, e), .cols = cols, .x = x};
     int64_t before = ROUND_UP(g->o->first[e], LEAF_EXPERT_PAD / 2) + (int64_t)e * LEAF_EXPERT_PAD;
     if (forms & READS_CODES) a.q = g->o->act_q + krn_act_q_bytes(1, widest) * before;
-    if (forms & READS_FLOATS && a.n_tok > 1 && g->o->act_xt) a.xt = g->o->act_xt + krn_act_xt_floats(1, widest) * before;
+    if (forms & (READS_FLOATS | READS_BF16) && a.n_tok > 1 && g->o->act_xt) a.xt = g->o->act_xt + krn_act_xt_floats(1, widest) * before;
     return a;
 }
 
@@ -191,7 +191,7 @@ static void rows_of(const struct group *g, const struct krn_mat *w, const struct
 {
     struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
     struct krn_act a = *in;
-    if (eng_pass_reads(g->m, w) & READS_FLOATS) a.q = NULL;
+    if (eng_pass_reads(g->m, w) != READS_CODES) a.q = NULL;
     if (row0 < row1)
         g->m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = &one, .y = y, .y_stride = w->rows, .row0 = row0, .row1 = row1});
 }

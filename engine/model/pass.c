@@ -27,7 +27,8 @@ static bool quantised(const struct krn_mat *w) { return dtype_block(w->type) > 1
 /* The form in which a product of these weights reads its input. */
 int eng_pass_reads(const struct eng_model *m, const struct krn_mat *w)
 {
-    return quantised(w) && !m->oracle ? READS_CODES : READS_FLOATS;
+    if (quantised(w) && !m->oracle) return READS_CODES;
+    return m->rounded && krn_rounded_takes(w->type) ? READS_BF16 : READS_FLOATS;
 }
 
 /* One token's floats are read from x itself. */
@@ -36,6 +37,10 @@ struct krn_act eng_pass_act(const struct eng_model *m, const float *x, int32_t n
 {
     struct krn_act a = {.n_tok = n_tok, .cols = cols, .x = x};
     if (forms & READS_CODES) a.q = m->act_q;
+    if (forms & READS_BF16) {
+        if (n_tok >= KRN_ROUNDED_LEAST) a.xb = m->act_xb;
+        else forms |= READS_FLOATS;
+    }
     if (forms & READS_FLOATS && n_tok > 1) a.xt = m->act_xt;
     return a;
 }
@@ -49,6 +54,7 @@ void eng_pass_prepare(const struct eng_model *m, const struct krn_act *a, int64_
         m->krn->quantize(a, (int32_t)t0, (int32_t)t1, (int32_t)(k0 / KRN_UNIT),
                          (int32_t)(k1 / KRN_UNIT));
     if (a->xt) m->krn->interleave(a, (int32_t)t0, (int32_t)t1, (int32_t)k0, (int32_t)k1);
+    if (a->xb) m->rounded->interleave(a, (int32_t)t0, (int32_t)t1, (int32_t)k0, (int32_t)k1);
 }
 
 /* The same of elements [e0,e1), row after row; whole rows at once. */
@@ -74,9 +80,9 @@ void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const f
     eng_team_range(w->rows, KRN_TILE, i, n, &r0, &r1);
     if (r0 >= r1) return;
     struct krn_act a = eng_pass_act(m, x, n_tok, w->cols, eng_pass_reads(m, w));
-    m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y,
-                                        .y_stride = y_stride, .node_stride = node_stride,
-                                        .row0 = (int32_t)r0, .row1 = (int32_t)r1});
+    (a.xb ? m->rounded->matmul : m->krn->matmul)(&(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y,
+                                                                      .y_stride = y_stride, .node_stride = node_stride,
+                                                                      .row0 = (int32_t)r0, .row1 = (int32_t)r1});
 }
 
 /* y = W x with K whole. */

@@ -33,7 +33,7 @@ void eng_pass_lap(const struct eng_model *m, int32_t i, enum eng_op op);
 void eng_pass_barrier(const struct eng_model *m, int32_t i);
 
 /* The form in which a product of these weights reads its input. */
-enum { READS_CODES = 1, READS_FLOATS = 2 };
+enum { READS_CODES = 1, READS_FLOATS = 2, READS_BF16 = 4 /* of many tokens, else as floats */ };
 int eng_pass_reads(const struct eng_model *m, const struct krn_mat *w);
 
 /* x as the input of products that read it in these forms; eng_pass_prepare fills them in. */

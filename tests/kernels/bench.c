@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "cases.h"
 #include "engine/kernels/pack.h"
+#include "engine/kernels/rounded.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -59,12 +60,12 @@ static void line(const char *kernel, const char *what, const struct krn_table *t
 /* ---- matmul ---------------------------------------------------------------------------------- */
 
 struct matmul_run {
-    const struct krn_table *t;
+    void (*matmul)(const struct krn_matmul *a);
     struct krn_matmul a;
 };
 static void run_matmul(void *p)
 {
-    ((struct matmul_run *)p)->t->matmul(&((struct matmul_run *)p)->a);
+    ((struct matmul_run *)p)->matmul(&((struct matmul_run *)p)->a);
 }
 
 /* A matrix of about `bytes` packed: one tile's content repeated, which costs the kernels the
@@ -98,13 +99,21 @@ static void bench_matmul(const struct krn_table *t, enum dtype type, bool quanti
     for (int32_t i = 0; i <= n_leaf; i++) bound[i] = COLS / KRN_UNIT * i / n_leaf * KRN_UNIT;
     case_leaves(bound, n_leaf, 0, n_leaf, &l);
     struct matmul_run run = {
-        .t = t, .a = {.w = &w, .x = &x, .leaves = &l, .y_stride = w.rows, .row1 = w.rows}};
+        .matmul = t->matmul, .a = {.w = &w, .x = &x, .leaves = &l, .y_stride = w.rows, .row1 = w.rows}};
     run.a.y = case_alloc((size_t)w.rows * (size_t)n_tok * sizeof(float));
     char what[64];
     snprintf(what, sizeof what, "%s %s %d tok %d leaves", dtype_name(type),
              quantise ? "int8" : "f32", n_tok, n_leaf);
     double s = seconds(run_matmul, &run), bytes = (double)(w.tile_bytes * (w.rows / KRN_TILE));
     line("matmul", what, t, bytes, 2.0 * w.rows * COLS * n_tok, s);
+    const struct krn_rounded *rounded = krn_rounded_of(t);
+    if (rounded && krn_rounded_takes(type) && n_tok >= KRN_ROUNDED_LEAST) {
+        x.xb = case_alloc((size_t)krn_act_xb_words(n_tok, COLS) * sizeof *x.xb);
+        rounded->interleave(&x, 0, n_tok, 0, COLS);
+        run.matmul = rounded->matmul;
+        line("rounded", what, t, bytes, 2.0 * w.rows * COLS * n_tok, seconds(run_matmul, &run));
+        free(x.xb);
+    }
     free(run.a.y);
     free((void *)w.data);
     case_act_free(&x);

@@ -108,7 +108,7 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
             .tp_device = c->nccl ? sum_by_nccl : NULL, .tp_user = k,
             .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
             .context = context, .n_blocks = c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16), .n_slots = c->n_slots ? c->n_slots : 16,
-            .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle,
+            .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
             .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? k->device : "cpu", .timeout_us = 20000000};
         ASSERT(!pthread_create(&k->thread, NULL, rank_main, k));
     }

@@ -12,7 +12,7 @@ struct local_replica_conf {
     const struct grid *grid; /* instead of tp and pp, or NULL */
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
     enum kv_type kv_type; /* zero: f16 */
-    bool oracle;
+    bool oracle, rounded;
     const char *isa;
     uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
     bool nccl;               /* then on cuda:r, and the ranks of a stage sum by NCCL where they can */

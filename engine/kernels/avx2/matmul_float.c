@@ -70,7 +70,7 @@ static void bf16(const struct krn_leaf_job *j)
 
 #define KERNEL(f)                                                                                  \
     {                                                                                              \
-        .fn = f, .single_tiles = 1, .k_step = 256, .f32 = true                                     \
+        .fn = f, .single_tiles = 1, .k_step = 256, .form = KRN_LEAF_F32                                     \
     }
 const struct krn_leaf_kernel krn_avx2_float[DTYPE_COUNT] = {
     [DTYPE_F32] = KERNEL(f32), [DTYPE_F16] = KERNEL(f16), [DTYPE_BF16] = KERNEL(bf16)};

@@ -91,4 +91,4 @@ static void chains(const struct krn_leaf_job *j)
 }
 
 const struct krn_leaf_kernel krn_neon_oracle = {
-    .fn = chains, .single_tiles = 1, .k_step = 256, .f32 = true};
+    .fn = chains, .single_tiles = 1, .k_step = 256, .form = KRN_LEAF_F32};
