@@ -185,6 +185,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
                                        .loaded = m->weights->loaded, .isa = m->be->host->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
     snprintf(e->info.device, sizeof e->info.device, "%s", m->be->name);
     count_work(e);
+    if (m->be->on_host) TRY(eng_weights_to_huge(m->weights, m->team));
     *out = e, e = NULL;
 out:
     eng_engine_close(e);
@@ -203,6 +204,7 @@ out:
 void eng_engine_settle(struct eng_engine *e)
 {
     if (e->cache) (void)eng_shard_cache_settle(e->cache);
+    eng_weights_settle(e->m.weights);
 }
 
 void eng_engine_close(struct eng_engine *e)

@@ -17,6 +17,8 @@ typedef void (*eng_team_fn)(void *arg, int32_t thread, int32_t n_threads);
  * which is to be called by the same thread. */
 MUST_USE enum err eng_team_open(struct eng_team **out, int32_t n_threads, const int32_t *cpus);
 void eng_team_close(struct eng_team *t);
+/* For a thread that the caller starts and that works beside the team: it may run where the caller could before it was bound. */
+void eng_team_beside(const struct eng_team *t);
 int32_t eng_team_size(const struct eng_team *t);
 void eng_team_run(struct eng_team *t, eng_team_fn fn, void *arg);
 /* A barrier between the threads of the running call; every thread must reach it. */

@@ -13,6 +13,7 @@ struct eng_ahead {
     const struct eng_model_file *f;
     const struct eng_deal_item *items;
     int32_t n, rank;
+    const struct eng_team *team;
     uint8_t *slot[SLOTS];
     pthread_t thread;
     bool runs;
@@ -46,6 +47,7 @@ static enum err read_item(struct eng_ahead *a, const struct eng_deal_item *x, ui
 static void *reader_main(void *arg)
 {
     struct eng_ahead *a = arg;
+    eng_team_beside(a->team);
     for (int32_t i = 0; i < a->n; i++) {
         if (a->items[i].reader != a->rank) continue;
         pthread_mutex_lock(&a->lock);
@@ -69,12 +71,12 @@ static void *reader_main(void *arg)
 }
 
 enum err eng_ahead_open(struct eng_ahead **out, const struct eng_model_file *f, const struct eng_deal_item items[], int32_t n,
-                        int32_t rank)
+                        int32_t rank, const struct eng_team *team)
 {
     enum err rc = OK;
     int64_t most = 0;
     struct eng_ahead *a = xcalloc(1, sizeof *a);
-    *a = (struct eng_ahead){.f = f, .items = items, .n = n, .rank = rank};
+    *a = (struct eng_ahead){.f = f, .items = items, .n = n, .rank = rank, .team = team};
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->turned, NULL);
     for (int32_t i = 0; i < n; i++)

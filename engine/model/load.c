@@ -80,27 +80,25 @@ static void want_rows(void *user, const struct eng_want *w, int64_t row0, int64_
 {
     struct load *l = user;
     struct eng_want part = *w;
-    part.tiles += (row0 - w->row0) / KRN_TILE * w->tile_bytes;
+    if (part.tiles) part.tiles += (row0 - w->row0) / KRN_TILE * w->tile_bytes;
     part.row0 = row0;
     part.row1 = row1;
     add_todo(l, &part);
 }
 
-static void take_cached(struct load *l, const struct eng_want wants[], int32_t n)
+static void from_cache(void *user, const struct eng_want *w, int64_t bytes)
 {
-    for (int32_t i = 0; i < n; i++) {
-        int64_t bytes = eng_want_bytes(&wants[i]), left = bytes;
-        int32_t before = l->n_todo;
-        if (wants[i].tiles && l->c->cache) {
-            eng_shard_cache_take(l->c->cache, l->c->team, &wants[i], want_rows, l);
-            left = 0;
-            for (int32_t k = before; k < l->n_todo; k++) left += eng_want_bytes(&l->todo[k].w);
-        } else {
-            add_todo(l, &wants[i]);
-        }
-        l->s.cached += bytes - left;
-        if (left < bytes) progress(l, bytes - left);
-    }
+    struct load *l = user;
+    l->s.cached += bytes;
+    if (w->mapped) l->s.mapped += bytes;
+    if (bytes) progress(l, bytes);
+}
+
+static void take_cached(struct load *l, struct eng_want wants[], int32_t n)
+{
+    struct eng_shard_taker to = {.found = from_cache, .missing = want_rows, .user = l};
+    if (l->c->cache) eng_shard_cache_take(l->c->cache, l->c->team, wants, n, &to);
+    else for (int32_t i = 0; i < n; i++) add_todo(l, &wants[i]);
 }
 
 /* ---- who needs what ---- */
@@ -305,7 +303,7 @@ static enum err walk(struct load *l)
     int32_t next = 0;
     const uint8_t *data = NULL;
     l->n_items = eng_deal(l->c->file, l->ranks, l->c->peers ? l->c->peers->n : 1, l->ranks[l->rank].group, PIECE_BYTES, &l->items);
-    TRY(eng_ahead_open(&l->ahead, l->c->file, l->items, l->n_items, l->rank));
+    TRY(eng_ahead_open(&l->ahead, l->c->file, l->items, l->n_items, l->rank, l->c->team));
     for (int32_t i = 0; i < l->n_items; i++)
         if (l->items[i].reader == ENG_DEAL_OWN) TRY(do_own(l, &l->items[i], &next));
         else TRY(do_piece(l, &l->items[i], &data));
@@ -323,7 +321,7 @@ static void keep(struct load *l)
     if (!l->c->cache) return;
     struct eng_want *w = xmalloc(((size_t)l->n_todo + 1) * sizeof *w);
     for (int32_t i = 0; i < l->n_todo; i++) w[i] = l->todo[i].w;
-    eng_shard_cache_keep(l->c->cache, w, l->n_todo);
+    eng_shard_cache_keep(l->c->cache, l->c->team, w, l->n_todo);
     free(w);
 }
 

@@ -17,6 +17,8 @@ struct eng_want {
     uint8_t *tiles;          /* or NULL; zeroed or not */
     int64_t tile_bytes;
     float *floats;           /* [k1-k0]; or NULL */
+    bool pages;              /* tiles begin at a page of their own and end on one: a file may be mapped there */
+    bool mapped;             /* Out: it was (shard_cache.h) */
 };
 
 typedef void (*eng_progress_fn)(void *user, int64_t bytes_done, int64_t bytes_total);
@@ -34,8 +36,8 @@ struct eng_load_conf {
     void *user;
 };
 
-/* Bytes of the file's tensors, and how they came. read: by this rank, for itself and others. */
-struct eng_load_stats { int64_t read, received, sent, cached; };
+/* Bytes of the file's tensors, and how they came. read: by this rank, for itself and others; mapped: those of cached. */
+struct eng_load_stats { int64_t read, received, sent, cached, mapped; };
 
 /* The bytes of the file that a want stands for: whole blocks. */
 int64_t eng_want_bytes(const struct eng_want *w);

@@ -147,6 +147,7 @@ static bool keep_one(struct eng_shard_cache *c, const struct eng_want *w)
 static void *keep_main(void *arg)
 {
     struct eng_shard_cache *c = arg;
+    eng_team_beside(c->team);
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 19);
     for (int32_t i = 0; i < c->n_wants && !atomic_load(&c->stop); i++)
         if (!keep_one(c, &c->wants[i])) {
@@ -158,9 +159,10 @@ static void *keep_main(void *arg)
     return NULL;
 }
 
-void eng_shard_cache_keep(struct eng_shard_cache *c, const struct eng_want wants[], int32_t n)
+void eng_shard_cache_keep(struct eng_shard_cache *c, struct eng_team *team, const struct eng_want wants[], int32_t n)
 {
     ASSERT(!c->wants);
+    c->team = team;
     c->wants = xmalloc(((size_t)n + 1) * sizeof *c->wants);
     for (int32_t i = 0; i < n; i++)
         if (wants[i].tiles) c->wants[c->n_wants++] = wants[i];

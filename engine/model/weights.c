@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20, CHUNK = 64 << 20 };
+enum {
+    CACHE_LINE = 64, CHUNK = 64 << 20,
+    PAGE = 4096, MAP_LEAST = 256 << 10 /* a smaller matrix is not worth pages of its own */
+};
 
 /* Chunks of CHUNK bytes or more, on huge pages where the system gives them: a pass over the weights
  * touches each page once, and a page of 4 KiB would cost a walk of the page table every 64 lines. The
@@ -18,33 +20,39 @@ enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20, CHUNK = 64 << 20 };
 static enum err add_chunk(struct eng_weights *w, int64_t bytes)
 {
     void *p = NULL;
-    int64_t n = ROUND_UP(MAX(bytes, (int64_t)CHUNK), (int64_t)HUGE_PAGE);
+    int64_t n = ROUND_UP(MAX(bytes, (int64_t)CHUNK), (int64_t)ENG_HUGE_PAGE);
     if (w->be) { /* made, and freed, there */
         enum err e = eng_backend_alloc(w->be, ENG_MEMORY_WEIGHTS, &p, n);
         if (!e) w->next = p, w->room = n;
         return e;
     }
-    if (posix_memalign(&p, HUGE_PAGE, (size_t)n))
+    if (!(p = eng_huge_alloc(n)))
         return err_raise(ERR_NO_MEMORY,
                          "no memory for %.1f MB of weights after %.1f MB: use more ranks or a "
                          "smaller quantisation",
                          (double)bytes / 1e6, (double)w->bytes / 1e6);
-    (void)madvise(p, (size_t)n, MADV_HUGEPAGE); /* advice: without it merely slower */
     if (w->n_blocks == w->cap_blocks) {
         w->cap_blocks = MAX(64, 2 * w->cap_blocks);
         w->blocks = xrealloc(w->blocks, (size_t)w->cap_blocks * sizeof *w->blocks);
         w->used = xrealloc(w->used, (size_t)w->cap_blocks * sizeof *w->used);
+        w->sizes = xrealloc(w->sizes, (size_t)w->cap_blocks * sizeof *w->sizes);
     }
+    w->sizes[w->n_blocks] = n;
     w->blocks[w->n_blocks++] = p;
     w->next = p;
     w->room = n;
     return OK;
 }
 
+static bool has_pages(int64_t bytes) { return bytes >= MAP_LEAST; }
+
 static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
 {
     enum err rc = OK;
-    int64_t n = ROUND_UP(bytes, (int64_t)CACHE_LINE);
+    int64_t grain = has_pages(bytes) ? PAGE : CACHE_LINE, n = ROUND_UP(bytes, grain),
+            skip = MIN((int64_t)(-(uintptr_t)w->next % (uintptr_t)grain), w->room);
+    w->next += skip;
+    w->room -= skip;
     if (n > w->room) TRY(add_chunk(w, n));
     *out = w->next;
     w->next += n;
@@ -166,6 +174,7 @@ enum err eng_loader_matrix(struct eng_loader *l, struct krn_mat *out, const stru
         w.row0 = at->first + (at->run ? r / at->run * at->stride + r % at->run : r);
         w.row1 = w.row0 + n;
         w.tiles = (uint8_t *)p + (r - r0) / KRN_TILE * w.tile_bytes;
+        w.pages = n == r1 - r0 && !l->w->be && has_pages(bytes);
         want(l, &w);
     }
 out:
@@ -211,6 +220,22 @@ out:
     return rc;
 }
 
+static void note_mapped(struct eng_weights *w, const struct eng_want wants[], int32_t n)
+{
+    w->spans = xcalloc((size_t)MAX(n, 1), sizeof *w->spans);
+    for (int32_t i = 0; i < n; i++)
+        if (wants[i].mapped)
+            w->spans[w->n_spans++] = (struct eng_span){wants[i].tiles, wants[i].tile_bytes * DIV_UP(wants[i].row1 - wants[i].row0, KRN_TILE)};
+}
+
+enum err eng_weights_to_huge(struct eng_weights *w, const struct eng_team *team)
+{
+    ASSERT(!w->huge);
+    return w->n_spans ? eng_huge_open(&w->huge, w->spans, w->n_spans, team) : OK;
+}
+
+void eng_weights_settle(struct eng_weights *w) { eng_huge_settle(w->huge); }
+
 enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, const struct eng_shard *h, const struct eng_load_conf *load)
 {
     enum err rc;
@@ -225,6 +250,7 @@ enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, co
     if (w->be) TRY(eng_made_fill(w->be, l.wants, l.n_wants, load->made_seed));
     else TRY(eng_load(load, l.wants, l.n_wants, &w->loaded));
     if (s->norm_plus_one && !w->be) eng_tensors_plus_one(w, s);
+    note_mapped(w, l.wants, l.n_wants);
     *out = w, w = NULL;
 out:
     free(l.wants);
@@ -243,6 +269,12 @@ static void rebase(struct eng_weights *w, const uint8_t *from, int64_t bytes, ui
     }
 }
 
+static void free_blocks(struct eng_weights *w)
+{
+    for (int32_t i = 0; i < w->n_blocks; i++) eng_huge_free(w->blocks[i], w->sizes[i]);
+    w->n_blocks = 0;
+}
+
 enum err eng_weights_move(struct eng_weights *w, struct eng_backend *be)
 {
     enum err rc = OK;
@@ -255,8 +287,7 @@ enum err eng_weights_move(struct eng_weights *w, struct eng_backend *be)
     }
     TRY(eng_backend_sync(be));
     for (int32_t i = 0; i < w->n_blocks; i++) rebase(w, w->blocks[i], w->used[i], there[i]);
-    for (int32_t i = 0; i < w->n_blocks; i++) free(w->blocks[i]);
-    w->n_blocks = 0;
+    free_blocks(w);
 out:
     free(there);
     return rc;
@@ -265,8 +296,11 @@ out:
 void eng_weights_close(struct eng_weights *w)
 {
     if (!w) return;
-    for (int32_t i = 0; i < w->n_blocks; i++) free(w->blocks[i]);
+    eng_huge_close(w->huge);
+    free_blocks(w);
     free(w->blocks);
+    free(w->spans);
+    free(w->sizes);
     free(w->used);
     free(w->places);
     for (int32_t i = 0; i < w->n_layers && w->layers; i++) free(w->layers[i].experts);

@@ -5,6 +5,7 @@
 #define ENGINE_MODEL_WEIGHTS_H
 
 #include "engine/backend/backend.h"
+#include "engine/model/huge.h"
 #include "engine/model/load.h"
 #include "engine/model/shard.h"
 #include "proto/model_weights.h"
@@ -47,7 +48,9 @@ struct eng_weights {
     struct eng_load_stats loaded;    /* how they came */
     void **blocks; int32_t n_blocks, cap_blocks; /* private: what close frees, on the host */
     struct eng_backend *be;                      /* private: made there; NULL: read into the host's */
-    int64_t *used;                               /* private: bytes of each block */
+    int64_t *used, *sizes;                       /* private: bytes of each block that are taken; all of them */
+    struct eng_span *spans; int32_t n_spans;     /* private: what is mapped from files of the cache */
+    struct eng_huge *huge;                       /* private: moves them */
     void **places; int32_t n_places, cap_places;/* private: the pointers into blocks, which a move changes */
     uint8_t *next; int64_t room;                 /* private: the rest of the last block */
 };
@@ -61,6 +64,10 @@ MUST_USE enum err eng_weights_parts(const struct eng_model_file *f, const struct
 
 /* Err BAD_FILE (tensor missing or of the wrong shape: name, shape seen and needed), UNSUPPORTED (its type), NO_MEMORY, as eng_load. */
 MUST_USE enum err eng_weights_open(struct eng_weights **out, const struct eng_spec *s, const struct eng_shard *h, const struct eng_load_conf *load);
+/* What is mapped from the cache's files begins to move into huge pages while others read it (huge.h). Once, on the host. Err SYSTEM. */
+MUST_USE enum err eng_weights_to_huge(struct eng_weights *w, const struct eng_team *team);
+/* Wait until that has ended. */
+void eng_weights_settle(struct eng_weights *w);
 /* The same in be's memory: pointers change, the host's memory is given back. Err NO_MEMORY, SYSTEM. */
 MUST_USE enum err eng_weights_move(struct eng_weights *w, struct eng_backend *be);
 void eng_weights_close(struct eng_weights *w);
