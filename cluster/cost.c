@@ -135,15 +135,28 @@ int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
 
 static bool is_float(const char *type) { return !strcmp(type, "F32") || !strcmp(type, "F16") || !strcmp(type, "BF16"); }
 
-static double matrix_s(const struct clu_work *w, const struct clu_device *d, double bytes,
+struct speed {
+    double read_bytes_s, ops_s;
+    bool cpu;
+};
+
+/* Of the device while as many of its crowd compute as do. */
+static struct speed speed_of(const struct clu_work *w, const struct clu_device *d)
+{
+    struct speed v = {d->read_bytes_s, d->ops_s, d->kind == CLU_CPU};
+    if (d->crowd.ranks && w->active > 0) clu_crowd_speed(&d->crowd, (int32_t)ceil(w->active * d->crowd.ranks), &v.read_bytes_s, &v.ops_s);
+    return v;
+}
+
+static double matrix_s(const struct clu_work *w, const struct speed *d, double bytes,
                        double weights, int32_t rows)
 {
-    bool cpu = d->kind == CLU_CPU, floats = cpu && is_float(w->weights->type);
+    bool floats = d->cpu && is_float(w->weights->type);
     double read = bytes / (d->read_bytes_s * w->rates->read_share),
            ops = 2 * weights * rows / (d->ops_s * (floats ? w->rates->float_share : w->rates->ops_share));
     /* a GPU hides the shorter; so does a processor, but where both are alike neither is hidden whole: within 8 % of what a 1B model of Q4_0
      * took for 1, 8, 16, 32 and 512 rows */
-    return cpu ? sqrt(sqrt(read * read * read * read + ops * ops * ops * ops)) : MAX(read, ops);
+    return d->cpu ? sqrt(sqrt(read * read * read * read + ops * ops * ops * ops)) : MAX(read, ops);
 }
 
 /* How much of the feed-forward's weights a step of so many rows reads, and how many a row is multiplied with: of experts only those chosen
@@ -162,9 +175,10 @@ static double ffn_width(const struct model_info *m)
     return m->n_experts ? (double)m->n_used * m->d_expert + m->d_shared : m->d_ffn;
 }
 
-void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill,
+void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill,
                    struct clu_rank_cost *out)
 {
+    const struct speed v = speed_of(w, device), *d = &v;
     const struct model_info *m = w->info;
     struct model_layer sum = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
     for (int32_t i = 0; i < m->n_layers; i++) {
@@ -313,7 +327,8 @@ double clu_cost_ends(const struct clu_work *w, const struct clu_topo *t, const i
     if (!last || !sampled) return s;
     for (int32_t r = 0; r < n; r++) {
         double part = (double)share[r].vocab / tiles;
-        head = MAX(head, matrix_s(w, &t->devices[device[r]], (double)w->weights->head.mem * part,
+        struct speed v = speed_of(w, &t->devices[device[r]]);
+        head = MAX(head, matrix_s(w, &v, (double)w->weights->head.mem * part,
                                   (double)m->n_vocab * m->d_model * part, sampled));
     }
     return s + head + w->rates->sample_s * m->n_vocab * sampled;
@@ -363,25 +378,29 @@ static double plan_s(const struct clu_topo *t, const struct clu_layout *l)
     return s;
 }
 
-void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
+void clu_cost_decode(const struct clu_work *work, const struct clu_topo *t, const struct clu_layout *l,
                      int32_t users, struct clu_speed *out)
 {
     int32_t n = l->grid.n_stages, rows = DIV_UP(users, n), batches = MIN(n, users);
-    double step = w->rates->step_s + plan_s(t, l), sum = step, most = 0, comm = 0;
+    struct clu_work busy = *work, *w = &busy;
+    w->active = (double)batches / n;
+    double step = w->rates->step_s + plan_s(t, l), sum = step, most = 0, most_comm = 0, sum_comm = 0;
     for (int32_t i = 0; i < n; i++) {
         struct clu_stage_cost c;
         clu_cost_stage(w, t, l, i, rows, rows, false, &c);
         sum += c.total_s;
+        sum_comm += c.reduce_s + c.hop_s;
         if (c.total_s > most) {
             most = c.total_s;
-            comm = (c.reduce_s + c.hop_s) / c.total_s;
+            most_comm = c.reduce_s + c.hop_s;
         }
     }
     double round = MAX(sum, batches * most);
     *out = (struct clu_speed){.tok_s = users / round,
                               .round_s = round,
                               .bubble = 1 - (sum - step) * batches / (n * round),
-                              .comm = comm};
+                              .comm = most > 0 ? most_comm / most : 0,
+                              .comm_s = sum >= batches * most ? sum_comm : batches * most_comm};
 }
 
 void clu_cost_prefill(const struct clu_work *w, const struct clu_topo *t,

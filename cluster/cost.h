@@ -12,7 +12,8 @@
  *   stage            its worst rank + two all-reduces per layer, + embedding, head and the
  *                    gathering of logits where it has them
  *   pipeline         micro-batches of ceil(users / stages) rows: a round is max(sum of stages,
- *                    micro-batches x slowest stage)
+ *                    micro-batches x slowest stage); of ranks that share processors only those of
+ *                    the stages that have a micro-batch compute
  *
  * The shares of peak that kernels reach are in struct clu_rates: measured, and printed by `tessera
  * plan` so that a wrong one can be named. */
@@ -51,6 +52,7 @@ struct clu_work {
     int32_t max_step_tokens, n_slots;
     enum kv_type kv_type;
     enum clu_wire_type wire; /* of sums between hosts; anything but f32 is not exact */
+    double active; /* of a crowd of ranks that share processors (topo.h), how many compute at once; 0: all */
 };
 
 /* A cut laid on devices: rank r runs on topo->devices[device[r]]. */
@@ -74,7 +76,7 @@ int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
 struct clu_rank_cost {
     double per_head_s, per_kv_s, per_leaf_s, fixed_s;
 };
-void clu_cost_rank(const struct clu_work *w, const struct clu_device *d, int32_t rows, bool prefill,
+void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill,
                    struct clu_rank_cost *out);
 
 /* An all-reduce of `rows` x d_model floats among devices[n]; parts[i]: subtrees that rank i sends.
@@ -107,6 +109,7 @@ struct clu_speed {
     double round_s; /* one token for each of them */
     double bubble;  /* share of the stages' time that is idle */
     double comm;    /* share of the slowest stage's time in collectives and hops */
+    double comm_s;  /* of decode's round: in them */
 };
 void clu_cost_decode(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
                      int32_t users, struct clu_speed *out);

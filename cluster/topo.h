@@ -25,6 +25,15 @@ enum {
 
 enum clu_kind { CLU_CPU, CLU_GPU };
 
+/* Ranks that share processors: what one of them has depends on how many compute at the same time. */
+struct clu_crowd {
+    int32_t ranks;           /* this one included; 0: nothing is known of it, the device's figures hold always */
+    int32_t processors;      /* that they share */
+    double most;             /* processors that one rank can use */
+    double read_bytes_s, ops_s;  /* of one processor */
+    double all_read_bytes_s; /* of all together; 0: as many times one */
+};
+
 /* What one rank runs on. */
 struct clu_device {
     enum clu_kind kind;
@@ -34,6 +43,7 @@ struct clu_device {
     int64_t mem_bytes;   /* that a rank may take */
     double read_bytes_s; /* of its memory, measured, all cores together */
     double ops_s;        /* peak of int8 products */
+    struct clu_crowd crowd; /* of ranks that run already; not recorded */
 };
 
 /* Latency of a small message, one way, and bytes per second, one direction. */
@@ -72,6 +82,8 @@ struct clu_topo {
 
 /* What is assumed where nothing was measured. */
 void clu_topo_init(struct clu_topo *t);
+/* Read bandwidth and peak of one rank while `active` of a crowd compute. */
+void clu_crowd_speed(const struct clu_crowd *c, int32_t active, double *read_bytes_s, double *ops_s);
 /* Between two hosts, or within one. */
 struct clu_wire clu_topo_wire(const struct clu_topo *t, int32_t a, int32_t b);
 /* Every CPU device becomes `ranks` equal ones. Err BAD_CONFIG when there would be more than

@@ -52,18 +52,16 @@ static bool recorded_speed(const struct clu_topo *known, int32_t h, int32_t of, 
     return true;
 }
 
-/* Several ranks may want more threads than the host has processors: then some processor has several, and its ranks are the slowest. */
-static void guessed_speed(const struct msg_hello *y, int32_t n_threads, const struct clu_guess *g, struct clu_device *d)
+static void guessed_speed(const struct msg_hello *y, int32_t n, int32_t n_threads, const struct clu_guess *g, struct clu_device *d)
 {
-    int32_t of = MAX(y->host_size, 1);
-    int32_t n = MAX(y->n_cpus, 1);
-    double share = of <= n ? (double)n / of : 1.0 / DIV_UP(of, n), cpus = n_threads ? MIN((double)n_threads, share) : share;
-    d->read_bytes_s = cpus * g->read_bytes_s;
-    if (g->host_read_bytes_s > 0) d->read_bytes_s = MIN(d->read_bytes_s, g->host_read_bytes_s / of);
-    d->ops_s = cpus * g->ops_s;
+    struct clu_crowd *c = &d->crowd;
+    *c = (struct clu_crowd){.ranks = g->machine ? n : MAX(y->host_size, 1), .processors = g->machine ? g->machine : MAX(y->n_cpus, 1),
+                            .most = n_threads ? n_threads : MAX(y->n_cpus, 1), .read_bytes_s = g->read_bytes_s, .ops_s = g->ops_s,
+                            .all_read_bytes_s = g->host_read_bytes_s};
+    clu_crowd_speed(c, c->ranks, &d->read_bytes_s, &d->ops_s);
 }
 
-static bool add_rank(struct clu_topo *t, const struct msg_hello *y, const struct clu_topo *known, int32_t in_known, int32_t n_threads,
+static bool add_rank(struct clu_topo *t, const struct msg_hello *y, int32_t n_ranks, const struct clu_topo *known, int32_t in_known, int32_t n_threads,
                      const struct clu_guess *guess)
 {
     int32_t of = MAX(y->host_size, 1), shared = MAX(y->mem_ranks, 1), n = t->n_devices;
@@ -77,7 +75,7 @@ static bool add_rank(struct clu_topo *t, const struct msg_hello *y, const struct
         return y->read_bytes_s > 0 && y->ops_s > 0;
     }
     if (recorded_speed(known, in_known, of, d)) return true;
-    guessed_speed(y, n_threads, guess, d);
+    guessed_speed(y, n_ranks, n_threads, guess, d);
     return guess->measured;
 }
 
@@ -147,7 +145,7 @@ void clu_topo_ranks(struct clu_topo *t, const struct msg_hello hellos[], int32_t
             if (in_known[h] >= 0) t->hosts[h] = known->hosts[in_known[h]];
             snprintf(t->hosts[h].name, sizeof t->hosts[h].name, "%s", hellos[r].host);
         }
-        what->speed &= add_rank(t, &hellos[r], known, in_known[h], n_threads, guess);
+        what->speed &= add_rank(t, &hellos[r], n, known, in_known[h], n_threads, guess);
     }
     for (int32_t a = 0; a < t->n_hosts; a++)
         for (int32_t b = a + 1; b < t->n_hosts; b++) what->links &= add_link(t, hellos, n, known, in_known, a, b);

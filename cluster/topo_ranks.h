@@ -12,6 +12,7 @@
 struct clu_guess {
     double read_bytes_s, ops_s;         /* of one processor */
     double host_read_bytes_s;           /* of all processors of a host together; 0: as many times one */
+    int32_t machine;                    /* processors of the one machine that all hosts are namespaces or containers of; 0: each host is one */
     bool measured;
 };
 

@@ -79,10 +79,16 @@ static enum err load(struct eng_engine *e, const struct eng_peers *peers)
 {
     const struct eng_engine_conf *conf = &e->conf;
     struct eng_model *m = &e->m;
+    int64_t t0 = clock_us();
     e->cache = open_cache(conf, peers);
     struct eng_load_conf c = {.file = e->file, .team = m->team, .peers = peers, .cache = e->cache, .progress = conf->progress, .user = conf->user,
                               .made_on = conf->made ? m->be : NULL, .made_seed = conf->made};
-    return eng_weights_open(&m->weights, &m->spec, &m->shard, &c);
+    enum err rc = eng_weights_open(&m->weights, &m->spec, &m->shard, &c);
+    if (rc) return rc;
+    const struct eng_load_stats *s = &m->weights->loaded;
+    log_debug("load", "weights are there after %.3f s: %.1f MB read, %.1f from other ranks, %.1f from the cache, of which %.1f mapped",
+              (double)(clock_us() - t0) / 1e6, (double)s->read / 1e6, (double)s->received / 1e6, (double)s->cached / 1e6, (double)s->mapped / 1e6);
+    return OK;
 }
 
 /* The host's threads pack tiles; a device's kernels are started by one. */

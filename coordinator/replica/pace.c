@@ -12,7 +12,7 @@ enum { LEAST_STEPS = 48, LEAST_US = 5000000 };
 void crd_pace_reset(struct crd_replica *r)
 {
     r->pace.n_steps = 0;
-    r->pace.rows = r->pace.step_s = 0;
+    r->pace.rows = r->pace.step_s = r->pace.running = 0;
     for (int32_t i = 0; i < r->n_ranks; i++) r->ranks[i].pace_from.step = r->ranks[i].pace_to.step = 0;
 }
 
@@ -27,7 +27,7 @@ void crd_pace_sent(struct crd_replica *r, const struct step_plan *p)
 static void tell(struct crd_replica *r)
 {
     double least = -1, lead = 0, n = (double)r->pace.n_steps;
-    int32_t answers = 0;
+    int32_t answers = 0, stages = r->plan.grid.n_stages;
     for (int32_t s = 0; s < r->plan.grid.n_stages - 1; s++) answers += r->plan.grid.width[s];
     for (int32_t i = 0; i < r->n_ranks; i++) {
         const struct rank *k = &r->ranks[i];
@@ -38,6 +38,14 @@ static void tell(struct crd_replica *r)
         if (least < 0 || s < least) least = s;
     }
     struct replica_pace p = {r->conf.index, r->pace.n_steps, r->pace.rows / n, r->pace.step_s / n, lead, least};
+    if (stages > 1 && n > 1) {
+        /* the window's first result is its beginning: it counts for no time */
+        double s = (double)(clock_us() - r->pace.since_us) / 1e6, steps = r->pace.running / r->pace.rows;
+        p.rows = r->pace.running / n;
+        p.step_s = s * steps / (n - 1);
+        p.lead_s *= steps;
+        p.least_s *= steps;
+    }
     crd_pace_reset(r);
     r->conf.on_pace(r->conf.user, &p);
 }
@@ -55,6 +63,11 @@ void crd_pace_result(struct crd_replica *r, const struct step_result *res)
         r->pace.first = res->step;
     }
     r->pace.rows += rows;
+    if (r->plan.grid.n_stages > 1) {
+        struct sched_stats now;
+        crd_sched_stats(r->sched, &now);
+        r->pace.running += now.n_running;
+    }
     r->pace.step_s += res->compute_us / 1e6;
     if (r->pace.n_steps >= LEAST_STEPS && clock_us() - r->pace.since_us >= LEAST_US) tell(r);
 }

@@ -57,7 +57,8 @@ struct replica_peers {
 };
 
 /* Steps in which every sequence got one token and nothing was prefilled, over a while: how long they took on the rank that answers, and of that
- * in collectives, there and on the rank that was in them least. Seconds, means of a step. */
+ * in collectives, there and on the rank that was in them least. Seconds, means of a step. With several stages: of a round, which is one token for
+ * each sequence that decodes, by the clock. */
 struct replica_pace {
     int32_t index;      /* of the replica */
     uint64_t n_steps;

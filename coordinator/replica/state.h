@@ -56,7 +56,7 @@ struct crd_replica {
     int64_t busy_us, load_started_us, stop_deadline_us;
     struct {                    /* pace.c's window */
         uint64_t n_steps, first;
-        double rows, step_s;
+        double rows, step_s, running; /* sums over them; running: sequences */
         int64_t since_us;
         uint64_t sent_step[PACE_RING];
         int32_t sent_rows[PACE_RING]; /* 0: not plain decoding */

@@ -2,7 +2,7 @@
 """`tessera bench scaling` over hosts and links that are made for it: network namespaces on this machine, each a host with its own sshd, and between
 them shared memory, plain veth, or a 10 or 1 Gbit/s wire; beside distributed-llama on the same links where it is given.
 
-  tests/bench/scaling.py MODEL.gguf [--widths 1,2,3,4] [--links shm,veth,10g,1g] [--users 1,8] [--threads 1]
+  tests/bench/scaling.py MODEL.gguf [--widths 1,2,3,4] [--pp 1] [--links shm,veth,10g,1g] [--users 1,8] [--threads 1]
                          [--dllama PROGRAM --dllama-model M --dllama-tokenizer T]     (tests/bench/dllama_model.py makes the two)
 
 The "hosts" share this machine's processors: with more ranks than processors a row says what the links cost, not what more machines would bring.
@@ -49,9 +49,9 @@ def make_hosts(link, n):
     return h, f"tc tbf {rate[0]} Mbit/s, no delay"
 
 
-def tessera(hosts, width):
-    """Cells of one link and width."""
-    cmd = [os.path.abspath(BIN), "bench", "scaling", os.path.abspath(args.model), "--widths", str(width), "--users", args.users, "--tokens", str(args.tokens),
+def tessera(hosts, width, stages):
+    """Cells of one link and cut."""
+    cmd = [os.path.abspath(BIN), "bench", "scaling", os.path.abspath(args.model), "--widths", str(width), "--pp", str(stages), "--users", args.users, "--tokens", str(args.tokens),
            "--prompt", str(args.prompt), "--seconds", str(args.seconds), "--threads", str(args.threads), "--log-level", "warn", "--json", *args.more.split()]
     if hosts:
         cmd = hosts.inside(0, *cmd, "--hostfile", f"{hosts.dir}/hosts", "--mpirun-args", hosts.mpirun_args(), "--one-machine")
@@ -63,19 +63,20 @@ def tessera(hosts, width):
 
 def dllama(hosts, width):
     """Tokens per second of one sequence; None: this width is none of its."""
-    if not args.dllama or width & (width - 1) or (width > 1 and not hosts):
+    if not args.dllama or width & (width - 1):
         return None
     base = ["--nthreads", str(args.threads)]
+    here = [f"{hosts.net}.{i + 1}:9998" if hosts else f"127.0.0.1:{9998 + i}" for i in range(1, width)]
     workers = []
     try:
-        for i in range(1, width):
-            workers.append(subprocess.Popen(hosts.inside(i, args.dllama, "worker", "--port", "9998", *base), stdout=subprocess.DEVNULL,
-                                            stderr=subprocess.DEVNULL))
+        for i, at in enumerate(here, 1):
+            cmd = [args.dllama, "worker", "--port", at.split(":")[1], *base]
+            workers.append(subprocess.Popen(hosts.inside(i, *cmd) if hosts else cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         time.sleep(0.5)
         cmd = [args.dllama, "inference", "--model", args.dllama_model, "--tokenizer", args.dllama_tokenizer, "--buffer-float-type", "q80", "--prompt", "a" * 31,
                "--steps", str(args.prompt + args.tokens), "--max-seq-len", "1024", "--temperature", "0", *base]
-        if width > 1:
-            cmd += ["--workers", *[f"{hosts.net}.{i + 1}:9998" for i in range(1, width)]]
+        if here:
+            cmd += ["--workers", *here]
         p = subprocess.run(hosts.inside(0, *cmd) if hosts else cmd, capture_output=True, text=True, timeout=600, errors="replace")
         found = re.findall(r"tokens/s:\s*([\d.]+)", p.stdout)
         if p.returncode or len(found) < 2:
@@ -88,34 +89,41 @@ def dllama(hosts, width):
             w.wait()
 
 
+def cell(link, width, stages):
+    ranks = width * stages
+    try:
+        hosts, how = make_hosts(link, ranks)
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as e:
+        print(f"{link}, {ranks} ranks: skipped, {e}", file=sys.stderr)
+        return
+    try:
+        cells = tessera(hosts, width, stages)
+        other = dllama(hosts, width) if stages == 1 else None
+    finally:
+        if hosts:
+            hosts.close()
+    for c in cells:
+        peer = other if c["users"] == 1 else None
+        print(json.dumps({"link": link, "how": how, **c, "dllama_tok_s": peer}), flush=True)
+        print(f"{link:5} {width:5} {stages:6} {c['users']:5} {c['tok_s']:8.1f} {c['planned_tok_s']:8.1f} {100 * (c['tok_s'] / c['planned_tok_s'] - 1):+6.0f}% "
+              f"{100 * c['comm']:7.0f}% {100 * c['planned_comm']:7.0f}% {peer or 0:8.1f}  {c['wrong']}", file=sys.stderr, flush=True)
+
+
 def main():
-    print(f"{'link':5} {'ranks':>5} {'users':>5} {'tok/s':>8} {'planned':>8} {'apart':>7} {'between':>8} {'planned':>8} {'dllama':>8}  wrong term", file=sys.stderr)
+    print(f"{'link':5} {'width':>5} {'stages':>6} {'users':>5} {'tok/s':>8} {'planned':>8} {'apart':>7} {'between':>8} {'planned':>8} {'dllama':>8}  wrong term",
+          file=sys.stderr)
     for link in args.links.split(","):
-        for width in map(int, args.widths.split(",")):
-            if link != "shm" and width == 1:
-                continue
-            try:
-                hosts, how = make_hosts(link, width)
-            except (OSError, RuntimeError, subprocess.CalledProcessError) as e:
-                print(f"{link}, {width} ranks: skipped, {e}", file=sys.stderr)
-                continue
-            try:
-                cells = tessera(hosts, width)
-                other = dllama(hosts, width)
-            finally:
-                if hosts:
-                    hosts.close()
-            for c in cells:
-                peer = other if c["users"] == 1 else None
-                print(json.dumps({"link": link, "how": how, **c, "dllama_tok_s": peer}), flush=True)
-                print(f"{link:5} {width:5} {c['users']:5} {c['tok_s']:8.1f} {c['planned_tok_s']:8.1f} {100 * (c['tok_s'] / c['planned_tok_s'] - 1):+6.0f}% "
-                      f"{100 * c['comm']:7.0f}% {100 * c['planned_comm']:7.0f}% {peer or 0:8.1f}  {c['wrong']}", file=sys.stderr, flush=True)
+        for stages in map(int, args.pp.split(",")):
+            for width in map(int, args.widths.split(",")):
+                if link == "shm" or width * stages > 1:
+                    cell(link, width, stages)
 
 
 if __name__ == "__main__":
     a = argparse.ArgumentParser()
     a.add_argument("model")
     a.add_argument("--widths", default="1,2,3,4")
+    a.add_argument("--pp", default="1", help="numbers of pipeline stages; a cut has a width's ranks in each")
     a.add_argument("--links", default="shm,veth,10g,1g")
     a.add_argument("--users", default="1,8")
     a.add_argument("--tokens", type=int, default=96)
