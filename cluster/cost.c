@@ -207,13 +207,29 @@ static bool shares_wire(const struct clu_topo *t, int32_t a, int32_t b)
     return t->devices[a].host == t->devices[b].host;
 }
 
+/* Of the way from what two hosts alone take to what all take at once: how far so many are. */
+static double crowding(const struct clu_topo *t, int32_t n_hosts)
+{
+    return t->together.latency_s > 0 && n_hosts > 2 ? MIN(1, (n_hosts - 2.0) / (t->n_hosts - 2)) : 0;
+}
+
+static int32_t hosts_of(const struct clu_topo *t, const int32_t device[], int32_t n)
+{
+    int32_t hosts = 0;
+    for (int32_t i = 0, k; i < n; i++) {
+        for (k = 0; k < i && !shares_wire(t, device[i], device[k]); k++) {}
+        hosts += k == i;
+    }
+    return hosts;
+}
+
 /* The slowest rank's time to receive bytes[j] from every other; ranks of a host share its wire. */
 static double gather_s(const struct clu_work *w, const struct clu_topo *t, const int32_t device[], int32_t n,
                        const double bytes[])
 {
-    double worst = 0, latency = 0;
+    double worst = 0, latency = 0, all = crowding(t, hosts_of(t, device, n));
     for (int32_t i = 0; i < n; i++) {
-        double near = 0, far = 0;
+        double near = 0, far = 0, far_bytes = 0;
         int32_t here = 0, messages = 0;
         for (int32_t j = 0; j < n; j++) {
             struct clu_wire x =
@@ -226,11 +242,14 @@ static double gather_s(const struct clu_work *w, const struct clu_topo *t, const
             if (same)
                 near += bytes[j] / x.bytes_s;
             else
-                far += bytes[j] / x.bytes_s;
+                far += bytes[j] / x.bytes_s, far_bytes += bytes[j];
         }
+        /* all at once: as measured, if that is more than the sum of the pairs */
+        if (all > 0) far += all * MAX(far_bytes / t->together.bytes_s - far, 0);
         worst = MAX(worst, near + far * here + w->rates->message_s * MAX(messages - 1, 0));
     }
-    return latency + worst;
+    double pairs = latency + w->rates->message_s * MAX(n - 2, 0), more = all > 0 ? all * MAX(t->together.latency_s - pairs, 0) : 0;
+    return latency + worst + more;
 }
 
 /* Everybody gives all its bytes to everybody, or each a slice to each and its sum to all: as transport/coll_mpi.c does. */

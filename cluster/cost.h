@@ -7,7 +7,8 @@
  *   collective       alpha-beta: latency + bytes that the busiest rank (and its host's wire)
  *                    receives + a constant for each further message; a rank sends its maximal
  *                    subtrees, so a crooked cut sends more; two more latencies for messages that
- *                    MPI asks the receiver about first
+ *                    MPI asks the receiver about first; of more than two hosts, what ranks have
+ *                    measured of all at once, where that is more
  *   step             what the lead hands to the others, one latency
  *   stage            its worst rank + two all-reduces per layer, + embedding, head and the
  *                    gathering of logits where it has them

@@ -78,6 +78,9 @@ struct clu_topo {
     struct clu_wire wire;                   /* of host pairs that no link names */
     bool wire_said;                         /* it was recorded, not assumed */
     struct clu_link links[CLU_MAX_LINKS];
+    /* An exchange of all hosts at once, of ranks that run already: seconds of a small one, and bytes per second that each host gets of a larger
+     * one; zeros: not measured. Not recorded. */
+    struct clu_wire together;
 };
 
 /* What is assumed where nothing was measured. */

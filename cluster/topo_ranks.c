@@ -81,8 +81,8 @@ static bool add_rank(struct clu_topo *t, const struct msg_hello *y, int32_t n_ra
 
 /* ---- links ---- */
 
-/* To steps of a fifth: what jitters between two starts should not move a cut. */
-static double rounded(double v) { return exp2(round(log2(v) * 4) / 4); }
+/* To steps of a tenth: what jitters between two starts should not move a cut. */
+static double rounded(double v) { return exp2(round(log2(v) * 8) / 8); }
 
 /* What the ranks of hosts a and b measured: the slower of both directions. */
 static bool measured_wire(const struct clu_topo *t, const struct msg_hello hellos[], int32_t n, int32_t a, int32_t b, struct clu_wire *out)
@@ -99,6 +99,20 @@ static bool measured_wire(const struct clu_topo *t, const struct msg_hello hello
         }
     if (any) *out = (struct clu_wire){rounded(out->latency_s), rounded(out->bytes_s)};
     return any;
+}
+
+/* What the hosts say of all at once: the slowest of them. Only where every host has measured it. */
+static void measured_together(struct clu_topo *t, const struct msg_hello hellos[], int32_t n)
+{
+    struct clu_wire w = {0, 0};
+    int32_t found = 0;
+    for (int32_t r = 0; r < n; r++)
+        for (int32_t i = 0; i < hellos[r].n_links; i++) {
+            const struct msg_link *l = &hellos[r].links[i];
+            if (l->rank != hellos[r].rank) continue;
+            w = found++ ? (struct clu_wire){MAX(w.latency_s, l->latency_s), MIN(w.bytes_s, l->bytes_s)} : (struct clu_wire){l->latency_s, l->bytes_s};
+        }
+    if (found == t->n_hosts) t->together = (struct clu_wire){rounded(w.latency_s), rounded(w.bytes_s)};
 }
 
 static bool recorded_wire(const struct clu_topo *known, int32_t a, int32_t b, struct clu_wire *out)
@@ -149,4 +163,5 @@ void clu_topo_ranks(struct clu_topo *t, const struct msg_hello hellos[], int32_t
     }
     for (int32_t a = 0; a < t->n_hosts; a++)
         for (int32_t b = a + 1; b < t->n_hosts; b++) what->links &= add_link(t, hellos, n, known, in_known, a, b);
+    if (t->n_hosts > 2) measured_together(t, hellos, n);
 }

@@ -42,7 +42,7 @@ struct msg_hello {
     const char *device;       /* "cpu avx512", "cuda:0 NVIDIA GeForce RTX 3090" */
     uint32_t loaded_epoch;    /* of the plan it loaded under a coordinator that is gone; 0: it holds nothing */
     const char *addresses;    /* of the host: "10.0.0.7,fd00::7" */
-    int32_t n_links;          /* measured by the first rank of a host, to the first ranks of others; else 0 */
+    int32_t n_links;          /* measured by the first rank of a host, to the first ranks of others (to itself: all at once, worker/links.h); else 0 */
     const struct msg_link *links;
 };
 

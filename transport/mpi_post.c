@@ -42,7 +42,7 @@ bool trn_mpi_wait_turn(struct trn_mpi_wait *w)
     if (waited < YIELD_US)
         sched_yield();
     else if (waited < BUSY_US)
-        clock_sleep_us(MIN(waited / 16, NAP_US));
+        clock_sleep_us(MIN(waited / 32, NAP_US));
     else
         clock_sleep_us(MIN(waited / 500, DOZE_US));
     return true;

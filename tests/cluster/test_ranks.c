@@ -102,6 +102,26 @@ static void links_are_as_measured_where_no_file_says_them(void **state)
     assert_true(what.links);
 }
 
+/* A rank's link to itself is what all hosts at once take; it counts when every host has measured it. */
+static void all_at_once_is_known_when_every_host_has_said_it(void **state)
+{
+    (void)state;
+    struct clu_ranks_known what;
+    struct msg_hello h[3] = {rank(0, "one", "10.0.0.1"), rank(1, "two", "10.0.0.2"), rank(2, "three", "10.0.0.3")};
+    struct msg_link l0[] = {{1, 20e-6, 3e9}, {2, 20e-6, 3e9}, {0, 90e-6, 1e9}}, l1[] = {{0, 20e-6, 3e9}, {2, 20e-6, 3e9}, {1, 100e-6, 1e9}},
+                    l2[] = {{0, 20e-6, 3e9}, {1, 20e-6, 3e9}, {2, 95e-6, 0.8e9}};
+    h[0].links = l0, h[1].links = l1, h[2].links = l2;
+    h[0].n_links = h[1].n_links = 3, h[2].n_links = 2;
+    clu_topo_ranks(&topo, h, 3, NULL, 2, &guess, &what);
+    assert_true(what.links);
+    assert_true(topo.together.latency_s == 0);
+    h[2].n_links = 3;
+    clu_topo_ranks(&topo, h, 3, NULL, 2, &guess, &what);
+    assert_true(topo.together.latency_s > 95e-6 && topo.together.latency_s < 105e-6);
+    assert_true(topo.together.bytes_s > 0.75e9 && topo.together.bytes_s < 0.85e9);
+    assert_true(clu_topo_wire(&topo, 0, 1).latency_s < 22e-6);
+}
+
 static void ranks_that_are_more_than_processors_share_them(void **state)
 {
     (void)state;
@@ -122,7 +142,7 @@ static void the_wrong_term_is_named(void **state)
 {
     (void)state;
     char text[320];
-    struct clu_forecast f = {.n = 2, .rows = {1, 9}, .compute_s = {10e-3, 18e-3}, .comm_s = {2e-3, 6e-3}, .speed_known = true, .links_known = true};
+    struct clu_forecast f = {.n = 2, .n_stages = 1, .rows = {1, 9}, .compute_s = {10e-3, 18e-3}, .comm_s = {2e-3, 6e-3}, .speed_known = true, .links_known = true};
     double compute, comm;
     clu_forecast_at(&f, 5, &compute, &comm);
     assert_float_equal(compute, 14e-3, 1e-9);
@@ -157,6 +177,7 @@ int main(void)
         cmocka_unit_test(our_own_name_means_our_addresses),
         cmocka_unit_test(a_topology_by_address_knows_ranks_by_name),
         cmocka_unit_test(links_are_as_measured_where_no_file_says_them),
+        cmocka_unit_test(all_at_once_is_known_when_every_host_has_said_it),
         cmocka_unit_test(ranks_that_are_more_than_processors_share_them),
         cmocka_unit_test(the_wrong_term_is_named),
     };

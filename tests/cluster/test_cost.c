@@ -1,0 +1,134 @@
+/* The cost of ranks that share processors, of pipelines, and of exchanges of all hosts at once. */
+#include "cluster/forecast.h"
+#include "engine/model/shard.h"
+#include "tests/support/plan_case.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+/* Hosts that are namespaces of one machine of two processors, one rank on each. */
+static void one_machine(struct clu_topo *t, int32_t n)
+{
+    clu_topo_init(t);
+    t->wire = (struct clu_wire){40e-6, 500e6};
+    t->n_hosts = t->n_devices = n;
+    for (int32_t i = 0; i < n; i++) {
+        struct clu_device *d = &t->devices[i];
+        t->hosts[i] = (struct clu_host){.packages = 1, .cores = 1, .threads = 1, .numa = 1, .disk_bytes_s = 1e9, .local = {2e-6, 8e9}};
+        snprintf(t->hosts[i].name, CLU_NAME, "h%d", i);
+        *d = (struct clu_device){.kind = CLU_CPU, .name = "cpu", .host = i, .cores = 1, .mem_bytes = INT64_C(100) << 30,
+                                 .crowd = {.ranks = n, .processors = 2, .most = 1, .read_bytes_s = 30e9, .ops_s = 1e12, .all_read_bytes_s = 50e9}};
+        clu_crowd_speed(&d->crowd, n, &d->read_bytes_s, &d->ops_s);
+    }
+}
+
+static struct clu_layout cut(const struct plan_case *c, int32_t tp, int32_t pp)
+{
+    struct clu_layout l = {{0}, {0}};
+    struct eng_spec s = {.arch = "llama", .n_layers = c->info.n_layers, .d_model = c->info.d_model, .n_heads = c->info.n_heads,
+                         .n_kv_heads = c->info.n_kv_heads, .head_dim = c->info.head_dim, .d_ffn = c->info.d_ffn, .n_vocab = c->info.n_vocab};
+    assert_int_equal(eng_grid_even(&l.grid, &s, tp, pp), OK);
+    for (int32_t r = 0; r < tp * pp; r++) l.device[r] = r;
+    return l;
+}
+
+static void a_crowd_shares_what_its_processors_have(void **state)
+{
+    (void)state;
+    struct clu_crowd c = {.ranks = 4, .processors = 2, .most = 1, .read_bytes_s = 30e9, .ops_s = 1e12, .all_read_bytes_s = 50e9};
+    double read, ops;
+    clu_crowd_speed(&c, 1, &read, &ops);
+    assert_float_equal(read, 30e9, 1);
+    assert_float_equal(ops, 1e12, 1);
+    clu_crowd_speed(&c, 2, &read, &ops);
+    assert_float_equal(read, 25e9, 1); /* the memory is the limit */
+    assert_float_equal(ops, 1e12, 1);
+    clu_crowd_speed(&c, 3, &read, &ops);
+    assert_float_equal(read, 15e9, 1); /* one processor has two of them */
+    assert_float_equal(ops, 5e11, 1);
+    clu_crowd_speed(&c, 4, &read, &ops);
+    assert_float_equal(read, 12.5e9, 1);
+}
+
+/* One sequence: stages take turns, and each has the whole machine meanwhile. Two: both are busy all the time. */
+static void idle_stages_leave_their_processors_to_the_others(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_Q4_0, DTYPE_Q6_K, NULL, 1024);
+    struct clu_speed one, two, shared;
+    one_machine(&c->topo, 4);
+    struct clu_layout l = cut(c, 2, 2);
+    clu_cost_decode(&c->work, &c->topo, &l, 1, &one);
+    clu_cost_decode(&c->work, &c->topo, &l, 2, &two);
+    for (int32_t i = 0; i < 4; i++) c->topo.devices[i].crowd.ranks = 0; /* as if all computed always */
+    clu_cost_decode(&c->work, &c->topo, &l, 1, &shared);
+    assert_true(one.tok_s > 1.7 * shared.tok_s && one.tok_s < 2.01 * shared.tok_s);
+    assert_true(two.tok_s < 1.1 * one.tok_s); /* a second sequence brings next to nothing to two processors that were busy already */
+    assert_true(one.comm_s > 0 && one.comm_s < one.round_s);
+    free(c);
+}
+
+static void a_round_of_a_pipeline_is_foretold(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_Q4_0, DTYPE_Q6_K, NULL, 1024);
+    struct clu_forecast f;
+    struct clu_speed v;
+    double compute, comm;
+    char text[320];
+    one_machine(&c->topo, 4);
+    struct clu_layout l = cut(c, 2, 2);
+    clu_forecast_of(&f, &c->work, &c->topo, &l);
+    f.speed_known = f.links_known = true;
+    for (int32_t users = 1; users <= 8; users *= 2) {
+        clu_cost_decode(&c->work, &c->topo, &l, users, &v);
+        clu_forecast_at(&f, users, &compute, &comm);
+        assert_float_equal(compute + comm, v.round_s, 1e-9);
+        assert_true(comm > 0 && compute > 0);
+    }
+    double whole = compute + comm;
+    struct clu_measured m = {.rows = 8, .step_s = 1.1 * whole, .least_s = comm};
+    assert_int_equal(clu_forecast_judge(&f, &m, text), CLU_TERM_NONE);
+    assert_non_null(strstr(text, "a round of 8 sequence(s) through 2 stages"));
+    m.step_s = 1.6 * whole;
+    assert_int_equal(clu_forecast_judge(&f, &m, text), CLU_TERM_COMPUTE);
+    assert_non_null(strstr(text, "balance"));
+    m.least_s += 0.6 * whole;
+    assert_int_equal(clu_forecast_judge(&f, &m, text), CLU_TERM_LINKS);
+    free(c);
+}
+
+/* Pairs alone are quick; all at once are as slow as was measured, and part of them in between. */
+static void all_hosts_at_once_take_what_was_measured_of_them(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_Q4_0, DTYPE_Q6_K, NULL, 1024);
+    static const int32_t device[] = {0, 1, 2, 3}, parts[] = {1, 1, 1, 1};
+    double before[5], after[5];
+    one_machine(&c->topo, 4);
+    for (int32_t n = 2; n <= 4; n++) before[n] = clu_cost_reduce(&c->work, &c->topo, device, n, parts, 1);
+    c->topo.together = (struct clu_wire){400e-6, 100e6};
+    for (int32_t n = 2; n <= 4; n++) after[n] = clu_cost_reduce(&c->work, &c->topo, device, n, parts, 1);
+    double vector = 4.0 * c->info.d_model;
+    assert_float_equal(after[2], before[2], 1e-9);
+    assert_true(after[3] > before[3] && after[3] < after[4]);
+    assert_float_equal(after[4], 400e-6 + 3 * vector / 100e6, 20e-6); /* all parts together are 64 KiB: everybody gives everything to everybody */
+    c->topo.together = (struct clu_wire){1e-6, 1e12}; /* quicker than pairs alone: not believed */
+    assert_float_equal(clu_cost_reduce(&c->work, &c->topo, device, 4, parts, 1), before[4], 1e-9);
+    free(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_crowd_shares_what_its_processors_have),
+        cmocka_unit_test(idle_stages_leave_their_processors_to_the_others),
+        cmocka_unit_test(a_round_of_a_pipeline_is_foretold),
+        cmocka_unit_test(all_hosts_at_once_take_what_was_measured_of_them),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
