@@ -48,7 +48,7 @@ def model(a):
 
 
 def tokenizer(a):
-    words = [bytes([i]) for i in range(256)] + [b"<%d>" % i for i in range(256, a.vocab)]
+    words = [bytes([i]) if 32 <= i < 127 else b"<%d>" % i for i in range(a.vocab)]  # no half of a character: its decoder ends at such
     with open(a.tokenizer, "wb") as f:
         f.write(pairs(0x567124, [(3, a.vocab - 2), (0, 1), (1, len(words)), (2, max(map(len, words))), (9, 1), (10, 0)]))
         f.write(struct.pack("<i", a.vocab - 1))
