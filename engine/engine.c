@@ -175,6 +175,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(eng_forward_open(m, conf->context, conf->n_slots));
     TRY(move_weights(e));
     TRY(open_tp_device(e));
+    TRY(eng_forward_warm(m));
     eng_slots_open(&e->slots, conf->n_slots, conf->context);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);
     e->batch.pos = xcalloc((size_t)m->max_tok, sizeof *e->batch.pos);

@@ -51,8 +51,8 @@ MUST_USE enum err eng_backend_download(struct eng_backend *b, void *dst, const v
 MUST_USE enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_clear(struct eng_backend *b, void *p, int64_t bytes); /* to zero */
 MUST_USE enum err eng_backend_sync(struct eng_backend *b);
-/* Of a device only: work that comes again and again with the same arguments, told as one (plugin.h). replay: it was known, and is told;
- * record and keep: false where the device cannot, and then nothing of it was done. Err of replay: the device's. */
+/* Of a device only: work that comes again and again with the same arguments, told as one (plugin.h). Between record and keep nothing is done;
+ * false where the device cannot. replay: it was known, and is told. Err of replay: the device's. */
 MUST_USE enum err eng_backend_replay(struct eng_backend *b, uint64_t key, bool *done);
 bool eng_backend_record(struct eng_backend *b);
 bool eng_backend_keep(struct eng_backend *b, uint64_t key);

@@ -18,7 +18,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 4 };
+enum { PLUGIN_VERSION = 5 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -56,9 +56,9 @@ struct plugin {
     /* Zeroed, 256-byte aligned. */
     int (*alloc)(struct plugin_device *d, void **out, int64_t bytes, char text[PLUGIN_TEXT]);
     void (*free)(struct plugin_device *d, void *p);
-    /* src may be reused when it returns. */
+    /* src may be reused when it returns, which is before the bytes are there: neither waits for kernels unless megabytes are on their way. */
     int (*upload)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
-    /* Waits for everything before it. */
+    /* Waits for everything before it (of 0 bytes: too). */
     int (*download)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
     int (*copy)(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char text[PLUGIN_TEXT]);
     int (*clear)(struct plugin_device *d, void *p, int64_t bytes, char text[PLUGIN_TEXT]); /* to zero */
@@ -73,8 +73,8 @@ struct plugin {
     int (*mark)(struct plugin_device *d, int32_t i, char text[PLUGIN_TEXT]);
     int (*marked)(struct plugin_device *d, int32_t i, int32_t *done, char text[PLUGIN_TEXT]);
     /* Work that comes again and again with the same arguments, told as one. `record`: what follows is kept, not done; only kernels and copies
-     * within the device may follow. `keep`: until here; it is done now, and known as `key` from now on. `replay`: *known, and then done.
-     * Failure of record and keep: none of it is done, the device is well, and a graph of this kind cannot be had here. */
+     * within the device may follow. `keep`: until here; it is known as `key` from now on, and all the memory that it takes is taken. `replay`:
+     * *known, and then done. Failure of record and keep: the device is well, and a graph of this kind cannot be had here. */
     int (*record)(struct plugin_device *d, char text[PLUGIN_TEXT]);
     int (*keep)(struct plugin_device *d, uint64_t key, char text[PLUGIN_TEXT]);
     int (*replay)(struct plugin_device *d, uint64_t key, int32_t *known, char text[PLUGIN_TEXT]);

@@ -1,4 +1,5 @@
 /* attention.c: the attention sublayer: norm -> q, k, v -> rope and cache -> attention -> output. */
+#include "engine/model/graphs.h"
 #include "engine/model/pass.h"
 
 /* ---- norms of q and k ---- */
@@ -166,7 +167,8 @@ int32_t eng_attention_splits(const struct eng_model *m, const struct eng_batch *
     int32_t items = b->n_tok * nkv, most = 0;
     if ((m->be->on_host && items % n == 0) || items >= eng_pass_split_items(m)) return 0;
     for (int32_t t = 0; t < b->n_tok; t++) most = MAX(most, b->pos[t] / KRN_ATTN_SPLIT + 1);
-    return most > 1 ? most : 0;
+    if (most < 2) return 0;
+    return m->be->on_host ? most : eng_graphs_splits(m, most);
 }
 
 /* Attention's output as the next product reads it: of items [i0,i1), which this thread computed, or,

@@ -86,8 +86,8 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     if (m->rounded) TRY(take(m, (float **)&m->act_xb, krn_act_xb_words((int32_t)T, (int32_t)wide)));
     m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, s->head_dim), 16);
     TRY(take(m, &m->scratch, m->scratch_each * eng_team_size(m->team)));
-    TRY(take(m, &m->partial, krn_attention_partial(eng_pass_split_items(m),
-                                                DIV_UP(context, KRN_ATTN_SPLIT),
+    m->max_splits = DIV_UP(context, KRN_ATTN_SPLIT);
+    TRY(take(m, &m->partial, krn_attention_partial(eng_pass_split_items(m), m->max_splits,
                                                 (h->q1 - h->q0) / MAX(h->kv1 - h->kv0, 1), s->head_dim)));
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
     m->cs_local = xcalloc((size_t)T, sizeof *m->cs_local);

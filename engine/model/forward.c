@@ -3,10 +3,9 @@
  * The team runs one function per pass; inside it the threads share rows, tokens or heads and meet at
  * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. The
  * sublayers are in attention.c and mlp.c, what they share in pass.c. */
+#include "engine/model/graphs.h"
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
-
-#include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,63 +56,33 @@ static void layers(void *arg, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_NORM);
 }
 
-/* What tells two steps apart whose layers are given other arguments; 0: they are not to be a graph. Positions, block tables and rope rows are
- * read from the device's memory. Not where the host takes part: sums over ranks, routers, sums over all heads. */
-static uint64_t graph_key(const struct eng_model *m, const struct eng_batch *b)
-{
-    enum { MOST_TOKENS = 64 };
-    bool host = m->shard.tp_width > 1 || m->spec.experts.n || m->spec.qk_norm == ENG_QK_ALL;
-    if (m->be->on_host || m->graphs.off || host || b->n_tok > MOST_TOKENS) return 0;
-    return (uint64_t)b->n_tok << 32 | (uint64_t)(uint32_t)eng_attention_splits(m, b, m->shard.kv1 - m->shard.kv0, 1);
-}
-
-static bool seen(struct eng_graphs *g, uint64_t key)
-{
-    for (int32_t i = 0; i < ENG_GRAPH_SEEN; i++)
-        if (g->seen[i] == key) return true;
-    g->seen[g->next++ % ENG_GRAPH_SEEN] = key;
-    return false;
-}
-
-/* The layers by a graph: a known one, or one that is made now. *done: false: they are still to be computed. */
-static enum err by_graph(struct eng_pass *p, bool *done)
-{
-    struct eng_model *m = p->m;
-    uint64_t key = graph_key(m, p->b);
-    *done = false;
-    if (!key) return OK;
-    enum err e = eng_backend_replay(m->be, key, done);
-    m->graphs.n_replayed += *done;
-    if (e || *done || !seen(&m->graphs, key)) return e;
-    if (eng_backend_record(m->be)) {
-        eng_team_run(m->team, layers, p);
-        *done = eng_backend_keep(m->be, key);
-    }
-    if (!*done) {
-        m->graphs.off = true;
-        log_warn("engine", "%s makes no graphs of steps: each kernel is told by itself", m->be->name);
-    }
-    return p->failed;
-}
-
 enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
 {
-    struct eng_pass p = {.m = m, .b = b};
+    struct eng_batch rows = *b;
+    struct eng_pass p = {.m = m, .b = &rows};
     int32_t half = m->spec.rope_dim / 2;
-    for (int32_t t = 0; t < b->n_tok; t++) {
-        m->cs[t] = m->rope + (int64_t)b->pos[t] * half * 2;
-        m->cs_local[t] = m->rope_local ? m->rope_local + (int64_t)b->pos[t] * half * 2 : m->cs[t];
+    rows.n_tok = eng_graphs_rows(m, b->n_tok);
+    for (int32_t t = b->n_tok; t < rows.n_tok; t++) {
+        rows.pos[t] = -1;
+        rows.table[t] = rows.table[b->n_tok - 1];
     }
-    p.failed = eng_staging_batch(m, b);
+    for (int32_t t = 0; t < rows.n_tok; t++) {
+        int64_t at = (int64_t)MAX(rows.pos[t], 0) * half * 2;
+        m->cs[t] = m->rope + at;
+        m->cs_local[t] = m->rope_local ? m->rope_local + at : m->cs[t];
+    }
+    p.failed = eng_staging_batch(m, &rows);
     if (p.failed) return p.failed;
     eng_times_lap(m->times, ENG_OP_OTHER);
     bool done;
-    p.failed = by_graph(&p, &done);
+    p.failed = eng_graphs_run(&p, &done);
     if (!p.failed && !done) eng_team_run(m->team, layers, &p);
     eng_times_lap(m->times, ENG_OP_WAIT);
     atomic_store_explicit(&m->layer, -1, memory_order_relaxed);
     return p.failed;
 }
+
+enum err eng_forward_warm(struct eng_model *m) { return eng_graphs_make(m, layers); }
 
 /* Every rank's rows of the embedding, brought together: ranks hold vocabulary rows [bounds[r], bounds[r+1]). */
 static enum err embed_together(struct eng_model *m, const struct eng_batch *b)

@@ -16,7 +16,8 @@
 
 #include <stdatomic.h>
 
-/* The tokens of one step, flat: n_tok rows, each its own position and its own sequence's block table. */
+/* The tokens of one step, flat: n_tok rows, each its own position and its own sequence's block table. The arrays have room for max_tok; what
+ * lies behind n_tok is the pass's. */
 struct eng_batch {
     int32_t n_tok;
     int32_t *ids;                 /* first stage */
@@ -26,12 +27,10 @@ struct eng_batch {
 
 enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
 
-/* On a device the layers of a small step are one graph (eng_backend_record), told again for every step of the same shape. */
-enum { ENG_GRAPH_SEEN = 16 };
+/* On a device the layers of a small step are one graph (engine/model/graphs.h). */
 struct eng_graphs {
-    uint64_t seen[ENG_GRAPH_SEEN]; /* shapes of late that were computed without one: the next time one is made */
-    int32_t next;
-    bool off;                      /* they cannot be had here */
+    int32_t n_made;
+    bool off; /* they cannot be had here */
     int64_t n_replayed;
 };
 
@@ -77,6 +76,7 @@ struct eng_model {
     float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
+    int32_t max_splits;           /* of one item */
     float *squares;               /* of whole-vector head norms: each head's sum of squares, this rank's and then everyone's; or NULL */
     float *heads;                 /* then, off the host: q and k as its processor sums them; the host's memory */
     struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
@@ -89,6 +89,8 @@ struct eng_model {
  * up to n_seqs sequences. Err UNSUPPORTED: the model needs what be has not. */
 MUST_USE enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs);
 void eng_forward_close(struct eng_model *m);
+/* Everything is where it will be used: what can be made ready for steps is, so that they allocate nothing. Err: the device's. */
+MUST_USE enum err eng_forward_warm(struct eng_model *m);
 
 /* x = embedding of b->ids (first stage; collective over the stage's ranks: the table is cut by rows). */
 MUST_USE enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b);

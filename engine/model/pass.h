@@ -14,7 +14,8 @@ int32_t eng_pass_split_items(const struct eng_model *m);
 /* How many splits each item of attention falls into when there are too few items to occupy n threads, or the device; 0: none. */
 int32_t eng_attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t n_kv, int32_t n);
 
-/* One pass, as every thread of the team sees it. */
+/* One pass, as every thread of the team sees it. On a device it may have rows of padding at its end (graphs.h), whose position is -1: their
+ * values are anything, nothing is appended to a cache or read from one for them, and nobody reads what becomes of them. */
 struct eng_pass {
     struct eng_model *m;
     const struct eng_batch *b;

@@ -66,34 +66,50 @@ static int32_t n_blocks_of(const struct eng_batch *b, int32_t t0, int32_t t1)
     return last / KRN_KV_BLOCK + 1;
 }
 
+/* The parts of the block: at an image of it, or at the one that the kernels read. */
+struct parts {
+    const float **cs, **cs_local;
+    const int32_t **table;
+    int32_t *pos, *ids;
+};
+
+static struct parts parts_at(uint8_t *block, int32_t n_tok)
+{
+    struct parts p = {.cs = (const float **)(void *)block};
+    p.cs_local = p.cs + n_tok;
+    p.table = (const int32_t **)(void *)(p.cs_local + n_tok);
+    p.pos = (int32_t *)(void *)(p.table + n_tok);
+    p.ids = p.pos + n_tok;
+    return p;
+}
+
+void eng_staging_rows(struct eng_model *m, int32_t n_tok)
+{
+    struct parts p = parts_at(m->staging->batch_there, n_tok);
+    m->in = (struct eng_inputs){.pos = p.pos, .table = (const int32_t *const *)p.table, .cs = (const float *const *)p.cs,
+                                .cs_local = (const float *const *)p.cs_local};
+}
+
 static enum err upload_batch(struct eng_model *m, const struct eng_batch *b)
 {
     struct eng_staging *s = m->staging;
     int32_t T = b->n_tok;
-    const float **cs = (const float **)(void *)s->batch;
-    const float **cs_local = cs + T;
-    const int32_t **table = (const int32_t **)(void *)(cs_local + T);
-    int32_t *pos = (int32_t *)(void *)(table + T), *ids = pos + T;
-    uint8_t *there = s->batch_there;
+    struct parts to = parts_at(s->batch, T), there = parts_at(s->batch_there, T);
     int64_t n = 0;
-    memcpy(cs, m->cs, (size_t)T * sizeof *cs);
-    memcpy(cs_local, m->cs_local, (size_t)T * sizeof *cs_local);
-    memcpy(pos, b->pos, (size_t)T * sizeof *pos);
+    memcpy(to.cs, m->cs, (size_t)T * sizeof *to.cs);
+    memcpy(to.cs_local, m->cs_local, (size_t)T * sizeof *to.cs_local);
+    memcpy(to.pos, b->pos, (size_t)T * sizeof *to.pos);
     for (int32_t t0 = 0, t1; t0 < T; t0 = t1) {
         for (t1 = t0 + 1; t1 < T && b->table[t1] == b->table[t0];) t1++;
         int32_t k = n_blocks_of(b, t0, t1);
         if (n + k > s->cap_tables)
             return err_raise(ERR_LINK_PROTOCOL, "a step's block tables hold more than the %lld ids that fit on the device", (long long)s->cap_tables);
-        memcpy(ids + n, b->table[t0], (size_t)k * sizeof *ids);
-        const int32_t *at = (const int32_t *)(void *)(there + ((uint8_t *)(ids + n) - s->batch));
-        for (int32_t t = t0; t < t1; t++) table[t] = at;
+        memcpy(to.ids + n, b->table[t0], (size_t)k * sizeof *to.ids);
+        for (int32_t t = t0; t < t1; t++) to.table[t] = there.ids + n;
         n += k;
     }
-    m->in.cs = (const float *const *)s->batch_there;
-    m->in.cs_local = m->in.cs + T;
-    m->in.table = (const int32_t *const *)(void *)(there + ((uint8_t *)table - s->batch));
-    m->in.pos = (const int32_t *)(void *)(there + ((uint8_t *)pos - s->batch));
-    return eng_backend_upload(m->be, there, s->batch, (uint8_t *)(ids + n) - s->batch);
+    eng_staging_rows(m, T);
+    return eng_backend_upload(m->be, s->batch_there, s->batch, (uint8_t *)(to.ids + n) - s->batch);
 }
 
 enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b)

@@ -32,7 +32,7 @@ struct memory {
     size_t used = 0;   // addresses handed out; freed ones are not handed out again, so stale pointers show
     size_t live = 0;
     int n_open = 0;    // kernels and copies at work
-    std::vector<std::pair<char *, size_t>> all;
+    std::vector<std::pair<char *, size_t>> all, pinned; // pinned: the host's
 
     void start()
     {
@@ -73,6 +73,15 @@ bool on_device(const void *p, size_t n)
     return false;
 }
 
+// May a copy that is not waited for use it?
+bool is_pinned(const void *p, size_t n)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    for (auto &a : mem.pinned)
+        if ((const char *)p >= a.first && (const char *)p + n <= a.first + a.second) return true;
+    return !getenv("CUDA_EMU_PINNED");
+}
+
 // For who works on a stream beside the kernels: either side may be the device's.
 void touch(void *dst, const void *src, size_t n)
 {
@@ -84,11 +93,11 @@ void touch(void *dst, const void *src, size_t n)
 bool ordered_to_fail(const char *what)
 {
     static std::mutex lock;
-    static int n_malloc, n_launch, n_capture;
+    static int n_malloc, n_launch, n_capture, n_graph;
     const char *order = getenv("CUDA_EMU_FAIL");
     std::lock_guard<std::mutex> g(lock);
-    if (!order) return n_malloc = n_launch = n_capture = 0, false;
-    int n = ++(what[0] == 'm' ? n_malloc : what[0] == 'l' ? n_launch : n_capture);
+    if (!order) return n_malloc = n_launch = n_capture = n_graph = 0, false;
+    int n = ++(what[0] == 'm' ? n_malloc : what[0] == 'l' ? n_launch : what[0] == 'g' ? n_graph : n_capture);
     size_t len = strlen(what);
     return !strncmp(order, what, len) && order[len] == ':' && atoi(order + len + 1) == n;
 }
@@ -188,6 +197,25 @@ cudaError_t cudaFree(void *p)
         }
     return fail(cudaErrorInvalidValue);
 }
+cudaError_t cudaMallocHost(void **p, size_t bytes)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    if (ordered_to_fail("malloc")) return fail(cudaErrorMemoryAllocation);
+    *p = malloc(bytes);
+    mem.pinned.push_back({(char *)*p, bytes});
+    return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void *p)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    for (size_t i = 0; i < mem.pinned.size(); i++)
+        if (mem.pinned[i].first == p) {
+            mem.pinned.erase(mem.pinned.begin() + (long)i);
+            free(p);
+            return cudaSuccess;
+        }
+    return fail(cudaErrorInvalidValue);
+}
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
 {
     bool dst_there = kind != cudaMemcpyDeviceToHost, src_there = kind != cudaMemcpyHostToDevice;
@@ -198,6 +226,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
         return spoiled ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
     }
     if (on_device(dst, bytes) != dst_there || on_device(src, bytes) != src_there) return fail(cudaErrorInvalidValue);
+    if ((!dst_there && !is_pinned(dst, bytes)) || (!src_there && !is_pinned(src, bytes))) return fail(cudaErrorInvalidValue);
     opened o;
     memcpy(dst, src, bytes);
     return cudaSuccess;
@@ -243,10 +272,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
 {
+    if (ordered_to_fail("graph")) return fail(cudaErrorMemoryAllocation);
     *out = g;
     g->n_refs++;
     return cudaSuccess;
 }
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t)
 {
     for (auto &f : g->all) f();
@@ -277,6 +308,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaStreamSynchronize(nullptr); }
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t e = last_error;

@@ -4,8 +4,8 @@
  * Device memory is a region that the host cannot touch (PROT_NONE) unless a kernel or a copy runs, so
  * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous. A stream is what tests/nccl_stub takes.
  * A capture keeps what is told as closures; anything but kernels and work within the device makes it fail, as the real one does.
- * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N, launch:N or capture:N lets
- * the Nth such call fail,
+ * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N, launch:N, capture:N or
+ * graph:N lets the Nth such call fail, CUDA_EMU_PINNED refuses copies to or from host memory that is not pinned,
  * CUDA_EMU_DISPLAY says that a display hangs on the card, CUDA_EMU_BUSY=N lets the first N queries of a stream say that it is not ready, CUDA_EMU_DRIVER gives the driver's version (0: there is none). */
 #ifndef TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
 #define TESTS_CUDA_EMU_CUDA_RUNTIME_API_H
@@ -53,6 +53,8 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
+cudaError_t cudaMallocHost(void **p, size_t bytes);
+cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s);
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
@@ -63,10 +65,12 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t e);
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s);
 cudaError_t cudaEventQuery(cudaEvent_t e);
+cudaError_t cudaEventSynchronize(cudaEvent_t e);
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g);
 cudaError_t cudaGraphDestroy(cudaGraph_t g);

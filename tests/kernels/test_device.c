@@ -614,6 +614,25 @@ static void memory_is_zeroed_and_copied_in_order(void **state)
     ok(eng_backend_sync(be));
 }
 
+/* Megabytes both ways, more than are on their way at once, from and to anywhere; the bytes that were sent may be overwritten at once. */
+static void long_copies_go_in_pieces(void **state)
+{
+    enum { BYTES = (9 << 20) + 12345, AT = 77 };
+    (void)state;
+    uint8_t *sent = malloc(BYTES + AT), *got = malloc(BYTES + AT), *kept = malloc(BYTES);
+    void *d;
+    for (int32_t i = 0; i < BYTES; i++) kept[i] = (uint8_t)(i * 7 + i / 1000);
+    memcpy(sent + AT, kept, BYTES);
+    ok(eng_backend_alloc(be, ENG_MEMORY_KV, &d, BYTES + AT));
+    ok(eng_backend_upload(be, (uint8_t *)d + 5, sent + AT, BYTES));
+    memset(sent, 1, BYTES + AT);
+    ok(eng_backend_download(be, got + AT, (uint8_t *)d + 5, BYTES));
+    assert_memory_equal(got + AT, kept, BYTES);
+    free(sent);
+    free(got);
+    free(kept);
+}
+
 static void too_much_memory_is_refused_and_the_device_lives_on(void **state)
 {
     (void)state;
@@ -645,6 +664,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(marks_are_reached_in_order, start, finish),
         cmocka_unit_test_setup_teardown(a_wait_is_watched, start, finish),
         cmocka_unit_test_setup_teardown(memory_is_zeroed_and_copied_in_order, start, finish),
+        cmocka_unit_test_setup_teardown(long_copies_go_in_pieces, start, finish),
         cmocka_unit_test_setup_teardown(too_much_memory_is_refused_and_the_device_lives_on, start, finish),
     };
     struct plugin_device_info info;

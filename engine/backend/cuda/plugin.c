@@ -15,7 +15,8 @@
 
 enum {
     SCRATCH = 64 << 10,
-    GRAPHS = 32, /* kept; the oldest gives way */
+    GRAPHS = 128,
+    PIECES = 32, PIECE_BYTES = 128 << 10, /* of pinned memory: a few steps' uploads are on their way at once */
     DISPLAY_BYTES = 512 << 20, /* a desktop's windows come and go; a card with one has a run time limit on kernels */
     DP4A_LANES = 64, /* per multiprocessor and clock: four products and four additions each */
 };
@@ -28,7 +29,10 @@ struct plugin_device {
     int32_t n_blocks, cap_blocks;
     cudaEvent_t marks[PLUGIN_MARKS];
     struct { uint64_t key; cudaGraphExec_t exec; } graphs[GRAPHS];
-    int32_t next_graph;
+    int32_t n_graphs;
+    uint8_t *pinned;            /* PIECES pieces, used in turn; a piece is free again when the device has come to its event */
+    cudaEvent_t passed[PIECES];
+    uint32_t next_piece;
     int recording;
     cudaError_t spoiled; /* while recording: what will not be captured */
     cudaError_t failed; /* the first */
@@ -60,11 +64,51 @@ void krn_cuda_launched(const char *what)
 }
 void *krn_cuda_scratch(void) { return current->scratch; }
 
-void krn_cuda_fetch(void *dst, const void *src, int64_t bytes)
+/* ---- between the host's memory and the device's ----
+ *
+ * The card copies from and to pinned memory without a wait; everybody else's memory is not, so bytes go by pieces of ours. An upload returns
+ * when its bytes are in them, a download when its own have come. */
+
+/* The next piece, once the device is done with it. */
+static int32_t take_piece(struct plugin_device *d)
 {
-    note(current, cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToHost, current->stream), "copy to the host");
-    note(current, cudaStreamSynchronize(current->stream), "kernels");
+    int32_t i = (int32_t)(d->next_piece++ % PIECES);
+    note(d, cudaEventSynchronize(d->passed[i]), "kernels");
+    return i;
 }
+
+static void *piece(const struct plugin_device *d, int32_t i) { return d->pinned + (int64_t)i * PIECE_BYTES; }
+static int64_t piece_at(int64_t at, int64_t bytes) { return bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES; }
+
+static void send(struct plugin_device *d, void *dst, const void *src, int64_t bytes)
+{
+    for (int64_t at = 0, n; at < bytes && d->failed == cudaSuccess; at += n) {
+        int32_t i = take_piece(d);
+        n = piece_at(at, bytes);
+        memcpy(piece(d, i), (const char *)src + at, (size_t)n);
+        note(d, cudaMemcpyAsync((char *)dst + at, piece(d, i), (size_t)n, cudaMemcpyHostToDevice, d->stream), "copy to the device");
+        note(d, cudaEventRecord(d->passed[i], d->stream), "cudaEventRecord");
+    }
+}
+
+static void fetch(struct plugin_device *d, void *dst, const void *src, int64_t bytes)
+{
+    for (int64_t told = 0, at = 0, n; at < bytes && d->failed == cudaSuccess; at += n) {
+        for (; told < bytes && told - at < (int64_t)PIECES * PIECE_BYTES; told += n) {
+            int32_t i = take_piece(d);
+            n = piece_at(told, bytes);
+            note(d, cudaMemcpyAsync(piece(d, i), (const char *)src + told, (size_t)n, cudaMemcpyDeviceToHost, d->stream), "copy to the host");
+            note(d, cudaEventRecord(d->passed[i], d->stream), "cudaEventRecord");
+        }
+        uint32_t on_their_way = (uint32_t)((told - at + PIECE_BYTES - 1) / PIECE_BYTES);
+        int32_t oldest = (int32_t)((d->next_piece - on_their_way) % PIECES);
+        n = piece_at(at, bytes);
+        note(d, cudaEventSynchronize(d->passed[oldest]), "kernels");
+        memcpy((char *)dst + at, piece(d, oldest), (size_t)n);
+    }
+}
+
+void krn_cuda_fetch(void *dst, const void *src, int64_t bytes) { fetch(current, dst, src, bytes); }
 
 /* ---- devices ---- */
 
@@ -155,10 +199,12 @@ static void close_device(struct plugin_device *d)
     enter(d);
     if (d->stream) (void)cudaStreamSynchronize(d->stream);
     for (int32_t i = 0; i < d->n_blocks; i++) (void)cudaFree(d->blocks[i]);
-    for (int32_t i = 0; i < GRAPHS; i++)
-        if (d->graphs[i].exec) (void)cudaGraphExecDestroy(d->graphs[i].exec);
+    for (int32_t i = 0; i < d->n_graphs; i++) (void)cudaGraphExecDestroy(d->graphs[i].exec);
     for (int32_t i = 0; i < PLUGIN_MARKS; i++)
         if (d->marks[i]) (void)cudaEventDestroy(d->marks[i]);
+    for (int32_t i = 0; i < PIECES; i++)
+        if (d->passed[i]) (void)cudaEventDestroy(d->passed[i]);
+    if (d->pinned) (void)cudaFreeHost(d->pinned);
     if (d->stream) (void)cudaStreamDestroy(d->stream);
     free(d->blocks);
     free(d);
@@ -191,21 +237,16 @@ static int alloc(struct plugin_device *d, void **out, int64_t bytes, char *text)
     return report(d, text);
 }
 
-static int copies(struct plugin_device *d, void *dst, const void *src, int64_t bytes, enum cudaMemcpyKind kind, const char *what, char *text)
-{
-    if (bytes > 0) note(d, cudaMemcpyAsync(dst, src, (size_t)bytes, kind, d->stream), what);
-    return report(d, text);
-}
-
-/* From pageable memory the runtime stages the bytes before it returns, so src may be reused. */
 static int upload(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char *text)
 {
-    return copies(d, dst, src, bytes, cudaMemcpyHostToDevice, "copy to the device", text);
+    send(d, dst, src, bytes);
+    return report(d, text);
 }
 
 static int copy(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char *text)
 {
-    return copies(d, dst, src, bytes, cudaMemcpyDeviceToDevice, "copy on the device", text);
+    if (bytes > 0) note(d, cudaMemcpyAsync(dst, src, (size_t)bytes, cudaMemcpyDeviceToDevice, d->stream), "copy on the device");
+    return report(d, text);
 }
 
 static int clear(struct plugin_device *d, void *p, int64_t bytes, char *text)
@@ -222,8 +263,9 @@ static int sync_device(struct plugin_device *d, char *text)
 
 static int download(struct plugin_device *d, void *dst, const void *src, int64_t bytes, char *text)
 {
-    (void)copies(d, dst, src, bytes, cudaMemcpyDeviceToHost, "copy to the host", text);
-    return sync_device(d, text);
+    if (bytes <= 0) return sync_device(d, text);
+    fetch(d, dst, src, bytes);
+    return report(d, text);
 }
 
 static void *stream_of(struct plugin_device *d) { return d->stream; }
@@ -268,25 +310,25 @@ static int keep(struct plugin_device *d, uint64_t key, char *text)
     cudaError_t e = cudaStreamEndCapture(d->stream, &g);
     d->recording = 0;
     if (e == cudaSuccess) e = d->spoiled;
+    if (e == cudaSuccess && d->n_graphs == GRAPHS) e = cudaErrorMemoryAllocation;
     if (e == cudaSuccess) e = cudaGraphInstantiate(&exec, g, 0);
+    if (e == cudaSuccess) e = cudaGraphUpload(exec, d->stream); /* so that the first launch allocates nothing either */
     if (g) (void)cudaGraphDestroy(g);
     if (e != cudaSuccess) {
+        if (exec) (void)cudaGraphExecDestroy(exec);
         (void)cudaGetLastError(); /* not a failure of the device */
         return fail(text, e, "a graph cannot be made");
     }
-    int32_t i = d->next_graph++ % GRAPHS;
-    if (d->graphs[i].exec) (void)cudaGraphExecDestroy(d->graphs[i].exec);
-    d->graphs[i].key = key;
-    d->graphs[i].exec = exec;
-    note(d, cudaGraphLaunch(exec, d->stream), "a graph");
-    return 0; /* what went wrong in it is told by the next wait */
+    d->graphs[d->n_graphs].key = key;
+    d->graphs[d->n_graphs++].exec = exec;
+    return 0;
 }
 
 static int replay(struct plugin_device *d, uint64_t key, int32_t *known, char *text)
 {
     *known = 0;
-    for (int32_t i = 0; i < GRAPHS; i++)
-        if (d->graphs[i].exec && d->graphs[i].key == key) {
+    for (int32_t i = 0; i < d->n_graphs; i++)
+        if (d->graphs[i].key == key) {
             *known = 1;
             note(d, cudaGraphLaunch(d->graphs[i].exec, d->stream), "a graph");
             break;
@@ -315,6 +357,8 @@ static int open_device(int32_t device, struct plugin_device **out, char *text)
     enter(d);
     note(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking), "cudaStreamCreate");
     for (int32_t i = 0; i < PLUGIN_MARKS; i++) note(d, cudaEventCreateWithFlags(&d->marks[i], cudaEventDisableTiming), "cudaEventCreate");
+    for (int32_t i = 0; i < PIECES; i++) note(d, cudaEventCreateWithFlags(&d->passed[i], cudaEventDisableTiming), "cudaEventCreate");
+    note(d, cudaMallocHost((void **)&d->pinned, (size_t)PIECES * PIECE_BYTES), "pinned memory");
     if (report(d, text) || alloc(d, &d->scratch, SCRATCH, text)) {
         close_device(d);
         return 1;

@@ -163,7 +163,7 @@ template <int TYPE, int HEADS> __global__ void __launch_bounds__(THREADS) attent
     int32_t heads = min(HEADS, group - g0), lo = a.first_of(pos);
     int32_t first = a.n_split ? item % per * KRN_ATTN_SPLIT : lo / KRN_ATTN_SPLIT * KRN_ATTN_SPLIT;
     int64_t row = ((int64_t)t * a.n_head + kv_head * group + g0) * dim;
-    if (first > pos || first + KRN_ATTN_SPLIT <= lo) return; // a split without keys
+    if (first > pos || first + KRN_ATTN_SPLIT <= lo) return; // a split without keys, or padding
 
     for (int32_t i = (int32_t)threadIdx.x; i < HEADS * dim; i += THREADS)
         s.qs[i / dim][i % dim] = i / dim < heads ? a.q[row + i] * a.scale : 0.0f;

@@ -1,0 +1,82 @@
+/* graphs.c: see graphs.h.
+ *
+ * Sizes: rows go up by a third or a half, which costs nothing while a step waits for weights; splits by four, since a split without keys is
+ * a block that returns at once. An 8B model with 32k of context has some 35 graphs of 600 kernels each. */
+#include "engine/model/graphs.h"
+
+#include "engine/model/staging.h"
+
+#include "base/log.h"
+
+static const int32_t sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
+enum { MOST_ROWS = 64, SPLITS = 4 };
+
+/* Where the host takes no part in a layer: no router, no sum over all heads, no sum over ranks by its memory. */
+static bool possible(const struct eng_model *m)
+{
+    return !m->be->on_host && m->shard.tp_width == 1 && !m->spec.experts.n && m->spec.qk_norm != ENG_QK_ALL;
+}
+
+int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok)
+{
+    if (n_tok > MOST_ROWS || !possible(m)) return n_tok;
+    size_t i = 0;
+    while (sizes[i] < n_tok) i++;
+    return MIN(sizes[i], m->max_tok);
+}
+
+int32_t eng_graphs_splits(const struct eng_model *m, int32_t most)
+{
+    int32_t n = SPLITS;
+    while (n < most) n *= SPLITS;
+    return MIN(n, m->max_splits);
+}
+
+static uint64_t key_of(const struct eng_model *m, const struct eng_batch *b)
+{
+    return (uint64_t)b->n_tok << 32 | (uint64_t)(uint32_t)eng_attention_splits(m, b, m->shard.kv1 - m->shard.kv0, 1);
+}
+
+/* The graph of steps of `rows` rows, the longest of which has `splits` splits. */
+static enum err make(struct eng_model *m, int32_t rows, int32_t splits, eng_layers_fn layers)
+{
+    int32_t pos[MOST_ROWS] = {(splits - 1) * KRN_ATTN_SPLIT};
+    struct eng_batch b = {.n_tok = rows, .pos = pos};
+    struct eng_pass p = {.m = m, .b = &b};
+    eng_staging_rows(m, rows);
+    m->graphs.off = !eng_backend_record(m->be);
+    if (m->graphs.off) return OK;
+    eng_team_run(m->team, layers, &p);
+    m->graphs.off = !eng_backend_keep(m->be, key_of(m, &b));
+    m->graphs.n_made += !m->graphs.off;
+    return p.failed;
+}
+
+enum err eng_graphs_make(struct eng_model *m, eng_layers_fn layers)
+{
+    enum err rc = OK;
+    int32_t nkv = m->shard.kv1 - m->shard.kv0, rows = 0;
+    while (possible(m) && !m->graphs.off && rows < MIN(MOST_ROWS, m->max_tok)) {
+        rows = eng_graphs_rows(m, rows + 1);
+        TRY(make(m, rows, 1, layers));
+        for (int32_t n = 1; n < m->max_splits && rows * nkv < eng_pass_split_items(m) && !m->graphs.off;) {
+            n = eng_graphs_splits(m, n + 1);
+            TRY(make(m, rows, n, layers));
+        }
+    }
+    if (m->graphs.off) log_warn("engine", "%s makes no graphs of steps: each kernel is told by itself", m->be->name);
+    else log_debug("engine", "%s: %d graphs of steps", m->be->name, m->graphs.n_made);
+    atomic_store_explicit(&m->layer, -1, memory_order_relaxed);
+out:
+    return rc;
+}
+
+enum err eng_graphs_run(struct eng_pass *p, bool *done)
+{
+    struct eng_model *m = p->m;
+    *done = false;
+    if (m->graphs.off || !m->graphs.n_made || p->b->n_tok > MOST_ROWS) return OK;
+    enum err e = eng_backend_replay(m->be, key_of(m, p->b), done);
+    m->graphs.n_replayed += *done;
+    return e;
+}
