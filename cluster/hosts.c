@@ -39,6 +39,23 @@ static enum err too_few(const struct clu_hosts *h, int32_t n, int32_t got, int64
     return err_raise(ERR_UNAVAILABLE, "%d slots are needed and %d are left%s", n, got, who);
 }
 
+/* Are slots [f, f + n) nobody else's? */
+static bool is_free(const struct clu_hosts_one *o, int32_t replica, int32_t f, int32_t n)
+{
+    for (int32_t i = 0; i < CLU_HOSTS_USERS; i++)
+        if (i != replica && o->used[i] && f < o->first[i] + o->used[i] && o->first[i] < f + n) return false;
+    return true;
+}
+
+/* Where the replica's slots begin: where they did, else as early as they can. In pieces too small for them they begin at the first. */
+static void place_slots(struct clu_hosts_one *o, int32_t replica)
+{
+    int32_t n = o->used[replica], f = 0;
+    if (o->first[replica] + n <= o->slots && is_free(o, replica, o->first[replica], n)) return;
+    while (f + n <= o->slots && !is_free(o, replica, f, n)) f++;
+    o->first[replica] = f + n <= o->slots ? f : 0;
+}
+
 enum err clu_hosts_take(struct clu_hosts *h, int32_t replica, int32_t n, int32_t least, int64_t now_us, char list[CLU_HOSTS_LIST], int32_t *got)
 {
     int32_t left = n, before[LIMIT_RANKS];
@@ -61,11 +78,26 @@ enum err clu_hosts_take(struct clu_hosts *h, int32_t replica, int32_t n, int32_t
         return too_few(h, n, n - left, now_us);
     }
     list[0] = 0;
+    for (int32_t i = 0; i < h->n; i++) place_slots(&h->hosts[i], replica);
     for (int32_t i = 0; i < h->n; i++)
         if (h->hosts[i].used[replica])
             len += (size_t)snprintf(list + len, CLU_HOSTS_LIST - len, "%s%s:%d", len ? "," : "", h->hosts[i].name, h->hosts[i].used[replica]);
     *got = n - left;
     return OK;
+}
+
+void clu_hosts_device(const struct clu_hosts *h, int32_t replica, const char *device, char out[CLU_HOSTS_DEVICE])
+{
+    int len = snprintf(out, CLU_HOSTS_DEVICE, "%.15s", device);
+    bool later = false;
+    char sep = '+';
+    if (strcmp(device, "auto") && strcmp(device, "cuda")) return;
+    for (int32_t i = 0; i < h->n; i++) later |= h->hosts[i].used[replica] && h->hosts[i].first[replica];
+    for (int32_t i = 0; i < h->n && later; i++) {
+        if (!h->hosts[i].used[replica]) continue;
+        len += snprintf(out + len, (size_t)(CLU_HOSTS_DEVICE - len), "%c%d", sep, MIN(h->hosts[i].first[replica], 999));
+        sep = ',';
+    }
 }
 
 struct clu_hosts_one *clu_hosts_of(struct clu_hosts *h, int32_t replica, int32_t rank)

@@ -8,13 +8,14 @@
 
 #include <stdbool.h>
 
-enum { CLU_HOSTS_USERS = 16, CLU_HOSTS_LIST = LIMIT_RANKS * 72, CLU_HOSTS_TRIES = 3 };
+enum { CLU_HOSTS_USERS = 16, CLU_HOSTS_LIST = LIMIT_RANKS * 72, CLU_HOSTS_TRIES = 3, CLU_HOSTS_DEVICE = 16 + LIMIT_RANKS * 4 };
 
 struct clu_hosts {
     int32_t n;
     struct clu_hosts_one {
         char name[64], why[256];
         int32_t slots, used[CLU_HOSTS_USERS]; /* by replica */
+        int32_t first[CLU_HOSTS_USERS];       /* its slots are those from here on, which are nobody else's: so are the cards of that number */
         int32_t n_failed;                     /* in a row */
         int64_t aside_until_us;               /* 0: it may be used */
         int64_t pause_us;                     /* how long it was set aside last */
@@ -27,6 +28,9 @@ void clu_hosts_init(struct clu_hosts *h, const struct clu_hostfile *f);
  * who is set aside why; the replica has none then. */
 MUST_USE enum err clu_hosts_take(struct clu_hosts *h, int32_t replica, int32_t n, int32_t least, int64_t now_us, char list[CLU_HOSTS_LIST],
                                  int32_t *got);
+/* --device for the replica's workers: `device` ("auto", "cuda") and, for each of its hosts in order, after how many cards its own begin: "auto+2,0";
+ * any other device as it is, and so where all begin at the first. */
+void clu_hosts_device(const struct clu_hosts *h, int32_t replica, const char *device, char out[CLU_HOSTS_DEVICE]);
 /* The host of a replica's rank: mpirun deals ranks to slots in order. NULL: no such rank. */
 struct clu_hosts_one *clu_hosts_of(struct clu_hosts *h, int32_t replica, int32_t rank);
 /* It failed: the CLU_HOSTS_TRIES-th time in a row, or at once when it is known to be gone, it is set aside: a minute, then twice as long

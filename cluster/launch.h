@@ -20,7 +20,7 @@ struct clu_launch_conf {
     const char *log_level;
     const char *hosts;           /* instead of the whole hostfile: "a:2,b:1", ranks in this order; or NULL */
     bool unbound;                /* others share this host: the workers bind no cores */
-    const char *device;          /* of the workers: "auto", "cpu", "cuda", "cuda:N"; NULL: auto */
+    const char *device;          /* of the workers: "auto", "cpu", "cuda", "cuda:N", "auto+K,K"; NULL: auto */
     bool yield;                  /* more ranks than processors on a host */
     const char *output;          /* a file for all that mpirun and the workers print, appended to; NULL: where we print */
     const char *extra;           /* more mpirun arguments, separated by blanks, or NULL */

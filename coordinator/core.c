@@ -181,7 +181,7 @@ out:
     return rc;
 }
 
-/* Replicas that share this machine share its cards: each counts on from where the one before has ended. */
+/* Replicas that share this machine share its cards: each counts on from where the one before has ended. (Of a hostfile's hosts: clu_hosts_device.) */
 static const char *device_of(struct core_unit *u)
 {
     const struct core_conf *conf = &u->core->conf;

@@ -24,6 +24,7 @@ struct crd_workers {
     /* [keeper]; the opener before it runs and after it was joined */
     struct clu_launch job;
     char *list;                    /* hosts of the job, for mpirun */
+    char device[CLU_HOSTS_DEVICE];
     /* [sched] writes at READY, [keeper] reads after a loss */
     pid_t local_pids[LIMIT_RANKS]; /* of this host */
     _Atomic int32_t n_local;
@@ -53,8 +54,10 @@ static enum err choose_hosts(struct crd_workers *w, struct clu_launch_conf *lc)
     if (!h) return OK;
     pthread_mutex_lock(&h->lock);
     enum err e = clu_hosts_take(&h->hosts, w->conf.index, lc->n_ranks, w->conf.least_ranks, clock_us(), w->list, &lc->n_ranks);
-    pthread_mutex_unlock(&h->lock);
     lc->hosts = w->list;
+    if (!e) clu_hosts_device(&h->hosts, w->conf.index, lc->device ? lc->device : "auto", w->device);
+    if (!e) lc->device = w->device;
+    pthread_mutex_unlock(&h->lock);
     return e;
 }
 

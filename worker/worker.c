@@ -226,12 +226,28 @@ out:
     return rc;
 }
 
+/* What --device says to this host: of "auto+2,0", which other replicas' cards on each of the job's hosts precede ours, its own number. */
+static enum err own_device(const struct worker *w, char out[64])
+{
+    const char *said = w->conf->device ? w->conf->device : "auto", *at = strchr(said, '+');
+    int32_t hosts[COLL_MAX_RANKS];
+    snprintf(out, 64, "%.63s", said);
+    if (!at || !strchr(at, ',')) return OK;
+    enum err e = trn_mpi_env_hosts(hosts);
+    for (int32_t r = 0; r < w->host_first && !e; r++)
+        if (hosts[r] == r && !(at = strchr(at + 1, ','))) return err_raise(ERR_BAD_CONFIG, "--device %s has fewer numbers than the job has hosts", said);
+    if (!e) snprintf(out, 64, "%.*s+%.*s", (int)MIN(strcspn(said, "+"), 16), said, (int)MIN(strcspn(at + 1, ","), 16), at + 1);
+    return e;
+}
+
 /* Before Hello: what this rank is decides what it is given. Memory is shared by the ranks of this host that chose the same. */
 static enum err choose_device(struct worker *w)
 {
-    const char *want = w->conf->device ? w->conf->device : "auto";
+    char want[64];
     int32_t n, mine;
-    enum err e = eng_backend_choose(want, w->host_rank, w->device, &n, &w->card);
+    enum err e = own_device(w, want);
+    if (e) return e;
+    e = eng_backend_choose(want, w->host_rank, w->device, &n, &w->card);
     if (e) return e;
     mine = eng_backend_nth(want, w->host_rank, n);
     for (int32_t r = 0; r < w->host_size; r++) w->mem_ranks += eng_backend_nth(want, r, n) == mine;

@@ -42,6 +42,36 @@ static void replicas_get_slots_in_order_and_the_rest_is_spare(void **state)
     free(h);
 }
 
+static const char *device(const struct clu_hosts *h, int32_t replica, const char *said)
+{
+    static char out[CLU_HOSTS_DEVICE];
+    clu_hosts_device(h, replica, said, out);
+    return out;
+}
+
+/* Cards go with slots: replicas that share a host begin at different ones, and keep theirs when they come again. */
+static void replicas_that_share_a_host_have_cards_of_their_own(void **state)
+{
+    (void)state;
+    struct clu_hosts *h = of("a slots=4\nb slots=4\n");
+    assert_string_equal(take(h, 0, 3, 3, 0), "a:3");
+    assert_string_equal(take(h, 1, 3, 3, 0), "a:1,b:2");
+    assert_string_equal(take(h, 2, 2, 2, 0), "b:2");
+    assert_string_equal(device(h, 0, "auto"), "auto");
+    assert_string_equal(device(h, 1, "auto"), "auto+3,0");
+    assert_string_equal(device(h, 1, "cuda"), "cuda+3,0");
+    assert_string_equal(device(h, 1, "cpu"), "cpu");
+    assert_string_equal(device(h, 2, "auto"), "auto+2");
+    assert_string_equal(take(h, 1, 3, 3, 0), "a:1,b:2"); /* again: the same */
+    assert_string_equal(device(h, 1, "auto"), "auto+3,0");
+    h->hosts[0].used[0] = 0; /* the first replica is gone: a new one fits in front */
+    assert_string_equal(take(h, 3, 2, 2, 0), "a:2");
+    assert_string_equal(device(h, 3, "auto"), "auto");
+    assert_string_equal(take(h, 2, 2, 2, 0), "b:2");
+    assert_string_equal(device(h, 2, "auto"), "auto+2");
+    free(h);
+}
+
 static void a_host_that_keeps_failing_is_set_aside_and_a_spare_one_comes_in(void **state)
 {
     (void)state;
@@ -89,6 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replicas_get_slots_in_order_and_the_rest_is_spare),
+        cmocka_unit_test(replicas_that_share_a_host_have_cards_of_their_own),
         cmocka_unit_test(a_host_that_keeps_failing_is_set_aside_and_a_spare_one_comes_in),
         cmocka_unit_test(what_is_left_is_used_or_what_lacks_is_said),
         cmocka_unit_test(a_host_set_aside_is_tried_again_later_and_later),
