@@ -3,9 +3,11 @@
 #ifndef BASE_RNG_H
 #define BASE_RNG_H
 
+#include "base/base.h"
+
 #include <stdint.h>
 
-static inline uint64_t rng_mix(uint64_t x)
+ON_DEVICE static inline uint64_t rng_mix(uint64_t x)
 {
     x += 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;

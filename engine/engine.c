@@ -25,6 +25,7 @@ struct eng_engine {
     struct grid grid;
     struct eng_model m;
     struct trn_device device;            /* m.be's, for m.tp_dev */
+    struct eng_team *host_team;          /* off the host: who packed the weights, and then shares rows of logits */
     struct eng_slots slots;
     struct eng_constraints *constraints; /* last stage */
     struct eng_mask_ahead *masks;        /* last stage */
@@ -91,12 +92,12 @@ static enum err load(struct eng_engine *e, const struct eng_peers *peers)
     return OK;
 }
 
-/* The host's threads pack tiles; a device's kernels are started by one. */
-static enum err one_thread(struct eng_model *m)
+/* A device's kernels are started by one thread. */
+static enum err one_thread(struct eng_engine *e)
 {
-    eng_team_close(m->team);
-    m->team = NULL;
-    return eng_team_open(&m->team, 1, NULL);
+    e->host_team = e->m.team;
+    e->m.team = NULL;
+    return eng_team_open(&e->m.team, 1, NULL);
 }
 
 static enum err watch(void *tp_dev) { return trn_coll_poll(tp_dev); }
@@ -169,7 +170,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
     TRY(load(e, &peers));
     TRY(check_types(e));
-    if (!m->be->on_host) TRY(one_thread(m));
+    if (!m->be->on_host) TRY(one_thread(e));
     TRY(eng_kv_pool_open(&m->kv, m->be, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
                          m->spec.head_dim, conf->kv_type));
     TRY(eng_forward_open(m, conf->context, conf->n_slots));
@@ -185,7 +186,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     if (m->shard.last) {
         e->slots.pool_dim = m->shard.tp_rank == 0 ? m->spec.d_model : 0;
         e->constraints = e->slots.constraints = eng_constraints_open(e->file, m->spec.n_vocab);
-        e->head = (struct eng_head){.m = m, .slots = &e->slots};
+        e->head = (struct eng_head){.m = m, .slots = &e->slots, .team = e->host_team ? e->host_team : m->team};
         eng_head_open(&e->head);
     }
     e->info = (struct eng_engine_info){.weight_bytes = m->weights->bytes, .kv_bytes = m->kv->bytes, .n_blocks = conf->n_blocks,
@@ -229,6 +230,7 @@ void eng_engine_close(struct eng_engine *e)
     eng_shard_cache_close(e->cache); /* its thread reads the weights */
     eng_weights_close(e->m.weights);
     eng_team_close(e->m.team);
+    eng_team_close(e->host_team);
     eng_backend_close(e->m.be);
     eng_model_file_close(e->file);
     free(e->batch.ids);

@@ -11,7 +11,7 @@ enum { HEAD_ROWS = ENG_HEAD_ROWS };
 void eng_head_open(struct eng_head *hd)
 {
     size_t v = (size_t)hd->m->spec.n_vocab;
-    hd->n_samplers = MIN(eng_team_size(hd->m->team), HEAD_ROWS);
+    hd->n_samplers = MIN(eng_team_size(hd->team), HEAD_ROWS);
     hd->samplers = xcalloc((size_t)hd->n_samplers, sizeof(struct eng_sampler *));
     for (int32_t i = 0; i < hd->n_samplers; i++) hd->samplers[i] = eng_sampler_open(hd->m->be->host, hd->m->spec.n_vocab);
     hd->slice = xmalloc(HEAD_ROWS * (size_t)hd->m->weights->head.rows * sizeof(float));
@@ -98,7 +98,7 @@ static void rows_of_thread(void *arg, int32_t thread, int32_t n_threads)
 static void run_rows(struct rows *r, void (*fn)(struct rows *r, int32_t i, int32_t thread))
 {
     r->fn = fn;
-    if (r->n > 1) eng_team_run(r->hd->m->team, rows_of_thread, r);
+    if (r->n > 1) eng_team_run(r->hd->team, rows_of_thread, r);
     else rows_of_thread(r, 0, 1);
 }
 
@@ -114,14 +114,46 @@ static void slice_best(struct rows *r, int32_t i, int32_t thread)
     r->best[i] = (struct krn_pick){v ? x[id] : -INFINITY, v ? m->shard.embd0 + id : INT32_MAX};
 }
 
+static bool draws(const struct rows *r, int32_t i) { return r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY; }
+
 static void slice_draw(struct rows *r, int32_t i, int32_t thread)
 {
     struct eng_head *hd = r->hd;
     const struct step_item *it = &r->p->items[r->w[i].item];
     int32_t v = hd->m->weights->head.rows;
-    if (r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY)
+    if (draws(r, i))
         r->best[i] = eng_sampler_draw(hd->samplers[thread], hd->slice + (int64_t)i * v, v, hd->m->shard.embd0, r->max[i],
                                       &hd->slots->slots[it->slot].sampling, it->pos + it->n_in);
+}
+
+/* The same on a device, whose logits do not come over. */
+static enum err best_there(struct rows *r)
+{
+    struct eng_model *m = r->hd->m;
+    enum err e = m->weights->head.rows ? eng_forward_best(m, r->n, r->best) : OK;
+    for (int32_t i = 0; i < r->n; i++) {
+        if (!m->weights->head.rows) r->best[i] = (struct krn_pick){-INFINITY, INT32_MAX};
+        else r->best[i].id += m->shard.embd0;
+    }
+    return e;
+}
+
+/* into[i] of rows that are drawn. over NULL: of the largest logit of this rank's slice, which then is r->best too. */
+static enum err draw_there(struct rows *r, const struct krn_pick over[], struct krn_pick into[])
+{
+    struct eng_model *m = r->hd->m;
+    struct krn_noise how[HEAD_ROWS] = {{0}};
+    struct krn_pick best[HEAD_ROWS], drawn[HEAD_ROWS];
+    for (int32_t i = 0; i < r->n; i++) {
+        const struct step_item *it = &r->p->items[r->w[i].item];
+        if (r->how[i] == CHOICE_DRAW) how[i] = eng_sampler_noise(&r->hd->slots->slots[it->slot].sampling, it->pos + it->n_in);
+    }
+    enum err e = m->weights->head.rows ? eng_forward_draw(m, r->n, how, over, best, drawn) : OK;
+    for (int32_t i = 0; i < r->n && !e; i++) {
+        if (how[i].t > 0) into[i] = m->weights->head.rows ? drawn[i] : (struct krn_pick){-INFINITY, -1};
+        if (!over) r->best[i] = (struct krn_pick){best[i].z, best[i].id + m->shard.embd0};
+    }
+    return e;
 }
 
 /* Every rank's best of each row, and of these the best; ties go to the lowest id, and slices are in id order. */
@@ -141,23 +173,30 @@ static enum err best_of_all(struct rows *r)
     return e;
 }
 
-/* Tokens of rows that no rank must see whole. */
+/* Tokens of rows that no rank must see whole. A rank on a device that is alone need not wait between the two looks. */
 static enum err choose_by_slices(struct rows *r, int32_t ids[])
 {
-    enum err rc;
-    bool draws = false;
-    run_rows(r, slice_best);
+    enum err rc = OK;
+    const struct eng_model *m = r->hd->m;
+    struct krn_pick drawn[HEAD_ROWS];
+    bool any = false, there = !m->be->on_host, alone = there && m->shard.tp_width == 1;
+    for (int32_t i = 0; i < r->n; i++) any |= r->how[i] == CHOICE_DRAW;
+    if (alone && any) TRY(draw_there(r, NULL, drawn));
+    else if (there) TRY(best_there(r));
+    else run_rows(r, slice_best);
     TRY(best_of_all(r));
     for (int32_t i = 0; i < r->n; i++) {
         ids[i] = r->best[i].id;
         r->max[i] = r->best[i].z;
-        draws |= r->how[i] == CHOICE_DRAW;
     }
-    if (!draws) return OK;
-    run_rows(r, slice_draw);
+    if (!any) return OK;
+    if (!there) run_rows(r, slice_draw);
+    else if (!alone) TRY(draw_there(r, r->best, drawn));
+    for (int32_t i = 0; i < r->n && there; i++)
+        if (draws(r, i)) r->best[i] = drawn[i];
     TRY(best_of_all(r));
     for (int32_t i = 0; i < r->n; i++)
-        if (r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY && r->best[i].id >= 0) ids[i] = r->best[i].id;
+        if (draws(r, i) && r->best[i].id >= 0) ids[i] = r->best[i].id;
 out:
     return rc;
 }
@@ -261,7 +300,7 @@ static void report(struct eng_head *hd, const struct step_plan *p, const struct 
     if (w[i].score >= 0) score(hd, &hd->slots->slots[p->items[w[i].item].slot], &w[i], it);
 }
 
-/* Rows [0,n) of `w` are in hd->slice. */
+/* Rows [0,n) of `w` have their logits: in hd->slice, on a device there. */
 static enum err choose(struct eng_head *hd, const struct step_plan *p, const struct wanted *w, int32_t n, struct step_result *res)
 {
     enum err rc;
@@ -275,6 +314,7 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
         if (w[i].sample && sampling_dry(s)) TRY(know_texts(hd));
     }
     if (whole) {
+        TRY(eng_forward_logits(hd->m, n, hd->slice));
         TRY(gather_rows(hd, n));
         for (int32_t i = 0; i < n; i++) report(hd, p, w, n, i, res);
         run_rows(&r, pick);

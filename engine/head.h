@@ -12,8 +12,9 @@
 #include "engine/slots.h"
 
 struct eng_head {
-    struct eng_model *m;         /* these two are borrowed and set by the caller */
+    struct eng_model *m;         /* these three are borrowed and set by the caller */
     struct eng_slots *slots;
+    struct eng_team *team;       /* of the host */
     struct eng_sampler **samplers; /* one per thread of the team, [n_samplers] */
     int32_t n_samplers;
     float *slice;                /* [rows at once][rows of this rank's head] */

@@ -193,6 +193,31 @@ enum err trn_coll_poll(struct trn_coll *c)
     return rc;
 }
 
+bool trn_coll_records(const struct trn_coll *c) { return c->ops->record != NULL; }
+
+void trn_coll_record_begin(struct trn_coll *c)
+{
+    c->recorded = c->stats;
+    c->ops->record(c, true);
+}
+
+void trn_coll_record_end(struct trn_coll *c, struct coll_stats *r)
+{
+    c->ops->record(c, false);
+    *r = (struct coll_stats){.n_ops = c->stats.n_ops - c->recorded.n_ops, .bytes_sent = c->stats.bytes_sent - c->recorded.bytes_sent};
+    c->stats = c->recorded;
+    c->seq -= r->n_ops;
+}
+
+enum err trn_coll_replayed(struct trn_coll *c, const struct coll_stats *r, int64_t timeout_us)
+{
+    if (c->broken) return err_raise(c->broken, "%s refused, this communicator failed before: %s", c->ops->name, c->why);
+    c->stats.n_ops += r->n_ops;
+    c->stats.bytes_sent += r->bytes_sent;
+    c->seq += r->n_ops;
+    return c->ops->replayed(c, r->n_ops, timeout_us);
+}
+
 _Atomic uint64_t *trn_coll_board(struct trn_coll *c) { return c->ops->board ? c->ops->board(c) : NULL; }
 
 void trn_coll_close(struct trn_coll *c)

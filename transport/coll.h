@@ -14,6 +14,7 @@
 #include "base/tree.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { COLL_MAX_RANKS = 64 };
@@ -40,7 +41,7 @@ struct trn_coll_now {
 struct trn_coll;
 
 struct trn_coll_ops {
-    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" | "nccl" | "cards" */
+    const char *name; /* "self" | "local" | "shm" | "mpi" | "hier" | "f16" | "q8" | "nccl" | "direct" | "by size" | "cards" */
     /* all required */
     enum err (*all_gather)(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us);
     enum err (*broadcast)(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);
@@ -57,6 +58,9 @@ struct trn_coll_ops {
     uint64_t (*sent)(const struct trn_coll *c);
     /* optional, of those that only tell a device what to do: how far it has come */
     enum err (*poll)(struct trn_coll *c);
+    /* both or none, of the same: operations are recorded by the device from on until off; it was told a recording of so many once more */
+    void (*record)(struct trn_coll *c, bool on);
+    enum err (*replayed)(struct trn_coll *c, uint64_t n_ops, int64_t timeout_us);
     /* optional, of ranks that share memory: [size] numbers, each written by its rank and read by all; their meaning is the user's */
     _Atomic uint64_t *(*board)(struct trn_coll *c);
 };
@@ -68,6 +72,7 @@ struct trn_coll {
     struct coll_stats stats;
     void *scratch;            /* Own: coll.c, for the generic all_reduce */
     int64_t scratch_bytes;
+    struct coll_stats recorded; /* before a recording */
     enum err broken;          /* set by the first failed operation, with its sentence: all later ones are refused */
     char why[256];
     /* [any] relaxed, read by trn_coll_now: a report, orders nothing */
@@ -94,6 +99,12 @@ MUST_USE enum err trn_coll_barrier(struct trn_coll *c, int64_t timeout_us);
 /* Called now and then by who waits for the device that c's operations were told to (nccl): has another rank been lost, or been late for
  * the time-out of its operation? Then that is given up, so that the wait ends. Nothing to do for the others. Err PEER_LOST, DEADLINE. */
 MUST_USE enum err trn_coll_poll(struct trn_coll *c);
+/* Where operations are told to a device that records what it is told (a graph): those between begin and end are not begun; *r is what a replay
+ * amounts to. replayed: the device has been told the recording once more. false: c's operations cannot be recorded. */
+bool trn_coll_records(const struct trn_coll *c);
+void trn_coll_record_begin(struct trn_coll *c);
+void trn_coll_record_end(struct trn_coll *c, struct coll_stats *r);
+MUST_USE enum err trn_coll_replayed(struct trn_coll *c, const struct coll_stats *r, int64_t timeout_us);
 /* The group's board, zeroed at open; NULL: it has none. */
 _Atomic uint64_t *trn_coll_board(struct trn_coll *c);
 void trn_coll_close(struct trn_coll *c); /* NULL-safe */

@@ -10,14 +10,14 @@
  * I2  exact: parts are gathered and added in the one tree by our own kernel, so the bits are those of any other implementation.
  * I3  nothing is allocated after open but the host's room for messages, which steps do not send through here.
  *
- * The id goes from the group's first rank to the others over `host`, as everything does that ranks must agree on. NCCL does not say who is
- * late: where `host` has a board (ranks of one host), each rank writes there how many operations it has begun.
+ * The id goes from the group's first rank to the others over `host`, as everything does that ranks must agree on. How far a device has come
+ * and who is late: coll_told.h.
  * Not here: ranks that share a card (NCCL refuses them; the opener is told). */
 #include "transport/coll_open.h"
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "transport/coll_impl.h"
+#include "transport/coll_told.h"
 #include "transport/nccl_lib.h"
 
 #include <stdio.h>
@@ -27,34 +27,26 @@
 enum {
     SCRATCH_BYTES = 32 << 20,
     ONE_SHOT_BYTES = 256 << 10, /* all parts together; above, each rank adds a slice */
-    SPIN_US = 50, SLEEP_US = 50,
     CLOSE_US = 2000000,
 };
 
 struct nccl {
-    struct trn_coll base;
-    struct trn_coll *host;
-    const struct trn_device *dev;
+    struct trn_told told; /* first */
     const struct trn_nccl_lib *lib;
     trn_nccl_comm comm; /* NULL: aborted */
-    _Atomic uint64_t *board;
-    bool exact, wait;
+    bool exact;
     float *scratch;
     int64_t scratch_floats;
-    void *bounce; /* the host's */
-    int64_t bounce_bytes;
-    uint64_t n_begun, n_done; /* operations told to the device; known to be over */
-    int64_t moved_us, timeout_us; /* when n_done moved last, or work began; of the newest */
-    uint64_t seq[TRN_DEVICE_MARKS]; /* their numbers as collectives */
-    const char *op;               /* the newest */
 };
 
 static struct nccl *of(struct trn_coll *c) { return (struct nccl *)c; }
+static const struct trn_device *dev_of(const struct nccl *n) { return n->told.dev; }
 
 /* ---- waiting ---- */
 
-static void give_up(struct nccl *n)
+static void give_up(struct trn_told *t)
 {
+    struct nccl *n = (struct nccl *)t;
     if (n->comm) (void)n->lib->abort(n->comm);
     n->comm = NULL;
 }
@@ -63,37 +55,8 @@ static enum err failed(struct nccl *n, const char *what, int result)
 {
     const char *more = n->lib->last_error(n->comm);
     enum err e = err_raise(ERR_PEER_LOST, "nccl: %s failed: %s%s%s", what, n->lib->error_string(result), more && *more ? ": " : "", more ? more : "");
-    give_up(n);
+    give_up(&n->told);
     return e;
-}
-
-/* Who has begun the fewest operations, fewer than this rank; -1: cannot be known. */
-static int32_t laggard(const struct nccl *n)
-{
-    int32_t at = -1;
-    uint64_t least = n->n_begun;
-    for (int32_t r = 0; n->board && r < n->base.size; r++) {
-        uint64_t k = atomic_load_explicit(&n->board[r], memory_order_relaxed);
-        if (k < least) least = k, at = r;
-    }
-    return at;
-}
-
-static enum err late(struct nccl *n, int64_t timeout_us)
-{
-    int32_t r = laggard(n);
-    enum err e;
-    trn_coll_waiting(&n->base, r);
-    if (r >= 0) e = trn_coll_late(&n->base, r, timeout_us);
-    else e = err_raise(ERR_DEADLINE, "nccl: another rank has not arrived within %.3g s", (double)timeout_us / 1e6);
-    give_up(n);
-    return e;
-}
-
-static void rest(int64_t since_us)
-{
-    if (clock_us() - since_us < SPIN_US) trn_coll_pause();
-    else clock_sleep_us(SLEEP_US);
 }
 
 static enum err state_of(struct nccl *n, const char *what, bool *busy)
@@ -102,6 +65,12 @@ static enum err state_of(struct nccl *n, const char *what, bool *busy)
     *busy = !r && state == TRN_NCCL_IN_PROGRESS;
     if (r || (state && !*busy)) return failed(n, what, r ? r : state);
     return OK;
+}
+
+static enum err state(struct trn_told *t, const char *what)
+{
+    bool busy;
+    return state_of((struct nccl *)t, what, &busy);
 }
 
 /* The library has taken what it was told. */
@@ -113,52 +82,10 @@ static enum err settle(struct nccl *n, const char *what, int result, int64_t unt
     while (busy) {
         enum err e = state_of(n, what, &busy);
         if (e) return e;
-        if (busy && clock_us() >= until_us) return late(n, timeout_us);
-        if (busy) rest(since);
+        if (busy && clock_us() >= until_us) return trn_told_late(&n->told, timeout_us);
+        if (busy) trn_told_rest(since);
     }
     return OK;
-}
-
-/* How far the device has come. */
-static enum err look(struct nccl *n)
-{
-    enum err rc = OK;
-    bool done = true;
-    if (n->n_begun - n->n_done > TRN_DEVICE_MARKS) n->n_done = n->n_begun - TRN_DEVICE_MARKS; /* their marks are replaced */
-    while (!rc && done && n->n_done < n->n_begun) {
-        rc = n->dev->marked(n->dev->user, (int32_t)((n->n_done + 1) % TRN_DEVICE_MARKS), &done);
-        if (!rc && done) n->n_done++, n->moved_us = clock_us();
-    }
-    return rc;
-}
-
-static enum err await(struct nccl *n, const char *what, int64_t until_us, int64_t timeout_us)
-{
-    int64_t since = clock_us();
-    enum err rc = look(n);
-    while (!rc && n->n_done < n->n_begun) {
-        bool busy;
-        rc = state_of(n, what, &busy);
-        if (!rc && clock_us() >= until_us) return late(n, timeout_us);
-        rest(since);
-        if (!rc) rc = look(n);
-    }
-    return rc;
-}
-
-static enum err nccl_poll(struct trn_coll *c)
-{
-    struct nccl *n = of(c);
-    bool busy;
-    enum err rc = look(n);
-    bool idle = n->n_done == n->n_begun;
-    atomic_store_explicit(&c->now_seq, n->seq[(n->n_done + 1) % TRN_DEVICE_MARKS], memory_order_relaxed);
-    atomic_store_explicit(&c->now_since_us, n->moved_us, memory_order_relaxed);
-    atomic_store_explicit(&c->now_op, idle ? NULL : n->op, memory_order_relaxed);
-    if (rc || idle) return rc;
-    rc = state_of(n, n->op, &busy);
-    if (!rc && clock_us() - n->moved_us >= n->timeout_us) rc = late(n, n->timeout_us);
-    return rc;
 }
 
 /* ---- one operation ---- */
@@ -173,15 +100,8 @@ struct telling {
 
 static struct telling begin(struct trn_coll *c, const char *what, int64_t timeout_us)
 {
-    struct nccl *n = of(c);
-    struct telling t = {.n = n, .what = what, .until_us = clock_us() + timeout_us, .timeout_us = timeout_us};
-    if (n->n_done == n->n_begun) n->moved_us = clock_us();
-    n->n_begun++;
-    n->seq[n->n_begun % TRN_DEVICE_MARKS] = c->seq;
-    n->timeout_us = timeout_us;
-    n->op = what;
-    if (n->board) atomic_store_explicit(&n->board[c->rank], n->n_begun, memory_order_relaxed);
-    return t;
+    trn_told_begin(&of(c)->told, what, timeout_us);
+    return (struct telling){.n = of(c), .what = what, .until_us = clock_us() + timeout_us, .timeout_us = timeout_us};
 }
 
 static void open_group(struct telling *t) { t->result = t->n->lib->group_start(); }
@@ -193,12 +113,12 @@ static void said(struct telling *t, int result)
 
 static void say_send(struct telling *t, const void *p, int64_t bytes, int32_t to)
 {
-    if (bytes && !t->result) said(t, t->n->lib->send(p, (size_t)bytes, TRN_NCCL_UINT8, to, t->n->comm, t->n->dev->stream));
+    if (bytes && !t->result) said(t, t->n->lib->send(p, (size_t)bytes, TRN_NCCL_UINT8, to, t->n->comm, dev_of(t->n)->stream));
 }
 
 static void say_recv(struct telling *t, void *p, int64_t bytes, int32_t from)
 {
-    if (bytes && !t->result) said(t, t->n->lib->recv(p, (size_t)bytes, TRN_NCCL_UINT8, from, t->n->comm, t->n->dev->stream));
+    if (bytes && !t->result) said(t, t->n->lib->recv(p, (size_t)bytes, TRN_NCCL_UINT8, from, t->n->comm, dev_of(t->n)->stream));
 }
 
 static enum err close_group(struct telling *t)
@@ -209,14 +129,6 @@ static enum err close_group(struct telling *t)
 }
 
 static enum err one_call(struct telling *t, int result) { return settle(t->n, t->what, result, t->until_us, t->timeout_us); }
-
-static enum err end(struct telling *t)
-{
-    struct nccl *n = t->n;
-    enum err rc = n->dev->mark(n->dev->user, (int32_t)(n->n_begun % TRN_DEVICE_MARKS));
-    if (!rc && n->wait) rc = await(n, t->what, t->until_us, t->timeout_us);
-    return rc;
-}
 
 /* ---- all_gather, broadcast ---- */
 
@@ -233,7 +145,7 @@ static enum err nccl_all_gather(struct trn_coll *c, const void *mine, const int6
     }
     char *to = all;
     if (equal && bytes[0]) {
-        TRY(one_call(&t, n->lib->all_gather(mine, all, (size_t)bytes[0], TRN_NCCL_UINT8, n->comm, n->dev->stream)));
+        TRY(one_call(&t, n->lib->all_gather(mine, all, (size_t)bytes[0], TRN_NCCL_UINT8, n->comm, dev_of(n)->stream)));
     } else if (!equal) {
         open_group(&t);
         for (int32_t i = 1; i < c->size; i++) {
@@ -242,9 +154,9 @@ static enum err nccl_all_gather(struct trn_coll *c, const void *mine, const int6
             say_recv(&t, to + at[from], bytes[from], from);
         }
         TRY(close_group(&t));
-        if (to + at[c->rank] != mine) TRY(n->dev->copy(n->dev->user, to + at[c->rank], mine, bytes[c->rank]));
+        if (to + at[c->rank] != mine) TRY(dev_of(n)->copy(dev_of(n)->user, to + at[c->rank], mine, bytes[c->rank]));
     }
-    rc = end(&t);
+    rc = trn_told_end(&n->told);
 out:
     return rc;
 }
@@ -254,8 +166,8 @@ static enum err nccl_broadcast(struct trn_coll *c, void *data, int64_t bytes, in
     enum err rc = OK;
     struct nccl *n = of(c);
     struct telling t = begin(c, "broadcast", timeout_us);
-    if (bytes) TRY(one_call(&t, n->lib->broadcast(data, data, (size_t)bytes, TRN_NCCL_UINT8, root, n->comm, n->dev->stream)));
-    rc = end(&t);
+    if (bytes) TRY(one_call(&t, n->lib->broadcast(data, data, (size_t)bytes, TRN_NCCL_UINT8, root, n->comm, dev_of(n)->stream)));
+    rc = trn_told_end(&n->told);
 out:
     return rc;
 }
@@ -275,7 +187,7 @@ static int64_t floats(int64_t n) { return n * (int64_t)sizeof(float); }
 /* This rank's parts of elements [lo, lo + len), to one rank; whole parts lie side by side. */
 static void send_parts(struct reduction *x, int32_t to, int64_t lo, int64_t len)
 {
-    int32_t k = trn_reduce_count(x->plan, x->t.n->base.rank);
+    int32_t k = trn_reduce_count(x->plan, x->t.n->told.base.rank);
     if (len == x->n) say_send(&x->t, x->mine, floats(k * len), to);
     for (int32_t p = 0; p < k && len != x->n; p++) say_send(&x->t, x->mine + p * x->n + lo, floats(len), to);
 }
@@ -294,9 +206,9 @@ static enum err own_parts(struct reduction *x, int64_t lo, int64_t len)
 {
     enum err rc = OK;
     struct nccl *n = x->t.n;
-    int32_t first = x->plan->first[n->base.rank], k = trn_reduce_count(x->plan, n->base.rank);
+    int32_t first = x->plan->first[n->told.base.rank], k = trn_reduce_count(x->plan, n->told.base.rank);
     for (int32_t p = 0; p < k && len && !rc; p++)
-        rc = n->dev->copy(n->dev->user, n->scratch + (first + p) * len, x->mine + p * x->n + lo, floats(len));
+        rc = dev_of(n)->copy(dev_of(n)->user, n->scratch + (first + p) * len, x->mine + p * x->n + lo, floats(len));
     return rc;
 }
 
@@ -312,19 +224,19 @@ static enum err one_shot(struct reduction *x, int64_t lo, int64_t len)
 {
     enum err rc;
     struct nccl *n = x->t.n;
-    int32_t size = n->base.size, k = trn_reduce_count(x->plan, n->base.rank);
+    int32_t size = n->told.base.size, k = trn_reduce_count(x->plan, n->told.base.rank);
     if (len == x->n && equal_counts(x->plan, size)) {
-        TRY(one_call(&x->t, n->lib->all_gather(x->mine, n->scratch, (size_t)(k * len), TRN_NCCL_FLOAT32, n->comm, n->dev->stream)));
+        TRY(one_call(&x->t, n->lib->all_gather(x->mine, n->scratch, (size_t)(k * len), TRN_NCCL_FLOAT32, n->comm, dev_of(n)->stream)));
     } else {
         open_group(&x->t);
         for (int32_t i = 1; i < size; i++) {
-            send_parts(x, (n->base.rank + i) % size, lo, len);
-            TRY(recv_parts(x, (n->base.rank + size - i) % size, len));
+            send_parts(x, (n->told.base.rank + i) % size, lo, len);
+            TRY(recv_parts(x, (n->told.base.rank + size - i) % size, len));
         }
         TRY(close_group(&x->t));
         TRY(own_parts(x, lo, len));
     }
-    rc = n->dev->reduce(n->dev->user, x->plan, n->scratch, len, x->out + lo, len);
+    rc = dev_of(n)->reduce(dev_of(n)->user, x->plan, n->scratch, len, x->out + lo, len);
 out:
     return rc;
 }
@@ -341,7 +253,7 @@ static enum err two_shots(struct reduction *x, int64_t lo, int64_t len, int64_t 
 {
     enum err rc;
     struct nccl *n = x->t.n;
-    int32_t size = n->base.size, me = n->base.rank;
+    int32_t size = n->told.base.size, me = n->told.base.rank;
     struct slice own = slice_of(lo, len, w, me);
     open_group(&x->t);
     for (int32_t i = 1; i < size; i++) {
@@ -351,7 +263,7 @@ static enum err two_shots(struct reduction *x, int64_t lo, int64_t len, int64_t 
     }
     TRY(close_group(&x->t));
     TRY(own_parts(x, own.lo, own.len));
-    if (own.len) TRY(n->dev->reduce(n->dev->user, x->plan, n->scratch, own.len, x->out + own.lo, own.len));
+    if (own.len) TRY(dev_of(n)->reduce(dev_of(n)->user, x->plan, n->scratch, own.len, x->out + own.lo, own.len));
     open_group(&x->t);
     for (int32_t i = 1; i < size; i++) {
         int32_t from = (me + size - i) % size;
@@ -368,7 +280,7 @@ static enum err exact_sum(struct reduction *x)
 {
     enum err rc = OK;
     struct nccl *n = x->t.n;
-    int32_t size = n->base.size, parts = x->plan->n_parts;
+    int32_t size = n->told.base.size, parts = x->plan->n_parts;
     bool pair = size == 2 && parts == 2; /* the same bytes either way: a slice would only add a latency */
     for (int64_t lo = 0, len; lo < x->n && !rc; lo += len) {
         int64_t left = x->n - lo, most = n->scratch_floats / parts, w;
@@ -389,7 +301,7 @@ static enum err vendors_sum(struct reduction *x)
 {
     enum err rc = OK;
     struct nccl *n = x->t.n;
-    struct trn_reduce own = {.n_parts = trn_reduce_count(x->plan, n->base.rank)};
+    struct trn_reduce own = {.n_parts = trn_reduce_count(x->plan, n->told.base.rank)};
     for (int32_t p = 0; p < own.n_parts; p++) {
         own.ops[own.n_ops++] = (int16_t)p;
         if (p) own.ops[own.n_ops++] = -1;
@@ -399,10 +311,10 @@ static enum err vendors_sum(struct reduction *x)
         len = x->n - lo;
         if (own.n_parts > 1) {
             len = MIN(len, n->scratch_floats);
-            TRY(n->dev->reduce(n->dev->user, &own, from, x->n, n->scratch, len));
+            TRY(dev_of(n)->reduce(dev_of(n)->user, &own, from, x->n, n->scratch, len));
             from = n->scratch;
         }
-        TRY(one_call(&x->t, n->lib->all_reduce(from, x->out + lo, (size_t)len, TRN_NCCL_FLOAT32, TRN_NCCL_SUM, n->comm, n->dev->stream)));
+        TRY(one_call(&x->t, n->lib->all_reduce(from, x->out + lo, (size_t)len, TRN_NCCL_FLOAT32, TRN_NCCL_SUM, n->comm, dev_of(n)->stream)));
     }
 out:
     return rc;
@@ -417,59 +329,9 @@ static enum err nccl_all_reduce(struct trn_coll *c, const struct coll_cut *cut, 
     bool all_add = true;
     for (int32_t r = 0; r < c->size; r++) all_add &= trn_reduce_count(&plan, r) > 0;
     if (n) TRY(of(c)->exact || !all_add ? exact_sum(&x) : vendors_sum(&x));
-    rc = end(&x.t);
+    rc = trn_told_end(&of(c)->told);
 out:
     return rc;
-}
-
-/* ---- by the host ---- */
-
-static enum err bounce(struct nccl *n, int64_t bytes)
-{
-    if (bytes <= n->bounce_bytes) return OK;
-    void *p = malloc((size_t)bytes);
-    if (!p) return err_raise(ERR_NO_MEMORY, "nccl: no %lld bytes for a message", (long long)bytes);
-    free(n->bounce);
-    n->bounce = p;
-    n->bounce_bytes = bytes;
-    return OK;
-}
-
-static enum err nccl_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
-{
-    enum err rc;
-    struct nccl *n = of(c);
-    TRY(bounce(n, bytes));
-    if (bytes) TRY(n->dev->download(n->dev->user, n->bounce, data, bytes));
-    TRY(trn_coll_send(n->host, to, n->bounce, bytes, timeout_us));
-out:
-    return rc;
-}
-
-static enum err nccl_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
-{
-    enum err rc;
-    struct nccl *n = of(c);
-    TRY(bounce(n, bytes));
-    TRY(trn_coll_recv(n->host, from, n->bounce, bytes, timeout_us));
-    if (bytes) TRY(n->dev->upload(n->dev->user, data, n->bounce, bytes));
-    if (bytes && n->wait) TRY(n->dev->download(n->dev->user, n->bounce, data, 0));
-out:
-    return rc;
-}
-
-/* Everybody's device is done and everybody is here. */
-static enum err nccl_barrier(struct trn_coll *c, int64_t timeout_us)
-{
-    struct nccl *n = of(c);
-    enum err rc = await(n, "barrier", clock_us() + timeout_us, timeout_us);
-    return rc ? rc : trn_coll_barrier(n->host, timeout_us);
-}
-
-static int32_t nccl_waits_for(const struct trn_coll *c)
-{
-    int32_t r = trn_coll_now(((const struct nccl *)c)->host).waiting_for;
-    return r >= 0 ? r : atomic_load_explicit(&c->now_rank, memory_order_relaxed);
 }
 
 /* ---- open and close ---- */
@@ -480,9 +342,9 @@ static void nccl_close(struct trn_coll *c)
     bool gone = !n->comm || c->broken;
     if (!gone) gone = settle(n, "finalize", n->lib->finalize(n->comm), clock_us() + CLOSE_US, CLOSE_US) != OK;
     if (!gone) (void)n->lib->destroy(n->comm);
-    else give_up(n);
-    n->dev->free(n->dev->user, n->scratch);
-    free(n->bounce);
+    else give_up(&n->told);
+    dev_of(n)->free(dev_of(n)->user, n->scratch);
+    trn_told_close(&n->told);
     free(n);
 }
 
@@ -490,13 +352,13 @@ static const struct trn_coll_ops nccl_ops = {
     .name = "nccl",
     .all_gather = nccl_all_gather,
     .broadcast = nccl_broadcast,
-    .send = nccl_send,
-    .recv = nccl_recv,
-    .barrier = nccl_barrier,
+    .send = trn_told_send,
+    .recv = trn_told_recv,
+    .barrier = trn_told_barrier,
     .close = nccl_close,
     .all_reduce = nccl_all_reduce,
-    .waits_for = nccl_waits_for,
-    .poll = nccl_poll,
+    .waits_for = trn_told_waits_for,
+    .poll = trn_told_poll,
 };
 
 /* What each rank says of itself before anybody begins. */
@@ -552,19 +414,19 @@ static enum err start(struct nccl *n, struct hello *h, char why[TRN_NCCL_WHY], i
     enum err rc;
     struct { int32_t result; trn_nccl_id id; } first = {0};
     struct trn_nccl_config config = TRN_NCCL_CONFIG;
-    if (!n->base.rank) first.result = n->lib->get_unique_id(&first.id);
-    TRY(trn_coll_broadcast(n->host, &first, sizeof first, 0, timeout_us));
+    if (!n->told.base.rank) first.result = n->lib->get_unique_id(&first.id);
+    TRY(trn_coll_broadcast(n->told.host, &first, sizeof first, 0, timeout_us));
     if (first.result) {
         snprintf(why, TRN_NCCL_WHY, "rank 0: no NCCL id: %s", n->lib->error_string(first.result));
         return OK;
     }
-    int result = n->lib->init_rank_config(&n->comm, n->base.size, first.id, n->base.rank, &config);
+    int result = n->lib->init_rank_config(&n->comm, n->told.base.size, first.id, n->told.base.rank, &config);
     enum err e = !n->comm ? err_raise(ERR_PEER_LOST, "%s", n->lib->error_string(result))
                           : settle(n, "opening the communicator", result, clock_us() + timeout_us, timeout_us);
-    if (!e) e = n->dev->alloc(n->dev->user, (void **)&n->scratch, n->scratch_floats * (int64_t)sizeof(float));
+    if (!e) e = dev_of(n)->alloc(dev_of(n)->user, (void **)&n->scratch, n->scratch_floats * (int64_t)sizeof(float));
     h->waited = e == ERR_DEADLINE;
     if (e) snprintf(h->why, sizeof h->why, "%s", err_text());
-    TRY(meet(n->host, h, why, 2 * timeout_us)); /* who waited longest comes last */
+    TRY(meet(n->told.host, h, why, 2 * timeout_us)); /* who waited longest comes last */
 out:
     return rc;
 }
@@ -575,25 +437,21 @@ enum err trn_coll_nccl_open(struct trn_coll **out, const struct trn_nccl_conf *c
     struct trn_coll *host = conf->host;
     struct hello h = {.host = this_host()};
     struct nccl *n = xcalloc(1, sizeof *n);
-    n->base = (struct trn_coll){.ops = &nccl_ops, .rank = host->rank, .size = host->size, .now_rank = -1};
-    n->host = host;
-    n->dev = conf->device;
+    n->told = (struct trn_told){.base = {.ops = &nccl_ops, .rank = host->rank, .size = host->size, .now_rank = -1}, .host = host,
+                                .dev = conf->device, .wait = conf->wait, .state = state, .give_up = give_up};
     n->exact = conf->exact;
-    n->wait = conf->wait;
     n->scratch_floats = (conf->scratch_bytes ? conf->scratch_bytes : SCRATCH_BYTES) / (int64_t)sizeof(float);
     *out = NULL;
-    if (!n->dev) snprintf(h.why, sizeof h.why, "it computes on no card");
+    if (!n->told.dev) snprintf(h.why, sizeof h.why, "it computes on no card");
     else if (trn_nccl_lib_open(&n->lib)) snprintf(h.why, sizeof h.why, "%s", err_text());
-    else h.version = n->lib->version, snprintf(h.where, sizeof h.where, "%s", n->dev->where);
+    else h.version = n->lib->version, snprintf(h.where, sizeof h.where, "%s", n->told.dev->where);
     TRY(meet(host, &h, why, conf->timeout_us));
     if (!why[0]) TRY(start(n, &h, why, conf->timeout_us));
-    n->board = trn_coll_board(host);
-    if (n->board) atomic_store(&n->board[host->rank], 0);
-    if (!why[0]) TRY(trn_coll_barrier(host, conf->timeout_us)); /* nobody counts before all have cleared */
-    if (!why[0]) *out = &n->base, n = NULL;
+    if (!why[0]) TRY(trn_told_open(&n->told, conf->timeout_us));
+    if (!why[0]) *out = &n->told.base, n = NULL;
 out:
-    if (n && n->lib) give_up(n);
-    if (n && n->dev) n->dev->free(n->dev->user, n->scratch);
+    if (n && n->lib) give_up(&n->told);
+    if (n && n->told.dev) dev_of(n)->free(dev_of(n)->user, n->scratch);
     free(n);
     return rc;
 }

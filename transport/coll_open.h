@@ -45,6 +45,26 @@ struct trn_nccl_conf {
  * share a card, it could not be begun. Err: those of `host`, which is broken then. */
 MUST_USE enum err trn_coll_nccl_open(struct trn_coll **out, const struct trn_nccl_conf *conf, char why[TRN_NCCL_WHY]);
 
+/* The same without a library, up to 8 ranks: each one's kernel reads what the others' wrote, and adds it in the one tree. by_peers: on each other's
+ * cards, where those reach each other; else in the host's memory, which any cards can. For sums that are waited for, not for long ones. */
+struct trn_direct_conf {
+    struct trn_coll *host;           /* as of trn_nccl_conf, all of these */
+    const struct trn_device *device;
+    bool by_peers, wait;
+    int64_t timeout_us;
+};
+MUST_USE enum err trn_coll_direct_open(struct trn_coll **out, const struct trn_direct_conf *conf, char why[TRN_NCCL_WHY]);
+
+/* The fastest of these, by measurement: for short sums and for long ones. Collective. *out NULL and OK: no way, or none faster than downloads and
+ * `host`. said: "by NCCL", how they sum, for the log. */
+struct trn_cards_conf {
+    struct trn_coll *host;
+    const struct trn_device *device;
+    bool exact;
+    int64_t timeout_us;
+};
+MUST_USE enum err trn_coll_cards_open(struct trn_coll **out, const struct trn_cards_conf *conf, char said[TRN_NCCL_WHY]);
+
 /* How the vectors of an all_reduce travel. */
 enum trn_wire_type { TRN_WIRE_F32, TRN_WIRE_F16, TRN_WIRE_Q8, TRN_WIRE_TYPES };
 extern const char *const trn_wire_name[TRN_WIRE_TYPES]; /* "f32" */

@@ -7,6 +7,7 @@
 #define TRANSPORT_DEVICE_H
 
 #include "base/err.h"
+#include "base/exchange.h"
 #include "transport/coll_reduce.h"
 
 #include <stdbool.h>
@@ -16,6 +17,9 @@ enum {
     TRN_DEVICE_MARKS = 64,  /* as many are told apart */
     TRN_DEVICE_PARTS = 256, /* of one reduction at most: an FFN has 128 leaves, attention one or two per head */
 };
+
+/* What another rank of the host needs to reach an allocation; plain bytes. */
+struct trn_device_share { uint8_t bytes[96]; };
 
 struct trn_device {
     void *user;
@@ -33,6 +37,13 @@ struct trn_device {
     enum err (*mark)(void *user, int32_t i);
     /* Has the device come to it? Never waits. */
     enum err (*marked)(void *user, int32_t i, bool *done);
+    /* optional, all or none: memory that ranks of one host reach. Err UNSUPPORTED: it cannot be had here */
+    enum err (*share)(void *user, void *p, struct trn_device_share *out); /* p: of alloc */
+    enum err (*reach)(void *user, const struct trn_device_share *s, void **out);
+    void (*unreach)(void *user, const struct trn_device_share *s, void *p);
+    enum err (*map_host)(void *user, void *host, int64_t bytes, void **out); /* page-aligned; out: as the device sees it */
+    void (*unmap_host)(void *user, void *host); /* waits for all that was told before */
+    enum err (*exchange)(void *user, const struct exchange *x);
 };
 
 #endif

@@ -55,21 +55,20 @@ out:
     return rc;
 }
 
-/* Sums between the cards of this host's ranks of the stage, where each has one of its own and NCCL is there; else by the host, said once. */
+/* Sums between the cards of this host's ranks of the stage, where each has one; else by the host, said once. */
 enum err wrk_groups_device(void *user, const struct trn_device *d, struct trn_coll **out)
 {
     enum err rc;
     struct worker *w = user;
-    char why[TRN_NCCL_WHY];
+    char how[TRN_NCCL_WHY];
     const struct msg_load_plan *p = &w->plan->load_plan;
     struct trn_coll *near = trn_coll_hier_local(w->tp), *cards = NULL;
     bool alone = near == NULL; /* the whole stage is on this host */
     if (alone) near = w->tp;
     if (!trn_coll_board(near)) return OK; /* no shared memory between us: not one host, or --wire mpi */
-    struct trn_nccl_conf c = {.host = near, .device = d, .exact = p->exact, .timeout_us = p->comm_timeout_us};
-    TRY(trn_coll_nccl_open(&cards, &c, why));
-    if (!near->rank && cards) log_info(C, "the cards of this host sum by NCCL%s", p->exact ? ", exactly" : "");
-    if (!near->rank && !cards && d) log_info(C, "the cards of this host sum by way of its memory: %s", why);
+    struct trn_cards_conf c = {.host = near, .device = d, .exact = p->exact, .timeout_us = p->comm_timeout_us};
+    TRY(trn_coll_cards_open(&cards, &c, how));
+    if (!near->rank && d) log_info(C, "the cards of this host sum %s%s", how, p->exact && cards ? ", exactly" : "");
     if (alone || !cards) *out = cards;
     else TRY(trn_coll_hier_cards_open(out, w->tp, cards, d, 0));
 out:

@@ -173,6 +173,19 @@ void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride
     b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, n_rows, n);
 }
 
+const struct plugin_experts *eng_backend_experts(const struct eng_backend *b) { return &b->plugin->experts; }
+
+void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best)
+{
+    b->plugin->best(x, n_rows, n, best);
+}
+
+void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
+                      const struct krn_pick *best, struct krn_pick *drawn)
+{
+    b->plugin->draw(x, n_rows, n, id0, how, best, drawn);
+}
+
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type) { return b->on_host || b->plugin->reads(type); }
 
 enum err eng_backend_sync(struct eng_backend *b)
@@ -227,6 +240,62 @@ static enum err dev_marked(void *user, int32_t i, bool *done)
     return e;
 }
 
+/* Of sharing: what cannot be had is no failure of the device. */
+static enum err had(const struct eng_backend *b, int failed, const char *text)
+{
+    return failed ? err_raise(ERR_UNSUPPORTED, "%s: %s", b->name, text) : OK;
+}
+
+_Static_assert(sizeof(struct trn_device_share) >= sizeof(struct plugin_share), "a share fits");
+
+static enum err dev_share(void *user, void *p, struct trn_device_share *out)
+{
+    struct eng_backend *b = user;
+    struct plugin_share s;
+    char text[PLUGIN_TEXT];
+    int failed = b->plugin->share(b->device, p, &s, text);
+    memset(out, 0, sizeof *out);
+    if (!failed) memcpy(out, &s, sizeof s);
+    return had(b, failed, text);
+}
+
+static enum err dev_reach(void *user, const struct trn_device_share *s, void **out)
+{
+    struct eng_backend *b = user;
+    struct plugin_share p;
+    char text[PLUGIN_TEXT];
+    memcpy(&p, s, sizeof p);
+    return had(b, b->plugin->reach(b->device, &p, out, text), text);
+}
+
+static void dev_unreach(void *user, const struct trn_device_share *s, void *p)
+{
+    struct eng_backend *b = user;
+    struct plugin_share from;
+    memcpy(&from, s, sizeof from);
+    b->plugin->unreach(b->device, &from, p);
+}
+
+static enum err dev_map_host(void *user, void *host, int64_t bytes, void **out)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    return had(b, b->plugin->map_host(b->device, host, bytes, out, text), text);
+}
+
+static void dev_unmap_host(void *user, void *host)
+{
+    struct eng_backend *b = user;
+    b->plugin->unmap_host(b->device, host);
+}
+
+static enum err dev_exchange(void *user, const struct exchange *x)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    return told(b, b->plugin->exchange(b->device, x, text), text);
+}
+
 _Static_assert((int)TRN_DEVICE_MARKS == (int)PLUGIN_MARKS && (int)TRN_DEVICE_PARTS == (int)KRN_TREE_PARTS, "two sides of one thing");
 
 enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
@@ -237,7 +306,9 @@ enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
     enum err e = told(b, b->plugin->info(b->index, &info, text), text);
     if (e) return e;
     *out = (struct trn_device){.user = b, .stream = b->plugin->stream(b->device), .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
-                               .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked};
+                               .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked,
+                               .share = dev_share, .reach = dev_reach, .unreach = dev_unreach, .map_host = dev_map_host,
+                               .unmap_host = dev_unmap_host, .exchange = dev_exchange};
     snprintf(out->where, sizeof out->where, "%s", info.where);
     return OK;
 }

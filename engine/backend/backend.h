@@ -62,6 +62,12 @@ void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, 
                               int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
 void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows,
                            int32_t n);
+/* Kernels of experts (engine/kernels/experts.h). */
+const struct plugin_experts *eng_backend_experts(const struct eng_backend *b);
+/* Each row's largest logit, and what noise draws of it (engine/kernels/cuda/choose.h). */
+void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
+void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
+                      const struct krn_pick *best, struct krn_pick *drawn);
 /* Do its kernels read packed matrices of this type? */
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type);
 

@@ -9,6 +9,8 @@
 #ifndef ENGINE_BACKEND_PLUGIN_H
 #define ENGINE_BACKEND_PLUGIN_H
 
+#include "base/exchange.h"
+#include "engine/kernels/experts.h"
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
 
@@ -24,6 +26,12 @@ enum { PLUGIN_VERSION = 5 };
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
                                        1021 * sizeof(struct krn_mat) + 4093 * sizeof(struct krn_act)) % (1 << 24)))
 #define PLUGIN_ENTRY "tessera_backend_plugin"
+
+struct plugin_share { /* plain bytes: between processes */
+    int32_t pid, device;
+    void *p;
+    uint8_t handle[64];
+};
 
 struct plugin_device; /* one opened device; the plug-in's own */
 
@@ -83,7 +91,28 @@ struct plugin {
     void (*axpy_batches)(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,
                          int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
     void (*copy_rows)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows, int32_t n);
+    /* As engine/kernels/cuda/choose.h. */
+    void (*best)(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
+    void (*draw)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
+                 struct krn_pick *drawn);
+    /* As engine/kernels/experts.h. */
+    struct plugin_experts {
+        void (*route)(const struct krn_route *a);
+        void (*matmul)(const struct krn_matmul *a, const struct krn_slots *s);
+        void (*combine)(const struct krn_combine *a);
+        void (*slot_bias)(const struct krn_slot_bias *a);
+        void (*token_bias)(const struct krn_token_bias *a);
+    } experts;
     int (*tree_sum)(struct plugin_device *d, const struct krn_tree_sum *a, char text[PLUGIN_TEXT]);
+
+    /* Memory that ranks of one host reach. share: what another rank needs to reach an allocation of d's; reach: that, as d's kernels see it
+     * (failure: the cards do not reach each other); map_host: page-aligned memory of the host, as d's kernels see it. */
+    int (*share)(struct plugin_device *d, void *p, struct plugin_share *out, char text[PLUGIN_TEXT]);
+    int (*reach)(struct plugin_device *d, const struct plugin_share *s, void **out, char text[PLUGIN_TEXT]);
+    void (*unreach)(struct plugin_device *d, const struct plugin_share *s, void *p);
+    int (*map_host)(struct plugin_device *d, void *host, int64_t bytes, void **out, char text[PLUGIN_TEXT]);
+    void (*unmap_host)(struct plugin_device *d, void *host);
+    int (*exchange)(struct plugin_device *d, const struct exchange *x, char text[PLUGIN_TEXT]);
 };
 
 typedef const struct plugin *(*plugin_entry_fn)(void);

@@ -104,7 +104,7 @@ ON_DEVICE static inline float krn_math_log(float x)
 
 /* Gumbel noise of 64 random bits: -log(-log(1 - v)), v uniform from the upper 32, with log(1 - v) by Kahan's correction for what 1 - v rounds
  * away, so that v near 0, where winners of a large vocabulary lie, keeps its relative precision. */
-static inline float krn_math_gumbel(uint64_t bits)
+ON_DEVICE static inline float krn_math_gumbel(uint64_t bits)
 {
     float v = MIN(((float)(uint32_t)(bits >> 32) + 0.5f) * 0x1p-32f, 1 - 0x1p-24f), y = 1 - v;
     return -krn_math_log(y == 1 ? v : krn_math_log(y) * (v / (y - 1)));

@@ -181,6 +181,12 @@ struct krn_pick {
     int32_t id;
 };
 
+/* How noise chooses (`draw`): t: the temperature; 0: not at all. */
+struct krn_noise {
+    float t, least;
+    uint64_t key;
+};
+
 /* ---- the table ------------------------------------------------------------------------------------------- */
 
 struct krn_table {

@@ -1,4 +1,5 @@
 /* buffers.c: what a pass writes into, sized once for the largest step. */
+#include "engine/kernels/cuda/choose.h"
 #include "engine/model/moe.h"
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
@@ -58,6 +59,21 @@ out:
     return rc;
 }
 
+/* On a device: rows of logits, and what is chosen of them; best and drawn side by side, since they come over together. */
+static enum err take_picks(struct eng_model *m)
+{
+    enum err rc;
+    float *picks, *how;
+    _Static_assert((int)ENG_HEAD_ROWS <= (int)KRN_CHOOSE_ROWS, "rows of one choice");
+    TRY(take(m, &m->logits, (int64_t)ENG_HEAD_ROWS * m->weights->head.rows));
+    TRY(take(m, &picks, 2 * ENG_HEAD_ROWS * (int64_t)(sizeof(struct krn_pick) / sizeof *picks)));
+    TRY(take(m, &how, ENG_HEAD_ROWS * (int64_t)(sizeof(struct krn_noise) / sizeof *how)));
+    m->picks = (struct eng_picks){.best = (struct krn_pick *)(void *)picks, .how = (struct krn_noise *)(void *)how};
+    m->picks.drawn = m->picks.best + ENG_HEAD_ROWS;
+out:
+    return rc;
+}
+
 enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
 {
     enum err rc;
@@ -92,7 +108,7 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
     m->cs_local = xcalloc((size_t)T, sizeof *m->cs_local);
     m->own = xcalloc((size_t)T, sizeof *m->own);
-    if (!m->be->on_host && h->last) TRY(take(m, &m->logits, (int64_t)ENG_HEAD_ROWS * m->weights->head.rows));
+    if (!m->be->on_host && h->last) TRY(take_picks(m));
     TRY(eng_staging_open(m, MIN(n_seqs, m->max_tok), context));
 out:
     return rc;

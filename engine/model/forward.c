@@ -4,6 +4,7 @@
  * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. The
  * sublayers are in attention.c and mlp.c, what they share in pass.c. */
 #include "engine/model/graphs.h"
+#include "engine/model/moe.h"
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
 
@@ -82,7 +83,11 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
     return p.failed;
 }
 
-enum err eng_forward_warm(struct eng_model *m) { return eng_graphs_make(m, layers); }
+enum err eng_forward_warm(struct eng_model *m)
+{
+    enum err e = eng_moe_there_open(m);
+    return e ? e : eng_graphs_make(m, layers);
+}
 
 /* Every rank's rows of the embedding, brought together: ranks hold vocabulary rows [bounds[r], bounds[r+1]). */
 static enum err embed_together(struct eng_model *m, const struct eng_batch *b)
@@ -185,7 +190,41 @@ enum err eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, 
     eng_times_lap(m->times, ENG_OP_OTHER);
     if (!m->be->on_host) TRY(gather(m, rows, n));
     eng_team_run(m->team, head, &(struct head){m, rows, n, m->be->on_host ? out : m->logits});
-    if (!m->be->on_host) TRY(eng_backend_download(m->be, out, m->logits, (int64_t)n * m->weights->head.rows * (int64_t)sizeof *out));
+    eng_times_lap(m->times, ENG_OP_HEAD);
+out:
+    return rc;
+}
+
+enum err eng_forward_logits(struct eng_model *m, int32_t n, float *out)
+{
+    if (m->be->on_host) return OK;
+    enum err e = eng_backend_download(m->be, out, m->logits, (int64_t)n * m->weights->head.rows * (int64_t)sizeof *out);
+    eng_times_lap(m->times, ENG_OP_HEAD);
+    return e;
+}
+
+enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[])
+{
+    eng_backend_best(m->be, m->logits, n, m->weights->head.rows, m->picks.best);
+    enum err e = eng_backend_download(m->be, best, m->picks.best, n * (int64_t)sizeof *best);
+    eng_times_lap(m->times, ENG_OP_HEAD);
+    return e;
+}
+
+/* Best and drawn come over as one. */
+enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise how[], const struct krn_pick over[], struct krn_pick best[],
+                          struct krn_pick drawn[])
+{
+    enum err rc;
+    struct krn_pick both[2 * ENG_HEAD_ROWS];
+    int32_t rows = m->weights->head.rows;
+    if (over) TRY(eng_backend_upload(m->be, m->picks.best, over, n * (int64_t)sizeof *over));
+    else eng_backend_best(m->be, m->logits, n, rows, m->picks.best);
+    TRY(eng_backend_upload(m->be, m->picks.how, how, n * (int64_t)sizeof *how));
+    eng_backend_draw(m->be, m->logits, n, rows, m->shard.embd0, m->picks.how, m->picks.best, m->picks.drawn);
+    TRY(eng_backend_download(m->be, both, m->picks.best, (ENG_HEAD_ROWS + n) * (int64_t)sizeof *both));
+    memcpy(best, both, (size_t)n * sizeof *best);
+    memcpy(drawn, both + ENG_HEAD_ROWS, (size_t)n * sizeof *drawn);
     eng_times_lap(m->times, ENG_OP_HEAD);
 out:
     return rc;

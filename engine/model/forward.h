@@ -30,6 +30,7 @@ enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
 /* On a device the layers of a small step are one graph (engine/model/graphs.h). */
 struct eng_graphs {
     int32_t n_made;
+    struct coll_stats sums; /* between cards in each: operations; bytes for a row */
     bool off; /* they cannot be had here */
     int64_t n_replayed;
 };
@@ -74,6 +75,10 @@ struct eng_model {
     struct eng_graphs graphs;
     struct eng_staging *staging;  /* between that memory and the host's (engine/model/staging.h) */
     float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
+    struct eng_picks {            /* on a device, [ENG_HEAD_ROWS] each: what is chosen there */
+        struct krn_pick *best, *drawn;
+        struct krn_noise *how;
+    } picks;
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
     int32_t max_splits;           /* of one item */
@@ -96,8 +101,16 @@ MUST_USE enum err eng_forward_warm(struct eng_model *m);
 MUST_USE enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b);
 /* x through this stage's layers; KV of every row is appended. */
 MUST_USE enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b);
-/* out[n][rows of this rank's head] = logits of rows[n] of x (last stage), in the host's memory. n <= ENG_HEAD_ROWS. */
+/* out[n][rows of this rank's head] = logits of rows[n] of x (last stage). n <= ENG_HEAD_ROWS. On a device they stay there: out is written by
+ * eng_forward_logits. */
 MUST_USE enum err eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out);
+/* The logits of the last eng_forward_head, to the same n and out, for the host to read. */
+MUST_USE enum err eng_forward_logits(struct eng_model *m, int32_t n, float *out);
+/* On a device, of the same rows: best[n]: each one's largest logit and its index; and drawn[i], where how[i].t > 0, by the noise of how[i] and
+ * the row's largest of `over` (NULL: best), ids as the vocabulary's. */
+MUST_USE enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[]);
+MUST_USE enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise how[], const struct krn_pick over[], struct krn_pick best[],
+                                   struct krn_pick drawn[]);
 /* *out: the normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], for the host to read until the next call of
  * anything here. */
 MUST_USE enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out);

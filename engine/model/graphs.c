@@ -4,6 +4,7 @@
  * a block that returns at once. An 8B model with 32k of context has some 35 graphs of 600 kernels each. */
 #include "engine/model/graphs.h"
 
+#include "engine/model/moe.h"
 #include "engine/model/staging.h"
 
 #include "base/log.h"
@@ -11,18 +12,21 @@
 static const int32_t sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 enum { MOST_ROWS = 64, SPLITS = 4 };
 
-/* Where the host takes no part in a layer: no router, no sum over all heads, no sum over ranks by its memory. */
-static bool possible(const struct eng_model *m)
+/* The most rows of a step in whose layers the host takes no part: no sum over all heads, none over ranks by its memory, no choice of experts. */
+static int32_t most_rows(const struct eng_model *m)
 {
-    return !m->be->on_host && m->shard.tp_width == 1 && !m->spec.experts.n && m->spec.qk_norm != ENG_QK_ALL;
+    bool sums = m->shard.tp_width == 1 || (m->tp_dev && trn_coll_records(m->tp_dev));
+    if (m->be->on_host || !sums || m->spec.qk_norm == ENG_QK_ALL) return 0;
+    return MIN(MIN(MOST_ROWS, m->max_tok), m->moe ? m->moe->there.rows : MOST_ROWS);
 }
 
 int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok)
 {
-    if (n_tok > MOST_ROWS || !possible(m)) return n_tok;
+    int32_t most = most_rows(m);
     size_t i = 0;
+    if (n_tok > most) return n_tok;
     while (sizes[i] < n_tok) i++;
-    return MIN(sizes[i], m->max_tok);
+    return MIN(sizes[i], most);
 }
 
 int32_t eng_graphs_splits(const struct eng_model *m, int32_t most)
@@ -46,7 +50,10 @@ static enum err make(struct eng_model *m, int32_t rows, int32_t splits, eng_laye
     eng_staging_rows(m, rows);
     m->graphs.off = !eng_backend_record(m->be);
     if (m->graphs.off) return OK;
+    if (m->tp_dev) trn_coll_record_begin(m->tp_dev);
     eng_team_run(m->team, layers, &p);
+    if (m->tp_dev) trn_coll_record_end(m->tp_dev, &m->graphs.sums);
+    m->graphs.sums.bytes_sent /= (uint64_t)rows; /* of a row; as many operations in every graph */
     m->graphs.off = !eng_backend_keep(m->be, key_of(m, &b));
     m->graphs.n_made += !m->graphs.off;
     return p.failed;
@@ -56,7 +63,7 @@ enum err eng_graphs_make(struct eng_model *m, eng_layers_fn layers)
 {
     enum err rc = OK;
     int32_t nkv = m->shard.kv1 - m->shard.kv0, rows = 0;
-    while (possible(m) && !m->graphs.off && rows < MIN(MOST_ROWS, m->max_tok)) {
+    while (rows < most_rows(m) && !m->graphs.off) {
         rows = eng_graphs_rows(m, rows + 1);
         TRY(make(m, rows, 1, layers));
         for (int32_t n = 1; n < m->max_splits && rows * nkv < eng_pass_split_items(m) && !m->graphs.off;) {
@@ -75,8 +82,13 @@ enum err eng_graphs_run(struct eng_pass *p, bool *done)
 {
     struct eng_model *m = p->m;
     *done = false;
-    if (m->graphs.off || !m->graphs.n_made || p->b->n_tok > MOST_ROWS) return OK;
+    if (m->graphs.off || p->b->n_tok > most_rows(m)) return OK;
     enum err e = eng_backend_replay(m->be, key_of(m, p->b), done);
+    if (*done && m->tp_dev && !e) {
+        struct coll_stats s = m->graphs.sums;
+        s.bytes_sent *= (uint64_t)p->b->n_tok;
+        e = trn_coll_replayed(m->tp_dev, &s, m->timeout_us);
+    }
     m->graphs.n_replayed += *done;
     return e;
 }

@@ -180,12 +180,18 @@ bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *
            eng_cut_open(p, position, &least);
 }
 
+struct krn_noise eng_sampler_noise(const struct sampling *p, int64_t position)
+{
+    struct krn_noise h = {.t = p->temperature, .key = key_of(p, position)};
+    (void)eng_cut_open(p, position, &h.least);
+    return h;
+}
+
 struct krn_pick eng_sampler_draw(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, int64_t position)
 {
-    float least;
-    (void)eng_cut_open(p, position, &least);
-    s->krn->temper(x, max, p->temperature, n);
-    return s->krn->draw(x, n, least, key_of(p, position), id0);
+    struct krn_noise h = eng_sampler_noise(p, position);
+    s->krn->temper(x, max, h.t, n);
+    return s->krn->draw(x, n, h.least, h.key, id0);
 }
 
 static int32_t first_allowed(const struct eng_sampler *s, const uint64_t *allowed)

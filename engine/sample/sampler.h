@@ -44,6 +44,8 @@ bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history
 /* Is it a draw over the raw logits at a temperature, with min_p at most? Then each rank draws over its slice, once the largest logit of all is
  * known, and they exchange what they drew: the largest sum wins, of equals the lowest id. */
 bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position);
+/* Its noise, for whoever draws elsewhere. */
+struct krn_noise eng_sampler_noise(const struct sampling *p, int64_t position);
 /* The draw over x[n], the logits of ids [id0, id0 + n), which are overwritten; max: the row's largest, > -infinity. z is the sum, id -1: no
  * candidate here. */
 struct krn_pick eng_sampler_draw(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, int64_t position);

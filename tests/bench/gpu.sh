@@ -35,6 +35,7 @@ fi
 if [ "$what" = check ]; then
     export TESSERA_CUDA_PLUGIN=$PWD/$build/bin/libtessera_cuda.so
     step kernels "$build/tests/test_kernels_cuda"
+    step direct timeout 300 "$build/tests/test_direct_cuda"
     step models "$build/tests/test_model_cuda"
     for tool in memcheck racecheck initcheck synccheck; do
         step "$tool" timeout 900 compute-sanitizer --error-exitcode 1 --tool "$tool" "$build/tests/test_kernels_cuda"

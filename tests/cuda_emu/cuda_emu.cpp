@@ -10,6 +10,7 @@ extern "C" {
 #include <cstdlib>
 #include <functional>
 #include <mutex>
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
@@ -74,13 +75,14 @@ bool on_device(const void *p, size_t n)
 }
 
 // May a copy that is not waited for use it?
-bool is_pinned(const void *p, size_t n)
+bool is_registered(const void *p, size_t n)
 {
     std::lock_guard<std::mutex> g(mem.lock);
     for (auto &a : mem.pinned)
         if ((const char *)p >= a.first && (const char *)p + n <= a.first + a.second) return true;
-    return !getenv("CUDA_EMU_PINNED");
+    return false;
 }
+bool is_pinned(const void *p, size_t n) { return is_registered(p, n) || !getenv("CUDA_EMU_PINNED"); }
 
 // For who works on a stream beside the kernels: either side may be the device's.
 void touch(void *dst, const void *src, size_t n)
@@ -216,6 +218,41 @@ cudaError_t cudaFreeHost(void *p)
         }
     return fail(cudaErrorInvalidValue);
 }
+cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    if ((uintptr_t)p % 4096 || bytes % 4096) return fail(cudaErrorInvalidValue);
+    mem.pinned.push_back({(char *)p, bytes});
+    return cudaSuccess;
+}
+cudaError_t cudaHostUnregister(void *p)
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    for (size_t i = 0; i < mem.pinned.size(); i++)
+        if (mem.pinned[i].first == p) {
+            mem.pinned.erase(mem.pinned.begin() + (long)i);
+            return cudaSuccess;
+        }
+    return fail(cudaErrorInvalidValue);
+}
+cudaError_t cudaHostGetDevicePointer(void **out, void *host, unsigned)
+{
+    *out = host;
+    return cudaSuccess;
+}
+cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *h, void *p)
+{
+    *h = {};
+    return on_device(p, 1) ? cudaSuccess : fail(cudaErrorInvalidValue);
+}
+cudaError_t cudaIpcOpenMemHandle(void **, cudaIpcMemHandle_t, unsigned) { return fail(cudaErrorNotSupported); }
+cudaError_t cudaIpcCloseMemHandle(void *) { return fail(cudaErrorNotSupported); }
+cudaError_t cudaDeviceCanAccessPeer(int *can, int, int)
+{
+    *can = !getenv("CUDA_EMU_APART");
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
 {
     bool dst_there = kind != cudaMemcpyDeviceToHost, src_there = kind != cudaMemcpyHostToDevice;
@@ -322,6 +359,8 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorNotReady: return "device not ready";
+    case cudaErrorPeerAccessAlreadyEnabled: return "peer access is already enabled";
+    case cudaErrorNotSupported: return "operation not supported";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
@@ -443,6 +482,8 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
 
 const place &here() { return me->at; }
 
+void pause() { sched_yield(); }
+
 bool recording() { return capture != nullptr; }
 void record(std::function<void()> f) { capture->push_back(std::move(f)); }
 
@@ -511,6 +552,7 @@ void check_argument(const void *bytes, size_t n)
         memcpy(&word, (const char *)bytes + i, 8);
         if (word < (uint64_t)1 << 46 || word >> 47 || (uint32_t)word < 1u << 24) continue; // programs and heaps lie high
         if ((char *)word >= mem.base && (char *)word < mem.base + REGION) continue;
+        if (is_registered((void *)word, 1)) continue;
         unsigned char in;
         long page = sysconf(_SC_PAGESIZE);
         if (mincore((void *)(word & ~((uint64_t)page - 1)), (size_t)page, &in) == 0)

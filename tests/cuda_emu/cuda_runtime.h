@@ -42,6 +42,8 @@ struct place {
 };
 const place &here();
 void sync_threads();
+// The thread waits for another card; fibers of its block have nothing to do meanwhile.
+void pause();
 // The value of lane `from` of the warp, once all lanes of the mask have brought theirs.
 uint64_t exchange(unsigned mask, uint64_t mine, unsigned from);
 
@@ -98,6 +100,8 @@ template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
 #define KRN_LAUNCH(kernel_, grid, block, shared, ...)                                              \
     ((void)krn_cuda_stream(), cuda_emu::kernel(kernel_)((grid), (block), __VA_ARGS__))
 
+#define KRN_PAUSE() cuda_emu::pause()
+static inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 static inline void __syncthreads() { cuda_emu::sync_threads(); }
 static inline void __syncwarp(unsigned mask = 0xffffffffu) { (void)cuda_emu::exchange(mask, 0, cuda_emu::here().lane); }
 template <class T> static inline T __shfl_xor_sync(unsigned mask, T v, int x)

@@ -187,14 +187,96 @@ static void products_of_many_tokens_equal_ref(void **state)
     (void)state;
     struct rnd r = {.key = 74};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
-        if (!krn_pack_is_quant(types[i])) continue;
-        struct shape rows = {.rows = 150, .cols = 7 * KRN_UNIT, .k0 = 3 * KRN_UNIT, .n_tok = 101, .n_leaf = 1, .hi = 1, .quantise = true};
+        bool quant = krn_pack_is_quant(types[i]);
+        struct shape rows = {.rows = 150, .cols = quant ? 7 * KRN_UNIT : 229, .k0 = 3 * KRN_UNIT, .n_tok = 101, .n_leaf = 1, .hi = 1, .quantise = quant};
         check_product(&r, types[i], &rows);
-        struct shape leaves = {.rows = 40, .cols = 33 * KRN_UNIT, .n_tok = 32, .n_leaf = 20, .lo = 3, .hi = 17, .quantise = true};
+        struct shape leaves = {.rows = 40, .cols = 33 * KRN_UNIT, .n_tok = 32, .n_leaf = 20, .lo = 3, .hi = 17, .quantise = quant};
         check_product(&r, types[i], &leaves);
-        struct shape large = {.rows = 20, .cols = 6 * KRN_UNIT, .n_tok = 83, .n_leaf = 1, .hi = 1, .quantise = true, .kind = 1 + (int32_t)i % (CASE_KINDS - 1)};
+        struct shape large = {.rows = 20, .cols = 6 * KRN_UNIT, .n_tok = 83, .n_leaf = 1, .hi = 1, .quantise = quant, .kind = 1 + (int32_t)i % (CASE_KINDS - 1)};
         check_product(&r, types[i], &large);
     }
+}
+
+/* Slots of three experts over the leaves of a slice, each leaf by itself: rows [row0, rows) of every slot are its expert's product with its token. */
+static void check_slots(struct rnd *r, enum dtype type, int32_t n_tok, int32_t per, int32_t n_leaf)
+{
+    enum { E = 3, ROWS = 40 };
+    bool quant = krn_pack_is_quant(type);
+    int32_t cols = quant ? 40 * KRN_UNIT : 333, slots = n_tok * per, ids[64], bound[TREE_MAX_LEAF + 1];
+    struct krn_act x = case_act(r, n_tok, cols, quant, CASE_NORMAL), dx = act_there(&x);
+    struct krn_leaves l = {.n_leaf = n_leaf, .hi = n_leaf};
+    struct krn_mat w[E], dw[E];
+    const uint8_t *data[E];
+    int64_t each = (int64_t)slots * ROWS;
+    float *want = case_alloc((size_t)(each * n_leaf) * 4), *y = case_alloc((size_t)n_tok * ROWS * TREE_MAX_NODES * 4);
+    memset(want, 0, (size_t)(each * n_leaf) * 4);
+    case_bounds(r, n_leaf, cols, quant ? KRN_UNIT : 1, bound);
+    for (int32_t i = 0; i <= n_leaf; i++) l.cols[i] = bound[i];
+    for (int32_t i = 0; i < slots; i++) ids[i] = rnd_below(r, E);
+    void *d = there(want, each * n_leaf * 4);
+    for (int32_t e = 0; e < E; e++) {
+        struct case_file f = case_file_make(r, type, ROWS, ROUND_UP(cols, dtype_block(type)));
+        w[e] = case_pack(&f, 0, cols);
+        dw[e] = mat_there(&w[e]);
+        data[e] = dw[e].data;
+        for (int32_t i = 0; i < n_leaf; i += l.n_nodes) {
+            l.n_nodes = MIN(n_leaf - i, TREE_MAX_NODES);
+            for (int32_t k = 0; k < l.n_nodes; k++) l.nodes[k] = (struct tree_node){i + k, i + k + 1};
+            krn_ref.matmul(&(struct krn_matmul){.w = &w[e], .x = &x, .leaves = &l, .y = y, .y_stride = ROWS, .node_stride = n_tok * ROWS, .row1 = ROWS});
+            for (int32_t k = 0; k < l.n_nodes; k++)
+                for (int32_t s = 0; s < slots; s++)
+                    if (ids[s] == e) memcpy(want + (i + k) * each + s * ROWS + KRN_TILE, y + (k * n_tok + s / per) * ROWS + KRN_TILE, (ROWS - KRN_TILE) * 4);
+        }
+        case_file_free(&f);
+        free((void *)w[e].data);
+    }
+    struct krn_slots s = {.data = there(data, sizeof data), .ids = there(ids, slots * 4), .n_slots = slots, .per = per};
+    eng_backend_experts(be)->matmul(&(struct krn_matmul){.w = &dw[0], .x = &dx, .leaves = &l, .y = d, .y_stride = ROWS, .node_stride = each,
+                                                        .row0 = KRN_TILE, .row1 = ROWS}, &s);
+    assert_floats(want, d, each * n_leaf, dtype_name(type), slots);
+    free(want);
+    free(y);
+    case_act_free(&x);
+    next_device();
+}
+
+static void products_of_experts_equal_ref(void **state)
+{
+    static const enum dtype some[] = {DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_MXFP4, DTYPE_IQ2_S};
+    (void)state;
+    struct rnd r = {.key = 75};
+    for (size_t i = 0; i < COUNT_OF(some); i++) {
+        check_slots(&r, some[i], 5, 2, 1);
+        check_slots(&r, some[i], 19, 1, 25);
+    }
+}
+
+/* Leaves that are in no node of a product, before and behind those that are, are passed over. */
+static void leaves_in_no_node_are_left_out(void **state)
+{
+    enum { LEAVES = 30, ROWS = 20 };
+    (void)state;
+    struct rnd r = {.key = 76};
+    for (int q = 0; q < 2; q++)
+        for (int32_t n_tok = 1; n_tok < 80; n_tok += 39) {
+            struct case_file f = case_file_make(&r, q ? DTYPE_Q8_0 : DTYPE_F16, ROWS, LEAVES * KRN_UNIT);
+            struct krn_mat w = case_pack(&f, 0, LEAVES * KRN_UNIT), dw = mat_there(&w);
+            struct krn_act x = case_act(&r, n_tok, LEAVES * KRN_UNIT, q, CASE_NORMAL), dx = act_there(&x);
+            struct krn_leaves l = {.n_leaf = LEAVES, .hi = LEAVES, .n_nodes = 2, .nodes = {{11, 12}, {12, 15}}};
+            for (int32_t i = 0; i <= LEAVES; i++) l.cols[i] = i * KRN_UNIT;
+            float *want = case_alloc((size_t)(2 * n_tok * ROWS) * 4);
+            void *d = there(want, 2 * n_tok * ROWS * 4);
+            struct krn_matmul a = {.w = &w, .x = &x, .leaves = &l, .y = want, .y_stride = ROWS, .node_stride = n_tok * ROWS, .row1 = ROWS};
+            krn_ref.matmul(&a);
+            a.w = &dw, a.x = &dx, a.y = d;
+            be->krn->matmul(&a);
+            assert_floats(want, d, 2 * n_tok * ROWS, "leaves in no node", n_tok);
+            free(want);
+            free((void *)w.data);
+            case_act_free(&x);
+            case_file_free(&f);
+            next_device();
+        }
 }
 
 static void rows_unpack_to_the_files_values(void **state)
@@ -350,6 +432,43 @@ static void reductions_equal_ref(void **state)
         x[at] = -INFINITY;
         assert_int_equal(be->krn->argmax(there(x, 4 * n), n), at);
         free(x);
+        next_device();
+    }
+}
+
+/* Rows of logits with masked ids, ties and rows without any candidate: the largest, and what noise prefers at several temperatures. */
+static void choices_equal_ref(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 };
+    static const int32_t sizes[] = {1, 31, 1024, 1025, 5003, 300007};
+    struct rnd r = {.key = 79};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        int32_t n = sizes[k], id0 = 7 * (int32_t)k;
+        float *x = case_floats(&r, ROWS * n, CASE_NORMAL), *z = malloc((size_t)n * sizeof *z);
+        struct krn_noise how[ROWS] = {{1.0f, -INFINITY, 1}, {0.7f, -3.0f, 2}, {0}, {2.0f, -INFINITY, 3}, {0.01f, -INFINITY, 4}};
+        struct krn_pick best[ROWS], drawn[ROWS], mark = {42.0f, 42};
+        for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
+        for (int32_t i = 0; i < n; i++) x[3 * n + i] = -INFINITY;
+        for (int32_t i = 0; i < n; i += 3) x[2 * n + i] = 50.0f;
+        for (int32_t i = 0; i < ROWS; i++) drawn[i] = mark;
+        float *dx = there(x, 4 * (int64_t)ROWS * n);
+        struct krn_pick *dbest = there(best, sizeof best), *ddrawn = there(drawn, sizeof drawn);
+        eng_backend_best(be, dx, ROWS, n, dbest);
+        eng_backend_draw(be, dx, ROWS, n, id0, there(how, sizeof how), dbest, ddrawn);
+        here(best, dbest, sizeof best);
+        here(drawn, ddrawn, sizeof drawn);
+        for (int32_t i = 0; i < ROWS; i++) {
+            int32_t at = krn_ref.argmax(x + i * n, n);
+            assert_int_equal(best[i].id, at);
+            assert_memory_equal(&best[i].z, &x[i * n + at], sizeof(float));
+            memcpy(z, x + i * n, (size_t)n * sizeof *z);
+            if (how[i].t > 0) krn_ref.temper(z, best[i].z, how[i].t, n);
+            struct krn_pick want = how[i].t > 0 ? krn_ref.draw(z, n, how[i].least, how[i].key, id0) : mark;
+            assert_memory_equal(&drawn[i], &want, sizeof want);
+        }
+        free(x);
+        free(z);
         next_device();
     }
 }
@@ -649,12 +768,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(products_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(long_rows_and_many_leaves, start, finish),
         cmocka_unit_test_setup_teardown(products_of_many_tokens_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(products_of_experts_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(leaves_in_no_node_are_left_out, start, finish),
         cmocka_unit_test_setup_teardown(rows_unpack_to_the_files_values, start, finish),
         cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(ropes_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(choices_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(attention_equals_ref, start, finish),
         cmocka_unit_test_setup_teardown(rows_of_lists_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(ranks_are_dealt_to_devices, start, finish),

@@ -1,6 +1,7 @@
 /* A rank on a device gives the CPU's bits: logits and texts of whole models are the same whichever ranks compute on a device, alone,
  * sharing one, or beside CPU ranks. memcmp, no tolerance. TESSERA_CUDA_PLUGIN says which plug-in: the emulated one (tests/cuda_emu) or
  * the real one (label gpu); without a device the test is skipped with the reason. */
+#include "engine/model/route.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
 #include "tests/support/sequence.h"
@@ -78,13 +79,14 @@ static void the_demo_model_has_the_cpus_bits(void **state)
     check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", KV_F32, false, 1);
 }
 
-/* The same bits when the cards sum by NCCL; ranks that cannot go by the host and say why. A card's own library, or one that stands in for it
- * (tests/nccl_stub); with fewer cards than ranks NCCL is refused on all of them, which is part of the test. */
-static void cards_that_sum_by_nccl_have_the_cpus_bits(void **state)
+/* The same bits when the cards sum by NCCL, or by direct exchange, which steps of decoding have in their graphs; ranks that cannot go by the host
+ * and say why. NCCL: a card's own library, or one that stands in for it (tests/nccl_stub). */
+static void cards_that_sum_have_the_cpus_bits(void **state)
 {
     (void)state;
-    static const struct { int32_t tp; uint64_t on_device; const char *by; } cases[] = {
-        {2, 3, "nccl"}, {3, 7, "nccl"}, {2, 1, "rank 1: it computes on no card"}};
+    static const struct { int32_t tp; uint64_t on_device; const char *by; bool direct; } cases[] = {
+        {2, 3, "nccl", false}, {3, 7, "nccl", false}, {2, 1, "rank 1: it computes on no card", false},
+        {2, 3, "direct", true}, {3, 7, "direct", true}, {2, 1, "rank 1: it computes on no card", true}};
     struct plugin_device_info info[4];
     char why[PLUGIN_TEXT];
     int32_t pb[N_SEQ][64], ps[N_SEQ][64], n, v;
@@ -97,11 +99,14 @@ static void cards_that_sum_by_nccl_have_the_cpus_bits(void **state)
     for (size_t k = 0; k < COUNT_OF(cases); k++) {
         struct local_replica *r;
         struct local_replica_conf c = {.path = path, .tp = cases[k].tp, .context = 64, .n_blocks = 12, .max_step_tokens = 48,
-                                       .on_device = cases[k].on_device, .nccl = true};
+                                       .on_device = cases[k].on_device, .nccl = !cases[k].direct, .direct = cases[k].direct};
+        struct eng_engine_info have;
         if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
         for (int32_t i = 0; i < cases[k].tp; i++) assert_string_equal(local_replica_sums_by(r, i), cases[k].by);
         make(s, ps, 5);
         if (sequence_run(r, s, N_SEQ, true)) fail_msg("%s", err_text());
+        local_replica_info(r, 0, &have);
+        assert_int_equal(have.n_replayed > 0, !strcmp(cases[k].by, "direct"));
         local_replica_close(r);
         for (int32_t i = 0; i < N_SEQ; i++) {
             assert_memory_equal(base[i].logits, s[i].logits, ((size_t)base[i].n_prompt + N_GEN - 1) * (size_t)v * sizeof(float));
@@ -210,7 +215,77 @@ static void steps_are_rounded_up_to_graphs(void **state)
     for (int32_t i = 0; i < 2 * MOST; i++) sequence_free(&s[i / MOST][i % MOST]);
 }
 
-/* The choice is the host's, everything else of an expert the device's: routers with and without groups, shared experts, biases, sinks. */
+/* Tokens that are the largest logit, or drawn at a temperature, are chosen where the logits lie: alone, and by slices of ranks of both kinds. */
+static void tokens_are_chosen_on_the_device(void **state)
+{
+    enum { N = 4, GEN = 8 };
+    static const struct { int32_t tp; uint64_t on_device; } cases[] = {{1, 0}, {1, 1}, {2, 3}, {2, 2}};
+    (void)state;
+    struct sequence s[COUNT_OF(cases)][N];
+    int32_t prompts[N][8];
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
+        struct local_replica *r;
+        struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .tp = cases[k].tp, .context = 64, .n_blocks = 12,
+                                       .max_step_tokens = 48, .on_device = cases[k].on_device};
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        for (int32_t i = 0; i < N; i++) {
+            for (int32_t t = 0; t < 8; t++) prompts[i][t] = (t * 37 + i * 11 + 5) % 250;
+            s[k][i] = (struct sequence){.prompt = prompts[i], .n_prompt = 3 + i, .n_gen = GEN, .sampling = sampling_default()};
+            s[k][i].sampling.max_tokens = GEN, s[k][i].sampling.seed = 77 + (uint64_t)i;
+            s[k][i].sampling.temperature = 0.6f * (float)i, s[k][i].sampling.min_p = i == 2 ? 0.02f : 0;
+        }
+        if (sequence_run(r, s[k], N, false)) fail_msg("%s", err_text());
+        local_replica_close(r);
+        for (int32_t i = 0; i < N && k; i++) assert_memory_equal(s[0][i].tokens, s[k][i].tokens, (size_t)(3 + i + GEN) * sizeof(int32_t));
+    }
+    assert_memory_not_equal(s[0][2].tokens, s[0][3].tokens, 3 * sizeof(int32_t));
+    for (size_t k = 0; k < COUNT_OF(cases) * N; k++) sequence_free(&s[k / N][k % N]);
+}
+
+/* A router's choice on the device is the host's: every kind of gate, with a shift, with groups, with ties. */
+static void choices_of_experts_equal_the_hosts(void **state)
+{
+    enum { T = 3, MOST = 300 };
+    static const struct eng_experts kinds[] = {
+        {.n = 8, .used = 2, .gating = ENG_GATING_SOFTMAX, .renorm = true, .scale = 1},
+        {.n = 128, .used = 8, .gating = ENG_GATING_SOFTMAX, .scale = 1, .d_shared = 1, .shared_gated = true},
+        {.n = 300, .used = 300, .gating = ENG_GATING_SOFTMAX_CHOSEN, .scale = 1.5f, .d_shared = 1},
+        {.n = 256, .used = 8, .gating = ENG_GATING_SIGMOID, .renorm = true, .scale = 2.5f, .n_groups = 8, .groups_used = 4},
+        {.n = 64, .used = 6, .gating = ENG_GATING_SOFTMAX, .scale = 16, .n_groups = 8, .groups_used = 3},
+    };
+    struct eng_backend *be;
+    (void)state;
+    if (eng_backend_open(&be, "cuda:0", "ref")) fail_msg("%s", err_text());
+    for (size_t k = 0; k < COUNT_OF(kinds); k++)
+        for (int shifted = 0; shifted < 2; shifted++) {
+            struct eng_experts x = kinds[k];
+            float logits[T * MOST], shift[MOST], shared[T] = {0.5f, -2, 3}, want[T * MOST], got[T * MOST];
+            int32_t ids[T * MOST], got_ids[T * MOST], n = x.n, u = x.used;
+            void *d[5];
+            x.n_groups = MAX(x.n_groups, 1);
+            for (int32_t i = 0; i < T * n; i++) logits[i] = (float)((i * 2654435761u >> 20) % 64) / 16 - 2; /* few values: ties */
+            for (int32_t i = 0; i < n; i++) shift[i] = (float)(i * 7 % 13) / 8;
+            const void *from[] = {logits, shift, shared, NULL, NULL};
+            const int64_t bytes[] = {T * n * 4, n * 4, T * 4, T * u * 4, T * u * 4};
+            for (int i = 0; i < 5; i++)
+                if (eng_backend_alloc(be, ENG_MEMORY_STEP, &d[i], bytes[i]) || (from[i] && eng_backend_upload(be, d[i], from[i], bytes[i]))) fail_msg("%s", err_text());
+            eng_backend_experts(be)->route(&(struct krn_route){
+                .logits = d[0], .shift = shifted ? d[1] : NULL, .shared = x.d_shared ? d[2] : NULL, .ids = d[3], .weights = d[4], .n_tok = T, .n = n, .used = u,
+                .n_groups = x.n_groups, .groups_used = x.groups_used, .gating = (enum krn_gating)(x.gating - ENG_GATING_SOFTMAX), .renorm = x.renorm,
+                .shared_gated = x.shared_gated, .scale = x.scale});
+            if (eng_backend_download(be, got_ids, d[3], bytes[3]) || eng_backend_download(be, got, d[4], bytes[4])) fail_msg("%s", err_text());
+            for (int32_t t = 0; t < T; t++) eng_route(&x, logits + t * n, shifted ? shift : NULL, ids + t * u, want + t * u);
+            assert_memory_equal(ids, got_ids, (size_t)(T * u) * sizeof *ids);
+            assert_memory_equal(want, got, (size_t)(T * u) * sizeof *want);
+            if (!x.d_shared) continue;
+            if (eng_backend_download(be, got, d[2], bytes[2])) fail_msg("%s", err_text());
+            for (int32_t t = 0; t < T; t++) assert_true(got[t] == (x.shared_gated ? 1.0f / (1.0f + krn_exp(-shared[t])) : 1.0f));
+        }
+    eng_backend_close(be);
+}
+
+/* Experts: a few tokens' choice is made on the device, many tokens' on the host; routers with and without groups, shared experts, biases, sinks;
+ * more leaves than a product has nodes. Steps whose choice is made there are graphs. */
 static void experts_have_the_cpus_bits(void **state)
 {
     static const struct random_model models[] = {
@@ -219,15 +294,29 @@ static void experts_have_the_cpus_bits(void **state)
         {.arch = "qwen3moe", .type = DTYPE_Q4_0},
         {.arch = "olmoe", .type = DTYPE_Q8_0},
         {.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0},
+        {.arch = "llama", .type = DTYPE_Q8_0, .d_expert = 24 * 256 + 32},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         struct random_model m = models[i];
-        m.n_expert = 6, m.n_used = 2, m.d_expert = 96, m.n_layer = 2, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
+        if (!m.d_expert) m.d_expert = 96;
+        m.n_expert = 6, m.n_used = 2, m.n_layer = 2, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
         m.vocab = 300, m.embd_type = DTYPE_Q8_0, m.seed = 400 + i;
         const char *path = scratch_path("device.gguf");
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
         check(m.arch, path, KV_F16, false, i ? 1 : 4);
+        if (i) continue;
+        struct local_replica *r; /* one sequence: a token a step, whose choice is a graph's */
+        struct eng_engine_info info;
+        struct sequence s = {.prompt = (int32_t[]){5, 6, 7}, .n_prompt = 3, .n_gen = 4, .chunk = 1, .sampling = sampling_default()};
+        s.sampling.max_tokens = 4;
+        if (local_replica_open(&r, &(struct local_replica_conf){.path = path, .context = 64, .n_blocks = 12, .max_step_tokens = 48, .on_device = 1}) ||
+            sequence_run(r, &s, 1, false))
+            fail_msg("%s", err_text());
+        local_replica_info(r, 0, &info);
+        assert_int_equal(info.n_replayed, 6);
+        local_replica_close(r);
+        sequence_free(&s);
     }
 }
 
@@ -292,11 +381,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_demo_model_has_the_cpus_bits),
-        cmocka_unit_test(cards_that_sum_by_nccl_have_the_cpus_bits),
+        cmocka_unit_test(cards_that_sum_have_the_cpus_bits),
         cmocka_unit_test(every_family_has_the_cpus_bits),
         cmocka_unit_test(other_families_have_the_cpus_bits),
         cmocka_unit_test(steps_of_the_same_shape_are_told_as_one),
         cmocka_unit_test(steps_are_rounded_up_to_graphs),
+        cmocka_unit_test(tokens_are_chosen_on_the_device),
+        cmocka_unit_test(choices_of_experts_equal_the_hosts),
         cmocka_unit_test(experts_have_the_cpus_bits),
         cmocka_unit_test(norms_over_all_heads_have_the_cpus_bits),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),

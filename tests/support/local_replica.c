@@ -72,6 +72,13 @@ static enum err sum_by_nccl(void *user, const struct trn_device *d, struct trn_c
     return trn_coll_nccl_open(out, &c, k->why);
 }
 
+static enum err sum_direct(void *user, const struct trn_device *d, struct trn_coll **out)
+{
+    struct rank *k = user;
+    struct trn_direct_conf c = {.host = k->tp, .device = d, .by_peers = true, .timeout_us = 20000000};
+    return trn_coll_direct_open(out, &c, k->why);
+}
+
 static enum err open_colls(struct local_replica *r, const struct grid *g)
 {
     enum err rc;
@@ -103,9 +110,9 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
         struct rank *k = &r->ranks[i];
         k->r = r;
         k->in = mailbox_open();
-        snprintf(k->device, sizeof k->device, "cuda:%d", c->nccl ? i : 0);
+        snprintf(k->device, sizeof k->device, "cuda:%d", c->nccl || c->direct ? i : 0);
         k->conf = (struct eng_engine_conf){
-            .tp_device = c->nccl ? sum_by_nccl : NULL, .tp_user = k,
+            .tp_device = c->nccl ? sum_by_nccl : c->direct ? sum_direct : NULL, .tp_user = k,
             .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
             .context = context, .n_blocks = c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16), .n_slots = c->n_slots ? c->n_slots : 16,
             .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,

@@ -16,6 +16,7 @@ struct local_replica_conf {
     const char *isa;
     uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
     bool nccl;               /* then on cuda:r, and the ranks of a stage sum by NCCL where they can */
+    bool direct;             /* the same by exchange in each other's memory */
     uint64_t without_file;   /* bit r: rank r finds no model at its path */
     const char *cache_dir;   /* of packed weights, or NULL */
     int64_t cache_bytes;

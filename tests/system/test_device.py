@@ -87,13 +87,16 @@ class Computed(unittest.TestCase):
             self.assertEqual(got, want)
 
     @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
-    def test_ranks_on_cards_of_their_own_sum_by_nccl(self):
+    def test_ranks_on_cards_of_their_own_sum_there(self):
         want, _ = self.logits("--device", "cpu")
-        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL=NCCL):
-            cards, err = self.logits("--tp", 2)
-        self.assertIn("the cards of this host sum by NCCL, exactly", err)
-        self.assertEqual(cards, want)
-        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL="/nowhere/libnccl.so.2"):
+        for way, sentence in (("nccl", "by NCCL, exactly"), ("host", "by exchange in the host's memory, exactly"),
+                              ("memory", "by way of the host's memory"), ("", "us for 32 kB")):
+            with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL=NCCL, TESSERA_SUMS=way):
+                cards, err = self.logits("--tp", 2)
+            self.assertIn("the cards of this host sum ", err)
+            self.assertIn(sentence, err)
+            self.assertEqual(cards, want)
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL="/nowhere/libnccl.so.2", TESSERA_SUMS="nccl"):
             _, err = self.logits("--tp", 2)
         self.assertIn("the cards of this host sum by way of its memory: rank 0: NCCL cannot be loaded", err)
 

@@ -4,7 +4,9 @@
  * failure of a device is kept, with what was going on, and told by the next call that can report.
  * Linked against the CUDA runtime alone: it finds the driver itself, and says so where there is none. */
 #include "engine/backend/plugin.h"
+#include "engine/kernels/cuda/choose.h"
 #include "engine/kernels/cuda/cuda.h"
+#include "engine/kernels/cuda/experts.h"
 #include "engine/kernels/cuda/rows.h"
 #include "engine/kernels/pack.h"
 
@@ -12,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     SCRATCH = 64 << 10,
@@ -343,6 +346,73 @@ static int tree_sum(struct plugin_device *d, const struct krn_tree_sum *a, char 
     return report(d, text);
 }
 
+/* ---- what ranks reach ---- */
+
+_Static_assert(sizeof(cudaIpcMemHandle_t) <= sizeof((struct plugin_share *)0)->handle, "a handle fits");
+
+static int share(struct plugin_device *d, void *p, struct plugin_share *out, char *text)
+{
+    cudaIpcMemHandle_t h;
+    enter(d);
+    memset(out, 0, sizeof *out);
+    cudaError_t e = cudaIpcGetMemHandle(&h, p);
+    (void)cudaGetLastError(); /* not a failure of the device */
+    if (e != cudaSuccess) return fail(text, e, "memory of a card cannot be shared");
+    *out = (struct plugin_share){.pid = (int32_t)getpid(), .device = d->index, .p = p};
+    memcpy(out->handle, &h, sizeof h);
+    return 0;
+}
+
+/* Ranks of one process see the same addresses, once their cards reach each other. */
+static int reach(struct plugin_device *d, const struct plugin_share *s, void **out, char *text)
+{
+    cudaIpcMemHandle_t h;
+    cudaError_t e = cudaSuccess;
+    int can = 1;
+    enter(d);
+    if (s->pid == (int32_t)getpid()) {
+        if (s->device != d->index) e = cudaDeviceCanAccessPeer(&can, d->index, s->device);
+        if (s->device != d->index && e == cudaSuccess && can) e = cudaDeviceEnablePeerAccess(s->device, 0);
+        if (e == cudaErrorPeerAccessAlreadyEnabled) e = cudaSuccess;
+        *out = s->p;
+    } else {
+        memcpy(&h, s->handle, sizeof h);
+        e = cudaIpcOpenMemHandle(out, h, cudaIpcMemLazyEnablePeerAccess);
+    }
+    (void)cudaGetLastError();
+    if (!can) snprintf(text, PLUGIN_TEXT, "cards %d and %d do not reach each other's memory", d->index, s->device);
+    return !can ? 1 : e != cudaSuccess ? fail(text, e, "another card's memory cannot be reached") : 0;
+}
+
+static void unreach(struct plugin_device *d, const struct plugin_share *s, void *p)
+{
+    enter(d);
+    if (s->pid != (int32_t)getpid()) (void)cudaIpcCloseMemHandle(p);
+}
+
+static int map_host(struct plugin_device *d, void *host, int64_t bytes, void **out, char *text)
+{
+    enter(d);
+    cudaError_t e = cudaHostRegister(host, (size_t)bytes, cudaHostRegisterMapped | cudaHostRegisterPortable);
+    if (e == cudaSuccess && (e = cudaHostGetDevicePointer(out, host, 0)) != cudaSuccess) (void)cudaHostUnregister(host);
+    (void)cudaGetLastError();
+    return e == cudaSuccess ? 0 : fail(text, e, "memory of the host cannot be mapped");
+}
+
+static void unmap_host(struct plugin_device *d, void *host)
+{
+    enter(d);
+    (void)cudaStreamSynchronize(d->stream);
+    (void)cudaHostUnregister(host);
+}
+
+static int exchange(struct plugin_device *d, const struct exchange *x, char *text)
+{
+    enter(d);
+    krn_cuda_exchange(x);
+    return report(d, text);
+}
+
 static int open_device(int32_t device, struct plugin_device **out, char *text)
 {
     int32_t n = 0;
@@ -394,7 +464,17 @@ static const struct plugin plugin = {
     .record = begin_record,
     .keep = keep,
     .replay = replay,
+    .best = krn_cuda_best,
+    .draw = krn_cuda_draw,
+    .experts = {.route = krn_cuda_route, .matmul = krn_cuda_matmul_slots, .combine = krn_cuda_combine, .slot_bias = krn_cuda_slot_bias,
+                .token_bias = krn_cuda_token_bias},
     .tree_sum = tree_sum,
+    .share = share,
+    .reach = reach,
+    .unreach = unreach,
+    .map_host = map_host,
+    .unmap_host = unmap_host,
+    .exchange = exchange,
 };
 
 __attribute__((visibility("default"))) const struct plugin *tessera_backend_plugin(void);

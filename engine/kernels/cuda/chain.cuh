@@ -8,12 +8,12 @@
 
 #include "engine/kernels/cuda/unit.cuh"
 
-enum { CU_DEPTH = 12, CU_NODE_ENDS = 128 };
+enum { CU_DEPTH = 12, CU_NODE_ENDS = 128, CU_LEFT_OUT = 64 };
 
 // By value to the kernel: N leaves at most. Most products have one, and then it costs nothing.
 template <int N> struct cu_leaves {
     int32_t end[N];    // first column after the leaf
-    uint8_t merges[N]; // additions due after it; CU_NODE_ENDS: a node is complete
+    uint8_t merges[N]; // additions due after it; CU_NODE_ENDS: a node is complete; CU_LEFT_OUT: it is in no node
 };
 
 // Subtrees of `node` that end after `leaf`, leaving out the leaf itself.
@@ -37,13 +37,19 @@ template <int N> static inline void cu_leaves_of(const struct krn_leaves *l, int
         out->end[0] = cols, out->merges[0] = CU_NODE_ENDS;
         return;
     }
+    for (int32_t i = 0; i < l->hi - l->lo; i++) out->end[i] = l->cols[i + 1], out->merges[i] = CU_LEFT_OUT;
     for (int32_t i = 0; i < l->n_nodes; i++)
         for (int32_t leaf = l->nodes[i].a; leaf < l->nodes[i].b; leaf++) {
             bool last = leaf == l->nodes[i].b - 1;
-            out->end[leaf - l->lo] = l->cols[leaf - l->lo + 1];
             out->merges[leaf - l->lo] =
                 (uint8_t)(cu_merges(l->nodes[i], leaf) | (last ? CU_NODE_ENDS : 0));
         }
+}
+
+// The same with every leaf a node, however many.
+template <int N> static inline void cu_leaves_each(const struct krn_leaves *l, int32_t cols, cu_leaves<N> *out)
+{
+    for (int32_t i = 0; i < N && i < l->hi - l->lo; i++) out->end[i] = N == 1 ? cols : l->cols[i + 1], out->merges[i] = CU_NODE_ENDS;
 }
 
 // Where a kernel's outputs go.
@@ -70,6 +76,11 @@ template <int N, int COUNT> struct cu_chains {
     {
         if constexpr (N > 1)
             while (leaf < n_leaf && l.end[leaf] == k) {
+                if (l.merges[leaf] == CU_LEFT_OUT) {
+                    for (int i = 0; i < COUNT; i++) acc[i] = 0.0f;
+                    leaf++;
+                    continue;
+                }
                 for (int i = 0; i < COUNT; i++) stack[depth][i] = acc[i];
                 depth++;
                 for (int32_t m = l.merges[leaf] & (CU_NODE_ENDS - 1); m > 0; m--) {

@@ -3,6 +3,7 @@
 #ifndef ENGINE_KERNELS_CUDA_CUDA_H
 #define ENGINE_KERNELS_CUDA_CUDA_H
 
+#include "base/exchange.h"
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
 
@@ -35,6 +36,7 @@ void krn_cuda_layernorm(float *y, const float *x, const float *w, const float *b
 int32_t krn_cuda_argmax(const float *x, int32_t n);
 float krn_cuda_sum_exp(const float *x, int32_t n, float m);
 void krn_cuda_tree_sum(const struct krn_tree_sum *a);
+void krn_cuda_exchange(const struct exchange *x);
 
 extern const struct krn_table krn_cuda;
 

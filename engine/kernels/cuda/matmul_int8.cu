@@ -9,6 +9,10 @@
 #include "engine/kernels/cuda/chain.cuh"
 #include "engine/kernels/cuda/unit.cuh"
 
+extern "C" {
+#include "engine/kernels/cuda/experts.h"
+}
+
 namespace {
 
 // Units in shared memory at once: as many as keep it near 16 KiB (32 for most K-quants).
@@ -67,15 +71,20 @@ __device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, con
 template <int TYPE, int NT, int N>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int8_kernel(cu_mat w, const uint8_t *panels, int32_t n_tok, int32_t first_tok, int32_t row0, int32_t row1, cu_out out,
-                int32_t n_leaf, cu_leaves<N> leaves)
+                int32_t n_leaf, cu_leaves<N> leaves, cu_slots slots)
 {
     constexpr int STEPS = cu_type<TYPE>::steps, UNITS = chunk_units<NT, STEPS>;
     __shared__ float2 steps[UNITS][STEPS][NT][KRN_TILE];
 
-    int32_t units = w.cols / KRN_UNIT, t0 = first_tok + (int32_t)blockIdx.y * KRN_GROUP;
-    int32_t width = krn_group_width(n_tok, t0), lanes = min(width, n_tok - t0);
+    int32_t units = w.cols / KRN_UNIT, t0 = first_tok + (int32_t)blockIdx.y * KRN_GROUP, to = t0, lane0 = 0;
+    if (slots.data) {
+        int32_t t = (int32_t)blockIdx.y / slots.per;
+        t0 = t / KRN_GROUP * KRN_GROUP, lane0 = t - t0, to = (int32_t)blockIdx.y;
+        w.data = slots.data[slots.ids[to]];
+    }
+    int32_t width = krn_group_width(n_tok, t0), lanes = slots.data ? 1 : min(width, n_tok - t0);
     const uint8_t *panel = panels + (int64_t)t0 * units * KRN_UNIT_BYTES;
-    cu_tile tile(w, row0, row1, t0, min(lanes, NT), out);
+    cu_tile tile(w, row0, row1, to, min(lanes, NT), out);
 
     cu_chains<N, 1> chain;
     chain.begin();
@@ -92,7 +101,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
             const uint8_t *unit = panel + (int64_t)(u0 + i) * width * KRN_UNIT_BYTES;
             for (int32_t t = tile.slot % PARTS; t < lanes; t += PARTS) {
                 float2 s[4];
-                unit_steps<TYPE>(unit, width, t, code, d, m, s);
+                unit_steps<TYPE>(unit, width, lane0 + t, code, d, m, s);
                 for (int k = 0; k < STEPS; k++) steps[i][k][t][tile.row] = s[k];
             }
         }
@@ -119,11 +128,37 @@ template <int TYPE, int NT> void launch_tokens(const struct krn_matmul *a, int32
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
         dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok - first_tok, KRN_GROUP));
         KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, first_tok,
-                   a->row0, a->row1, cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves);
+                   a->row0, a->row1, cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{});
+    });
+}
+
+template <int TYPE> void launch_slots(const struct krn_matmul *a, const struct krn_slots *s)
+{
+    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+        constexpr int N = decltype(n)::value;
+        cu_leaves<N> leaves = {};
+        cu_leaves_each(a->leaves, a->w->cols, &leaves);
+        dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)s->n_slots);
+        KRN_LAUNCH((int8_kernel<TYPE, 1, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, 0, a->row0, a->row1,
+                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{s->data, s->ids, s->per});
     });
 }
 
 } // namespace
+
+extern "C" void krn_cuda_matmul_slots(const struct krn_matmul *a, const struct krn_slots *s)
+{
+    if (a->row0 >= a->row1 || s->n_slots < 1) return;
+    if (!krn_pack_is_quant(a->w->type) || !a->x->q) {
+        krn_cuda_matmul_float_slots(a, s);
+        return;
+    }
+    cu_for_type(a->w->type, [&](auto t) {
+        constexpr int TYPE = decltype(t)::value;
+        if constexpr (cu_type<TYPE>::quant) launch_slots<TYPE>(a, s);
+    });
+    krn_cuda_launched("matmul_slots");
+}
 
 extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t first_tok)
 {

@@ -1,4 +1,4 @@
-// reduce.cu: one row of logits to one value: blocks reduce pieces on the device, the host the rest.
+// reduce.cu: one row of logits to one sum: blocks reduce tiles on the device, the host the rest.
 #include "engine/kernels/cuda/cuda.cuh"
 
 extern "C" {
@@ -7,37 +7,7 @@ extern "C" {
 
 namespace {
 
-struct best {
-    float v;
-    int32_t i;
-};
-
-enum { PIECE = 1024, MAX_PIECES = KRN_CUDA_SCRATCH / (int)sizeof(best), LANES = 16 };
-
-// Is b before a? Numbers before NaN, larger before smaller, the lower index among equals.
-__host__ __device__ bool beats(best b, best a)
-{
-    bool b_nan = b.v != b.v, a_nan = a.v != a.v;
-    if (b_nan || a_nan) return b_nan == a_nan ? b.i < a.i : a_nan;
-    return b.v > a.v || (b.v == a.v && b.i < a.i);
-}
-
-__global__ void __launch_bounds__(KRN_CUDA_THREADS) argmax_kernel(const float *x, int32_t n, int32_t piece, best *out)
-{
-    __shared__ best all[KRN_CUDA_THREADS];
-    int32_t j = (int32_t)threadIdx.x, i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
-    best mine = {x[i0], i0};
-    for (int32_t i = i0 + j; i < i1; i += KRN_CUDA_THREADS) {
-        best b = {x[i], i};
-        if (beats(b, mine)) mine = b;
-    }
-    all[j] = mine;
-    for (int32_t half = KRN_CUDA_THREADS / 2; half; half /= 2) {
-        __syncthreads();
-        if (j < half && beats(all[j + half], all[j])) all[j] = all[j + half];
-    }
-    if (j == 0) out[blockIdx.x] = all[0];
-}
+enum { LANES = 16 };
 
 // A block is a tile of KRN_LSE_TILE ids.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) sum_exp_kernel(const float *x, int32_t n, float m, float *out)
@@ -67,22 +37,6 @@ float tree_sum(const float *x, int32_t a, int32_t b)
 }
 
 } // namespace
-
-extern "C" int32_t krn_cuda_argmax(const float *x, int32_t n)
-{
-    static_assert((int)MAX_PIECES <= 8192, "pieces come to the host's stack");
-    best piece[MAX_PIECES];
-    int32_t each = MAX((int32_t)PIECE, DIV_UP(n, (int32_t)MAX_PIECES)), pieces = DIV_UP(n, each);
-    best *out = (best *)krn_cuda_scratch();
-    KRN_LAUNCH(argmax_kernel, dim3((unsigned)pieces), dim3(KRN_CUDA_THREADS), 0, x, n, each, out);
-    krn_cuda_launched("argmax");
-    piece[0] = best{0.0f, 0};
-    krn_cuda_fetch(piece, out, pieces * (int64_t)sizeof *piece);
-    best b = piece[0];
-    for (int32_t i = 1; i < pieces; i++)
-        if (beats(piece[i], b)) b = piece[i];
-    return b.i;
-}
 
 extern "C" float krn_cuda_sum_exp(const float *x, int32_t n, float m)
 {

@@ -20,6 +20,13 @@ static inline cu_mat cu_mat_of(const struct krn_mat *w)
     return {w->data, w->tile_bytes, pairs, w->rows, w->cols};
 }
 
+// Products slot by slot (engine/kernels/experts.h): row y of the grid is a slot. data NULL: it is a group of tokens.
+struct cu_slots {
+    const uint8_t *const *data;
+    const int32_t *ids;
+    int32_t per;
+};
+
 // What differs between layouts at compile time: pack.h's functions as constants.
 template <int TYPE> struct cu_type {
     static constexpr bool quant = TYPE != DTYPE_F32 && TYPE != DTYPE_F16 && TYPE != DTYPE_BF16;

@@ -1,0 +1,123 @@
+// choose.cu: of each row of logits the one that is largest, with noise or without: a block reduces a piece of a row, then a block the row's pieces.
+//
+// Both choices are orders without ties (of equals the lowest index), so who compares first shows nowhere.
+#include "engine/kernels/cuda/cuda.cuh"
+
+extern "C" {
+#include "base/rng.h"
+#include "engine/kernels/cuda/choose.h"
+#include "engine/kernels/cuda/cuda.h"
+}
+
+namespace {
+
+enum { MAX_PIECES = KRN_CUDA_SCRATCH / (KRN_CHOOSE_ROWS * (int)sizeof(krn_pick)), PIECE = 4 * KRN_CUDA_THREADS };
+
+// Numbers before NaN, larger before smaller, the lower index among equals; id -1 is nothing.
+struct largest {
+    static __device__ bool beats(krn_pick b, krn_pick a)
+    {
+        if (b.id < 0 || a.id < 0) return a.id < 0 && b.id >= 0;
+        bool b_nan = b.z != b.z, a_nan = a.z != a.z;
+        if (b_nan || a_nan) return b_nan == a_nan ? b.id < a.id : a_nan;
+        return b.z > a.z || (b.z == a.z && b.id < a.id);
+    }
+};
+
+// The best of what each thread of the block has, for thread 0.
+__device__ krn_pick best_of_block(krn_pick mine)
+{
+    __shared__ krn_pick all[KRN_CUDA_THREADS];
+    int32_t j = (int32_t)threadIdx.x;
+    all[j] = mine;
+    for (int32_t half = KRN_CUDA_THREADS / 2; half; half /= 2) {
+        __syncthreads();
+        if (j < half && largest::beats(all[j + half], all[j])) all[j] = all[j + half];
+    }
+    return all[0];
+}
+
+__device__ krn_pick nothing() { return krn_pick{-INFINITY, -1}; }
+
+// Grid of both: (pieces of `piece` values, rows).
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) best_kernel(const float *x, int32_t n, int32_t piece, krn_pick *out)
+{
+    int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
+    x += (int64_t)blockIdx.y * n;
+    krn_pick mine = nothing();
+    for (int32_t i = i0 + (int32_t)threadIdx.x; i < i1; i += KRN_CUDA_THREADS) {
+        krn_pick b = {x[i], i};
+        if (largest::beats(b, mine)) mine = b;
+    }
+    mine = best_of_block(mine);
+    if (threadIdx.x == 0) out[blockIdx.y * gridDim.x + blockIdx.x] = mine;
+}
+
+__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+    draw_kernel(const float *x, int32_t n, int32_t piece, int32_t id0, const krn_noise *how, const krn_pick *best, krn_pick *out)
+{
+    int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
+    krn_noise h = how[blockIdx.y];
+    float max = best[blockIdx.y].z;
+    if (!(h.t > 0.0f)) return;
+    x += (int64_t)blockIdx.y * n;
+    krn_pick mine = nothing();
+    for (int32_t i = i0 + (int32_t)threadIdx.x; i < i1; i += KRN_CUDA_THREADS) {
+        float z = (x[i] - max) / h.t;
+        if (!(z >= h.least && z > -INFINITY)) continue;
+        krn_pick b = {z + krn_math_gumbel(rng_mix(h.key ^ (uint64_t)(id0 + i))), id0 + i};
+        if (largest::beats(b, mine)) mine = b;
+    }
+    mine = best_of_block(mine);
+    if (threadIdx.x == 0) out[blockIdx.y * gridDim.x + blockIdx.x] = mine;
+}
+
+// A block per row. how NULL: every row.
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) rows_kernel(const krn_pick *of_pieces, int32_t pieces, const krn_noise *how, krn_pick *out)
+{
+    if (how && !(how[blockIdx.x].t > 0.0f)) return;
+    krn_pick mine = nothing();
+    for (int32_t i = (int32_t)threadIdx.x; i < pieces; i += KRN_CUDA_THREADS) {
+        krn_pick b = of_pieces[blockIdx.x * pieces + i];
+        if (largest::beats(b, mine)) mine = b;
+    }
+    mine = best_of_block(mine);
+    if (threadIdx.x == 0) out[blockIdx.x] = mine;
+}
+
+int32_t piece_of(int32_t n) { return MAX((int32_t)PIECE, DIV_UP(n, (int32_t)MAX_PIECES)); }
+
+void of_rows(int32_t n_rows, int32_t pieces, const krn_noise *how, krn_pick *out)
+{
+    KRN_LAUNCH(rows_kernel, dim3((unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, (const krn_pick *)krn_cuda_scratch(), pieces, how, out);
+}
+
+} // namespace
+
+extern "C" void krn_cuda_best(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best)
+{
+    if (n_rows < 1 || n < 1) return;
+    int32_t piece = piece_of(n), pieces = DIV_UP(n, piece);
+    KRN_LAUNCH(best_kernel, dim3((unsigned)pieces, (unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, x, n, piece, (krn_pick *)krn_cuda_scratch());
+    of_rows(n_rows, pieces, nullptr, best);
+    krn_cuda_launched("best");
+}
+
+extern "C" void krn_cuda_draw(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
+                              struct krn_pick *drawn)
+{
+    if (n_rows < 1 || n < 1) return;
+    int32_t piece = piece_of(n), pieces = DIV_UP(n, piece);
+    KRN_LAUNCH(draw_kernel, dim3((unsigned)pieces, (unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, x, n, piece, id0, how, best,
+               (krn_pick *)krn_cuda_scratch());
+    of_rows(n_rows, pieces, how, drawn);
+    krn_cuda_launched("draw");
+}
+
+extern "C" int32_t krn_cuda_argmax(const float *x, int32_t n)
+{
+    krn_pick best = {0.0f, 0}, *out = (krn_pick *)krn_cuda_scratch() + (int)MAX_PIECES;
+    krn_cuda_best(x, 1, n, out);
+    krn_cuda_fetch(&best, out, (int64_t)sizeof best);
+    return best.id;
+}

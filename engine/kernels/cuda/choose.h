@@ -1,0 +1,16 @@
+/* choose.h: tokens chosen where the logits lie, for rows that nothing else is wanted of. x [n_rows][n]; device pointers. */
+#ifndef ENGINE_KERNELS_CUDA_CHOOSE_H
+#define ENGINE_KERNELS_CUDA_CHOOSE_H
+
+#include "engine/kernels/table.h"
+
+enum { KRN_CHOOSE_ROWS = 32 }; /* at once */
+
+/* Each row's largest and its index: argmax of engine/kernels/table.h. */
+void krn_cuda_best(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
+/* Of each row with how[row].t > 0 what `draw` of table.h makes of z = (x - best[row].z) / t, ids counted from id0: value and id; {-infinity, -1}:
+ * no candidate. Other rows of drawn are not written. */
+void krn_cuda_draw(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
+                   struct krn_pick *drawn);
+
+#endif

@@ -1,0 +1,234 @@
+// experts.cu: engine/kernels/experts.h but for its products (matmul_int8.cu, matmul_float.cu): the choice, and what is added up by it.
+//
+// The choice of a token is a block's: exponentials and comparisons are shared out, sums are one thread's, since their order is the contract.
+#include "engine/kernels/cuda/cuda.cuh"
+
+extern "C" {
+#include "engine/kernels/cuda/experts.h"
+#include "proto/limits.h"
+}
+
+namespace {
+
+enum { THREADS = KRN_CUDA_THREADS };
+
+struct scored {
+    float v;
+    int32_t id; // -1: nobody
+};
+
+__device__ bool before(scored b, scored a) { return b.id >= 0 && (a.id < 0 || b.v > a.v || (b.v == a.v && b.id < a.id)); }
+
+// What the threads of a token share.
+struct shared {
+    float x[LIMIT_EXPERTS], score[LIMIT_EXPERTS];
+    bool taken[LIMIT_EXPERTS];
+    scored best[THREADS];
+    float max, sum;
+};
+
+// By all threads: x[n] = e^(x - max) / their sum.
+__device__ void softmax(shared &s, int32_t n)
+{
+    int32_t j = (int32_t)threadIdx.x;
+    if (j == 0) {
+        float m = s.x[0];
+        for (int32_t i = 1; i < n; i++) m = s.x[i] > m ? s.x[i] : m;
+        s.max = m;
+    }
+    __syncthreads();
+    for (int32_t i = j; i < n; i += THREADS) s.x[i] = krn_math_exp(s.x[i] - s.max);
+    __syncthreads();
+    if (j == 0) {
+        s.sum = 0.0f;
+        for (int32_t i = 0; i < n; i++) s.sum = s.sum + s.x[i];
+    }
+    __syncthreads();
+    for (int32_t i = j; i < n; i += THREADS) s.x[i] = s.x[i] / s.sum;
+    __syncthreads();
+}
+
+__device__ int32_t best_of(const float *v, int32_t i0, int32_t i1, const bool *taken)
+{
+    int32_t at = -1;
+    for (int32_t i = i0; i < i1; i++)
+        if (!taken[i] && (at < 0 || v[i] > v[at])) at = i;
+    return at;
+}
+
+// By one thread, as route.c: experts of groups that do not stay are taken.
+__device__ void close_groups(const krn_route &a, shared &s)
+{
+    float of[KRN_ROUTE_GROUPS];
+    bool open[KRN_ROUTE_GROUPS];
+    int32_t each = a.n / a.n_groups;
+    for (int32_t g = 0; g < a.n_groups; g++) {
+        open[g] = false;
+        int32_t first = best_of(s.score, g * each, (g + 1) * each, s.taken), second = -1;
+        if (first < 0) first = g * each;
+        of[g] = s.score[first];
+        s.taken[first] = true;
+        if (a.shift) second = best_of(s.score, g * each, (g + 1) * each, s.taken);
+        if (second >= 0) of[g] = of[g] + s.score[second];
+        s.taken[first] = false;
+    }
+    for (int32_t k = 0; k < a.groups_used; k++) {
+        int32_t g = best_of(of, 0, a.n_groups, open);
+        if (g >= 0) open[g] = true;
+    }
+    for (int32_t e = 0; e < a.n; e++) s.taken[e] = !open[e / each];
+}
+
+// By all threads: the best that is not taken, which then is.
+__device__ int32_t take(shared &s, int32_t n)
+{
+    int32_t j = (int32_t)threadIdx.x;
+    scored mine = {0.0f, -1};
+    for (int32_t i = j; i < n; i += THREADS) {
+        scored b = {s.score[i], i};
+        if (!s.taken[i] && before(b, mine)) mine = b;
+    }
+    s.best[j] = mine;
+    for (int32_t half = THREADS / 2; half; half /= 2) {
+        __syncthreads();
+        if (j < half && before(s.best[j + half], s.best[j])) s.best[j] = s.best[j + half];
+    }
+    __syncthreads();
+    int32_t e = s.best[0].id < 0 ? 0 : s.best[0].id;
+    __syncthreads(); // before best is written again
+    if (j == 0) s.taken[e] = true;
+    return e;
+}
+
+// By one thread: the weights of the chosen.
+__device__ void weigh(const krn_route &a, const shared &s, const int32_t *ids, float *w)
+{
+    float sum = 0.0f;
+    for (int32_t k = 0; k < a.used; k++) w[k] = s.x[ids[k]];
+    if (a.gating == KRN_GATING_SOFTMAX_CHOSEN) {
+        float m = w[0], all = 0.0f;
+        for (int32_t k = 1; k < a.used; k++) m = w[k] > m ? w[k] : m;
+        for (int32_t k = 0; k < a.used; k++) all = all + (w[k] = krn_math_exp(w[k] - m));
+        for (int32_t k = 0; k < a.used; k++) w[k] = w[k] / all;
+    }
+    for (int32_t k = 0; k < a.used; k++) sum = sum + w[k];
+    for (int32_t k = 0; k < a.used && a.renorm; k++) w[k] = w[k] / sum;
+    for (int32_t k = 0; k < a.used; k++) w[k] = w[k] * a.scale;
+}
+
+// Block: a token.
+__global__ void __launch_bounds__(THREADS) route_kernel(krn_route a)
+{
+    __shared__ shared s;
+    int32_t j = (int32_t)threadIdx.x, t = (int32_t)blockIdx.x;
+    int32_t *ids = a.ids + t * a.used;
+    for (int32_t i = j; i < a.n; i += THREADS) {
+        s.x[i] = a.logits[(int64_t)t * a.n + i];
+        s.taken[i] = false;
+    }
+    __syncthreads();
+    if (a.gating == KRN_GATING_SOFTMAX) softmax(s, a.n);
+    for (int32_t i = j; i < a.n; i += THREADS) {
+        if (a.gating == KRN_GATING_SIGMOID) s.x[i] = 1.0f / (1.0f + krn_math_exp(-s.x[i]));
+        s.score[i] = a.shift ? s.x[i] + a.shift[i] : s.x[i];
+    }
+    __syncthreads();
+    if (a.n_groups > 1) {
+        if (j == 0) close_groups(a, s);
+        __syncthreads();
+    }
+    for (int32_t k = 0; k < a.used; k++) {
+        int32_t e = take(s, a.n), i = k;
+        __syncthreads();
+        if (j > 0) continue;
+        for (; i > 0 && ids[i - 1] > e; i--) ids[i] = ids[i - 1];
+        ids[i] = e;
+    }
+    if (j > 0) return;
+    weigh(a, s, ids, a.weights + t * a.used);
+    if (a.shared) a.shared[t] = a.shared_gated ? 1.0f / (1.0f + krn_math_exp(-a.shared[t])) : 1.0f;
+}
+
+struct program {
+    int32_t n;
+    int16_t ops[2 * KRN_TREE_PARTS];
+};
+
+// Grid: (columns, tokens).
+__global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program p)
+{
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y, h = 0;
+    float stack[KRN_TREE_DEPTH];
+    if (c >= a.rows) return;
+    const float *w = a.weights + t * a.used;
+    for (int32_t k = 0; k < p.n; k++) {
+        int64_t leaf = p.ops[k];
+        if (leaf < 0) {
+            h--, stack[h - 1] = stack[h - 1] + stack[h];
+            continue;
+        }
+        const float *y = a.y + (leaf * a.n_tok + t) * a.used * a.rows + c;
+        float v = 0.0f;
+        for (int32_t i = 0; i < a.used; i++) v = fmaf(w[i], y[(int64_t)i * a.rows], v);
+        if (a.shared) v = fmaf(a.shared_weights[t], a.shared[(leaf * a.n_tok + t) * a.rows + c], v);
+        stack[h++] = v;
+    }
+    a.to[t * a.to_stride + c] = stack[0];
+}
+
+// Grid: (columns, slots).
+__global__ void __launch_bounds__(THREADS) slot_bias_kernel(krn_slot_bias a)
+{
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), slot = (int32_t)blockIdx.y;
+    if (c >= a.n) return;
+    float *y = a.y + (int64_t)slot * a.n + c;
+    *y = *y + a.bias[a.ids[slot]][c];
+}
+
+// Grid: (columns, tokens).
+__global__ void __launch_bounds__(THREADS) token_bias_kernel(krn_token_bias a)
+{
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y;
+    if (c >= a.n) return;
+    float v = a.sum[(int64_t)t * a.n + c];
+    for (int32_t k = 0; k < a.used && a.bias; k++) v = fmaf(a.weights[t * a.used + k], a.bias[a.ids[t * a.used + k]][c], v);
+    if (a.shared) v = fmaf(a.shared_weights[t], a.shared[c], v);
+    a.sum[(int64_t)t * a.n + c] = v;
+}
+
+dim3 grid_of(int32_t n, int32_t rows) { return dim3((unsigned)DIV_UP(n, (int32_t)THREADS), (unsigned)rows); }
+
+} // namespace
+
+extern "C" void krn_cuda_route(const struct krn_route *a)
+{
+    if (a->n_tok < 1) return;
+    KRN_LAUNCH(route_kernel, dim3((unsigned)a->n_tok), dim3(THREADS), 0, *a);
+    krn_cuda_launched("route");
+}
+
+extern "C" void krn_cuda_combine(const struct krn_combine *a)
+{
+    program p = {};
+    if (a->n_tok < 1 || a->rows < 1) return;
+    p.n = a->n_ops;
+    for (int32_t k = 0; k < a->n_ops; k++) p.ops[k] = a->ops[k];
+    krn_combine x = *a;
+    x.ops = nullptr; // the host's
+    KRN_LAUNCH(combine_kernel, grid_of(a->rows, a->n_tok), dim3(THREADS), 0, x, p);
+    krn_cuda_launched("combine");
+}
+
+extern "C" void krn_cuda_slot_bias(const struct krn_slot_bias *a)
+{
+    if (a->n_slots < 1 || a->n < 1) return;
+    KRN_LAUNCH(slot_bias_kernel, grid_of(a->n, a->n_slots), dim3(THREADS), 0, *a);
+    krn_cuda_launched("slot_bias");
+}
+
+extern "C" void krn_cuda_token_bias(const struct krn_token_bias *a)
+{
+    if (a->n_tok < 1 || a->n < 1) return;
+    KRN_LAUNCH(token_bias_kernel, grid_of(a->n, a->n_tok), dim3(THREADS), 0, *a);
+    krn_cuda_launched("token_bias");
+}
