@@ -235,9 +235,10 @@ void eng_attention(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_NORM);
     eng_pass_barrier(m, i);
 
-    eng_pass_matmul_whole(m, &l->q, m->h, T, m->q, i, n);
-    eng_pass_matmul_whole(m, &l->k, m->h, T, m->k, i, n);
-    eng_pass_matmul_whole(m, &l->v, m->h, T, m->v, i, n);
+    const struct eng_product qkv[] = {{.w = &l->q, .x = m->h, .y = m->q, .y_stride = l->q.rows},
+                                      {.w = &l->k, .x = m->h, .y = m->k, .y_stride = l->k.rows},
+                                      {.w = &l->v, .x = m->h, .y = m->v, .y_stride = l->v.rows}};
+    eng_pass_products(m, qkv, 3, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
 
@@ -250,6 +251,7 @@ void eng_attention(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_ATTENTION);
     eng_pass_barrier(m, i);
 
-    eng_pass_matmul(m, &l->o, m->att, T, &m->shard.attn, eng_pass_parts(m, k), d, (int64_t)T * d, i, n);
+    eng_pass_products(m, &(struct eng_product){.w = &l->o, .x = m->att, .leaves = &m->shard.attn, .y = eng_pass_parts(m, k), .y_stride = d,
+                                               .node_stride = (int64_t)T * d}, 1, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
 }

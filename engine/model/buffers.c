@@ -83,6 +83,7 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     int64_t kv = (int64_t)(h->kv1 - h->kv0) * s->head_dim, f = h->ffn1 - h->ffn0;
     int64_t wide = MAX(MAX(d, q), f), nodes = MAX(h->attn.n_nodes, h->ffn.n_nodes);
     atomic_store(&m->layer, -1);
+    TRY(eng_shares_open(&m->shares, eng_team_size(m->team)));
     TRY(take_rope(m, &m->rope, context, false));
     if (s->rope_base_local > 0) TRY(take_rope(m, &m->rope_local, context, true));
     TRY(open_special(m));
@@ -124,4 +125,5 @@ void eng_forward_close(struct eng_model *m)
     if (m->heads) free(m->squares); /* both are the host's */
     free(m->heads);
     free(m->own);
+    free(m->shares);
 }

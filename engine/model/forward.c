@@ -137,6 +137,11 @@ enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
 
 struct head { struct eng_model *m; const int32_t *rows; int32_t n; float *out; };
 
+static bool adjusts(const struct eng_model *m)
+{
+    return m->weights->head_bias || m->spec.logit_scale != 1.0f || m->spec.logit_cap > 0;
+}
+
 /* What some families do to their logits, on this thread's rows. */
 static void adjust(const struct eng_model *m, const struct head *a, int32_t i, int32_t n)
 {
@@ -165,7 +170,10 @@ static void head(void *arg, int32_t i, int32_t n)
     struct krn_act in = eng_pass_act(m, m->h, a->n, d, eng_pass_reads(m, &m->weights->head));
     eng_pass_prepare(m, &in, t0, t1, 0, d);
     eng_team_barrier(m->team, i);
-    eng_pass_matmul_whole(m, &m->weights->head, m->h, a->n, a->out, i, n);
+    const struct krn_mat *w = &m->weights->head;
+    eng_pass_products(m, &(struct eng_product){.w = w, .x = m->h, .y = a->out, .y_stride = w->rows}, 1, a->n, i, n);
+    if (!adjusts(m)) return;
+    eng_team_barrier(m->team, i);
     adjust(m, a, i, n);
 }
 

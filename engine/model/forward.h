@@ -74,6 +74,7 @@ struct eng_model {
     struct eng_inputs in;
     struct eng_graphs graphs;
     struct eng_staging *staging;  /* between that memory and the host's (engine/model/staging.h) */
+    struct eng_share *shares;     /* [threads] of the products under way (products.c) */
     float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
     struct eng_picks {            /* on a device, [ENG_HEAD_ROWS] each: what is chosen there */
         struct krn_pick *best, *drawn;

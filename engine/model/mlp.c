@@ -43,8 +43,9 @@ void eng_mlp(const struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_NORM);
     eng_pass_barrier(m, i);
 
-    if (gated) eng_pass_matmul_whole(m, &f->gate, m->h, T, m->gate, i, n);
-    eng_pass_matmul_whole(m, &f->up, m->h, T, m->up, i, n);
+    const struct eng_product in_products[] = {{.w = &f->up, .x = m->h, .y = m->up, .y_stride = f->up.rows},
+                                              {.w = &f->gate, .x = m->h, .y = m->gate, .y_stride = f->gate.rows}};
+    eng_pass_products(m, in_products, gated ? 2 : 1, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
 
@@ -53,6 +54,7 @@ void eng_mlp(const struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_GATE);
     eng_pass_barrier(m, i);
 
-    eng_pass_matmul(m, &f->down, gated ? m->gate : m->up, T, &m->shard.ffn, eng_pass_parts(m, k), d, (int64_t)T * d, i, n);
+    eng_pass_products(m, &(struct eng_product){.w = &f->down, .x = gated ? m->gate : m->up, .leaves = &m->shard.ffn, .y = eng_pass_parts(m, k),
+                                               .y_stride = d, .node_stride = (int64_t)T * d}, 1, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
 }

@@ -49,6 +49,19 @@ void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const f
 /* The same with K whole. */
 void eng_pass_matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, float *y, int32_t i, int32_t n);
 
+/* Products that read no output of each other: y = W x for each of them, x prepared, rows shared out among the threads together. Between two
+ * calls there is a barrier. */
+enum { ENG_PRODUCTS = 4 };
+struct eng_product {
+    const struct krn_mat *w;
+    const float *x;
+    const struct krn_leaves *leaves; /* NULL: K whole */
+    float *y;
+    int64_t y_stride, node_stride;
+};
+void eng_pass_products(const struct eng_model *m, const struct eng_product p[], int32_t n_products, int32_t n_tok, int32_t i, int32_t n);
+MUST_USE enum err eng_shares_open(struct eng_share **out, int32_t n_threads); /* Own: free() */
+
 /* The sublayer before k is added to the residual of tokens [t0,t1), and `in` is what sublayer k reads of it, ready for its products. */
 void eng_pass_enter(const struct eng_model *m, const struct krn_act *in, int32_t k, int64_t t0, int64_t t1);
 /* Sublayer k is added to the residual. */
