@@ -167,10 +167,10 @@ void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, 
     b->plugin->axpy_batches(y, y_batch, y_stride, at, a, x, x_batch, x_stride, n_batches, n_rows, n);
 }
 
-void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows,
-                           int32_t n)
+void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by,
+                           int32_t n_rows, int32_t n)
 {
-    b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, n_rows, n);
+    b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, by, n_rows, n);
 }
 
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b) { return &b->plugin->experts; }

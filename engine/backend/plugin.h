@@ -90,7 +90,7 @@ struct plugin {
     /* As engine/kernels/cuda/rows.h; on the device that was entered. */
     void (*axpy_batches)(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,
                          int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
-    void (*copy_rows)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t n_rows, int32_t n);
+    void (*copy_rows)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by, int32_t n_rows, int32_t n);
     /* As engine/kernels/cuda/choose.h. */
     void (*best)(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
     void (*draw)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,

@@ -113,12 +113,12 @@ static enum err llama3_factors(struct from *f)
     TRY(real(f, "attention.key_length", width / MAX(heads, 1), &dim));
     TRY(real(f, "rope.dimension_count", dim, &dim));
     int64_t n = (int64_t)dim / 2;
-    if (n < 1 || n > 1 << 16 || !(base > 0 && factor > 0 && low > 0 && high > low && context > 0))
+    if (n < 1 || n > 1 << 16 || !(base > 0 && factor > 0 && low > 0 && high >= low && context > 0))
         return err_raise(ERR_BAD_FILE, "%s: rope scaling llama3 with these numbers makes no sense", eng_model_file_path(f->in));
     float *v = arena_alloc(&f->p->arena, (size_t)n * sizeof *v);
     for (int64_t i = 0; i < n; i++) {
         double wave = 2 * 3.14159265358979323846 * pow(base, (double)(2 * i) / dim), blend = (context / wave - low) / (high - low);
-        v[i] = (float)(wave < context / high ? 1 : wave > context / low ? factor : 1 / ((1 - blend) / factor + blend));
+        v[i] = (float)(wave <= context / high ? 1 : wave > context / low ? factor : 1 / ((1 - blend) / factor + blend));
     }
     add_values(f, "rope_freqs.weight", v, n);
 out:

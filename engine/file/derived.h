@@ -43,8 +43,8 @@ struct eng_derived {
     enum eng_int_layout code_layout, zero_layout;
     bool scales_across;               /* scales are [groups][rows] */
     /* experts: row r of what is made is row r % rows_each * stride + turn of expert r / rows_each */
-    int64_t rows_each;
-    int32_t stride, turn;
+    int64_t rows_each, turn;
+    int32_t stride;
     bool by_column;                   /* order[k] is the group of column k; else it is k / scale_cols, also where an order is given */
 };
 

@@ -7,6 +7,7 @@
  *   tessera.rope.attention_factor what cos and sin are multiplied with, when config.json says it
  *   tessera.rope.truncate         yarn's ramp lies on whole frequencies
  *   tessera.rope.long_factors     LongRoPE's divisors past the original context; short_factors: within it
+ *   tessera.rope.layers           a list: which layers have rope
  *   tessera.norm.plus_one         norms multiply with one more than the file says
  *   tessera.qkv_grouped           attn_qkv holds q, k, v of one group of heads after the other
  *   tessera.unsupported           a sentence: why this checkpoint opens but does not run here
@@ -53,6 +54,9 @@ struct eng_hf_obj;
 struct eng_hf_obj eng_hf_family_text(struct eng_hf_obj config, struct eng_hf_model *m);
 void eng_hf_family_pick(const struct eng_hf_obj *config, struct eng_hf_model *m, struct eng_hf_keys *keys);
 MUST_USE enum err eng_hf_family_read(const struct eng_hf_obj *config, struct eng_hf_keys *keys, struct eng_hf_model *m);
+
+/* What only Llama 4 has: layers without rope, chunks, temperatures; part of eng_hf_config_read. Err BAD_FILE. */
+MUST_USE enum err eng_hf_llama4_read(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys);
 
 /* A rope_scaling (or rope_parameters) object; part of eng_hf_config_read. `context` is made larger
  * where the scaling makes it so. */

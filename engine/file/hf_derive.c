@@ -14,7 +14,7 @@
 struct deriving {
     struct eng_model_file *f;
     struct eng_hf_quant *q;
-    bool experts;                /* lie all in one tensor, as gpt-oss has them */
+    bool experts;                /* lie all in one tensor, as gpt-oss and Llama 4 have them */
     struct eng_name_table names; /* of f->raw */
     struct arena arena;          /* of the table */
 };
@@ -290,7 +290,7 @@ out:
 enum err eng_hf_derive(struct eng_model_file *f, struct eng_hf_quant *q, const char *arch)
 {
     enum err rc = OK;
-    struct deriving d = {.f = f, .q = q, .experts = !strcmp(arch, "gpt-oss")};
+    struct deriving d = {.f = f, .q = q, .experts = !strcmp(arch, "gpt-oss") || !strcmp(arch, "llama4")};
     bool any = false;
     for (int64_t i = 0; i < f->n_tensors; i++) any |= is_foreign(&f->tensors[i], d.experts);
     if (!any || q->refused) return OK;

@@ -1,6 +1,7 @@
-/* hf_experts.c: gpt-oss's tensors of all experts (derived_experts.c) as tensors of gate, up and down. Part of hf_quant.h.
+/* hf_experts.c: gpt-oss's and Llama 4's tensors of all experts (derived_experts.c) as tensors of gate, up and down. Part of hf_quant.h.
  * Shapes are what a tensor's header says, outermost first: gate_up_proj_blocks [experts][2 * width][cols / 32][16], gate_up_proj_scales
- * [experts][2 * width][cols / 32], gate_up_proj [experts][cols][2 * width], gate_up_proj_bias [experts][2 * width]; down's without the 2. */
+ * [experts][2 * width][cols / 32], gate_up_proj [experts][cols][2 * width], gate_up_proj_bias [experts][2 * width]; down's without the 2.
+ * In gpt-oss's the rows of gate and up come in turns; Llama 4 has gate's first, then up's, and neither codes nor biases. */
 #include "engine/file/derived.h"
 #include "engine/file/hf_quant.h"
 
@@ -22,21 +23,24 @@ static const struct kind {
     {"down_proj_bias", NULL, &eng_recipe_spaced, {"down.bias", NULL}},
 };
 
-static const struct kind *kind_of(const char *name, size_t *module)
+static const struct kind *kind_of(const char *name, size_t *module, bool *halves)
 {
-    static const char mark[] = ".mlp.experts.";
-    const char *at = strstr(name, mark);
+    static const char turns[] = ".mlp.experts.", apart[] = ".feed_forward.experts.";
+    const char *at = strstr(name, turns);
+    *halves = !at;
+    if (!at) at = strstr(name, apart);
     if (!at) return NULL;
-    *module = (size_t)(at - name) + sizeof mark - 1;
+    *module = (size_t)(at - name) + strlen(*halves ? apart : turns);
     for (size_t i = 0; i < COUNT_OF(kinds); i++)
-        if (!strcmp(name + *module, kinds[i].raw)) return &kinds[i];
+        if (!strcmp(name + *module, kinds[i].raw) && (!*halves || kinds[i].recipe == &eng_recipe_turned)) return &kinds[i];
     return NULL;
 }
 
 bool eng_hf_is_experts(const char *name)
 {
     size_t module;
-    return kind_of(name, &module) != NULL;
+    bool halves;
+    return kind_of(name, &module, &halves) != NULL;
 }
 
 bool eng_hf_is_experts_scales(const char *name)
@@ -75,15 +79,17 @@ static enum err shape_of(const struct eng_model_file *f, const struct kind *k, c
 enum err eng_hf_derive_experts(struct eng_model_file *f, const struct model_tensor *t, const struct model_tensor *scales, struct model_tensor out[2], int *n)
 {
     size_t module;
+    bool halves;
     int64_t dims[3] = {0};
-    const struct kind *k = kind_of(t->name, &module);
+    const struct kind *k = kind_of(t->name, &module, &halves);
     enum err rc = shape_of(f, k, t, scales, dims);
     if (rc) return rc;
     *n = k->made[1] ? 2 : 1;
     for (int i = 0; i < *n; i++) {
         struct eng_derived *x = arena_alloc(&f->arena, sizeof *x);
         enum dtype type = k->recipe == &eng_recipe_mxfp4 ? DTYPE_MXFP4 : t->type;
-        *x = (struct eng_derived){.recipe = k->recipe, .codes = t, .scales = scales, .rows_each = dims[1], .stride = *n, .turn = i};
+        *x = (struct eng_derived){.recipe = k->recipe, .codes = t, .scales = scales, .rows_each = dims[1], .stride = halves ? 1 : *n,
+                                  .turn = halves ? i * dims[1] : i};
         char *name = xasprintf("%.*s%s", (int)module, t->name, k->made[i]);
         out[i] = (struct model_tensor){.name = arena_strndup(&f->arena, name, strlen(name)), .type = type, .ggml_type = dtype_ggml(type),
                                        .n_dims = dims[2] > 1 ? 3 : 2, .dims = {dims[0], dims[1], dims[2], 1}, .part = t->part,

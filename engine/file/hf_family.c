@@ -47,10 +47,12 @@ static const struct family {
     {"CohereForCausalLM", "cohere", "command-r", .eps = "layer_norm_eps", .interleaved = true},
     {"GptOssForCausalLM", "gpt_oss", "gpt-oss", .head_dim = 64, .biases = true, .window_on = true, .pattern = 2},
     {"Cohere2ForCausalLM", "cohere2", "cohere2", .eps = "layer_norm_eps", .interleaved = true, .window_on = true, .pattern = 4},
+    {"Llama4ForCausalLM", "llama4_text", "llama4", .head_dim = 128, .interleaved = true, .heads = 40, .kv_heads = 8, .context = 131072},
 };
 
 /* Classes whose language model is one of these families; what they see with is left out. */
-static const char *const seeing[] = {"Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration"};
+static const char *const seeing[] = {"Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration",
+                                     "Llama4ForConditionalGeneration"};
 
 struct eng_hf_obj eng_hf_family_text(struct eng_hf_obj c, struct eng_hf_model *m)
 {
@@ -196,13 +198,14 @@ static enum err read_sizes(const struct reading *r, struct eng_hf_model *m)
     bool layer_norm = r->fam->eps != NULL;
     TRY(copy_int(r, "num_hidden_layers", "block_count", 0, NULL));
     TRY(copy_int(r, "hidden_size", "embedding_length", 0, &width));
-    TRY(copy_int(r, is(r, "falcon") ? "ffn_hidden_size" : "intermediate_size", "feed_forward_length", is(r, "falcon") ? 4 * width : 0, NULL));
+    const char *ffn = is(r, "falcon") ? "ffn_hidden_size" : is(r, "llama4") ? "intermediate_size_mlp" : "intermediate_size";
+    TRY(copy_int(r, ffn, "feed_forward_length", is(r, "falcon") ? 4 * width : 0, NULL));
     TRY(copy_int(r, "num_attention_heads", "attention.head_count", r->fam->heads, &heads));
     TRY(read_kv_heads(r, heads));
     TRY(copy_int(r, "head_dim", "attention.key_length", r->fam->head_dim ? r->fam->head_dim : width / heads, &head_dim));
     eng_hf_key_int(r->k, r->arch, "attention.value_length", head_dim);
     TRY(read_rotary(r, head_dim));
-    TRY(eng_hf_real(r->c, layer_norm ? r->fam->eps : "rms_norm_eps", layer_norm ? 1e-5 : 1e-6, &eps));
+    TRY(eng_hf_real(r->c, layer_norm ? r->fam->eps : "rms_norm_eps", layer_norm || is(r, "llama4") ? 1e-5 : 1e-6, &eps));
     eng_hf_key_real(r->k, r->arch, layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", eps);
     TRY(read_context(r));
     TRY(eng_hf_int(r->c, "vocab_size", -1, 1, 1 << 24, &m->n_vocab));
@@ -264,7 +267,7 @@ static enum err read_experts(const struct reading *r)
     TRY(maybe_int(r, "num_local_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts_per_tok", "expert_used_count"));
-    TRY(maybe_int(r, "moe_intermediate_size", "expert_feed_forward_length"));
+    TRY(maybe_int(r, is(r, "llama4") ? "intermediate_size" : "moe_intermediate_size", "expert_feed_forward_length"));
     TRY(eng_hf_bool(r->c, "norm_topk_prob", is(r, "llama"), &renorm));
     eng_hf_key_bool(r->k, r->arch, "expert_weights_norm", renorm);
 out:
@@ -311,6 +314,7 @@ static enum err read_odd(const struct reading *r)
         TRY(eng_hf_real(r->c, "swiglu_alpha", 1.702, &clip));
         if (clip != 1.702) eng_hf_refuse(r->k, "%s: swiglu_alpha %g is not supported (known: 1.702)", r->c.what, clip);
     }
+    if (is(r, "llama4")) TRY(eng_hf_llama4_read(&r->c, r->arch, r->k));
     if (is(r, "stablelm") || is(r, "phi2")) TRY(needs(r, "qk_layernorm", false));
     if (is(r, "stablelm")) {
         TRY(eng_hf_bool(r->c, "use_parallel_residual", false, &parallel));

@@ -44,6 +44,16 @@ static const struct name of_layer[] = {
     {"mlp.shared_expert.up_proj.", "ffn_up_shexp.", " qwen2moe ", ""},
     {"mlp.shared_expert.down_proj.", "ffn_down_shexp.", " qwen2moe ", ""},
     {"mlp.shared_expert_gate.", "ffn_gate_inp_shexp.", " qwen2moe ", ""},
+    {"feed_forward.gate_proj.", "ffn_gate.", " llama4 ", ""},
+    {"feed_forward.up_proj.", "ffn_up.", " llama4 ", ""},
+    {"feed_forward.down_proj.", "ffn_down.", " llama4 ", ""},
+    {"feed_forward.router.", "ffn_gate_inp.", " llama4 ", ""},
+    {"feed_forward.experts.gate.", "ffn_gate_exps.", " llama4 ", ""},
+    {"feed_forward.experts.up.", "ffn_up_exps.", " llama4 ", ""},
+    {"feed_forward.experts.down.", "ffn_down_exps.", " llama4 ", ""},
+    {"feed_forward.shared_expert.gate_proj.", "ffn_gate_shexp.", " llama4 ", ""},
+    {"feed_forward.shared_expert.up_proj.", "ffn_up_shexp.", " llama4 ", ""},
+    {"feed_forward.shared_expert.down_proj.", "ffn_down_shexp.", " llama4 ", ""},
     {"self_attention.query_key_value.", "attn_qkv.", " falcon ", ""},
     {"self_attention.dense.", "attn_output.", " falcon ", ""},
     {"mlp.dense_h_to_4h.", "ffn_up.", " falcon ", ""},
@@ -71,6 +81,9 @@ static const struct {
     {"mlp", "gate_proj.", "ffn_gate", " qwen2moe qwen3moe olmoe "},
     {"mlp", "up_proj.", "ffn_up", " qwen2moe qwen3moe olmoe "},
     {"mlp", "down_proj.", "ffn_down", " qwen2moe qwen3moe olmoe "},
+    {"feed_forward", "gate_proj.", "ffn_gate", " llama4 "}, /* of quantised ones; others lie in one */
+    {"feed_forward", "up_proj.", "ffn_up", " llama4 "},
+    {"feed_forward", "down_proj.", "ffn_down", " llama4 "},
 };
 
 /* Is arch one of the words of the list? */
@@ -144,7 +157,8 @@ static const char *within(const char *name, char out[320])
 {
     static const char *const from[] = {"language_model.model.", "model.language_model.", "language_model.lm_head."};
     static const char *const to[] = {"model.", "model.", "lm_head."};
-    static const char *const eyes[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."};
+    static const char *const eyes[] = {"vision_tower.", "multi_modal_projector.", "vision_model.", "model.vision_tower.", "model.multi_modal_projector.",
+                                       "model.vision_model."};
     for (size_t i = 0; i < COUNT_OF(eyes); i++)
         if (!strncmp(name, eyes[i], strlen(eyes[i]))) return NULL;
     snprintf(out, 320, "%s", name);

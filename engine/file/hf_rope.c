@@ -169,7 +169,7 @@ enum err eng_hf_rope_read(const struct eng_hf_obj *config, const char *arch,
     TRY(eng_hf_real((struct eng_hf_obj){local, config->what}, "rope_theta", 0, &theta));
     TRY(eng_hf_real(*config, "rope_local_base_freq", theta, &theta));
     if (theta > 0) eng_hf_key_real(keys, arch, "rope.freq_base_swa", theta);
-    TRY(eng_hf_real(*config, "rope_theta", !strcmp(arch, "gemma3") ? 1e6 : 10000, &theta));
+    TRY(eng_hf_real(*config, "rope_theta", !strcmp(arch, "gemma3") ? 1e6 : !strcmp(arch, "llama4") ? 5e5 : 10000, &theta));
     TRY(eng_hf_real(r.o, "rope_theta", theta, &theta));
     eng_hf_key_real(keys, arch, "rope.freq_base", theta);
     TRY(eng_hf_text(r.o, "type", "default", &type));

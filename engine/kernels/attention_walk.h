@@ -6,7 +6,7 @@
  * r % group of token r / group, so later rows see more keys. Scores are computed for all keys that
  * the last row sees; what a row may not see is masked out of its maximum and its sum, and never
  * enters its chain of values: the keys common to all rows go first, each token's own rest after.
- * With a window later rows also begin later. What lies before a row's window gets the weight 0, which
+ * With a window later rows also begin later (in chunks: now and then). What lies before a row's window gets the weight 0, which
  * changes neither its sum nor its chain of values; a split is walked from the first block that its
  * first row sees, and rows that see nothing of it take no part. */
 #ifndef ENGINE_KERNELS_ATTENTION_WALK_H

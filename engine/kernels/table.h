@@ -135,6 +135,7 @@ struct krn_kv_append {
  *
  * window > 0: only keys pos[t]-window+1 .. pos[t] are there; splits stand where they stood, the first is cut at its beginning too, and
  * splits without keys are not walked. Blocks wholly before the window may be read but never change a bit; their values must be finite.
+ * chunked: the window begins where the chunk of `window` positions that pos[t] lies in begins, at pos[t] - pos[t] % window; the rest holds as it stands.
  * softcap > 0: a score s becomes cap * tanh(s / cap) as `softcap` below does it.
  * sinks[h]: after the last split, M' = max(M, sink), a = krn_exp(M-M'), L = fma(L, a, krn_exp(sink-M')), O = O*a.
  *
@@ -150,6 +151,7 @@ struct krn_attention {
     int32_t n_tok, n_head;
     float scale;
     int32_t window;                /* 0: all */
+    bool chunked;
     float softcap;                 /* 0: none */
     const float *sinks;            /* [n_head], or NULL */
     float *scratch;
@@ -157,11 +159,13 @@ struct krn_attention {
     int32_t n_split;               /* 0: items are whole */
     float *partial;                /* [n_kv * n_tok * n_split][group][head_dim + 2]: o, m, l */
 };
-/* The first key that token t sees. */
-static inline int32_t krn_attention_first(const struct krn_attention *a, int32_t t)
+/* The first key that a token at this position sees; that token t sees. */
+static inline int32_t krn_first_key(int32_t pos, int32_t window, bool chunked)
 {
-    return a->window > 0 && a->pos[t] >= a->window ? a->pos[t] - a->window + 1 : 0;
+    if (window <= 0 || pos < window) return 0;
+    return chunked ? pos - pos % window : pos - window + 1;
 }
+static inline int32_t krn_attention_first(const struct krn_attention *a, int32_t t) { return krn_first_key(a->pos[t], a->window, a->chunked); }
 static inline int64_t krn_attention_scratch(int32_t n_head, int32_t n_kv, int32_t head_dim)
 {
     int32_t group = n_head / n_kv, rows = group > KRN_ATTN_ROWS ? group : KRN_ATTN_ROWS;

@@ -19,11 +19,15 @@ struct family {
     bool logit_divides;        /* logit_scale is what logits are divided by */
     bool renorm;               /* weights of experts are divided by their sum, where the file does not say */
     enum eng_gating gating;    /* the same */
+    bool weigh_input;
     bool sinks;
     bool no_rope_global;       /* layers that see everything have no rope */
     int32_t period;            /* of so many layers one sees everything, the others a window; 0: all have the window */
     bool first_global;         /* it is the first of them; else the last */
     int32_t window;            /* where the file does not say */
+    bool chunked;              /* the window is a chunk; where it is 0, all layers have rope */
+    int32_t temper_length;     /* where the file does not say */
+    double temper_scale;
     double rope_base_local;
     int32_t big_layers;        /* the size of this depth scales scores by the mean width of a head, not its own */
 };
@@ -52,12 +56,14 @@ static const struct family families[] = {
     {"command-r", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true},
     {"cohere2", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true, .period = 4, .no_rope_global = true},
     {"gpt-oss", .act = ENG_SWIGLU_CLAMPED, .sinks = true, .gating = ENG_GATING_SOFTMAX_CHOSEN, .period = 2},
+    {"llama4", .rope_interleaved = true, .gating = ENG_GATING_SIGMOID_CHOSEN, .weigh_input = true, .period = 4, .no_rope_global = true,
+     .window = 8192, .chunked = true, .temper_length = 8192, .temper_scale = 0.1},
 };
 
 const char *eng_spec_known(void)
 {
     return "llama (Llama 2/3.x, Mistral, Mixtral, Yi), qwen2 (Qwen 2/2.5), qwen3, qwen2moe, qwen3moe, gemma, gemma2, gemma3, phi2, phi3, "
-           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, command-r, cohere2, gpt-oss";
+           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, command-r, cohere2, gpt-oss, llama4";
 }
 
 enum err eng_arch_int(const struct eng_model_file *f, const char *arch, const char *key, int64_t def, int64_t min, int64_t max, int32_t *out)
@@ -166,13 +172,32 @@ static enum err read_switches(struct eng_spec *s, const struct eng_model_file *f
     if (!s->qk_norm && q_norm) s->qk_norm = q_norm->dims[1] > 1 ? ENG_QK_HEADS : ENG_QK_HEAD;
     s->sinks = fam->sinks;
     s->window = fam->window;
+    s->chunked = fam->chunked;
     s->rope_base_local = fam->rope_base_local;
     s->experts.renorm = fam->renorm;
     s->experts.gating = fam->gating ? fam->gating : ENG_GATING_SOFTMAX;
+    s->experts.weigh_input = fam->weigh_input;
     TRY(eng_arch_bool(f, s->arch, "use_parallel_residual", fam->parallel, &s->parallel));
     TRY(eng_model_file_bool(f, "tessera.norm.plus_one", false, &s->norm_plus_one));
     TRY(eng_model_file_bool(f, "tessera.rope.interleaved", fam->rope_interleaved, &s->rope_interleaved));
     TRY(eng_model_file_bool(f, "tessera.qkv_grouped", false, &s->qkv_grouped));
+out:
+    return rc;
+}
+
+/* Llama 4: norms of q and k are said by a key or, in files without it, by the size: the one with 128 experts has none. */
+static enum err read_chunked(struct eng_spec *s, const struct eng_model_file *f, const struct family *fam)
+{
+    enum err rc;
+    bool norms;
+    double scale;
+    TRY(eng_arch_bool(f, s->arch, "use_qk_norm", s->experts.n != 128, &norms));
+    s->qk_norm = norms ? ENG_QK_BARE : ENG_QK_NONE;
+    TRY(eng_arch_int(f, s->arch, "attention.temperature_length", fam->temper_length, 0, 1 << 30, &s->temper_length));
+    TRY(eng_arch_float(f, s->arch, "attention.temperature_scale", fam->temper_scale, &scale));
+    s->temper_scale = (float)scale;
+    if (s->temper_length && (s->head_dim % 2 || !(scale >= 0)))
+        rc = err_raise(ERR_BAD_FILE, "%s: a temperature of scale %g over heads of %d values makes no sense", eng_model_file_path(f), scale, s->head_dim);
 out:
     return rc;
 }
@@ -192,8 +217,9 @@ static enum err read_family(struct eng_spec *s, const struct eng_model_file *f, 
     TRY(read_scales(s, f, fam));
     TRY(eng_arch_rope(s, f));
     TRY(eng_arch_windows(s, f, fam->period, fam->first_global));
-    for (int32_t l = 0; l < s->n_layers; l++) s->no_rope[l] = fam->no_rope_global && !s->local[l];
+    TRY(eng_arch_no_rope(s, f, fam->no_rope_global && (s->window || !s->chunked)));
     TRY(eng_arch_experts(s, f));
+    if (s->chunked) TRY(read_chunked(s, f, fam));
 out:
     return rc;
 }

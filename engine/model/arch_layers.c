@@ -30,6 +30,7 @@ enum err eng_arch_windows(struct eng_spec *s, const struct eng_model_file *f, in
     enum err rc;
     const struct model_kv *list;
     TRY(eng_arch_int(f, s->arch, "attention.sliding_window", s->window, 0, 1 << 30, &s->window));
+    if (s->chunked && s->window) TRY(eng_arch_int(f, s->arch, "attention.chunk_size", s->window, 1, 1 << 30, &s->window));
     TRY(read_pattern(s, f, &list, &period));
     for (int32_t l = 0; l < s->n_layers && s->window; l++) {
         if (list) s->local[l] = eng_model_file_array_int(list, (uint64_t)l) != 0;
@@ -37,6 +38,16 @@ enum err eng_arch_windows(struct eng_spec *s, const struct eng_model_file *f, in
     }
 out:
     return rc;
+}
+
+enum err eng_arch_no_rope(struct eng_spec *s, const struct eng_model_file *f, bool global)
+{
+    const struct model_kv *kv = eng_model_file_find(f, "tessera.rope.layers");
+    if (kv && (kv->kind != KV_ARRAY || (kv->a.kind != KV_BOOL && kv->a.kind != KV_INT) || kv->a.n < (uint64_t)s->n_layers))
+        return err_raise(ERR_BAD_FILE, "%s: key tessera.rope.layers must be a list of %d", eng_model_file_path(f), s->n_layers);
+    for (int32_t l = 0; l < s->n_layers; l++)
+        s->no_rope[l] = kv ? !eng_model_file_array_int(kv, (uint64_t)l) : global && !s->local[l];
+    return OK;
 }
 
 static enum err read_counts(struct eng_experts *x, const struct eng_spec *s, const struct eng_model_file *f)
@@ -51,7 +62,8 @@ static enum err read_counts(struct eng_experts *x, const struct eng_spec *s, con
     TRY(eng_arch_float(f, s->arch, "expert_weights_scale", 1, &scale));
     TRY(eng_arch_int(f, s->arch, "expert_group_count", 1, 1, x->n, &x->n_groups));
     TRY(eng_arch_int(f, s->arch, "expert_group_used_count", x->n_groups, 1, x->n_groups, &x->groups_used));
-    x->gating = (enum eng_gating)gating;
+    bool same = x->gating == ENG_GATING_SIGMOID_CHOSEN && gating == ENG_GATING_SIGMOID; /* the key has no word for it */
+    if (!same) x->gating = (enum eng_gating)gating;
     x->scale = scale > 0 ? (float)scale : 1.0f;
     if (x->n % x->n_groups)
         rc = err_raise(ERR_BAD_FILE, "%s: %d experts are no multiple of %d groups", eng_model_file_path(f), x->n, x->n_groups);

@@ -50,7 +50,7 @@ enum err eng_arch_rope(struct eng_spec *s, const struct eng_model_file *f)
     TRY(eng_model_file_float(f, "tessera.rope.attention_factor", s->rope_attn_said, &s->rope_attn_said));
     s->rope_freqs = eng_model_file_tensor_find(f, "rope_freqs.weight") != NULL;
     if (s->rope_dim % 2 || !(s->rope_base > 0) || !(s->rope_factor > 0) || !(s->rope_orig_context > 0) ||
-        !(s->rope_slow > 0) || !(s->rope_fast > s->rope_slow))
+        !(s->rope_slow > 0) || !(s->rope_fast > s->rope_slow || (s->rope_scaling == ROPE_LLAMA3 && s->rope_fast == s->rope_slow)))
         rc = err_raise(ERR_BAD_FILE, "%s: rope of %d dims, base %g, factor %g makes no sense", eng_model_file_path(f),
                        s->rope_dim, s->rope_base, s->rope_factor);
 out:

@@ -8,7 +8,7 @@
 static void norm_heads(const struct eng_model *m, float *x, const float *w, int32_t heads, int64_t t0, int64_t t1)
 {
     int32_t hd = m->spec.head_dim;
-    if (m->spec.qk_norm == ENG_QK_HEAD) {
+    if (m->spec.qk_norm != ENG_QK_HEADS) {
         eng_pass_norm(m, x, x, w, NULL, hd, t0 * heads, t1 * heads);
         return;
     }
@@ -128,13 +128,19 @@ static void rope_append(struct eng_pass *p, int32_t layer, int32_t t0, int32_t t
     eng_pass_bias(m, m->v, l->bv, nkv * hd, t0, t1);
     if (s->qk_norm == ENG_QK_ALL) {
         if (!norm_over_heads(p, l, t0, t1, i)) return;
-    } else if (s->qk_norm) {
+    } else if (s->qk_norm && s->qk_norm != ENG_QK_BARE) {
         norm_heads(m, m->q, l->q_norm, nq, t0, t1);
         norm_heads(m, m->k, l->k_norm, nkv, t0, t1);
     }
     if (!s->no_rope[global]) {
         krn->rope(m->q, nq, hd, s->rope_dim, s->rope_interleaved, cs, t0, t1);
         krn->rope(m->k, nkv, hd, s->rope_dim, s->rope_interleaved, cs, t0, t1);
+        if (s->qk_norm == ENG_QK_BARE) {
+            norm_heads(m, m->q, l->q_norm, nq, t0, t1);
+            norm_heads(m, m->k, l->q_norm, nkv, t0, t1);
+        }
+    } else if (s->temper_length) {
+        krn->rope(m->q, nq, hd, hd, true, m->in.temper, t0, t1);
     }
     krn->kv_append(&(struct krn_kv_append){.kv = &m->kv->layers[layer], .k = m->k, .v = m->v,
                                            .pos = m->in.pos, .table = m->in.table, .t0 = t0, .t1 = t1});
@@ -142,15 +148,18 @@ static void rope_append(struct eng_pass *p, int32_t layer, int32_t t0, int32_t t
 
 /* ---- attention ---- */
 
+/* The layer's window, 0: none; in chunks or not. */
+struct seen { int32_t window; bool chunked; };
+
 /* What an item of this token costs: as many keys as it reads, and something of its own. */
-static int64_t cost(const struct eng_batch *b, int32_t t, int32_t window)
+static int64_t cost(const struct eng_batch *b, int32_t t, struct seen w)
 {
     enum { OWN = 32 };
-    return (window ? MIN(b->pos[t], window) : b->pos[t]) + OWN;
+    return b->pos[t] - krn_first_key(b->pos[t], w.window, w.chunked) + OWN;
 }
 
 /* Items [i0,i1) = kvh * n_tok + t that cost thread i its share. */
-static void attention_share(const struct eng_batch *b, int32_t window, int32_t nkv, int32_t i, int32_t n,
+static void attention_share(const struct eng_batch *b, struct seen window, int32_t nkv, int32_t i, int32_t n,
                             int64_t *i0, int64_t *i1)
 {
     int64_t T = b->n_tok, each = 0, *out[] = {i0, i1};
@@ -196,10 +205,10 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
     int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
     int64_t i0, i1;
     const struct eng_spec *s = &m->spec;
-    int32_t window = s->local[m->shard.layer0 + layer] ? s->window : 0;
+    struct seen seen = {s->local[m->shard.layer0 + layer] ? s->window : 0, s->chunked};
     struct krn_attention a = {
         .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = m->in.pos, .table = m->in.table,
-        .n_tok = T, .n_head = nq, .scale = s->attn_scale, .window = window, .softcap = s->attn_cap,
+        .n_tok = T, .n_head = nq, .scale = s->attn_scale, .window = seen.window, .chunked = seen.chunked, .softcap = s->attn_cap,
         .sinks = m->weights->layers[layer].sinks,
         .scratch = m->scratch + i * m->scratch_each,
         .n_split = eng_attention_splits(m, b, nkv, n), .partial = m->partial};
@@ -212,7 +221,7 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
         m->krn->attention_merge(&a);
     } else {
-        attention_share(b, window, nkv, i, n, &i0, &i1);
+        attention_share(b, seen, nkv, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
         m->krn->attention(&a);
     }

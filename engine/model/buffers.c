@@ -15,18 +15,28 @@ static enum err take(const struct eng_model *m, float **p, int64_t n)
     return e;
 }
 
+/* n floats of the host's; frees them. */
+static enum err take_copy(struct eng_model *m, float **out, float *host, int64_t n)
+{
+    enum err rc = take(m, out, n);
+    if (!rc) rc = eng_backend_upload(m->be, *out, host, n * (int64_t)sizeof *host);
+    free(host);
+    return rc;
+}
+
 /* The rope tables are made on the host. */
 static enum err take_rope(struct eng_model *m, float **out, int32_t context, bool local)
 {
-    enum err rc;
-    float *host = NULL;
-    int64_t n = (int64_t)context * (m->spec.rope_dim / 2) * 2;
-    TRY(eng_rope_table(&host, &m->spec, m->weights, context, local));
-    TRY(take(m, out, n));
-    TRY(eng_backend_upload(m->be, *out, host, n * (int64_t)sizeof *host));
-out:
-    free(host);
-    return rc;
+    float *host;
+    enum err rc = eng_rope_table(&host, &m->spec, m->weights, context, local);
+    return rc ? rc : take_copy(m, out, host, (int64_t)context * (m->spec.rope_dim / 2) * 2);
+}
+
+static enum err take_temper(struct eng_model *m, int32_t context)
+{
+    float *host;
+    enum err rc = eng_temper_table(&host, &m->spec, context);
+    return rc ? rc : take_copy(m, &m->temper, host, (int64_t)(context / m->spec.temper_length + 1) * m->spec.head_dim);
 }
 
 /* Of one token, from every rank of the stage: a KV head that several have comes several times. */
@@ -86,6 +96,7 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     TRY(eng_shares_open(&m->shares, eng_team_size(m->team)));
     TRY(take_rope(m, &m->rope, context, false));
     if (s->rope_base_local > 0) TRY(take_rope(m, &m->rope_local, context, true));
+    if (s->temper_length) TRY(take_temper(m, context));
     TRY(open_special(m));
     TRY(take(m, &m->x, T * d));
     TRY(take(m, &m->h, T * d));
@@ -108,6 +119,7 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
                                                 (h->q1 - h->q0) / MAX(h->kv1 - h->kv0, 1), s->head_dim)));
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
     m->cs_local = xcalloc((size_t)T, sizeof *m->cs_local);
+    m->row_temper = xcalloc((size_t)T, sizeof *m->row_temper);
     m->own = xcalloc((size_t)T, sizeof *m->own);
     if (!m->be->on_host && h->last) TRY(take_picks(m));
     TRY(eng_staging_open(m, MIN(n_seqs, m->max_tok), context));
@@ -121,6 +133,7 @@ void eng_forward_close(struct eng_model *m)
     eng_staging_close(m);
     free((void *)m->cs);
     free((void *)m->cs_local);
+    free((void *)m->row_temper);
     eng_moe_close(m->moe);
     if (m->heads) free(m->squares); /* both are the host's */
     free(m->heads);

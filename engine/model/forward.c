@@ -71,6 +71,7 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
         int64_t at = (int64_t)MAX(rows.pos[t], 0) * half * 2;
         m->cs[t] = m->rope + at;
         m->cs_local[t] = m->rope_local ? m->rope_local + at : m->cs[t];
+        m->row_temper[t] = m->temper ? m->temper + (rows.pos[t] + 1) / m->spec.temper_length * (int64_t)m->spec.head_dim : m->cs[t];
     }
     p.failed = eng_staging_batch(m, &rows);
     if (p.failed) return p.failed;

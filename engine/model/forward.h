@@ -39,7 +39,7 @@ struct eng_graphs {
 struct eng_inputs {
     const int32_t *pos;
     const int32_t *const *table;
-    const float *const *cs, *const *cs_local;
+    const float *const *cs, *const *cs_local, *const *temper;
 };
 
 /* Shown the input of each product: x [n_tok][w->cols], in the host's memory. Thr: the first of the team. */
@@ -61,6 +61,7 @@ struct eng_model {
     const struct krn_rounded *rounded; /* products of many tokens with BF16 and F16 weights; NULL: the table's */
     int32_t max_tok;
     float *rope, *rope_local;     /* [context][rope_dim/2][2]; of local layers, or NULL: the same */
+    float *temper;                /* [context / temper_length + 1][head_dim/2][2], as rope tables are; or NULL */
     /* step buffers, [max_tok] rows unless said otherwise */
     float *x;                     /* residual, d_model */
     float *h;                     /* normed input of a matmul */
@@ -69,7 +70,7 @@ struct eng_model {
     float *parts;                 /* [n_nodes][n_tok][d_model] subtrees before the all-reduce */
     float *red;                   /* after it; with one rank these two alternate */
     uint8_t *act_q; float *act_xt; uint32_t *act_xb; /* panels of a matmul's input (engine/kernels/panel.h) */
-    const float **cs, **cs_local; /* rope row of each token */
+    const float **cs, **cs_local, **row_temper; /* rope row of each token; row of temper, or the same as cs */
     int32_t *own;                 /* ids of this rank's rows of the embedding */
     struct eng_inputs in;
     struct eng_graphs graphs;

@@ -78,7 +78,8 @@ static void list_slots(struct eng_moe *o, const struct eng_experts *x, int32_t t
             int64_t at = (int64_t)(t0 + t) * used + k;
             int32_t slot = o->first[o->ids[at]]++;
             o->token[slot] = t;
-            o->weight[slot] = o->weights[at];
+            o->weight[slot] = o->scale ? 1.0f : o->weights[at];
+            if (o->scale) o->scale[slot] = o->weights[at];
         }
     for (int32_t e = n; e > 0; e--) o->first[e] = o->first[e - 1];
     o->first[0] = 0;
@@ -87,6 +88,7 @@ static void list_slots(struct eng_moe *o, const struct eng_experts *x, int32_t t
         int32_t slot = o->first[n + 1]++;
         o->token[slot] = t;
         o->weight[slot] = o->shared[t0 + t];
+        if (o->scale) o->scale[slot] = 1.0f;
     }
 }
 
@@ -128,7 +130,8 @@ static enum err send_lists(const struct group *g)
     const struct eng_moe *o = g->o;
     int64_t slots = o->first[n_experts(g->m)];
     enum err e = eng_backend_upload(g->m->be, o->there.token, o->token, slots * (int64_t)sizeof *o->token);
-    return e ? e : eng_backend_upload(g->m->be, o->there.weight, o->weight, floats(slots));
+    if (!e) e = eng_backend_upload(g->m->be, o->there.weight, o->weight, floats(slots));
+    return e || !o->scale ? e : eng_backend_upload(g->m->be, o->there.scale, o->scale, floats(slots));
 }
 
 /* ---- products ---- */
@@ -139,7 +142,8 @@ static void gather(const struct group *g, int32_t i, int32_t n)
     int64_t d = g->m->spec.d_model, s0, s1;
     int32_t e = 0;
     if (!g->m->be->on_host) {
-        eng_backend_copy_rows(g->m->be, g->o->x, d, g->m->h + g->t0 * d, d, g->o->there.token, g->o->first[n_experts(g->m)], (int32_t)d);
+        eng_backend_copy_rows(g->m->be, g->o->x, d, g->m->h + g->t0 * d, d, g->o->there.token, g->o->there.scale, g->o->first[n_experts(g->m)],
+                              (int32_t)d);
         for (; e < n_experts(g->m); e++) {
             struct krn_act a = input_of(g, e);
             eng_pass_prepare(g->m, &a, 0, a.n_tok, 0, d);
@@ -152,6 +156,7 @@ static void gather(const struct group *g, int32_t i, int32_t n)
         struct krn_act a = input_of(g, e);
         int64_t row = s - g->o->first[e];
         memcpy(g->o->x + s * d, g->m->h + (g->t0 + g->o->token[s]) * d, (size_t)d * sizeof(float));
+        if (g->o->scale) g->m->krn->scale(g->o->x + s * d, g->o->scale[s], d);
         eng_pass_prepare(g->m, &a, row, row + 1, 0, d);
     }
 }
@@ -343,7 +348,7 @@ static enum err down(const struct group *g, float *parts, int64_t node_stride, i
         for (int32_t k = 0; k < l->n_nodes; k++) {
             const float *sum = add_leaves(&b, l->nodes[k]);
             float *to = parts + k * node_stride + g->t0 * d + r;
-            if (!g->m->be->on_host) eng_backend_copy_rows(g->m->be, to, d, sum, b.rows, NULL, g->n_tok, b.rows);
+            if (!g->m->be->on_host) eng_backend_copy_rows(g->m->be, to, d, sum, b.rows, NULL, NULL, g->n_tok, b.rows);
             else for (int32_t t = 0; t < g->n_tok; t++)
                 memcpy(to + t * d, sum + (int64_t)t * b.rows, (size_t)b.rows * sizeof(float));
         }
@@ -415,7 +420,7 @@ void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *s
     int32_t used = m->spec.experts.used;
     for (int32_t k = 0; k < used; k++) {
         const float *bias = l->experts[m->moe->ids[t * used + k]].bdown;
-        if (bias) m->krn->axpy(sum, m->moe->weights[t * used + k], bias, m->spec.d_model);
+        if (bias) m->krn->axpy(sum, m->moe->scale ? 1.0f : m->moe->weights[t * used + k], bias, m->spec.d_model);
     }
     if (l->shared.bdown) m->krn->axpy(sum, m->moe->shared[t], l->shared.bdown, m->spec.d_model);
 }
@@ -465,6 +470,7 @@ static void take_all(struct eng_moe *o, struct taker *t, const struct eng_model 
     o->first = take(t, x->n + 2, sizeof(int32_t));
     o->token = take(t, slots, sizeof(int32_t));
     o->weight = take(t, slots, sizeof(float));
+    if (x->weigh_input) o->scale = take(t, slots, sizeof(float));
     o->x = take_there(t, slots * s->d_model, sizeof(float));
     o->gate = take_there(t, cols, sizeof(float));
     o->up = take_there(t, cols, sizeof(float));
@@ -478,6 +484,7 @@ static void take_all(struct eng_moe *o, struct taker *t, const struct eng_model 
     o->there.shared = take_there(t, max_tok, sizeof(float));
     o->there.token = take_there(t, slots, sizeof(int32_t));
     o->there.weight = take_there(t, slots, sizeof(float));
+    if (x->weigh_input) o->there.scale = take_there(t, slots, sizeof(float));
     o->n_layers = m->shard.layer1 - m->shard.layer0;
     o->shift = xcalloc((size_t)o->n_layers, sizeof *o->shift);
 }
@@ -499,7 +506,7 @@ enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m)
 void eng_moe_close(struct eng_moe *o)
 {
     if (!o) return;
-    void *all[] = {o->logits, o->shared, o->ids, o->weights, o->first, o->token, o->weight};
+    void *all[] = {o->logits, o->shared, o->ids, o->weights, o->first, o->token, o->weight, o->scale};
     void *there[] = {o->x, o->gate, o->up, o->act_q, o->act_xt, o->scratch};
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
     for (size_t i = 0; i < COUNT_OF(there) && o->on_host; i++) free(there[i]);

@@ -1,7 +1,8 @@
 /* moe.h: feed-forward by experts: a router chooses a few for each token, a shared one may serve all.
  *
  * Exactness (docs/exactness.md): every rank has the router and chooses alike; experts are cut inside, all by the same leaves; a leaf of
- * the sublayer is the chain, over the chosen experts in id order and then the shared one, of fma(weight, that expert's leaf, .).
+ * the sublayer is the chain, over the chosen experts in id order and then the shared one, of fma(weight, that expert's leaf, .); where weights
+ * multiply inputs (weigh_input) that weight is 1, and an expert reads weight * input, rounded.
  *
  * Speed: tokens are grouped by expert, so that a step reads each expert's weights once, for all tokens that chose it. */
 #ifndef ENGINE_MODEL_MOE_H
@@ -13,8 +14,8 @@
  * many tokens, the choice is still made there: the router's values come over and the lists go back; inputs, products and leaves stay on the device. */
 struct eng_moe {
     int32_t tokens;               /* grouped at once */
-    struct eng_moe_there {        /* off the host: logits, shared, token and weight as the kernels see them */
-        float *logits, *shared, *weight;
+    struct eng_moe_there {        /* off the host: logits, shared, token, weight and scale as the kernels see them */
+        float *logits, *shared, *weight, *scale;
         int32_t *token;
         int32_t rows;             /* up to so many tokens the choice is made there (moe_there.c): token and weight are then each slot's expert and weight */
         bool chosen;              /* so it is in this layer */
@@ -30,7 +31,8 @@ struct eng_moe {
     /* of the tokens grouped now */
     int32_t *first;               /* [n + 2] first slot of each expert; the shared one is number n */
     int32_t *token;               /* [slots] counted from the first of the group */
-    float *weight;                /* [slots] */
+    float *weight;                /* [slots] of what the expert gives */
+    float *scale;                 /* [slots] of what it reads; NULL: 1 */
     float *x;                     /* [slots][d_model]: each slot's copy of its token's input */
     float *gate, *up;             /* [slots][columns of its expert] */
     uint8_t *act_q; float *act_xt;/* in the backend's memory, as x, gate and up are: panels of every expert, one after the other */

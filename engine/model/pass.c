@@ -150,7 +150,7 @@ static void read_in(const struct eng_model *m, int32_t k, int64_t t0, int64_t t1
     bool own = k % 2 && l->ffn_norm;
     const float *w = own ? l->ffn_norm : l->attn_norm, *bias = own ? l->ffn_norm_bias : l->attn_norm_bias;
     if (w) eng_pass_norm(m, m->h, m->x, w, bias, d, t0, t1);
-    else if (!m->be->on_host) eng_backend_copy_rows(m->be, m->h + t0 * d, d, m->x + t0 * d, d, NULL, (int32_t)(t1 - t0), d);
+    else if (!m->be->on_host) eng_backend_copy_rows(m->be, m->h + t0 * d, d, m->x + t0 * d, d, NULL, NULL, (int32_t)(t1 - t0), d);
     else memcpy(m->h + t0 * d, m->x + t0 * d, (size_t)(t1 - t0) * (size_t)d * sizeof(float));
 }
 

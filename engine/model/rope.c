@@ -81,8 +81,8 @@ static double yarn_ramp(const struct eng_spec *s, int32_t i)
  * tensor of divisors that converted files have. */
 static double llama3_divisor(const struct eng_spec *s, double freq)
 {
-    double turns = s->rope_orig_context * freq / (2 * PI);
-    double keep = CLAMP((turns - s->rope_slow) / (s->rope_fast - s->rope_slow), 0.0, 1.0);
+    double turns = s->rope_orig_context * freq / (2 * PI), blend = s->rope_fast - s->rope_slow;
+    double keep = blend > 0 ? CLAMP((turns - s->rope_slow) / blend, 0.0, 1.0) : turns >= s->rope_fast;
     return (double)(float)(1 / ((1 - keep) / s->rope_factor + keep));
 }
 
@@ -140,6 +140,19 @@ enum err eng_rope_table(float **out, const struct eng_spec *s, const struct eng_
             t[((size_t)p * (size_t)half + (size_t)i) * 2 + 1] = (float)(sn * scale);
         }
     free(freq);
+    *out = t;
+    return OK;
+}
+
+enum err eng_temper_table(float **out, const struct eng_spec *s, int32_t n_pos)
+{
+    int64_t rows = n_pos / s->temper_length + 1, half = s->head_dim / 2;
+    float *t = calloc((size_t)(rows * half), 2 * sizeof *t);
+    if (!t) return err_raise(ERR_NO_MEMORY, "no memory for the temperatures of %d positions", n_pos);
+    for (int64_t r = 0; r < rows; r++) {
+        double by = eng_dlog(1 + (double)r) * (double)s->temper_scale + 1;
+        for (int64_t i = 0; i < half; i++) t[(r * half + i) * 2] = (float)by;
+    }
     *out = t;
     return OK;
 }

@@ -12,6 +12,11 @@ struct eng_weights;
  * Own: caller, free(). Err NO_MEMORY. */
 MUST_USE enum err eng_rope_table(float **out, const struct eng_spec *s, const struct eng_weights *w, int32_t n_pos, bool local);
 
+/* What q is multiplied with in layers without rope, in the form of a rope table (cos the factor, sin 0): row i [head_dim/2][2] for positions with
+ * (pos + 1) / temper_length = i, n_pos / temper_length + 1 rows. Source: Scalable-Softmax (Nakanishi 2025), as Llama 4 has it.
+ * Own: caller, free(). Err NO_MEMORY. */
+MUST_USE enum err eng_temper_table(float **out, const struct eng_spec *s, int32_t n_pos);
+
 /* Own double functions, exact to about 1 ulp in the ranges named; the same bits on every IEEE machine. */
 double eng_dexp(double x);                            /* |x| < 700 */
 double eng_dlog(double x);                            /* x > 0, normal */

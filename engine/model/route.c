@@ -13,6 +13,8 @@ static void softmax(float *x, int32_t n)
     for (int32_t i = 0; i < n; i++) x[i] /= sum;
 }
 
+static float sigmoid(float x) { return 1.0f / (1.0f + krn_exp(-x)); }
+
 /* The largest of v[i0,i1) that is not yet taken: -1 when none is. */
 static int32_t best(const float *v, int32_t i0, int32_t i1, const bool *taken)
 {
@@ -58,12 +60,13 @@ void eng_route(const struct eng_experts *x, float *logits, const float *shift, i
     float shifted[LIMIT_EXPERTS], sum = 0;
     const float *score = logits;
     if (x->gating == ENG_GATING_SOFTMAX) softmax(logits, x->n);
-    for (int32_t e = 0; e < x->n && x->gating == ENG_GATING_SIGMOID; e++) logits[e] = 1.0f / (1.0f + krn_exp(-logits[e]));
+    for (int32_t e = 0; e < x->n && x->gating == ENG_GATING_SIGMOID; e++) logits[e] = sigmoid(logits[e]);
     for (int32_t e = 0; e < x->n && shift; e++) shifted[e] = logits[e] + shift[e];
     if (shift) score = shifted;
     choose(x, score, shift != NULL, ids);
     for (int32_t k = 0; k < x->used; k++) weights[k] = logits[ids[k]];
     if (x->gating == ENG_GATING_SOFTMAX_CHOSEN) softmax(weights, x->used);
+    for (int32_t k = 0; k < x->used && x->gating == ENG_GATING_SIGMOID_CHOSEN; k++) weights[k] = sigmoid(weights[k]);
     for (int32_t k = 0; k < x->used; k++) sum += weights[k];
     for (int32_t k = 0; k < x->used && x->renorm; k++) weights[k] /= sum;
     for (int32_t k = 0; k < x->used; k++) weights[k] *= x->scale;

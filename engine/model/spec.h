@@ -13,10 +13,12 @@
 enum rope_scaling { ROPE_NONE, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3, ROPE_DYNAMIC, ROPE_LONG };
 enum eng_norm { ENG_NORM_RMS, ENG_NORM_LAYER };
 enum eng_act { ENG_SILU, ENG_GELU_TANH, ENG_GELU_ERF, ENG_SWIGLU_CLAMPED };
-/* Norms of q and k before rope: one weight for every head, one for each, or one norm over all heads together. */
-enum eng_qk_norm { ENG_QK_NONE, ENG_QK_HEAD, ENG_QK_HEADS, ENG_QK_ALL };
-/* How a router's values become the weights of the chosen experts: softmax over all, a sigmoid each, softmax over the chosen. */
-enum eng_gating { ENG_GATING_SOFTMAX = 1, ENG_GATING_SIGMOID, ENG_GATING_SOFTMAX_CHOSEN };
+/* Norms of q and k before rope: one weight for every head, one for each, or one norm over all heads together. Or after rope, where there is
+ * one, without a weight. */
+enum eng_qk_norm { ENG_QK_NONE, ENG_QK_HEAD, ENG_QK_HEADS, ENG_QK_ALL, ENG_QK_BARE };
+/* How a router's values become the weights of the chosen experts: softmax over all, a sigmoid each, softmax over the chosen; a sigmoid of the
+ * chosen alone, which are chosen by the values themselves. */
+enum eng_gating { ENG_GATING_SOFTMAX = 1, ENG_GATING_SIGMOID, ENG_GATING_SOFTMAX_CHOSEN, ENG_GATING_SIGMOID_CHOSEN };
 
 struct eng_experts {
     int32_t n, used;              /* n 0: none */
@@ -24,6 +26,7 @@ struct eng_experts {
     int32_t d_shared;             /* of the expert that every token visits; 0: none */
     enum eng_gating gating;
     bool renorm;                  /* weights of the chosen are divided by their sum */
+    bool weigh_input;             /* weights multiply what an expert reads, not what it gives */
     bool shared_gated;            /* the shared expert's output is multiplied with a sigmoid of its own */
     float scale;                  /* multiplies the weights */
     int32_t n_groups, groups_used;/* experts are chosen within the best groups; 1: no groups */
@@ -50,8 +53,11 @@ struct eng_spec {
     float attn_cap;               /* 0: none */
     bool sinks;
     int32_t window;               /* positions that a layer in `local` sees; 0: no layer is local */
+    bool chunked;                 /* not the last `window` ones, but those of its chunk of so many */
     bool local[LIMIT_LAYERS];
     bool no_rope[LIMIT_LAYERS];
+    int32_t temper_length;        /* layers without rope: q is multiplied by 1 + temper_scale * log(1 + (pos + 1) / temper_length), in whole */
+    float temper_scale;           /* numbers; length 0: it is not */
     /* rope */
     int32_t rope_dim;             /* values of a head that are rotated */
     bool rope_interleaved;        /* pairs (2i, 2i+1); else (i, i + rope_dim/2) */

@@ -21,7 +21,7 @@ static int64_t most_floats(const struct eng_model *m)
     return MAX((int64_t)m->max_tok * m->spec.d_model * MAX(nodes, 1), ENG_HEAD_ROWS * rows);
 }
 
-static int64_t pointers_bytes(const struct eng_model *m) { return (int64_t)m->max_tok * (int64_t)(3 * sizeof(void *) + sizeof(int32_t)); }
+static int64_t pointers_bytes(const struct eng_model *m) { return (int64_t)m->max_tok * (int64_t)(4 * sizeof(void *) + sizeof(int32_t)); }
 
 enum err eng_staging_open(struct eng_model *m, int32_t n_seqs, int32_t context)
 {
@@ -68,7 +68,7 @@ static int32_t n_blocks_of(const struct eng_batch *b, int32_t t0, int32_t t1)
 
 /* The parts of the block: at an image of it, or at the one that the kernels read. */
 struct parts {
-    const float **cs, **cs_local;
+    const float **cs, **cs_local, **temper;
     const int32_t **table;
     int32_t *pos, *ids;
 };
@@ -77,7 +77,8 @@ static struct parts parts_at(uint8_t *block, int32_t n_tok)
 {
     struct parts p = {.cs = (const float **)(void *)block};
     p.cs_local = p.cs + n_tok;
-    p.table = (const int32_t **)(void *)(p.cs_local + n_tok);
+    p.temper = p.cs_local + n_tok;
+    p.table = (const int32_t **)(void *)(p.temper + n_tok);
     p.pos = (int32_t *)(void *)(p.table + n_tok);
     p.ids = p.pos + n_tok;
     return p;
@@ -87,7 +88,7 @@ void eng_staging_rows(struct eng_model *m, int32_t n_tok)
 {
     struct parts p = parts_at(m->staging->batch_there, n_tok);
     m->in = (struct eng_inputs){.pos = p.pos, .table = (const int32_t *const *)p.table, .cs = (const float *const *)p.cs,
-                                .cs_local = (const float *const *)p.cs_local};
+                                .cs_local = (const float *const *)p.cs_local, .temper = (const float *const *)p.temper};
 }
 
 static enum err upload_batch(struct eng_model *m, const struct eng_batch *b)
@@ -98,6 +99,7 @@ static enum err upload_batch(struct eng_model *m, const struct eng_batch *b)
     int64_t n = 0;
     memcpy(to.cs, m->cs, (size_t)T * sizeof *to.cs);
     memcpy(to.cs_local, m->cs_local, (size_t)T * sizeof *to.cs_local);
+    memcpy(to.temper, m->row_temper, (size_t)T * sizeof *to.temper);
     memcpy(to.pos, b->pos, (size_t)T * sizeof *to.pos);
     for (int32_t t0 = 0, t1; t0 < T; t0 = t1) {
         for (t1 = t0 + 1; t1 < T && b->table[t1] == b->table[t0];) t1++;
@@ -119,6 +121,7 @@ enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b)
     m->in.table = b->table;
     m->in.cs = m->cs;
     m->in.cs_local = m->cs_local;
+    m->in.temper = m->row_temper;
     return OK;
 }
 

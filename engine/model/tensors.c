@@ -138,7 +138,11 @@ static enum err attention(struct list *t, struct eng_layer *y)
     kind(t->l, &p->rest);
     TRY(qkv_biases(t, y));
     TRY(maybe(t, &y->bo, "attn_output.bias", d, 0, d));
-    if (s->qk_norm) {
+    if (s->qk_norm == ENG_QK_BARE) {
+        float ones[1024];
+        for (int32_t i = 0; i < s->head_dim; i++) ones[i] = 1.0f;
+        TRY(eng_loader_floats(t->l, &y->q_norm, ones, hd));
+    } else if (s->qk_norm) {
         TRY(head_norm(t, &y->q_norm, "attn_q_norm.weight", s->n_heads, h->q0, h->q1));
         TRY(head_norm(t, &y->k_norm, "attn_k_norm.weight", s->n_kv_heads, h->kv0, h->kv1));
     }

@@ -139,7 +139,7 @@ static void ref_is_softmax_times_values(void **state)
     pool_free(&p);
 }
 
-/* A window, a soft cap and a sink, over two borders of splits, by the textbook. */
+/* A window (or a chunk), a soft cap and a sink, over two borders of splits, by the textbook. */
 static void ref_windows_caps_and_sinks(void **state)
 {
     (void)state;
@@ -147,16 +147,17 @@ static void ref_windows_caps_and_sinks(void **state)
     struct rnd r = {.key = 27};
     int32_t pos = 599, dim = 32;
     struct pool p = pool_make(&r, 1, dim, KV_F32);
-    for (size_t w = 0; w < COUNT_OF(windows); w++) {
+    for (size_t w = 0; w < 2 * COUNT_OF(windows); w++) {
         struct batch b;
+        int32_t window = windows[w / 2];
         float sinks[2] = {0.5f, -1.0f};
         batch_make(&b, &r, &p, &pos, 1, 2);
         b.tables[0] = p.table[0];
-        b.a.window = windows[w], b.a.softcap = 2.0f, b.a.sinks = sinks;
+        b.a.window = window, b.a.chunked = w % 2, b.a.softcap = 2.0f, b.a.sinks = sinks;
         krn_ref.attention(&b.a);
         for (int32_t h = 0; h < 2; h++) {
             double weight[MAX_POS], total = exp((double)sinks[h]);
-            int32_t first = MAX(pos - windows[w] + 1, 0);
+            int32_t first = w % 2 ? pos / window * window : MAX(pos - window + 1, 0);
             for (int32_t j = first; j <= pos; j++) {
                 double score = 0;
                 for (int32_t d = 0; d < dim; d++)
@@ -297,6 +298,7 @@ static void check_extras(struct batch *b, struct rnd *r)
     float *sinks = case_floats(r, b->a.n_head, CASE_NORMAL);
     for (int32_t i = 0; i < 3; i++) {
         b->a.window = windows[rnd_below(r, COUNT_OF(windows))];
+        b->a.chunked = rnd_below(r, 2);
         b->a.softcap = rnd_below(r, 2) ? 5.0f : 0.0f;
         b->a.sinks = rnd_below(r, 2) ? sinks : NULL;
         check_batch(b);

@@ -477,7 +477,7 @@ static void choices_equal_ref(void **state)
 
 enum { MAX_POS = 560, N_BLOCKS = MAX_POS / KRN_KV_BLOCK };
 
-struct attention_case { int32_t n_kv, group, dim; enum kv_type type; int32_t window; float softcap; bool sinks; };
+struct attention_case { int32_t n_kv, group, dim; enum kv_type type; int32_t window; float softcap; bool sinks, chunked; };
 
 /* Two sequences over one pool with scrambled blocks, appended to by the device's kernel and by ref; then queries at positions around the
  * ends of splits, whole and in splits of their own. */
@@ -523,13 +523,13 @@ static void check_attention(struct rnd *r, const struct attention_case *c)
     float sinks[32];
     for (int32_t i = 0; i < 32; i++) sinks[i] = rnd_normal(r) * 4.0f;
     struct krn_attention a = {.kv = &kv, .q = q, .out = want, .pos = at, .table = tables, .n_tok = T, .n_head = n_head,
-                              .scale = 0.125f, .i1 = T * c->n_kv, .window = c->window, .softcap = c->softcap,
+                              .scale = 0.125f, .i1 = T * c->n_kv, .window = c->window, .chunked = c->chunked, .softcap = c->softcap,
                               .sinks = c->sinks ? sinks : NULL};
     a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, c->n_kv, c->dim) * 4);
     krn_ref.attention(&a);
     free(a.scratch);
     a = (struct krn_attention){.kv = &dkv, .q = there(q, n * 4), .out = out, .pos = there(at, sizeof at), .table = there(dtables, sizeof dtables),
-                               .n_tok = T, .n_head = n_head, .scale = 0.125f, .i1 = T * c->n_kv / 2, .window = c->window, .softcap = c->softcap,
+                               .n_tok = T, .n_head = n_head, .scale = 0.125f, .i1 = T * c->n_kv / 2, .window = c->window, .chunked = c->chunked, .softcap = c->softcap,
                                .sinks = c->sinks ? there(sinks, sizeof sinks) : NULL};
     be->krn->attention(&a);
     a.i0 = a.i1, a.i1 = T * c->n_kv;
@@ -559,6 +559,7 @@ static void attention_equals_ref(void **state)
     struct rnd r = {.key = 79};
     static const struct attention_case all[] = {{.n_kv = 2, .group = 1, .dim = 64, .type = KV_F16},
                                                {.n_kv = 1, .group = 4, .dim = 32, .window = 100, .type = KV_F32},
+                                               {.n_kv = 1, .group = 4, .dim = 32, .window = 100, .chunked = true, .type = KV_F16},
                                                {.n_kv = 2, .group = 7, .dim = 16, .type = KV_F16, .softcap = 20.0f},
                                                {.n_kv = 1, .group = 12, .dim = 80, .type = KV_F16, .window = 255, .sinks = true},
                                                {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true, .type = KV_F32},
@@ -585,8 +586,11 @@ static void rows_of_lists_equal_ref(void **state)
         for (int32_t b = 0; b < batches; b++)
             krn_ref.axpy_rows(y + b * ROWS * STRIDE, STRIDE, at, a, x + b * ROWS * STRIDE, STRIDE - 1, n_rows, n);
         assert_floats(y, dy, 3 * ROWS * STRIDE, "rows added", n);
-        eng_backend_copy_rows(be, dy, STRIDE, dx, STRIDE - 3, k % 3 ? dat : NULL, n_rows, n);
-        for (int32_t i = 0; i < n_rows; i++) memcpy(y + i * STRIDE, x + (k % 3 ? at[i] : i) * (STRIDE - 3), (size_t)n * 4);
+        eng_backend_copy_rows(be, dy, STRIDE, dx, STRIDE - 3, k % 3 ? dat : NULL, k % 4 ? NULL : da, n_rows, n);
+        for (int32_t i = 0; i < n_rows; i++) {
+            memcpy(y + i * STRIDE, x + (k % 3 ? at[i] : i) * (STRIDE - 3), (size_t)n * 4);
+            if (k % 4 == 0) krn_ref.scale(y + i * STRIDE, a[i], n);
+        }
         assert_floats(y, dy, 3 * ROWS * STRIDE, "rows copied", n);
         ok(eng_backend_clear(be, dy + 3, 4 * 100));
         memset(y + 3, 0, 4 * 100);

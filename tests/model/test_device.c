@@ -137,11 +137,12 @@ static void other_families_have_the_cpus_bits(void **state)
     static const struct random_model models[] = {
         {.arch = "gemma2", .window = 9}, {.arch = "gemma3", .window = 9},    {.arch = "phi2", .rope_dim = 12},
         {.arch = "falcon"},              {.arch = "cohere2", .window = 9},   {.arch = "granite"},
+        {.arch = "llama4", .window = 9},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         struct random_model m = models[i];
-        m.n_layer = strcmp(m.arch, "gemma3") ? 2 : 6, m.d_model = 64, m.n_head = 4, m.head_dim = 32, m.d_ffn = 160, m.vocab = 300;
+        m.n_layer = !strcmp(m.arch, "gemma3") ? 6 : !strcmp(m.arch, "llama4") ? 4 : 2, m.d_model = 64, m.n_head = 4, m.head_dim = 32, m.d_ffn = 160, m.vocab = 300;
         m.n_kv_head = strcmp(m.arch, "falcon") ? 2 : 1, m.tied = i % 2, m.type = i % 3 == 1 ? DTYPE_Q8_0 : DTYPE_F16, m.embd_type = DTYPE_Q8_0;
         m.seed = 300 + i;
         const char *path = scratch_path("device.gguf");
@@ -295,12 +296,13 @@ static void experts_have_the_cpus_bits(void **state)
         {.arch = "olmoe", .type = DTYPE_Q8_0},
         {.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0},
         {.arch = "llama", .type = DTYPE_Q8_0, .d_expert = 24 * 256 + 32},
+        {.arch = "llama4", .window = 9, .d_shared = 96, .moe_step = 2, .type = DTYPE_Q8_0},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         struct random_model m = models[i];
         if (!m.d_expert) m.d_expert = 96;
-        m.n_expert = 6, m.n_used = 2, m.n_layer = 2, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
+        m.n_expert = 6, m.n_used = 2, m.n_layer = strcmp(m.arch, "llama4") ? 2 : 4, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
         m.vocab = 300, m.embd_type = DTYPE_Q8_0, m.seed = 400 + i;
         const char *path = scratch_path("device.gguf");
         if (random_model_write(&m, path)) fail_msg("%s", err_text());

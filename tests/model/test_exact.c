@@ -225,11 +225,13 @@ static void every_cut_of_experts(void **state)
         {.arch = "qwen3moe", .n_expert = 4, .n_used = 4, .d_expert = 576, .type = DTYPE_BF16},
         {.arch = "gpt-oss", .n_expert = 6, .n_used = 2, .d_expert = 288, .window = 9, .type = DTYPE_F16},
         {.arch = "olmoe", .n_expert = 6, .n_used = 2, .d_expert = 288, .type = DTYPE_Q8_0},
+        {.arch = "llama4", .n_layer = 4, .n_expert = 5, .n_used = 1, .d_expert = 288, .d_shared = 288, .moe_step = 2, .window = 9, .type = DTYPE_Q8_0},
+        {.arch = "llama4", .n_layer = 4, .n_expert = 3, .n_used = 2, .d_expert = 320, .d_shared = 320, .window = 16, .type = DTYPE_BF16},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         struct random_model m = models[i];
-        m.n_layer = 2, m.d_model = 64, m.n_head = 8, m.n_kv_head = 4, m.head_dim = 32, m.d_ffn = 544, m.vocab = 300, m.embd_type = DTYPE_Q8_0;
+        m.n_layer = MAX(m.n_layer, 2), m.d_model = 64, m.n_head = 8, m.n_kv_head = 4, m.head_dim = 32, m.d_ffn = 544, m.vocab = 300, m.embd_type = DTYPE_Q8_0;
         m.seed = 200 + i;
         char name[64];
         snprintf(name, sizeof name, "%s, %d of %d experts", m.arch, m.n_used, m.n_expert);
@@ -257,6 +259,7 @@ static void every_cut_of_other_families(void **state)
         {.arch = "glm4", .rope_dim = 16},
         {.arch = "command-r"},
         {.arch = "cohere2", .window = 9},
+        {.arch = "llama4", .window = 9},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {

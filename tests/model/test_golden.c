@@ -331,6 +331,9 @@ int main(void)
         QUANT("ct-int8-f32", "compressed_w8a8_with_f32_scales_agrees"),
         QUANT("gpt-oss-mxfp4", "gpt_oss_in_mxfp4_agrees_past_its_window"),
         FAMILY("gpt-oss", "gpt_oss_agrees_past_its_window"),
+        FAMILY("llama4", "llama4_agrees_past_its_chunk_and_its_first_context"),
+        FAMILY("llama4-dense", "llama4_with_rope_everywhere_agrees"),
+        {"checkpoint_llama4_of_other_layers_agrees", bf16_agrees, NULL, NULL, (char[]){"llama4-mixed"}},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,8 @@ static const struct features {
     int qk;                            /* norms of q and k */
     bool sinks;
     bool ffn_norm_is_post;             /* its name is post_attention_norm */
+    bool chunked;                      /* windows are chunks; layers without rope have temperatures */
+    bool shared_bare;                  /* the shared expert has no gate of its own */
     float embd, residual, logit, attn, cap, logit_cap; /* keys, 0: none */
 } all_features[] = {
     {"llama"},
@@ -176,6 +178,7 @@ static const struct features {
     {"command-r", .layer_norm = true, .no_ffn_norm = true, .logit = 0.0625f, .qk = QK_HEADS},
     {"cohere2", .layer_norm = true, .no_ffn_norm = true, .logit = 0.0625f},
     {"gpt-oss", .qkv_bias = true, .o_bias = true, .expert_bias = true, .sinks = true, .ffn_norm_is_post = true},
+    {"llama4", .chunked = true, .shared_bare = true},
 };
 
 static const struct features *features_of(const struct random_model *m)
@@ -242,7 +245,8 @@ static void put_switches(struct gguf_write *w, const struct random_model *m)
         {"attn_logit_softcapping", f->cap}, {"final_logit_softcapping", f->logit_cap}};
     for (size_t i = 0; i < COUNT_OF(scales); i++)
         if (scales[i].v != 0) gguf_write_f32(w, key(m, scales[i].name, k), scales[i].v);
-    if (m->window) gguf_write_u32(w, key(m, "attention.sliding_window", k), (uint32_t)m->window);
+    if (m->window) gguf_write_u32(w, key(m, f->chunked ? "attention.chunk_size" : "attention.sliding_window", k), (uint32_t)m->window);
+    if (f->chunked) gguf_write_u32(w, key(m, "attention.temperature_length", k), 7);
     if (!m->n_expert) return;
     gguf_write_u32(w, key(m, "expert_count", k), (uint32_t)m->n_expert);
     gguf_write_u32(w, key(m, "expert_used_count", k), (uint32_t)m->n_used);
@@ -401,7 +405,7 @@ static void put_experts(struct build *b, const struct random_model *m, const str
         put(b, NAME("ffn_down_exps.bias"), DTYPE_F32, d, e, 0, 0.1f);
     }
     if (!m->d_shared) return;
-    put_bias(b, NAME("ffn_gate_inp_shexp.weight"), d);
+    if (!f->shared_bare) put_bias(b, NAME("ffn_gate_inp_shexp.weight"), d);
     put_matrix(b, NAME("ffn_gate_shexp.weight"), m->type, d, m->d_shared);
     put_matrix(b, NAME("ffn_up_shexp.weight"), m->type, d, m->d_shared);
     put_matrix(b, NAME("ffn_down_shexp.weight"), m->type, m->d_shared, d);
@@ -414,7 +418,7 @@ static void put_layer(struct build *b, const struct random_model *m, int32_t lay
     const struct features *f = features_of(m);
     put_norms(b, m, f, layer);
     put_attention(b, m, f, layer);
-    if (m->n_expert && layer >= m->n_dense) {
+    if (m->n_expert && layer >= m->n_dense && (layer + 1) % MAX(m->moe_step, 1) == 0) {
         put_experts(b, m, f, layer);
         return;
     }

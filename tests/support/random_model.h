@@ -28,7 +28,8 @@ struct random_model {
     int32_t d_ffn;
     int32_t n_expert, n_used, d_expert, d_shared; /* n_expert 0: a dense model; d_shared 0: no shared expert */
     int32_t n_dense;   /* layers without experts, the first ones */
-    int32_t window;    /* of layers that have one (0: no key) */
+    int32_t moe_step;  /* of the others one in so many has experts (0: each) */
+    int32_t window;    /* of layers that have one, or their chunk (0: no key) */
     int32_t rope_dim;  /* (0: head_dim) */
     int32_t vocab;     /* >= 259 */
     int32_t context;   /* (0: 2048) */

@@ -25,9 +25,14 @@ struct job {
     int32_t n_tok, n_head, i0, n_split, window;
     float scale, softcap;
     const float *sinks;
+    bool chunked;
 
     // The first key that a token at this position sees.
-    __device__ int32_t first_of(int32_t pos) const { return window > 0 && pos >= window ? pos - window + 1 : 0; }
+    __device__ int32_t first_of(int32_t pos) const
+    {
+        if (window <= 0 || pos < window) return 0;
+        return chunked ? pos - pos % window : pos - window + 1;
+    }
 };
 
 __device__ float capped(float x, float cap)
@@ -231,7 +236,7 @@ __global__ void __launch_bounds__(MAX_DIM) merge_kernel(job a)
 job job_of(const struct krn_attention *a)
 {
     return job{*a->kv,   a->q,      a->out,   a->partial, a->pos, a->table, a->n_tok, a->n_head, a->i0,
-               a->n_split, a->window, a->scale, a->softcap, a->sinks};
+               a->n_split, a->window, a->scale, a->softcap, a->sinks, a->chunked};
 }
 
 template <int TYPE, int HEADS> void launch(const struct krn_attention *a)

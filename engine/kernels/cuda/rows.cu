@@ -10,10 +10,12 @@ namespace {
 enum { LANES = 32, MOST = 65535 }; // LANES: targets that one column of blocks shares out among its rows of blocks
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
-    copy_kernel(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, int32_t row0, int32_t n)
+    copy_kernel(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by, int32_t row0, int32_t n)
 {
     int32_t c = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), i = row0 + (int32_t)blockIdx.y;
-    if (c < n) dst[i * dst_stride + c] = src[(at ? at[i] : i) * src_stride + c];
+    if (c >= n) return;
+    float v = src[(at ? at[i] : i) * src_stride + c];
+    dst[i * dst_stride + c] = by ? v * by[i] : v;
 }
 
 // Grid: (columns, targets modulo LANES, batches). A target row meets its additions in the order of the list.
@@ -35,11 +37,11 @@ unsigned columns(int32_t n) { return (unsigned)DIV_UP(n, KRN_CUDA_THREADS); }
 } // namespace
 
 extern "C" void krn_cuda_copy_rows(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at,
-                                   int32_t n_rows, int32_t n)
+                                   const float *by, int32_t n_rows, int32_t n)
 {
     for (int32_t row = 0; row < n_rows && n > 0; row += MOST) {
         int32_t rows = n_rows - row < MOST ? n_rows - row : (int32_t)MOST;
-        KRN_LAUNCH(copy_kernel, dim3(columns(n), (unsigned)rows), dim3(KRN_CUDA_THREADS), 0, dst, dst_stride, src, src_stride, at, row, n);
+        KRN_LAUNCH(copy_kernel, dim3(columns(n), (unsigned)rows), dim3(KRN_CUDA_THREADS), 0, dst, dst_stride, src, src_stride, at, by, row, n);
     }
     krn_cuda_launched("copy_rows");
 }

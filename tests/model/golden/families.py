@@ -71,6 +71,29 @@ FAMILIES = {
     "gpt-oss": ("gpt_oss", "gpt-oss", {**HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 24, "sliding_window": 16,
                 "rope_parameters": {**PLAIN, "rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
                                     "original_max_position_embeddings": 32}}, 80),
+    "llama4": ("llama4_text", "llama4", {**HEAD, "num_hidden_layers": 4, "intermediate_size": 24, "intermediate_size_mlp": 40, "num_local_experts": 4,
+               "interleave_moe_layer_step": 2, "attention_chunk_size": 16, "floor_scale": 8, "attn_scale": 0.3,
+               "rope_parameters": {**PLAIN, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 1.0,
+                                   "original_max_position_embeddings": 32}}, 90),
+    "llama4-dense": ("llama4_text", "llama4", {**HEAD, "intermediate_size": 24, "intermediate_size_mlp": 40, "num_local_experts": 0, "num_experts_per_tok": 0,
+                     "interleave_moe_layer_step": 0, "moe_layers": [], "no_rope_layers": [1, 1], "layer_types": 2 * ["full_attention"],
+                     "attention_chunk_size": 64, "attn_temperature_tuning": False, "tie_word_embeddings": True}, 80),
+    "llama4-mixed": ("llama4_text", None, {**HEAD, "num_hidden_layers": 3, "intermediate_size": 24, "intermediate_size_mlp": 40, "num_local_experts": 3,
+                     "num_experts_per_tok": 2, "moe_layers": [2], "no_rope_layers": [0, 1, 1], "use_qk_norm": False, "attention_chunk_size": 20,
+                     "layer_types": ["full_attention", "chunked_attention", "full_attention"], "floor_scale": 16}, 80),
+}
+
+# Models that see, as directories: name: (model_type, text's model_type, text's config, config of the eyes, its own, tokens of the prompt)
+EYES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+SEEING = {
+    "llava": ("llava", "llama", {"tie_word_embeddings": False}, {"model_type": "clip_vision_model", **EYES}, {"image_token_index": 95}, 40),
+    "llava-next": ("llava_next", "mistral", {**HEAD, "sliding_window": None}, {"model_type": "clip_vision_model", **EYES},
+                   {"image_token_index": 95, "image_grid_pinpoints": [[16, 32]]}, 40),
+    "mistral3": ("mistral3", "mistral", {**HEAD, "sliding_window": None, "tie_word_embeddings": False}, {"model_type": "pixtral", **EYES, "head_dim": 4},
+                 {"image_token_index": 95}, 40),
+    "llama4-sees": ("llama4", "llama4_text", {**HEAD, "intermediate_size": 24, "intermediate_size_mlp": 40, "num_local_experts": 2, "no_rope_layer_interval": 2,
+                    "attention_chunk_size": 16, "floor_scale": 8, "interleave_moe_layer_step": 2},
+                    {**EYES, "vision_output_dim": 8, "projector_input_dim": 8, "projector_output_dim": 8}, {"image_token_index": 95}, 40),
 }
 
 # names that gguf's map does not know, or has for another architecture
@@ -161,6 +184,12 @@ def metadata(arch, name, c):
         keys["attention.layer_norm_rms_epsilon"] = c.rms_norm_eps
     else:
         keys["attention.layer_norm_epsilon"] = get(c, "layer_norm_eps", "layer_norm_epsilon")
+    if arch == "llama4":
+        keys.update({"feed_forward_length": c.intermediate_size_mlp, "interleave_moe_layer_step": c.interleave_moe_layer_step, "use_qk_norm": c.use_qk_norm,
+                     "expert_feed_forward_length": c.intermediate_size, "attention.chunk_size": c.attention_chunk_size,
+                     "attention.temperature_length": c.floor_scale, "attention.temperature_scale": c.attn_scale})
+        if set(c.layer_types) == {"full_attention"}:
+            keys["attention.sliding_window"] = 0   # and so rope everywhere
     if get(c, "num_experts", "num_local_experts"):
         keys["expert_count"] = get(c, "num_experts", "num_local_experts")
         keys["expert_used_count"] = c.num_experts_per_tok
@@ -226,6 +255,23 @@ def gpt_oss(key, x):
     return {f"blk.{layer}.attn_sinks.weight": x} if key.endswith("sinks") else {}
 
 
+def llama4(key, x):
+    """Experts of Llama 4: matrices lie with their inputs first, up behind gate."""
+    layer = (key.split(".") + 2 * [""])[2]
+    if key.endswith("experts.gate_up_proj"):
+        x = x.swapaxes(1, 2)
+        half = x.shape[1] // 2
+        return {f"blk.{layer}.ffn_gate_exps.weight": x[:, :half], f"blk.{layer}.ffn_up_exps.weight": x[:, half:]}
+    return {f"blk.{layer}.ffn_down_exps.weight": x.swapaxes(1, 2)} if key.endswith("experts.down_proj") else {}
+
+
+def llama3_divisors(rope, dim):
+    """Long waves are slowed by the factor, short ones kept; Llama 4's two bounds are one."""
+    assert rope["low_freq_factor"] == rope["high_freq_factor"]
+    waves = [2 * math.pi * rope["rope_theta"] ** (2 * i / dim) for i in range(dim // 2)]
+    return np.array([rope["factor"] if w > rope["original_max_position_embeddings"] / rope["low_freq_factor"] else 1 for w in waves], np.float32)
+
+
 def tensors(arch, c, saved):
     """GGUF's tensors of what save_pretrained wrote"""
     names = gguf.get_tensor_name_map({v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[arch], c.num_hidden_layers)
@@ -237,7 +283,7 @@ def tensors(arch, c, saved):
             what = {"w1": "gate", "w2": "down", "w3": "up", "gate_proj": "gate", "down_proj": "down", "up_proj": "up"}[m[3]]
             stacks.setdefault(f"blk.{m[1].split('.')[-1]}.ffn_{what}_exps.weight", {})[int(m[2])] = x
             continue
-        special = gpt_oss(key, x) if arch == "gpt-oss" else {}
+        special = gpt_oss(key, x) if arch == "gpt-oss" else llama4(key, x) if arch == "llama4" else {}
         if special:
             out.update(special)
             continue
@@ -261,12 +307,15 @@ def write_gguf(path, arch, name, c, saved):
         infos.append(string(tensor) + struct.pack(f"<I{x.ndim}Q", x.ndim, *reversed(x.shape)) + struct.pack("<IQ", 0, offset))
         blobs.append(x.tobytes() + bytes(-x.nbytes % 32))
         offset += len(blobs[-1])
-    if c.rope_parameters.get("rope_type") == "longrope":   # tensors, not keys
-        for what in ("long", "short"):
-            x = np.array(c.rope_parameters[what + "_factor"], np.float32)
-            infos.append(string(f"rope_factors_{what}.weight") + struct.pack("<IQIQ", 1, len(x), 0, offset))
-            blobs.append(x.tobytes() + bytes(-x.nbytes % 32))
-            offset += len(blobs[-1])
+    factors = {}   # of rope: tensors, not keys
+    if c.rope_parameters.get("rope_type") == "longrope":
+        factors = {f"rope_factors_{what}.weight": np.array(c.rope_parameters[what + "_factor"], np.float32) for what in ("long", "short")}
+    if c.rope_parameters.get("rope_type") == "llama3":
+        factors = {"rope_freqs.weight": llama3_divisors(c.rope_parameters, c.head_dim)}
+    for tensor, x in factors.items():
+        infos.append(string(tensor) + struct.pack("<IQIQ", 1, len(x), 0, offset))
+        blobs.append(x.tobytes() + bytes(-x.nbytes % 32))
+        offset += len(blobs[-1])
     head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), n_keys) + keys + b"".join(infos)
     with open(path, "wb") as f:
         f.write(head + bytes(-len(head) % 32) + b"".join(blobs))
@@ -283,6 +332,31 @@ def saved_by(model):
         return safetensors.torch.load_file(os.path.join(d, "model.safetensors")), config
 
 
+def make_seeing(name, out, write_logits):
+    """A model that sees, asked about words alone: its directory, and its logits."""
+    kind, text, sizes, eyes, own, n_prompt = SEEING[name]
+    text = {"model_type": text, "rope_parameters": PLAIN, **SIZES, **sizes}
+    config = transformers.AutoConfig.for_model(kind, text_config=text, vision_config=eyes, tie_word_embeddings=text.get("tie_word_embeddings", False), **own)
+    model = transformers.AutoModelForImageTextToText.from_config(config, attn_implementation="eager").float().eval()
+    fill(model, name, "BF16")
+    ids = np.random.default_rng(zlib.crc32(name.encode())).integers(3, 95, n_prompt)
+    with torch.no_grad():
+        logits = model(input_ids=torch.from_numpy(ids)[None]).logits[0].numpy()
+    write_dir(os.path.join(out, name), *saved_by(model))
+    write_logits(os.path.join(out, name) + "-bf16.logits", ids, logits)
+
+
+def write_dir(path, saved, config):
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path)
+    config.pop("dtype", None)
+    with open(os.path.join(path, "config.json"), "w") as f:
+        json.dump(config, f, indent=1)
+        f.write("\n")
+    safetensors.torch.save_file({k: v.bfloat16().contiguous() for k, v in saved.items()}, os.path.join(path, "model.safetensors"),
+                                metadata={"format": "pt"})
+
+
 def make(name, out, write_logits):
     arch = FAMILIES[name][1]
     path = os.path.join(out, name)
@@ -294,13 +368,5 @@ def make(name, out, write_logits):
         size = os.path.getsize(path + ".gguf")
         print(f"{name:14} {size:7} bytes, logits within [{logits.min():.2f}, {logits.max():.2f}], deviation {logits.std():.2f}")
     c, model, ids, logits = reference(name, "BF16")
-    saved, config = saved_by(model)
-    shutil.rmtree(path, ignore_errors=True)
-    os.makedirs(path)
-    config.pop("dtype", None)
-    with open(os.path.join(path, "config.json"), "w") as f:
-        json.dump(config, f, indent=1)
-        f.write("\n")
-    safetensors.torch.save_file({k: v.bfloat16().contiguous() for k, v in saved.items()}, os.path.join(path, "model.safetensors"),
-                                metadata={"format": "pt"})
+    write_dir(path, *saved_by(model))
     write_logits(path + "-bf16.logits", ids, logits)

@@ -279,10 +279,13 @@ def write_logits(path, ids, logits):
 def main():
     out = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     torch.set_num_threads(1)
-    wanted = set(sys.argv[2:]) or {*MODELS, *families.FAMILIES}
+    wanted = set(sys.argv[2:]) or {*MODELS, *families.FAMILIES, *families.SEEING}
     for name in families.FAMILIES:
         if name in wanted:
             families.make(name, out, write_logits)
+    for name in families.SEEING:
+        if name in wanted:
+            families.make_seeing(name, out, write_logits)
     for name, (family, kind, *_) in MODELS.items():
         if name not in wanted:
             continue
