@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct sizes { int32_t layers, width, ffn, heads, kv_heads, context; };
+
 /* What config.json calls things, and what it leaves unsaid. */
 static const struct family {
     const char *class, *model_type, *arch;
@@ -22,10 +24,11 @@ static const struct family {
     bool biases;               /* attention_bias is no other mathematics here: the tensors tell */
     bool window_on;            /* a window counts without use_sliding_window */
     int32_t pattern;           /* one layer of so many sees everything, when unsaid; 0: the family's rule */
-    int32_t heads, kv_heads, context; /* when unsaid; 0: they must be said, kv_heads: as many as heads */
+    struct sizes unsaid;       /* when unsaid; 0: they must be said, kv_heads: as many as heads */
+    struct sizes within;       /* the same of a text_config, where more may be left unsaid */
 } families[] = {
-    {"LlamaForCausalLM", "llama", "llama", .biases = true, .window_on = true},
-    {"MistralForCausalLM", "mistral", "llama", .window_on = true},
+    {"LlamaForCausalLM", "llama", "llama", .biases = true, .window_on = true, .within = {32, 4096, 11008, 32, 0, 2048}},
+    {"MistralForCausalLM", "mistral", "llama", .window_on = true, .within = {32, 4096, 14336, 32, 8, 131072}},
     {"MixtralForCausalLM", "mixtral", "llama", .window_on = true},
     {"Qwen2ForCausalLM", "qwen2", "qwen2", .biases = true},
     {"Qwen3ForCausalLM", "qwen3", "qwen3", .head_dim = 128},
@@ -36,7 +39,7 @@ static const struct family {
     {"GemmaForCausalLM", "gemma", "gemma", .head_dim = 256, .act = "gelu_pytorch_tanh"},
     {"Gemma2ForCausalLM", "gemma2", "gemma2", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true},
     {"Gemma3ForCausalLM", "gemma3_text", "gemma3", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true, .pattern = 6,
-     .heads = 8, .kv_heads = 4, .context = 131072},
+     .unsaid = {.heads = 8, .kv_heads = 4, .context = 131072}},
     {"PhiForCausalLM", "phi", "phi2", .rotary = 0.5, .act = "gelu_new", .eps = "layer_norm_eps"},
     {"Phi3ForCausalLM", "phi3", "phi3", .window_on = true},
     {"FalconForCausalLM", "falcon", "falcon", .act = "gelu", .eps = "layer_norm_epsilon"},
@@ -47,11 +50,12 @@ static const struct family {
     {"CohereForCausalLM", "cohere", "command-r", .eps = "layer_norm_eps", .interleaved = true},
     {"GptOssForCausalLM", "gpt_oss", "gpt-oss", .head_dim = 64, .biases = true, .window_on = true, .pattern = 2},
     {"Cohere2ForCausalLM", "cohere2", "cohere2", .eps = "layer_norm_eps", .interleaved = true, .window_on = true, .pattern = 4},
-    {"Llama4ForCausalLM", "llama4_text", "llama4", .head_dim = 128, .interleaved = true, .heads = 40, .kv_heads = 8, .context = 131072},
+    {"Llama4ForCausalLM", "llama4_text", "llama4", .head_dim = 128, .interleaved = true,
+     .unsaid = {.heads = 40, .kv_heads = 8, .context = 131072}},
 };
 
 /* Classes whose language model is one of these families; what they see with is left out. */
-static const char *const seeing[] = {"Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration",
+static const char *const seeing[] = {"Gemma3ForConditionalGeneration", "Mistral3ForConditionalGeneration", "LlavaForConditionalGeneration", "LlavaNextForConditionalGeneration",
                                      "Llama4ForConditionalGeneration"};
 
 struct eng_hf_obj eng_hf_family_text(struct eng_hf_obj c, struct eng_hf_model *m)
@@ -102,6 +106,7 @@ struct reading {
     struct eng_hf_keys *k;
     const struct family *fam;
     const char *arch;
+    const struct sizes *unsaid;
 };
 
 static bool is(const struct reading *r, const char *arch) { return !strcmp(r->arch, arch); }
@@ -150,7 +155,7 @@ static enum err read_context(const struct reading *r)
 {
     int64_t context;
     enum err rc;
-    TRY(eng_hf_int(r->c, "max_position_embeddings", r->fam->context, 1, 1 << 30, &context));
+    TRY(eng_hf_int(r->c, "max_position_embeddings", r->unsaid->context, 1, 1 << 30, &context));
     if (!context) {
         rc = err_raise(ERR_BAD_FILE, "%s: key 'max_position_embeddings' is missing", r->c.what);
         goto out;
@@ -180,7 +185,7 @@ static enum err read_kv_heads(const struct reading *r, int64_t heads)
 {
     bool grouped, one;
     enum err rc;
-    if (!is(r, "falcon")) return copy_int(r, "num_key_value_heads", "attention.head_count_kv", r->fam->kv_heads ? r->fam->kv_heads : heads, NULL);
+    if (!is(r, "falcon")) return copy_int(r, "num_key_value_heads", "attention.head_count_kv", r->unsaid->kv_heads ? r->unsaid->kv_heads : heads, NULL);
     TRY(eng_hf_bool(r->c, "new_decoder_architecture", false, &grouped));
     TRY(eng_hf_bool(r->c, "multi_query", true, &one));
     if (grouped) TRY(copy_int(r, "num_kv_heads", "attention.head_count_kv", heads, NULL));
@@ -196,11 +201,11 @@ static enum err read_sizes(const struct reading *r, struct eng_hf_model *m)
     int64_t heads, width, head_dim;
     double eps;
     bool layer_norm = r->fam->eps != NULL;
-    TRY(copy_int(r, "num_hidden_layers", "block_count", 0, NULL));
-    TRY(copy_int(r, "hidden_size", "embedding_length", 0, &width));
+    TRY(copy_int(r, "num_hidden_layers", "block_count", r->unsaid->layers, NULL));
+    TRY(copy_int(r, "hidden_size", "embedding_length", r->unsaid->width, &width));
     const char *ffn = is(r, "falcon") ? "ffn_hidden_size" : is(r, "llama4") ? "intermediate_size_mlp" : "intermediate_size";
-    TRY(copy_int(r, ffn, "feed_forward_length", is(r, "falcon") ? 4 * width : 0, NULL));
-    TRY(copy_int(r, "num_attention_heads", "attention.head_count", r->fam->heads, &heads));
+    TRY(copy_int(r, ffn, "feed_forward_length", is(r, "falcon") ? 4 * width : r->unsaid->ffn, NULL));
+    TRY(copy_int(r, "num_attention_heads", "attention.head_count", r->unsaid->heads, &heads));
     TRY(read_kv_heads(r, heads));
     TRY(copy_int(r, "head_dim", "attention.key_length", r->fam->head_dim ? r->fam->head_dim : width / heads, &head_dim));
     eng_hf_key_int(r->k, r->arch, "attention.value_length", head_dim);
@@ -365,7 +370,8 @@ enum err eng_hf_family_read(const struct eng_hf_obj *c, struct eng_hf_keys *k, s
     enum err rc;
     const char *class = json_string_value(json_array_get(json_object_get(c->json, "architectures"), 0));
     const char *type = json_string_value(json_object_get(c->json, "model_type"));
-    struct reading r = {*c, k, family_of(class, type), m->arch};
+    const struct family *fam = family_of(class, type);
+    struct reading r = {*c, k, fam, m->arch, m->within && fam->within.layers ? &fam->within : &fam->unsaid};
     TRY(read_sizes(&r, m));
     TRY(read_switches(&r, m));
 out:

@@ -158,7 +158,7 @@ static const char *within(const char *name, char out[320])
     static const char *const from[] = {"language_model.model.", "model.language_model.", "language_model.lm_head."};
     static const char *const to[] = {"model.", "model.", "lm_head."};
     static const char *const eyes[] = {"vision_tower.", "multi_modal_projector.", "vision_model.", "model.vision_tower.", "model.multi_modal_projector.",
-                                       "model.vision_model."};
+                                       "model.vision_model.", "image_newline", "model.image_newline"};
     for (size_t i = 0; i < COUNT_OF(eyes); i++)
         if (!strncmp(name, eyes[i], strlen(eyes[i]))) return NULL;
     snprintf(out, 320, "%s", name);

@@ -227,7 +227,7 @@ static const struct wrong {
     {"\"architectures\":[\"Llama4ForCausalLM\"],\"intermediate_size_mlp\":8,\"layer_types\":[\"sliding_attention\"]",
      ERR_BAD_FILE, "entry 0 of 'layer_types'"},
     {"\"architectures\":[\"Llama4ForCausalLM\"],\"intermediate_size_mlp\":8,\"attention_chunk_size\":0", ERR_BAD_FILE, "'attention_chunk_size' is 0"},
-    {"\"architectures\":[\"Llama4ForCausalLM\"],\"intermediate_size_mlp\":8,\"attn_scale\":-1.0", ERR_BAD_FILE, "a temperature of scale -1"},
+    {"\"architectures\":[\"Llama4ForCausalLM\"],\"intermediate_size_mlp\":8,\"num_key_value_heads\":2,\"attn_scale\":-1.0", ERR_BAD_FILE, "a temperature of scale -1"},
     {"\"architectures\":[\"Llama4ForCausalLM\"]", ERR_BAD_FILE, "'intermediate_size_mlp' is missing"},
     {"\"hidden_act\":\"gelu\"", ERR_UNSUPPORTED, "'gelu'"},
     {"\"quantization_config\":{\"quant_method\":\"hqq\"}", ERR_UNSUPPORTED, "'hqq'"},
@@ -269,6 +269,25 @@ static void what_a_family_does_not_have_is_refused_and_listed(void **state)
     assert_int_equal(t->type, DTYPE_COUNT);
     assert_int_equal(eng_model_file_read(f, t, 0, 4, b), ERR_UNSUPPORTED);
     assert_non_null(strstr(err_text(), "I16"));
+    eng_model_file_close(f);
+}
+
+/* LLaVA 1.5 as published: its text_config says next to nothing of a Llama of the class's own sizes. Where no text_config is, sizes must be said. */
+static void what_llava_leaves_unsaid_is_known(void **state)
+{
+    static const char said[] =
+        "{\"architectures\":[\"LlavaForConditionalGeneration\"],\"image_token_index\":32000,\"model_type\":\"llava\","
+        "\"text_config\":{\"_name_or_path\":\"lmsys/vicuna-7b-v1.5\",\"architectures\":[\"LlamaForCausalLM\"],\"max_position_embeddings\":4096,"
+        "\"model_type\":\"llama\",\"rms_norm_eps\":1e-05,\"torch_dtype\":\"float16\"},\"tie_word_embeddings\":false,"
+        "\"vision_config\":{\"hidden_size\":1024,\"model_type\":\"clip_vision_model\",\"num_attention_heads\":16}}";
+    static const char head[] = "{\"language_model.model.embed_tokens.weight\":{\"dtype\":\"F32\",\"shape\":[3,4],\"data_offsets\":[0,48]},"
+                               "\"language_model.lm_head.weight\":{\"dtype\":\"BF16\",\"shape\":[1,4],\"data_offsets\":[48,56]}}";
+    (void)state;
+    struct eng_spec s;
+    struct eng_model_file *f = open_dir(checkpoint(said, head));
+    if (eng_spec_read(&s, f)) fail_msg("%s", err_text());
+    assert_true(s.n_layers == 32 && s.d_model == 4096 && s.d_ffn == 11008 && s.n_heads == 32 && s.n_kv_heads == 32 && s.head_dim == 128);
+    assert_true(s.context == 4096 && !s.tied && !s.window && !strcmp(s.arch, "llama"));
     eng_model_file_close(f);
 }
 
@@ -409,6 +428,7 @@ int main(void)
         cmocka_unit_test(each_wrong_switch_of_config_json_is_refused_by_name),
         cmocka_unit_test(what_a_family_does_not_have_is_refused_and_listed),
         cmocka_unit_test(what_gemma3_leaves_unsaid_is_known),
+        cmocka_unit_test(what_llava_leaves_unsaid_is_known),
         cmocka_unit_test(a_directory_without_weights_opens_for_its_words),
         cmocka_unit_test(models_of_other_programs_are_refused_by_name),
         cmocka_unit_test(shards_are_joined_and_lies_of_the_index_refused),
