@@ -22,10 +22,9 @@ struct job {
     float *out, *partial;
     const int32_t *pos;
     const int32_t *const *table;
-    int32_t n_tok, n_head, i0, n_split, window;
+    int32_t n_tok, n_head, i0, n_split, window, chunked;
     float scale, softcap;
     const float *sinks;
-    bool chunked;
 
     // The first key that a token at this position sees.
     __device__ int32_t first_of(int32_t pos) const
@@ -236,7 +235,7 @@ __global__ void __launch_bounds__(MAX_DIM) merge_kernel(job a)
 job job_of(const struct krn_attention *a)
 {
     return job{*a->kv,   a->q,      a->out,   a->partial, a->pos, a->table, a->n_tok, a->n_head, a->i0,
-               a->n_split, a->window, a->scale, a->softcap, a->sinks, a->chunked};
+               a->n_split, a->window, a->chunked, a->scale, a->softcap, a->sinks};
 }
 
 template <int TYPE, int HEADS> void launch(const struct krn_attention *a)
