@@ -35,6 +35,8 @@ MUST_USE enum err hf_vocab_put(struct hf_build *b, int64_t id, struct text_span 
 int32_t hf_vocab_id(const struct hf_build *b, const char *text);
 /* {"token": id, ...} */
 MUST_USE enum err hf_vocab_json(struct hf_build *b, const json_t *vocab, const char *what);
+/* [[piece, log probability], ...] and the unknown one's "unk_id", of a Unigram model. */
+MUST_USE enum err hf_vocab_unigram(struct hf_build *b, const json_t *model);
 /* ["left right", ...] or [["left", "right"], ...] */
 MUST_USE enum err hf_merges_json(struct hf_build *b, const json_t *merges);
 void hf_merges_text(struct hf_build *b, struct text_span text);

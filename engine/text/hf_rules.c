@@ -224,15 +224,17 @@ static enum err read_model(struct hf_build *b, const json_t *m)
     const char *t = json_is_string(type) ? json_string_value(type) : "BPE";
     const char *prefix = json_string_value(json_object_get(m, "continuing_subword_prefix")),
                *suffix = json_string_value(json_object_get(m, "end_of_word_suffix"));
-    if (strcmp(t, "BPE") || !json_is_object(m))
+    bool unigram = !strcmp(t, "Unigram");
+    if ((strcmp(t, "BPE") && !unigram) || !json_is_object(m))
         return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.json: model '%.40s' is not supported (known: BPE)",
+                         "%s/tokenizer.json: model '%.40s' is not supported (known: BPE, Unigram)",
                          b->files->where, t);
     if ((prefix && *prefix) || (suffix && *suffix))
         return err_raise(
             ERR_UNSUPPORTED,
             "%s/tokenizer.json: BPE with a subword prefix or word suffix is not supported",
             b->files->where);
+    if (unigram) b->src.model = "unigram";
     b->rules.ignore_merges = flag(m, "ignore_merges", false);
     b->rules.byte_fallback = flag(m, "byte_fallback", false);
     b->rules.fuse_unk = flag(m, "fuse_unk", false);
@@ -247,6 +249,9 @@ enum err hf_rules_read(struct hf_build *b, const json_t *tokenizer)
     TRY(read_normalizer(b, json_object_get(tokenizer, "normalizer"), 0));
     TRY(read_pre(b, json_object_get(tokenizer, "pre_tokenizer"), 0));
     read_decoder(b, json_object_get(tokenizer, "decoder"), 0);
+    const char *model = json_string_value(json_object_get(json_object_get(tokenizer, "model"), "type"));
+    if (model && !strcmp(model, "Unigram") && strcmp(b->src.model, "unigram"))
+        TRY(err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Unigram' with 'ByteLevel'", b->files->where));
     if (b->rules.prefix_space && b->rules.meta)
         rc = err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Metaspace' with 'ByteLevel'",
                        b->files->where);

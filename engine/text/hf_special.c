@@ -127,7 +127,7 @@ enum err hf_special_read(struct hf_build *b, const json_t *tokenizer)
                           b->src.eos >= 0 ? b->src.eos
                           : f->n_eos      ? f->eos[0]
                                           : -1);
-    if (tokenizer) b->src.unk = unk ? hf_vocab_id(b, unk) : -1;
+    if (tokenizer && !b->src.log_probs) b->src.unk = unk ? hf_vocab_id(b, unk) : -1;
     TRY(read_post(b, json_object_get(tokenizer, "post_processor"), 0));
     read_flag(b->config, "add_bos_token", b->src.bos, &b->src.add_bos);
     read_flag(b->config, "add_eos_token", b->src.eos, &b->src.add_eos);

@@ -15,8 +15,12 @@ static enum err from_tokenizer_json(struct hf_build *b)
     const json_t *model = json_object_get(b->json, "model"),
                  *added = json_object_get(b->json, "added_tokens");
     TRY(hf_rules_read(b, b->json));
-    TRY(hf_vocab_json(b, json_object_get(model, "vocab"), "tokenizer.json"));
-    TRY(hf_merges_json(b, json_object_get(model, "merges")));
+    if (!strcmp(b->src.model, "unigram")) {
+        TRY(hf_vocab_unigram(b, model));
+    } else {
+        TRY(hf_vocab_json(b, json_object_get(model, "vocab"), "tokenizer.json"));
+        TRY(hf_merges_json(b, json_object_get(model, "merges")));
+    }
     TRY(hf_vocab_room(b, json_array_size(added), "tokenizer.json"));
     json_array_foreach(added, i, token)
     {

@@ -80,6 +80,34 @@ out:
     return rc;
 }
 
+enum err hf_vocab_unigram(struct hf_build *b, const json_t *model)
+{
+    enum err rc;
+    const json_t *vocab = json_object_get(model, "vocab"), *unk = json_object_get(model, "unk_id");
+    size_t i, n = json_array_size(vocab);
+    json_t *e;
+    if (!json_is_integer(unk) || json_integer_value(unk) < 0 || (uint64_t)json_integer_value(unk) >= n)
+        return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: unk_id is no id of the %zu pieces of the Unigram model", b->files->where, n);
+    TRY(hf_vocab_room(b, n, "tokenizer.json"));
+    double *scores = arena_alloc(&b->a, n * sizeof *scores);
+    json_array_foreach(vocab, i, e)
+    {
+        const json_t *text = json_array_get(e, 0), *score = json_array_get(e, 1);
+        if (!json_is_string(text) || !json_is_number(score))
+            return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: piece %zu is not a text and a number", b->files->where, i);
+        struct text_span s = span_of(text);
+        bool byte = b->rules.byte_fallback && is_byte(s.p, s.n);
+        enum token_type type = (json_int_t)i == json_integer_value(unk) ? TOKEN_UNKNOWN : byte ? TOKEN_BYTE : TOKEN_NORMAL;
+        TRY(hf_vocab_put(b, (int64_t)i, s, type, "tokenizer.json"));
+        scores[i] = json_number_value(score);
+    }
+    b->src.log_probs = scores;
+    b->src.n_log_probs = (int32_t)n;
+    b->src.unk = (int32_t)json_integer_value(unk);
+out:
+    return rc;
+}
+
 enum err hf_merges_json(struct hf_build *b, const json_t *merges)
 {
     size_t n = json_array_size(merges);

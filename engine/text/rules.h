@@ -54,7 +54,7 @@ struct eng_text_rules {
     const struct text_added *added;
     int32_t n_added;
     bool ignore_merges;           /* a piece that is a token is not merged */
-    bool byte_fallback, fuse_unk; /* "bpe": see bpe.h */
+    bool byte_fallback, fuse_unk; /* "bpe": see bpe.h; "unigram" has the first */
 };
 
 #endif

@@ -4,6 +4,7 @@
 #include "engine/text/pipeline.h"
 #include "engine/text/pretoken.h"
 #include "engine/text/spm.h"
+#include "engine/text/unigram.h"
 #include "engine/text/vocab.h"
 
 #include <stdlib.h>
@@ -12,12 +13,14 @@
 struct eng_tokenizer {
     struct vocab v;
     bool is_spm;                  /* SentencePiece's merges by score */
+    bool is_unigram;
     bool spaced;                  /* texts write a space as U+2581 */
     bool add_bos, add_eos, space_prefix;
     struct bpe bpe;
     struct pretoken *pre;
     struct pipeline *pipe;        /* instead of pre: a Hugging Face tokenizer's rules */
     struct spm spm;
+    struct unigram unigram;
     char *kind;
 };
 
@@ -26,6 +29,7 @@ struct job {
     const struct eng_tokenizer *t;
     struct eng_tokens *out;
     struct bpe_work bpe;
+    struct unigram_work unigram;
     struct pieces pieces, tmp;
 };
 
@@ -62,16 +66,19 @@ out:
     return rc;
 }
 
-/* A Hugging Face tokenizer: "gpt2" or "bpe" with rules. */
+/* A Hugging Face tokenizer: "gpt2", "bpe" or "unigram" with rules. */
 static enum err open_rules(struct eng_tokenizer *t, const struct eng_vocab_src *src)
 {
     enum err rc = OK;
-    t->spaced = !strcmp(src->model, "bpe");
+    bool unigram = !strcmp(src->model, "unigram");
+    t->spaced = unigram || !strcmp(src->model, "bpe");
     t->space_prefix = src->add_space_prefix;
     TRY(vocab_open(&t->v, src, t->spaced));
-    TRY(bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges));
+    if (unigram) TRY(unigram_open(&t->unigram, &t->v, src));
+    else TRY(bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges));
+    t->is_unigram = unigram;
     TRY(pipeline_open(&t->pipe, src->rules, &t->v));
-    t->kind = xstrdup(t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)");
+    t->kind = xstrdup(unigram ? "Unigram (Hugging Face)" : t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)");
 out:
     return rc;
 }
@@ -103,7 +110,8 @@ out:
 void eng_tokenizer_close(struct eng_tokenizer *t)
 {
     if (!t) return;
-    if (!t->is_spm) bpe_close(&t->bpe);
+    if (t->is_unigram) unigram_close(&t->unigram);
+    else if (!t->is_spm) bpe_close(&t->bpe);
     pretoken_close(t->pre);
     pipeline_close(t->pipe);
     vocab_close(&t->v);
@@ -156,7 +164,8 @@ static void put_token(void *ctx, int32_t id) { eng_tokens_push(((struct job *)ct
 static void put_word(void *ctx, const char *p, size_t n)
 {
     struct job *j = ctx;
-    bpe_encode_word(&j->t->bpe, &j->bpe, p, n, j->out);
+    if (j->t->is_unigram) unigram_encode_word(&j->t->unigram, &j->unigram, p, n, j->out);
+    else bpe_encode_word(&j->t->bpe, &j->bpe, p, n, j->out);
 }
 
 /* Cut below 256 MiB, as in encode_text. */
@@ -197,6 +206,7 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
     if (n > start) encode_text(&j, text + start, n - start, prefix);
     if (add && t->add_eos && t->v.eos >= 0) eng_tokens_push(out, t->v.eos);
     bpe_work_free(&j.bpe);
+    unigram_work_free(&j.unigram);
     free(j.pieces.at);
     free(j.tmp.at);
 }

@@ -1,7 +1,7 @@
 /* tokenizer.h: text to token ids and back, by the model's own data.
  *
- * Three kinds: byte-level BPE ("gpt2" in GGUF; the pre-tokenizer rule named by tokenizer.ggml.pre), SentencePiece
- * ("llama" in GGUF) and BPE over characters (tokenizer.json of Llama 2 and its like). Immutable after open. Thr: any.
+ * Four kinds: byte-level BPE ("gpt2" in GGUF; the pre-tokenizer rule named by tokenizer.ggml.pre), SentencePiece
+ * ("llama" in GGUF), BPE over characters (tokenizer.json of Llama 2 and its like) and Unigram (tokenizer.json). Immutable after open. Thr: any.
  * Not here: chat templates (template.h), incremental output (detok.h), reading files (hf_tokenizer.h: what the files
  * of a Hugging Face checkpoint say). */
 #ifndef ENGINE_TEXT_TOKENIZER_H
@@ -20,7 +20,7 @@ struct text_span { const char *p; size_t n; };
 
 /* What a tokenizer is made from; every pointer is borrowed during open only. */
 struct eng_vocab_src {
-    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others */
+    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others; "unigram": by log_probs */
     const char *pre;                /* pre-tokenizer name ("llama-bpe", "qwen2", ...) or NULL for the default */
     int32_t n_tokens;
     const struct text_span *tokens; /* [n_tokens] */
@@ -33,6 +33,8 @@ struct eng_vocab_src {
     const int32_t *eog;             /* [n_eog] further ids that end a generation */
     int32_t n_eog;
     const struct text_span *merge_rights; /* [n_merges]: `merges` are then the left texts alone; NULL: both in one */
+    const double *log_probs;              /* [n_log_probs] of the first tokens, which are Unigram's pieces */
+    int32_t n_log_probs;
     const struct eng_text_rules *rules;   /* what a Hugging Face tokenizer does before merging (rules.h); NULL: by model and pre */
 };
 

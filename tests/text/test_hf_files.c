@@ -20,7 +20,14 @@ static const struct lie {
     {"no JSON", "{\"model\":", ERR_BAD_FILE, "tokenizer.json"},
     {"an array", "[]", ERR_BAD_FILE, "not an object"},
     {"no model", "{}", ERR_UNSUPPORTED, "model"},
-    {"unigram", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", ERR_UNSUPPORTED, "'Unigram'"},
+    {"unigram of nothing", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[],\"unk_id\":0}}", ERR_BAD_FILE, "unk_id"},
+    {"unigram, nothing unknown", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1.0]]}}", ERR_BAD_FILE, "unk_id"},
+    {"unigram, unknown id outside", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1.0]],\"unk_id\":1}}", ERR_BAD_FILE, "unk_id"},
+    {"unigram, unknown id below", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1.0]],\"unk_id\":-1}}", ERR_BAD_FILE, "unk_id"},
+    {"piece without a score", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\"]],\"unk_id\":0}}", ERR_BAD_FILE, "piece 0"},
+    {"score a text", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"u\",0],[\"a\",\"b\"]],\"unk_id\":0}}", ERR_BAD_FILE, "piece 1"},
+    {"piece twice", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"u\",0],[\"a\",-1],[\"a\",-2]],\"unk_id\":0}}", ERR_BAD_FILE, "piece 2 is there twice"},
+    {"unigram over bytes", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"u\",0]],\"unk_id\":0}," BYTES "}", ERR_UNSUPPORTED, "'Unigram' with 'ByteLevel'"},
     {"word pieces", "{\"model\":{\"type\":\"WordPiece\"}}", ERR_UNSUPPORTED, "'WordPiece'"},
     {"vocabulary a list", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", ERR_BAD_FILE,
      "not an object of ids"},
@@ -130,7 +137,7 @@ static void added_tokens_without_a_row_are_left_out(void **state)
 /* Every byte of a broken text comes back; the valid part is what it would be alone. */
 static void broken_utf8_is_encoded_through_bytes(void **state)
 {
-    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon"};
+    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon", "unigram-bytes"};
     static const char broken[] = "ab\xFF\xC3 \xE2\x82 x\xF0\x9F\x98 \x80\xC0\xAF\xED\xA0\x80 end";
     (void)state;
     for (size_t i = 0; i < COUNT_OF(names); i++) {

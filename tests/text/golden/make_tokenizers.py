@@ -94,10 +94,48 @@ CHARS = {
 }
 
 
+# The same, by scores.
+UNIGRAM = {
+    "unigram": (pre_tokenizers.Metaspace(META, "always", split=True), None, {}, True),
+    "unigram-bytes": (pre_tokenizers.Metaspace(META, "always", split=True), normalizers.NFKC(), {"byte_fallback": True}, True),
+    "unigram-whole": (pre_tokenizers.Metaspace(META, "first", split=False), None, {"byte_fallback": True}, False),
+}
+
+
 DECODED = ("llama3", "qwen2", "llama2", "mistral", "gemma", "tekken", "command-r")
 
 
+def train_unigram(name):
+    pre, normal, switches, bos = UNIGRAM[name]
+    t = Tokenizer(models.Unigram())
+    if normal:
+        t.normalizer = normal
+    t.pre_tokenizer = pre
+    t.train_from_iterator((SCRIPTS + OTHERS) * 2, trainers.UnigramTrainer(
+        vocab_size=700, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>", show_progress=False))
+    j = json.loads(t.to_str())
+    vocab = [[p, s] for p, s in j["model"]["vocab"]]
+    vocab = [v for i, v in enumerate(vocab) if v[0] not in [w[0] for w in vocab[:i]]]   # "<s>" is in the texts too
+    keep = {"<unk>", "<s>", "</s>", META}
+    vocab = [v for i, v in enumerate(vocab) if (v[0] in keep or len(v[0]) > 1 or i % 3) and "\0" not in v[0]]   # some letters are unknown
+    bytes = [[f"<0x{i:02X}>", -12.5] for i in range(256)] if switches.get("byte_fallback") else []
+    vocab = [v for v in vocab if v[0] not in [b[0] for b in bytes]]
+    vocab = vocab[:3] + bytes + vocab[3:]
+    for a in j["added_tokens"]:
+        a["id"] = [v[0] for v in vocab].index(a["content"])
+    j["model"] = {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": bool(bytes)}
+    t = Tokenizer.from_str(json.dumps(j))
+    t.add_special_tokens(SPECIAL)
+    t.add_tokens(ADDED)
+    if bos:
+        t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", t.token_to_id("<s>"))])
+    t.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(META, pre.prepend_scheme, pre.split)])
+    return t
+
+
 def train(name):
+    if name in UNIGRAM:
+        return train_unigram(name)
     chars = name in CHARS
     pre, normal, switches, bos = (CHARS if chars else BYTES)[name]
     t = Tokenizer(models.BPE(unk_token="<unk>" if chars else None, **switches))
@@ -164,7 +202,7 @@ def main():
         with open(os.path.join(out, "ids.json")) as f:
             golden = json.load(f)
         assert golden["texts"] == texts, "other texts: make all of them"
-    for name in only or [*BYTES, *CHARS]:
+    for name in only or [*BYTES, *CHARS, *UNIGRAM]:
         t = train(name)
         with open(os.path.join(out, name + ".json"), "w") as f:
             json.dump(json.loads(t.to_str()), f, ensure_ascii=False, separators=(",", ":"))
