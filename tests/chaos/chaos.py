@@ -24,7 +24,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "system"))
-from cluster import BIN, DEMO, Server, alive, children  # noqa: E402
+from cluster import BIN, DEMO, Server, alive, children, started  # noqa: E402
 
 PROMPTS = ["Tell me the story of the fox.", "Count from 8 to 12.", "Spell the word lantern.", "What is 7 + 5?", "Tell me the story of the whale.",
            "Once upon a time", "The capital of France is", "word " * 60]
@@ -189,7 +189,7 @@ class Chaos:
     def __init__(self, rng, cut, state, args, patience=1, cache=None):
         self.patience, self.cache, self.from_cache = patience, cache, 0
         self.rng, self.cut, self.state, self.args = rng, cut, state, args
-        self.seen, self.fds, self.n, self.net, self.last = set(), {}, 0, None, []
+        self.seen, self.fds, self.n, self.net, self.last = {}, {}, 0, None, []  # seen: when each process began
         self.s = self.start()
         self.port = self.s.port
 
@@ -207,7 +207,14 @@ class Chaos:
         ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
         self.last = [r["pid"] for r in ranks]
         self.from_cache += any(r["cached_bytes"] for r in ranks)
-        self.seen |= set(self.last) | set(children(s.proc.pid)) | {s.proc.pid}
+        self.see([*self.last, *children(s.proc.pid), s.proc.pid])
+
+    def see(self, pids):
+        self.seen.update((p, began) for p in pids if (began := started(p)) is not None)
+
+    def ours(self):
+        """Of the processes that were seen, those that live: a number may be another's by now."""
+        return [p for p, began in self.seen.items() if alive(p) and started(p) == began]
 
     def pids(self):
         try:
@@ -265,9 +272,9 @@ class Chaos:
         end = time.monotonic() + 10
         while time.monotonic() < end:
             time.sleep(0.02)
-            fresh = [p for p in children(self.s.proc.pid) if p not in self.seen and alive(p)]
+            fresh = [p for p in children(self.s.proc.pid) if self.seen.get(p) != started(p) and alive(p)]
             if len(fresh) > 1:
-                self.seen |= set(fresh)
+                self.see(fresh)
                 time.sleep(self.rng.random() * 0.3)
                 self.kill(self.rng.choice(fresh[1:]), signal.SIGKILL)
                 return "rank killed, and one that was loading"
@@ -417,7 +424,7 @@ class Chaos:
         """No descriptor more than the first time a process was looked at, but for what it keeps to be read again."""
         for pid in [self.s.proc.pid, *self.s.workers()]:
             n = len(os.listdir(f"/proc/{pid}/fd"))
-            first = self.fds.setdefault(pid, n)
+            first = self.fds.setdefault((pid, started(pid)), n)
             assert n <= first + 8, f"process {pid}: {first} descriptors, now {n}"
         shm = self.s.shm_left()
         assert not shm, f"shared memory left behind: {shm}"
@@ -439,7 +446,7 @@ class Chaos:
         self.s.stop(seconds=40 * self.patience)
         self.s.log.close()
         end = time.monotonic() + 10 * self.patience
-        while (left := [p for p in self.seen if alive(p)]) and time.monotonic() < end:
+        while (left := self.ours()) and time.monotonic() < end:
             time.sleep(0.05)
         assert not left, f"processes left behind: {left}"
         left = set(os.listdir(self.state)) - {"lock", "journal"} - {f"workers-{i}.log" for i in range(8)}
@@ -509,7 +516,8 @@ def main():
         assert not left, f"left in the cache: {left}"
     except BaseException:
         for c in all_of_them:  # after a failure nothing is stopped in order
-            for pid in [c.s.proc.pid, *c.seen, *children(c.s.proc.pid)]:
+            lives = c.s.proc.poll() is None
+            for pid in [*c.ours(), *([*children(c.s.proc.pid), c.s.proc.pid] if lives else [])]:
                 c.kill(pid, signal.SIGKILL)
         raise
     finally:

@@ -57,6 +57,15 @@ def alive(pid):
         return False
 
 
+def started(pid):
+    """When a process began, in ticks since the machine did: numbers come again, this with them does not. None: it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return int(f.read().rsplit(")", 1)[1].split()[19])
+    except OSError:
+        return None
+
+
 def cpu_ticks(pid):
     with open(f"/proc/{pid}/stat") as f:
         fields = f.read().rsplit(")", 1)[1].split()
