@@ -100,11 +100,26 @@ static void tools(const json_t *given, json_t *body)
     json_object_set_new(body, "tools", out);
 }
 
+/* {"mode", "tools": [{"name"}]} -> chat's {"allowed_tools": {"mode", "tools": [{"function": {"name"}}]}}. */
+static json_t *allowed_tools(const json_t *choice)
+{
+    json_t *out = json_object(), *in = json_object(), *list = json_array(), *t;
+    size_t i;
+    json_array_foreach(json_object_get(choice, "tools"), i, t)
+        json_array_append_new(list, crd_translate_call(NULL, json_object_get(t, "name"), NULL));
+    json_object_set(in, "mode", json_object_get(choice, "mode"));
+    json_object_set_new(in, "tools", list);
+    json_object_set_new(out, "allowed_tools", in);
+    return out;
+}
+
 static void tool_choice(const json_t *given, json_t *body)
 {
     json_t *choice = json_object_get(given, "tool_choice");
     if (!choice || json_is_null(choice)) return;
-    if (json_is_object(choice))
+    if (!strcmp(str(choice, "type"), "allowed_tools"))
+        json_object_set_new(body, "tool_choice", allowed_tools(choice));
+    else if (json_is_object(choice))
         json_object_set_new(body, "tool_choice",
                             crd_translate_call(NULL, json_object_get(choice, "name"), NULL));
     else if (json_object_get(body, "tools") || strcmp(str(given, "tool_choice"), "auto"))

@@ -71,6 +71,52 @@ static enum err named(struct crd_request *r, const json_t *choice, struct crd_ap
     return OK;
 }
 
+/* Some of the tools, and whether one must be called; the model is shown no other. */
+static enum err allowed(struct crd_request *r, const json_t *choice, struct crd_api_error *e)
+{
+    const json_t *in = json_object_get(choice, "allowed_tools"), *names = json_object_get(in, "tools"),
+                 *one;
+    const char *mode = json_string_value(json_object_get(in, "mode"));
+    json_t *left = json_array(), *tool;
+    enum err rc = OK;
+    size_t i, k;
+    if (!mode || (strcmp(mode, "auto") && strcmp(mode, "required")))
+        TRY(crd_api_malformed(
+            e, "tool_choice", "tool_choice.allowed_tools.mode: Input should be 'auto' or 'required'"));
+    if (!json_array_size(names))
+        TRY(crd_api_malformed(
+            e, "tool_choice",
+            "tool_choice.allowed_tools.tools: Input should be a list with at least one tool"));
+    json_array_foreach(names, i, one)
+    {
+        const char *name = json_string_value(json_object_get(json_object_get(one, "function"), "name"));
+        if (!name)
+            TRY(crd_api_malformed(
+                e, "tool_choice", "tool_choice.allowed_tools.tools.%zu.function.name: Field required", i));
+        if (!crd_reply_offered(r->tools, name))
+            TRY(crd_api_refuse(e, 400, "tool_choice",
+                               "The tool '%.64s' in `tool_choice` does not match any of the specified "
+                               "`tools`", name));
+    }
+    json_array_foreach(r->tools, k, tool)
+    {
+        const char *name = json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
+        json_array_foreach(names, i, one)
+        {
+            const json_t *f = json_object_get(one, "function");
+            if (strcmp(json_string_value(json_object_get(f, "name")), name)) continue;
+            json_array_append(left, tool);
+            break;
+        }
+    }
+    json_object_set(r->body, "tools", left);
+    r->tools = json_object_get(r->body, "tools");
+    r->forced = !strcmp(mode, "required");
+out:
+    json_decref(left);
+    return rc;
+}
+
 static enum err the_choice(struct crd_request *r, struct crd_api_error *e)
 {
     const json_t *choice = json_object_get(r->body, "tool_choice");
@@ -84,6 +130,7 @@ static enum err the_choice(struct crd_request *r, struct crd_api_error *e)
     if (!r->tools)
         return crd_api_refuse(e, 400, "tool_choice",
                               "When using `tool_choice`, `tools` must be set.");
+    if (json_object_get(choice, "allowed_tools")) return allowed(r, choice, e);
     if (!how) return named(r, choice, e);
     if (!strcmp(how, "auto")) return OK;
     r->forced = !strcmp(how, "required");

@@ -25,7 +25,7 @@ void crd_cors_headers(struct gw_exchange *x, struct MHD_Response *r)
     if (!origin) return;
     MHD_add_response_header(r, "Access-Control-Allow-Origin", origin);
     MHD_add_response_header(r, "Access-Control-Expose-Headers",
-                            "X-Request-Id, Retry-After, x-ratelimit-limit-requests, "
+                            "X-Request-Id, Request-Id, Retry-After, x-ratelimit-limit-requests, "
                             "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
                             "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
                             "x-ratelimit-reset-tokens");

@@ -150,6 +150,7 @@ enum MHD_Result crd_exchange_send(struct gw_exchange *x)
     struct MHD_Response *r = x->response;
     crd_exchange_name(x);
     MHD_add_response_header(r, "X-Request-Id", x->request_id);
+    MHD_add_response_header(r, "Request-Id", x->request_id); /* where Anthropic's clients look */
     crd_cors_headers(x, r);
     if (atomic_load(&x->conn->gw->want_quiesce))
         MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");

@@ -160,7 +160,10 @@ static const struct field chat[] = {
      "tools={\"type\":\"function\"}", NULL},
     {"tool_choice", 0,
      "unknown word=\"sometimes\"~no function={}~function without a name={\"function\":{}}~"
-     "not offered={\"function\":{\"name\":\"g\"}}",
+     "not offered={\"function\":{\"name\":\"g\"}}~allowed is no object={\"allowed_tools\":7}~allowed without a mode={\"allowed_tools\":{\"tools\":[]}}~"
+     "another mode={\"allowed_tools\":{\"mode\":\"none\"}}~none allowed={\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[]}}~allowed without a "
+     "name={\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[{}]}}~allowed and not "
+     "offered={\"allowed_tools\":{\"mode\":\"auto\",\"tools\":[{\"function\":{\"name\":\"g\"}}]}}",
      "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]"},
     {0},
 };
@@ -252,7 +255,8 @@ static const struct field responses[] = {
      "[{\"type\":\"function\",\"name\":\"f\",\"parameters\":[]}]", NULL},
     {"tool_choice", NO_INT | NO_LIST | NO_BOOL, "required without tools=\"required\"", NULL},
     {"tool_choice", 0, "unknown word=\"sometimes\"~not offered={\"type\":\"function\",\"name\":\"g\"}~no "
-                       "name={\"type\":\"function\"}",
+                       "name={\"type\":\"function\"}~allowed without tools={\"type\":\"allowed_tools\",\"mode\":\"auto\"}~allowed and not "
+                       "offered={\"type\":\"allowed_tools\",\"mode\":\"auto\",\"tools\":[{\"type\":\"function\",\"name\":\"g\"}]}",
      "\"tools\":[{\"type\":\"function\",\"name\":\"f\"}]"},
     {"previous_response_id", 0, "not here=\"resp_1\"", NULL},
     {"conversation", 0, "not here=\"conv_1\"", NULL},

@@ -312,7 +312,14 @@ static void required_calls_are_written_in_the_templates_own_syntax(void **state)
         char more[2000];
         snprintf(more, sizeof more, "%s%s", SCHEMAS, g_only);
         assert_false(allows(more, rows[i].one));
+#define ALLOWED(mode, names) ",\"tool_choice\":{\"type\":\"allowed_tools\",\"allowed_tools\":{\"mode\":\"" mode "\",\"tools\":[" names "]}}"
+#define TOOL(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+        assert_false(allows(SCHEMAS ALLOWED("required", TOOL("g.h")), rows[i].one));
+        assert_true(allows(SCHEMAS ALLOWED("required", TOOL("g.h") "," TOOL("f")), rows[i].one));
+        assert_true(allows(SCHEMAS ALLOWED("required", TOOL("f")), rows[i].one));
+        assert_false(allows(SCHEMAS ALLOWED("required", TOOL("f")), "x"));
         if (!rows[i].two) continue;
+        assert_false(allows(SCHEMAS ALLOWED("required", TOOL("f")), rows[i].two)); /* the second is not allowed */
         if (!allows(SCHEMAS ",\"tool_choice\":\"required\"", rows[i].two))
             fail_msg("%s: %s", rows[i].source, rows[i].two);
         assert_false(allows(SCHEMAS ",\"tool_choice\":\"required\",\"parallel_tool_calls\":false",
@@ -326,6 +333,21 @@ static void required_calls_are_written_in_the_templates_own_syntax(void **state)
         assert_string_equal(json_str(f, "arguments"), "{}");
         assert_true(json_is_null(json_object_get(m, "content")));
         json_decref(a);
+    }
+}
+
+static void the_model_is_shown_the_tools_it_may_call_alone(void **state)
+{
+    (void)state;
+    static const char *const ways[] = {SCHEMAS, SCHEMAS ALLOWED("auto", TOOL("g.h")), SCHEMAS ALLOWED("required", TOOL("g.h"))};
+    test_api_template(&t, "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"); /* tools are listed in words */
+    t.api.max_context = 4000;
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        json_decref(ask("hi", ways[i]));
+        char *prompt = test_api_prompt(&t);
+        assert_non_null(strstr(prompt, "\"g.h\""));
+        assert_int_equal(strstr(prompt, "\"f\"") != NULL, i == 0);
+        free(prompt);
     }
 }
 
@@ -502,6 +524,7 @@ int main(void)
         T(an_escaped_nul_is_a_letter_like_any_other),
         T(arguments_that_are_no_json_are_no_object),
         T(required_calls_are_written_in_the_templates_own_syntax),
+        T(the_model_is_shown_the_tools_it_may_call_alone),
         T(arguments_are_of_the_tools_schemas),
         T(arguments_in_tags_are_of_the_schema_and_read_back),
         T(strict_tools_bind_what_is_called_and_nothing_else),

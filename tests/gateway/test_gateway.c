@@ -183,6 +183,7 @@ static void request_ids_are_echoed_or_made(void **state)
     client_request(&c, "GET", "/echo", "X-Request-Id: mine-1\r\n", NULL);
     client_answer(&c, &a);
     assert_string_equal(answer_header(&a, "X-Request-Id"), "mine-1");
+    assert_string_equal(answer_header(&a, "Request-Id"), "mine-1");
     assert_string_equal(answer_header(&a, "X-A"), "1");
     assert_string_equal(answer_header(&a, "X-B"), "2");
     assert_string_equal(last_id, "mine-1");
