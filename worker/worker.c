@@ -258,6 +258,7 @@ static enum err run(struct worker *w)
 {
     enum err rc;
     char who[96];
+    pthread_t control;
     (void)prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS); /* a nap of a wait ends when it should, not up to 50 us later */
     if (gethostname(w->host, sizeof w->host)) snprintf(w->host, sizeof w->host, "localhost");
     w->host[sizeof w->host - 1] = 0;
@@ -275,10 +276,11 @@ static enum err run(struct worker *w)
     TRY(wrk_join(w, w->conf->join_timeout_ms));
     if (w->conf->on_joined) w->conf->on_joined(w->conf->user);
     w->loop.in = mailbox_open();
-    if (pthread_create(&w->control, NULL, control_main, w)) {
+    if (pthread_create(&control, NULL, control_main, w)) {
         rc = err_raise(ERR_SYSTEM, "cannot start the control thread");
         goto out;
     }
+    pthread_detach(control); /* it is never waited for: the process leaves by _exit */
     w->plan = await_plan(w);
     if (!w->plan) goto out;
     TRY(load(w, &w->plan->load_plan));

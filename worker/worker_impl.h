@@ -29,7 +29,6 @@ struct worker {
     int64_t last_progress_us;
     struct control_msg *plan;      /* LOAD_PLAN; Own */
     /* [control] */
-    pthread_t control;
     int64_t telemetry_us;
     _Atomic uint32_t loaded_epoch; /* of what is loaded; 0: not yet. Set by [step], then by [control] */
     _Atomic bool leaving;          /* Shutdown was seen, or the step thread is done */
