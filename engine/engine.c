@@ -100,7 +100,12 @@ static enum err one_thread(struct eng_engine *e)
     return eng_team_open(&e->m.team, 1, NULL);
 }
 
-static enum err watch(void *tp_dev) { return trn_coll_poll(tp_dev); }
+static enum err watch(void *user)
+{
+    struct eng_model *m = user;
+    if (m->beside) (void)trn_coll_push(m->beside);
+    return m->tp_dev ? trn_coll_poll(m->tp_dev) : OK;
+}
 
 /* Sums between devices. Collective over the stage, whether this rank has one or not. */
 static enum err open_tp_device(struct eng_engine *e)
@@ -110,7 +115,6 @@ static enum err open_tp_device(struct eng_engine *e)
     if (!e->conf.tp_device || m->tp->size < 2) return OK;
     if (!m->be->on_host) TRY(eng_backend_device(m->be, &e->device));
     TRY(e->conf.tp_device(e->conf.tp_user, m->be->on_host ? NULL : &e->device, &m->tp_dev));
-    if (m->tp_dev) eng_backend_watch(m->be, watch, m->tp_dev);
 out:
     return rc;
 }
@@ -176,6 +180,8 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(eng_forward_open(m, conf->context, conf->n_slots));
     TRY(move_weights(e));
     TRY(open_tp_device(e));
+    if (e->grid.n_stages > 1) m->beside = conf->world;
+    if (m->tp_dev || (m->beside && m->beside->ops->push)) eng_backend_watch(m->be, watch, m);
     TRY(eng_forward_warm(m));
     eng_slots_open(&e->slots, conf->n_slots, conf->context);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);

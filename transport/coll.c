@@ -218,6 +218,8 @@ enum err trn_coll_replayed(struct trn_coll *c, const struct coll_stats *r, int64
     return c->ops->replayed(c, r->n_ops, timeout_us);
 }
 
+bool trn_coll_push(struct trn_coll *c) { return c->ops->push && !c->broken && c->ops->push(c); }
+
 _Atomic uint64_t *trn_coll_board(struct trn_coll *c) { return c->ops->board ? c->ops->board(c) : NULL; }
 
 void trn_coll_close(struct trn_coll *c)

@@ -61,6 +61,8 @@ struct trn_coll_ops {
     /* both or none, of the same: operations are recorded by the device from on until off; it was told a recording of so many once more */
     void (*record)(struct trn_coll *c, bool on);
     enum err (*replayed)(struct trn_coll *c, uint64_t n_ops, int64_t timeout_us);
+    /* optional, of those whose sends may still wait for their peer's room when they return: give out what there is room for; more? */
+    bool (*push)(struct trn_coll *c);
     /* optional, of ranks that share memory: [size] numbers, each written by its rank and read by all; their meaning is the user's */
     _Atomic uint64_t *(*board)(struct trn_coll *c);
 };
@@ -91,7 +93,8 @@ MUST_USE enum err trn_coll_all_reduce(struct trn_coll *c, const struct coll_cut 
 MUST_USE enum err trn_coll_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all,
                                       int64_t timeout_us);
 MUST_USE enum err trn_coll_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us);
-/* Buffered: returns once `data` may be reused; may wait while the peer's buffer is full. */
+/* Buffered: returns once `data` may be reused; may wait while the peer's buffer is full. What it took may leave only while this rank is in some
+ * operation, or in trn_coll_push: to be called between two pieces of work, and while waiting for something else than a rank. */
 MUST_USE enum err trn_coll_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us);
 /* Exactly `bytes` of the next message from that rank; another length is LINK_PROTOCOL. */
 MUST_USE enum err trn_coll_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us);
@@ -105,6 +108,8 @@ bool trn_coll_records(const struct trn_coll *c);
 void trn_coll_record_begin(struct trn_coll *c);
 void trn_coll_record_end(struct trn_coll *c, struct coll_stats *r);
 MUST_USE enum err trn_coll_replayed(struct trn_coll *c, const struct coll_stats *r, int64_t timeout_us);
+/* Go on with what send took. True: some of it is still here. A failure shows in the next operation. */
+bool trn_coll_push(struct trn_coll *c);
 /* The group's board, zeroed at open; NULL: it has none. */
 _Atomic uint64_t *trn_coll_board(struct trn_coll *c);
 void trn_coll_close(struct trn_coll *c); /* NULL-safe */

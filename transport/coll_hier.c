@@ -6,6 +6,7 @@
  * once per rank. Additions are those of the tree whoever makes them: the bits do not change. */
 #include "transport/coll_open.h"
 
+#include "base/clock.h"
 #include "transport/coll_hier.h"
 #include "transport/coll_impl.h"
 #include "transport/coll_reduce.h"
@@ -13,6 +14,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { PUSH_US = 50 };
 
 struct hier {
     struct trn_coll base;
@@ -163,11 +166,17 @@ static enum err hier_send(struct trn_coll *c, int32_t to, const void *data, int6
     return trn_coll_send(p, as, data, bytes, timeout_us);
 }
 
+static bool hier_push(struct trn_coll *c) { return trn_coll_push(of(c)->flat); }
+
 static enum err hier_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
 {
     int32_t as;
-    struct trn_coll *p = path(of(c), from, &as);
-    return trn_coll_recv(p, as, data, bytes, timeout_us);
+    struct hier *h = of(c);
+    struct trn_coll *p = path(h, from, &as);
+    int64_t until_us = clock_us() + timeout_us;
+    /* a wait in shared memory does nothing for what is on its way to other hosts, and they may be what the sender waits for */
+    while (p == h->local && clock_us() < until_us && trn_coll_push(h->flat)) clock_sleep_us(PUSH_US);
+    return trn_coll_recv(p, as, data, bytes, MAX(until_us - clock_us(), 0));
 }
 
 static enum err hier_barrier(struct trn_coll *c, int64_t timeout_us)
@@ -214,6 +223,7 @@ static const struct trn_coll_ops hier_ops = {
     .broadcast = hier_broadcast,
     .send = hier_send,
     .recv = hier_recv,
+    .push = hier_push,
     .barrier = hier_barrier,
     .close = hier_close,
     .all_reduce = hier_all_reduce,

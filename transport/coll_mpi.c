@@ -239,6 +239,7 @@ static const struct trn_coll_ops mpi_ops = {
     .broadcast = mpi_broadcast,
     .send = trn_mpi_send,
     .recv = trn_mpi_recv,
+    .push = trn_mpi_push,
     .barrier = mpi_barrier,
     .close = mpi_close,
     .all_reduce = mpi_all_reduce,

@@ -72,6 +72,7 @@ enum err trn_mpi_finish(struct trn_mpi_coll *m, int64_t timeout_us);
 void trn_mpi_cancel(struct trn_mpi_coll *m);
 
 /* The table's send and recv. */
+bool trn_mpi_push(struct trn_coll *c);
 enum err trn_mpi_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes,
                       int64_t timeout_us);
 enum err trn_mpi_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes,

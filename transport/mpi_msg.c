@@ -33,6 +33,17 @@ static void drop_oldest(struct trn_mpi_coll *m)
     free(p);
 }
 
+bool trn_mpi_push(struct trn_coll *c)
+{
+    struct trn_mpi_coll *m = trn_mpi_of(c);
+    while (m->oldest) {
+        int done = 0;
+        if (MPI_Test(&m->oldest->req, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || !done) return true; /* the next send says what is wrong */
+        drop_oldest(m);
+    }
+    return false;
+}
+
 /* Forget the copies that are through; wait for the oldest while `more` bytes would exceed the
  * bounds. */
 static enum err make_room(struct trn_mpi_coll *m, int64_t more, int64_t timeout_us)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PUSH_US = 100 }; /* between two looks at what is on its way to the next stage */
 enum { LEAD = 0, LOST = 0 /* no control_type: the mark of a loss in the mailbox */ };
 static const uint64_t PARK = UINT64_MAX; /* in place of a plan's length */
 
@@ -107,7 +108,7 @@ out:
 static struct control_msg *next_plan(struct wrk_step_loop *l, bool *lost)
 {
     for (;;) {
-        struct control_msg *m = mailbox_get(l->in, -1);
+        struct control_msg *m = mailbox_get(l->in, trn_coll_push(l->world) ? PUSH_US : -1);
         if (!m) continue;
         if (m->type == MSG_STEP_PLAN && !is_stale(l)) return m;
         /* Wake while awake and Drain change nothing here: sequences end by the plans that are still to come */

@@ -28,6 +28,7 @@ static bool reduce(struct eng_pass *p, const struct coll_cut *cut, int32_t n_nod
 {
     struct eng_model *m = p->m;
     eng_pass_barrier(m, i);
+    if (i == 0 && m->beside) (void)trn_coll_push(m->beside);
     if (m->shard.tp_width == 1) return true;
     if (i == 0) {
         p->failed = all_reduce(m, cut, n_nodes, (int64_t)p->b->n_tok * m->spec.d_model);

@@ -56,6 +56,7 @@ struct eng_model {
     struct eng_team *team;
     struct trn_coll *tp;          /* this stage's ranks */
     struct trn_coll *tp_dev;      /* the same over their devices' memory; NULL: sums go by the host */
+    struct trn_coll *beside;      /* messages to other stages are on their way over it while layers are computed; or NULL */
     int64_t timeout_us;
     bool oracle;                  /* activations stay f32 */
     const struct krn_rounded *rounded; /* products of many tokens with BF16 and F16 weights; NULL: the table's */

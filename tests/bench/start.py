@@ -113,6 +113,7 @@ def main():
         read_all(args.model)
         shutil.rmtree(args.cache, ignore_errors=True)
         say("first", "memory", start(True))
+        os.sync()  # what is still on its way to the disk is not the second start's
         say("second", "memory", start(False))
         put_out(*files(args.cache))
         say("second", "disk", start(False))

@@ -17,6 +17,7 @@ from cluster import BIN, DEMO, mpi_env, run
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 NET = "10.77.0"
 LAN_SWITCH = os.path.join(os.path.dirname(os.path.abspath(BIN)), "lan_switch")
+MAKE = os.path.join(os.path.dirname(os.path.abspath(BIN)), "make_model")
 
 
 def sh(*args, **kw):
@@ -310,6 +311,21 @@ class FarLinks(Serving):
         threading.Timer(0.6, lambda: self.h.tell("join 2")).start()
         self.assertEqual(self.ask()[0]["text"], self.alone())
         self.stop(p, log)
+
+    @unittest.skipUnless(os.path.exists(MAKE), "no make_model beside the program")
+    def test_what_a_stage_hands_on_leaves_while_nothing_else_is_to_do(self):
+        """A prompt in one step: its rows are more than a connection's buffers hold, and MPI moves the rest only while it is asked to."""
+        model = f"{self.h.dir}/wide.gguf"
+        sh(MAKE, "--arch", "llama", "--layers", "3", "--width", "2048", "--heads", "16", "--kv-heads", "4", "--ffn", "512", "--vocab", "1000", "--type", "q4_0",
+           "--context", "2048", "--out", model)
+        args = ["generate", model, "--prompt", "q7 Zx " * 300, "--max-tokens", 1, "--temperature", 0, "--threads", 1, "--max-batch-tokens", 2048, "--log-level", "info"]
+        code, want, err = run(*args)
+        self.assertEqual(code, 0, err)
+        p = subprocess.run(self.h.inside(0, os.path.abspath(BIN), *args, "--pp", 3, "--hostfile", f"{self.h.dir}/hosts", "--mpirun-args", self.h.mpirun_args()),
+                           capture_output=True, env=mpi_env(), timeout=120)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertNotIn(b"stalls", p.stderr)
+        self.assertEqual(p.stdout, want)
 
 
 @unittest.skipUnless(os.path.exists(LAN_SWITCH) and os.path.exists("/dev/net/tun"), "no TAP devices or no lan_switch here")
