@@ -312,18 +312,25 @@ class FarLinks(Serving):
         self.assertEqual(self.ask()[0]["text"], self.alone())
         self.stop(p, log)
 
-    @unittest.skipUnless(os.path.exists(MAKE), "no make_model beside the program")
+
+@unittest.skipUnless(os.path.exists(LAN_SWITCH) and os.path.exists("/dev/net/tun"), "no TAP devices or no lan_switch here")
+@unittest.skipUnless(os.path.exists(MAKE), "no make_model beside the program")
+class LongPrompt(Serving):
+    N, SWITCH = 2, (1000, 200)
+
     def test_what_a_stage_hands_on_leaves_while_nothing_else_is_to_do(self):
         """A prompt in one step: its rows are more than a connection's buffers hold, and MPI moves the rest only while it is asked to."""
         model = f"{self.h.dir}/wide.gguf"
-        sh(MAKE, "--arch", "llama", "--layers", "3", "--width", "2048", "--heads", "16", "--kv-heads", "4", "--ffn", "512", "--vocab", "1000", "--type", "q4_0",
+        sh(MAKE, "--arch", "llama", "--layers", "3", "--width", "4096", "--heads", "32", "--kv-heads", "4", "--ffn", "512", "--vocab", "1000", "--type", "q4_0",
            "--context", "2048", "--out", model)
-        args = ["generate", model, "--prompt", "q7 Zx " * 300, "--max-tokens", 1, "--temperature", 0, "--threads", 1, "--max-batch-tokens", 2048, "--log-level", "info"]
+        args = ["generate", model, "--prompt", "q7 Zx " * 300, "--max-tokens", "1", "--temperature", "0", "--threads", "1", "--context", "2048",
+                "--max-batch-tokens", "2048"]
         code, want, err = run(*args)
         self.assertEqual(code, 0, err)
-        p = subprocess.run(self.h.inside(0, os.path.abspath(BIN), *args, "--pp", 3, "--hostfile", f"{self.h.dir}/hosts", "--mpirun-args", self.h.mpirun_args()),
+        p = subprocess.run(self.h.inside(0, os.path.abspath(BIN), *args, "--pp", 2, "--hostfile", f"{self.h.dir}/hosts", "--mpirun-args", self.h.mpirun_args()),
                            capture_output=True, env=mpi_env(), timeout=120)
         self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertIn(b"rank 1", p.stderr)
         self.assertNotIn(b"stalls", p.stderr)
         self.assertEqual(p.stdout, want)
 
