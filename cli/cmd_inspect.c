@@ -28,6 +28,16 @@ static void print_text(struct model_str s)
     printf(s.n > 60 ? "...\" (%llu bytes)" : "\"", (unsigned long long)s.n);
 }
 
+static void print_kv(const struct eng_spec *s)
+{
+    const double layer = (double)s->n_kv_heads * s->head_dim * 4 / 1e3;
+    int32_t n = 0;
+    for (int32_t l = 0; l < s->n_layers && s->window && s->window < s->context; l++) n += s->local[l];
+    printf("KV cache   %.1f KB per token (f16)", (s->n_layers - n) * layer);
+    if (n) printf(", and %.1f KB for each of the last %d: so far %d of the layers see", n * layer, s->window, n);
+    printf("\n");
+}
+
 static void print_value(const struct model_kv *kv)
 {
     switch (kv->kind) {
@@ -74,7 +84,7 @@ static void print_model(const struct eng_model_file *f)
         printf("model      %s (%s), %.2f M parameters in %.2f MB\n", info.name, info.arch, (double)info.n_params / 1e6, (double)info.weight_bytes / 1e6);
         printf("shape      %d layers, d_model %d, FFN %d, %d query and %d KV heads of %d, vocabulary %d, context %d%s\n", s.n_layers, s.d_model, s.d_ffn,
                s.n_heads, s.n_kv_heads, s.head_dim, s.n_vocab, s.context, s.tied ? ", tied embedding" : "");
-        printf("KV cache   %.1f KB per token (f16)\n", (double)s.n_layers * s.n_kv_heads * s.head_dim * 4 / 1e3);
+        print_kv(&s);
     }
     if (eng_model_tokenizer(&t, f)) printf("%s\n", err_text());
     else printf("tokenizer  %s, %d tokens\n", eng_tokenizer_kind(t), eng_tokenizer_size(t));

@@ -87,7 +87,7 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
 {
     struct replica_status s;
     crd_replica_status(crd_core_replica(core, 0), &s);
-    long tokens = (long)s.n_blocks * LIMIT_BLOCK_TOKENS, replicas = 0;
+    long tokens = (long)s.kv_tokens, replicas = 0;
     while (crd_core_replica(core, (int32_t)replicas)) replicas++;
     if (replicas > 1) log_info("serve", "%ld replicas, each:", replicas);
     log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,

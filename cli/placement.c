@@ -183,7 +183,7 @@ static int64_t free_bytes(const struct placement *p, const struct msg_hello *y)
 }
 
 /* KV blocks that every rank has memory for. */
-static enum err fit_blocks(struct placement *p, const struct grid *g,
+static enum err fit_blocks(struct placement *p, const struct clu_work *w, const struct grid *g,
                            const struct msg_hello hellos[], int32_t n, int64_t *out)
 {
     int64_t fit = INT32_MAX / 2;
@@ -197,7 +197,7 @@ static enum err fit_blocks(struct placement *p, const struct grid *g,
         int32_t others = p->n_blocks ? 1 : p->sharing;
         int64_t share = free_bytes(p, &hellos[r]) / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
-                least = need.block_bytes * DIV_UP(p->context, LIMIT_BLOCK_TOKENS);
+                least = need.block_bytes * clu_cost_hold(w, p->context);
         if (left < least)
             return err_raise(
                 ERR_NO_FIT,
@@ -230,12 +230,12 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         TRY(find(p, in, &g));
     else
         TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
-    TRY(fit_blocks(p, &g, hellos, n, &fit));
-    int64_t want = clu_place_kv(fit, p->context, m->kv_tokens);
+    TRY(fit_blocks(p, &in->work, &g, hellos, n, &fit));
+    int64_t want = clu_place_kv(&in->work, fit, m->kv_tokens);
     if (want > fit)
         TRY(err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",
-                      (long long)m->kv_tokens, (long long)fit * LIMIT_BLOCK_TOKENS));
-    if (want < DIV_UP(p->context, LIMIT_BLOCK_TOKENS))
+                      (long long)m->kv_tokens, (long long)clu_cost_room(&in->work, fit)));
+    if (want < clu_cost_hold(&in->work, p->context))
         TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens",
                       (long long)m->kv_tokens, p->context));
     if (p->n_blocks) want = MIN(want, p->n_blocks);

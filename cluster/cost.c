@@ -58,6 +58,18 @@ static int32_t n_parts(int32_t n_leaf, int32_t lo, int32_t n)
 
 /* ---- memory ---- */
 
+int64_t clu_cost_hold(const struct clu_work *w, int64_t n_tok)
+{
+    const struct kv_groups k = kv_groups_of_model(w->info, w->context);
+    return kv_groups_hold(&k, n_tok, w->context, w->max_step_tokens);
+}
+
+int64_t clu_cost_room(const struct clu_work *w, int64_t n_blocks)
+{
+    const struct kv_groups k = kv_groups_of_model(w->info, w->context);
+    return kv_groups_room(&k, n_blocks, w->context, w->max_step_tokens);
+}
+
 static int64_t part_of(int64_t bytes, int64_t share, int64_t all)
 {
     return (int64_t)((double)bytes * (double)share / (double)all);
@@ -92,7 +104,8 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     if (first || (last && y->tied)) out->weights += part_of(y->embd.mem, h.vocab, tiles);
     if (last && !y->tied) out->weights += part_of(y->head.mem, h.vocab, tiles);
     if (last) out->weights += y->ends.mem;
-    out->kv_block = leaf_kv_block_bytes(g->layers[stage + 1] - g->layers[stage], kv1 - kv0,
+    const struct kv_groups k = kv_groups_of_model(m, w->context);
+    out->kv_block = leaf_kv_block_bytes(kv_groups_planes(&k, m->windowed, g->layers[stage], g->layers[stage + 1]), kv1 - kv0,
                                         m->head_dim, w->kv_type);
     int32_t attn = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(h.heads, hpl)),
             ffn = n_parts(leaf_ffn_count(m->d_ffn), leaf0, h.ffn);
@@ -110,6 +123,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
                                                  .max_step_tokens = w->max_step_tokens,
                                                  .context = w->context,
                                                  .n_slots = w->n_slots,
+                                                 .n_tables = k.n,
                                                  .experts = {m->n_experts, m->n_used, columns_of(m, m->d_expert, leaf0, h.ffn),
                                                              columns_of(m, m->d_shared, leaf0, h.ffn), h.ffn}});
 }
@@ -175,6 +189,15 @@ static double ffn_width(const struct model_info *m)
     return m->n_experts ? (double)m->n_used * m->d_expert + m->d_shared : m->d_ffn;
 }
 
+/* Keys that a layer reads of so many, the mean over the layers. */
+static double keys_read(const struct model_info *m, double keys)
+{
+    double sum = 0;
+    for (int32_t i = 0; i < m->n_layers; i++)
+        sum += m->windowed[i] && m->window < keys ? m->window : keys;
+    return sum / m->n_layers;
+}
+
 void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill,
                    struct clu_rank_cost *out)
 {
@@ -187,7 +210,7 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, in
         sum.ffn.mem += w->weights->layers[i].ffn.mem;
     }
     double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model, hd = m->head_dim;
-    double keys = prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth,
+    double keys = keys_read(m, prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth),
            kv_bytes = 2 * (double)kv_row_bytes(w->kv_type, m->head_dim) * keys * (prefill ? 1 : rows);
     *out = (struct clu_rank_cost){
         .per_head_s = matrix_s(w, d, (double)sum.q.mem / n / m->n_heads, 2 * hd * dm, rows) +

@@ -22,6 +22,7 @@
 #define CLUSTER_COST_H
 
 #include "cluster/topo.h"
+#include "proto/kv_groups.h"
 #include "proto/leaves.h"
 #include "proto/model_weights.h"
 
@@ -61,6 +62,10 @@ struct clu_layout {
     struct grid grid;
     int32_t device[LIMIT_RANKS];
 };
+
+/* KV blocks for n_tok positions in sequences of up to w->context, and positions that n blocks hold (proto/kv_groups.h). */
+int64_t clu_cost_hold(const struct clu_work *w, int64_t n_tok);
+int64_t clu_cost_room(const struct clu_work *w, int64_t n_blocks);
 
 struct clu_memory {
     int64_t weights, kv_block, buffers, process;

@@ -11,15 +11,15 @@
 
 const int32_t clu_place_users[3] = {1, 8, 32};
 
-int64_t clu_place_kv(int64_t room_blocks, int32_t context, int64_t kv_tokens)
+int64_t clu_place_kv(const struct clu_work *w, int64_t room_blocks, int64_t kv_tokens)
 {
-    if (kv_tokens) return DIV_UP(kv_tokens, LIMIT_BLOCK_TOKENS);
-    return MIN(room_blocks, (int64_t)CLU_KV_CONTEXTS * DIV_UP(context, LIMIT_BLOCK_TOKENS));
+    if (kv_tokens) return clu_cost_hold(w, kv_tokens);
+    return MIN(room_blocks, clu_cost_hold(w, (int64_t)CLU_KV_CONTEXTS * ROUND_UP(w->context, LIMIT_BLOCK_TOKENS)));
 }
 
 static int64_t held(const struct clu_want *want, const struct clu_work *w, int64_t room_blocks)
 {
-    return MIN(clu_place_kv(room_blocks, w->context, want->kv_tokens), room_blocks);
+    return MIN(clu_place_kv(w, room_blocks, want->kv_tokens), room_blocks);
 }
 
 static bool better(const struct found *a, const struct found *b)
@@ -63,10 +63,11 @@ static int64_t sum_of_weights(const struct clu_work *w)
 static int64_t lack(const struct search *s, const struct row *r, int32_t n)
 {
     const struct model_info *m = s->w->info;
+    const struct kv_groups k = kv_groups_of_model(m, s->w->context);
     int64_t tokens = MAX(s->want->need_tokens, s->w->context);
     int64_t need = sum_of_weights(s->w) +
-                   leaf_kv_block_bytes(m->n_layers, m->n_kv_heads, m->head_dim, s->w->kv_type) *
-                       DIV_UP(tokens, LIMIT_BLOCK_TOKENS);
+                   leaf_kv_block_bytes(kv_groups_planes(&k, m->windowed, 0, m->n_layers), m->n_kv_heads, m->head_dim, s->w->kv_type) *
+                       clu_cost_hold(s->w, tokens);
     for (int32_t i = 0; i < n; i++)
         need += s->w->rates->process_bytes - s->t->devices[r->device[i]].mem_bytes;
     return need;
@@ -79,7 +80,7 @@ static void note(struct search *s, const struct row *row, const struct found *f,
                         .decode_tok_s = f->decode_tok_s,
                         .comm = f->comm,
                         .bubble = f->bubble,
-                        .kv_tokens = f->n_blocks * LIMIT_BLOCK_TOKENS};
+                        .kv_tokens = clu_cost_room(s->w, f->n_blocks)};
     shape_text(row, a.shape);
     if (!f->fits) a.short_bytes = MAX(lack(s, row, n), 0);
     struct clu_alt *slots[3] = {&s->alts[row->n_stages], n == 1 ? &s->alts[0] : NULL,
@@ -128,18 +129,17 @@ bool clu_place_look(struct search *s, const struct row *row)
         struct found c = {.row = *row};
         if (!clu_place_lay(s, row, users, users, &c.layout)) continue;
         c.n_blocks = clu_cost_blocks(s->w, s->t, &c.layout, NULL);
-        int64_t tokens = c.n_blocks * LIMIT_BLOCK_TOKENS;
-        if (tokens < MAX(s->want->need_tokens, s->w->context)) continue;
+        if (c.n_blocks < clu_cost_hold(s->w, MAX(s->want->need_tokens, s->w->context))) continue;
         struct clu_speed v;
         c.fits = true;
-        c.users = (int32_t)MIN(s->want->users, MAX(1, held(s->want, s->w, c.n_blocks) * LIMIT_BLOCK_TOKENS / s->w->context));
+        c.users = (int32_t)MIN(s->want->users, MAX(1, clu_cost_room(s->w, held(s->want, s->w, c.n_blocks)) / s->w->context));
         clu_cost_prefill(s->w, s->t, &c.layout, &v);
         c.prefill_tok_s = v.tok_s;
         clu_cost_decode(s->w, s->t, &c.layout, c.users, &v);
         c.decode_tok_s = v.tok_s, c.comm = v.comm, c.bubble = v.bubble;
         if (better(&c, &f)) f = c;
         bool all = c.users == s->want->users && users == s->want->users && !s->want->effort;
-        bool roomy = c.n_blocks > 2 * users * s->w->context / LIMIT_BLOCK_TOKENS; /* of many devices that is taken for an answer */
+        bool roomy = clu_cost_room(s->w, c.n_blocks) > 2LL * users * s->w->context; /* of many devices that is taken for an answer */
         if (all && (s->t->n_devices > PLACE_EXACT ? roomy : !memory_binds(s, row, users, &c.layout)))
             break; /* memory binds nothing: fewer users gain nothing */
     }
@@ -159,7 +159,7 @@ static void figures(struct clu_place *p, const struct clu_work *w, const struct 
     p->n_ranks = grid_ranks(&p->layout.grid);
     p->n_blocks = clu_cost_blocks(w, t, &p->layout, &p->tightest);
     p->n_held = held(want, w, p->n_blocks);
-    p->users = (int32_t)MIN(want->users, MAX(p->n_held, 0) * LIMIT_BLOCK_TOKENS / w->context);
+    p->users = (int32_t)MIN(want->users, clu_cost_room(w, MAX(p->n_held, 0)) / w->context);
     for (int32_t i = 0; i < 3; i++)
         clu_cost_decode(w, t, &p->layout, clu_place_users[i], &p->decode[i]);
     clu_cost_decode(w, t, &p->layout, MAX(p->users, 1), &p->judged);
@@ -227,7 +227,7 @@ enum err clu_place_of(struct clu_place *out, const struct clu_work *w, const str
 {
     struct clu_place p = {.layout = *l};
     figures(&p, w, t, want);
-    int64_t need = DIV_UP(MAX(want->need_tokens, w->context), LIMIT_BLOCK_TOKENS);
+    int64_t tokens = MAX(want->need_tokens, w->context), need = clu_cost_hold(w, tokens);
     if (p.n_blocks < need) {
         struct clu_memory m;
         clu_cost_memory(w, &l->grid, p.tightest, &m);
@@ -239,7 +239,7 @@ enum err clu_place_of(struct clu_place *out, const struct clu_work *w, const str
                          p.tightest, t->hosts[d->host].name,
                          (double)(m.weights + m.buffers + m.process + need * m.kv_block) / 1e9,
                          (double)m.weights / 1e9, (double)m.buffers / 1e9,
-                         (long long)need * LIMIT_BLOCK_TOKENS, (double)(need * m.kv_block) / 1e9,
+                         (long long)tokens, (double)(need * m.kv_block) / 1e9,
                          (double)m.process / 1e9, (double)d->mem_bytes / 1e9);
     }
     *out = p;

@@ -55,7 +55,7 @@ extern const int32_t clu_place_users[3];
 
 /* KV blocks that serve holds where there is room for so many: as told, or at most CLU_KV_CONTEXTS full contexts. More than the room: it does
  * not fit. */
-int64_t clu_place_kv(int64_t room_blocks, int32_t context, int64_t kv_tokens);
+int64_t clu_place_kv(const struct clu_work *w, int64_t room_blocks, int64_t kv_tokens);
 
 /* The wire type of the fastest of wire_tok_s; within 5 % the more precise one. */
 enum clu_wire_type clu_place_wire(const struct clu_place *p);

@@ -28,11 +28,37 @@ static int32_t n_hosts(const struct clu_place *p, const struct clu_topo *t)
     return n;
 }
 
+/* KV of a full context on all ranks: what it takes, and what it would if windows were kept whole. */
+static void context_bytes(const struct clu_place *p, const struct clu_work *w, int64_t *bytes, int64_t *whole)
+{
+    const struct kv_groups k = kv_groups_of_model(w->info, w->context);
+    *bytes = *whole = 0;
+    for (int32_t r = 0; r < p->n_ranks; r++) {
+        struct clu_memory m;
+        int32_t s = grid_stage_of(&p->layout.grid, r), l0 = p->layout.grid.layers[s], l1 = p->layout.grid.layers[s + 1];
+        clu_cost_memory(w, &p->layout.grid, r, &m);
+        *bytes += m.kv_block * kv_groups_need(&k, w->context);
+        *whole += m.kv_block / kv_groups_planes(&k, w->info->windowed, l0, l1) * (l1 - l0) * DIV_UP(w->context, LIMIT_BLOCK_TOKENS);
+    }
+}
+
+static void windows(const struct clu_place *p, const struct clu_work *w, struct buf *b)
+{
+    const struct model_info *m = w->info;
+    int32_t n = 0;
+    int64_t bytes, whole;
+    if (!kv_groups_of_model(m, w->context).window) return;
+    for (int32_t i = 0; i < m->n_layers; i++) n += m->windowed[i];
+    context_bytes(p, w, &bytes, &whole);
+    buf_printf(b, "\n(%d of the layers keep the last %d tokens: KV of a user %.2f %s instead of %.2f)", n, m->window,
+               (double)bytes / (whole < SMALL ? 1e6 : 1e9), whole < SMALL ? "MB" : "GB", (double)whole / (whole < SMALL ? 1e6 : 1e9));
+}
+
 static void head(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,
                  struct buf *b)
 {
     const struct model_info *m = w->info;
-    int64_t tokens = p->n_held * LIMIT_BLOCK_TOKENS, room = p->n_blocks * LIMIT_BLOCK_TOKENS;
+    int64_t tokens = clu_cost_room(w, p->n_held), room = clu_cost_room(w, p->n_blocks);
     int32_t hosts = n_hosts(p, t);
     bool small = m->n_params < 1000000000;
     buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f %s parameters\n",
@@ -45,6 +71,7 @@ static void head(const struct clu_place *p, const struct clu_work *w, const stru
         p->layout.grid.n_stages, p->layout.grid.n_stages == 1 ? "" : "s", (long long)tokens,
         (long long)(tokens / w->context), tokens / w->context == 1 ? "" : "s", w->context);
     if (room > tokens) buf_printf(b, "\n(room for %lld: serve takes more with --kv-tokens)", (long long)room);
+    windows(p, w, b);
     buf_puts(b, "\n\n");
 }
 
@@ -108,7 +135,7 @@ static void speed(const struct clu_place *p, const struct clu_work *w, struct bu
     buf_printf(b, "  load      %8.1f s\n  prefill   %8.1f tok/s\n", p->load_s, p->prefill.tok_s);
     for (int32_t i = 0; i < 3; i++) {
         const struct clu_speed *d = &p->decode[i];
-        bool shorter = p->n_held * LIMIT_BLOCK_TOKENS / w->context < clu_place_users[i];
+        bool shorter = clu_cost_room(w, p->n_held) / w->context < clu_place_users[i];
         buf_printf(
             b,
             "  decode    %8.1f tok/s for %d user%s%s (%.1f ms a token, %.0f %% of it between ranks",
@@ -228,7 +255,7 @@ void clu_place_json(const struct clu_place *p, const struct clu_work *w, const s
     buf_printf(b,
                ",\"context\":%d,\"kv_tokens\":%lld,\"kv_room_tokens\":%lld,\"n_stages\":%d,\"load_s\":%.3f,\"prefill_tok_"
                "s\":%.2f,\"decode\":[",
-               w->context, (long long)p->n_held * LIMIT_BLOCK_TOKENS, (long long)p->n_blocks * LIMIT_BLOCK_TOKENS, p->layout.grid.n_stages,
+               w->context, (long long)clu_cost_room(w, p->n_held), (long long)clu_cost_room(w, p->n_blocks), p->layout.grid.n_stages,
                p->load_s, p->prefill.tok_s);
     for (int32_t i = 0; i < 3; i++)
         buf_printf(b, "%s{\"users\":%d,\"tok_s\":%.2f,\"ms\":%.3f,\"comm\":%.3f,\"bubble\":%.3f}",

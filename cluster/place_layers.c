@@ -204,9 +204,8 @@ static void deal(struct dealing *d)
 bool clu_place_lay(struct search *s, const struct row *row, int32_t users, int32_t contexts, struct clu_layout *out)
 {
     struct dealing d = {.s = s, .row = row, .batches = MIN(row->n_stages, users)};
-    int64_t context = DIV_UP(s->w->context, LIMIT_BLOCK_TOKENS);
-    int64_t blocks =
-        MAX(contexts * context, DIV_UP(MAX(s->want->need_tokens, s->w->context), LIMIT_BLOCK_TOKENS));
+    int64_t context = ROUND_UP(s->w->context, LIMIT_BLOCK_TOKENS);
+    int64_t blocks = clu_cost_hold(s->w, MAX(contexts * context, MAX(s->want->need_tokens, context)));
     int32_t first = 0;
     for (int32_t i = 0; i < row->n_stages; first += row->width[i++])
         d.stage[i] = (struct clu_stage_try){.w = s->w,

@@ -160,9 +160,10 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     }
     weights += (double)w->weights->embd.mem + (w->weights->tied ? 0 : (double)w->weights->head.mem);
     int64_t tokens = MAX(want->need_tokens, w->context);
-    double kv = (double)leaf_kv_block_bytes(w->info->n_layers, w->info->n_kv_heads,
-                                            w->info->head_dim, w->kv_type) *
-                (double)tokens / LIMIT_BLOCK_TOKENS;
+    const struct kv_groups k = kv_groups_of_model(w->info, w->context);
+    double kv = (double)leaf_kv_block_bytes(kv_groups_planes(&k, w->info->windowed, 0, w->info->n_layers),
+                                            w->info->n_kv_heads, w->info->head_dim, w->kv_type) *
+                (double)clu_cost_hold(w, tokens);
     double lacks = least(fits_with_more, w, t, want, 1.5 * (weights + kv) + 4e9 * t->n_devices);
     buf_printf(&b,
                "%s (%s) does not fit on %d device%s of %.1f GB in all: weights are %.1f GB, KV for "

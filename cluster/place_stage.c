@@ -41,8 +41,25 @@ struct stage {
 
 /* ---- units ---- */
 
+/* Where a stage of so many layers has most planes of KV: its first layer. Which layers it gets is known only at the ends. */
+static int32_t worst_layers(const struct clu_stage_try *y, int32_t *planes)
+{
+    const struct model_info *m = y->w->info;
+    const struct kv_groups k = kv_groups_of_model(m, y->w->context);
+    int32_t last = m->n_layers - y->layers, from = y->first ? 0 : y->last ? last : MIN(1, last), worst = from;
+    int32_t to = y->first || y->last || !k.window ? from : last;
+    *planes = 0;
+    for (int32_t i = from; i <= to; i++) {
+        int32_t n = kv_groups_planes(&k, m->windowed, i, i + y->layers);
+        if (n > *planes) *planes = n, worst = i;
+    }
+    return worst;
+}
+
 static void weigh(struct stage *s)
 {
+    int32_t planes;
+    worst_layers(s->try, &planes);
     const struct clu_stage_try *y = s->try;
     const struct model_info *m = y->w->info;
     const struct model_weights *mw = y->w->weights;
@@ -61,7 +78,7 @@ static void weigh(struct stage *s)
     s->head_bytes = y->layers * q / n / m->n_heads + 8 * hd * tokens;
     s->kv_bytes =
         y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
-        (double)y->n_blocks * (double)leaf_kv_block_bytes(y->layers, 1, m->head_dim, y->w->kv_type);
+        (double)y->n_blocks * (double)leaf_kv_block_bytes(planes, 1, m->head_dim, y->w->kv_type);
     s->leaf_bytes = y->layers * ffn / n / s->n_leaf + 9.5 * cols * tokens + vocab / s->n_leaf;
     if (s->exact) s->head_bytes = s->kv_bytes = s->leaf_bytes = 0; /* consider() has the say */
     struct leaf_buffers b = {.d_model = m->d_model,
@@ -74,6 +91,7 @@ static void weigh(struct stage *s)
                              .max_step_tokens = y->w->max_step_tokens,
                              .context = y->w->context,
                              .n_slots = y->w->n_slots,
+                             .n_tables = kv_groups_of_model(m, y->w->context).n,
                              .experts = {m->n_experts, m->n_used, m->d_expert / s->n, m->d_shared / s->n, s->n_leaf / s->n}};
     if (s->exact) b.experts = (struct leaf_experts){.n = 0};
     double fixed = y->layers * rest / n + (y->last ? (double)mw->ends.mem : 0) +
@@ -152,8 +170,7 @@ static double total(const struct stage *s, const double base[])
 static bool has_room(const struct stage *s)
 {
     const struct clu_stage_try *y = s->try;
-    int32_t n_layers = y->w->info->n_layers, at = !y->first;
-    int32_t layer0 = y->first ? 0 : y->last ? n_layers - y->layers : 1;
+    int32_t n_layers = y->w->info->n_layers, at = !y->first, planes, layer0 = worst_layers(y, &planes);
     struct grid g = {.shared = true, .n_stages = at + 1 + !y->last};
     struct grid_share share[LIMIT_RANKS];
     for (int32_t i = 0; i < g.n_stages; i++) g.width[i] = i == at ? s->n : 1;

@@ -195,7 +195,7 @@ static void engine_metrics(struct crd_core *c, const struct replica_status s[], 
         buf_printf(out, "vllm:cache_config_info{model_name=%s,engine=\"%d\",block_size=\"%d\",cache_dtype=\"%s\",enable_prefix_caching=\"%s\","
                         "num_gpu_blocks=\"%d\",kv_cache_size_tokens=\"%lld\"} 1\n", buf_str(&model), k, LIMIT_BLOCK_TOKENS,
                    kv_type_name((enum kv_type)atomic_load(&c->kv_type)), c->conf.prefix_cache ? "True" : "False", s[k].sched.n_blocks,
-                   (long long)s[k].sched.n_blocks * LIMIT_BLOCK_TOKENS);
+                   (long long)s[k].kv_tokens);
     buf_puts(out, "# HELP vllm:engine_healthy 1 while every rank of the engine answers.\n# TYPE vllm:engine_healthy gauge\n");
     for (int32_t k = 0; k < c->n_units; k++)
         buf_printf(out, "vllm:engine_healthy{model_name=%s,engine=\"%d\"} %d\n", buf_str(&model), k, s[k].state == REPLICA_READY);

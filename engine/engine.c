@@ -149,6 +149,17 @@ static enum err move_weights(struct eng_engine *e)
     return eng_weights_move(e->m.weights, e->m.be);
 }
 
+static enum err open_kv(struct eng_model *m, const struct eng_engine_conf *conf)
+{
+    const struct eng_shard *h = &m->shard;
+    const bool *windowed = m->spec.local;
+    m->groups = eng_spec_groups(&m->spec, conf->context);
+    for (int32_t l = h->layer0; l < h->layer1; l++)
+        kv_groups_place(&m->groups, windowed, h->layer0, h->layer1, l, &m->kv_at[l - h->layer0].group, &m->kv_at[l - h->layer0].plane);
+    return eng_kv_pool_open(&m->kv, m->be, kv_groups_planes(&m->groups, windowed, h->layer0, h->layer1), conf->n_blocks, h->kv1 - h->kv0,
+                            m->spec.head_dim, conf->kv_type);
+}
+
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)
 {
     enum err rc;
@@ -175,18 +186,17 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(load(e, &peers));
     TRY(check_types(e));
     if (!m->be->on_host) TRY(one_thread(e));
-    TRY(eng_kv_pool_open(&m->kv, m->be, m->shard.layer1 - m->shard.layer0, conf->n_blocks, m->shard.kv1 - m->shard.kv0,
-                         m->spec.head_dim, conf->kv_type));
+    TRY(open_kv(m, conf));
     TRY(eng_forward_open(m, conf->context, conf->n_slots));
     TRY(move_weights(e));
     TRY(open_tp_device(e));
     if (e->grid.n_stages > 1) m->beside = conf->world;
     if (m->tp_dev || (m->beside && m->beside->ops->push)) eng_backend_watch(m->be, watch, m);
     TRY(eng_forward_warm(m));
-    eng_slots_open(&e->slots, conf->n_slots, conf->context);
+    eng_slots_open(&e->slots, conf->n_slots, conf->context, &m->groups);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);
     e->batch.pos = xcalloc((size_t)m->max_tok, sizeof *e->batch.pos);
-    e->batch.table = xcalloc((size_t)m->max_tok, sizeof *e->batch.table);
+    for (int32_t g = 0; g < m->groups.n; g++) e->batch.table[g] = xcalloc((size_t)m->max_tok, sizeof *e->batch.table[g]);
     e->stages = (struct eng_stages){.grid = &e->grid, .shard = &m->shard, .world = conf->world, .slots = &e->slots, .timeout_us = conf->timeout_us};
     eng_stages_open(&e->stages);
     if (m->shard.last) {
@@ -241,7 +251,7 @@ void eng_engine_close(struct eng_engine *e)
     eng_model_file_close(e->file);
     free(e->batch.ids);
     free(e->batch.pos);
-    free((void *)e->batch.table);
+    for (int32_t g = 0; g < LIMIT_GROUPS; g++) free((void *)e->batch.table[g]);
     free(e);
 }
 
@@ -268,7 +278,7 @@ bool eng_engine_answers(const struct eng_engine *e) { return e->m.shard.last && 
 
 struct step_bounds eng_engine_bounds(const struct eng_engine *e)
 {
-    return (struct step_bounds){.n_slots = e->conf.n_slots, .n_groups = 1, .n_blocks = e->conf.n_blocks,
+    return (struct step_bounds){.n_slots = e->conf.n_slots, .n_groups = e->m.groups.n, .n_blocks = e->conf.n_blocks,
                                 .n_vocab = e->m.spec.n_vocab, .context = e->conf.context};
 }
 
@@ -289,7 +299,7 @@ static enum err fill_batch(struct eng_engine *e, const struct step_plan *p)
         for (int32_t k = 0; k < it->n_in; k++) {
             int32_t t = b->n_tok++;
             b->pos[t] = it->pos + k;
-            b->table[t] = s->table;
+            for (int32_t g = 0; g < e->m.groups.n; g++) b->table[g][t] = s->table[g];
             b->ids[t] = it->in[k].id;
             if (it->in[k].id < 0 && e->m.shard.first) TRY(eng_stages_token(&e->stages, &it->in[k], &b->ids[t]));
         }

@@ -57,11 +57,11 @@ enum err eng_engine_need(const char *path, const struct grid *g, int32_t rank, e
     TRY(eng_shard_of(&h, &s, g, rank));
     int64_t file_bytes;
     TRY(eng_weights_count(f, &s, &h, &file_bytes, &out->weight_bytes));
-    out->block_bytes = eng_shard_kv_block_bytes(&h, &s, kv_type);
+    out->block_bytes = eng_shard_kv_block_bytes(&h, &s, kv_type, context);
     out->buffer_bytes = leaf_buffer_bytes(&(struct leaf_buffers){
         .d_model = s.d_model, .head_dim = s.head_dim, .rope_dim = s.rope_dim, .n_vocab = s.n_vocab, .heads = h.q1 - h.q0,
         .kv_heads = h.kv1 - h.kv0, .ffn_cols = h.ffn1 - h.ffn0, .nodes = MAX(h.attn.n_nodes, h.ffn.n_nodes), .vocab_rows = h.embd1 - h.embd0,
-        .last = h.last, .max_step_tokens = max_step_tokens, .context = context, .n_slots = 64,
+        .last = h.last, .max_step_tokens = max_step_tokens, .context = context, .n_slots = 64, .n_tables = eng_spec_groups(&s, context).n,
         .experts = eng_shard_experts(&h, &s)});
 out:
     eng_model_file_close(f);

@@ -4,23 +4,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context)
+void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context, const struct kv_groups *groups)
 {
     s->n_slots = n_slots;
     s->max_blocks = DIV_UP(context, LIMIT_BLOCK_TOKENS);
     s->slots = xcalloc((size_t)n_slots, sizeof *s->slots);
-    s->tables = xcalloc((size_t)n_slots * (size_t)s->max_blocks, sizeof *s->tables);
-    for (int32_t i = 0; i < n_slots; i++) s->slots[i].table = s->tables + (size_t)i * (size_t)s->max_blocks;
+    s->groups = *groups;
+    s->tables = xcalloc((size_t)n_slots * (size_t)groups->n * (size_t)s->max_blocks, sizeof *s->tables);
+    for (int32_t i = 0; i < n_slots; i++)
+        for (int32_t g = 0; g < groups->n; g++)
+            s->slots[i].table[g] = s->tables + ((size_t)i * (size_t)groups->n + (size_t)g) * (size_t)s->max_blocks;
 }
 
 static void clear(struct eng_slot *s)
 {
-    int32_t *table = s->table;
+    int32_t *table[LIMIT_GROUPS];
+    memcpy(table, s->table, sizeof table);
     sampling_free(&s->sampling);
     free(s->history);
     eng_constraint_close(s->constraint);
     free(s->pool_sum);
-    *s = (struct eng_slot){.table = table, .last_token = -1};
+    *s = (struct eng_slot){.last_token = -1};
+    memcpy(s->table, table, sizeof table);
 }
 
 void eng_slots_clear(struct eng_slots *s)
@@ -76,10 +81,11 @@ static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
         return err_raise(ERR_LINK_PROTOCOL, "fork of slot %d into slot %d: the first must be used (and not pooled) and the second free", r->src,
                          r->dst);
     clear(dst);
-    int32_t *table = dst->table;
+    int32_t *table[LIMIT_GROUPS];
+    memcpy(table, dst->table, sizeof table);
     *dst = *src;
-    dst->table = table;
-    dst->n_table = 0; /* its blocks come by table deltas */
+    memcpy(dst->table, table, sizeof table);
+    memset(dst->n_table, 0, sizeof dst->n_table); /* its blocks come by table deltas */
     dst->seq_id = r->seq_id;
     dst->sampling = sampling_copy(&src->sampling);
     dst->sampling.choice = r->choice;
@@ -93,11 +99,14 @@ static enum err fork_slot(struct eng_slots *s, const struct step_fork *r)
 static enum err extend(struct eng_slots *s, const struct step_table *r)
 {
     struct eng_slot *slot = &s->slots[r->slot];
-    if (!slot->used || r->first != slot->n_table || r->n > s->max_blocks - r->first)
-        return err_raise(ERR_LINK_PROTOCOL, "table of slot %d: %d blocks at %d, where %d stand and %d fit", r->slot, r->n, r->first,
-                         slot->n_table, s->max_blocks);
-    memcpy(slot->table + r->first, r->ids, (size_t)r->n * sizeof *r->ids);
-    slot->n_table += r->n;
+    int32_t *table = slot->table[r->group], *n = &slot->n_table[r->group];
+    bool gap = r->group >= s->groups.n_full && !*n; /* a windowed table may begin behind its window; some block must stand there */
+    if (!slot->used || (r->first != *n && !gap) || r->n > s->max_blocks - r->first)
+        return err_raise(ERR_LINK_PROTOCOL, "table %d of slot %d: %d blocks at %d, where %d stand and %d fit", r->group, r->slot, r->n, r->first,
+                         *n, s->max_blocks);
+    if (r->first > *n) memset(table, 0, (size_t)r->first * sizeof *table);
+    memcpy(table + r->first, r->ids, (size_t)r->n * sizeof *r->ids);
+    *n = r->first + r->n;
     return OK;
 }
 
@@ -120,9 +129,10 @@ enum err eng_slots_of_item(struct eng_slots *s, const struct step_item *it, stru
 {
     struct eng_slot *slot = &s->slots[it->slot];
     if (!slot->used) return err_raise(ERR_LINK_PROTOCOL, "an item names slot %d, which holds no sequence", it->slot);
-    if (it->pos + it->n_in > slot->n_table * LIMIT_BLOCK_TOKENS)
-        return err_raise(ERR_LINK_PROTOCOL, "slot %d: positions up to %d but only %d blocks", it->slot, it->pos + it->n_in,
-                         slot->n_table);
+    for (int32_t g = 0; g < s->groups.n; g++)
+        if (it->pos + it->n_in > slot->n_table[g] * LIMIT_BLOCK_TOKENS)
+            return err_raise(ERR_LINK_PROTOCOL, "slot %d: positions up to %d but only %d blocks in table %d", it->slot, it->pos + it->n_in,
+                             slot->n_table[g], g);
     *out = slot;
     return OK;
 }

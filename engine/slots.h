@@ -3,6 +3,7 @@
 #define ENGINE_SLOTS_H
 
 #include "engine/constraint.h"
+#include "proto/kv_groups.h"
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
 
@@ -11,8 +12,8 @@ struct eng_slot {
     uint64_t seq_id;
     struct sampling sampling;  /* Own: its arrays */
     int32_t n_prompt, n_generated;
-    int32_t *table;            /* [max_blocks] block ids, group 0 */
-    int32_t n_table;
+    int32_t *table[LIMIT_GROUPS]; /* [n_groups][max_blocks] block ids */
+    int32_t n_table[LIMIT_GROUPS];
     int32_t *history;          /* tokens so far, only when the penalties need them; Own */
     int32_t n_history, cap_history;
     struct eng_constraint *constraint; /* the grammar it keeps to, on the last stage; NULL: none. Own */
@@ -26,18 +27,19 @@ struct eng_slot {
 struct eng_slots {
     struct eng_slot *slots;    /* [n_slots] */
     int32_t n_slots, max_blocks;
+    struct kv_groups groups;
     struct eng_constraints *constraints; /* last stage; borrowed */
     int32_t pool_dim;          /* d_model on the rank that answers, else 0 */
     int32_t *tables;           /* memory of all tables */
 };
 
-void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context);
+void eng_slots_open(struct eng_slots *s, int32_t n_slots, int32_t context, const struct kv_groups *groups);
 void eng_slots_close(struct eng_slots *s);
 /* Every slot is free. */
 void eng_slots_clear(struct eng_slots *s);
 /* Ends, starts, forks, tables of a plan, in that order. Err LINK_PROTOCOL naming slot and contradiction. */
 MUST_USE enum err eng_slots_apply(struct eng_slots *s, const struct step_plan *p);
-/* The slot of an item, with its table long enough for the item's positions. */
+/* The slot of an item, with its tables long enough for the item's positions. */
 MUST_USE enum err eng_slots_of_item(struct eng_slots *s, const struct step_item *it, struct eng_slot **out);
 /* A token was chosen for the slot in `step`: history, count, stop. Returns why it stopped, if it did. */
 enum seq_finish eng_slots_sampled(struct eng_slot *s, uint64_t step, int32_t token);

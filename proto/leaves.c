@@ -36,9 +36,9 @@ int32_t leaf_vocab_tiles(int32_t n_vocab)
     return DIV_UP(n_vocab, LEAF_TILE);
 }
 
-int64_t leaf_kv_block_bytes(int32_t n_layers, int32_t n_kv_heads, int32_t head_dim, enum kv_type type)
+int64_t leaf_kv_block_bytes(int32_t n_planes, int32_t n_kv_heads, int32_t head_dim, enum kv_type type)
 {
-    return 2 * n_layers * n_kv_heads * LIMIT_BLOCK_TOKENS * kv_row_bytes(type, head_dim);
+    return 2 * n_planes * n_kv_heads * LIMIT_BLOCK_TOKENS * kv_row_bytes(type, head_dim);
 }
 
 void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *kv0, int32_t *kv1)
@@ -192,7 +192,7 @@ int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
     int64_t per_tok = 4 * (3 * d + 2 * q + 2 * kv + 2 * b->ffn_cols + d * b->nodes) + wide +
                       8 * DIV_UP(wide, LEAF_UNIT) + 16;
     int64_t bytes = per_tok * b->max_step_tokens + (int64_t)b->context * b->rope_dim * 4 +
-                    (int64_t)b->n_slots * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;
+                    (int64_t)b->n_slots * b->n_tables * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;
     bytes += leaf_expert_bytes(&b->experts, b->d_model, b->max_step_tokens, 1);
     if (b->last) bytes += HEAD_ROWS * 4LL * (b->vocab_rows + b->n_vocab) + 20LL * b->n_vocab;
     return bytes;

@@ -4,7 +4,7 @@
 
 enum {
     LIMIT_BLOCK_TOKENS = 16,      /* positions per KV block */
-    LIMIT_GROUPS = 4,             /* kv_groups of a model */
+    LIMIT_GROUPS = 8,             /* groups of layers in the KV pool (proto/kv_groups.h) */
     LIMIT_SLOTS = 1024,           /* sequences in state on the ranks at once */
     LIMIT_STEP_TOKENS = 8192,     /* input tokens of one step */
     LIMIT_STEP_ITEMS = 1024,      /* sequences in one step */

@@ -8,16 +8,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum kv_kind { KV_FULL, KV_WINDOW, KV_LATENT };
-
-/* Layers whose KV lives in one pool and is addressed by one block table per sequence. */
-struct kv_group {
-    enum kv_kind kind;
-    int32_t n_layers;
-    int32_t n_kv_heads, head_dim;
-    int32_t window;            /* positions; 0: all */
-};
-
 struct model_info {
     char name[128];            /* what the API calls it */
     char arch[32];
@@ -27,8 +17,8 @@ struct model_info {
     int32_t context;           /* trained context */
     enum step_pool pooling;    /* what embeddings are made of; NONE: in a way that we do not have */
     int64_t n_params, weight_bytes;
-    int32_t n_groups;
-    struct kv_group groups[LIMIT_GROUPS];
+    int32_t window;            /* positions that layers in `windowed` see; 0: there are none */
+    bool windowed[LIMIT_LAYERS];
 };
 
 #endif

@@ -49,7 +49,7 @@ static const struct shape {
 /* What the command line says; 0, NULL and -1 mean: as the shape has it. */
 struct opts {
     const char *arch, *shape, *type, *embd_type, *out;
-    int64_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context, seed;
+    int64_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context, window, seed;
     double rope_theta, rope_factor;
     int32_t rope, tied, vocab_kind;
 };
@@ -71,6 +71,7 @@ static const struct conf_opt table[] = {
     {"ffn", CONF_INT, O(ffn), NULL, 0, 1e7, "N", "width of the feed-forward layer"},
     {"vocab", CONF_INT, O(vocab), NULL, 0, 1e7, "N", "size of the vocabulary"},
     {"context", CONF_INT, O(context), NULL, 0, 1e8, "N", "context length the file states"},
+    {"window", CONF_INT, O(window), NULL, 0, 1e8, "N", "positions that a layer with a window sees"},
     {"tied", CONF_ENUM, O(tied), "shape", 0, 0, "shape|on|off",
      "does the output share the embedding's matrix"},
     {"vocab-kind", CONF_ENUM, O(vocab_kind), "bpe", 0, 0, "bpe|spm", "kind of vocabulary"},
@@ -124,6 +125,7 @@ static enum err resolve(const struct opts *o, struct random_model *m)
     if (o->ffn) m->d_ffn = (int32_t)o->ffn;
     if (o->vocab) m->vocab = (int32_t)o->vocab;
     if (o->context) m->context = (int32_t)o->context;
+    if (o->window) m->window = (int32_t)o->window;
     if (o->tied) m->tied = o->tied == 1;
     if (o->rope) m->rope = (enum random_rope)(o->rope - 1);
     if (o->rope_theta > 0) m->rope_theta = o->rope_theta;

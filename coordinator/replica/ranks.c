@@ -242,13 +242,18 @@ void crd_ranks_refilled(struct crd_replica *r)
     r->refill_us = 0;
 }
 
+static struct kv_groups groups_of(const struct crd_replica *r)
+{
+    return r->conf.model ? kv_groups_of_model(r->conf.model, r->plan.context) : kv_groups_of(1, 0, 0);
+}
+
 static void become_ready(struct crd_replica *r)
 {
-    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .n_slots = r->plan.n_slots, .n_stages = r->plan.grid.n_stages,
+    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .groups = groups_of(r), .n_slots = r->plan.n_slots, .n_stages = r->plan.grid.n_stages,
                            .depth = r->plan.grid.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
                            .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache,
                            /* half a frame of logits at most: they travel in one StepResult */
-                           .max_logit_rows = MAX(1, LIMIT_FRAME_BYTES / 2 / (int32_t)sizeof(float) / MAX(r->conf.n_vocab, 1))};
+                           .max_logit_rows = MAX(1, LIMIT_FRAME_BYTES / 2 / (int32_t)sizeof(float) / MAX(r->conf.model ? r->conf.model->n_vocab : 0, 1))};
     if (getrandom(c.prefix_key, sizeof c.prefix_key, 0) != sizeof c.prefix_key)
         c.prefix_key[0] = rng_mix((uint64_t)clock_us()), c.prefix_key[1] = rng_mix(c.prefix_key[0]);
     struct rpc_peer *peers[LIMIT_RANKS];
@@ -262,6 +267,7 @@ static void become_ready(struct crd_replica *r)
     pthread_mutex_lock(&r->lock);
     r->status.context = c.context;
     r->status.n_blocks = c.n_blocks;
+    r->status.kv_tokens = kv_groups_room(&c.groups, c.n_blocks, c.context, c.max_step_tokens);
     r->status.n_stages = c.n_stages;
     r->status.load_seconds = (double)(clock_us() - r->load_started_us) / 1e6;
     snprintf(r->status.text, sizeof r->status.text, "ready");

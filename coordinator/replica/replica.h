@@ -71,7 +71,7 @@ struct replica_conf {
     int32_t n_ranks;                   /* ranks to expect; 0: as many as the job has */
     int32_t max_waiting;
     bool relaunched;                   /* somebody starts lost ranks again, also while draining */
-    int32_t n_vocab;                   /* bounds the rows of logits in one answer */
+    const struct model_info *model;    /* borrowed; n_vocab bounds the rows of logits in one answer */
     bool prefix_cache;
     int64_t recovery_us;               /* after a loss, open requests wait so long for the replica to come back; 0: they end at once */
     int64_t stall_us;                  /* without progress of any rank while steps are in flight: the replica hangs; 0: never said */
@@ -129,6 +129,7 @@ struct replica_status {
     struct sched_stats sched;
     int32_t n_ranks, n_joined, n_ready, n_stages;
     int32_t context, n_blocks;
+    int64_t kv_tokens;               /* that so many blocks hold, in full contexts */
     double load_seconds;
     bool recovering;                 /* lost, and open requests wait for it to come back */
     uint32_t n_recoveries;

@@ -68,7 +68,7 @@ enum err crd_admission_check(const struct crd_sched *s, const struct gen_request
     TRY(check_values(r));
     const int32_t n_out = r->pool ? 0 : r->sampling.max_tokens;
     const int64_t need = (int64_t)r->n_prompt + n_out;
-    const int64_t pool = (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS;
+    const int64_t pool = kv_groups_longest(&s->conf.groups, s->conf.n_blocks);
     if (need > s->conf.context)
         TRY(err_raise(ERR_TOO_LONG,
                       "%" PRId32 " prompt tokens and max_tokens %" PRId32 " make %" PRId64
@@ -141,23 +141,41 @@ void crd_admission_release_held(struct crd_sched *s, struct crd_group *g)
 
 /* ---- start ---- */
 
-/* References on what can be shared and on fresh blocks for the rest, or nothing at all. Returns how
- * many are shared, -1 for no room. */
-static int32_t take_blocks(struct crd_sched *s, struct crd_seq *q, int32_t *n_nodes)
+/* Rows [n, total) of a table: of groups that see everything all blocks, of windowed ones the first. */
+static int32_t fresh_blocks(const struct kv_groups *k, int32_t n, int32_t total)
 {
+    return (total - n) * k->n_full + kv_groups_windowed(k);
+}
+
+static void lay_rows(const struct kv_groups *k, int32_t n, int32_t total, const int32_t *fresh, int32_t ids[])
+{
+    for (int32_t i = n; i < total; i++)
+        for (int32_t g = 0; g < k->n; g++) ids[i * k->n + g] = g < k->n_full || i == n ? *fresh++ : -1;
+}
+
+/* References on what can be shared and on fresh blocks for the rest, or nothing at all: false. Beside others it starts only if there
+ * is room for its whole window, which it takes chunk by chunk. */
+static bool take_blocks(struct crd_sched *s, struct crd_seq *q, struct crd_found *found)
+{
+    const struct kv_groups *k = &s->conf.groups;
     int32_t *ids = s->scratch_ids, total = DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS),
             n_running = crd_sched_n_running(s);
-    int32_t n = crd_share_find(s, q, ids, n_nodes);
-    for (int32_t i = 0; i < n; i++) crd_blocks_hold(&s->blocks, ids[i]);
+    *found = crd_share_find(s, q, ids);
+    const int32_t n = found->n, fresh = fresh_blocks(k, n, total);
+    int64_t room = fresh + (int64_t)DIV_UP(n_running, HEADROOM_PER) * k->n;
+    if (n_running) room += (int64_t)(MIN(total - n, kv_groups_kept(k)) - 1) * kv_groups_windowed(k);
+    for (int32_t i = 0; i < n * k->n; i++)
+        if (ids[i] >= 0) crd_blocks_hold(&s->blocks, ids[i]);
     do {
-        if (total - n + DIV_UP(n_running, HEADROOM_PER) > crd_blocks_room(&s->blocks)) continue;
-        if (crd_blocks_take(&s->blocks, total - n, ids + n)) continue;
-        crd_seq_add_blocks(q, total, ids);
-        return n;
+        if (room > crd_blocks_room(&s->blocks)) continue;
+        if (crd_blocks_take(&s->blocks, fresh, s->scratch_new)) continue;
+        lay_rows(k, n, total, s->scratch_new, ids);
+        crd_seq_add_blocks(q, total, k->n, ids);
+        return true;
     } while (!n_running && !s->leaving.n && crd_share_reclaim(s));
-    crd_blocks_drop(&s->blocks, n, ids);
+    crd_blocks_drop(&s->blocks, n * k->n, ids);
     ASSERT(n_running || s->leaving.n);
-    return -1;
+    return false;
 }
 
 static void count_first_start(struct crd_sched *s, struct crd_seq *q, int32_t n_found)
@@ -178,23 +196,26 @@ static void count_first_start(struct crd_sched *s, struct crd_seq *q, int32_t n_
 
 bool crd_admission_start(struct crd_sched *s, struct crd_seq *q)
 {
-    int32_t n_nodes;
+    struct crd_found found;
     if (!s->n_free_slots || !crd_batch_has_room_to_start(&s->batch, q)) return false;
     if (s->stalled == q && s->stalled_at == s->blocks.n_drops) return false;
-    int32_t n = take_blocks(s, q, &n_nodes);
-    if (n < 0) {
+    if (!take_blocks(s, q, &found)) {
         s->stalled = q;
         s->stalled_at = s->blocks.n_drops;
         return false;
     }
     crd_admission_unwait(s, q);
-    q->n_computed = n * LIMIT_BLOCK_TOKENS;
-    q->n_published = n_nodes;
-    q->unpublished = !s->conf.prefix_cache || n_nodes < n;
+    q->n_computed = found.n * LIMIT_BLOCK_TOKENS;
+    q->n_published = found.n_nodes;
+    q->node = found.node;
+    crd_prefix_use(&s->prefix, q->node);
+    q->unpublished = !s->conf.prefix_cache || found.n_nodes < found.n;
+    q->window_from = q->window_told = kv_groups_first(&s->conf.groups, found.n);
+    q->window_to = found.n + 1;
     q->slot = s->free_slots[--s->n_free_slots];
     s->slots[q->slot] = q;
     if (!q->started)
-        count_first_start(s, q, n);
+        count_first_start(s, q, found.n);
     else
         s->stats.prompt_recomputed += (uint64_t)MAX(q->group->n_prompt - q->n_computed, 0);
     if (!q->n_gen) q->sched_us = s->now_us;

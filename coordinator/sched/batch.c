@@ -1,8 +1,9 @@
 /* batch.c: see batch.h.
  *
- * I1  a sequence has at most one item, one start and one table record in a plan.
+ * I1  a sequence has at most one item, one start and one record of each table in a plan.
  * I2  an input whose id is not known is its sequence's newest token, the output of sample_step. */
 #include "coordinator/sched/batch.h"
+#include "coordinator/sched/window.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,11 @@ void crd_batch_open(struct crd_batch *b, const struct sched_conf *conf)
 {
     size_t n = (size_t)conf->n_slots;
     *b = (struct crd_batch){
+        .groups = conf->groups,
         .max_items = MIN(MIN(conf->n_slots, conf->max_step_tokens), (int32_t)LIMIT_STEP_ITEMS),
         .ends = xcalloc(n, sizeof *b->ends),
         .starts = xcalloc(n, sizeof *b->starts),
-        .tables = xcalloc(n, sizeof *b->tables),
+        .tables = xcalloc(n * (size_t)conf->groups.n, sizeof *b->tables),
         .items = xcalloc(n, sizeof *b->items)};
 }
 
@@ -96,16 +98,16 @@ static int32_t history_length(const struct crd_seq *q)
     return q->group->grammar.kind ? q->n_gen : 0; /* what its state is made of again */
 }
 
-static int64_t start_bytes(const struct crd_seq *q)
+static int64_t start_bytes(const struct kv_groups *k, const struct crd_seq *q)
 {
     return START_BYTES + 4LL * history_length(q) +
-           4LL * DIV_UP(crd_seq_known(q), LIMIT_BLOCK_TOKENS) + q->group->grammar.n +
+           4LL * (kv_groups_need(k, crd_seq_known(q)) + 4LL * k->n) + q->group->grammar.n +
            sampling_array_bytes(&q->group->sampling);
 }
 
 bool crd_batch_has_room_to_start(const struct crd_batch *b, const struct crd_seq *q)
 {
-    return !b->n_starts || b->start_bytes + start_bytes(q) <= STARTS_BYTES;
+    return !b->n_starts || b->start_bytes + start_bytes(&b->groups, q) <= STARTS_BYTES;
 }
 
 static const int32_t *history(struct arena *a, const struct crd_seq *q)
@@ -132,37 +134,49 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
     r->sampling.choice += q->choice;
     r->grammar = g->grammar;
     r->grammar.text = keep(b->a, g->grammar.text, g->grammar.n, 1);
-    b->start_bytes += start_bytes(q);
+    b->start_bytes += start_bytes(&b->groups, q);
     crd_batch_extend(b, q, q->n_blocks);
+}
+
+/* Rows [first, first + n) of a group's table. */
+static void tell_table(struct crd_batch *b, const struct crd_seq *q, int32_t group, int32_t first, int32_t n)
+{
+    int32_t *ids = arena_alloc(b->a, (size_t)n * sizeof *ids);
+    for (int32_t i = 0; i < n; i++) ids[i] = q->blocks[(first + i) * b->groups.n + group];
+    b->tables[b->n_tables++] = (struct step_table){.slot = q->slot, .group = group, .first = first, .n = n, .ids = ids};
 }
 
 void crd_batch_extend(struct crd_batch *b, const struct crd_seq *q, int32_t n)
 {
-    int32_t first = q->n_blocks - n;
-    b->tables[b->n_tables++] =
-        (struct step_table){.slot = q->slot,
-                            .first = first,
-                            .n = n,
-                            .ids = keep(b->a, q->blocks + first, n, sizeof *q->blocks)};
+    if (b->groups.n_full) tell_table(b, q, 0, q->n_blocks - n, n);
+}
+
+/* The windowed blocks that the ranks do not know. */
+static void tell_window(struct crd_batch *b, struct crd_seq *q)
+{
+    if (!b->groups.window || q->window_told == q->window_to) return;
+    for (int32_t g = b->groups.n_full; g < b->groups.n; g++)
+        tell_table(b, q, g, q->window_told, q->window_to - q->window_told);
+    q->window_told = q->window_to;
 }
 
 /* ---- items ---- */
 
 /* The same of a prompt that is pooled: nothing is sampled, and a vector takes the place of a row. */
-static int32_t next_pooled(const struct crd_batch *b, const struct crd_seq *q, uint32_t *out)
+static int32_t next_pooled(const struct crd_batch *b, const struct crd_seq *q, int32_t most, uint32_t *out)
 {
-    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left);
+    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, most);
     bool last = n == left;
     *out = last || q->group->pool == POOL_MEAN ? OUT_POOL : OUT_NONE;
     return last && !b->rows_left ? 0 : n;
 }
 
-/* How many positions from n_computed on, and what is wanted of them. */
-static int32_t next_chunk(const struct crd_batch *b, const struct crd_seq *q, uint32_t *out)
+/* How many positions from n_computed on, `most` at most, and what is wanted of them. */
+static int32_t next_chunk(const struct crd_batch *b, const struct crd_seq *q, int32_t most, uint32_t *out)
 {
     const struct crd_group *g = q->group;
-    if (g->pool) return next_pooled(b, q, out);
-    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, b->tokens_left),
+    if (g->pool) return next_pooled(b, q, most, out);
+    int32_t left = crd_seq_total(q) - q->n_computed, n = MIN(left, most),
             pos = q->n_computed;
     bool of_prompt = crd_seq_wants_prompt(q) && pos < g->n_prompt && pos + n > q->rows_sent;
     bool prompt_rows = of_prompt && g->prompt_logits;
@@ -219,8 +233,10 @@ bool crd_batch_item(struct crd_sched *s, struct crd_seq *q)
 {
     struct crd_batch *b = &s->batch;
     uint32_t out;
-    int32_t n = next_chunk(b, q, &out);
+    int32_t n = next_chunk(b, q, MIN(b->tokens_left, crd_window_reach(s, q)), &out);
     if (!n) return false;
+    crd_window_take(s, q, q->n_computed + n);
+    tell_window(b, q);
     ASSERT(q->last_step < b->step && q->n_computed + n <= q->n_blocks * LIMIT_BLOCK_TOKENS);
     int32_t end = q->n_computed + n;
     b->items[b->n_items++] =

@@ -2,9 +2,9 @@
  *
  * I1  refs > 0, on the free stack, or in the idle list: exactly one of the three.
  *
- * I2  the idle list holds cached blocks only, in the order in which they lost their last reference;
- * everybody who refers to a block also refers to its ancestors in the prefix tree and drops
- * children first, so the list never has a parent before its child. */
+ * I2  the idle list holds cached blocks only, in the order in which they lost their last reference.
+ * Who refers to a block of a group that sees everything also refers to those before it, in order,
+ * and drops children first, so a prefix is evicted from its end. */
 #include "coordinator/sched/blocks.h"
 
 #include <stdlib.h>
@@ -53,13 +53,20 @@ static void idle_remove(struct crd_blocks *b, int32_t id)
     b->n_idle--;
 }
 
-static void evict_oldest(struct crd_blocks *b)
+void crd_blocks_evict(struct crd_blocks *b, int32_t id)
 {
-    int32_t id = b->head;
+    ASSERT(!b->refs[id] && b->cached[id]);
     b->on_evict(b->user, id);
     idle_remove(b, id);
     b->cached[id] = false;
     b->free_ids[b->n_free++] = id;
+}
+
+bool crd_blocks_evict_oldest(struct crd_blocks *b)
+{
+    if (!b->n_idle) return false;
+    crd_blocks_evict(b, b->head);
+    return true;
 }
 
 enum err crd_blocks_take(struct crd_blocks *b, int32_t n, int32_t ids[])
@@ -67,7 +74,7 @@ enum err crd_blocks_take(struct crd_blocks *b, int32_t n, int32_t ids[])
     if (n > crd_blocks_room(b))
         return err_raise(ERR_NO_BLOCKS, "%d KV blocks needed, %d of %d are free", n,
                          crd_blocks_room(b), b->n);
-    while (b->n_free < n) evict_oldest(b);
+    while (b->n_free < n) ASSERT(crd_blocks_evict_oldest(b));
     for (int32_t i = 0; i < n; i++) {
         ids[i] = b->free_ids[--b->n_free];
         ASSERT(!b->refs[ids[i]] && !b->cached[ids[i]]);
@@ -87,6 +94,7 @@ void crd_blocks_drop(struct crd_blocks *b, int32_t n, const int32_t ids[])
     if (n) b->n_drops++;
     while (n--) {
         int32_t id = ids[n];
+        if (id < 0) continue;
         ASSERT(b->refs[id] > 0);
         if (--b->refs[id]) continue;
         if (b->cached[id])

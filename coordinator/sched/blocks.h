@@ -41,9 +41,12 @@ MUST_USE enum err crd_blocks_take(struct crd_blocks *b, int32_t n, int32_t ids[]
 /* One more reference on a block that is referenced or cached. */
 void crd_blocks_hold(struct crd_blocks *b, int32_t id);
 /* One reference less on each, last of the array first: so a child becomes idle, and is evicted,
- * before its parent. */
+ * before its parent. Ids below 0 are no blocks. */
 void crd_blocks_drop(struct crd_blocks *b, int32_t n, const int32_t ids[]);
 /* Keep a referenced block for its contents. */
 void crd_blocks_cache(struct crd_blocks *b, int32_t id);
+/* Evict an idle block, or the one that has been idle longest; false: none is. */
+void crd_blocks_evict(struct crd_blocks *b, int32_t id);
+bool crd_blocks_evict_oldest(struct crd_blocks *b);
 
 #endif

@@ -7,12 +7,36 @@
 
 struct tally {
     int32_t *refs; /* [n_blocks] as the holders have it */
+    int32_t *uses; /* [n_nodes] the same */
     int32_t n_new, n_resumed, n_slots, n_prefills, n_decodes, n_leaving;
 };
 
 static void count_blocks(struct tally *t, int32_t n, const int32_t ids[])
 {
-    for (int32_t i = 0; i < n; i++) t->refs[ids[i]]++;
+    for (int32_t i = 0; i < n; i++)
+        if (ids[i] >= 0) t->refs[ids[i]]++;
+}
+
+static int32_t depth(const struct crd_prefix *p, int32_t node)
+{
+    int32_t n = 0;
+    for (; node != PREFIX_NONE; node = p->nodes[node].parent) n++;
+    return n;
+}
+
+/* It has every block that it should have and no other. */
+static void check_rows(const struct crd_sched *s, const struct crd_seq *q)
+{
+    const struct kv_groups *k = &s->conf.groups;
+    for (int32_t i = 0; i < q->n_blocks; i++)
+        for (int32_t g = 0; g < k->n; g++)
+            ASSERT((q->blocks[i * k->n + g] >= 0) ==
+                   (g < k->n_full || (i >= q->window_from && i < q->window_to)));
+    if (!k->window) return;
+    int32_t first = kv_groups_first(k, q->n_computed / LIMIT_BLOCK_TOKENS);
+    ASSERT(q->window_from <= first && q->window_to <= q->n_blocks && q->window_told <= q->window_to);
+    ASSERT(q->n_computed <= q->window_to * LIMIT_BLOCK_TOKENS);
+    if (q->last_step) ASSERT(q->window_from == first); /* slid when that step was sent */
 }
 
 static void check_running(const struct crd_sched *s, const struct crd_seq *q)
@@ -20,8 +44,8 @@ static void check_running(const struct crd_sched *s, const struct crd_seq *q)
     const int32_t known = crd_seq_known(q), total = crd_seq_total(q);
     ASSERT(q->n_sampled >= q->n_gen && q->n_sampled <= q->group->sampling.max_tokens);
     ASSERT(q->n_computed <= total && q->n_computed <= q->n_blocks * LIMIT_BLOCK_TOKENS);
-    ASSERT(q->n_published <= q->n_blocks);
-    for (int32_t i = 0; i < q->n_published; i++) ASSERT(s->prefix.nodes[q->blocks[i]].used);
+    ASSERT(q->n_published <= q->n_blocks && depth(&s->prefix, q->node) == q->n_published);
+    check_rows(s, q);
     if (q->state == SEQ_PREFILL)
         ASSERT(q->list == &s->prefills && q->n_computed < known && known == total);
     if (q->state == SEQ_DECODE) ASSERT(q->list == &s->decodes && q->n_computed == total - 1);
@@ -35,7 +59,8 @@ static void check_running(const struct crd_sched *s, const struct crd_seq *q)
 
 static void check_seq(const struct crd_sched *s, const struct crd_seq *q, struct tally *t)
 {
-    count_blocks(t, q->n_blocks, q->blocks);
+    count_blocks(t, q->n_blocks * s->conf.groups.n, q->blocks);
+    if (q->node != PREFIX_NONE) t->uses[q->node]++;
     t->n_prefills += q->state == SEQ_PREFILL;
     t->n_decodes += q->state == SEQ_DECODE;
     t->n_leaving += q->state == SEQ_LAST || q->state == SEQ_PREEMPTING ||
@@ -69,7 +94,8 @@ static void check_group(const struct crd_sched *s, const struct crd_group *g, st
     ASSERT(n_open == g->n_open && n_gone == g->n_gone && n_gone < g->n &&
            n_unstarted == g->n_unstarted);
     ASSERT(!g->n_shared || g->n_unstarted);
-    count_blocks(t, g->n_shared, g->shared);
+    count_blocks(t, g->n_shared * s->conf.groups.n, g->shared);
+    if (g->n_shared && g->shared_node != PREFIX_NONE) t->uses[g->shared_node]++;
 }
 
 static void check_blocks(const struct crd_sched *s, const struct tally *t)
@@ -78,7 +104,7 @@ static void check_blocks(const struct crd_sched *s, const struct tally *t)
     int32_t n_held = 0, n_idle = 0;
     for (int32_t i = 0; i < b->n; i++) {
         ASSERT(b->refs[i] == t->refs[i]);
-        ASSERT(b->cached[i] == s->prefix.nodes[i].used);
+        ASSERT(b->cached[i] == (s->prefix.owner[i] != PREFIX_NONE));
         n_held += b->refs[i] > 0;
         n_idle += !b->refs[i] && b->cached[i];
     }
@@ -89,21 +115,29 @@ static void check_blocks(const struct crd_sched *s, const struct tally *t)
     ASSERT(!n_idle);
 }
 
-static void check_prefix(const struct crd_sched *s)
+static void check_prefix(const struct crd_sched *s, struct tally *t)
 {
     const struct crd_prefix *p = &s->prefix;
-    int32_t *children = xcalloc((size_t)p->n_nodes, sizeof *children);
+    const struct kv_groups *k = &s->conf.groups;
+    int32_t n_free = 0;
     for (int32_t i = 0; i < p->n_nodes; i++) {
         const struct crd_prefix_node *n = &p->nodes[i];
-        if (!n->used) continue;
+        n_free += !n->n_uses;
+        if (!n->n_uses) continue;
         ASSERT(crd_prefix_find(p, n->parent, n->salt, n->hash, n->ids) == i);
+        for (int32_t g = 0; g < LIMIT_GROUPS; g++) {
+            ASSERT(n->blocks[g] == PREFIX_NONE || (g < k->n && p->owner[n->blocks[g]] == i));
+            t->uses[i] += n->blocks[g] != PREFIX_NONE;
+        }
         if (n->parent == PREFIX_NONE) continue;
-        ASSERT(p->nodes[n->parent].used && s->blocks.refs[n->parent] >= (s->blocks.refs[i] > 0));
-        children[n->parent]++;
+        t->uses[n->parent]++;
+        const int32_t above = p->nodes[n->parent].blocks[0];
+        if (!k->window)
+            ASSERT(above != PREFIX_NONE && n->blocks[0] != PREFIX_NONE &&
+                   s->blocks.refs[above] >= (s->blocks.refs[n->blocks[0]] > 0));
     }
-    for (int32_t i = 0; i < p->n_nodes; i++)
-        ASSERT(!p->nodes[i].used || p->nodes[i].n_children == children[i]);
-    free(children);
+    ASSERT(n_free == p->n_free);
+    for (int32_t i = 0; i < p->n_nodes; i++) ASSERT(p->nodes[i].n_uses == t->uses[i]);
 }
 
 static void check_decode_order(const struct crd_sched *s)
@@ -114,7 +148,8 @@ static void check_decode_order(const struct crd_sched *s)
 
 void crd_sched_check(const struct crd_sched *s)
 {
-    struct tally t = {.refs = xcalloc((size_t)s->conf.n_blocks, sizeof *t.refs)};
+    struct tally t = {.refs = xcalloc((size_t)s->conf.n_blocks, sizeof *t.refs),
+                      .uses = xcalloc((size_t)s->prefix.n_nodes, sizeof *t.uses)};
     for (const struct crd_group *g = s->groups; g; g = g->next) check_group(s, g, &t);
     ASSERT(t.n_new == s->n_new && t.n_resumed == s->resumed.n &&
            t.n_slots == crd_sched_n_running(s));
@@ -122,7 +157,8 @@ void crd_sched_check(const struct crd_sched *s)
            t.n_leaving == s->leaving.n);
     ASSERT(s->step - s->retired == (uint64_t)s->n_in_flight && s->n_in_flight <= s->conf.depth);
     check_blocks(s, &t);
-    check_prefix(s);
+    check_prefix(s, &t);
     check_decode_order(s);
     free(t.refs);
+    free(t.uses);
 }

@@ -14,6 +14,7 @@
 #include "coordinator/sched/batch.h"
 #include "coordinator/sched/request.h"
 #include "coordinator/sched/share.h"
+#include "coordinator/sched/window.h"
 
 #include <inttypes.h>
 
@@ -42,33 +43,48 @@ static void preempt(struct crd_sched *s, struct crd_seq *q)
     s->stats.n_preemptions++;
     q->n_preempted++;
     log_debug("sched",
-              "preempted sequence %" PRIu64 ": it held %" PRId32 " blocks, %" PRId32 " of %" PRId32
+              "preempted sequence %" PRIu64 ": it held blocks of %" PRId32 " x 16 tokens, %" PRId32 " of %" PRId32
               " are free",
               q->id, q->n_blocks, crd_blocks_room(&s->blocks), s->conf.n_blocks);
     crd_request_end_slot(s, q);
     leave(s, q, SEQ_PREEMPTING);
 }
 
-enum crd_room crd_preempt_room(struct crd_sched *s, struct crd_seq *q)
+/* Room for n blocks more of q. */
+static enum crd_room make_room(struct crd_sched *s, const struct crd_seq *q, int32_t n)
 {
-    int32_t id;
-    const bool needs_block = q->n_computed == q->n_blocks * LIMIT_BLOCK_TOKENS;
-    if (q->n_computed >= s->conf.context || (needs_block && q->n_blocks >= s->conf.n_blocks)) {
-        leave(s, q, SEQ_LAST);
-        return ROOM_LEFT;
-    }
-    if (!needs_block) return ROOM_OK;
-    for (;;) {
-        if (crd_blocks_room(&s->blocks) && !crd_blocks_take(&s->blocks, 1, &id)) break;
+    while (crd_blocks_room(&s->blocks) < n) {
         if (crd_share_reclaim(s)) continue;
         if (s->leaving.n) return ROOM_LATER;
         struct crd_seq *victim = last_running(s);
         preempt(s, victim);
         if (victim == q) return ROOM_LEFT;
     }
-    crd_seq_add_blocks(q, 1, &id);
+    return ROOM_OK;
+}
+
+enum crd_room crd_preempt_room(struct crd_sched *s, struct crd_seq *q)
+{
+    int32_t ids[LIMIT_GROUPS], n = s->conf.groups.n;
+    const bool needs_block = q->n_computed == q->n_blocks * LIMIT_BLOCK_TOKENS;
+    if (q->n_computed >= s->conf.context || (needs_block && q->n_computed >= s->longest)) {
+        leave(s, q, SEQ_LAST);
+        return ROOM_LEFT;
+    }
+    if (!needs_block) return ROOM_OK;
+    const enum crd_room room = make_room(s, q, n);
+    if (room != ROOM_OK) return room;
+    ASSERT(!crd_blocks_take(&s->blocks, n, ids));
+    crd_seq_add_blocks(q, 1, n, ids);
+    q->window_to = q->n_blocks;
     crd_batch_extend(&s->batch, q, 1);
     return ROOM_OK;
+}
+
+enum crd_room crd_preempt_chunk(struct crd_sched *s, struct crd_seq *q)
+{
+    if (crd_window_reach(s, q) > 0) return ROOM_OK;
+    return make_room(s, q, kv_groups_windowed(&s->conf.groups));
 }
 
 void crd_preempt_requeue(struct crd_sched *s, struct crd_seq *q)
@@ -83,9 +99,7 @@ void crd_preempt_requeue(struct crd_sched *s, struct crd_seq *q)
 
 void crd_preempt_settle(struct crd_sched *s, struct crd_seq *q)
 {
-    const int64_t most =
-        MIN((int64_t)s->conf.context, (int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS);
-    if (q->state == SEQ_LAST || crd_seq_known(q) > most) {
+    if (q->state == SEQ_LAST || crd_seq_known(q) > s->longest) {
         crd_request_finish(s, q, FINISH_LENGTH, OK, "");
         return;
     }

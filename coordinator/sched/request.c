@@ -129,8 +129,10 @@ void crd_request_end_slot(struct crd_sched *s, struct crd_seq *q)
 
 void crd_request_drop_blocks(struct crd_sched *s, struct crd_seq *q)
 {
-    crd_blocks_drop(&s->blocks, q->n_blocks, q->blocks);
+    crd_blocks_drop(&s->blocks, q->n_blocks * s->conf.groups.n, q->blocks);
     q->n_blocks = 0;
+    crd_prefix_unuse(&s->prefix, q->node);
+    q->node = PREFIX_NONE;
 }
 
 /* End every choice of a request; the group may be gone after. */

@@ -13,6 +13,7 @@
 #include "coordinator/sched/request.h"
 #include "coordinator/sched/result.h"
 #include "coordinator/sched/share.h"
+#include "coordinator/sched/window.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -25,6 +26,15 @@ static void forget_block(void *user, int32_t id)
     crd_prefix_forget(user, id);
 }
 
+/* Nodes of the prefix tree: one a block and one a running sequence; where nothing but windows is kept, also those that only say
+ * what came before a window. */
+static int32_t n_nodes(const struct sched_conf *conf)
+{
+    const struct kv_groups *k = &conf->groups;
+    int32_t each = k->n_full ? 1 : DIV_UP(DIV_UP(conf->context, LIMIT_BLOCK_TOKENS), kv_groups_kept(k));
+    return conf->n_blocks * MIN(each, 8) + conf->n_slots;
+}
+
 /* What depends on the replica. Lifetime: of one epoch. */
 static void open_replica(struct crd_sched *s, const struct sched_conf *conf)
 {
@@ -32,7 +42,10 @@ static void open_replica(struct crd_sched *s, const struct sched_conf *conf)
     ASSERT(conf->n_blocks > 0 && conf->n_slots > 0 && conf->n_stages > 0 && conf->depth > 0 &&
            conf->max_step_tokens > 0 && conf->context > 0 && conf->max_waiting >= 0);
     s->conf = *conf;
-    crd_prefix_open(&s->prefix, conf->n_blocks, conf->prefix_key);
+    if (!conf->groups.n) s->conf.groups = kv_groups_of(1, 0, 0);
+    conf = &s->conf;
+    s->longest = (int32_t)MIN(kv_groups_longest(&conf->groups, conf->n_blocks), (int64_t)conf->context);
+    crd_prefix_open(&s->prefix, n_nodes(conf), conf->n_blocks, conf->prefix_key);
     crd_blocks_open(&s->blocks, conf->n_blocks, forget_block, &s->prefix);
     crd_batch_open(&s->batch, conf);
     s->slots = xcalloc(n_slots, sizeof *s->slots);
@@ -46,8 +59,9 @@ static void open_replica(struct crd_sched *s, const struct sched_conf *conf)
         s->recs[i].items = xcalloc((size_t)s->batch.max_items, sizeof *s->recs[i].items);
     s->first_rec = s->n_in_flight = 0;
     s->step = s->retired = 0;
-    s->scratch_ids =
-        xcalloc((size_t)DIV_UP(conf->context, LIMIT_BLOCK_TOKENS) + 1, sizeof *s->scratch_ids);
+    const size_t most = ((size_t)DIV_UP(conf->context, LIMIT_BLOCK_TOKENS) + 1) * (size_t)conf->groups.n;
+    s->scratch_ids = xcalloc(most, sizeof *s->scratch_ids);
+    s->scratch_new = xcalloc(most, sizeof *s->scratch_new);
     s->stalled = NULL;
 }
 
@@ -62,6 +76,7 @@ static void close_replica(struct crd_sched *s)
     free(s->free_slots);
     free(s->ends);
     free(s->scratch_ids);
+    free(s->scratch_new);
 }
 
 struct crd_sched *crd_sched_open(const struct sched_conf *conf, token_event_fn on_event, void *user)
@@ -177,7 +192,11 @@ static void fill_prefills(struct crd_sched *s, bool may_start)
             if (!may_start) continue;
             q = w;
         }
-        if (!q || !crd_batch_item(s, q)) break;
+        if (!q) break;
+        const enum crd_room room = crd_preempt_chunk(s, q);
+        if (room == ROOM_LEFT) may_start = false;
+        if (room == ROOM_LEFT) continue;
+        if (room == ROOM_LATER || !crd_batch_item(s, q)) break;
     }
 }
 
@@ -187,9 +206,11 @@ static void publish_step(struct crd_sched *s, const struct crd_step_rec *rec)
     for (int32_t i = 0; i < rec->n; i++) {
         struct crd_seq *q = rec->items[i].seq;
         crd_share_publish(s, q, MIN(crd_seq_known(q), q->n_computed));
-        if (q->group->leader != q || q->n_computed < q->group->n_prompt) continue;
-        crd_share_keep(s, q);
-        crd_admission_release_held(s, q->group);
+        if (q->group->leader == q && q->n_computed >= q->group->n_prompt) {
+            crd_share_keep(s, q);
+            crd_admission_release_held(s, q->group);
+        }
+        crd_window_slide(s, q);
     }
 }
 
@@ -218,6 +239,7 @@ bool crd_sched_step(struct crd_sched *s, int64_t now_us, struct arena *a, struct
 static void lose_replica(struct crd_sched *s, struct crd_seq *q)
 {
     q->n_blocks = 0;
+    q->node = PREFIX_NONE;
     q->slot = -1;
     q->last_step = q->sample_step = 0;
     q->n_hashes = 0;
@@ -227,18 +249,12 @@ static void lose_replica(struct crd_sched *s, struct crd_seq *q)
         crd_preempt_requeue(s, q);
 }
 
-static int64_t longest(const struct crd_sched *s)
-{
-    return MIN((int64_t)s->conf.n_blocks * LIMIT_BLOCK_TOKENS, (int64_t)s->conf.context);
-}
-
 static void end_if_too_long(struct crd_sched *s, struct crd_seq *q)
 {
-    const int64_t most = longest(s);
-    if (q->state == SEQ_DRAINING || crd_seq_known(q) <= most) return;
+    if (q->state == SEQ_DRAINING || crd_seq_known(q) <= s->longest) return;
     char *text = xasprintf("the sequence has %" PRId32
-                           " tokens; after the loss of a worker the cluster has room for %" PRId64,
-                           crd_seq_known(q), most);
+                           " tokens; after the loss of a worker the cluster has room for %" PRId32,
+                           crd_seq_known(q), s->longest);
     crd_request_finish(s, q, FINISH_NONE, ERR_NO_BLOCKS, text);
     free(text);
 }
@@ -287,7 +303,7 @@ void crd_sched_adopt(struct crd_sched *s, struct crd_group *g, int64_t now_us)
     for (int32_t i = 0, n = g->n, n_gone = g->n_gone; i < n && n_gone < n; i++) {
         struct crd_seq *q = &g->seqs[i];
         if (q->gone) continue;
-        n_gone += crd_seq_known(q) > longest(s); /* with the last of them the group is gone */
+        n_gone += crd_seq_known(q) > s->longest; /* with the last of them the group is gone */
         end_if_too_long(s, q);
     }
 }

@@ -19,6 +19,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "proto/kv_groups.h"
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
 
@@ -27,7 +28,8 @@
 
 struct sched_conf {
     uint32_t epoch;
-    int32_t n_blocks;        /* of LIMIT_BLOCK_TOKENS positions, on every rank */
+    int32_t n_blocks;        /* of LIMIT_BLOCK_TOKENS positions of a group's layers, on every rank */
+    struct kv_groups groups; /* of layers; n 0: one, which sees everything */
     int32_t n_slots;         /* sequences in state on the ranks at once */
     int32_t n_stages;        /* pipeline stages */
     int32_t depth;           /* steps in flight, >= n_stages + 1 */

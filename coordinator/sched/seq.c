@@ -98,11 +98,11 @@ void crd_seq_append(struct crd_seq *s, int32_t token)
     s->gen[s->n_gen++] = token;
 }
 
-void crd_seq_add_blocks(struct crd_seq *s, int32_t n, const int32_t ids[])
+void crd_seq_add_blocks(struct crd_seq *s, int32_t n, int32_t n_groups, const int32_t ids[])
 {
     if (!n) return;
-    s->blocks = grow(s->blocks, &s->cap_blocks, s->n_blocks + n, sizeof *s->blocks);
-    memcpy(s->blocks + s->n_blocks, ids, (size_t)n * sizeof *ids);
+    s->blocks = grow(s->blocks, &s->cap_blocks, (s->n_blocks + n) * n_groups, sizeof *s->blocks);
+    memcpy(s->blocks + s->n_blocks * n_groups, ids, (size_t)(n * n_groups) * sizeof *ids);
     s->n_blocks += n;
 }
 
@@ -187,6 +187,7 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                                       .choice = i,
                                       .heap_at = -1,
                                       .slot = -1,
+                                      .node = PREFIX_NONE,
                                       .submit_us = now_us};
     for (int32_t i = 0; r->known && i < g->n; i++) take_known(&g->seqs[i], &r->known[i], now_us);
     return g;

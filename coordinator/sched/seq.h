@@ -52,12 +52,17 @@ struct crd_seq {
     uint64_t last_step;   /* that names it, in this epoch; 0: none */
     uint64_t sample_step; /* that samples its newest token */
 
-    int32_t *blocks; /* [n_blocks] its table; one reference each */
+    /* Its tables: row i has the block of each group for its i-th LIMIT_BLOCK_TOKENS tokens; one
+     * reference each, -1: none. */
+    int32_t *blocks; /* [n_blocks][groups.n] */
     int32_t n_blocks, cap_blocks;
+    int32_t window_from, window_to; /* rows whose windowed blocks it holds */
+    int32_t window_told;            /* up to which row the ranks know them */
     struct crd_prefix_hash *hashes; /* [n_hashes] of its full blocks, as far as they were needed */
     int32_t n_hashes, cap_hashes;
-    int32_t n_published; /* leading blocks of its table that are nodes of the prefix tree */
-    bool unpublished;    /* a block of it lost against an equal one: no more nodes below it */
+    int32_t n_published; /* leading rows of its tables that are nodes of the prefix tree */
+    int32_t node;        /* the last of them, which it uses; or PREFIX_NONE */
+    bool unpublished;    /* a row of it lost against an equal one: no more nodes below it */
 
     int64_t submit_us, sched_us, first_us, last_us; /* 0: not yet */
     int32_t n_preempted;
@@ -83,8 +88,9 @@ struct crd_group {
     int32_t n_unstarted;       /* choices that have never had a slot */
     struct crd_seq *leader;    /* computes the prompt while its siblings are held */
     int32_t n_cached;          /* prompt tokens found in the prefix cache */
-    int32_t *shared;           /* [n_shared] full blocks of the prompt for choices not started */
+    int32_t *shared;           /* [n_shared][groups.n] full blocks of the prompt for choices not started */
     int32_t n_shared;
+    int32_t n_shared_nodes, shared_node; /* how many of these rows are nodes; the last, which is used */
     struct crd_group *prev_shared, *next_shared; /* of those that keep some */
 };
 
@@ -126,7 +132,8 @@ static inline bool crd_seq_running(const struct crd_seq *s)
 
 void crd_seq_move(struct crd_seq *s, enum crd_seq_state to); /* asserts that the table allows it */
 void crd_seq_append(struct crd_seq *s, int32_t token);
-void crd_seq_add_blocks(struct crd_seq *s, int32_t n, const int32_t ids[]);
+/* n rows of n_groups blocks. */
+void crd_seq_add_blocks(struct crd_seq *s, int32_t n, int32_t n_groups, const int32_t ids[]);
 /* Ids of the i-th full block. */
 void crd_seq_block_ids(const struct crd_seq *s, int32_t i, int32_t ids[LIMIT_BLOCK_TOKENS]);
 /* Hash of its i-th full block; all its tokens must be known. */

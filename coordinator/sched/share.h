@@ -6,10 +6,15 @@
 
 #include "coordinator/sched/state.h"
 
+struct crd_found {
+    int32_t n;       /* rows */
+    int32_t n_nodes; /* how many of them are nodes of the prefix tree */
+    int32_t node;    /* the last of these, or PREFIX_NONE */
+};
 /* The longest run of full blocks for the sequence's known tokens, at least one position of which is
- * left to compute. Out ids[], no reference taken; *n_nodes: how many of them are nodes of the
- * prefix tree. Returns how many. */
-int32_t crd_share_find(struct crd_sched *s, struct crd_seq *q, int32_t ids[], int32_t *n_nodes);
+ * left to compute; of windowed groups those that the next position reads, -1 before.
+ * Out ids[][groups.n], no reference taken. */
+struct crd_found crd_share_find(struct crd_sched *s, struct crd_seq *q, int32_t ids[]);
 /* The first n_tokens of a sequence are known and in steps sent: their full blocks may be found by
  * others from the next step on. */
 void crd_share_publish(struct crd_sched *s, struct crd_seq *q, int32_t n_tokens);

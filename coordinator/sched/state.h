@@ -25,11 +25,12 @@ struct crd_batch {
     struct arena *a;
     uint64_t step;
     int32_t max_items, tokens_left, rows_left;
+    struct kv_groups groups;
     int64_t start_bytes; /* that the start records will take on the wire, about */
     int32_t n_ends, n_starts, n_tables, n_items;
     struct step_end *ends;     /* [n_slots] */
     struct step_start *starts; /* [n_slots] */
-    struct step_table *tables; /* [n_slots] */
+    struct step_table *tables; /* [n_slots * groups.n] */
     struct step_item *items;   /* [max_items] */
     struct crd_step_rec *rec;
 };
@@ -62,7 +63,9 @@ struct crd_sched {
     int32_t first_rec, n_in_flight;
     uint64_t step, retired; /* last sent, last answered, in this epoch */
     uint64_t next_id;
-    int32_t *scratch_ids;          /* [blocks of a longest sequence] */
+    int32_t longest;               /* sequence that there is room for */
+    int32_t *scratch_ids;          /* [rows of a longest sequence][groups.n] */
+    int32_t *scratch_new;          /* the same */
     const struct crd_seq *stalled; /* found no room; will not before somebody drops blocks */
     uint64_t stalled_at;           /* blocks.n_drops then */
     struct sched_stats stats;      /* the counters */

@@ -27,7 +27,7 @@ struct bench_ranks {
     struct rank *ranks;
     struct trn_coll *tp[COLL_MAX_RANKS], *world[COLL_MAX_RANKS];
     int32_t *cpus; /* [tp * n_threads], or NULL */
-    int32_t n_vocab;
+    int32_t n_vocab, n_groups; /* block tables of a sequence */
     uint64_t step;
     struct eng_times times;
     const struct step_plan *plan;
@@ -87,31 +87,32 @@ static int32_t blocks_each(const struct bench_ranks *b)
     return DIV_UP(b->conf.context, LIMIT_BLOCK_TOKENS);
 }
 
-/* Sequence i has blocks [i*n, i*n+n). The first block of all is computed from tokens, the others are
+/* Table k of all sequences' has blocks [k*n, k*n+n). The first block of all is computed from tokens, the others are
  * copies of it: every page is touched and holds numbers of the right kind. */
 static enum err fill(struct bench_ranks *b)
 {
     enum err rc;
-    int32_t n = b->conf.n_seqs, each = blocks_each(b);
+    int32_t n = b->conf.n_seqs, each = blocks_each(b), n_groups = b->n_groups, n_tables = n * n_groups;
     struct step_start *starts = xcalloc((size_t)n, sizeof *starts);
-    struct step_table *tables = xcalloc((size_t)n, sizeof *tables);
-    struct step_copy *copies = xcalloc((size_t)n * (size_t)each, sizeof *copies);
-    int32_t *ids = xcalloc((size_t)n * (size_t)each, sizeof *ids);
+    struct step_table *tables = xcalloc((size_t)n_tables, sizeof *tables);
+    struct step_copy *copies = xcalloc((size_t)n_tables * (size_t)each, sizeof *copies);
+    int32_t *ids = xcalloc((size_t)n_tables * (size_t)each, sizeof *ids);
     double seconds;
-    for (int32_t i = 0; i < n * each; i++) ids[i] = i, copies[i] = (struct step_copy){.dst = i};
+    for (int32_t i = 0; i < n_tables * each; i++) ids[i] = i, copies[i] = (struct step_copy){.dst = i};
     for (int32_t i = 0; i < n; i++) {
         starts[i] = (struct step_start){.slot = i, .seq_id = (uint64_t)i + 1,
                                         .sampling = sampling_default(), .n_prompt = 1};
         starts[i].sampling.temperature = 0;
         starts[i].sampling.max_tokens = INT32_MAX;
-        tables[i] = (struct step_table){.slot = i, .n = each, .ids = ids + (int64_t)i * each};
     }
+    for (int32_t k = 0; k < n_tables; k++)
+        tables[k] = (struct step_table){.slot = k / n_groups, .group = k % n_groups, .n = each, .ids = ids + (int64_t)k * each};
     struct step_plan p = {.epoch = 1, .step = ++b->step, .n_starts = n, .starts = starts,
-                          .n_tables = n, .tables = tables};
+                          .n_tables = n_tables, .tables = tables};
     b->plan = &p;
     TRY(run(b, step_rank));
     TRY(bench_ranks_step(b, 1, MIN(LIMIT_BLOCK_TOKENS, b->conf.max_step_tokens), 0, &seconds));
-    p = (struct step_plan){.epoch = 1, .step = ++b->step, .n_copies = n * each - 1,
+    p = (struct step_plan){.epoch = 1, .step = ++b->step, .n_copies = n_tables * each - 1,
                            .copies = copies + 1};
     b->plan = &p;
     TRY(run(b, step_rank));
@@ -133,6 +134,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
     b->cpus = choose_cpus(c->tp * c->n_threads);
     TRY(eng_engine_model_info(c->path, &info));
     b->n_vocab = info.n_vocab;
+    b->n_groups = kv_groups_of_model(&info, c->context).n;
     if (c->context > info.context)
         TRY(err_raise(ERR_BAD_CONFIG, "%d positions are more than the %d the model was trained for: lower --prompt or --depth",
                       c->context, info.context));
@@ -150,7 +152,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
             .model_path = c->path, .grid = b->grid, .rank = i, .tp = b->tp[i],
             .world = b->world[i], .n_threads = c->n_threads,
             .cpus = b->cpus ? b->cpus + i * c->n_threads : NULL, .context = c->context,
-            .n_blocks = c->n_seqs * blocks_each(b), .n_slots = c->n_seqs,
+            .n_blocks = c->n_seqs * blocks_each(b) * b->n_groups, .n_slots = c->n_seqs,
             .max_step_tokens = c->max_step_tokens, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
             .isa = c->isa, .made = c->made, .timeout_us = TIMEOUT_US};
     TRY(run(b, open_rank));

@@ -128,15 +128,17 @@ static enum err do_step(struct run *r, struct step_plan *p)
 static enum err do_chunk(struct run *r, const int32_t *ids, int32_t n)
 {
     enum err rc = OK;
-    int32_t n_blocks = DIV_UP(n, LIMIT_BLOCK_TOKENS), *blocks = xmalloc((size_t)n_blocks * sizeof *blocks);
+    int32_t n_blocks = DIV_UP(n, LIMIT_BLOCK_TOKENS), n_groups = eng_engine_bounds(r->engine).n_groups;
+    int32_t *blocks = xmalloc((size_t)(n_blocks * n_groups) * sizeof *blocks);
     struct step_in *in = xcalloc((size_t)n, sizeof *in);
-    for (int32_t i = 0; i < n_blocks; i++) blocks[i] = i;
+    for (int32_t i = 0; i < n_blocks * n_groups; i++) blocks[i] = i;
     for (int32_t i = 0; i < n; i++) in[i].id = ids[i];
     struct step_start start = {.seq_id = 1, .sampling = sampling_default(), .n_prompt = n};
-    struct step_table table = {.n = n_blocks, .ids = blocks};
+    struct step_table tables[LIMIT_GROUPS];
+    for (int32_t g = 0; g < n_groups; g++) tables[g] = (struct step_table){.group = g, .n = n_blocks, .ids = blocks + g * n_blocks};
     for (int32_t at = 0; at < n; at += STEP_TOKENS) {
         struct step_item item = {.pos = at, .n_in = MIN(STEP_TOKENS, n - at), .in = in + at, .next = -1};
-        struct step_plan p = {.n_items = 1, .items = &item, .n_starts = at == 0, .starts = &start, .n_tables = at == 0, .tables = &table};
+        struct step_plan p = {.n_items = 1, .items = &item, .n_starts = at == 0, .starts = &start, .n_tables = at ? 0 : n_groups, .tables = tables};
         TRY(do_step(r, &p));
     }
     struct step_end end = {0};
@@ -173,6 +175,9 @@ enum err eng_measure(const struct eng_measure_conf *c, struct eng_imatrix **out)
     struct measure s = {.m = eng_imatrix_open()};
     s.m->chunk_size = c->chunk;
     if (c->n_ids < 1) TRY(err_raise(ERR_BAD_CONFIG, "the text has no token"));
+    struct model_info info;
+    TRY(eng_engine_model_info(c->path, &info));
+    conf.n_blocks *= kv_groups_of_model(&info, conf.context).n;
     TRY(eng_model_file_open(&file, c->path));
     s.file = file;
     TRY(eng_engine_grid(c->path, 1, 1, &conf.grid));

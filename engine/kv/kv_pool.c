@@ -3,20 +3,20 @@
 
 #include <stdlib.h>
 
-enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_layers, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
+enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_planes, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
                           enum kv_type type)
 {
     int64_t block = n_kv * KRN_KV_BLOCK * kv_row_bytes(type, head_dim);
-    int64_t bytes = block * n_blocks * n_layers * 2;
+    int64_t bytes = block * n_blocks * n_planes * 2;
     void *mem;
     enum err e = eng_backend_alloc(be, ENG_MEMORY_KV, &mem, bytes);
     if (e) return e;
     struct eng_kv_pool *p = xcalloc(1, sizeof *p);
-    *p = (struct eng_kv_pool){.be = be, .n_layers = n_layers, .n_blocks = n_blocks, .block_bytes = block, .mem = mem, .bytes = bytes};
-    p->layers = xcalloc((size_t)n_layers, sizeof *p->layers);
-    for (int32_t i = 0; i < n_layers; i++) {
+    *p = (struct eng_kv_pool){.be = be, .n_planes = n_planes, .n_blocks = n_blocks, .block_bytes = block, .mem = mem, .bytes = bytes};
+    p->planes = xcalloc((size_t)n_planes, sizeof *p->planes);
+    for (int32_t i = 0; i < n_planes; i++) {
         uint8_t *k = p->mem + block * n_blocks * 2 * i;
-        p->layers[i] = (struct krn_kv){.k = k, .v = k + block * n_blocks, .type = type, .n_kv = n_kv, .head_dim = head_dim};
+        p->planes[i] = (struct krn_kv){.k = k, .v = k + block * n_blocks, .type = type, .n_kv = n_kv, .head_dim = head_dim};
     }
     *out = p;
     return OK;
@@ -26,15 +26,15 @@ void eng_kv_pool_close(struct eng_kv_pool *p)
 {
     if (!p) return;
     eng_backend_free(p->be, p->mem);
-    free(p->layers);
+    free(p->planes);
     free(p);
 }
 
 enum err eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst)
 {
     enum err rc = OK;
-    for (int32_t i = 0; i < p->n_layers; i++) {
-        uint8_t *k = p->layers[i].k, *v = p->layers[i].v;
+    for (int32_t i = 0; i < p->n_planes; i++) {
+        uint8_t *k = p->planes[i].k, *v = p->planes[i].v;
         TRY(eng_backend_copy(p->be, k + dst * p->block_bytes, k + src * p->block_bytes, p->block_bytes));
         TRY(eng_backend_copy(p->be, v + dst * p->block_bytes, v + src * p->block_bytes, p->block_bytes));
     }

@@ -268,19 +268,24 @@ int32_t eng_spec_cut_ffn(const struct eng_spec *s)
     return least;
 }
 
+struct kv_groups eng_spec_groups(const struct eng_spec *s, int32_t context)
+{
+    return kv_groups_of_layers(s->local, s->n_layers, s->window, context);
+}
+
 void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, struct model_info *out)
 {
     *out = (struct model_info){
         .n_layers = s->n_layers, .d_model = s->d_model, .n_heads = s->n_heads, .n_kv_heads = s->n_kv_heads,
-        .head_dim = s->head_dim, .d_ffn = eng_spec_cut_ffn(s), .n_vocab = s->n_vocab, .context = s->context, .n_groups = 1,
+        .head_dim = s->head_dim, .d_ffn = eng_spec_cut_ffn(s), .n_vocab = s->n_vocab, .context = s->context,
         .d_dense = MAX(s->d_ffn, eng_spec_cut_ffn(s)), .n_experts = s->experts.n, .n_used = s->experts.used, .d_expert = s->experts.n ? s->experts.d_ffn : 0,
         .d_shared = s->experts.d_shared,
     };
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);
     out->pooling = eng_pooling_of(f, s->arch);
-    out->groups[0] = (struct kv_group){
-        .kind = KV_FULL, .n_layers = s->n_layers, .n_kv_heads = s->n_kv_heads, .head_dim = s->head_dim};
+    out->window = s->window;
+    for (int32_t l = 0; l < s->n_layers; l++) out->windowed[l] = s->window && s->local[l];
     for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
         out->n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];

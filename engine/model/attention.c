@@ -142,8 +142,8 @@ static void rope_append(struct eng_pass *p, int32_t layer, int32_t t0, int32_t t
     } else if (s->temper_length) {
         krn->rope(m->q, nq, hd, hd, true, m->in.temper, t0, t1);
     }
-    krn->kv_append(&(struct krn_kv_append){.kv = &m->kv->layers[layer], .k = m->k, .v = m->v,
-                                           .pos = m->in.pos, .table = m->in.table, .t0 = t0, .t1 = t1});
+    krn->kv_append(&(struct krn_kv_append){.kv = &m->kv->planes[m->kv_at[layer].plane], .k = m->k, .v = m->v,
+                                           .pos = m->in.pos, .table = m->in.table[m->kv_at[layer].group], .t0 = t0, .t1 = t1});
 }
 
 /* ---- attention ---- */
@@ -207,7 +207,8 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
     const struct eng_spec *s = &m->spec;
     struct seen seen = {s->local[m->shard.layer0 + layer] ? s->window : 0, s->chunked};
     struct krn_attention a = {
-        .kv = &m->kv->layers[layer], .q = m->q, .out = m->att, .pos = m->in.pos, .table = m->in.table,
+        .kv = &m->kv->planes[m->kv_at[layer].plane], .q = m->q, .out = m->att, .pos = m->in.pos,
+        .table = m->in.table[m->kv_at[layer].group],
         .n_tok = T, .n_head = nq, .scale = s->attn_scale, .window = seen.window, .chunked = seen.chunked, .softcap = s->attn_cap,
         .sinks = m->weights->layers[layer].sinks,
         .scratch = m->scratch + i * m->scratch_each,

@@ -66,7 +66,7 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
     rows.n_tok = eng_graphs_rows(m, b->n_tok);
     for (int32_t t = b->n_tok; t < rows.n_tok; t++) {
         rows.pos[t] = -1;
-        rows.table[t] = rows.table[b->n_tok - 1];
+        for (int32_t g = 0; g < m->groups.n; g++) rows.table[g][t] = rows.table[g][b->n_tok - 1];
     }
     for (int32_t t = 0; t < rows.n_tok; t++) {
         int64_t at = (int64_t)MAX(rows.pos[t], 0) * half * 2;

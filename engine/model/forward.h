@@ -12,6 +12,7 @@
 #include "engine/model/rope.h"
 #include "engine/model/times.h"
 #include "engine/model/weights.h"
+#include "proto/kv_groups.h"
 #include "transport/coll.h"
 
 #include <stdatomic.h>
@@ -22,7 +23,7 @@ struct eng_batch {
     int32_t n_tok;
     int32_t *ids;                 /* first stage */
     int32_t *pos;
-    const int32_t **table;        /* block ids of the row's sequence */
+    const int32_t **table[LIMIT_GROUPS]; /* block ids of the row's sequence, by group */
 };
 
 enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
@@ -38,7 +39,7 @@ struct eng_graphs {
 /* The batch of the running pass as the kernels read it: in the backend's memory. */
 struct eng_inputs {
     const int32_t *pos;
-    const int32_t *const *table;
+    const int32_t *const *table[LIMIT_GROUPS];
     const float *const *cs, *const *cs_local, *const *temper;
 };
 
@@ -50,6 +51,8 @@ struct eng_model {
     struct eng_spec spec;
     struct eng_shard shard;
     struct eng_weights *weights;
+    struct kv_groups groups;      /* of the KV pool's layers */
+    struct { int32_t group, plane; } kv_at[LIMIT_LAYERS]; /* of this stage's layer i */
     struct eng_kv_pool *kv;
     struct eng_backend *be;       /* where it computes: weights, cache and step buffers are in its memory */
     const struct krn_table *krn;  /* be's */
@@ -93,7 +96,7 @@ struct eng_model {
     eng_watch_fn watch; void *watch_user; /* or NULL */
 };
 
-/* Buffers and rope table; spec, shard, weights (still the host's), kv, be, krn, team, tp, max_tok are set by the caller; steps have rows of
+/* Buffers and rope table; spec, shard, weights (still the host's), groups, kv, be, krn, team, tp, max_tok are set by the caller; steps have rows of
  * up to n_seqs sequences. Err UNSUPPORTED: the model needs what be has not. */
 MUST_USE enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs);
 void eng_forward_close(struct eng_model *m);

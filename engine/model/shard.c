@@ -98,9 +98,10 @@ out:
     return rc;
 }
 
-int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type)
+int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type, int32_t context)
 {
-    return leaf_kv_block_bytes(h->layer1 - h->layer0, h->kv1 - h->kv0, s->head_dim, type);
+    struct kv_groups k = eng_spec_groups(s, context);
+    return leaf_kv_block_bytes(kv_groups_planes(&k, s->local, h->layer0, h->layer1), h->kv1 - h->kv0, s->head_dim, type);
 }
 
 struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s)

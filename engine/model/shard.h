@@ -34,6 +34,6 @@ MUST_USE enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, 
 struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s);
 
 /* Bytes of KV per block of 16 positions on this rank, all its layers. */
-int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type);
+int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type, int32_t context);
 
 #endif

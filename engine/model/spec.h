@@ -5,6 +5,7 @@
 #define ENGINE_MODEL_SPEC_H
 
 #include "engine/file/model_file.h"
+#include "proto/kv_groups.h"
 #include "proto/model_info.h"
 
 #include <stdbool.h>
@@ -88,6 +89,9 @@ int32_t eng_spec_cut_ffn(const struct eng_spec *s);
 
 /* The same as the scheduler and planner see it. */
 void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, struct model_info *out);
+
+/* How its layers share the KV pool of a rank whose sequences are no longer than `context`. */
+struct kv_groups eng_spec_groups(const struct eng_spec *s, int32_t context);
 
 /* Known architecture names, comma separated. */
 const char *eng_spec_known(void);

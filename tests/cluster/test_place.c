@@ -158,8 +158,7 @@ static struct plan_case *small_model(void)
                                   .head_dim = 128,
                                   .d_ffn = 4096,
                                   .n_vocab = 8000,
-                                  .context = 4096,
-                                  .n_groups = 1};
+                                  .context = 4096};
     c->weights = (struct model_weights){.n_layers = 4,
                                         .rope_dim = 128,
                                         .embd = {8192000, 8192000},
@@ -440,7 +439,9 @@ static void check_layout(const struct plan_case *c, const char *machine, const s
                          .n_kv_heads = c->info.n_kv_heads,
                          .head_dim = c->info.head_dim,
                          .d_ffn = c->info.d_ffn,
-                         .n_vocab = c->info.n_vocab};
+                         .n_vocab = c->info.n_vocab,
+                         .window = c->info.window};
+    memcpy(s.local, c->info.windowed, sizeof s.local);
     bool used[LIMIT_RANKS] = {false};
     snprintf(s.name, sizeof s.name, "%s", c->info.name);
     assert_int_equal(g->layers[0], 0);
@@ -455,18 +456,59 @@ static void check_layout(const struct plan_case *c, const char *machine, const s
         clu_cost_memory(&c->work, g, r, &m);
         assert_true(m.weights + m.buffers + m.process + m.kv_block * p->n_blocks <=
                     c->topo.devices[p->layout.device[r]].mem_bytes);
-        assert_int_equal(m.kv_block, eng_shard_kv_block_bytes(&h, &s, KV_F16));
+        assert_int_equal(m.kv_block, eng_shard_kv_block_bytes(&h, &s, KV_F16, c->work.context));
     }
-    assert_true(p->n_blocks * LIMIT_BLOCK_TOKENS >= c->work.context);
+    assert_true(clu_cost_room(&c->work, p->n_blocks) >= c->work.context);
     assert_true(p->judged.tok_s > 0 && isfinite(p->judged.tok_s) && p->prefill.tok_s > 0 &&
                 p->load_s > 0);
+}
+
+/* KV of full contexts, written layer by layer: what a layer with a window keeps of each, and what the rest does. */
+static void windows_weigh_what_they_keep(void **state)
+{
+    static const struct { const char *model; int32_t context, windowed; double share; } models[] = {
+        {"Gemma-3-27B", 32768, 52, 0.20}, {"Gemma-3-27B", 1024, 0, 1.0}, {"gpt-oss-20B", 32768, 12, 0.51},
+        {"gpt-oss-20B", 1024, 12, 0.62},  {"Mistral-7B-v0.1", 32768, 32, 0.13}, {"Llama-3-8B", 8192, 0, 1.0}};
+    enum { USERS = 8, T = LIMIT_BLOCK_TOKENS };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct plan_case *c = plan_case_open(models[i].model, DTYPE_Q8_0, DTYPE_Q8_0, "two-sockets", models[i].context);
+        const struct model_info *m = &c->info;
+        const double row = 2.0 * m->n_kv_heads * m->head_dim * 2;
+        const bool windows = m->window && m->window < models[i].context;
+        double sum = 0, whole = row * m->n_layers * models[i].context * USERS, kv = 0;
+        int32_t n = 0;
+        for (int32_t l = 0; l < m->n_layers; l++) {
+            bool kept = windows && m->windowed[l];
+            n += kept;
+            sum += row * USERS * (kept ? ROUND_UP(m->window - 1, T) + T : models[i].context);
+        }
+        assert_int_equal(n, models[i].windowed);
+        c->want.need_tokens = c->want.kv_tokens = (int64_t)USERS * models[i].context;
+        if (clu_place_find(&place, &c->work, &c->topo, &c->want)) fail_msg("%s", err_text());
+        check_layout(c, "two-sockets", &place);
+        for (int32_t r = 0; r < place.n_ranks; r++) {
+            struct clu_memory y;
+            clu_cost_memory(&c->work, &place.layout.grid, r, &y);
+            kv += (double)y.kv_block * (double)place.n_held;
+        }
+        printf("%s, %d users of %d tokens: %.2f GB of KV, %.2f if nothing had a window\n", models[i].model, USERS, models[i].context, kv / 1e9,
+               whole / 1e9);
+        /* a step's chunk and planes that no layer uses, and no more */
+        double chunk = row * n * c->work.max_step_tokens;
+        assert_true(kv >= sum && kv <= 1.12 * (sum + chunk));
+        assert_true(kv <= models[i].share * whole + 1 && kv >= 0.8 * models[i].share * whole);
+        assert_int_equal(clu_cost_room(&c->work, place.n_held), c->want.kv_tokens);
+        free(c);
+    }
 }
 
 static void every_machine_gets_a_placement_the_engine_accepts(void **state)
 {
     (void)state;
     static const char *const models[] = {"Llama-3-70B", "Qwen2.5-72B", "Llama-3-8B", "Qwen2.5-0.5B",
-                                         "Llama-2-7B", "Mixtral-8x7B", "Qwen3-235B-A22B"};
+                                         "Llama-2-7B", "Mixtral-8x7B", "Qwen3-235B-A22B",
+                                         "Gemma-3-27B", "gpt-oss-20B"};
     int32_t fits = 0, not = 0;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         DIR *d = opendir("tests/machines");
@@ -535,6 +577,7 @@ int main(void)
         cmocka_unit_test(more_memory_never_fits_less),
         cmocka_unit_test(refusals_name_the_amount_and_remedies_that_work),
         cmocka_unit_test(experts_weigh_in_memory_and_not_in_a_token),
+        cmocka_unit_test(windows_weigh_what_they_keep),
         cmocka_unit_test(every_machine_gets_a_placement_the_engine_accepts),
         cmocka_unit_test(sixty_four_ranks_are_planned_in_a_second),
     };

@@ -267,7 +267,7 @@ static void unlike_stages_are_numbered_stage_by_stage(void **state)
         assert_int_equal(h.tp_rank, tp[r]);
         assert_int_equal(h.tp_width, g.width[stage[r]]);
         assert_int_equal(h.stage_first_rank, r - tp[r]);
-        assert_int_equal(eng_shard_kv_block_bytes(&h, &s, KV_F16),
+        assert_int_equal(eng_shard_kv_block_bytes(&h, &s, KV_F16, 4096),
                          (int64_t)(h.kv1 - h.kv0) * 128 * 16 * 2 * 2 * (h.layer1 - h.layer0));
     }
 }

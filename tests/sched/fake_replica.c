@@ -15,14 +15,15 @@ struct block {
     int32_t token[T];
     uint64_t state[T];
     uint64_t seq, step;
+    int32_t group;
 };
 
 struct slot {
     bool used, stopped;
     uint64_t seq, last_item, sample_step;
     struct sampling sampling;
-    int32_t n_prompt, n_generated, n_table, last_token;
-    int32_t *table, *history, n_history;
+    int32_t n_prompt, n_generated, last_token;
+    int32_t *table[LIMIT_GROUPS], n_table[LIMIT_GROUPS], *history, n_history;
     enum step_pool pool;
     int32_t n_pooled;
     uint64_t pool_sum;
@@ -48,11 +49,12 @@ struct fake_replica *fake_replica_open(const struct sched_conf *conf)
 {
     struct fake_replica *f = xcalloc(1, sizeof *f);
     f->conf = *conf;
+    if (!conf->groups.n) f->conf.groups = kv_groups_of(1, 0, 0);
     f->blocks = xcalloc((size_t)conf->n_blocks, sizeof *f->blocks);
     f->slots = xcalloc((size_t)conf->n_slots, sizeof *f->slots);
     f->max_table = DIV_UP(conf->context, T);
     for (int32_t i = 0; i < conf->n_slots; i++) {
-        f->slots[i].table = xcalloc((size_t)f->max_table, sizeof(int32_t));
+        for (int32_t g = 0; g < f->conf.groups.n; g++) f->slots[i].table[g] = xcalloc((size_t)f->max_table, sizeof(int32_t));
         f->slots[i].history = xcalloc((size_t)conf->context + 1, sizeof(int32_t));
     }
     f->last = &f->first;
@@ -75,7 +77,7 @@ void fake_replica_close(struct fake_replica *f)
     }
     free_reply(f->given);
     for (int32_t i = 0; i < f->conf.n_slots; i++) {
-        free(f->slots[i].table);
+        for (int32_t g = 0; g < LIMIT_GROUPS; g++) free(f->slots[i].table[g]);
         free(f->slots[i].history);
         sampling_free(&f->slots[i].sampling);
     }
@@ -88,23 +90,22 @@ void fake_replica_close(struct fake_replica *f)
 
 static void clear(struct slot *s)
 {
-    int32_t *table = s->table, *history = s->history;
+    struct slot keep = {.history = s->history};
+    memcpy(keep.table, s->table, sizeof keep.table);
     sampling_free(&s->sampling);
-    *s = (struct slot){.table = table, .history = history};
+    *s = keep;
 }
 
 static void start(struct fake_replica *f, const struct step_start *r)
 {
     struct slot *s = &f->slots[r->slot];
     assert_false(s->used);
-    *s = (struct slot){.used = true,
-                       .seq = r->seq_id,
-                       .n_prompt = r->n_prompt,
-                       .pool = r->pool,
-                       .n_generated = r->n_generated,
-                       .n_history = r->n_history,
-                       .table = s->table,
-                       .history = s->history};
+    s->used = true;
+    s->seq = r->seq_id;
+    s->n_prompt = r->n_prompt;
+    s->pool = r->pool;
+    s->n_generated = r->n_generated;
+    s->n_history = r->n_history;
     s->sampling = sampling_copy(&r->sampling);
     if (sampling_needs_history(&r->sampling))
         assert_int_equal(r->n_history, r->n_prompt + r->n_generated);
@@ -117,11 +118,11 @@ static void extend(struct fake_replica *f, const struct step_table *r)
 {
     struct slot *s = &f->slots[r->slot];
     assert_true(s->used);
-    assert_int_equal(r->group, 0);
-    assert_int_equal(r->first, s->n_table);
-    assert_true(r->first + r->n <= f->max_table);
-    memcpy(s->table + r->first, r->ids, (size_t)r->n * sizeof *r->ids);
-    s->n_table += r->n;
+    if (r->group < f->conf.groups.n_full || s->n_table[r->group])
+        assert_int_equal(r->first, s->n_table[r->group]);
+    assert_true(r->n && r->first + r->n <= f->max_table);
+    memcpy(s->table[r->group] + r->first, r->ids, (size_t)r->n * sizeof *r->ids);
+    s->n_table[r->group] = r->first + r->n;
 }
 
 static void apply(struct fake_replica *f, const struct step_plan *p)
@@ -154,29 +155,45 @@ static int32_t resolve(const struct fake_replica *f, const struct step_plan *p,
     return s->last_token;
 }
 
-/* Everything before `pos`, read through the table: a chain of states without a break. */
-static uint64_t read_kv(const struct fake_replica *f, const struct slot *s, int32_t pos)
+static int32_t first_key(const struct fake_replica *f, int32_t group, int32_t pos)
+{
+    return group < f->conf.groups.n_full ? 0 : MAX(pos - f->conf.groups.window + 1, 0);
+}
+
+/* What `pos` sees of a group before it, read through the table: a chain of states without a break. */
+static uint64_t read_group(const struct fake_replica *f, const struct slot *s, int32_t group, int32_t pos)
 {
     uint64_t state = 0;
-    for (int32_t i = 0; i < pos; i++) {
-        const struct block *b = &f->blocks[s->table[i / T]];
-        state = fake_state(state, b->token[i % T]);
+    for (int32_t first = first_key(f, group, pos), i = first; i < pos; i++) {
+        const struct block *b = &f->blocks[s->table[group][i / T]];
+        state = i == first && i ? b->state[i % T] : fake_state(state, b->token[i % T]);
         if (!s->stopped) assert_true(state == b->state[i % T]);
     }
     return state;
 }
 
+/* The same in all groups. */
+static uint64_t read_kv(const struct fake_replica *f, const struct slot *s, int32_t pos)
+{
+    const uint64_t state = read_group(f, s, 0, pos);
+    for (int32_t g = 1; g < f->conf.groups.n; g++)
+        assert_true(s->stopped || first_key(f, g, pos) == pos || read_group(f, s, g, pos) == state);
+    return state;
+}
+
+/* Nobody else's step names a block that is written: none in flight, or for windowed groups, this one. */
 static void name_blocks(struct fake_replica *f, const struct step_plan *p, const struct slot *s,
-                        int32_t from, int32_t end)
+                        int32_t group, int32_t from, int32_t end)
 {
     for (int32_t i = from / T; i <= (end - 1) / T; i++) {
-        struct block *b = &f->blocks[s->table[i]];
-        if (b->seq != s->seq)
-            assert_true(b->step <= f->delivered); /* nobody else's step names it any more */
+        struct block *b = &f->blocks[s->table[group][i]];
+        if (b->seq != s->seq || b->group != group)
+            assert_true(f->conf.groups.window ? b->step < p->step : b->step <= f->delivered);
     }
-    for (int32_t i = 0; i <= (end - 1) / T; i++) {
-        struct block *b = &f->blocks[s->table[i]];
+    for (int32_t i = first_key(f, group, from) / T; i <= (end - 1) / T; i++) {
+        struct block *b = &f->blocks[s->table[group][i]];
         b->seq = s->seq;
+        b->group = group;
         b->step = p->step;
     }
 }
@@ -231,18 +248,23 @@ static void compute(struct fake_replica *f, const struct step_plan *p, const str
     struct slot *s = &f->slots[it->slot];
     const bool rows = it->out & OUT_LOGITS;
     assert_true(s->used && it->n_in > 0 && s->last_item < p->step);
-    assert_true(it->pos + it->n_in <= s->n_table * T && it->pos + it->n_in <= f->conf.context);
-    name_blocks(f, p, s, it->pos, it->pos + it->n_in);
+    assert_true(it->pos + it->n_in <= f->conf.context);
+    for (int32_t g = 0; g < f->conf.groups.n; g++) {
+        assert_true(it->pos + it->n_in <= s->n_table[g] * T);
+        name_blocks(f, p, s, g, it->pos, it->pos + it->n_in);
+    }
     s->last_item = p->step;
     float *logits = rows ? arena_alloc(a, (size_t)it->n_in * FAKE_ROW * sizeof *logits) : NULL;
     uint64_t state = read_kv(f, s, it->pos), sum = 0;
     for (int32_t i = 0; i < it->n_in; i++) {
         int32_t pos = it->pos + i, token = resolve(f, p, s, it->slot, &it->in[i]);
-        struct block *b = &f->blocks[s->table[pos / T]];
         state = fake_state(state, token);
         sum += state;
-        b->token[pos % T] = token;
-        b->state[pos % T] = s->stopped ? ~state : state;
+        for (int32_t g = 0; g < f->conf.groups.n; g++) {
+            struct block *b = &f->blocks[s->table[g][pos / T]];
+            b->token[pos % T] = token;
+            b->state[pos % T] = s->stopped ? ~state : state;
+        }
         if (rows) fake_row(state, pos, logits + i * FAKE_ROW);
     }
     *r = (struct result_item){
@@ -257,7 +279,7 @@ static void over_the_wire(const struct fake_replica *f, const struct step_plan *
                           struct step_plan *out, struct arena *a)
 {
     const struct step_bounds bounds = {.n_slots = f->conf.n_slots,
-                                       .n_groups = 1,
+                                       .n_groups = f->conf.groups.n,
                                        .n_blocks = f->conf.n_blocks,
                                        .n_vocab = FAKE_VOCAB,
                                        .context = f->conf.context};

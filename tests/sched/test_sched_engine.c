@@ -1,10 +1,11 @@
 /* The scheduler over the real engine: requests crowded into a small pool, cut in chunks, preempted,
  * resumed, sharing prefixes, over several stages with steps in flight, generate the ids that each
- * generates alone. */
+ * generates alone; of models with windows as well, whose pool holds no whole sequence. */
 #include "coordinator/sched/scheduler.h"
 #include "tests/support/local_replica.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
+#include "tests/support/sequence.h"
 #include "base/rng.h"
 
 #include <setjmp.h>
@@ -35,6 +36,31 @@ struct run {
 };
 
 static char model_path[512];
+
+/* Without windows, with some, with nothing else. */
+static const struct random_model models[] = {
+    {.arch = "llama", .n_layer = 2},
+    {.arch = "gemma3", .n_layer = 6, .window = 20},
+    {.arch = "llama", .n_layer = 2, .window = 37},
+    {.arch = "cohere2", .n_layer = 4, .window = 9},
+};
+
+static struct kv_groups groups_of(void)
+{
+    struct model_info info;
+    if (eng_engine_model_info(model_path, &info)) fail_msg("%s", err_text());
+    return kv_groups_of_model(&info, CONTEXT);
+}
+
+static void write_model(size_t i)
+{
+    struct random_model m = models[i];
+    m.d_model = D_MODEL, m.n_head = 4, m.n_kv_head = 2, m.d_ffn = 128, m.vocab = VOCAB, m.context = 256, m.tied = true, m.seed = 5;
+    m.type = m.embd_type = DTYPE_F32;
+    if (strcmp(m.arch, "llama")) m.head_dim = 32;
+    snprintf(model_path, sizeof model_path, "%s", scratch_path("sched.gguf"));
+    if (random_model_write(&m, model_path)) fail_msg("%s", err_text());
+}
 
 static void on_event(void *user, const struct token_event *e)
 {
@@ -143,20 +169,8 @@ static void receive(struct crd_sched *s, struct local_replica *r)
     arena_free(&a);
 }
 
-static void run(struct sched_conf c, int32_t tp, struct outcome *out, struct sched_stats *stats)
+static void turn(struct crd_sched *s, struct local_replica *r)
 {
-    const struct local_replica_conf rc = {.path = model_path,
-                                          .tp = tp,
-                                          .pp = c.n_stages,
-                                          .context = c.context,
-                                          .n_blocks = c.n_blocks,
-                                          .n_slots = c.n_slots,
-                                          .max_step_tokens = c.max_step_tokens};
-    struct local_replica *r = NULL;
-    memset(out, 0, sizeof *out);
-    if (local_replica_open(&r, &rc)) fail_msg("%s", err_text());
-    struct crd_sched *s = crd_sched_open(&c, on_event, out);
-    submit_all(s);
     while (!crd_sched_idle(s)) {
         struct arena a = {0};
         struct step_plan p;
@@ -164,15 +178,53 @@ static void run(struct sched_conf c, int32_t tp, struct outcome *out, struct sch
         receive(s, r);
         arena_free(&a);
     }
+}
+
+struct long_answer {
+    const int32_t *ids; /* as they should be */
+    int32_t *n;
+};
+
+static void on_long(void *user, const struct token_event *e)
+{
+    struct long_answer *a = user;
+    if (e->kind == EVENT_FINISH) assert_int_equal(e->err, OK);
+    if (e->kind == EVENT_TOKEN) assert_int_equal(e->token->id, a->ids[(*a->n)++]);
+}
+
+static void run(struct sched_conf c, int32_t tp, struct outcome *out, struct sched_stats *stats)
+{
+    const struct local_replica_conf rc = {.path = model_path,
+                                          .tp = tp,
+                                          .pp = c.n_stages,
+                                          .context = c.context,
+                                          .n_blocks = c.n_blocks,
+                                          .exact_blocks = true,
+                                          .n_slots = c.n_slots,
+                                          .max_step_tokens = c.max_step_tokens};
+    struct local_replica *r = NULL;
+    memset(out, 0, sizeof *out);
+    if (local_replica_open(&r, &rc)) fail_msg("%s", err_text());
+    struct crd_sched *s = crd_sched_open(&c, on_event, out);
+    submit_all(s);
+    turn(s, r);
     crd_sched_stats(s, stats);
     crd_sched_close(s);
     local_replica_close(r);
 }
 
+/* Blocks for the longest request and so many rows more. */
+static int32_t pool_of(const struct kv_groups *k, int32_t rows)
+{
+    return (int32_t)kv_groups_need(k, MAX_PROMPT + MAX_OUT) + rows * k->n;
+}
+
 static struct sched_conf alone(void)
 {
+    const struct kv_groups k = groups_of();
     return (struct sched_conf){.epoch = 1,
-                               .n_blocks = CONTEXT / LIMIT_BLOCK_TOKENS,
+                               .groups = k,
+                               .n_blocks = CONTEXT / LIMIT_BLOCK_TOKENS * k.n,
                                .n_slots = 1,
                                .n_stages = 1,
                                .depth = 1,
@@ -181,15 +233,14 @@ static struct sched_conf alone(void)
                                .max_waiting = 100};
 }
 
-static void requests_together_generate_what_each_does_alone(void **state)
+static void check_model(bool windows)
 {
-    (void)state;
     static struct outcome want, got;
     struct sched_stats st;
     run(alone(), 1, &want, &st);
     int32_t stopped = 0;
     for (int32_t i = 0; i < N_REQUESTS; i++) stopped += want.r[i][0].finish == FINISH_STOP;
-    assert_true(stopped > 1);
+    if (!windows) assert_true(stopped > 1);
     for (int32_t i = 0; i < N_REQUESTS; i++) {
         int32_t prompt[MAX_PROMPT];
         struct gen_request r = make_request(i, prompt);
@@ -200,18 +251,18 @@ static void requests_together_generate_what_each_does_alone(void **state)
         for (int32_t c = 1; c < MAX_N; c++) assert_int_equal(want.r[i][c].n_scores, 0);
     }
     const struct {
-        int32_t tp, stages, depth, blocks, slots, budget;
+        int32_t tp, stages, depth, rows, slots, budget;
         bool prefix;
     } cases[] = {
-        {1, 1, 2, 64, 8, 64, true},  {1, 1, 5, 12, 6, 23, true}, {1, 1, 3, 11, 8, 7, false},
-        {2, 1, 2, 14, 8, 40, true},  {1, 2, 3, 12, 8, 33, true}, {1, 2, 6, 16, 6, 9, false},
-        {2, 2, 4, 13, 16, 64, true},
+        {1, 1, 2, 55, 8, 64, true},  {1, 1, 5, 3, 6, 23, true}, {1, 1, 3, 2, 8, 7, false},
+        {2, 1, 2, 5, 8, 40, true},  {1, 2, 3, 3, 8, 33, true}, {1, 2, 6, 7, 6, 9, false},
+        {2, 2, 4, 4, 16, 64, true},
     };
     for (size_t k = 0; k < COUNT_OF(cases); k++) {
         struct sched_conf c = alone();
         c.n_stages = cases[k].stages;
         c.depth = cases[k].depth;
-        c.n_blocks = cases[k].blocks;
+        c.n_blocks = pool_of(&c.groups, windows ? cases[k].rows / 2 : cases[k].rows);
         c.n_slots = cases[k].slots;
         c.max_step_tokens = cases[k].budget;
         c.prefix_cache = cases[k].prefix;
@@ -224,28 +275,73 @@ static void requests_together_generate_what_each_does_alone(void **state)
     }
 }
 
-static int setup(void **state)
+static void requests_together_generate_what_each_does_alone(void **state)
 {
     (void)state;
-    const struct random_model m = {.arch = "llama",
-                                   .n_layer = 2,
-                                   .d_model = D_MODEL,
-                                   .n_head = 4,
-                                   .n_kv_head = 2,
-                                   .d_ffn = 128,
-                                   .vocab = VOCAB,
-                                   .context = 256,
-                                   .tied = true,
-                                   .type = DTYPE_F32,
-                                   .embd_type = DTYPE_F32,
-                                   .seed = 5};
-    snprintf(model_path, sizeof model_path, "%s", scratch_path("sched.gguf"));
-    return random_model_write(&m, model_path) ? -1 : 0;
+    write_model(0);
+    check_model(false);
+}
+
+static void windows_are_all_that_such_requests_need(void **state)
+{
+    (void)state;
+    for (size_t i = 1; i < COUNT_OF(models); i++) {
+        write_model(i);
+        print_message("%s, window %d\n", models[i].arch, models[i].window);
+        check_model(true);
+    }
+}
+
+/* What plans without any scheduler give, each table whole: nothing is ever dropped. */
+static void generate_whole(const int32_t *prompt, int32_t n_prompt, int32_t n_gen, int32_t *out)
+{
+    struct local_replica *r;
+    const struct local_replica_conf c = {.path = model_path, .context = CONTEXT};
+    struct sequence q = {.prompt = prompt, .n_prompt = n_prompt, .n_gen = n_gen, .sampling = sampling_default()};
+    q.sampling.temperature = 0;
+    q.sampling.max_tokens = n_gen;
+    if (local_replica_open(&r, &c) || sequence_run(r, &q, 1, false)) fail_msg("%s", err_text());
+    memcpy(out, q.tokens + n_prompt, (size_t)n_gen * sizeof *out);
+    sequence_free(&q);
+    local_replica_close(r);
+}
+
+/* Far past the window, in a pool that could not hold half of it. */
+static void what_is_dropped_is_never_missed(void **state)
+{
+    enum { PROMPT = 70, OUT = CONTEXT - PROMPT };
+    (void)state;
+    for (size_t i = 1; i < COUNT_OF(models); i++) {
+        int32_t prompt[PROMPT], want[OUT], n = 0;
+        for (int32_t k = 0; k < PROMPT; k++) prompt[k] = (k * 37 + 5) % 256;
+        write_model(i);
+        generate_whole(prompt, PROMPT, OUT, want);
+        struct sched_conf c = alone();
+        c.n_blocks = (int32_t)kv_groups_need(&c.groups, CONTEXT);
+        assert_true(c.n_blocks < CONTEXT / LIMIT_BLOCK_TOKENS * c.groups.n);
+        c.max_step_tokens = 48;
+        c.depth = 3;
+        struct gen_request q = {.id = 1, .weight = 1, .n = 1, .prompt = prompt, .n_prompt = PROMPT, .sampling = sampling_default()};
+        q.sampling.temperature = 0;
+        q.sampling.max_tokens = OUT;
+        const struct local_replica_conf rc = {.path = model_path, .context = CONTEXT, .n_blocks = c.n_blocks, .exact_blocks = true, .n_slots = 1,
+                                              .max_step_tokens = 48};
+        struct local_replica *r = NULL;
+        struct crd_sched *s = crd_sched_open(&c, on_long, (struct long_answer[]){{.ids = want, .n = &n}});
+        if (local_replica_open(&r, &rc) || crd_sched_submit(s, &q, 0)) fail_msg("%s", err_text());
+        turn(s, r);
+        assert_int_equal(n, OUT);
+        crd_sched_close(s);
+        local_replica_close(r);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(requests_together_generate_what_each_does_alone)};
-    return cmocka_run_group_tests(tests, setup, NULL);
+        cmocka_unit_test(requests_together_generate_what_each_does_alone),
+        cmocka_unit_test(windows_are_all_that_such_requests_need),
+        cmocka_unit_test(what_is_dropped_is_never_missed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

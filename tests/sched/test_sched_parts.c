@@ -94,30 +94,62 @@ static void prefix_hit_is_confirmed_by_ids(void **state)
     int32_t a[T], b[T];
     fill(a, 0);
     fill(b, 5);
-    crd_prefix_open(&p, 8, KEY);
+    crd_prefix_open(&p, 8, 8, KEY);
     struct crd_prefix_hash h = crd_prefix_chain(crd_prefix_root(&p, 0), a);
-    assert_true(crd_prefix_insert(&p, 3, PREFIX_NONE, 0, h, a));
-    assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, a), 3);
+    int32_t node = crd_prefix_enter(&p, PREFIX_NONE, 0, h, a);
+    crd_prefix_name(&p, node, 0, 3);
+    assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, a), node);
+    assert_int_equal(p.nodes[node].blocks[0], 3);
     assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, b),
                      PREFIX_NONE); /* as if the hash had collided */
-    assert_int_equal(crd_prefix_find(&p, 3, 0, h, a), PREFIX_NONE);
+    assert_int_equal(crd_prefix_find(&p, node, 0, h, a), PREFIX_NONE);
     assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 1, h, a), PREFIX_NONE);
     crd_prefix_close(&p);
 }
 
-static void prefix_has_one_block_per_run_of_tokens(void **state)
+static void prefix_has_one_node_per_run_of_tokens(void **state)
 {
     (void)state;
     struct crd_prefix p;
     int32_t a[T];
     fill(a, 0);
-    crd_prefix_open(&p, 8, KEY);
+    crd_prefix_open(&p, 8, 8, KEY);
     struct crd_prefix_hash h = crd_prefix_chain(crd_prefix_root(&p, 0), a);
-    assert_true(crd_prefix_insert(&p, 3, PREFIX_NONE, 0, h, a));
-    assert_false(crd_prefix_insert(&p, 4, PREFIX_NONE, 0, h, a));
+    int32_t node = crd_prefix_enter(&p, PREFIX_NONE, 0, h, a);
+    crd_prefix_name(&p, node, 0, 3);
+    assert_int_equal(crd_prefix_enter(&p, PREFIX_NONE, 0, h, a), node);
     crd_prefix_forget(&p, 3);
     assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, a), PREFIX_NONE);
-    assert_true(crd_prefix_insert(&p, 4, PREFIX_NONE, 0, h, a));
+    assert_int_equal(p.n_free, 8);
+    crd_prefix_close(&p);
+}
+
+static void prefix_node_lasts_while_it_has_a_block_a_child_or_a_user(void **state)
+{
+    (void)state;
+    struct crd_prefix p;
+    int32_t a[T];
+    fill(a, 0);
+    crd_prefix_open(&p, 3, 8, KEY);
+    struct crd_prefix_hash h = crd_prefix_chain(crd_prefix_root(&p, 0), a), k = crd_prefix_chain(h, a);
+    int32_t node = crd_prefix_enter(&p, PREFIX_NONE, 0, h, a);
+    crd_prefix_name(&p, node, 0, 1);
+    crd_prefix_name(&p, node, 2, 5);
+    int32_t child = crd_prefix_enter(&p, node, 0, k, a);
+    crd_prefix_name(&p, child, 1, 2);
+    crd_prefix_forget(&p, 1);
+    crd_prefix_forget(&p, 5); /* what is left of it says what came before its child */
+    assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, a), node);
+    assert_int_equal(crd_prefix_find(&p, node, 0, k, a), child);
+    crd_prefix_use(&p, child);
+    crd_prefix_forget(&p, 2);
+    assert_int_equal(p.n_free, 1);
+    int32_t other = crd_prefix_enter(&p, PREFIX_NONE, 1, h, a);
+    crd_prefix_name(&p, other, 0, 7);
+    assert_int_equal(crd_prefix_enter(&p, PREFIX_NONE, 2, h, a), PREFIX_NONE); /* no node is free */
+    crd_prefix_unuse(&p, child);
+    assert_int_equal(p.n_free, 2);
+    assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, h, a), PREFIX_NONE);
     crd_prefix_close(&p);
 }
 
@@ -129,8 +161,8 @@ static void prefix_hash_depends_on_key_salt_and_everything_before(void **state)
     int32_t a[T], b[T];
     fill(a, 0);
     fill(b, 1);
-    crd_prefix_open(&p, 4, KEY);
-    crd_prefix_open(&q, 4, other);
+    crd_prefix_open(&p, 4, 4, KEY);
+    crd_prefix_open(&q, 4, 4, other);
     struct crd_prefix_hash h[] = {crd_prefix_root(&p, 0),
                                   crd_prefix_root(&p, 1),
                                   crd_prefix_root(&q, 0),
@@ -148,17 +180,18 @@ static void prefix_survives_crowded_buckets(void **state)
 {
     (void)state;
     struct crd_prefix p;
-    int32_t ids[64][T];
-    crd_prefix_open(&p, 64, KEY);
+    int32_t ids[64][T], at[64];
+    crd_prefix_open(&p, 64, 64, KEY);
     const struct crd_prefix_hash same = {7, 7};
     for (int32_t i = 0; i < 64; i++) {
         fill(ids[i], i);
-        assert_true(crd_prefix_insert(&p, i, PREFIX_NONE, 0, same, ids[i]));
+        at[i] = crd_prefix_enter(&p, PREFIX_NONE, 0, same, ids[i]);
+        crd_prefix_name(&p, at[i], 0, i);
     }
     for (int32_t i = 0; i < 64; i += 2) crd_prefix_forget(&p, i);
     for (int32_t i = 0; i < 64; i++)
         assert_int_equal(crd_prefix_find(&p, PREFIX_NONE, 0, same, ids[i]),
-                         i % 2 ? i : PREFIX_NONE);
+                         i % 2 ? at[i] : PREFIX_NONE);
     crd_prefix_close(&p);
 }
 
@@ -287,7 +320,8 @@ int main(void)
         cmocka_unit_test(blocks_are_evicted_in_the_order_they_were_dropped),
         cmocka_unit_test(blocks_held_again_are_not_evicted),
         cmocka_unit_test(prefix_hit_is_confirmed_by_ids),
-        cmocka_unit_test(prefix_has_one_block_per_run_of_tokens),
+        cmocka_unit_test(prefix_has_one_node_per_run_of_tokens),
+        cmocka_unit_test(prefix_node_lasts_while_it_has_a_block_a_child_or_a_user),
         cmocka_unit_test(prefix_hash_depends_on_key_salt_and_everything_before),
         cmocka_unit_test(prefix_survives_crowded_buckets),
         cmocka_unit_test(heap_gives_the_first_whatever_moves_or_leaves),

@@ -34,6 +34,7 @@ struct request {
 struct world {
     uint64_t seed, draws;
     struct sched_conf conf;
+    struct kv_groups groups; /* of its model */
     struct crd_sched *s;
     struct fake_replica *f;
     struct request requests[MAX_REQUESTS];
@@ -184,7 +185,7 @@ static void draw_request(struct world *w, int32_t i)
                               .prompt_logits = chance(w, 12),
                               .sample_logits = chance(w, 12)};
     draw_sampling(w, q, &r->sampling);
-    int32_t room = MIN(w->conf.context, w->conf.n_blocks * LIMIT_BLOCK_TOKENS);
+    int32_t room = (int32_t)MIN(w->conf.context, kv_groups_longest(&w->groups, w->conf.n_blocks));
     r->sampling.max_tokens = MIN(r->sampling.max_tokens, room - 1);
     r->sampling.min_tokens = MIN(r->sampling.min_tokens, r->sampling.max_tokens);
     const int32_t longest = w->crowded ? 12 : chance(w, 50) ? 90 : 24;
@@ -213,6 +214,14 @@ static void draw_request(struct world *w, int32_t i)
     q->arrives = i ? w->requests[i - 1].arrives + (chance(w, 50) ? 0 : draw(w, 0, 40)) : 0;
 }
 
+/* Half of the worlds have windows, of a few positions or of many blocks; some of these have nothing else. */
+static void draw_groups(struct world *w)
+{
+    const bool windows = chance(w, 50), alone = chance(w, 30);
+    const int32_t window = chance(w, 50) ? draw(w, 2, 20) : draw(w, 16, 70);
+    w->groups = kv_groups_of(alone ? 0 : 1, windows ? draw(w, 1, 3) : 0, window);
+}
+
 static struct sched_conf draw_conf(struct world *w, int32_t max_waiting)
 {
     struct sched_conf c = {.epoch = w->conf.epoch + 1,
@@ -223,7 +232,8 @@ static struct sched_conf draw_conf(struct world *w, int32_t max_waiting)
                            .max_waiting = max_waiting,
                            .prefix_cache = chance(w, 70),
                            .prefix_key = {rng_at(w->seed, 1, 0, w->draws), 2},
-                           .n_blocks = chance(w, 70) ? draw(w, 3, 14) : draw(w, 12, 64),
+                           .groups = w->groups,
+                           .n_blocks = w->groups.n * (chance(w, 70) ? draw(w, 3, 14) : draw(w, 12, 64)),
                            .max_logit_rows = chance(w, 30) ? draw(w, 1, 9) : 0};
     c.depth = draw(w, chance(w, 10) ? 1 : c.n_stages + 1, 6);
     return c;
@@ -273,7 +283,7 @@ static void restart(struct world *w)
     struct sched_conf c = draw_conf(w, w->conf.max_waiting);
     bool prefix = w->conf.prefix_cache;
     if (chance(w, 50)) {
-        c.n_blocks = draw(w, 2, 12);
+        c.n_blocks = w->groups.n * draw(w, 2, 12);
         c.context = draw(w, 20, MAX_LEN);
     }
     w->shrunk |= c.n_blocks < w->most_blocks || c.context < MAX_LEN;
@@ -366,9 +376,10 @@ static void one_world(uint64_t seed)
     struct world *w = xcalloc(1, sizeof *w);
     w->seed = seed;
     w->crowded = chance(w, 35);
+    draw_groups(w);
     w->conf = draw_conf(w, chance(w, 20) ? 5 : 1000);
     if (w->crowded) {
-        w->conf.n_blocks = draw(w, 8, 12);
+        w->conf.n_blocks = w->groups.n * draw(w, 8, 12);
         w->conf.n_slots = draw(w, 4, 12);
     }
     w->most_blocks = w->conf.n_blocks;

@@ -98,9 +98,12 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
 {
     enum err rc;
     struct grid g;
+    struct model_info info;
     int32_t context = c->context ? c->context : 512;
     if (c->grid) rc = OK, g = *c->grid;
     else TRY(eng_engine_grid(c->path, c->tp ? c->tp : 1, c->pp ? c->pp : 1, &g));
+    TRY(eng_engine_model_info(c->path, &info));
+    int32_t n_tables = c->exact_blocks ? 1 : kv_groups_of_model(&info, context).n;
     struct local_replica *r = xcalloc(1, sizeof *r);
     r->n = grid_ranks(&g);
     r->opened = mailbox_open();
@@ -114,7 +117,7 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
         k->conf = (struct eng_engine_conf){
             .tp_device = c->nccl ? sum_by_nccl : c->direct ? sum_direct : NULL, .tp_user = k,
             .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
-            .context = context, .n_blocks = c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16), .n_slots = c->n_slots ? c->n_slots : 16,
+            .context = context, .n_blocks = n_tables * (c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16)), .n_slots = c->n_slots ? c->n_slots : 16,
             .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
             .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? k->device : "cpu", .timeout_us = 20000000};
         ASSERT(!pthread_create(&k->thread, NULL, rank_main, k));

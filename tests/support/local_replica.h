@@ -11,6 +11,7 @@ struct local_replica_conf {
     const char *path;
     const struct grid *grid; /* instead of tp and pp, or NULL */
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
+    bool exact_blocks;    /* n_blocks in all; else for each block table of a sequence */
     enum kv_type kv_type; /* zero: f16 */
     bool oracle, rounded;
     const char *isa;

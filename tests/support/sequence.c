@@ -41,9 +41,9 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
         int32_t who[64], block = 0;
         p.items = arena_alloc(&a, (size_t)n * sizeof *p.items);
         p.starts = arena_alloc(&a, (size_t)n * sizeof *p.starts);
-        p.tables = arena_alloc(&a, (size_t)n * sizeof *p.tables);
+        p.tables = arena_alloc(&a, (size_t)(n * b.n_groups) * sizeof *p.tables);
         for (int32_t i = 0; i < n && first; i++) {
-            int32_t blocks = DIV_UP(s[i].n_prompt + s[i].n_gen, 16), *ids = arena_alloc(&a, (size_t)blocks * sizeof *ids);
+            int32_t each = DIV_UP(s[i].n_prompt + s[i].n_gen, 16), blocks = each * b.n_groups, *ids = arena_alloc(&a, (size_t)blocks * sizeof *ids);
             /* scrambled, so that nothing relies on neighbouring blocks */
             for (int32_t k = 0; k < blocks; k++) ids[k] = b.n_blocks - 1 - (block + (k ^ 1) % MAX(blocks, 1));
             if (blocks % 2) ids[blocks - 1] = b.n_blocks - 1 - (block + blocks - 1);
@@ -57,7 +57,8 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
                 p.starts[i].n_history = s[i].n_before;
                 p.starts[i].history = s[i].prompt + s[i].n_prompt - s[i].n_before;
             }
-            p.tables[p.n_tables++] = (struct step_table){.slot = i, .first = 0, .n = blocks, .ids = ids};
+            for (int32_t g = 0; g < b.n_groups; g++)
+                p.tables[p.n_tables++] = (struct step_table){.slot = i, .group = g, .first = 0, .n = each, .ids = ids + g * each};
         }
         for (int32_t i = 0; i < n; i++) {
             if (done[i] >= s[i].n_prompt + MAX(s[i].n_gen - 1, 0)) continue;

@@ -19,6 +19,9 @@ static const struct shape_model models[] = {
     {"Llama-2-7B", "llama", 32, 4096, 32, 32, 128, 11008, 32000, 4096, false},
     {"Llama-3.2-1B", "llama", 16, 2048, 32, 8, 64, 8192, 128256, 131072, true},
     {"Mixtral-8x7B", "llama", 32, 4096, 32, 8, 128, 14336, 32000, 32768, false, 8, 2, 14336},
+    {"Mistral-7B-v0.1", "llama", 32, 4096, 32, 8, 128, 14336, 32000, 32768, false, .window = 4096},
+    {"Gemma-3-27B", "gemma3", 62, 5376, 32, 16, 128, 21504, 262144, 131072, true, .window = 1024},
+    {"gpt-oss-20B", "gpt-oss", 24, 2880, 64, 8, 64, 2880, 201088, 131072, false, 32, 4, 2880, 128},
     {"Qwen3-235B-A22B", "qwen3moe", 94, 4096, 64, 4, 128, 12288, 151936, 40960, false, 128, 8, 1536},
 };
 
@@ -51,6 +54,8 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
     char name[64];
     int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim,
             kv = (int64_t)m->n_kv_head * m->head_dim;
+    bool gemma = !strcmp(m->arch, "gemma3"), oss = !strcmp(m->arch, "gpt-oss"),
+         qk_norm = gemma || !strncmp(m->arch, "qwen3", 5);
     const struct {
         const char *what;
         int64_t d0, d1;
@@ -60,9 +65,12 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
                {"attn_k", d, kv, true},
                {"attn_v", d, kv, true},
                {"attn_output", q, d, true},
-               {"attn_q_norm", m->head_dim, 1, !strncmp(m->arch, "qwen3", 5)},
-               {"attn_k_norm", m->head_dim, 1, !strncmp(m->arch, "qwen3", 5)},
-               {"ffn_norm", d, 1, true},
+               {"attn_q_norm", m->head_dim, 1, qk_norm},
+               {"attn_k_norm", m->head_dim, 1, qk_norm},
+               {"attn_sinks", m->n_head, 1, oss},
+               {"post_attention_norm", d, 1, gemma || oss},
+               {"post_ffw_norm", d, 1, gemma},
+               {"ffn_norm", d, 1, !oss},
                {"ffn_gate", d, m->d_ffn, !m->n_expert},
                {"ffn_up", d, m->d_ffn, !m->n_expert},
                {"ffn_down", m->d_ffn, d, !m->n_expert}};
@@ -83,11 +91,12 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
         snprintf(name, sizeof name, "blk.%d.ffn_down_exps.weight", i);
         tensors(x, name, t, m->d_expert, d, m->n_expert);
     }
-    if (strcmp(m->arch, "qwen2")) return;
-    static const char *const bias[] = {"attn_q", "attn_k", "attn_v"};
-    for (int32_t k = 0; k < 3; k++) {
-        snprintf(name, sizeof name, "blk.%d.%s.bias", i, bias[k]);
-        tensor(x, name, DTYPE_F32, k ? kv : q, 1);
+    const struct { const char *what; int64_t d0, d1; } bias[] = {{"attn_q", q, 1}, {"attn_k", kv, 1}, {"attn_v", kv, 1},
+        {"attn_output", d, 1}, {"ffn_gate_inp", m->n_expert, 1}, {"ffn_gate_exps", m->d_expert, m->n_expert},
+        {"ffn_up_exps", m->d_expert, m->n_expert}, {"ffn_down_exps", d, m->n_expert}};
+    for (size_t k = 0; k < (oss ? COUNT_OF(bias) : strcmp(m->arch, "qwen2") ? 0 : 3); k++) {
+        snprintf(name, sizeof name, "blk.%d.%s.bias", i, bias[k].what);
+        tensor(x, name, DTYPE_F32, bias[k].d0, bias[k].d1);
     }
 }
 
@@ -115,6 +124,8 @@ enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype
         snprintf(key, sizeof key, "%s.%s", m->arch, experts[i].what);
         gguf_write_u32(x.w, key, (uint32_t)experts[i].v);
     }
+    snprintf(key, sizeof key, "%s.attention.sliding_window", m->arch);
+    if (m->window) gguf_write_u32(x.w, key, (uint32_t)m->window);
     tensor(&x, "token_embd.weight", ends, m->d_model, m->vocab);
     for (int32_t i = 0; i < m->n_layer; i++) layer(&x, m, t, i);
     tensor(&x, "output_norm.weight", DTYPE_F32, m->d_model, 1);
