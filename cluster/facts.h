@@ -36,7 +36,7 @@ struct clu_facts {
     char cards[160];     /* "2 x NVIDIA GeForce RTX 4090" */
     char cards_error[128]; /* why they could not be asked for; "": they were, or there is no driver */
     int64_t card_pairs, card_pairs_apart; /* of cards; those that cannot read each other's memory */
-    char card_apart[32]; /* the first of them, with the driver's word: "cards 0 and 1: CNS" */
+    char card_apart[48]; /* the first of them, with the driver's word: "cards 0 and 1: CNS" */
     char nccl[16];       /* "2.28.9", where there are cards; "": not found */
     char thp[16];        /* transparent hugepages: always, madvise, never; "": unknown */
     int64_t cores;       /* processors that this process may use */
