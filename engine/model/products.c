@@ -8,9 +8,9 @@
  *     of this one: nobody has to reset it. Calls are counted by every thread alike.
  * I2  between two calls there is a barrier, so no thread takes for a call that others have not reached.
  *
- * A piece is a quarter of what is left of a share, within bounds: pieces in the end are small, so that all are done at nearly the same time.
- * Few tokens wait for memory, and a piece is bounded, so that little waits for a thread that stands still. Many tokens are read again for
- * every piece, so pieces of a prompt are as large as that quarter, and never very small. */
+ * A piece is a part of what is left of a share, within bounds: pieces in the end are small, so that all are done at nearly the same time.
+ * Few tokens wait for memory, and a piece is a quarter and bounded, so that little waits for a thread that stands still. Many tokens are
+ * read again for every piece, so pieces of a prompt are halves, and never very small. */
 #include "engine/model/pass.h"
 
 #include "engine/kernels/panel.h"
@@ -86,7 +86,7 @@ static int32_t piece(const struct line *l, int32_t next, int32_t end)
 {
     int32_t k = product_at(l, next), step = l->step;
     int64_t tile = l->p[k].w->tile_bytes;
-    int32_t quarter = (end - next) / 4, want = l->prompt ? MAX(quarter, PIECE_PROMPT) : (int32_t)CLAMP(quarter, PIECE_LEAST / tile, PIECE_MOST / tile);
+    int32_t left = end - next, want = l->prompt ? MAX(left / 2, PIECE_PROMPT) : (int32_t)CLAMP(left / 4, PIECE_LEAST / tile, PIECE_MOST / tile);
     return MIN(ROUND_UP(MAX(want, 1), step), MIN(end, l->first[k + 1]) - next);
 }
 

@@ -100,7 +100,7 @@ static void who_is_held_up_holds_up_a_piece(void **state)
     struct stage *s = stage_open(3);
     for (held_up = 0; held_up < 3; held_up++) {
         struct call c = call_of(s, &r, 1);
-        c.n = 1;
+        c.n = c.n_tok = 1;
         s->w[0] = (struct krn_mat){.type = DTYPE_Q4_0, .rows = MOST_ROWS, .cols = 2048, .tile_bytes = krn_pack_tile_bytes(DTYPE_Q4_0, 2048)};
         for (int32_t i = 0; i < 3; i++) taken[i] = 0;
         eng_team_run(s->m.team, run, &c);
