@@ -181,7 +181,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     m->krn = m->be->krn;
     if (m->shard.last) e->masks = eng_mask_ahead_open(conf->n_slots);
     /* columns go in pairs, and inputs fall apart by heads and by rows of the feed-forward */
-    if (conf->rounded && m->be->on_host && m->spec.head_dim % 2 == 0 && m->spec.d_ffn % 2 == 0) m->rounded = krn_rounded_of(m->krn);
+    if (conf->rounded && m->spec.head_dim % 2 == 0 && m->spec.d_ffn % 2 == 0) m->rounded = eng_backend_rounded(m->be);
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
     TRY(load(e, &peers));
     TRY(check_types(e));

@@ -173,6 +173,12 @@ void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride
     b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, by, n_rows, n);
 }
 
+const struct krn_rounded *eng_backend_rounded(const struct eng_backend *b)
+{
+    if (b->on_host) return krn_rounded_of(b->krn);
+    return b->major >= PLUGIN_ROUNDED_MAJOR ? b->plugin->rounded : NULL;
+}
+
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b) { return &b->plugin->experts; }
 
 void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best)
@@ -339,6 +345,7 @@ static enum err open_device(struct eng_backend *b, int32_t device)
     b->on_host = false;
     b->krn = b->plugin->krn;
     b->n_units = info.n_units;
+    b->major = info.major;
     b->index = device;
     snprintf(b->name, sizeof b->name, "%s:%d", b->plugin->name, device);
     eng_backend_enter(b);

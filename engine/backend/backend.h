@@ -23,6 +23,7 @@ struct eng_backend {
     const struct krn_table *host;/* works on the host's: what has been downloaded */
     bool on_host;
     int32_t index;               /* of a device, among its kind */
+    int32_t major;               /* of a device's compute capability */
     int32_t n_units;             /* that compute side by side; 0 on the host, where the team's threads do */
     /* private */
     struct eng_backend_block { void *p; int64_t bytes; } *blocks;
@@ -63,6 +64,8 @@ void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, 
                               int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
 void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by,
                            int32_t n_rows, int32_t n);
+/* Products that round more than the contract, where they are faster: the host's or the device's; NULL: none. */
+const struct krn_rounded *eng_backend_rounded(const struct eng_backend *b);
 /* Kernels of experts (engine/kernels/experts.h). */
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b);
 /* Each row's largest logit, and what noise draws of it (engine/kernels/cuda/choose.h). */

@@ -11,12 +11,14 @@
 
 #include "base/exchange.h"
 #include "engine/kernels/experts.h"
+#include "engine/kernels/rounded.h"
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
 
 enum {
     PLUGIN_TEXT = 256, /* bytes of an error's sentence */
     PLUGIN_MARKS = 64,
+    PLUGIN_ROUNDED_MAJOR = 8,
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
@@ -95,6 +97,8 @@ struct plugin {
     void (*best)(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
     void (*draw)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
                  struct krn_pick *drawn);
+    /* As engine/kernels/rounded.h, xb being a row of pairs for each token; from compute capability PLUGIN_ROUNDED_MAJOR on. */
+    const struct krn_rounded *rounded;
     /* As engine/kernels/experts.h. */
     struct plugin_experts {
         void (*route)(const struct krn_route *a);

@@ -99,7 +99,7 @@ static void of_slots(const struct job *j, const struct krn_mat *w, int32_t which
                      float *y, int64_t y_stride, int64_t node_stride, int32_t row0, int32_t row1)
 {
     struct krn_act a = *in;
-    if (eng_pass_reads(j->m, w) & READS_FLOATS) a.q = NULL;
+    if (eng_pass_reads(j->m, w) != READS_CODES) a.q = NULL;
     eng_backend_experts(j->m->be)->matmul(
         &(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y - row0, .y_stride = y_stride, .node_stride = node_stride, .row0 = row0, .row1 = row1},
         &(struct krn_slots){.data = table(j, which), .ids = j->o->there.token, .n_slots = j->n_slots, .per = per});

@@ -197,6 +197,64 @@ static void products_of_many_tokens_equal_ref(void **state)
     }
 }
 
+/* Products that round: within what rounding both factors to bf16 costs of the sum of the terms' sizes, the same again, and not the exact ones. */
+static void rounded_products_are_near(void **state)
+{
+    static const struct { int32_t rows, cols, n_tok, n_leaf; } shapes[] = {{17, 2, 8, 1}, {70, 333, 9, 1}, {130, 64, 131, 1}, {40, 6 * 34 + 1, 33, 6}, {200, 512, 140, 16}};
+    (void)state;
+    struct rnd r = {.key = 77};
+    double worst = 0;
+    for (size_t i = 0; i < 2 * COUNT_OF(shapes); i++) {
+        const struct krn_rounded *k = eng_backend_rounded(be);
+        int32_t rows = shapes[i / 2].rows, cols = shapes[i / 2].cols, T = shapes[i / 2].n_tok, n_leaf = shapes[i / 2].n_leaf, bound[TREE_MAX_LEAF + 1];
+        if (!k) skip();
+        struct case_file f = case_file_make(&r, i % 2 ? DTYPE_F16 : DTYPE_BF16, rows, cols);
+        struct krn_mat w = case_pack(&f, 0, cols), dw = mat_there(&w);
+        struct krn_act x = case_act(&r, T, cols, false, CASE_NORMAL), dx = act_there(&x);
+        struct krn_leaves l = {.n_leaf = n_leaf, .hi = n_leaf};
+        case_bounds(&r, n_leaf, cols / 2 * 2, 2, bound);
+        bound[n_leaf] = cols;
+        for (int32_t b = 0; b <= n_leaf; b++) l.cols[b] = bound[b];
+        l.n_nodes = tree_maximal(n_leaf, 0, n_leaf, l.nodes);
+        int64_t words = krn_act_xb_words(T, cols), n = (int64_t)T * rows;
+        float *got = case_alloc((size_t)n * 4), *again = case_alloc((size_t)n * 4), *want = case_alloc((size_t)n * 4), *values = case_alloc((size_t)rows * (size_t)cols * 4);
+        void *junk = case_alloc((size_t)words * 4);
+        memset(junk, 0xff, (size_t)words * 4); /* not numbers: they must not be left */
+        memset(got, 0, (size_t)n * 4);
+        dx.xb = there(junk, words * 4);
+        void *y = there(got, n * 4);
+        int32_t middle = T / 2, at = rows / KRN_TILE / 2 * KRN_TILE;
+        k->interleave(&dx, 0, middle, 0, cols);
+        k->interleave(&dx, middle, T, 0, cols / 4 * 2);
+        k->interleave(&dx, middle, T, cols / 4 * 2, cols);
+        for (int times = 0; times < 2; times++) {
+            k->matmul(&(struct krn_matmul){.w = &dw, .x = &dx, .leaves = &l, .y = y, .y_stride = rows, .row1 = at});
+            k->matmul(&(struct krn_matmul){.w = &dw, .x = &dx, .leaves = &l, .y = y, .y_stride = rows, .row0 = at, .row1 = rows});
+            here(times ? again : got, y, n * 4);
+        }
+        assert_memory_equal(got, again, (size_t)n * 4);
+        krn_ref.matmul(&(struct krn_matmul){.w = &w, .x = &x, .leaves = &l, .y = want, .y_stride = rows, .row1 = rows});
+        for (int32_t row = 0; row < rows; row++) krn_unpack_row(&w, row, values + (int64_t)row * cols);
+        for (int64_t e = 0; e < n; e++) {
+            double size = 0;
+            for (int32_t c = 0; c < cols; c++) size += fabs((double)values[e % rows * cols + c] * (double)x.x[e / rows * cols + c]);
+            double off = fabs((double)got[e] - (double)want[e]);
+            if (!(off <= 1.01 * (i % 2 ? 0x1p-7 : 0x1p-8) * size)) fail_msg("%s, %d x %d, %d tokens: value %lld is %g, not %g", dtype_name(w.type), rows, cols, T, (long long)e, (double)got[e], (double)want[e]);
+            worst = MAX(worst, size > 0 ? off / size : 0);
+        }
+        free(got);
+        free(again);
+        free(want);
+        free(values);
+        free(junk);
+        free((void *)w.data);
+        case_act_free(&x);
+        case_file_free(&f);
+        next_device();
+    }
+    assert_true(worst > 1e-5); /* else nothing was rounded */
+}
+
 /* Slots of three experts over the leaves of a slice, each leaf by itself: rows [row0, rows) of every slot are its expert's product with its token. */
 static void check_slots(struct rnd *r, enum dtype type, int32_t n_tok, int32_t per, int32_t n_leaf)
 {
@@ -772,6 +830,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(products_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(long_rows_and_many_leaves, start, finish),
         cmocka_unit_test_setup_teardown(products_of_many_tokens_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(rounded_products_are_near, start, finish),
         cmocka_unit_test_setup_teardown(products_of_experts_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(leaves_in_no_node_are_left_out, start, finish),
         cmocka_unit_test_setup_teardown(rows_unpack_to_the_files_values, start, finish),

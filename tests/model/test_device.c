@@ -333,6 +333,38 @@ static void norms_over_all_heads_have_the_cpus_bits(void **state)
     check(m.arch, path, KV_F16, false, 4);
 }
 
+/* --exact off: prompts with BF16 weights by tensor cores say nearly the same, and the same again; single tokens the same bits. */
+static void products_that_round_say_nearly_the_same(void **state)
+{
+    enum { N = 40, V = 320 };
+    (void)state;
+    struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 128, .n_head = 4, .head_dim = 32, .n_kv_head = 2, .d_ffn = 256, .vocab = V, .context = 256,
+                             .type = DTYPE_BF16, .embd_type = DTYPE_BF16, .seed = 21};
+    const char *path = scratch_path("device.gguf");
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    int32_t prompt[N];
+    struct sequence s[4];
+    double off = 0, size = 0;
+    for (int32_t k = 0; k < N; k++) prompt[k] = (k * 31 + 7) % 250;
+    for (int32_t d = 0; d < 4; d++) { /* exact, rounded, again, token by token */
+        struct local_replica *r;
+        struct local_replica_conf c = {.path = path, .context = 64, .n_blocks = 8, .kv_type = KV_F32, .max_step_tokens = 64, .rounded = d > 0, .on_device = 1};
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        s[d] = (struct sequence){.prompt = prompt, .n_prompt = N, .n_gen = 1, .chunk = d == 3 ? 1 : 0, .sampling = sampling_default()};
+        s[d].sampling.max_tokens = 1;
+        if (sequence_run(r, &s[d], 1, true)) fail_msg("%s", err_text());
+        local_replica_close(r);
+    }
+    for (int32_t i = 0; i < N * V; i++) {
+        off += ((double)s[1].logits[i] - (double)s[0].logits[i]) * ((double)s[1].logits[i] - (double)s[0].logits[i]);
+        size += (double)s[0].logits[i] * (double)s[0].logits[i];
+    }
+    assert_true(off > 0 && off < 4e-4 * size);
+    assert_memory_equal(s[1].logits, s[2].logits, N * V * sizeof(float));
+    assert_memory_equal(s[0].logits, s[3].logits, N * V * sizeof(float));
+    for (int32_t d = 0; d < 4; d++) sequence_free(&s[d]);
+}
+
 static void a_prompt_past_a_split_has_the_cpus_bits(void **state)
 {
     (void)state;
@@ -392,6 +424,7 @@ int main(void)
         cmocka_unit_test(choices_of_experts_equal_the_hosts),
         cmocka_unit_test(experts_have_the_cpus_bits),
         cmocka_unit_test(norms_over_all_heads_have_the_cpus_bits),
+        cmocka_unit_test(products_that_round_say_nearly_the_same),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),
         cmocka_unit_test(a_device_that_fails_ends_the_step_with_its_reason),
     };

@@ -437,6 +437,8 @@ static int open_device(int32_t device, struct plugin_device **out, char *text)
     return 0;
 }
 
+static const struct krn_rounded rounded = {.name = "cuda", .interleave = krn_cuda_rounded_pairs, .matmul = krn_cuda_rounded_matmul};
+
 static const struct plugin plugin = {
     .abi = PLUGIN_ABI,
     .layout = KRN_LAYOUT_VERSION,
@@ -466,6 +468,7 @@ static const struct plugin plugin = {
     .replay = replay,
     .best = krn_cuda_best,
     .draw = krn_cuda_draw,
+    .rounded = &rounded,
     .experts = {.route = krn_cuda_route, .matmul = krn_cuda_matmul_slots, .combine = krn_cuda_combine, .slot_bias = krn_cuda_slot_bias,
                 .token_bias = krn_cuda_token_bias},
     .tree_sum = tree_sum,

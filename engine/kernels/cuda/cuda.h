@@ -36,6 +36,9 @@ void krn_cuda_layernorm(float *y, const float *x, const float *w, const float *b
 int32_t krn_cuda_argmax(const float *x, int32_t n);
 float krn_cuda_sum_exp(const float *x, int32_t n, float m);
 void krn_cuda_tree_sum(const struct krn_tree_sum *a);
+/* engine/kernels/rounded.h, the sums of a leaf in the card's own order; from compute capability 8.0 on. */
+void krn_cuda_rounded_pairs(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
+void krn_cuda_rounded_matmul(const struct krn_matmul *a);
 void krn_cuda_exchange(const struct exchange *x);
 
 extern const struct krn_table krn_cuda;
