@@ -4,6 +4,7 @@
 #include "base/conf.h"
 #include "engine/model/spec.h"
 #include "engine/model_text.h"
+#include "proto/leaves.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -28,9 +29,9 @@ static void print_text(struct model_str s)
     printf(s.n > 60 ? "...\" (%llu bytes)" : "\"", (unsigned long long)s.n);
 }
 
-static void print_kv(const struct eng_spec *s)
+static void print_kv(const struct eng_spec *s, const struct model_info *info)
 {
-    const double layer = (double)s->n_kv_heads * s->head_dim * 4 / 1e3;
+    const double layer = (double)s->n_kv_heads * (double)leaf_kv_row_bytes(&info->kv, KV_F16) / 1e3;
     int32_t n = 0;
     for (int32_t l = 0; l < s->n_layers && s->window && s->window < s->context; l++) n += s->local[l];
     printf("KV cache   %.1f KB per token (f16)", (s->n_layers - n) * layer);
@@ -62,12 +63,15 @@ static void print_value(const struct model_kv *kv)
 
 static void print_types(const struct eng_model_file *f)
 {
-    int64_t bytes[DTYPE_COUNT + 1] = {0}, count[DTYPE_COUNT + 1] = {0};
+    int64_t bytes[DTYPE_COUNT + 1] = {0}, count[DTYPE_COUNT + 1] = {0}, all = 0;
     for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
+        if (t->part_of) continue;
         bytes[t->type] += t->bytes;
         count[t->type]++;
+        all++;
     }
+    printf("tensors    %lld\n", (long long)all);
     for (int t = 0; t <= DTYPE_COUNT; t++)
         if (count[t])
             printf("  %-6s %5lld tensors  %10.2f MB\n", t < DTYPE_COUNT ? dtype_name((enum dtype)t) : "other", (long long)count[t], (double)bytes[t] / 1e6);
@@ -84,7 +88,8 @@ static void print_model(const struct eng_model_file *f)
         printf("model      %s (%s), %.2f M parameters in %.2f MB\n", info.name, info.arch, (double)info.n_params / 1e6, (double)info.weight_bytes / 1e6);
         printf("shape      %d layers, d_model %d, FFN %d, %d query and %d KV heads of %d, vocabulary %d, context %d%s\n", s.n_layers, s.d_model, s.d_ffn,
                s.n_heads, s.n_kv_heads, s.head_dim, s.n_vocab, s.context, s.tied ? ", tied embedding" : "");
-        print_kv(&s);
+        print_kv(&s, &info);
+        if (s.mla.kv_rank) printf("latent     %d values and %d rotated ones of a token, for all heads\n", s.mla.kv_rank, s.mla.rope);
     }
     if (eng_model_tokenizer(&t, f)) printf("%s\n", err_text());
     else printf("tokenizer  %s, %d tokens\n", eng_tokenizer_kind(t), eng_tokenizer_size(t));
@@ -108,7 +113,6 @@ int cmd_inspect(int argc, char **argv)
     TRY(eng_model_file_open(&f, args[0]));
     printf("file       %s, %s, %d part(s), %.2f MB\n", args[0], eng_model_file_format(f), eng_model_file_parts(f), (double)eng_model_file_bytes(f) / 1e6);
     print_model(f);
-    printf("tensors    %lld\n", (long long)eng_model_file_n_tensors(f));
     print_types(f);
     for (int64_t i = 0; o.keys && i < eng_model_file_n_kv(f); i++) {
         const struct model_kv *kv = eng_model_file_kv(f, i);
@@ -119,6 +123,7 @@ int cmd_inspect(int argc, char **argv)
     for (int64_t i = 0; o.tensors && i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
         const char *made_of = eng_model_tensor_made_of(t);
+        if (t->part_of) continue;
         printf("%s%-40s %-5s [%lld, %lld, %lld, %lld]  %lld bytes ", i ? "" : "\ntensors\n", t->name,
                dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
                (long long)t->dims[3], (long long)t->bytes);

@@ -105,8 +105,8 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     if (last && !y->tied) out->weights += part_of(y->head.mem, h.vocab, tiles);
     if (last) out->weights += y->ends.mem;
     const struct kv_groups k = kv_groups_of_model(m, w->context);
-    out->kv_block = leaf_kv_block_bytes(kv_groups_planes(&k, m->windowed, g->layers[stage], g->layers[stage + 1]), kv1 - kv0,
-                                        m->head_dim, w->kv_type);
+    out->kv_block = leaf_kv_block_bytes(&m->kv, kv_groups_planes(&k, m->windowed, g->layers[stage], g->layers[stage + 1]), kv1 - kv0,
+                                        w->kv_type);
     int32_t attn = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(h.heads, hpl)),
             ffn = n_parts(leaf_ffn_count(m->d_ffn), leaf0, h.ffn);
     out->buffers =
@@ -125,7 +125,8 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
                                                  .n_slots = w->n_slots,
                                                  .n_tables = k.n,
                                                  .experts = {m->n_experts, m->n_used, columns_of(m, m->d_expert, leaf0, h.ffn),
-                                                             columns_of(m, m->d_shared, leaf0, h.ffn), h.ffn}});
+                                                             columns_of(m, m->d_shared, leaf0, h.ffn), h.ffn},
+                                                 .latent = m->latent});
 }
 
 int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
@@ -198,6 +199,21 @@ static double keys_read(const struct model_info *m, double keys)
     return sum / m->n_layers;
 }
 
+/* What one query head multiplies: its weights, and with each key; and what a KV head does (a latent: what every rank has of it). */
+struct attention_work {
+    double head_weights, per_key, kv_weights;
+};
+
+static struct attention_work attention_of(const struct model_info *m)
+{
+    double dm = m->d_model, hd = m->head_dim;
+    const struct model_latent *x = &m->latent;
+    if (!x->rank) return (struct attention_work){2 * hd * dm, 4 * hd, 2 * hd * dm};
+    double from = x->q_rank ? x->q_rank : dm;
+    return (struct attention_work){x->key * from + (x->key - x->rope + hd) * x->rank + hd * dm, 2.0 * (2 * x->rank + x->rope),
+                                   (x->q_rank + x->rank + x->rope) * dm};
+}
+
 void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill,
                    struct clu_rank_cost *out)
 {
@@ -209,13 +225,14 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, in
         sum.kv.mem += w->weights->layers[i].kv.mem;
         sum.ffn.mem += w->weights->layers[i].ffn.mem;
     }
-    double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model, hd = m->head_dim;
+    double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model;
+    struct attention_work a = attention_of(m);
     double keys = keys_read(m, prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth),
-           kv_bytes = 2 * (double)kv_row_bytes(w->kv_type, m->head_dim) * keys * (prefill ? 1 : rows);
+           kv_bytes = (double)leaf_kv_row_bytes(&m->kv, w->kv_type) * keys * (prefill ? 1 : rows);
     *out = (struct clu_rank_cost){
-        .per_head_s = matrix_s(w, d, (double)sum.q.mem / n / m->n_heads, 2 * hd * dm, rows) +
-                      4 * hd * keys * rows / (d->ops_s * w->rates->attention_share),
-        .per_kv_s = matrix_s(w, d, (double)sum.kv.mem / n / m->n_kv_heads, 2 * hd * dm, rows) +
+        .per_head_s = matrix_s(w, d, (double)sum.q.mem / n / m->n_heads, a.head_weights, rows) +
+                      a.per_key * keys * rows / (d->ops_s * w->rates->attention_share),
+        .per_kv_s = matrix_s(w, d, (double)sum.kv.mem / n / m->n_kv_heads, a.kv_weights, rows) +
                     kv_bytes / (d->read_bytes_s * w->rates->read_share),
         .per_leaf_s =
             matrix_s(w, d, (double)sum.ffn.mem / n / leaves * ffn_read(m, rows), 3.0 * ffn_width(m) / leaves * dm, rows),

@@ -66,7 +66,7 @@ static int64_t lack(const struct search *s, const struct row *r, int32_t n)
     const struct kv_groups k = kv_groups_of_model(m, s->w->context);
     int64_t tokens = MAX(s->want->need_tokens, s->w->context);
     int64_t need = sum_of_weights(s->w) +
-                   leaf_kv_block_bytes(kv_groups_planes(&k, m->windowed, 0, m->n_layers), m->n_kv_heads, m->head_dim, s->w->kv_type) *
+                   leaf_kv_block_bytes(&m->kv, kv_groups_planes(&k, m->windowed, 0, m->n_layers), m->n_kv_heads, s->w->kv_type) *
                        clu_cost_hold(s->w, tokens);
     for (int32_t i = 0; i < n; i++)
         need += s->w->rates->process_bytes - s->t->devices[r->device[i]].mem_bytes;

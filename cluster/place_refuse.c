@@ -99,7 +99,7 @@ static enum kv_type smaller_kv(const struct clu_work *w, const struct clu_topo *
                                const struct clu_want *want)
 {
     static const enum kv_type by_size[] = {KV_F16, KV_Q8_0};
-    int32_t dim = w->info->head_dim;
+    int32_t dim = w->info->kv.head_dim;
     for (size_t i = 0; i < COUNT_OF(by_size); i++) {
         struct clu_work x = *w;
         x.kv_type = by_size[i];
@@ -161,8 +161,8 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     weights += (double)w->weights->embd.mem + (w->weights->tied ? 0 : (double)w->weights->head.mem);
     int64_t tokens = MAX(want->need_tokens, w->context);
     const struct kv_groups k = kv_groups_of_model(w->info, w->context);
-    double kv = (double)leaf_kv_block_bytes(kv_groups_planes(&k, w->info->windowed, 0, w->info->n_layers),
-                                            w->info->n_kv_heads, w->info->head_dim, w->kv_type) *
+    double kv = (double)leaf_kv_block_bytes(&w->info->kv, kv_groups_planes(&k, w->info->windowed, 0, w->info->n_layers),
+                                            w->info->n_kv_heads, w->kv_type) *
                 (double)clu_cost_hold(w, tokens);
     double lacks = least(fits_with_more, w, t, want, 1.5 * (weights + kv) + 4e9 * t->n_devices);
     buf_printf(&b,
@@ -180,7 +180,7 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     if (want->need_tokens >= 2LL * w->context && fits_one_user(w, t, want))
         buf_printf(&b, "%s fewer --users", n++ ? "," : "");
     if (smaller < KV_TYPES) buf_printf(&b, "%s --kv-type %s (%.0f %% of the KV)", n++ ? "," : "", kv_type_name(smaller),
-                   100.0 * (double)kv_row_bytes(smaller, w->info->head_dim) / (double)kv_row_bytes(w->kv_type, w->info->head_dim));
+                   100.0 * (double)leaf_kv_row_bytes(&w->info->kv, smaller) / (double)leaf_kv_row_bytes(&w->info->kv, w->kv_type));
     if (type) buf_printf(&b, "%s a %s file", n++ ? "," : "", type);
     if (card > 0)
         buf_printf(&b, "%s one more device of %.0f GB", n++ ? ", or" : "", ceil(card / 1e9));

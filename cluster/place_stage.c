@@ -75,10 +75,11 @@ static void weigh(struct stage *s)
     if (y->first || (y->last && mw->tied)) vocab += (double)mw->embd.mem;
     if (y->last && !mw->tied) vocab += (double)mw->head.mem;
     double cols = (double)MAX(m->d_dense, m->d_ffn) / s->n_leaf, hd = m->head_dim;
-    s->head_bytes = y->layers * q / n / m->n_heads + 8 * hd * tokens;
-    s->kv_bytes =
-        y->layers * kv / n / m->n_kv_heads + 8 * hd * tokens +
-        (double)y->n_blocks * (double)leaf_kv_block_bytes(planes, 1, m->head_dim, y->w->kv_type);
+    const struct model_latent *x = &m->latent;
+    double head_floats = x->rank ? hd + x->key + 2 * x->rank + x->rope : 2 * hd, kv_floats = x->rank ? x->rank + x->rope + x->q_rank : 2 * hd;
+    s->head_bytes = y->layers * q / n / m->n_heads + 4 * head_floats * tokens;
+    s->kv_bytes = y->layers * kv / n / m->n_kv_heads + 4 * kv_floats * tokens +
+                  (double)y->n_blocks * (double)leaf_kv_block_bytes(&m->kv, planes, 1, y->w->kv_type);
     s->leaf_bytes = y->layers * ffn / n / s->n_leaf + 9.5 * cols * tokens + vocab / s->n_leaf;
     if (s->exact) s->head_bytes = s->kv_bytes = s->leaf_bytes = 0; /* consider() has the say */
     struct leaf_buffers b = {.d_model = m->d_model,
@@ -359,8 +360,8 @@ static void climb_heads(struct stage *s)
 
 static void set_units(struct stage *s)
 {
-    int32_t group = s->shape.n_heads / s->shape.n_kv_heads;
     s->hpl = leaf_heads(s->shape.head_dim);
+    int32_t group = s->try->w->info->latent.rank ? s->hpl : s->shape.n_heads / s->shape.n_kv_heads; /* of a latent every rank has all */
     s->unit = group % s->hpl ? 2 * group : group;
     s->n_units = DIV_UP(s->shape.n_heads, s->unit);
     s->n_leaf = leaf_ffn_count(s->shape.d_ffn);

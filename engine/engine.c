@@ -52,9 +52,10 @@ static void count_work(struct eng_engine *e)
     struct eng_engine_info *o = &e->info;
     for (int32_t l = 0; l < w->n_layers; l++) {
         const struct eng_layer *y = &w->layers[l];
-        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router,
+        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->mla.q_a, &y->mla.kv_a, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router,
                                        &y->shared.gate, &y->shared.up, &y->shared.down};
         for (size_t i = 0; i < COUNT_OF(all); i++) count_matrix(o, all[i], 1);
+        for (int32_t h = 0; y->mla.k_b && h < e->m.shard.q1 - e->m.shard.q0; h++) count_matrix(o, &y->mla.k_b[h], 1), count_matrix(o, &y->mla.v_b[h], 1);
         if (!y->experts) continue;
         const struct krn_mat *one[] = {&y->experts->gate, &y->experts->up, &y->experts->down};
         for (size_t i = 0; i < COUNT_OF(one); i++) count_matrix(o, one[i], e->m.spec.experts.used);
@@ -126,9 +127,10 @@ static enum err check_types(const struct eng_engine *e)
     bool seen[DTYPE_COUNT] = {false};
     for (int32_t l = 0; l < w->n_layers; l++) {
         const struct eng_layer *y = &w->layers[l];
-        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router, &y->shared_gate,
-                                       &y->shared.gate, &y->shared.up, &y->shared.down};
-        for (size_t i = 0; i < COUNT_OF(all); i++) seen[all[i]->type] |= all[i]->rows > 0;
+        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->mla.q_a, &y->mla.kv_a, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router,
+                                       &y->shared_gate, &y->shared.gate, &y->shared.up, &y->shared.down, y->mla.k_b, y->mla.v_b};
+        for (size_t i = 0; i < COUNT_OF(all); i++)
+            if (all[i]) seen[all[i]->type] |= all[i]->rows > 0; /* heads' matrices are of one type */
         for (int32_t k = 0; k < e->m.spec.experts.n && y->experts; k++)
             seen[y->experts[k].gate.type] = seen[y->experts[k].up.type] = seen[y->experts[k].down.type] = true;
     }
@@ -156,8 +158,8 @@ static enum err open_kv(struct eng_model *m, const struct eng_engine_conf *conf)
     m->groups = eng_spec_groups(&m->spec, conf->context);
     for (int32_t l = h->layer0; l < h->layer1; l++)
         kv_groups_place(&m->groups, windowed, h->layer0, h->layer1, l, &m->kv_at[l - h->layer0].group, &m->kv_at[l - h->layer0].plane);
-    return eng_kv_pool_open(&m->kv, m->be, kv_groups_planes(&m->groups, windowed, h->layer0, h->layer1), conf->n_blocks, h->kv1 - h->kv0,
-                            m->spec.head_dim, conf->kv_type);
+    const struct krn_kv kv = eng_forward_kv(m, conf->kv_type);
+    return eng_kv_pool_open(&m->kv, m->be, kv_groups_planes(&m->groups, windowed, h->layer0, h->layer1), conf->n_blocks, &kv);
 }
 
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)

@@ -62,7 +62,7 @@ enum err eng_engine_need(const char *path, const struct grid *g, int32_t rank, e
         .d_model = s.d_model, .head_dim = s.head_dim, .rope_dim = s.rope_dim, .n_vocab = s.n_vocab, .heads = h.q1 - h.q0,
         .kv_heads = h.kv1 - h.kv0, .ffn_cols = h.ffn1 - h.ffn0, .nodes = MAX(h.attn.n_nodes, h.ffn.n_nodes), .vocab_rows = h.embd1 - h.embd0,
         .last = h.last, .max_step_tokens = max_step_tokens, .context = context, .n_slots = 64, .n_tables = eng_spec_groups(&s, context).n,
-        .experts = eng_shard_experts(&h, &s)});
+        .experts = eng_shard_experts(&h, &s), .latent = {s.mla.kv_rank, s.mla.q_rank, s.mla.key, s.mla.rope}});
 out:
     eng_model_file_close(f);
     return rc;
@@ -80,7 +80,7 @@ enum err eng_engine_weights(const char *path, struct model_weights *out)
     TRY(eng_weights_parts(f, &s, out));
     for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
-        if (t->type < DTYPE_COUNT && t->dims[1] > 1) bytes_of[t->type] += t->bytes;
+        if (t->type < DTYPE_COUNT && t->dims[1] > 1 && !t->part_of) bytes_of[t->type] += t->bytes;
     }
     int32_t most = 0;
     for (int32_t t = 1; t < DTYPE_COUNT; t++)

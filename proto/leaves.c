@@ -36,9 +36,14 @@ int32_t leaf_vocab_tiles(int32_t n_vocab)
     return DIV_UP(n_vocab, LEAF_TILE);
 }
 
-int64_t leaf_kv_block_bytes(int32_t n_planes, int32_t n_kv_heads, int32_t head_dim, enum kv_type type)
+int64_t leaf_kv_row_bytes(const struct kv_layer *g, enum kv_type type)
 {
-    return 2 * n_planes * n_kv_heads * LIMIT_BLOCK_TOKENS * kv_row_bytes(type, head_dim);
+    return (g->kind == KV_LATENT ? 1 : 2) * kv_row_bytes(type, g->head_dim);
+}
+
+int64_t leaf_kv_block_bytes(const struct kv_layer *g, int32_t n_planes, int32_t n_kv_heads, enum kv_type type)
+{
+    return (int64_t)n_planes * n_kv_heads * LIMIT_BLOCK_TOKENS * leaf_kv_row_bytes(g, type);
 }
 
 void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *kv0, int32_t *kv1)
@@ -185,11 +190,20 @@ int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t
 
 enum { HEAD_ROWS = 32 }; /* rows of logits computed at once (engine/engine.c) */
 
+/* Floats of a token that attention over a latent takes beside its output: queries of heads and over the latent, what it attended to, the token's
+ * own latent, and what queries are made from (engine/model/mla.c). */
+static int64_t latent_floats(const struct leaf_buffers *b)
+{
+    const struct model_latent *x = &b->latent;
+    return (int64_t)b->heads * (x->key + x->rank + x->rope + x->rank) + x->rank + x->rope + x->q_rank;
+}
+
 int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
 {
     int64_t q = (int64_t)b->heads * b->head_dim, kv = (int64_t)b->kv_heads * b->head_dim,
             d = b->d_model, wide = MAX(MAX(d, q), b->ffn_cols);
-    int64_t per_tok = 4 * (3 * d + 2 * q + 2 * kv + 2 * b->ffn_cols + d * b->nodes) + wide +
+    int64_t attn = b->latent.rank ? q + latent_floats(b) : 2 * q + 2 * kv;
+    int64_t per_tok = 4 * (3 * d + attn + 2 * b->ffn_cols + d * b->nodes) + wide +
                       8 * DIV_UP(wide, LEAF_UNIT) + 16;
     int64_t bytes = per_tok * b->max_step_tokens + (int64_t)b->context * b->rope_dim * 4 +
                     (int64_t)b->n_slots * b->n_tables * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;

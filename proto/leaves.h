@@ -34,8 +34,10 @@ int32_t leaf_col(int32_t width, int32_t n, int32_t leaf);
 int32_t leaf_ffn_col(int32_t d_ffn,
                      int32_t leaf); /* first column of a leaf; d_ffn for the one past the last */
 int32_t leaf_vocab_tiles(int32_t n_vocab);
-/* Bytes of KV of a block of LIMIT_BLOCK_TOKENS positions, keys and values, all these planes (proto/kv_groups.h). */
-int64_t leaf_kv_block_bytes(int32_t n_planes, int32_t n_kv_heads, int32_t head_dim, enum kv_type type);
+/* Bytes of one KV head's keys and values at one position. */
+int64_t leaf_kv_row_bytes(const struct kv_layer *g, enum kv_type type);
+/* Bytes of KV of a block of LIMIT_BLOCK_TOKENS positions, keys and values, so many planes (proto/kv_groups.h) and KV heads. */
+int64_t leaf_kv_block_bytes(const struct kv_layer *g, int32_t n_planes, int32_t n_kv_heads, enum kv_type type);
 /* KV heads that query heads [q0,q1) read: [*kv0, *kv1). */
 void leaf_kv_range(const struct leaf_shape *s, int32_t q0, int32_t q1, int32_t *kv0, int32_t *kv1);
 
@@ -69,6 +71,7 @@ struct leaf_buffers {
     bool last;                                /* stage */
     int32_t max_step_tokens, context, n_slots, n_tables; /* block tables of a sequence */
     struct leaf_experts experts;
+    struct model_latent latent;
 };
 int64_t leaf_buffer_bytes(const struct leaf_buffers *b);
 

@@ -53,6 +53,11 @@ static enum err read_model(struct conv_plan *p, const struct eng_model_file *in)
     TRY(eng_model_file_int(in, key, 0, 0, INT32_MAX, &width));
     snprintf(key, sizeof key, "%.64s.attention.key_length", p->model.arch);
     TRY(eng_model_file_int(in, key, heads > 0 ? width / heads : 0, 0, INT32_MAX, &head));
+    static const char *const values[] = {"attention.value_length", "attention.value_length_mla"}; /* what a head gives to the output */
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
+        snprintf(key, sizeof key, "%.64s.%s", p->model.arch, values[i]);
+        TRY(eng_model_file_int(in, key, head, 0, INT32_MAX, &head));
+    }
     p->model.head_dim = (int32_t)head;
     p->model.n_layers = (int32_t)layers;
     p->model.n_expert = (int32_t)experts;
@@ -76,6 +81,7 @@ enum err conv_plan_gguf(struct conv_plan *p, const struct eng_model_file *in)
     }
     for (int64_t i = 0; i < eng_model_file_n_tensors(in); i++) {
         const struct model_tensor *t = eng_model_file_tensor(in, i);
+        if (t->part_of) continue;
         if (t->type >= DTYPE_COUNT)
             return err_raise(ERR_UNSUPPORTED, "tensor %s is of type %s, number %u, which cannot be read: known are %s", t->name, dtype_ggml_name(t->ggml_type),
                              t->ggml_type, dtype_all_names());

@@ -55,6 +55,9 @@ static enum err check(struct from *f)
     if (grouped) TRY(err_raise(ERR_UNSUPPORTED, "%s: q, k and v in one matrix, group by group (Falcon), cannot be written as GGUF here; quantise a GGUF file of it",
                                eng_model_file_path(f->in)));
     TRY(eng_model_file_bool(f->in, "tessera.rope.interleaved", true, &interleaved));
+    if (!interleaved && !strcmp(f->p->model.arch, "deepseek2"))
+        TRY(err_raise(ERR_UNSUPPORTED, "%s: with rope_interleave false it cannot be written as GGUF, where pairs of this family stand side by side",
+                      eng_model_file_path(f->in)));
     f->pairs = !interleaved && (!strcmp(f->p->model.arch, "llama") || !strcmp(f->p->model.arch, "granite"));
     TRY(eng_model_file_bool(f->in, "tessera.norm.plus_one", false, &f->plus_one));
     snprintf(key, sizeof key, "%.64s.rope.scaling.type", f->p->model.arch);

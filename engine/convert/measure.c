@@ -76,6 +76,13 @@ static void list(struct measure *s, const struct eng_weights *w, const struct en
         add(s, &l->k, i, "attn_k.weight", 0, 1);
         add(s, &l->v, i, "attn_v.weight", 0, 1);
         add(s, &l->q, i, "attn_qkv.weight", 0, 1); /* fused: q reads what all three read */
+        add(s, &l->q, i, "attn_q_b.weight", 0, 1);
+        add(s, &l->mla.q_a, i, "attn_q_a.weight", 0, 1);
+        add(s, &l->mla.kv_a, i, "attn_kv_a_mqa.weight", 0, 1);
+        for (int32_t h = 0; l->mla.k_b && h < spec->n_heads; h++) {
+            add(s, &l->mla.k_b[h], i, "attn_k_b.weight", h, spec->n_heads);
+            add(s, &l->mla.v_b[h], i, "attn_v_b.weight", h, spec->n_heads);
+        }
         add(s, &l->o, i, "attn_output.weight", 0, 1);
         add(s, &l->ffn.gate, i, "ffn_gate.weight", 0, 1);
         add(s, &l->ffn.up, i, "ffn_up.weight", 0, 1);

@@ -35,7 +35,7 @@ enum eng_int_layout {
 /* What is made of what. Shapes have been checked against each other when it was written. */
 struct eng_derived {
     const struct eng_recipe *recipe;
-    const struct model_tensor *codes, *scales, *zeros, *order, *shape; /* of f->raw; NULL: none */
+    const struct model_tensor *codes, *scales, *zeros, *order, *shape; /* of f->raw (derived_heads.c: or itself derived); NULL: none */
     int64_t scale_rows, scale_cols;   /* one scale holds for so many rows and columns */
     int64_t n_scale_rows, n_scale_cols;
     /* integers: value = scale * (code - zero), zero = what is stored + zero_add */

@@ -39,6 +39,7 @@ struct eng_hf_model {
     bool known;
     enum { TIE_UNSAID, TIE_NO, TIE_YES } tied;
     int64_t n_vocab; /* -1: not said */
+    int64_t n_layers; /* layers from this one on are no part of the model (they predict further tokens) */
     bool within;     /* the language model of one that also sees: text_config, tensors under language_model */
     struct eng_hf_quant *quant; /* in the keys' arena */
 };
@@ -57,6 +58,9 @@ MUST_USE enum err eng_hf_family_read(const struct eng_hf_obj *config, struct eng
 
 /* What only Llama 4 has: layers without rope, chunks, temperatures; part of eng_hf_config_read. Err BAD_FILE. */
 MUST_USE enum err eng_hf_llama4_read(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys);
+/* What DeepSeek's classes say of heads over a latent, and of experts. v3: the third's. */
+MUST_USE enum err eng_hf_latent_heads(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys, int64_t heads);
+MUST_USE enum err eng_hf_latent_experts(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys, bool v3);
 
 /* A rope_scaling (or rope_parameters) object; part of eng_hf_config_read. `context` is made larger
  * where the scaling makes it so. */

@@ -48,6 +48,8 @@ static const struct family {
     {"GlmForCausalLM", "glm", "chatglm", .head_dim = 128, .rotary = 0.5, .interleaved = true, .biases = true},
     {"Glm4ForCausalLM", "glm4", "glm4", .head_dim = 128, .rotary = 0.5, .interleaved = true, .biases = true},
     {"CohereForCausalLM", "cohere", "command-r", .eps = "layer_norm_eps", .interleaved = true},
+    {"DeepseekV2ForCausalLM", "deepseek_v2", "deepseek2", .interleaved = true},
+    {"DeepseekV3ForCausalLM", "deepseek_v3", "deepseek2", .interleaved = true},
     {"GptOssForCausalLM", "gpt_oss", "gpt-oss", .head_dim = 64, .biases = true, .window_on = true, .pattern = 2},
     {"Cohere2ForCausalLM", "cohere2", "cohere2", .eps = "layer_norm_eps", .interleaved = true, .window_on = true, .pattern = 4},
     {"Llama4ForCausalLM", "llama4_text", "llama4", .head_dim = 128, .interleaved = true,
@@ -195,21 +197,30 @@ out:
     return rc;
 }
 
-static enum err read_sizes(const struct reading *r, struct eng_hf_model *m)
+static enum err read_heads(const struct reading *r, int64_t heads, int64_t width)
 {
     enum err rc;
-    int64_t heads, width, head_dim;
-    double eps;
-    bool layer_norm = r->fam->eps != NULL;
-    TRY(copy_int(r, "num_hidden_layers", "block_count", r->unsaid->layers, NULL));
-    TRY(copy_int(r, "hidden_size", "embedding_length", r->unsaid->width, &width));
-    const char *ffn = is(r, "falcon") ? "ffn_hidden_size" : is(r, "llama4") ? "intermediate_size_mlp" : "intermediate_size";
-    TRY(copy_int(r, ffn, "feed_forward_length", is(r, "falcon") ? 4 * width : r->unsaid->ffn, NULL));
-    TRY(copy_int(r, "num_attention_heads", "attention.head_count", r->unsaid->heads, &heads));
+    int64_t head_dim;
     TRY(read_kv_heads(r, heads));
     TRY(copy_int(r, "head_dim", "attention.key_length", r->fam->head_dim ? r->fam->head_dim : width / heads, &head_dim));
     eng_hf_key_int(r->k, r->arch, "attention.value_length", head_dim);
     TRY(read_rotary(r, head_dim));
+out:
+    return rc;
+}
+
+static enum err read_sizes(const struct reading *r, struct eng_hf_model *m)
+{
+    enum err rc;
+    int64_t heads, width;
+    double eps;
+    bool layer_norm = r->fam->eps != NULL;
+    TRY(copy_int(r, "num_hidden_layers", "block_count", r->unsaid->layers, &m->n_layers));
+    TRY(copy_int(r, "hidden_size", "embedding_length", r->unsaid->width, &width));
+    const char *ffn = is(r, "falcon") ? "ffn_hidden_size" : is(r, "llama4") ? "intermediate_size_mlp" : "intermediate_size";
+    TRY(copy_int(r, ffn, "feed_forward_length", is(r, "falcon") ? 4 * width : r->unsaid->ffn, NULL));
+    TRY(copy_int(r, "num_attention_heads", "attention.head_count", r->unsaid->heads, &heads));
+    TRY(is(r, "deepseek2") ? eng_hf_latent_heads(&r->c, r->arch, r->k, heads) : read_heads(r, heads, width));
     TRY(eng_hf_real(r->c, layer_norm ? r->fam->eps : "rms_norm_eps", layer_norm || is(r, "llama4") ? 1e-5 : 1e-6, &eps));
     eng_hf_key_real(r->k, r->arch, layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", eps);
     TRY(read_context(r));
@@ -269,6 +280,7 @@ static enum err read_experts(const struct reading *r)
 {
     enum err rc;
     bool renorm;
+    if (is(r, "deepseek2")) return eng_hf_latent_experts(&r->c, r->arch, r->k, !strcmp(r->fam->class, "DeepseekV3ForCausalLM"));
     TRY(maybe_int(r, "num_local_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts_per_tok", "expert_used_count"));
@@ -348,7 +360,7 @@ out:
 static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
 {
     enum err rc;
-    bool tied, mlp_bias;
+    bool tied, mlp_bias, interleaved = r->fam->interleaved;
     TRY(eng_hf_bool(r->c, "tie_word_embeddings", false, &tied));
     const json_t *said = json_object_get(r->c.json, "tie_word_embeddings");
     m->tied = !said || json_is_null(said) ? TIE_UNSAID : tied ? TIE_YES : TIE_NO;
@@ -360,7 +372,8 @@ static enum err read_switches(const struct reading *r, struct eng_hf_model *m)
     TRY(read_experts(r));
     TRY(read_scales(r));
     TRY(read_odd(r));
-    eng_hf_key_bool(r->k, NULL, "tessera.rope.interleaved", r->fam->interleaved);
+    if (is(r, "deepseek2")) TRY(eng_hf_bool(r->c, "rope_interleave", true, &interleaved));
+    eng_hf_key_bool(r->k, NULL, "tessera.rope.interleaved", interleaved);
 out:
     return rc;
 }

@@ -2,6 +2,8 @@
  * ("ffn_gate.7.weight"). */
 #include "engine/file/hf_config.h"
 
+#include "base/log.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +37,7 @@ static const struct name of_layer[] = {
     {"mlp.fc1.", "ffn_up.", " phi2 ", " phi2 "},
     {"mlp.fc2.", "ffn_down.", " phi2 ", " phi2 "},
     {"block_sparse_moe.gate.", "ffn_gate_inp.", " llama ", ""},
-    {"mlp.gate.", "ffn_gate_inp.", " qwen2moe qwen3moe olmoe ", ""},
+    {"mlp.gate.", "ffn_gate_inp.", " qwen2moe qwen3moe olmoe deepseek2 ", ""},
     {"mlp.router.", "ffn_gate_inp.", " gpt-oss ", " gpt-oss "},
     {"mlp.experts.gate.", "ffn_gate_exps.", " gpt-oss ", " gpt-oss "},
     {"mlp.experts.up.", "ffn_up_exps.", " gpt-oss ", " gpt-oss "},
@@ -54,6 +56,15 @@ static const struct name of_layer[] = {
     {"feed_forward.shared_expert.gate_proj.", "ffn_gate_shexp.", " llama4 ", ""},
     {"feed_forward.shared_expert.up_proj.", "ffn_up_shexp.", " llama4 ", ""},
     {"feed_forward.shared_expert.down_proj.", "ffn_down_shexp.", " llama4 ", ""},
+    {"self_attn.q_a_proj.", "attn_q_a.", " deepseek2 ", ""},
+    {"self_attn.q_a_layernorm.", "attn_q_a_norm.", " deepseek2 ", ""},
+    {"self_attn.q_b_proj.", "attn_q_b.", " deepseek2 ", ""},
+    {"self_attn.kv_a_proj_with_mqa.", "attn_kv_a_mqa.", " deepseek2 ", ""},
+    {"self_attn.kv_a_layernorm.", "attn_kv_a_norm.", " deepseek2 ", ""},
+    {"self_attn.kv_b_proj.", "attn_kv_b.", " deepseek2 ", ""},
+    {"mlp.shared_experts.gate_proj.", "ffn_gate_shexp.", " deepseek2 ", ""},
+    {"mlp.shared_experts.up_proj.", "ffn_up_shexp.", " deepseek2 ", ""},
+    {"mlp.shared_experts.down_proj.", "ffn_down_shexp.", " deepseek2 ", ""},
     {"self_attention.query_key_value.", "attn_qkv.", " falcon ", ""},
     {"self_attention.dense.", "attn_output.", " falcon ", ""},
     {"mlp.dense_h_to_4h.", "ffn_up.", " falcon ", ""},
@@ -78,9 +89,9 @@ static const struct {
     {"block_sparse_moe", "w1.", "ffn_gate", " llama "},
     {"block_sparse_moe", "w2.", "ffn_down", " llama "},
     {"block_sparse_moe", "w3.", "ffn_up", " llama "},
-    {"mlp", "gate_proj.", "ffn_gate", " qwen2moe qwen3moe olmoe "},
-    {"mlp", "up_proj.", "ffn_up", " qwen2moe qwen3moe olmoe "},
-    {"mlp", "down_proj.", "ffn_down", " qwen2moe qwen3moe olmoe "},
+    {"mlp", "gate_proj.", "ffn_gate", " qwen2moe qwen3moe olmoe deepseek2 "},
+    {"mlp", "up_proj.", "ffn_up", " qwen2moe qwen3moe olmoe deepseek2 "},
+    {"mlp", "down_proj.", "ffn_down", " qwen2moe qwen3moe olmoe deepseek2 "},
     {"feed_forward", "gate_proj.", "ffn_gate", " llama4 "}, /* of quantised ones; others lie in one */
     {"feed_forward", "up_proj.", "ffn_up", " llama4 "},
     {"feed_forward", "down_proj.", "ffn_down", " llama4 "},
@@ -128,15 +139,24 @@ static bool rename_expert(const char *arch, const char *name, int layer, char ou
     return false;
 }
 
+/* Tensors without "weight" or "bias" behind their names. */
+static const struct {
+    const char *hf, *gguf, *archs;
+} odd[] = {
+    {"self_attn.sinks", "attn_sinks.weight", " gpt-oss "},
+    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", " deepseek2 "},
+};
+
 static bool rename_layer(const char *arch, const char *name, char out[96])
 {
     int layer, n = 0;
     const char *what, *format = strcmp(arch, "falcon") ? "model.layers.%6d.%n" : "transformer.h.%6d.%n";
     if (sscanf(name, format, &layer, &n) != 1 || !n || layer < 0) return false;
-    if (!strcmp(name + n, "self_attn.sinks") && among(arch, " gpt-oss ")) {
-        snprintf(out, 96, "blk.%d.attn_sinks.weight", layer);
-        return true;
-    }
+    for (size_t i = 0; i < COUNT_OF(odd); i++)
+        if (!strcmp(name + n, odd[i].hf) && among(arch, odd[i].archs)) {
+            snprintf(out, 96, "blk.%d.%s", layer, odd[i].gguf);
+            return true;
+        }
     const struct name *row = row_of(of_layer, COUNT_OF(of_layer), arch, name + n, &what);
     if (!row) return rename_expert(arch, name + n, layer, out);
     snprintf(out, 96, "blk.%d.%s%s", layer, row->gguf, what);
@@ -167,16 +187,37 @@ static const char *within(const char *name, char out[320])
     return out;
 }
 
-/* Tensors of what a model sees with go: they stay in f->raw, which the seal looks at. */
+/* What goes from f->tensors stays in f->raw, which the seal looks at. */
+static void keep_raw(struct eng_model_file *f)
+{
+    if (f->raw) return;
+    f->n_raw = f->n_tensors;
+    f->raw = xmalloc(((size_t)f->n_raw + 1) * sizeof *f->raw);
+    memcpy(f->raw, f->tensors, (size_t)f->n_raw * sizeof *f->raw);
+}
+
+/* Layers behind the last that predict further tokens (DeepSeek V3's "MTP") go. */
+static void keep_layers(struct eng_model_file *f, const struct eng_hf_model *m)
+{
+    int64_t n = 0;
+    int layer, more = -1;
+    keep_raw(f);
+    for (int64_t i = 0; i < f->n_tensors; i++) {
+        if (sscanf(f->tensors[i].name, "model.layers.%6d.", &layer) == 1 && layer >= m->n_layers) more = layer;
+        else f->tensors[n++] = f->tensors[i];
+    }
+    if (more >= 0)
+        log_info("model", "%s: layers %" PRId64 " to %d predict further tokens and are not used: %" PRId64 " tensors", f->path, m->n_layers, more,
+                 f->n_tensors - n);
+    f->n_tensors = n;
+}
+
+/* Tensors of what a model sees with go. */
 static void keep_text(struct eng_model_file *f)
 {
     int64_t n = 0;
     char name[320];
-    if (!f->raw) {
-        f->n_raw = f->n_tensors;
-        f->raw = xmalloc(((size_t)f->n_raw + 1) * sizeof *f->raw);
-        memcpy(f->raw, f->tensors, (size_t)f->n_raw * sizeof *f->raw);
-    }
+    keep_raw(f);
     for (int64_t i = 0; i < f->n_tensors; i++) {
         const char *text = within(f->tensors[i].name, name);
         if (!text) continue;
@@ -192,6 +233,7 @@ enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
     char name[96];
     bool head = false;
     if (m->known && m->within && f->n_tensors) keep_text(f);
+    if (m->known && !strcmp(m->arch, "deepseek2") && f->n_tensors) keep_layers(f, m);
     for (int64_t i = 0; i < f->n_tensors && m->known; i++) {
         struct model_tensor *t = &f->tensors[i];
         bool is_head = !strcmp(t->name, "lm_head.weight");

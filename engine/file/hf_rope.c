@@ -3,6 +3,7 @@
 
 #include "engine/file/hf_json.h"
 
+#include <math.h>
 #include <string.h>
 
 struct rope {
@@ -66,9 +67,9 @@ static enum err read_yarn(struct rope *r)
         eng_hf_key_real(r->keys, NULL, "tessera.rope.attention_factor", attention);
     else if (mscale != 0 && mscale == all_dim) /* their quotient is one */
         eng_hf_key_real(r->keys, NULL, "tessera.rope.attention_factor", 1);
-    else if (mscale != 0 && all_dim != 0)
-        eng_hf_refuse(r->keys, "%s: yarn with unlike mscale and mscale_all_dim is not supported",
-                      r->o.what);
+    else if (mscale != 0 && all_dim != 0 && factor > 1)
+        eng_hf_key_real(r->keys, NULL, "tessera.rope.attention_factor", (0.1 * mscale * log(factor) + 1) / (0.1 * all_dim * log(factor) + 1));
+    if (!strcmp(r->arch, "deepseek2") && all_dim != 0) eng_hf_key_real(r->keys, r->arch, "rope.scaling.yarn_log_multiplier", 0.1 * all_dim);
     eng_hf_key_bool(r->keys, NULL, "tessera.rope.truncate", truncate);
     double reach = (double)original * factor;
     if (reach > (double)r->context && reach < 1 << 30) r->context = (int64_t)reach;

@@ -6,6 +6,7 @@
 #include "engine/file/model_file.h"
 
 #include "engine/file/derived.h"
+#include "engine/file/derived_heads.h"
 #include "engine/file/format.h"
 
 #include <errno.h>
@@ -184,6 +185,7 @@ enum err eng_model_file_open(struct eng_model_file **out, const char *path)
     f->path = xstrdup(path);
     TRY(pick_format(f));
     TRY(f->format->read(f));
+    eng_heads_split(f, !f->format->claims); /* of a directory all are given as newer GGUF files have them */
     TRY(check_names(f));
     TRY(check_places(f));
     *out = f;

@@ -27,6 +27,7 @@ struct model_tensor {
     int32_t part;          /* which split file */
     int64_t offset;        /* absolute, in that part */
     int64_t bytes;         /* 0 when the size of the type is unknown */
+    bool part_of;          /* another tensor of the list has its values too: it is only there so that they can be read in its shape */
     const struct eng_derived *derived; /* private: its bytes are made of other tensors' when they are read (offset is 0 then); NULL: they lie there */
 };
 

@@ -53,7 +53,7 @@ static inline float krn_kv_value(enum kv_type type, const uint8_t *block, int32_
     return (float)((const int8_t *)block + krn_kv_codes(dim))[i] * half_f16_to_f32(scale);
 }
 
-/* How an instruction set stores one head's rows k[dim], v[dim] at position j of its blocks. */
+/* How an instruction set stores one head's rows k[dim], v[dim] at position j of its blocks; latent: v and v_block are NULL. */
 typedef void (*krn_kv_put_fn)(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j, const float *k, const float *v, int32_t dim);
 
 static inline void krn_kv_append_walk(const struct krn_kv_append *a, krn_kv_put_fn put)
@@ -63,8 +63,8 @@ static inline void krn_kv_append_walk(const struct krn_kv_append *a, krn_kv_put_
         int64_t block = a->table[t][a->pos[t] / KRN_KV_BLOCK];
         for (int32_t h = 0; h < kv->n_kv; h++) {
             int64_t row = ((int64_t)t * kv->n_kv + h) * kv->head_dim;
-            put(kv->type, krn_kv_block_at(kv->k, kv, block, h), krn_kv_block_at(kv->v, kv, block, h), a->pos[t] % KRN_KV_BLOCK, a->k + row,
-                a->v + row, kv->head_dim);
+            put(kv->type, krn_kv_block_at(kv->k, kv, block, h), kv->v_dim ? NULL : krn_kv_block_at(kv->v, kv, block, h), a->pos[t] % KRN_KV_BLOCK,
+                a->k + row, kv->v_dim ? NULL : a->v + row, kv->head_dim);
         }
     }
 }

@@ -23,6 +23,8 @@ enum {
     KRN_ATTN_SPLIT = 256, /* key positions per softmax split, at absolute positions */
     KRN_ATTN_ROWS = 32,   /* query rows (tokens x heads of a group) that share a load of K and V */
     KRN_ATTN_STRIDE = KRN_ATTN_SPLIT + 16, /* floats from one row of weights to the next */
+    KRN_ATTN_STRIPE = 32, /* values of a latent head that are turned round at once (attention_walk.h) */
+    KRN_CUDA_KEYS = 640, KRN_CUDA_VALUES = 512, /* of a head, at most, on a card */
     KRN_LSE_TILE = 1024,  /* vocabulary ids per tile of a log-sum-exp */
 };
 
@@ -103,14 +105,18 @@ struct krn_matmul {
 /* One layer's paged KV of this rank. Block b of kv head h lies at (b * n_kv + h) * 16 * kv_row_bytes(type, head_dim) of
  * k and of v. f16, bf16, f32: K laid out [head_dim][16 positions], V [16 positions][head_dim]. q8_0: first the scales,
  * K [units][16], V [16][units], f16, then int8 codes laid out like the elements of the others; units of KV_UNIT values
- * of a head, the last one shorter where head_dim is no multiple (engine/kernels/kv_block.h). */
+ * of a head, the last one shorter where head_dim is no multiple (engine/kernels/kv_block.h).
+ * v_dim > 0: latent. There is no v: a head's values are the first v_dim of its keys, as they are stored there. */
 struct krn_kv {
     void *k, *v;
     enum kv_type type;
     int32_t n_kv, head_dim;
+    int32_t v_dim;        /* 0: v has head_dim values of each head */
 };
+/* Values of a head, which are those of an output. */
+static inline int32_t krn_kv_values(const struct krn_kv *kv) { return kv->v_dim ? kv->v_dim : kv->head_dim; }
 
-/* Append: token t's K,V rows (k, v: [n_tok][n_kv][head_dim] f32) go to position pos[t] of the sequence whose block table
+/* Append: token t's K,V rows (k, v: [n_tok][n_kv][head_dim] f32; latent: v is not looked at) go to position pos[t] of the sequence whose block table
  * is table[t]; f16 and bf16 by round-to-nearest-even. q8_0, per unit: amax = max|x|; scale = f16(min(amax / 127, 65504));
  * inv = amax > 0 ? min(127 / amax, FLT_MAX) : 0; code = round-half-even(x * inv). Tokens [t0,t1) only. */
 struct krn_kv_append {
@@ -131,7 +137,8 @@ struct krn_kv_append {
  *     L = fma(L, a, l*b), O = fma(O, a, o*b). Result: O[d] * (1/L).
  * Query head h reads kv head h / (n_head / n_kv). Items are (kv head, token) pairs, item = kvh * n_tok + t; a call does
  * items [i0,i1). Tokens that follow each other in one sequence should stand side by side: they share loads.
- * out, q: [n_tok][n_head][head_dim]. scratch: krn_attention_scratch() floats per thread.
+ * q: [n_tok][n_head][head_dim], out: [n_tok][n_head][krn_kv_values], the rows of a token q_stride and out_stride floats after those of the one
+ * before: so a call can take some of the heads that read one kv head. scratch: krn_attention_scratch() floats per thread.
  *
  * window > 0: only keys pos[t]-window+1 .. pos[t] are there; splits stand where they stood, the first is cut at its beginning too, and
  * splits without keys are not walked. Blocks wholly before the window may be read but never change a bit; their values must be finite.
@@ -149,6 +156,7 @@ struct krn_attention {
     const int32_t *pos;
     const int32_t *const *table;   /* [n_tok] block ids of each token's sequence */
     int32_t n_tok, n_head;
+    int64_t q_stride, out_stride;  /* 0: tokens follow each other */
     float scale;
     int32_t window;                /* 0: all */
     bool chunked;
@@ -157,8 +165,19 @@ struct krn_attention {
     float *scratch;
     int32_t i0, i1;
     int32_t n_split;               /* 0: items are whole */
-    float *partial;                /* [n_kv * n_tok * n_split][group][head_dim + 2]: o, m, l */
+    float *partial;                /* [n_kv * n_tok * n_split][group][krn_kv_values + 2]: o, m, l */
 };
+/* Where the queries of token t's head begin, and its output. */
+static inline const float *krn_attention_q(const struct krn_attention *a, int64_t t, int32_t head)
+{
+    int64_t dim = a->kv->head_dim;
+    return a->q + t * (a->q_stride ? a->q_stride : a->n_head * dim) + head * dim;
+}
+static inline float *krn_attention_out(const struct krn_attention *a, int64_t t, int32_t head)
+{
+    int64_t dim = krn_kv_values(a->kv);
+    return a->out + t * (a->out_stride ? a->out_stride : a->n_head * dim) + head * dim;
+}
 /* The first key that a token at this position sees; that token t sees. */
 static inline int32_t krn_first_key(int32_t pos, int32_t window, bool chunked)
 {
@@ -169,11 +188,11 @@ static inline int32_t krn_attention_first(const struct krn_attention *a, int32_t
 static inline int64_t krn_attention_scratch(int32_t n_head, int32_t n_kv, int32_t head_dim)
 {
     int32_t group = n_head / n_kv, rows = group > KRN_ATTN_ROWS ? group : KRN_ATTN_ROWS;
-    return (int64_t)rows * (KRN_ATTN_STRIDE + 3 * head_dim + 4) + 64;
+    return (int64_t)rows * (KRN_ATTN_STRIDE + 3 * head_dim + 4) + KRN_ATTN_SPLIT * KRN_ATTN_STRIPE + 64;
 }
-static inline int64_t krn_attention_partial(int32_t n_items, int32_t n_split, int32_t group, int32_t head_dim)
+static inline int64_t krn_attention_partial(int32_t n_items, int32_t n_split, int32_t group, int32_t values)
 {
-    return (int64_t)n_items * n_split * group * (head_dim + 2);
+    return (int64_t)n_items * n_split * group * (values + 2);
 }
 
 /* Feed-forward gates other than SwiGLU. */

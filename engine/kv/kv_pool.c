@@ -3,11 +3,10 @@
 
 #include <stdlib.h>
 
-enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_planes, int32_t n_blocks, int32_t n_kv, int32_t head_dim,
-                          enum kv_type type)
+enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_planes, int32_t n_blocks, const struct krn_kv *as)
 {
-    int64_t block = n_kv * KRN_KV_BLOCK * kv_row_bytes(type, head_dim);
-    int64_t bytes = block * n_blocks * n_planes * 2;
+    int64_t block = as->n_kv * KRN_KV_BLOCK * kv_row_bytes(as->type, as->head_dim), each = as->v_dim ? 1 : 2;
+    int64_t bytes = block * n_blocks * n_planes * each;
     void *mem;
     enum err e = eng_backend_alloc(be, ENG_MEMORY_KV, &mem, bytes);
     if (e) return e;
@@ -15,8 +14,10 @@ enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int3
     *p = (struct eng_kv_pool){.be = be, .n_planes = n_planes, .n_blocks = n_blocks, .block_bytes = block, .mem = mem, .bytes = bytes};
     p->planes = xcalloc((size_t)n_planes, sizeof *p->planes);
     for (int32_t i = 0; i < n_planes; i++) {
-        uint8_t *k = p->mem + block * n_blocks * 2 * i;
-        p->planes[i] = (struct krn_kv){.k = k, .v = k + block * n_blocks, .type = type, .n_kv = n_kv, .head_dim = head_dim};
+        uint8_t *k = p->mem + block * n_blocks * each * i;
+        p->planes[i] = *as;
+        p->planes[i].k = k;
+        p->planes[i].v = as->v_dim ? NULL : k + block * n_blocks;
     }
     *out = p;
     return OK;
@@ -36,7 +37,7 @@ enum err eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst)
     for (int32_t i = 0; i < p->n_planes; i++) {
         uint8_t *k = p->planes[i].k, *v = p->planes[i].v;
         TRY(eng_backend_copy(p->be, k + dst * p->block_bytes, k + src * p->block_bytes, p->block_bytes));
-        TRY(eng_backend_copy(p->be, v + dst * p->block_bytes, v + src * p->block_bytes, p->block_bytes));
+        if (v) TRY(eng_backend_copy(p->be, v + dst * p->block_bytes, v + src * p->block_bytes, p->block_bytes));
     }
 out:
     return rc;

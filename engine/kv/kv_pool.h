@@ -10,16 +10,15 @@
 
 struct eng_kv_pool {
     int32_t n_planes, n_blocks;
-    int64_t block_bytes;      /* of K (or V) of one plane */
+    int64_t block_bytes;      /* of one plane's K, or V */
     struct krn_kv *planes;    /* [n_planes] */
     struct eng_backend *be;   /* borrowed: mem is its memory */
     uint8_t *mem;
     int64_t bytes;
 };
 
-/* Err NO_MEMORY naming the bytes and the flag that helps. */
-MUST_USE enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_planes, int32_t n_blocks, int32_t n_kv,
-                                   int32_t head_dim, enum kv_type type);
+/* A plane's heads and type are `as` says (krn_kv without its memory). Err NO_MEMORY naming the bytes and the flag that helps. */
+MUST_USE enum err eng_kv_pool_open(struct eng_kv_pool **out, struct eng_backend *be, int32_t n_planes, int32_t n_blocks, const struct krn_kv *as);
 void eng_kv_pool_close(struct eng_kv_pool *p);
 /* Copy whole blocks, every plane. Err: the device's. */
 MUST_USE enum err eng_kv_pool_copy(struct eng_kv_pool *p, int32_t src, int32_t dst);

@@ -29,6 +29,7 @@ struct family {
     int32_t temper_length;     /* where the file does not say */
     double temper_scale;
     double rope_base_local;
+    bool mla;                  /* attention over a latent */
     int32_t big_layers;        /* the size of this depth scales scores by the mean width of a head, not its own */
 };
 
@@ -55,6 +56,7 @@ static const struct family families[] = {
     {"glm4", .rope_interleaved = true, .post_norm = true},
     {"command-r", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true},
     {"cohere2", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true, .period = 4, .no_rope_global = true},
+    {"deepseek2", .rope_interleaved = true, .mla = true},
     {"gpt-oss", .act = ENG_SWIGLU_CLAMPED, .sinks = true, .gating = ENG_GATING_SOFTMAX_CHOSEN, .period = 2},
     {"llama4", .rope_interleaved = true, .gating = ENG_GATING_SIGMOID_CHOSEN, .weigh_input = true, .period = 4, .no_rope_global = true,
      .window = 8192, .chunked = true, .temper_length = 8192, .temper_scale = 0.1},
@@ -63,7 +65,7 @@ static const struct family families[] = {
 const char *eng_spec_known(void)
 {
     return "llama (Llama 2/3.x, Mistral, Mixtral, Yi), qwen2 (Qwen 2/2.5), qwen3, qwen2moe, qwen3moe, gemma, gemma2, gemma3, phi2, phi3, "
-           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, command-r, cohere2, gpt-oss, llama4";
+           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, command-r, cohere2, gpt-oss, llama4, deepseek2 (DeepSeek V2, V3, R1)";
 }
 
 enum err eng_arch_int(const struct eng_model_file *f, const char *arch, const char *key, int64_t def, int64_t min, int64_t max, int32_t *out)
@@ -106,28 +108,37 @@ static enum err check_vocab(struct eng_spec *s, const struct eng_model_file *f)
     return OK;
 }
 
-static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f)
+static enum err read_heads(struct eng_spec *s, const struct eng_model_file *f)
 {
     enum err rc;
-    double eps;
     int32_t value_len;
     const char *a = s->arch;
-    TRY(eng_arch_int(f, a, "block_count", 0, 1, LIMIT_LAYERS, &s->n_layers));
-    TRY(eng_arch_int(f, a, "embedding_length", 0, 1, 1 << 20, &s->d_model));
-    TRY(eng_arch_int(f, a, "feed_forward_length", 0, 1, 1 << 22, &s->d_ffn));
-    TRY(eng_arch_int(f, a, "attention.head_count", 0, 1, 4096, &s->n_heads));
     TRY(eng_arch_int(f, a, "attention.head_count_kv", s->n_heads, 1, s->n_heads, &s->n_kv_heads));
     TRY(eng_arch_int(f, a, "attention.key_length", s->d_model / s->n_heads, 1, 1024, &s->head_dim));
     TRY(eng_arch_int(f, a, "attention.value_length", s->head_dim, 1, 1024, &value_len));
-    TRY(eng_arch_int(f, a, "context_length", 0, 1, LIMIT_CONTEXT * 16, &s->context));
-    TRY(eng_arch_float(f, a, s->norm == ENG_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5, &eps));
-    s->norm_eps = (float)eps;
-    s->context = MIN(s->context, LIMIT_CONTEXT);
     if (value_len != s->head_dim)
         return err_raise(ERR_UNSUPPORTED, "key length %d and value length %d differ: not supported for %s", s->head_dim,
                          value_len, a);
     if (s->n_heads % s->n_kv_heads)
         return err_raise(ERR_BAD_FILE, "%d query heads are no multiple of %d KV heads", s->n_heads, s->n_kv_heads);
+out:
+    return rc;
+}
+
+static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f, const struct family *fam)
+{
+    enum err rc;
+    double eps;
+    const char *a = s->arch;
+    TRY(eng_arch_int(f, a, "block_count", 0, 1, LIMIT_LAYERS, &s->n_layers));
+    TRY(eng_arch_int(f, a, "embedding_length", 0, 1, 1 << 20, &s->d_model));
+    TRY(eng_arch_int(f, a, "feed_forward_length", 0, 1, 1 << 22, &s->d_ffn));
+    TRY(eng_arch_int(f, a, "attention.head_count", 0, 1, 4096, &s->n_heads));
+    TRY(fam->mla ? eng_arch_mla(s, f) : read_heads(s, f));
+    TRY(eng_arch_int(f, a, "context_length", 0, 1, LIMIT_CONTEXT * 16, &s->context));
+    TRY(eng_arch_float(f, a, s->norm == ENG_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5, &eps));
+    s->norm_eps = (float)eps;
+    s->context = MIN(s->context, LIMIT_CONTEXT);
     TRY(check_vocab(s, f));
 out:
     return rc;
@@ -213,9 +224,10 @@ static enum err read_family(struct eng_spec *s, const struct eng_model_file *f, 
 {
     enum err rc;
     TRY(read_switches(s, f, fam));
-    TRY(read_sizes(s, f));
+    TRY(read_sizes(s, f, fam));
     TRY(read_scales(s, f, fam));
     TRY(eng_arch_rope(s, f));
+    if (fam->mla) TRY(eng_arch_mla_scale(s, f));
     TRY(eng_arch_windows(s, f, fam->period, fam->first_global));
     TRY(eng_arch_no_rope(s, f, fam->no_rope_global && (s->window || !s->chunked)));
     TRY(eng_arch_experts(s, f));
@@ -280,14 +292,18 @@ void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, str
         .head_dim = s->head_dim, .d_ffn = eng_spec_cut_ffn(s), .n_vocab = s->n_vocab, .context = s->context,
         .d_dense = MAX(s->d_ffn, eng_spec_cut_ffn(s)), .n_experts = s->experts.n, .n_used = s->experts.used, .d_expert = s->experts.n ? s->experts.d_ffn : 0,
         .d_shared = s->experts.d_shared,
+        .latent = {.rank = s->mla.kv_rank, .q_rank = s->mla.q_rank, .key = s->mla.key, .rope = s->mla.rope},
     };
     snprintf(out->name, sizeof out->name, "%s", s->name);
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);
     out->pooling = eng_pooling_of(f, s->arch);
     out->window = s->window;
     for (int32_t l = 0; l < s->n_layers; l++) out->windowed[l] = s->window && s->local[l];
+    out->kv = (struct kv_layer){.kind = KV_FULL, .n_kv_heads = s->n_kv_heads, .head_dim = s->head_dim};
+    if (s->mla.kv_rank) out->kv.kind = KV_LATENT, out->kv.head_dim = eng_latent_cached(&s->mla);
     for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
+        if (t->part_of) continue;
         out->n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
         out->weight_bytes += t->bytes;
     }

@@ -9,6 +9,9 @@ MUST_USE enum err eng_arch_int(const struct eng_model_file *f, const char *arch,
 MUST_USE enum err eng_arch_float(const struct eng_model_file *f, const char *arch, const char *key, double def, double *out);
 MUST_USE enum err eng_arch_bool(const struct eng_model_file *f, const char *arch, const char *key, bool def, bool *out);
 
+/* Sizes of a family with a latent: s->mla, head_dim, n_kv_heads. And, once its rope is known, the scale of its scores. */
+MUST_USE enum err eng_arch_mla(struct eng_spec *s, const struct eng_model_file *f);
+MUST_USE enum err eng_arch_mla_scale(struct eng_spec *s, const struct eng_model_file *f);
 /* The rope of a spec whose sizes are known; the experts of one whose layers are known. */
 MUST_USE enum err eng_arch_rope(struct eng_spec *s, const struct eng_model_file *f);
 MUST_USE enum err eng_arch_experts(struct eng_spec *s, const struct eng_model_file *f);

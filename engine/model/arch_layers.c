@@ -67,6 +67,31 @@ static enum err read_counts(struct eng_experts *x, const struct eng_spec *s, con
     x->scale = scale > 0 ? (float)scale : 1.0f;
     if (x->n % x->n_groups)
         rc = err_raise(ERR_BAD_FILE, "%s: %d experts are no multiple of %d groups", eng_model_file_path(f), x->n, x->n_groups);
+    else if (x->used > x->n / x->n_groups * x->groups_used)
+        rc = err_raise(ERR_BAD_FILE, "%s: %d experts a token are more than %d groups of %d have", eng_model_file_path(f), x->used, x->groups_used,
+                       x->n / x->n_groups);
+out:
+    return rc;
+}
+
+/* Where a file says which layers have experts, and how wide the shared one is, its tensors must agree. */
+static enum err check_said(const struct eng_spec *s, const struct eng_model_file *f)
+{
+    enum err rc;
+    int32_t dense, step, shared;
+    char key[128];
+    TRY(eng_arch_int(f, s->arch, "leading_dense_block_count", 0, 0, LIMIT_LAYERS, &dense));
+    TRY(eng_arch_int(f, s->arch, "interleave_moe_layer_step", 1, 1, LIMIT_LAYERS, &step));
+    TRY(eng_arch_int(f, s->arch, "expert_shared_count", 0, 0, LIMIT_EXPERTS, &shared));
+    snprintf(key, sizeof key, "%s.leading_dense_block_count", s->arch);
+    for (int32_t l = 0; l < s->n_layers && eng_model_file_find(f, key); l++)
+        if (s->moe[l] != (l >= dense && l % step == 0))
+            return err_raise(ERR_BAD_FILE, "%s: layer %d %s, but %d dense layers and then one of %d with experts are said to be there", eng_model_file_path(f), l,
+                             s->moe[l] ? "has a router" : "has no router (ffn_gate_inp.weight)", dense, step);
+    snprintf(key, sizeof key, "%s.expert_shared_count", s->arch);
+    if (eng_model_file_find(f, key) && s->experts.d_shared != shared * s->experts.d_ffn)
+        rc = err_raise(ERR_BAD_FILE, "%s: the shared expert has %d columns, %d of %d each are said to be there", eng_model_file_path(f),
+                       s->experts.d_shared, shared, s->experts.d_ffn);
 out:
     return rc;
 }
@@ -91,6 +116,7 @@ enum err eng_arch_experts(struct eng_spec *s, const struct eng_model_file *f)
         return err_raise(ERR_BAD_FILE, "%s: the shared expert has %lld columns", eng_model_file_path(f), (long long)shared->dims[1]);
     x->d_shared = shared ? (int32_t)shared->dims[1] : 0;
     x->shared_gated = of_layer(f, first, "ffn_gate_inp_shexp.weight") != NULL;
+    if (s->mla.kv_rank) TRY(check_said(s, f));
 out:
     return rc;
 }

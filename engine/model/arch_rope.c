@@ -8,11 +8,11 @@
 enum err eng_arch_rope(struct eng_spec *s, const struct eng_model_file *f)
 {
     enum err rc;
-    int32_t original, trained;
+    int32_t original, trained, most = s->mla.kv_rank ? s->mla.rope : s->head_dim;
     double factor;
     char key[128], *type = NULL;
     TRY(eng_arch_float(f, s->arch, "rope.freq_base", 10000, &s->rope_base));
-    TRY(eng_arch_int(f, s->arch, "rope.dimension_count", s->head_dim, 2, s->head_dim, &s->rope_dim));
+    TRY(eng_arch_int(f, s->arch, "rope.dimension_count", most, 2, most, &s->rope_dim));
     TRY(eng_arch_float(f, s->arch, "rope.scale_linear", 1, &factor)); /* the key's first name */
     TRY(eng_arch_float(f, s->arch, "rope.scaling.factor", factor, &factor));
     s->rope_factor = factor == 0 ? 1 : factor;

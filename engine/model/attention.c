@@ -158,15 +158,14 @@ static int64_t cost(const struct eng_batch *b, int32_t t, struct seen w)
     return b->pos[t] - krn_first_key(b->pos[t], w.window, w.chunked) + OWN;
 }
 
-/* Items [i0,i1) = kvh * n_tok + t that cost thread i its share. */
-static void attention_share(const struct eng_batch *b, struct seen window, int32_t nkv, int32_t i, int32_t n,
-                            int64_t *i0, int64_t *i1)
+void eng_attention_share(const struct eng_batch *b, int32_t window, bool chunked, int32_t nkv, int32_t i, int32_t n, int64_t *i0, int64_t *i1)
 {
+    struct seen w = {window, chunked};
     int64_t T = b->n_tok, each = 0, *out[] = {i0, i1};
-    for (int32_t t = 0; t < T; t++) each += cost(b, t, window);
+    for (int32_t t = 0; t < T; t++) each += cost(b, t, w);
     for (int32_t k = 0; k < 2; k++) {
         int64_t want = each * nkv * (i + k) / n, rest = want % each, t = 0;
-        for (; t < T && rest >= cost(b, (int32_t)t, window); t++) rest -= cost(b, (int32_t)t, window);
+        for (; t < T && rest >= cost(b, (int32_t)t, w); t++) rest -= cost(b, (int32_t)t, w);
         *out[k] = want / each * T + t;
     }
 }
@@ -222,7 +221,7 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
         m->krn->attention_merge(&a);
     } else {
-        attention_share(b, seen, nkv, i, n, &i0, &i1);
+        eng_attention_share(b, seen.window, seen.chunked, nkv, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
         m->krn->attention(&a);
     }

@@ -1,5 +1,6 @@
 /* buffers.c: what a pass writes into, sized once for the largest step. */
 #include "engine/kernels/cuda/choose.h"
+#include "engine/model/mla.h"
 #include "engine/model/moe.h"
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
@@ -65,6 +66,7 @@ static enum err open_special(struct eng_model *m)
         if (!m->be->on_host) TRY(take_host(&m->heads, (int64_t)m->max_tok * own * s->head_dim));
     }
     if (s->experts.n) TRY(eng_moe_open(&m->moe, m));
+    if (s->mla.kv_rank) TRY(eng_mla_open(&m->mla, m));
 out:
     return rc;
 }
@@ -84,15 +86,49 @@ out:
     return rc;
 }
 
+struct krn_kv eng_forward_kv(const struct eng_model *m, enum kv_type type)
+{
+    const struct eng_spec *s = &m->spec;
+    bool latent = s->mla.kv_rank > 0;
+    return (struct krn_kv){.type = type, .n_kv = m->shard.kv1 - m->shard.kv0, .head_dim = latent ? eng_latent_cached(&s->mla) : s->head_dim,
+                           .v_dim = s->mla.kv_rank};
+}
+
+/* Of attention by heads; with a latent: mla.c. */
+static enum err open_heads(struct eng_model *m)
+{
+    enum err rc;
+    const struct eng_shard *h = &m->shard;
+    int64_t T = m->max_tok, hd = m->spec.head_dim, q = (h->q1 - h->q0) * hd, kv = (h->kv1 - h->kv0) * hd;
+    TRY(take(m, &m->q, T * q));
+    TRY(take(m, &m->k, T * kv));
+    TRY(take(m, &m->v, T * kv));
+    m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, m->spec.head_dim), 16);
+    TRY(take(m, &m->scratch, m->scratch_each * eng_team_size(m->team)));
+    TRY(take(m, &m->partial, krn_attention_partial(eng_pass_split_items(m), m->max_splits, (h->q1 - h->q0) / MAX(h->kv1 - h->kv0, 1), m->spec.head_dim)));
+out:
+    return rc;
+}
+
+/* A card's attention has room for heads up to a size. */
+static enum err check_heads(const struct eng_model *m)
+{
+    const struct krn_kv kv = eng_forward_kv(m, KV_F16);
+    if (m->be->on_host || (kv.head_dim <= KRN_CUDA_KEYS && krn_kv_values(&kv) <= KRN_CUDA_VALUES)) return OK;
+    return err_raise(ERR_UNSUPPORTED, "%s: %s attends to keys of up to %d values and values of up to %d, this model has %d and %d: --device cpu", m->spec.name,
+                     m->be->name, KRN_CUDA_KEYS, KRN_CUDA_VALUES, kv.head_dim, krn_kv_values(&kv));
+}
+
 enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
 {
     enum err rc;
     const struct eng_spec *s = &m->spec;
     const struct eng_shard *h = &m->shard;
-    int64_t T = m->max_tok, d = s->d_model, q = (int64_t)(h->q1 - h->q0) * s->head_dim;
-    int64_t kv = (int64_t)(h->kv1 - h->kv0) * s->head_dim, f = h->ffn1 - h->ffn0;
-    int64_t wide = MAX(MAX(d, q), f), nodes = MAX(h->attn.n_nodes, h->ffn.n_nodes);
+    int64_t T = m->max_tok, d = s->d_model, q = (int64_t)(h->q1 - h->q0) * s->head_dim, f = h->ffn1 - h->ffn0;
+    int64_t wide = MAX(MAX(d, q), MAX(f, s->mla.q_rank)), nodes = MAX(h->attn.n_nodes, h->ffn.n_nodes);
     atomic_store(&m->layer, -1);
+    m->max_splits = DIV_UP(context, KRN_ATTN_SPLIT);
+    TRY(check_heads(m));
     TRY(eng_shares_open(&m->shares, eng_team_size(m->team)));
     TRY(take_rope(m, &m->rope, context, false));
     if (s->rope_base_local > 0) TRY(take_rope(m, &m->rope_local, context, true));
@@ -100,10 +136,8 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     TRY(open_special(m));
     TRY(take(m, &m->x, T * d));
     TRY(take(m, &m->h, T * d));
-    TRY(take(m, &m->q, T * q));
     TRY(take(m, &m->att, T * q));
-    TRY(take(m, &m->k, T * kv));
-    TRY(take(m, &m->v, T * kv));
+    if (!m->mla) TRY(open_heads(m));
     TRY(take(m, &m->gate, T * f));
     TRY(take(m, &m->up, T * f));
     TRY(take(m, &m->parts, T * d * nodes));
@@ -112,11 +146,6 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     TRY(take(m, (float **)&m->act_q, DIV_UP(krn_act_q_bytes((int32_t)T, (int32_t)wide), 4)));
     if (m->krn->interleave) TRY(take(m, &m->act_xt, krn_act_xt_floats((int32_t)T, (int32_t)wide)));
     if (m->rounded) TRY(take(m, (float **)&m->act_xb, krn_act_xb_words((int32_t)T, (int32_t)wide)));
-    m->scratch_each = ROUND_UP(krn_attention_scratch(h->q1 - h->q0, h->kv1 - h->kv0, s->head_dim), 16);
-    TRY(take(m, &m->scratch, m->scratch_each * eng_team_size(m->team)));
-    m->max_splits = DIV_UP(context, KRN_ATTN_SPLIT);
-    TRY(take(m, &m->partial, krn_attention_partial(eng_pass_split_items(m), m->max_splits,
-                                                (h->q1 - h->q0) / MAX(h->kv1 - h->kv0, 1), s->head_dim)));
     m->cs = xcalloc((size_t)T, sizeof *m->cs);
     m->cs_local = xcalloc((size_t)T, sizeof *m->cs_local);
     m->row_temper = xcalloc((size_t)T, sizeof *m->row_temper);
@@ -135,6 +164,7 @@ void eng_forward_close(struct eng_model *m)
     free((void *)m->cs_local);
     free((void *)m->row_temper);
     eng_moe_close(m->moe);
+    eng_mla_close(m->mla);
     if (m->heads) free(m->squares); /* both are the host's */
     free(m->heads);
     free(m->own);

@@ -4,6 +4,7 @@
  * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. The
  * sublayers are in attention.c and mlp.c, what they share in pass.c. */
 #include "engine/model/graphs.h"
+#include "engine/model/mla.h"
 #include "engine/model/moe.h"
 #include "engine/model/pass.h"
 #include "engine/model/staging.h"
@@ -47,7 +48,8 @@ static void layers(void *arg, int32_t i, int32_t n)
     for (int32_t k = 0; k < n_sub; k += 2) {
         if (i == 0)
             atomic_store_explicit(&m->layer, m->shard.layer0 + k / 2, memory_order_relaxed);
-        eng_attention(p, k, i, n);
+        if (m->mla) eng_mla_run(p, k, i, n);
+        else eng_attention(p, k, i, n);
         if (p->failed || !reduce(p, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
         if (m->spec.moe[m->shard.layer0 + k / 2]) eng_moe_run(p, k + 1, i, n);
         else eng_mlp(p, k + 1, i, n);

@@ -90,11 +90,15 @@ struct eng_model {
     int32_t max_splits;           /* of one item */
     float *squares;               /* of whole-vector head norms: each head's sum of squares, this rank's and then everyone's; or NULL */
     float *heads;                 /* then, off the host: q and k as its processor sums them; the host's memory */
+    struct eng_mla *mla;          /* NULL: keys and values are kept by heads (engine/model/mla.h) */
     struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
     eng_watch_fn watch; void *watch_user; /* or NULL */
 };
+
+/* One layer of this rank's cache, without its planes. */
+struct krn_kv eng_forward_kv(const struct eng_model *m, enum kv_type type);
 
 /* Buffers and rope table; spec, shard, weights (still the host's), groups, kv, be, krn, team, tp, max_tok are set by the caller; steps have rows of
  * up to n_seqs sequences. Err UNSUPPORTED: the model needs what be has not. */

@@ -41,6 +41,8 @@ void eng_loader_note(struct eng_loader *l, void *place);
 /* The list: everything of one layer; embedding, head and what else is there once. */
 MUST_USE enum err eng_tensors_layer(struct eng_loader *l, int32_t layer, struct eng_layer *y);
 MUST_USE enum err eng_tensors_ends(struct eng_loader *l);
+/* Attention's of a layer with a latent. */
+MUST_USE enum err eng_tensors_mla(struct eng_loader *l, int32_t layer, struct eng_layer *y);
 /* Norms whose file holds w become 1 + w. */
 void eng_tensors_plus_one(struct eng_weights *w, const struct eng_spec *s);
 

@@ -19,6 +19,8 @@ void eng_pass_barrier(const struct eng_model *m, int32_t i)
 /* On the host 8 per thread, since items are unequal; a device keeps few waiting and needs room for each. */
 int32_t eng_pass_split_items(const struct eng_model *m)
 {
+    enum { LATENT = 8 }; /* on a device, where an item is all heads: their unmerged outputs are large */
+    if (m->spec.mla.kv_rank) return m->be->on_host ? 2 * eng_team_size(m->team) : LATENT;
     return m->be->on_host ? 8 * eng_team_size(m->team) : 2 * m->be->n_units;
 }
 

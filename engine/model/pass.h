@@ -11,6 +11,8 @@
 /* Items from which attention does not split them: there are enough for all that compute side by side. */
 int32_t eng_pass_split_items(const struct eng_model *m);
 
+/* Items [i0,i1) = slice * n_tok + t that cost thread i of n its share, of so many slices of heads; an item costs as many keys as its token reads. */
+void eng_attention_share(const struct eng_batch *b, int32_t window, bool chunked, int32_t n_slices, int32_t i, int32_t n, int64_t *i0, int64_t *i1);
 /* How many splits each item of attention falls into when there are too few items to occupy n threads, or the device; 0: none. */
 int32_t eng_attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t n_kv, int32_t n);
 
@@ -25,6 +27,7 @@ struct eng_pass {
 /* ---- the sublayers ---- */
 
 void eng_attention(struct eng_pass *p, int32_t k, int32_t i, int32_t n);
+void eng_mla_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n);
 void eng_mlp(const struct eng_pass *p, int32_t k, int32_t i, int32_t n);
 void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n);
 

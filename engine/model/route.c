@@ -24,7 +24,7 @@ static int32_t best(const float *v, int32_t i0, int32_t i1, const bool *taken)
     return at;
 }
 
-/* With groups: those of the best scores stay. A group's score is its best expert's, or the sum of its two best where a shift is added. */
+/* With groups: those of the best scores stay. A group's score is its best expert's, or, with sigmoids, the sum of its two best. */
 static void close_groups(const struct eng_experts *x, const float *score, bool two, bool *taken)
 {
     float of[LIMIT_EXPERTS];
@@ -63,7 +63,7 @@ void eng_route(const struct eng_experts *x, float *logits, const float *shift, i
     for (int32_t e = 0; e < x->n && x->gating == ENG_GATING_SIGMOID; e++) logits[e] = sigmoid(logits[e]);
     for (int32_t e = 0; e < x->n && shift; e++) shifted[e] = logits[e] + shift[e];
     if (shift) score = shifted;
-    choose(x, score, shift != NULL, ids);
+    choose(x, score, x->gating == ENG_GATING_SIGMOID, ids);
     for (int32_t k = 0; k < x->used; k++) weights[k] = logits[ids[k]];
     if (x->gating == ENG_GATING_SOFTMAX_CHOSEN) softmax(weights, x->used);
     for (int32_t k = 0; k < x->used && x->gating == ENG_GATING_SIGMOID_CHOSEN; k++) weights[k] = sigmoid(weights[k]);

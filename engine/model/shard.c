@@ -101,7 +101,8 @@ out:
 int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spec *s, enum kv_type type, int32_t context)
 {
     struct kv_groups k = eng_spec_groups(s, context);
-    return leaf_kv_block_bytes(kv_groups_planes(&k, s->local, h->layer0, h->layer1), h->kv1 - h->kv0, s->head_dim, type);
+    const struct kv_layer g = {.kind = s->mla.kv_rank ? KV_LATENT : KV_FULL, .head_dim = s->mla.kv_rank ? eng_latent_cached(&s->mla) : s->head_dim};
+    return leaf_kv_block_bytes(&g, kv_groups_planes(&k, s->local, h->layer0, h->layer1), h->kv1 - h->kv0, type);
 }
 
 struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s)

@@ -33,6 +33,15 @@ struct eng_experts {
     int32_t n_groups, groups_used;/* experts are chosen within the best groups; 1: no groups */
 };
 
+/* Attention over a latent that all heads share (MLA): a token's keys and values are products of it, and it is what the cache holds. */
+struct eng_latent {
+    int32_t kv_rank;              /* of the latent; 0: none, keys and values are kept by heads */
+    int32_t q_rank;               /* of what queries are made from; 0: from the residual */
+    int32_t key, rope;            /* of a head: values of a query, the last `rope` of which are rotated; a value's are head_dim */
+};
+/* Values that the cache holds of a token: the latent, and a rotated key for all heads. */
+static inline int32_t eng_latent_cached(const struct eng_latent *x) { return x->kv_rank ? x->kv_rank + x->rope : 0; }
+
 struct eng_spec {
     char arch[32], name[128];
     int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
@@ -49,6 +58,7 @@ struct eng_spec {
     float embd_scale, residual_scale, logit_scale; /* 1: none */
     float logit_cap;              /* 0: none */
     /* attention */
+    struct eng_latent mla;           /* then n_kv_heads is 1 and head_dim is what a head gives to the output */
     enum eng_qk_norm qk_norm;
     float attn_scale;             /* of the scores */
     float attn_cap;               /* 0: none */

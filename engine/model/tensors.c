@@ -295,7 +295,7 @@ enum err eng_tensors_layer(struct eng_loader *l, int32_t layer, struct eng_layer
     struct list t = {.l = l, .layer = layer};
     const struct ffn_names ffn = {"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight", l->spec->d_ffn, l->shard->ffn0, l->shard->ffn1};
     TRY(norms(&t, y));
-    TRY(attention(&t, y));
+    TRY(l->spec->mla.kv_rank ? eng_tensors_mla(l, layer, y) : attention(&t, y));
     if (l->spec->moe[layer]) {
         TRY(experts(&t, y));
     } else {

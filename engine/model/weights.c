@@ -303,7 +303,10 @@ void eng_weights_close(struct eng_weights *w)
     free(w->sizes);
     free(w->used);
     free(w->places);
-    for (int32_t i = 0; i < w->n_layers && w->layers; i++) free(w->layers[i].experts);
+    for (int32_t i = 0; i < w->n_layers && w->layers; i++) {
+        free(w->layers[i].experts);
+        free(w->layers[i].mla.k_b); /* v_b lies behind it */
+    }
     free(w->layers);
     free(w);
 }

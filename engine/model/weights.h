@@ -17,8 +17,18 @@ struct eng_ffn {
     float *bgate, *bup, *bdown;      /* biases, or NULL; bdown whole on every rank */
 };
 
+/* Attention over a latent: q_a and kv_a and their norms are on every rank. A head's k_b takes its query to the latent's space, its v_b takes
+ * what was attended to back to the head's values. */
+struct eng_mla_weights {
+    struct krn_mat q_a;              /* rows q_rank, cols d_model; or none: q reads the residual */
+    struct krn_mat kv_a;             /* rows kv_rank + rope, cols d_model */
+    float *q_a_norm, *kv_a_norm;     /* [q_rank] or NULL, [kv_rank] */
+    struct krn_mat *k_b, *v_b;       /* [this rank's heads]: rows kv_rank, cols key - rope; rows head_dim, cols kv_rank */
+};
+
 struct eng_layer {
-    struct krn_mat q, k, v;          /* rows: this rank's heads; cols d_model */
+    struct krn_mat q, k, v;          /* rows: this rank's heads; cols d_model. With a latent q alone, of cols q_rank where there is q_a */
+    struct eng_mla_weights mla;
     struct krn_mat o;                /* rows d_model; cols: this rank's query heads */
     float *attn_norm, *ffn_norm;     /* [d_model], or NULL; parallel layers may share attn_norm */
     float *attn_norm_bias, *ffn_norm_bias;

@@ -244,12 +244,37 @@ static void a_model_with_experts_on_two_ranks(void **state)
     predicted_is_measured("experts", path, 2);
 }
 
+/* A cache of one plane, buffers of heads' queries over the latent. */
+static void a_model_with_a_latent_on_one_and_two_ranks(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("latent");
+    struct random_model m = {.arch = "deepseek2",
+                             .n_layer = 4,
+                             .d_model = 1024,
+                             .n_head = 32,
+                             .n_kv_head = 1,
+                             .head_dim = 64,
+                             .latent = 512,
+                             .q_latent = 512,
+                             .rope_part = 64,
+                             .d_ffn = 2048,
+                             .vocab = 1536,
+                             .type = DTYPE_Q8_0,
+                             .embd_type = DTYPE_Q8_0,
+                             .seed = 5};
+    assert_int_equal(random_model_write(&m, path), OK);
+    predicted_is_measured("latent", path, 1);
+    predicted_is_measured("latent", path, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_small_model_on_one_and_three_ranks),
         cmocka_unit_test(a_0_5b_model_on_one_and_two_ranks),
         cmocka_unit_test(a_model_with_experts_on_two_ranks),
+        cmocka_unit_test(a_model_with_a_latent_on_one_and_two_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

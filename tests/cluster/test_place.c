@@ -158,7 +158,8 @@ static struct plan_case *small_model(void)
                                   .head_dim = 128,
                                   .d_ffn = 4096,
                                   .n_vocab = 8000,
-                                  .context = 4096};
+                                  .context = 4096,
+                                  .kv = {.n_kv_heads = 4, .head_dim = 128}};
     c->weights = (struct model_weights){.n_layers = 4,
                                         .rope_dim = 128,
                                         .embd = {8192000, 8192000},
@@ -440,6 +441,8 @@ static void check_layout(const struct plan_case *c, const char *machine, const s
                          .head_dim = c->info.head_dim,
                          .d_ffn = c->info.d_ffn,
                          .n_vocab = c->info.n_vocab,
+                         .mla = {.kv_rank = c->info.latent.rank, .key = c->info.latent.key, .rope = c->info.latent.rope},
+
                          .window = c->info.window};
     memcpy(s.local, c->info.windowed, sizeof s.local);
     bool used[LIMIT_RANKS] = {false};
@@ -508,7 +511,7 @@ static void every_machine_gets_a_placement_the_engine_accepts(void **state)
     (void)state;
     static const char *const models[] = {"Llama-3-70B", "Qwen2.5-72B", "Llama-3-8B", "Qwen2.5-0.5B",
                                          "Llama-2-7B", "Mixtral-8x7B", "Qwen3-235B-A22B",
-                                         "Gemma-3-27B", "gpt-oss-20B"};
+                                         "Gemma-3-27B", "gpt-oss-20B", "DeepSeek-V2-Lite"};
     int32_t fits = 0, not = 0;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         DIR *d = opendir("tests/machines");
@@ -548,6 +551,40 @@ static void every_machine_gets_a_placement_the_engine_accepts(void **state)
     assert_true(fits > 60 && not > 5);
 }
 
+/* Of DeepSeek V3 a token leaves 576 values in each layer's cache, whatever the heads: 70 KB in f16, on every rank of a stage. */
+static void a_latent_is_counted_once(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("DeepSeek-V3", DTYPE_Q4_K, DTYPE_Q6_K, "cluster-64", 8192);
+    const struct model_info *m = &c->info;
+    assert_int_equal(m->kv.kind, KV_LATENT);
+    assert_int_equal(leaf_kv_row_bytes(&m->kv, KV_F16), 576 * 2);
+    assert_int_equal(leaf_kv_row_bytes(&m->kv, KV_Q8_0), 576 + 18 * 2);
+    assert_int_equal(leaf_kv_block_bytes(&m->kv, m->n_layers, m->n_kv_heads, KV_F16), INT64_C(61) * 576 * 2 * 16);
+    assert_true(m->n_params > INT64_C(670000000000) && m->n_params < INT64_C(673000000000));
+    for (int32_t tp = 1; tp <= 16; tp *= 4) {
+        struct grid g = {.n_stages = 2, .layers = {0, 30, 61}, .width = {tp, tp}};
+        struct clu_memory mem;
+        for (int32_t r = 0; r < 2 * tp; r++) {
+            clu_cost_memory(&c->work, &g, r, &mem);
+            assert_int_equal(mem.kv_block, INT64_C(576) * 2 * 16 * (r < tp ? 30 : 31));
+        }
+    }
+    /* heads are dealt one by one, also to unlike machines: half of them would be more than the slow one's part of all work */
+    struct plan_case *two = plan_case_open("DeepSeek-V2-Lite", DTYPE_Q8_0, DTYPE_Q8_0, NULL, 4096);
+    equal_hosts(&two->topo, 2, 100, 1e-6, 10e9);
+    two->topo.devices[1].read_bytes_s /= 30, two->topo.devices[1].ops_s /= 30;
+    two->want.fixed_order = true;
+    two->want.users = 1; /* more would read more experts, beside whom heads are nothing */
+    if (clu_place_find(&place, &two->work, &two->topo, &two->want)) fail_msg("%s", err_text());
+    const struct grid *g = &place.layout.grid;
+    printf("%d stages, heads %d and %d\n", g->n_stages, g->share[0].heads, g->share[1].heads);
+    assert_int_equal(g->width[0], 2);
+    assert_true(g->share[0].heads > 10 && g->share[1].heads >= 1);
+    free(c);
+    free(two);
+}
+
 static void sixty_four_ranks_are_planned_in_a_second(void **state)
 {
     (void)state;
@@ -577,6 +614,7 @@ int main(void)
         cmocka_unit_test(more_memory_never_fits_less),
         cmocka_unit_test(refusals_name_the_amount_and_remedies_that_work),
         cmocka_unit_test(experts_weigh_in_memory_and_not_in_a_token),
+        cmocka_unit_test(a_latent_is_counted_once),
         cmocka_unit_test(windows_weigh_what_they_keep),
         cmocka_unit_test(every_machine_gets_a_placement_the_engine_accepts),
         cmocka_unit_test(sixty_four_ranks_are_planned_in_a_second),

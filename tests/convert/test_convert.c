@@ -288,7 +288,7 @@ static void a_checkpoint_and_its_gguf_say_the_same(void **state)
 {
     static const struct { const char *name; bool bits; } dirs[] = {
         {"mistral", false}, {"qwen2", true}, {"qwen3-bf16", true}, {"mixtral", false}, {"qwen2moe", true}, {"qwen3moe", true}, {"gemma", true}, {"gemma2", true}, {"gemma3", true},
-        {"phi2", true}, {"phi3", true}, {"stablelm", true}, {"olmo2", true}, {"granite", false}, {"glm", true}, {"glm4", true}, {"cohere", true}, {"cohere2", true},
+        {"phi2", true}, {"phi3", true}, {"stablelm", true}, {"olmo2", true}, {"granite", false}, {"glm", true}, {"glm4", true}, {"deepseek2-lite", true}, {"deepseek2", true}, {"deepseek3", true}, {"cohere", true}, {"cohere2", true},
         {"llama-llama3", false}, {"llama4", true}, {"llama4-dense", true}, {"llama4-mixed", true},
     };
     int32_t n = 0;

@@ -192,6 +192,9 @@ static char *with(const char *pair)
     return full;
 }
 
+#define V2 "\"architectures\":[\"DeepseekV2ForCausalLM\"],"
+#define EXPERTS "\"n_routed_experts\":8,"
+
 static const struct wrong {
     const char *pair;
     enum err err; /* of opening or, when that is well, of eng_spec_read */
@@ -230,6 +233,30 @@ static const struct wrong {
     {"\"architectures\":[\"Llama4ForCausalLM\"],\"intermediate_size_mlp\":8,\"num_key_value_heads\":2,\"attn_scale\":-1.0", ERR_BAD_FILE, "a temperature of scale -1"},
     {"\"architectures\":[\"Llama4ForCausalLM\"]", ERR_BAD_FILE, "'intermediate_size_mlp' is missing"},
     {"\"hidden_act\":\"gelu\"", ERR_UNSUPPORTED, "'gelu'"},
+    {V2 "\"kv_lora_rank\":0", ERR_BAD_FILE, "'kv_lora_rank' is 0"},
+    {V2 "\"kv_lora_rank\":100000", ERR_BAD_FILE, "'kv_lora_rank' is 100000"},
+    {V2 "\"q_lora_rank\":-1", ERR_BAD_FILE, "'q_lora_rank' is -1"},
+    {V2 "\"qk_nope_head_dim\":0", ERR_BAD_FILE, "'qk_nope_head_dim' is 0"},
+    {V2 "\"qk_rope_head_dim\":1", ERR_BAD_FILE, "'qk_rope_head_dim' is 1"},
+    {V2 "\"qk_rope_head_dim\":7", ERR_BAD_FILE, "rope of 7 dims"},
+    {V2 "\"v_head_dim\":2000", ERR_BAD_FILE, "'v_head_dim' is 2000"},
+    {V2 "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4,\"mscale\":1,\"mscale_all_dim\":-3}", ERR_BAD_FILE, "yarn_log_multiplier"},
+    {V2 "\"n_routed_experts\":100000", ERR_BAD_FILE, "'n_routed_experts' is 100000"},
+    {V2 EXPERTS "\"num_experts_per_tok\":9", ERR_BAD_FILE, "'num_experts_per_tok' is 9"},
+    {V2 "\"n_routed_experts\":8", ERR_BAD_FILE, "'num_experts_per_tok' must be above 0"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"routed_scaling_factor\":-1.0", ERR_BAD_FILE, "'routed_scaling_factor' must be above 0"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"moe_layer_freq\":0", ERR_BAD_FILE, "'moe_layer_freq' is 0"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"first_k_dense_replace\":-1", ERR_BAD_FILE, "'first_k_dense_replace' is -1"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"topk_method\":\"group_limited_greedy\",\"n_group\":9", ERR_BAD_FILE, "'n_group' is 9"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"topk_method\":\"group_limited_greedy\",\"n_group\":2,\"topk_group\":3", ERR_BAD_FILE, "'topk_group' is 3"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"topk_method\":\"noaux_tc\"", ERR_UNSUPPORTED, "topk_method 'noaux_tc'"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"scoring_func\":\"sigmoid\"", ERR_UNSUPPORTED, "scoring_func 'sigmoid'"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2,\"norm_topk_prob\":true", ERR_UNSUPPORTED, "norm_topk_prob true"},
+    {V2 EXPERTS "\"num_experts_per_tok\":2", ERR_BAD_FILE, "no layer has a router"},
+    {V2 "\"num_key_value_heads\":1", ERR_UNSUPPORTED, "num_key_value_heads 1"},
+    {V2 "\"attention_bias\":true", ERR_UNSUPPORTED, "attention_bias"},
+    {"\"architectures\":[\"DeepseekV3ForCausalLM\"]," EXPERTS "\"topk_method\":\"greedy\"", ERR_UNSUPPORTED, "topk_method 'greedy'"},
+    {"\"architectures\":[\"DeepseekV3ForCausalLM\"]," EXPERTS "\"scoring_func\":\"softmax\"", ERR_UNSUPPORTED, "scoring_func 'softmax'"},
     {"\"quantization_config\":{\"quant_method\":\"hqq\"}", ERR_UNSUPPORTED, "'hqq'"},
     {"\"quantization_config\":7", ERR_BAD_FILE, "'quantization_config' is not an object"},
 };

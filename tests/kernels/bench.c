@@ -145,18 +145,19 @@ static void run_attention(void *p)
     ((struct attention_run *)p)->t->attention(&((struct attention_run *)p)->a);
 }
 
-/* n_tok tokens that follow each other; the last one sees `context` keys. */
-static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context,
-                            int32_t n_tok, enum kv_type type)
+/* n_tok tokens that follow each other; the last one sees `context` keys. `as`: heads and type. */
+static void bench_heads(const struct krn_table *t, const struct krn_kv *as, int32_t group, int32_t context, int32_t n_tok)
 {
-    enum { N_KV = 8, MAX_BLOCKS = 256, MAX_TOK = 128 };
+    enum { MAX_BLOCKS = 256, MAX_TOK = 128 };
+    int32_t n_kv = as->n_kv, dim = as->head_dim, values = krn_kv_values(as);
+    enum kv_type type = as->type;
     struct rnd r = {.key = 2};
     int32_t n_blocks = DIV_UP(context, KRN_KV_BLOCK), table[MAX_BLOCKS], pos[MAX_TOK];
     const int32_t *tables[MAX_TOK];
     double keys = 0;
-    size_t n = (size_t)(n_blocks * KRN_KV_BLOCK * N_KV * kv_row_bytes(type, dim));
-    struct krn_kv kv = {
-        .k = case_alloc(n), .v = case_alloc(n), .type = type, .n_kv = N_KV, .head_dim = dim};
+    size_t n = (size_t)(n_blocks * KRN_KV_BLOCK * n_kv * kv_row_bytes(type, dim));
+    struct krn_kv kv = *as;
+    kv.k = case_alloc(n), kv.v = case_alloc(n);
     for (size_t i = 0; i < n / 2; i++)
         ((uint16_t *)kv.k)[i] = ((uint16_t *)kv.v)[i] = (uint16_t)(0x3000 + i % 1000);
     for (int32_t i = 0; i < n_blocks; i++) table[i] = (int32_t)((int64_t)i * 37 % n_blocks);
@@ -165,25 +166,36 @@ static void bench_attention(const struct krn_table *t, int32_t group, int32_t di
         pos[i] = context - n_tok + i;
         keys += pos[i] + 1;
     }
-    int32_t n_head = N_KV * group;
+    int32_t n_head = n_kv * group;
     struct attention_run run = {
         .t = t,
         .a = {.kv = &kv, .pos = pos, .table = tables, .n_tok = n_tok, .n_head = n_head}};
     run.a.scale = 0.1f;
-    run.a.i1 = N_KV * n_tok;
+    run.a.i1 = n_kv * n_tok;
     run.a.q = case_floats(&r, (int64_t)n_head * dim * n_tok, CASE_NORMAL);
-    run.a.out = case_alloc((size_t)(n_head * dim * n_tok) * sizeof(float));
-    run.a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, N_KV, dim) * sizeof(float));
+    run.a.out = case_alloc((size_t)(n_head * values * n_tok) * sizeof(float));
+    run.a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, n_kv, dim) * sizeof(float));
     char what[64];
-    snprintf(what, sizeof what, "8x%d of %d %s, %d keys, %d tok", group, dim,
+    snprintf(what, sizeof what, "%dx%d of %d%s %s, %d keys, %d tok", n_kv, group, dim, as->v_dim ? " latent" : "",
              kv_type_name(type), context, n_tok);
     double s = seconds(run_attention, &run);
-    line("attention", what, t, (double)n * 2, 4.0 * keys * dim * n_head, s);
+    line("attention", what, t, (double)n * (as->v_dim ? 1 : 2), 2.0 * keys * (dim + values) * n_head, s);
     free(kv.k);
     free(kv.v);
     free((void *)run.a.q);
     free(run.a.out);
     free(run.a.scratch);
+}
+
+static void bench_attention(const struct krn_table *t, int32_t group, int32_t dim, int32_t context, int32_t n_tok, enum kv_type type)
+{
+    bench_heads(t, &(struct krn_kv){.type = type, .n_kv = 8, .head_dim = dim}, group, context, n_tok);
+}
+
+/* As DeepSeek has it: one KV head. */
+static void bench_latent(const struct krn_table *t, int32_t heads, int32_t context, int32_t n_tok, enum kv_type type)
+{
+    bench_heads(t, &(struct krn_kv){.type = type, .n_kv = 1, .head_dim = 576, .v_dim = 512}, heads, context, n_tok);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------ */
@@ -256,6 +268,10 @@ int kernels_bench(const char *only, const char *type)
             bench_attention(tables[i], 4, 64, 2048, 128, KV_F16);
             bench_attention(tables[i], 4, 64, 2048, 128, KV_Q8_0);
             bench_attention(tables[i], 1, 128, 2048, 128, KV_F16);
+            bench_latent(tables[i], 16, 2048, 1, KV_F16);
+            bench_latent(tables[i], 32, 2048, 1, KV_F16);
+            bench_latent(tables[i], 32, 2048, 1, KV_Q8_0);
+            bench_latent(tables[i], 16, 2048, 64, KV_F16);
         }
         if (!only || !strcmp(only, "matmul")) bench_matmuls(tables[i], type);
     }

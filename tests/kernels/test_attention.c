@@ -41,9 +41,10 @@ static void fill(struct pool *p, struct rnd *r, int32_t seq, float *k, float *v)
     krn_ref.kv_append(&a);
 }
 
-static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, enum kv_type type)
+/* v_dim > 0: values lie among the keys. */
+static struct pool pool_latent(struct rnd *r, int32_t n_kv, int32_t dim, int32_t v_dim, enum kv_type type)
 {
-    struct pool p = {.kv = {.type = type, .n_kv = n_kv, .head_dim = dim}};
+    struct pool p = {.kv = {.type = type, .n_kv = n_kv, .head_dim = dim, .v_dim = v_dim}};
     int32_t ids[2 * N_BLOCKS];
     for (int32_t i = 0; i < 2 * N_BLOCKS; i++) {
         int32_t j = rnd_below(r, i + 1);
@@ -53,9 +54,9 @@ static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, enum kv_t
     memcpy(p.table, ids, sizeof ids);
     p.bytes = (size_t)(2 * N_BLOCKS * KRN_KV_BLOCK * n_kv * kv_row_bytes(type, dim));
     p.kv.k = case_alloc(p.bytes);
-    p.kv.v = case_alloc(p.bytes);
     memset(p.kv.k, 0, p.bytes);
-    memset(p.kv.v, 0, p.bytes);
+    if (!v_dim) p.kv.v = case_alloc(p.bytes);
+    if (!v_dim) memset(p.kv.v, 0, p.bytes);
     size_t rows = (size_t)(MAX_POS * n_kv * dim) * sizeof(float);
     p.k = xmalloc(rows);
     p.v = xmalloc(rows);
@@ -63,6 +64,8 @@ static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, enum kv_t
     fill(&p, r, 0, p.k, p.v);
     return p;
 }
+
+static struct pool pool_make(struct rnd *r, int32_t n_kv, int32_t dim, enum kv_type type) { return pool_latent(r, n_kv, dim, 0, type); }
 
 static void pool_free(struct pool *p)
 {
@@ -77,14 +80,14 @@ struct batch {
     struct krn_attention a;
     const int32_t *tables[64];
     int32_t pos[64];
-    int64_t n_out;
+    int64_t n_out, n_q;
 };
 
 static void batch_make(struct batch *b, struct rnd *r, const struct pool *p, const int32_t pos[],
                        int32_t n_tok, int32_t group)
 {
     int32_t n_head = p->kv.n_kv * group;
-    *b = (struct batch){.n_out = (int64_t)n_tok * n_head * p->kv.head_dim};
+    *b = (struct batch){.n_out = (int64_t)n_tok * n_head * krn_kv_values(&p->kv), .n_q = (int64_t)n_tok * n_head * p->kv.head_dim};
     for (int32_t t = 0; t < n_tok; t++) {
         b->pos[t] = pos[t];
         b->tables[t] = p->table[rnd_below(r, 2)];
@@ -92,7 +95,7 @@ static void batch_make(struct batch *b, struct rnd *r, const struct pool *p, con
     b->a = (struct krn_attention){
         .kv = &p->kv, .pos = b->pos, .table = b->tables, .n_tok = n_tok, .n_head = n_head};
     b->a.scale = 1.0f / sqrtf((float)p->kv.head_dim);
-    b->a.q = case_floats(r, b->n_out, CASE_NORMAL);
+    b->a.q = case_floats(r, b->n_q, CASE_NORMAL);
     b->a.out = case_alloc((size_t)b->n_out * sizeof(float));
     b->a.scratch = case_alloc((size_t)krn_attention_scratch(n_head, p->kv.n_kv, p->kv.head_dim) *
                               sizeof(float));
@@ -238,7 +241,7 @@ static void check_splits(const struct krn_table *table, struct batch *b, const f
     for (int32_t t = 0; t < a.n_tok; t++)
         a.n_split = MAX(a.n_split, a.pos[t] / KRN_ATTN_SPLIT + 1);
     a.partial = case_alloc((size_t)krn_attention_partial(n_items, a.n_split, group,
-                                                         a.kv->head_dim) * sizeof(float));
+                                                         krn_kv_values(a.kv)) * sizeof(float));
     memset(b->a.out, 0xa5, (size_t)b->n_out * sizeof(float));
     int32_t all = n_items * a.n_split;
     a.i0 = all / 3, a.i1 = all;
@@ -278,7 +281,7 @@ static void check_batch(struct batch *b)
         int64_t row = b->n_out / n_tok;
         for (int32_t t = 0; t < n_tok; t++) {
             one = b->a;
-            one.q += t * row;
+            one.q += t * (b->n_q / n_tok);
             one.out += t * row;
             one.pos += t;
             one.table += t;
@@ -287,6 +290,18 @@ static void check_batch(struct batch *b)
             tables[i]->attention(&one);
         }
         check_table(tables[i], b, want, "attention by tokens");
+        if (b->a.kv->n_kv > 1) continue;
+        memset(b->a.out, 0xa5, bytes);
+        for (int32_t h = 0, n; h < b->a.n_head; h += n) { /* some of the heads at a time */
+            n = MIN(h + 2, b->a.n_head) - h;
+            one = b->a;
+            one.q = krn_attention_q(&b->a, 0, h), one.q_stride = b->n_q / n_tok;
+            one.out = krn_attention_out(&b->a, 0, h), one.out_stride = row;
+            one.n_head = n;
+            if (one.sinks) one.sinks += h;
+            tables[i]->attention(&one);
+        }
+        check_table(tables[i], b, want, "attention by heads");
     }
     free(want);
 }
@@ -352,6 +367,60 @@ static void chunks_equal_ref(void **state)
             batch_free(&b);
             pool_free(&p);
         }
+}
+
+/* Keys of which the first values are the values too, over borders of splits and stripes. */
+static void latent_tables_equal_ref(void **state)
+{
+    (void)state;
+    static const struct { int32_t dim, v_dim; } dims[] = {{40, 32}, {96, 64}, {52, 36}, {20, 7}, {100, 100}, {576, 512}};
+    static const int32_t groups[] = {4, 1, 8, 3, 16, 40}, firsts[] = {0, 3, 225, 240, 256, 490};
+    struct rnd r = {.key = 28};
+    printf("seed %llu\n", (unsigned long long)r.key);
+    for (size_t i = 0; i < COUNT_OF(dims); i++)
+        for (enum kv_type type = 0; type < KV_TYPES; type++) {
+            struct pool p = pool_latent(&r, 1 + (int32_t)(i == 1), dims[i].dim, dims[i].v_dim, type);
+            for (size_t g = 0; g < (dims[i].dim > 200 ? 1 : COUNT_OF(groups)); g++) {
+                struct batch b;
+                int32_t pos[20], n = groups[g] > 8 || dims[i].dim > 200 ? 5 : 20, first = firsts[rnd_below(&r, COUNT_OF(firsts))];
+                for (int32_t t = 0; t < n; t++) pos[t] = first + t + (t >= 13 ? 50 : 0);
+                batch_make(&b, &r, &p, pos, n, groups[g]);
+                for (int32_t t = 0; t < n; t++) b.tables[t] = p.table[t >= 16];
+                check_batch(&b);
+                if (g % 2) check_extras(&b, &r);
+                batch_free(&b);
+            }
+            pool_free(&p);
+        }
+}
+
+/* A latent head is one whose values are stored a second time, in a plane of their own. */
+static void latent_is_values_from_the_keys(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 29};
+    for (enum kv_type type = 0; type < KV_TYPES; type++) {
+        enum { DIM = 64, VALUES = 32, POS = 599 };
+        int32_t pos = POS;
+        struct pool p = pool_latent(&r, 1, DIM, VALUES, type);
+        struct batch b;
+        batch_make(&b, &r, &p, &pos, 1, 2);
+        b.tables[0] = p.table[0];
+        krn_ref.attention(&b.a);
+        struct krn_kv twice = {.k = p.kv.k, .v = case_alloc(p.bytes), .type = type, .n_kv = 1, .head_dim = DIM};
+        int32_t all[POS + 1];
+        const int32_t *tables[POS + 1];
+        for (int32_t i = 0; i <= POS; i++) all[i] = i, tables[i] = p.table[0];
+        krn_ref.kv_append(&(struct krn_kv_append){.kv = &twice, .k = p.k, .v = p.k, .pos = all, .table = tables, .t1 = POS + 1});
+        float out[2 * DIM];
+        struct krn_attention a = b.a;
+        a.kv = &twice, a.out = out;
+        krn_ref.attention(&a);
+        for (int32_t h = 0; h < 2; h++) assert_memory_equal(b.a.out + h * VALUES, out + h * DIM, VALUES * sizeof(float));
+        free(twice.v);
+        batch_free(&b);
+        pool_free(&p);
+    }
 }
 
 static void extreme_scores_agree(void **state)
@@ -423,7 +492,8 @@ static void every_table_appends_the_same_bytes(void **state)
     for (size_t i = 0; i < COUNT_OF(dims); i++)
         for (enum kv_type type = 0; type < KV_TYPES; type++) {
             int32_t n_kv = 3, n_tok = 7, pos[7];
-            struct pool a = pool_make(&r, n_kv, dims[i], type);
+            bool latent = i % 2;
+            struct pool a = pool_latent(&r, n_kv, dims[i], latent ? dims[i] / 2 : 0, type);
             const int32_t *table[7];
             for (int32_t t = 0; t < n_tok; t++) {
                 pos[t] = 90 * t + t;
@@ -433,19 +503,19 @@ static void every_table_appends_the_same_bytes(void **state)
             float *v = case_floats(&r, (int64_t)n_tok * n_kv * dims[i], CASE_LARGE);
             uint8_t *before = xmalloc(2 * a.bytes), *want = xmalloc(2 * a.bytes);
             memcpy(before, a.kv.k, a.bytes);
-            memcpy(before + a.bytes, a.kv.v, a.bytes);
+            if (!latent) memcpy(before + a.bytes, a.kv.v, a.bytes);
             struct krn_kv_append call = {
-                .kv = &a.kv, .k = k, .v = v, .pos = pos, .table = table, .t0 = 1, .t1 = 6};
+                .kv = &a.kv, .k = k, .v = latent ? NULL : v, .pos = pos, .table = table, .t0 = 1, .t1 = 6};
             for (int32_t n = 0; n < n_tables; n++) {
                 memcpy(a.kv.k, before, a.bytes);
-                memcpy(a.kv.v, before + a.bytes, a.bytes);
+                if (!latent) memcpy(a.kv.v, before + a.bytes, a.bytes);
                 tables[n]->kv_append(&call);
                 if (n == 0) {
                     memcpy(want, a.kv.k, a.bytes);
-                    memcpy(want + a.bytes, a.kv.v, a.bytes);
+                    if (!latent) memcpy(want + a.bytes, a.kv.v, a.bytes);
                 }
                 assert_memory_equal(a.kv.k, want, a.bytes);
-                assert_memory_equal(a.kv.v, want + a.bytes, a.bytes);
+                if (!latent) assert_memory_equal(a.kv.v, want + a.bytes, a.bytes);
             }
             free(before);
             free(want);
@@ -463,6 +533,8 @@ int main(void)
         cmocka_unit_test(stored_rows_are_near_what_was_given),
         cmocka_unit_test(every_table_equals_ref),
         cmocka_unit_test(chunks_equal_ref),
+        cmocka_unit_test(latent_tables_equal_ref),
+        cmocka_unit_test(latent_is_values_from_the_keys),
         cmocka_unit_test(extreme_scores_agree),
         cmocka_unit_test(stale_keys_past_the_query_do_not_matter),
         cmocka_unit_test(every_table_appends_the_same_bytes),

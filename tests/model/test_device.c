@@ -322,6 +322,25 @@ static void experts_have_the_cpus_bits(void **state)
     }
 }
 
+/* Products of heads by themselves, a cache of which values are a part of the keys; splits of it. */
+static void latents_have_the_cpus_bits(void **state)
+{
+    static const struct random_model models[] = {
+        {.latent = 64, .rope_part = 16, .type = DTYPE_Q8_0},
+        {.latent = 44, .q_latent = 28, .rope_part = 12, .type = DTYPE_F16, .latent_whole = true, .n_expert = 8, .n_used = 3, .d_expert = 96, .d_shared = 96,
+         .n_dense = 1, .n_group = 4, .n_group_used = 2, .sigmoid = true},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.arch = "deepseek2", m.n_layer = 2, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 1, m.d_ffn = 96;
+        m.vocab = 300, m.embd_type = DTYPE_Q8_0, m.seed = 700 + i;
+        const char *path = scratch_path("device.gguf");
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(i ? "a latent, experts in groups" : "a latent", path, i ? KV_F16 : KV_Q8_0, false, i ? 1 : 4);
+    }
+}
+
 /* One norm over all heads, whose sums every rank needs; no norm of inputs. */
 static void norms_over_all_heads_have_the_cpus_bits(void **state)
 {
@@ -423,6 +442,7 @@ int main(void)
         cmocka_unit_test(tokens_are_chosen_on_the_device),
         cmocka_unit_test(choices_of_experts_equal_the_hosts),
         cmocka_unit_test(experts_have_the_cpus_bits),
+        cmocka_unit_test(latents_have_the_cpus_bits),
         cmocka_unit_test(norms_over_all_heads_have_the_cpus_bits),
         cmocka_unit_test(products_that_round_say_nearly_the_same),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),

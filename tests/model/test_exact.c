@@ -103,9 +103,10 @@ static bool grid_of(const char *path, const struct cut *c, struct grid *g)
     for (int32_t i = 0; i <= n; i++) g->layers[i] = i == n ? info.n_layers : i; /* the last stage has the rest */
     for (int32_t i = 0; i < n; first += g->width[i++]) {
         int32_t w = g->width[i] = c->width[i], heads[8], ffn[8], vocab[8], group = info.n_heads / info.n_kv_heads;
-        if (w > info.n_kv_heads && g->shared) return false;
+        bool latent = info.latent.rank > 0; /* every rank has it: heads go one by one */
+        if (w > info.n_kv_heads && g->shared && !latent) return false;
         if (!g->shared) continue;
-        split(info.n_heads, MAX(group, leaf_heads(info.head_dim)), w, c->weight + first, heads);
+        split(info.n_heads, latent ? leaf_heads(info.head_dim) : MAX(group, leaf_heads(info.head_dim)), w, c->weight + first, heads);
         split(leaf_ffn_count(info.d_ffn), 1, w, c->weight + first, ffn);
         split(leaf_vocab_tiles(info.n_vocab), 1, w, c->weight + first, vocab);
         for (int32_t r = 0; r < w; r++) g->share[first + r] = (struct grid_share){heads[r], ffn[r], vocab[r]};
@@ -238,6 +239,32 @@ static void every_cut_of_experts(void **state)
         const char *path = scratch_path(name);
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
         check(name, path, i == 0, i == 5);
+    }
+}
+
+/* Attention over a latent that every rank has whole; heads are dealt out. Keys and values of heads in matrices of their own, or in one, also where
+ * no block of a type lies along the columns that become rows; experts in groups. */
+static void every_cut_of_latents(void **state)
+{
+    static const struct random_model models[] = {
+        {.head_dim = 32, .latent = 64, .rope_part = 16, .type = DTYPE_Q8_0, .rope = RANDOM_ROPE_YARN, .rope_original_context = 16},
+        {.head_dim = 32, .latent = 64, .q_latent = 96, .rope_part = 16, .type = DTYPE_Q4_0, .latent_whole = true, .n_expert = 8, .n_used = 3, .d_expert = 288,
+         .d_shared = 288, .n_dense = 1, .n_group = 4, .n_group_used = 2},
+        {.head_dim = 20, .latent = 44, .q_latent = 28, .rope_part = 12, .type = DTYPE_F16, .latent_whole = true},
+        {.head_dim = 32, .latent = 96, .q_latent = 64, .rope_part = 32, .type = DTYPE_BF16, .n_expert = 16, .n_used = 4, .d_expert = 256, .d_shared = 512,
+         .n_dense = 1, .n_group = 4, .n_group_used = 2, .sigmoid = true, .rope = RANDOM_ROPE_YARN, .rope_original_context = 16},
+    };
+    static const int32_t heads[] = {8, 8, 8, 40};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.arch = "deepseek2", m.n_layer = 2, m.d_model = 64, m.n_head = heads[i], m.n_kv_head = 1, m.d_ffn = 544, m.vocab = 300, m.embd_type = DTYPE_Q8_0;
+        m.seed = 600 + i;
+        char name[64];
+        snprintf(name, sizeof name, "latent of %d, %s", m.latent, dtype_name(m.type));
+        const char *path = scratch_path(name);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        check(name, path, (enum kv_type)((i + 2) % KV_TYPES), i == 2);
     }
 }
 
@@ -385,6 +412,7 @@ int main(void)
         cmocka_unit_test(every_cut_of_the_demo_model),
         cmocka_unit_test(every_cut_of_every_family),
         cmocka_unit_test(every_cut_of_experts),
+        cmocka_unit_test(every_cut_of_latents),
         cmocka_unit_test(every_cut_of_other_families),
         cmocka_unit_test(every_cut_of_every_type),
 #ifndef TESSERA_BARE /* a build that reads GGUF files only */

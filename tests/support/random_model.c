@@ -177,6 +177,7 @@ static const struct features {
     {"glm4", .post = true, .fused_gate = true, .qkv_bias = true},
     {"command-r", .layer_norm = true, .no_ffn_norm = true, .logit = 0.0625f, .qk = QK_HEADS},
     {"cohere2", .layer_norm = true, .no_ffn_norm = true, .logit = 0.0625f},
+    {"deepseek2"},
     {"gpt-oss", .qkv_bias = true, .o_bias = true, .expert_bias = true, .sinks = true, .ffn_norm_is_post = true},
     {"llama4", .chunked = true, .shared_bare = true},
 };
@@ -203,8 +204,9 @@ static enum err check(const struct random_model *m)
     if (m->vocab < N_SPECIAL)
         return err_raise(ERR_BAD_CONFIG, "a vocabulary of %d tokens; at least %d are needed",
                          m->vocab, N_SPECIAL);
-    const int32_t k[] = {m->d_model, m->n_head * m->head_dim, m->d_ffn, m->d_expert, m->d_shared};
-    static const char *const name[] = {"the width", "heads times head size", "the FFN", "an expert", "the shared expert"};
+    const int32_t k[] = {m->d_model, m->n_head * m->head_dim, m->d_ffn, m->d_expert, m->d_shared, m->latent, m->q_latent, m->latent ? m->head_dim : 0};
+    static const char *const name[] = {"the width", "heads times head size", "the FFN", "an expert", "the shared expert", "the latent",
+                                       "the queries' latent", "a head's key without rope"};
     for (size_t i = 0; i < COUNT_OF(k); i++)
         if (k[i] % dtype_block(m->type))
             return err_raise(ERR_BAD_CONFIG, "%s is %d, type %s needs a multiple of %d", name[i],
@@ -225,7 +227,7 @@ static const char *key(const struct random_model *m, const char *suffix, char ou
 static void put_rope(struct gguf_write *w, const struct random_model *m)
 {
     char k[96];
-    gguf_write_u32(w, key(m, "rope.dimension_count", k), (uint32_t)(m->rope_dim ? m->rope_dim : m->head_dim));
+    gguf_write_u32(w, key(m, "rope.dimension_count", k), (uint32_t)(m->latent ? m->rope_part : m->rope_dim ? m->rope_dim : m->head_dim));
     gguf_write_f32(w, key(m, "rope.freq_base", k), (float)m->rope_theta);
     if (m->rope != RANDOM_ROPE_LINEAR && m->rope != RANDOM_ROPE_YARN) return;
     gguf_write_str(w, key(m, "rope.scaling.type", k),
@@ -234,6 +236,21 @@ static void put_rope(struct gguf_write *w, const struct random_model *m)
     if (m->rope == RANDOM_ROPE_YARN)
         gguf_write_u32(w, key(m, "rope.scaling.original_context_length", k),
                        (uint32_t)m->rope_original_context);
+    if (m->rope == RANDOM_ROPE_YARN && m->latent) gguf_write_f32(w, key(m, "rope.scaling.yarn_log_multiplier", k), 0.1f);
+}
+
+/* Older files say what a head has, newer ones what the latent has, and a head's own beside. */
+static void put_latent(struct gguf_write *w, const struct random_model *m)
+{
+    char k[96];
+    uint32_t own = (uint32_t)(m->head_dim + m->rope_part), value = (uint32_t)m->head_dim;
+    gguf_write_u32(w, key(m, "attention.kv_lora_rank", k), (uint32_t)m->latent);
+    if (m->q_latent) gguf_write_u32(w, key(m, "attention.q_lora_rank", k), (uint32_t)m->q_latent);
+    gguf_write_u32(w, key(m, "attention.key_length", k), m->latent_whole ? own : (uint32_t)(m->latent + m->rope_part));
+    gguf_write_u32(w, key(m, "attention.value_length", k), m->latent_whole ? value : (uint32_t)m->latent);
+    if (m->latent_whole) return;
+    gguf_write_u32(w, key(m, "attention.key_length_mla", k), own);
+    gguf_write_u32(w, key(m, "attention.value_length_mla", k), value);
 }
 
 static void put_switches(struct gguf_write *w, const struct random_model *m)
@@ -251,6 +268,15 @@ static void put_switches(struct gguf_write *w, const struct random_model *m)
     gguf_write_u32(w, key(m, "expert_count", k), (uint32_t)m->n_expert);
     gguf_write_u32(w, key(m, "expert_used_count", k), (uint32_t)m->n_used);
     gguf_write_u32(w, key(m, "expert_feed_forward_length", k), (uint32_t)m->d_expert);
+    if (m->n_group) {
+        gguf_write_u32(w, key(m, "expert_group_count", k), (uint32_t)m->n_group);
+        gguf_write_u32(w, key(m, "expert_group_used_count", k), (uint32_t)m->n_group_used);
+    }
+    if (m->sigmoid) {
+        gguf_write_u32(w, key(m, "expert_gating_func", k), 2);
+        gguf_write_bool(w, key(m, "expert_weights_norm", k), true);
+        gguf_write_f32(w, key(m, "expert_weights_scale", k), 2.5f);
+    }
 }
 
 static void put_metadata(struct gguf_write *w, const struct random_model *m)
@@ -264,8 +290,12 @@ static void put_metadata(struct gguf_write *w, const struct random_model *m)
     gguf_write_u32(w, key(m, "feed_forward_length", k), (uint32_t)m->d_ffn);
     gguf_write_u32(w, key(m, "attention.head_count", k), (uint32_t)m->n_head);
     gguf_write_u32(w, key(m, "attention.head_count_kv", k), (uint32_t)m->n_kv_head);
-    gguf_write_u32(w, key(m, "attention.key_length", k), (uint32_t)m->head_dim);
-    gguf_write_u32(w, key(m, "attention.value_length", k), (uint32_t)m->head_dim);
+    if (m->latent) {
+        put_latent(w, m);
+    } else {
+        gguf_write_u32(w, key(m, "attention.key_length", k), (uint32_t)m->head_dim);
+        gguf_write_u32(w, key(m, "attention.value_length", k), (uint32_t)m->head_dim);
+    }
     gguf_write_f32(w, key(m, features_of(m)->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", k),
                    strcmp(m->arch, "llama") ? 1e-6f : 1e-5f);
     put_switches(w, m);
@@ -360,6 +390,27 @@ static void put_norms(struct build *b, const struct random_model *m, const struc
     }
 }
 
+/* Attention over a latent: keys of a head have head_dim values and rope_part rotated ones, values head_dim. */
+static void put_latent_attention(struct build *b, const struct random_model *m, int32_t layer)
+{
+    char n[64];
+    int64_t d = m->d_model, hd = m->head_dim, heads = m->n_head, rank = m->latent, q = m->q_latent;
+    if (q) {
+        put_matrix(b, NAME("attn_q_a.weight"), m->type, d, q);
+        put_norm(b, NAME("attn_q_a_norm.weight"), q);
+    }
+    put_matrix(b, q ? NAME("attn_q_b.weight") : NAME("attn_q.weight"), m->type, q ? q : d, heads * (hd + m->rope_part));
+    put_matrix(b, NAME("attn_kv_a_mqa.weight"), m->type, d, rank + m->rope_part);
+    put_norm(b, NAME("attn_kv_a_norm.weight"), rank);
+    if (m->latent_whole) {
+        put_matrix(b, NAME("attn_kv_b.weight"), m->type, rank, heads * 2 * hd);
+    } else {
+        put_stack(b, NAME("attn_k_b.weight"), m->type, hd, rank, heads);
+        put_stack(b, NAME("attn_v_b.weight"), m->type, rank, hd, heads);
+    }
+    put_matrix(b, NAME("attn_output.weight"), m->type, heads * hd, d);
+}
+
 static void put_attention(struct build *b, const struct random_model *m, const struct features *f, int32_t layer)
 {
     char n[64];
@@ -404,8 +455,9 @@ static void put_experts(struct build *b, const struct random_model *m, const str
         put(b, NAME("ffn_up_exps.bias"), DTYPE_F32, w, e, 0, 0.1f);
         put(b, NAME("ffn_down_exps.bias"), DTYPE_F32, d, e, 0, 0.1f);
     }
+    if (m->sigmoid) put_bias(b, NAME("exp_probs_b.bias"), e);
     if (!m->d_shared) return;
-    if (!f->shared_bare) put_bias(b, NAME("ffn_gate_inp_shexp.weight"), d);
+    if (!f->shared_bare && !m->latent) put_bias(b, NAME("ffn_gate_inp_shexp.weight"), d);
     put_matrix(b, NAME("ffn_gate_shexp.weight"), m->type, d, m->d_shared);
     put_matrix(b, NAME("ffn_up_shexp.weight"), m->type, d, m->d_shared);
     put_matrix(b, NAME("ffn_down_shexp.weight"), m->type, m->d_shared, d);
@@ -417,7 +469,8 @@ static void put_layer(struct build *b, const struct random_model *m, int32_t lay
     int64_t d = m->d_model;
     const struct features *f = features_of(m);
     put_norms(b, m, f, layer);
-    put_attention(b, m, f, layer);
+    if (m->latent) put_latent_attention(b, m, layer);
+    else put_attention(b, m, f, layer);
     if (m->n_expert && layer >= m->n_dense && (layer + 1) % MAX(m->moe_step, 1) == 0) {
         put_experts(b, m, f, layer);
         return;

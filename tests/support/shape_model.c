@@ -23,6 +23,8 @@ static const struct shape_model models[] = {
     {"Gemma-3-27B", "gemma3", 62, 5376, 32, 16, 128, 21504, 262144, 131072, true, .window = 1024},
     {"gpt-oss-20B", "gpt-oss", 24, 2880, 64, 8, 64, 2880, 201088, 131072, false, 32, 4, 2880, 128},
     {"Qwen3-235B-A22B", "qwen3moe", 94, 4096, 64, 4, 128, 12288, 151936, 40960, false, 128, 8, 1536},
+    {"DeepSeek-V2-Lite", "deepseek2", 27, 2048, 16, 1, 128, 10944, 102400, 163840, false, 64, 6, 1408, 512, 0, 64, 1, 2816},
+    {"DeepSeek-V3", "deepseek2", 61, 7168, 128, 1, 128, 18432, 129280, 163840, false, 256, 8, 2048, 512, 1536, 64, 3, 2048},
 };
 
 const struct shape_model *shape_model_named(const char *name)
@@ -49,9 +51,35 @@ static void tensor(struct writer *x, const char *name, enum dtype t, int64_t d0,
     tensors(x, name, t, d0, d1, 1);
 }
 
+/* As newer files have it. A turned matrix of keys has rows too short for blocks of 256. */
+static void latent(struct writer *x, const struct shape_model *m, enum dtype t, int32_t i)
+{
+    char name[64];
+    int64_t d = m->d_model, n = m->n_head, hd = m->head_dim, from = m->q_latent ? m->q_latent : d;
+    const struct {
+        const char *what;
+        int64_t d0, d1, d2;
+        bool have;
+    } all[] = {{"attn_norm", d, 1, 1, true},
+               {"attn_q_a", d, m->q_latent, 1, m->q_latent > 0},
+               {"attn_q_a_norm", m->q_latent, 1, 1, m->q_latent > 0},
+               {m->q_latent ? "attn_q_b" : "attn_q", from, n * (hd + m->rope), 1, true},
+               {"attn_kv_a_mqa", d, m->latent + m->rope, 1, true},
+               {"attn_kv_a_norm", m->latent, 1, 1, true},
+               {"attn_k_b", hd, m->latent, n, true},
+               {"attn_v_b", m->latent, hd, n, true},
+               {"attn_output", n * hd, d, 1, true},
+               {"ffn_norm", d, 1, 1, true}};
+    for (size_t k = 0; k < COUNT_OF(all); k++) {
+        snprintf(name, sizeof name, "blk.%d.%s.weight", i, all[k].what);
+        if (all[k].have) tensors(x, name, all[k].d1 == 1 ? DTYPE_F32 : all[k].d0 % dtype_block(t) ? DTYPE_Q8_0 : t, all[k].d0, all[k].d1, all[k].d2);
+    }
+}
+
 static void layer(struct writer *x, const struct shape_model *m, enum dtype t, int32_t i)
 {
     char name[64];
+    bool experts = m->n_expert && i >= m->n_dense;
     int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim,
             kv = (int64_t)m->n_kv_head * m->head_dim;
     bool gemma = !strcmp(m->arch, "gemma3"), oss = !strcmp(m->arch, "gpt-oss"),
@@ -71,17 +99,21 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
                {"post_attention_norm", d, 1, gemma || oss},
                {"post_ffw_norm", d, 1, gemma},
                {"ffn_norm", d, 1, !oss},
-               {"ffn_gate", d, m->d_ffn, !m->n_expert},
-               {"ffn_up", d, m->d_ffn, !m->n_expert},
-               {"ffn_down", m->d_ffn, d, !m->n_expert}};
-    for (size_t k = 0; k < COUNT_OF(all); k++) {
+               {"ffn_gate", d, m->d_ffn, !experts},
+               {"ffn_up", d, m->d_ffn, !experts},
+               {"ffn_down", m->d_ffn, d, !experts},
+               {"ffn_gate_shexp", d, m->d_shared, experts && m->d_shared},
+               {"ffn_up_shexp", d, m->d_shared, experts && m->d_shared},
+               {"ffn_down_shexp", m->d_shared, d, experts && m->d_shared}};
+    if (m->latent) latent(x, m, t, i); /* and its feed-forward as others have it */
+    for (size_t k = m->latent ? COUNT_OF(all) - 6 : 0; k < COUNT_OF(all); k++) {
         snprintf(name, sizeof name, "blk.%d.%s.weight", i, all[k].what);
         /* as the usual converters do: a row that is no multiple of the type's block is kept in Q8_0
          */
         enum dtype u = all[k].d0 % dtype_block(t) ? DTYPE_Q8_0 : t;
         if (all[k].have) tensor(x, name, all[k].d1 > 1 ? u : DTYPE_F32, all[k].d0, all[k].d1);
     }
-    if (m->n_expert) {
+    if (experts) {
         snprintf(name, sizeof name, "blk.%d.ffn_gate_inp.weight", i);
         tensor(x, name, DTYPE_F32, d, m->n_expert);
         snprintf(name, sizeof name, "blk.%d.ffn_gate_exps.weight", i);
@@ -89,7 +121,7 @@ static void layer(struct writer *x, const struct shape_model *m, enum dtype t, i
         snprintf(name, sizeof name, "blk.%d.ffn_up_exps.weight", i);
         tensors(x, name, t, d, m->d_expert, m->n_expert);
         snprintf(name, sizeof name, "blk.%d.ffn_down_exps.weight", i);
-        tensors(x, name, t, m->d_expert, d, m->n_expert);
+        tensors(x, name, m->d_expert % dtype_block(t) ? DTYPE_Q8_0 : t, m->d_expert, d, m->n_expert);
     }
     const struct { const char *what; int64_t d0, d1; } bias[] = {{"attn_q", q, 1}, {"attn_k", kv, 1}, {"attn_v", kv, 1},
         {"attn_output", d, 1}, {"ffn_gate_inp", m->n_expert, 1}, {"ffn_gate_exps", m->d_expert, m->n_expert},
@@ -111,12 +143,20 @@ enum err shape_model_write(const struct shape_model *m, enum dtype t, enum dtype
     } sizes[] = {{"block_count", m->n_layer},           {"context_length", m->context},
                  {"embedding_length", m->d_model},      {"feed_forward_length", m->d_ffn},
                  {"attention.head_count", m->n_head},   {"attention.head_count_kv", m->n_kv_head},
-                 {"attention.key_length", m->head_dim}, {"attention.value_length", m->head_dim}};
+                 {"attention.key_length", m->latent ? m->latent + m->rope : m->head_dim},
+                 {"attention.value_length", m->latent ? m->latent : m->head_dim}};
     gguf_write_str(x.w, "general.architecture", m->arch);
     gguf_write_str(x.w, "general.name", m->name);
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         snprintf(key, sizeof key, "%s.%s", m->arch, sizes[i].what);
         gguf_write_u32(x.w, key, (uint32_t)sizes[i].v);
+    }
+    const struct { const char *what; int32_t v; } latents[] = {
+        {"attention.kv_lora_rank", m->latent}, {"attention.q_lora_rank", m->q_latent}, {"attention.key_length_mla", m->head_dim + m->rope},
+        {"attention.value_length_mla", m->head_dim}, {"rope.dimension_count", m->rope}, {"leading_dense_block_count", m->n_dense}};
+    for (size_t i = 0; i < COUNT_OF(latents) && m->latent; i++) {
+        snprintf(key, sizeof key, "%s.%s", m->arch, latents[i].what);
+        gguf_write_u32(x.w, key, (uint32_t)latents[i].v);
     }
     const struct { const char *what; int32_t v; } experts[] = {
         {"expert_count", m->n_expert}, {"expert_used_count", m->n_used}, {"expert_feed_forward_length", m->d_expert}};

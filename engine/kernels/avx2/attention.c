@@ -121,7 +121,7 @@ static void softmax(float *p, int32_t n_keys, float *m, float *l)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* What a call of values does: keys [j0,j1) of a split to o[n_rows][dim]. */
+/* What a call of values does: keys [j0,j1) of a split to dim values of each row of o. */
 struct span {
     const struct krn_attn_tile *s;
     int32_t j0, j1;
@@ -141,11 +141,11 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t
 {
     const struct krn_attn_tile *s = x->s;
     const float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
-    float *o = x->o + (int64_t)r * s->dim + d;
+    float *o = x->o + (int64_t)r * s->o_stride + d;
     __m256 acc[MAX_ROWS][MAX_VECTORS];
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            acc[i][c] = x->j0 ? vmath_load(o + i * (int64_t)s->dim + HALF * c, lanes)
+            acc[i][c] = x->j0 ? vmath_load(o + i * (int64_t)s->o_stride + HALF * c, lanes)
                               : _mm256_setzero_ps();
     for (int32_t j = x->j0; j < x->j1; j++) {
         const uint8_t *block = s->v[j / KRN_KV_BLOCK];
@@ -167,7 +167,7 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t
     }
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            vmath_store(o + i * (int64_t)s->dim + HALF * c, lanes, acc[i][c]);
+            vmath_store(o + i * (int64_t)s->o_stride + HALF * c, lanes, acc[i][c]);
 }
 
 KRN_INLINE int32_t values_rows(const struct span *x, int32_t r, int32_t r1, const int n_rows,
@@ -202,6 +202,54 @@ static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_
     }
 }
 
+/* ---- values among the keys --------------------------------------------------------------------- */
+
+/* 8 x 8: rows become columns. Pairs, then fours within 128 bits, then the halves of the vectors. */
+static void transpose(__m256 v[HALF])
+{
+    __m256 t[HALF];
+    KRN_UNROLL for (int i = 0; i < HALF; i += 2) {
+        t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
+    }
+    KRN_UNROLL for (int i = 0; i < HALF; i += 4)
+        KRN_UNROLL for (int k = 0; k < 2; k++) {
+            v[i + 2 * k] = _mm256_shuffle_ps(t[i + k], t[i + k + 2], 0x44);
+            v[i + 2 * k + 1] = _mm256_shuffle_ps(t[i + k], t[i + k + 2], 0xee);
+        }
+    KRN_UNROLL for (int k = 0; k < 4; k++) {
+        t[k] = _mm256_permute2f128_ps(v[k], v[k + 4], 0x20);
+        t[k + 4] = _mm256_permute2f128_ps(v[k], v[k + 4], 0x31);
+    }
+    KRN_UNROLL for (int k = 0; k < HALF; k++) v[k] = t[k];
+}
+
+KRN_INLINE void turn_of(const uint8_t *block, int32_t dim, int32_t d, int32_t n, float *out, const enum kv_type type)
+{
+    const uint8_t *keys = elements(block, dim, type);
+    for (int32_t j = 0; j < KRN_KV_BLOCK; j += HALF)
+        for (int32_t i = 0; i < n; i += HALF) {
+            __m256 v[HALF], scale = _mm256_setzero_ps();
+            if (type == KV_Q8_0) scale = load8(block, (d + i) / KV_UNIT * KRN_KV_BLOCK + j, KV_F16);
+            KRN_UNROLL for (int k = 0; k < HALF; k++) {
+                v[k] = i + k < n ? load8(keys, (int64_t)(d + i + k) * KRN_KV_BLOCK + j, type) : _mm256_setzero_ps();
+                if (type == KV_Q8_0) v[k] = _mm256_mul_ps(v[k], scale);
+            }
+            transpose(v);
+            for (int k = 0; k < HALF; k++) vmath_store(out + (j + k) * n + i, n - i, v[k]);
+        }
+}
+
+static void turn(enum kv_type type, const uint8_t *block, int32_t dim, int32_t d, int32_t n, float *out)
+{
+    switch (type) {
+    case KV_F16: turn_of(block, dim, d, n, out, KV_F16); break;
+    case KV_BF16: turn_of(block, dim, d, n, out, KV_BF16); break;
+    case KV_Q8_0: turn_of(block, dim, d, n, out, KV_Q8_0); break;
+    default: turn_of(block, dim, d, n, out, KV_F32);
+    }
+}
+
 static void blend(float *out, const float *o, float a, float b, int32_t dim)
 {
     for (int32_t d = 0; d < dim; d += HALF) {
@@ -211,7 +259,7 @@ static void blend(float *out, const float *o, float a, float b, int32_t dim)
     }
 }
 
-static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_avx2_softcap};
+static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_avx2_softcap, turn};
 
 void krn_avx2_attention(const struct krn_attention *a) { krn_attn_walk(a, &kernel); }
 void krn_avx2_attention_merge(const struct krn_attention *a) { krn_attn_walk_merge(a, &kernel); }

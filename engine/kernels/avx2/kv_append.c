@@ -26,15 +26,16 @@ static void put_halves(enum kv_type type, uint16_t *k, uint16_t *v, const float 
         int32_t n = MIN(dim - d, 8);
         uint16_t k_half[8], v_half[8];
         _mm_storeu_si128((__m128i *)k_half, to_half(type, vmath_load(k_row + d, n)));
+        for (int32_t i = 0; i < n; i++) k[(d + i) * KRN_KV_BLOCK] = k_half[i];
+        if (!v) continue;
         _mm_storeu_si128((__m128i *)v_half, to_half(type, vmath_load(v_row + d, n)));
         memcpy(v + d, v_half, (size_t)n * sizeof *v);
-        for (int32_t i = 0; i < n; i++) k[(d + i) * KRN_KV_BLOCK] = k_half[i];
     }
 }
 
 static void put_floats(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
 {
-    memcpy(v, v_row, (size_t)dim * sizeof *v);
+    if (v) memcpy(v, v_row, (size_t)dim * sizeof *v);
     for (int32_t d = 0; d < dim; d++) k[d * KRN_KV_BLOCK] = k_row[d];
 }
 
@@ -64,14 +65,14 @@ static void put_codes(uint8_t *k_block, uint8_t *v_block, int32_t j, const float
                       int32_t dim)
 {
     uint16_t *k_scale = (uint16_t *)k_block, *v_scale = (uint16_t *)v_block;
-    int8_t *k_code = (int8_t *)k_block + krn_kv_codes(dim) + j,
-           *v_code = (int8_t *)v_block + krn_kv_codes(dim) + (int64_t)j * dim, codes[KV_UNIT];
+    int8_t *k_code = (int8_t *)k_block + krn_kv_codes(dim) + j, codes[KV_UNIT];
     for (int32_t u = 0; u < krn_kv_units(dim); u++) {
         int32_t d = u * KV_UNIT, n = MIN(KV_UNIT, dim - d);
         k_scale[u * KRN_KV_BLOCK + j] = codes_of(codes, k + d, n);
         for (int32_t i = 0; i < n; i++) k_code[(d + i) * KRN_KV_BLOCK] = codes[i];
+        if (!v) continue;
         v_scale[j * krn_kv_units(dim) + u] = codes_of(codes, v + d, n);
-        memcpy(v_code + d, codes, (size_t)n);
+        memcpy(v_block + krn_kv_codes(dim) + (int64_t)j * dim + d, codes, (size_t)n);
     }
 }
 
@@ -81,9 +82,9 @@ static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j
     if (type == KV_Q8_0)
         put_codes(k_block, v_block, j, k, v, dim);
     else if (type == KV_F32)
-        put_floats((float *)k_block + j, (float *)v_block + (int64_t)j * dim, k, v, dim);
+        put_floats((float *)k_block + j, v ? (float *)v_block + (int64_t)j * dim : NULL, k, v, dim);
     else
-        put_halves(type, (uint16_t *)k_block + j, (uint16_t *)v_block + (int64_t)j * dim, k, v, dim);
+        put_halves(type, (uint16_t *)k_block + j, v ? (uint16_t *)v_block + (int64_t)j * dim : NULL, k, v, dim);
 }
 
 void krn_avx2_kv_append(const struct krn_kv_append *a)

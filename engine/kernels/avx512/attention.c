@@ -124,7 +124,7 @@ static void softmax(float *p, int32_t n_keys, float *m, float *l)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* What a call of values does: keys [j0,j1) of a split to o[n_rows][dim]. */
+/* What a call of values does: keys [j0,j1) of a split to dim values of each row of o. */
 struct span {
     const struct krn_attn_tile *s;
     int32_t j0, j1;
@@ -144,12 +144,12 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, __mmask
 {
     const struct krn_attn_tile *s = x->s;
     const float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
-    float *o = x->o + (int64_t)r * s->dim + d;
+    float *o = x->o + (int64_t)r * s->o_stride + d;
     const int size = size_of(type);
     __m512 acc[MAX_ROWS][MAX_VECTORS];
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            acc[i][c] = x->j0 ? _mm512_maskz_loadu_ps(mask, o + i * (int64_t)s->dim + 16 * c)
+            acc[i][c] = x->j0 ? _mm512_maskz_loadu_ps(mask, o + i * (int64_t)s->o_stride + 16 * c)
                               : _mm512_setzero_ps();
     for (int32_t j = x->j0; j < x->j1; j++) {
         int32_t at = j % KRN_KV_BLOCK;
@@ -174,7 +174,7 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, __mmask
     }
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            _mm512_mask_storeu_ps(o + i * (int64_t)s->dim + 16 * c, mask, acc[i][c]);
+            _mm512_mask_storeu_ps(o + i * (int64_t)s->o_stride + 16 * c, mask, acc[i][c]);
 }
 
 KRN_INLINE int32_t values_rows(const struct span *x, int32_t r, int32_t r1, const int n_rows,
@@ -209,6 +209,58 @@ static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_
     }
 }
 
+/* ---- values among the keys --------------------------------------------------------------------- */
+
+/* 16 x 16: rows become columns. Pairs, then fours within 128 bits, then the quarters of the vectors. */
+static void transpose(__m512 v[16])
+{
+    __m512 t[16];
+    KRN_UNROLL for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(v[i], v[i + 1]);
+    }
+    KRN_UNROLL for (int i = 0; i < 16; i += 4)
+        KRN_UNROLL for (int k = 0; k < 2; k++) {
+            __m512d a = _mm512_castps_pd(t[i + k]), b = _mm512_castps_pd(t[i + k + 2]);
+            v[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            v[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    KRN_UNROLL for (int i = 0; i < 16; i += 8)
+        KRN_UNROLL for (int k = 0; k < 4; k++) {
+            t[i + k] = _mm512_shuffle_f32x4(v[i + k], v[i + k + 4], 0x88);
+            t[i + k + 4] = _mm512_shuffle_f32x4(v[i + k], v[i + k + 4], 0xdd);
+        }
+    KRN_UNROLL for (int k = 0; k < 8; k++) {
+        v[k] = _mm512_shuffle_f32x4(t[k], t[k + 8], 0x88);
+        v[k + 8] = _mm512_shuffle_f32x4(t[k], t[k + 8], 0xdd);
+    }
+}
+
+KRN_INLINE void turn_of(const uint8_t *block, int32_t dim, int32_t d, int32_t n, float *out, const enum kv_type type)
+{
+    const uint8_t *keys = elements(block, dim, type);
+    for (int32_t i = 0; i < n; i += 16) {
+        __m512 v[16], scale = _mm512_setzero_ps();
+        if (type == KV_Q8_0) scale = load16(block, (d + i) / KV_UNIT * KRN_KV_BLOCK, 0xffff, KV_F16);
+        KRN_UNROLL for (int k = 0; k < 16; k++) {
+            v[k] = load16(keys, (int64_t)(d + i + k) * KRN_KV_BLOCK, i + k < n ? 0xffff : 0, type);
+            if (type == KV_Q8_0) v[k] = _mm512_mul_ps(v[k], scale);
+        }
+        transpose(v);
+        for (int j = 0; j < KRN_KV_BLOCK; j++) _mm512_mask_storeu_ps(out + j * n + i, vmath_first(n - i), v[j]);
+    }
+}
+
+static void turn(enum kv_type type, const uint8_t *block, int32_t dim, int32_t d, int32_t n, float *out)
+{
+    switch (type) {
+    case KV_F16: turn_of(block, dim, d, n, out, KV_F16); break;
+    case KV_BF16: turn_of(block, dim, d, n, out, KV_BF16); break;
+    case KV_Q8_0: turn_of(block, dim, d, n, out, KV_Q8_0); break;
+    default: turn_of(block, dim, d, n, out, KV_F32);
+    }
+}
+
 static void blend(float *out, const float *o, float a, float b, int32_t dim)
 {
     for (int32_t d = 0; d < dim; d += 16) {
@@ -219,7 +271,7 @@ static void blend(float *out, const float *o, float a, float b, int32_t dim)
     }
 }
 
-static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_avx512_softcap};
+static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_avx512_softcap, turn};
 
 void krn_avx512_attention(const struct krn_attention *a) { krn_attn_walk(a, &kernel); }
 void krn_avx512_attention_merge(const struct krn_attention *a) { krn_attn_walk_merge(a, &kernel); }

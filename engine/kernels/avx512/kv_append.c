@@ -25,17 +25,15 @@ static void put_halves(enum kv_type type, uint16_t *k, uint16_t *v, const float 
     for (int32_t d = 0; d < dim; d += 16) {
         __mmask16 mask = vmath_first(dim - d);
         uint16_t half[16];
-        __m256i kh = to_half(type, _mm512_maskz_loadu_ps(mask, k_row + d)),
-                vh = to_half(type, _mm512_maskz_loadu_ps(mask, v_row + d));
-        _mm256_storeu_si256((__m256i *)half, kh);
-        _mm256_mask_storeu_epi16(v + d, mask, vh);
+        _mm256_storeu_si256((__m256i *)half, to_half(type, _mm512_maskz_loadu_ps(mask, k_row + d)));
+        if (v) _mm256_mask_storeu_epi16(v + d, mask, to_half(type, _mm512_maskz_loadu_ps(mask, v_row + d)));
         for (int32_t i = 0; i < 16 && d + i < dim; i++) k[(d + i) * KRN_KV_BLOCK] = half[i];
     }
 }
 
 static void put_floats(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
 {
-    memcpy(v, v_row, (size_t)dim * sizeof *v);
+    if (v) memcpy(v, v_row, (size_t)dim * sizeof *v);
     for (int32_t d = 0; d < dim; d++) k[d * KRN_KV_BLOCK] = k_row[d];
 }
 
@@ -59,14 +57,14 @@ static void put_codes(uint8_t *k_block, uint8_t *v_block, int32_t j, const float
                       int32_t dim)
 {
     uint16_t *k_scale = (uint16_t *)k_block, *v_scale = (uint16_t *)v_block;
-    int8_t *k_code = (int8_t *)k_block + krn_kv_codes(dim) + j,
-           *v_code = (int8_t *)v_block + krn_kv_codes(dim) + (int64_t)j * dim, codes[KV_UNIT];
+    int8_t *k_code = (int8_t *)k_block + krn_kv_codes(dim) + j, codes[KV_UNIT];
     for (int32_t u = 0; u < krn_kv_units(dim); u++) {
         int32_t d = u * KV_UNIT, n = MIN(KV_UNIT, dim - d);
         k_scale[u * KRN_KV_BLOCK + j] = codes_of(codes, k + d, n);
         for (int32_t i = 0; i < n; i++) k_code[(d + i) * KRN_KV_BLOCK] = codes[i];
+        if (!v) continue;
         v_scale[j * krn_kv_units(dim) + u] = codes_of(codes, v + d, n);
-        memcpy(v_code + d, codes, (size_t)n);
+        memcpy(v_block + krn_kv_codes(dim) + (int64_t)j * dim + d, codes, (size_t)n);
     }
 }
 
@@ -76,9 +74,9 @@ static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j
     if (type == KV_Q8_0)
         put_codes(k_block, v_block, j, k, v, dim);
     else if (type == KV_F32)
-        put_floats((float *)k_block + j, (float *)v_block + (int64_t)j * dim, k, v, dim);
+        put_floats((float *)k_block + j, v ? (float *)v_block + (int64_t)j * dim : NULL, k, v, dim);
     else
-        put_halves(type, (uint16_t *)k_block + j, (uint16_t *)v_block + (int64_t)j * dim, k, v, dim);
+        put_halves(type, (uint16_t *)k_block + j, v ? (uint16_t *)v_block + (int64_t)j * dim : NULL, k, v, dim);
 }
 
 void krn_avx512_kv_append(const struct krn_kv_append *a)

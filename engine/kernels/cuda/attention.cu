@@ -2,8 +2,9 @@
 //
 // A block takes one item (kv head, token), or one split of it, for up to HEADS query heads of the
 // group, which share every load of K and V. In a split of 256 keys a thread first is a key (its
-// scores: chains over head_dim), then a lane of the sums, then a value of the output (chains over the
-// keys). Splits lie at absolute positions, so neither batch nor chunking moves one.
+// scores: chains over head_dim), then a lane of the sums, then a value of the output, or PER of them
+// (chains over the keys). Splits lie at absolute positions, so neither batch nor chunking moves one.
+// Values of latent heads are read from the keys, where those of a block lie side by side.
 #include "engine/kernels/cuda/kv.cuh"
 
 extern "C" {
@@ -12,7 +13,10 @@ extern "C" {
 
 namespace {
 
-enum { THREADS = KRN_CUDA_THREADS, MAX_DIM = 256, LANES = KRN_KV_BLOCK };
+enum { THREADS = KRN_CUDA_THREADS, LANES = KRN_KV_BLOCK };
+// Of keys, when a thread has PER values of the output.
+template <int PER> struct most { enum { DIM = PER == 1 ? (int)THREADS : (int)KRN_CUDA_KEYS }; };
+static_assert(2 * (int)THREADS == (int)KRN_CUDA_VALUES, "two values a thread at most");
 static_assert((int)THREADS == (int)KRN_ATTN_SPLIT, "a thread per key of a split");
 
 // By value: krn_attention with its kv taken in.
@@ -22,7 +26,8 @@ struct job {
     float *out, *partial;
     const int32_t *pos;
     const int32_t *const *table;
-    int32_t n_tok, n_head, i0, n_split, window, chunked;
+    int32_t n_tok, n_head, i0, n_split, window, chunked, values;
+    int64_t q_stride, out_stride; // of tokens
     float scale, softcap;
     const float *sinks;
 
@@ -41,8 +46,8 @@ __device__ float capped(float x, float cap)
 }
 
 // What the threads of a block share about a split.
-template <int HEADS> struct shared {
-    float qs[HEADS][MAX_DIM];          // queries times scale; zeros past the group
+template <int HEADS, int PER> struct shared {
+    float qs[HEADS][most<PER>::DIM];   // queries times scale; zeros past the group
     float p[HEADS][KRN_ATTN_SPLIT];    // scores, then weights
     float reduce[HEADS][THREADS / 32]; // of the maxima, a warp each
     float lane[HEADS][LANES];
@@ -55,8 +60,8 @@ struct keys {
 };
 
 // Their scores into s.p, the maxima into s.m.
-template <int TYPE, int HEADS>
-__device__ void scores(const job &a, shared<HEADS> &s, const int32_t *table, int32_t kv_head, const keys &in)
+template <int TYPE, int HEADS, int PER>
+__device__ void scores(const job &a, shared<HEADS, PER> &s, const int32_t *table, int32_t kv_head, const keys &in)
 {
     int32_t dim = a.kv.head_dim, j = in.j0 + (int32_t)threadIdx.x;
     bool there = j >= in.a && j < in.b;
@@ -91,7 +96,7 @@ __device__ void scores(const job &a, shared<HEADS> &s, const int32_t *table, int
 }
 
 // Scores to weights; their sums into s.lane[h][0].
-template <int HEADS> __device__ void weigh(shared<HEADS> &s, const keys &in)
+template <int HEADS, int PER> __device__ void weigh(shared<HEADS, PER> &s, const keys &in)
 {
     int32_t j = (int32_t)threadIdx.x, first = in.a - in.j0, n = in.b - in.j0;
     if (j >= first && j < n)
@@ -113,7 +118,7 @@ template <int HEADS> __device__ void weigh(shared<HEADS> &s, const keys &in)
     __syncthreads();
 }
 
-// A thread's outputs: value d of heads part, part + parts, ...
+// A thread's outputs: values d, d + THREADS, ... of heads part, part + parts, ...
 template <int HEADS> struct mine {
     int32_t d, part, parts;
     bool any;
@@ -121,27 +126,32 @@ template <int HEADS> struct mine {
 template <int HEADS> __device__ mine<HEADS> share(int32_t dim)
 {
     mine<HEADS> x;
-    x.parts = THREADS / dim;
-    x.d = (int32_t)threadIdx.x % dim, x.part = (int32_t)threadIdx.x / dim;
+    x.parts = max(THREADS / dim, 1);
+    x.d = (int32_t)threadIdx.x % min(dim, (int32_t)THREADS), x.part = (int32_t)threadIdx.x / min(dim, (int32_t)THREADS);
     x.any = x.part < x.parts;
     return x;
 }
 
-// o[k] = sum over the split's keys of p V for this thread's value of its k-th head.
-template <int TYPE, int HEADS>
-__device__ void values(const job &a, const shared<HEADS> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
-                       const keys &in, float o[HEADS])
+// o[k * PER + e] = sum over the split's keys of p V for this thread's e-th value of its k-th head.
+template <int TYPE, int HEADS, int PER>
+__device__ void values(const job &a, const shared<HEADS, PER> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
+                       const keys &in, float o[HEADS * PER])
 {
     int32_t dim = a.kv.head_dim;
-    for (int k = 0; k < HEADS; k++) o[k] = 0.0f;
+    for (int k = 0; k < HEADS * PER; k++) o[k] = 0.0f;
     if (!x.any) return;
     for (int32_t j = in.a; j < in.b; j++) {
-        const uint8_t *block = cu_kv_block<TYPE>(a.kv.v, a.kv, table[j / KRN_KV_BLOCK], kv_head);
-        float v = cu_kv_value<TYPE>(block, dim, x.d, j % KRN_KV_BLOCK);
+        const uint8_t *block = cu_kv_block<TYPE>(a.kv.v_dim ? a.kv.k : a.kv.v, a.kv, table[j / KRN_KV_BLOCK], kv_head);
 #pragma unroll
-        for (int k = 0; k < HEADS; k++) {
-            int32_t h = x.part + k * x.parts;
-            if (h < HEADS) o[k] = fmaf(s.p[h][j - in.j0], v, o[k]);
+        for (int e = 0; e < PER; e++) {
+            int32_t d = x.d + e * THREADS;
+            if (PER > 1 && d >= a.values) continue;
+            float v = a.kv.v_dim ? cu_kv_key<TYPE>(block, dim, d, j % KRN_KV_BLOCK) : cu_kv_value<TYPE>(block, dim, d, j % KRN_KV_BLOCK);
+#pragma unroll
+            for (int k = 0; k < HEADS; k++) {
+                int32_t h = x.part + k * x.parts;
+                if (h < HEADS) o[k * PER + e] = fmaf(s.p[h][j - in.j0], v, o[k * PER + e]);
+            }
         }
     }
 }
@@ -158,63 +168,69 @@ __device__ float finished(const job &a, int32_t head, float out, float m, float 
 }
 
 // Grid: (items or splits, slices of HEADS heads of the group).
-template <int TYPE, int HEADS> __global__ void __launch_bounds__(THREADS) attention_kernel(job a)
+template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREADS) attention_kernel(job a)
 {
-    __shared__ shared<HEADS> s;
+    __shared__ shared<HEADS, PER> s;
     int32_t item = a.i0 + (int32_t)blockIdx.x, per = a.n_split ? a.n_split : 1;
     int32_t kv_head = item / per / a.n_tok, t = item / per % a.n_tok, pos = a.pos[t];
     int32_t group = a.n_head / a.kv.n_kv, dim = a.kv.head_dim, g0 = (int32_t)blockIdx.y * HEADS;
     int32_t heads = min(HEADS, group - g0), lo = a.first_of(pos);
     int32_t first = a.n_split ? item % per * KRN_ATTN_SPLIT : lo / KRN_ATTN_SPLIT * KRN_ATTN_SPLIT;
-    int64_t row = ((int64_t)t * a.n_head + kv_head * group + g0) * dim;
+    int64_t head0 = kv_head * group + g0;
+    const float *q = a.q + t * a.q_stride + head0 * dim;
+    float *to = a.out + t * a.out_stride + head0 * a.values;
     if (first > pos || first + KRN_ATTN_SPLIT <= lo) return; // a split without keys, or padding
 
     for (int32_t i = (int32_t)threadIdx.x; i < HEADS * dim; i += THREADS)
-        s.qs[i / dim][i % dim] = i / dim < heads ? a.q[row + i] * a.scale : 0.0f;
+        s.qs[i / dim][i % dim] = i / dim < heads ? q[i] * a.scale : 0.0f;
     __syncthreads();
 
-    mine<HEADS> x = share<HEADS>(dim);
-    float big_m[HEADS] = {}, big_l[HEADS] = {}, out[HEADS] = {}, o[HEADS];
+    mine<HEADS> x = share<HEADS>(a.values);
+    float big_m[HEADS] = {}, big_l[HEADS] = {}, out[HEADS * PER] = {}, o[HEADS * PER];
     int32_t last = a.n_split ? first : pos;
     for (int32_t j0 = first; j0 <= last; j0 += KRN_ATTN_SPLIT) {
         keys in = {j0, max(j0, lo), min(pos + 1, j0 + KRN_ATTN_SPLIT)};
-        scores<TYPE, HEADS>(a, s, a.table[t], kv_head, in);
-        weigh<HEADS>(s, in);
-        values<TYPE, HEADS>(a, s, x, a.table[t], kv_head, in, o);
+        scores<TYPE, HEADS, PER>(a, s, a.table[t], kv_head, in);
+        weigh<HEADS, PER>(s, in);
+        values<TYPE, HEADS, PER>(a, s, x, a.table[t], kv_head, in, o);
         for (int k = 0; k < HEADS && x.any; k++) {
             int32_t h = x.part + k * x.parts;
             if (h >= heads) continue;
             float m = s.m[h], l = s.lane[h][0];
             if (j0 == first) {
-                big_m[k] = m, big_l[k] = l, out[k] = o[k];
+                big_m[k] = m, big_l[k] = l;
+                for (int e = 0; e < PER; e++) out[k * PER + e] = o[k * PER + e];
                 continue;
             }
             float next = m > big_m[k] ? m : big_m[k];
             float f = krn_math_exp(big_m[k] - next), g = krn_math_exp(m - next);
             big_m[k] = next;
             big_l[k] = fmaf(big_l[k], f, l * g);
-            out[k] = fmaf(out[k], f, o[k] * g);
+            for (int e = 0; e < PER; e++) out[k * PER + e] = fmaf(out[k * PER + e], f, o[k * PER + e] * g);
         }
         __syncthreads(); // before the next split's scores overwrite p
     }
     for (int k = 0; k < HEADS && x.any; k++) {
         int32_t h = x.part + k * x.parts;
         if (h >= heads) continue;
-        if (!a.n_split) {
-            a.out[row + h * dim + x.d] = finished(a, kv_head * group + g0 + h, out[k], big_m[k], big_l[k]);
-            continue;
+        float *part = a.n_split ? a.partial + ((int64_t)item * group + g0 + h) * (a.values + 2) : nullptr;
+        for (int e = 0; e < PER; e++) {
+            int32_t d = x.d + e * THREADS;
+            if (PER > 1 && d >= a.values) continue;
+            if (part)
+                part[d] = out[k * PER + e];
+            else
+                to[h * a.values + d] = finished(a, (int32_t)head0 + h, out[k * PER + e], big_m[k], big_l[k]);
         }
-        float *part = a.partial + ((int64_t)item * group + g0 + h) * (dim + 2);
-        part[x.d] = out[k];
-        if (x.d == 0) part[dim] = big_m[k], part[dim + 1] = big_l[k];
+        if (part && x.d == 0) part[a.values] = big_m[k], part[a.values + 1] = big_l[k];
     }
 }
 
-// Grid: (items, heads of the group); a thread is a value.
-__global__ void __launch_bounds__(MAX_DIM) merge_kernel(job a)
+// Grid: (items, heads of the group, values by THREADS); a thread is a value.
+__global__ void __launch_bounds__(THREADS) merge_kernel(job a)
 {
     int32_t item = a.i0 + (int32_t)blockIdx.x, kv_head = item / a.n_tok, t = item % a.n_tok;
-    int32_t group = a.n_head / a.kv.n_kv, dim = a.kv.head_dim, g = (int32_t)blockIdx.y, d = (int32_t)threadIdx.x;
+    int32_t group = a.n_head / a.kv.n_kv, dim = a.values, g = (int32_t)blockIdx.y, d = (int32_t)(blockIdx.z * blockDim.x + threadIdx.x);
     if (d >= dim) return;
     int32_t first = a.first_of(a.pos[t]) / KRN_ATTN_SPLIT;
     int64_t next = (int64_t)group * (dim + 2);
@@ -229,20 +245,26 @@ __global__ void __launch_bounds__(MAX_DIM) merge_kernel(job a)
         out = fmaf(out, f, part[d] * b);
     }
     int32_t head = kv_head * group + g;
-    a.out[((int64_t)t * a.n_head + head) * dim + d] = finished(a, head, out, m, l);
+    a.out[t * a.out_stride + (int64_t)head * dim + d] = finished(a, head, out, m, l);
 }
 
 job job_of(const struct krn_attention *a)
 {
+    int32_t values = krn_kv_values(a->kv);
+    int64_t q_row = (int64_t)a->n_head * a->kv->head_dim, out_row = (int64_t)a->n_head * values;
     return job{*a->kv,   a->q,      a->out,   a->partial, a->pos, a->table, a->n_tok, a->n_head, a->i0,
-               a->n_split, a->window, a->chunked, a->scale, a->softcap, a->sinks};
+               a->n_split, a->window, a->chunked, values, a->q_stride ? a->q_stride : q_row, a->out_stride ? a->out_stride : out_row,
+               a->scale, a->softcap, a->sinks};
 }
 
 template <int TYPE, int HEADS> void launch(const struct krn_attention *a)
 {
     int32_t group = a->n_head / a->kv->n_kv;
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)DIV_UP(group, HEADS));
-    KRN_LAUNCH((attention_kernel<TYPE, HEADS>), grid, dim3(THREADS), 0, job_of(a));
+    if (a->kv->head_dim <= THREADS)
+        KRN_LAUNCH((attention_kernel<TYPE, HEADS, 1>), grid, dim3(THREADS), 0, job_of(a));
+    else
+        KRN_LAUNCH((attention_kernel<TYPE, HEADS, 2>), grid, dim3(THREADS), 0, job_of(a));
 }
 
 template <int TYPE> void launch_heads(const struct krn_attention *a)
@@ -273,7 +295,8 @@ extern "C" void krn_cuda_attention(const struct krn_attention *a)
 extern "C" void krn_cuda_attention_merge(const struct krn_attention *a)
 {
     if (a->i0 >= a->i1) return;
-    dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)(a->n_head / a->kv->n_kv));
-    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)ROUND_UP(a->kv->head_dim, 32)), 0, job_of(a));
+    int32_t values = krn_kv_values(a->kv), threads = MIN(ROUND_UP(values, 32), (int32_t)THREADS);
+    dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)(a->n_head / a->kv->n_kv), (unsigned)DIV_UP(values, threads));
+    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)threads), 0, job_of(a));
     krn_cuda_launched("attention_merge");
 }

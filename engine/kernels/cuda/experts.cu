@@ -68,7 +68,7 @@ __device__ void close_groups(const krn_route &a, shared &s)
         if (first < 0) first = g * each;
         of[g] = s.score[first];
         s.taken[first] = true;
-        if (a.shift) second = best_of(s.score, g * each, (g + 1) * each, s.taken);
+        if (a.gating == KRN_GATING_SIGMOID) second = best_of(s.score, g * each, (g + 1) * each, s.taken);
         if (second >= 0) of[g] = of[g] + s.score[second];
         s.taken[first] = false;
     }

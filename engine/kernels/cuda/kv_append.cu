@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t slot = pos[t] % KRN_KV_BLOCK;
     int64_t block = table[t][pos[t] / KRN_KV_BLOCK], from = (int64_t)t * kv.n_kv * dim + i;
     put<TYPE>(cu_kv_block<TYPE>(kv.k, kv, block, head), (int64_t)d * KRN_KV_BLOCK + slot, k[from]);
-    put<TYPE>(cu_kv_block<TYPE>(kv.v, kv, block, head), (int64_t)slot * dim + d, v[from]);
+    if (!kv.v_dim) put<TYPE>(cu_kv_block<TYPE>(kv.v, kv, block, head), (int64_t)slot * dim + d, v[from]);
 }
 
 // x[n], one unit, to codes that stand `step` apart; returns the scale.
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 {
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
     int32_t dim = kv.head_dim, units = DIV_UP(dim, KV_UNIT), head = i / 2 / units, u = i / 2 % units;
-    if (head >= kv.n_kv || pos[t] < 0) return;
+    if (head >= kv.n_kv || pos[t] < 0 || (kv.v_dim && i % 2)) return;
     int32_t slot = pos[t] % KRN_KV_BLOCK, d = u * KV_UNIT, n = min((int32_t)KV_UNIT, dim - d);
     int64_t block = table[t][pos[t] / KRN_KV_BLOCK], from = ((int64_t)t * kv.n_kv + head) * dim + d;
     uint8_t *to = cu_kv_block<KV_Q8_0>(i % 2 ? kv.v : kv.k, kv, block, head);

@@ -125,7 +125,7 @@ static void softmax(float *p, int32_t n_keys, float *m, float *l)
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* What a call of values does: keys [j0,j1) of a split to o[n_rows][dim]. */
+/* What a call of values does: keys [j0,j1) of a split to dim values of each row of o. */
 struct span {
     const struct krn_attn_tile *s;
     int32_t j0, j1;
@@ -139,11 +139,11 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t
 {
     const struct krn_attn_tile *s = x->s;
     const float *p = s->p + (int64_t)r * KRN_ATTN_STRIDE;
-    float *o = x->o + (int64_t)r * s->dim + d;
+    float *o = x->o + (int64_t)r * s->o_stride + d;
     float32x4_t acc[MAX_ROWS][VECTORS];
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            acc[i][c] = x->j0 ? vmath_load(o + i * (int64_t)s->dim + LANES * c, lanes)
+            acc[i][c] = x->j0 ? vmath_load(o + i * (int64_t)s->o_stride + LANES * c, lanes)
                               : vmath_zero();
     for (int32_t j = x->j0; j < x->j1; j++) {
         const uint8_t *block = s->v[j / KRN_KV_BLOCK], *e = elements(block, s->dim, type);
@@ -164,7 +164,7 @@ KRN_INLINE void values_block(const struct span *x, int32_t r, int32_t d, int32_t
     }
     KRN_UNROLL for (int i = 0; i < n_rows; i++)
         KRN_UNROLL for (int c = 0; c < n_vec; c++)
-            vmath_store(o + i * (int64_t)s->dim + LANES * c, lanes, acc[i][c]);
+            vmath_store(o + i * (int64_t)s->o_stride + LANES * c, lanes, acc[i][c]);
 }
 
 KRN_INLINE int32_t values_rows(const struct span *x, int32_t r, int32_t r1, const int n_rows,
@@ -199,6 +199,44 @@ static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_
     }
 }
 
+/* ---- values among the keys --------------------------------------------------------------------- */
+
+/* 4 x 4: rows become columns. */
+static void transpose(float32x4_t v[LANES])
+{
+    float32x4_t a = vtrn1q_f32(v[0], v[1]), b = vtrn2q_f32(v[0], v[1]), c = vtrn1q_f32(v[2], v[3]), d = vtrn2q_f32(v[2], v[3]);
+    v[0] = vcombine_f32(vget_low_f32(a), vget_low_f32(c));
+    v[1] = vcombine_f32(vget_low_f32(b), vget_low_f32(d));
+    v[2] = vcombine_f32(vget_high_f32(a), vget_high_f32(c));
+    v[3] = vcombine_f32(vget_high_f32(b), vget_high_f32(d));
+}
+
+KRN_INLINE void turn_of(const uint8_t *block, int32_t dim, int32_t d, int32_t n, float *out, const enum kv_type type)
+{
+    const uint8_t *keys = elements(block, dim, type);
+    for (int32_t j = 0; j < KRN_KV_BLOCK; j += LANES)
+        for (int32_t i = 0; i < n; i += LANES) {
+            float32x4_t v[LANES], scale = vmath_zero();
+            if (type == KV_Q8_0) scale = load4(block, (d + i) / KV_UNIT * KRN_KV_BLOCK + j, KV_F16);
+            KRN_UNROLL for (int k = 0; k < LANES; k++) {
+                v[k] = i + k < n ? load4(keys, (int64_t)(d + i + k) * KRN_KV_BLOCK + j, type) : vmath_zero();
+                if (type == KV_Q8_0) v[k] = vmulq_f32(v[k], scale);
+            }
+            transpose(v);
+            for (int k = 0; k < LANES; k++) vmath_store(out + (j + k) * n + i, n - i, v[k]);
+        }
+}
+
+static void turn(enum kv_type type, const uint8_t *block, int32_t dim, int32_t d, int32_t n, float *out)
+{
+    switch (type) {
+    case KV_F16: turn_of(block, dim, d, n, out, KV_F16); break;
+    case KV_BF16: turn_of(block, dim, d, n, out, KV_BF16); break;
+    case KV_Q8_0: turn_of(block, dim, d, n, out, KV_Q8_0); break;
+    default: turn_of(block, dim, d, n, out, KV_F32);
+    }
+}
+
 static void blend(float *out, const float *o, float a, float b, int32_t dim)
 {
     for (int32_t d = 0; d < dim; d += LANES) {
@@ -208,7 +246,7 @@ static void blend(float *out, const float *o, float a, float b, int32_t dim)
     }
 }
 
-static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_neon_softcap};
+static const struct krn_attn_kernel kernel = {scores, softmax, values, blend, krn_neon_softcap, turn};
 
 void krn_neon_attention(const struct krn_attention *a) { krn_attn_walk(a, &kernel); }
 void krn_neon_attention_merge(const struct krn_attention *a) { krn_attn_walk_merge(a, &kernel); }

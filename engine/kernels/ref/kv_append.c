@@ -18,11 +18,10 @@ static uint16_t put_codes(int8_t *codes, int64_t step, const float *x, int32_t n
 static void put_q8(uint8_t *k_block, uint8_t *v_block, int32_t j, const float *k, const float *v, int32_t dim)
 {
     uint16_t *k_scale = (uint16_t *)k_block, *v_scale = (uint16_t *)v_block;
-    int8_t *k_code = (int8_t *)k_block + krn_kv_codes(dim), *v_code = (int8_t *)v_block + krn_kv_codes(dim);
     for (int32_t u = 0; u < krn_kv_units(dim); u++) {
-        int32_t d = u * KV_UNIT, n = MIN(KV_UNIT, dim - d);
-        k_scale[u * KRN_KV_BLOCK + j] = put_codes(k_code + d * KRN_KV_BLOCK + j, KRN_KV_BLOCK, k + d, n);
-        v_scale[j * krn_kv_units(dim) + u] = put_codes(v_code + (int64_t)j * dim + d, 1, v + d, n);
+        int32_t d = u * KV_UNIT, n = MIN(KV_UNIT, dim - d), at = krn_kv_codes(dim);
+        k_scale[u * KRN_KV_BLOCK + j] = put_codes((int8_t *)k_block + at + d * KRN_KV_BLOCK + j, KRN_KV_BLOCK, k + d, n);
+        if (v) v_scale[j * krn_kv_units(dim) + u] = put_codes((int8_t *)v_block + at + (int64_t)j * dim + d, 1, v + d, n);
     }
 }
 
@@ -40,7 +39,7 @@ static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j
     }
     for (int32_t d = 0; d < dim; d++) {
         put_element(type, k_block, d * KRN_KV_BLOCK + j, k[d]);
-        put_element(type, v_block, (int64_t)j * dim + d, v[d]);
+        if (v) put_element(type, v_block, (int64_t)j * dim + d, v[d]);
     }
 }
 

@@ -31,6 +31,10 @@ SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "
 HEAD = {"head_dim": 16}
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 
+YARN = {**PLAIN, "rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 32}
+LATENT = {"num_hidden_layers": 3, "num_key_value_heads": 4, "q_lora_rank": 20, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+          "v_head_dim": 12, "first_k_dense_replace": 1, "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1}
+
 # name: (model_type, GGUF architecture or None: no such file, config, tokens of the prompt)
 FAMILIES = {
     "mixtral": ("mixtral", "llama", {**HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 40, "tie_word_embeddings": False}, 60),
@@ -68,6 +72,16 @@ FAMILIES = {
     "glm4": ("glm4", "glm4", {**HEAD, "attention_bias": True, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 50),
     "cohere": ("cohere", "command-r", {"logit_scale": 0.25, "use_qk_norm": True}, 50),
     "cohere2": ("cohere2", "cohere2", {**HEAD, "logit_scale": 0.25, "num_hidden_layers": 4, "intermediate_size": 32, "sliding_window": 16}, 80),
+    "deepseek2-lite": ("deepseek_v2", "deepseek2", {**LATENT, "q_lora_rank": None, "topk_method": "greedy", "n_routed_experts": 6, "num_experts_per_tok": 2,
+                       "n_shared_experts": 2, "routed_scaling_factor": 1.0, "rope_parameters": {**YARN, "mscale": 0.707, "mscale_all_dim": 0.707}}, 80),
+    "deepseek2": ("deepseek_v2", "deepseek2", {**LATENT, "kv_lora_rank": 40, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,
+                  "routed_scaling_factor": 4.0, "rope_parameters": {**YARN, "mscale": 0.707, "mscale_all_dim": 0.707}}, 80),
+    "deepseek3": ("deepseek_v3", "deepseek2", {**LATENT, "n_group": 4, "topk_group": 2, "norm_topk_prob": True, "routed_scaling_factor": 2.5,
+                  "first_k_dense_replace": 2, "num_hidden_layers": 4, "num_mtp_layers": 0,
+                  "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}}, 80),
+    "deepseek3-halves": ("deepseek_v3", None, {**LATENT, "n_group": 2, "topk_group": 1, "norm_topk_prob": False, "routed_scaling_factor": 1.5,
+                         "rope_interleave": False, "rms_norm_eps": 1e-5, "num_mtp_layers": 0,
+                         "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.5}}, 80),
     "gpt-oss": ("gpt_oss", "gpt-oss", {**HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 24, "sliding_window": 16,
                 "rope_parameters": {**PLAIN, "rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
                                     "original_max_position_embeddings": 32}}, 80),
@@ -111,12 +125,14 @@ def fill(model, name, kind):
         x = rng.standard_normal(p.shape)
         if "norm" in key or "ln_" in key:
             x = 0.2 * x if key.endswith("bias") or gemma else 1 + 0.3 * x
-        elif key.endswith("bias") or "sinks" in key or "correction" in key:
+        elif "correction" in key:
+            x = 0.1 * x
+        elif key.endswith("bias") or "sinks" in key:
             x = 0.5 * x
         elif "embed" in key:
             x = 0.4 * x
         else:
-            gain = 3 if "lm_head" in key else 1.4 if re.search("[qk]_proj|qkv|query_key", key) else 4 if re.search("gate.weight|router", key) else 1
+            gain = 3 if "lm_head" in key else 1.4 if re.search("[qk]_proj|qkv|query_key|_a_proj|_b_proj", key) else 4 if re.search("gate.weight|router", key) else 1
             x = gain / math.sqrt(p.shape[-1]) * x
         x = torch.from_numpy(x.astype(np.float32))
         p.data.copy_(x.bfloat16().float() if kind == "BF16" else x)
@@ -128,9 +144,14 @@ def reference(name, kind):
     config = transformers.AutoConfig.for_model(family, **sizes)
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
     fill(model, name, kind)
+    seen = {m: set() for n, m in model.named_modules() if type(m).__name__.endswith("TopkRouter")}
+    for m in seen:
+        m.register_forward_hook(lambda m, _, out: seen[m].update(out[2].flatten().tolist()))
     ids = np.random.default_rng(zlib.crc32(name.encode())).integers(3, config.vocab_size, n_prompt)
     with torch.no_grad():
         logits = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    for chosen in seen.values():
+        assert len(chosen) == get(config, "num_experts", "num_local_experts"), (name, chosen)
     return config, model, ids, logits
 
 
@@ -158,6 +179,27 @@ def get(c, *names, default=None):
         if getattr(c, n, None) is not None:
             return getattr(c, n)
     return default
+
+
+def is_older(name):
+    """Files before May 2025 have keys and values of heads in one matrix, and a head's sizes as those of any other."""
+    return name == "deepseek2-lite"
+
+
+def latent(name, c):
+    key, value = c.qk_nope_head_dim + c.qk_rope_head_dim, c.v_head_dim
+    keys = {"attention.kv_lora_rank": c.kv_lora_rank, "leading_dense_block_count": c.first_k_dense_replace, "expert_shared_count": c.n_shared_experts,
+            "expert_weights_scale": c.routed_scaling_factor, "rope.scaling.yarn_log_multiplier": 0.1 * c.rope_parameters["mscale_all_dim"]}
+    if c.q_lora_rank:
+        keys["attention.q_lora_rank"] = c.q_lora_rank
+    if is_older(name):
+        return {**keys, "attention.key_length": key, "attention.value_length": value}
+    if get(c, "n_group", default=1) > 1:
+        keys.update({"expert_group_count": c.n_group, "expert_group_used_count": c.topk_group})
+    v3 = c.model_type == "deepseek_v3"
+    return {**keys, "attention.head_count_kv": 1, "attention.key_length": c.kv_lora_rank + c.qk_rope_head_dim, "attention.value_length": c.kv_lora_rank,
+            "attention.key_length_mla": key, "attention.value_length_mla": value, "expert_gating_func": 2 if v3 else 1,
+            "expert_weights_norm": v3 and c.norm_topk_prob}
 
 
 def metadata(arch, name, c):
@@ -205,6 +247,8 @@ def metadata(arch, name, c):
     if rope["rope_type"] == "longrope":
         scale = c.max_position_embeddings / rope["original_max_position_embeddings"]
         keys["rope.scaling.attn_factor"] = math.sqrt(1 + math.log(scale) / math.log(rope["original_max_position_embeddings"]))
+    if arch == "deepseek2":
+        keys.update(latent(name, c))
     if local:
         keys["rope.freq_base_swa"] = local["rope_theta"]
     if get(c, "sliding_window"):
@@ -272,7 +316,13 @@ def llama3_divisors(rope, dim):
     return np.array([rope["factor"] if w > rope["original_max_position_embeddings"] / rope["low_freq_factor"] else 1 for w in waves], np.float32)
 
 
-def tensors(arch, c, saved):
+def heads_apart(c, x):
+    """Of each head the rows of keys, turned, and those of values."""
+    x = x.reshape(c.num_attention_heads, c.qk_nope_head_dim + c.v_head_dim, -1)
+    return x[:, :c.qk_nope_head_dim].swapaxes(1, 2), x[:, c.qk_nope_head_dim:]
+
+
+def tensors(arch, name_of_model, c, saved):
     """GGUF's tensors of what save_pretrained wrote"""
     names = gguf.get_tensor_name_map({v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[arch], c.num_hidden_layers)
     stacks = {}
@@ -287,11 +337,15 @@ def tensors(arch, c, saved):
         if special:
             out.update(special)
             continue
+        key = key.replace("e_score_correction_bias", "e_score_correction.bias")
         part, suffix = key.rsplit(".", 1)
         more = MORE.get(re.sub(r"\.\d+\.", ".{}.", part))
         layer = re.search(r"\.(\d+)\.", part)
         name = f"blk.{layer[1]}.{more}.{suffix}" if more else names.get_name(key, try_suffixes=(".weight", ".bias"))
         assert name, key
+        if name.endswith("attn_kv_b.weight") and not is_older(name_of_model):
+            out[name.replace("kv_b", "k_b")], out[name.replace("kv_b", "v_b")] = heads_apart(c, x)
+            continue
         out[name if "." in name.rsplit(".", 1)[-1] or name.endswith((".weight", ".bias")) else name + ".weight"] = changed(arch, c, name, x)
     for name, parts in stacks.items():
         out[name] = np.stack([parts[e] for e in range(len(parts))])
@@ -301,7 +355,7 @@ def tensors(arch, c, saved):
 def write_gguf(path, arch, name, c, saved):
     keys, n_keys = metadata(arch, name, c)
     infos, blobs, offset = [], [], 0
-    ts = tensors(arch, c, saved)
+    ts = tensors(arch, name, c, saved)
     for tensor, x in ts.items():
         x = np.ascontiguousarray(x.squeeze() if tensor.endswith("inp_shexp.weight") else x, np.float32)
         infos.append(string(tensor) + struct.pack(f"<I{x.ndim}Q", x.ndim, *reversed(x.shape)) + struct.pack("<IQ", 0, offset))
