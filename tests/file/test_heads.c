@@ -87,7 +87,7 @@ static void parts_weigh_nothing_beside_the_whole(void **state)
     (void)state;
     int64_t params[2];
     for (int i = 0; i < 2; i++) {
-        struct eng_model_file *f;
+        struct eng_model_file *f = NULL;
         struct eng_spec s;
         struct model_info info;
         struct random_model m = model_of(DTYPE_F16, i);
