@@ -20,6 +20,7 @@ int cmd_bench(int argc, char **argv)
     if (!strcmp(which, "step")) return bench_step(argc - 1, argv + 1);
     if (!strcmp(which, "scaling")) return bench_scaling(argc - 1, argv + 1);
     bool help = !strcmp(which, "--help") || !strcmp(which, "-h");
+    if (which[0] && !help) fprintf(stderr, "tessera bench: '%s' is no benchmark: there are engine, step and scaling\n\n", which);
     fputs(usage, help ? stdout : stderr);
     return help ? 0 : 2;
 }

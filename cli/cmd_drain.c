@@ -72,7 +72,7 @@ static int ask(const struct conf_table *t, const char *verb, int argc, char **ar
         return 0;
     }
     crd_admin_path(path, (int32_t)o.port);
-    if (n_args && !realpath(args[0], full)) TRY(err_raise(ERR_IO, "there is no %s", args[0]));
+    if (n_args && !realpath(args[0], full)) TRY(err_raise(ERR_IO, "there is no %s: give the path of a GGUF file or of a checkpoint's directory", args[0]));
     snprintf(line, sizeof line, "%s%s%s", verb, n_args ? " " : "", n_args ? full : "");
     TRY(crd_admin_ask(o.admin_socket ? o.admin_socket : path, line, stdout));
     return 0;

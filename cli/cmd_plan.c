@@ -168,7 +168,7 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     int64_t context = o->context ? o->context : MIN(info.context, 8192);
     if (context > info.context)
         TRY(err_raise(ERR_BAD_CONFIG,
-                      "--context %lld is more than the %d tokens %s was trained for",
+                      "--context %lld is more than the %d tokens %s was trained for: give at most that",
                       (long long)context, info.context, info.name));
     if (o->kv_tokens && o->kv_tokens < context * MAX(o->users, 1))
         TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds fewer than %lld context(s) of %lld tokens: raise it, or lower --context or --users",

@@ -46,7 +46,7 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
     int64_t context = o->model.context ? o->model.context : MIN(p->info.context, 8192);
     if (context > p->info.context)
         return err_raise(ERR_BAD_CONFIG,
-                         "--context %lld is more than the %d tokens %s was trained for",
+                         "--context %lld is more than the %d tokens %s was trained for: give at most that",
                          (long long)context, p->info.context, p->info.name);
     p->context = (int32_t)context;
     if (o->model.kv_tokens && o->model.kv_tokens < context)

@@ -82,17 +82,17 @@ static enum err allowed(struct crd_request *r, const json_t *choice, struct crd_
     size_t i, k;
     if (!mode || (strcmp(mode, "auto") && strcmp(mode, "required")))
         TRY(crd_api_malformed(
-            e, "tool_choice", "tool_choice.allowed_tools.mode: Input should be 'auto' or 'required'"));
+            e, "tool_choice", "tool_choice: the mode of allowed tools should be 'auto' or 'required'"));
     if (!json_array_size(names))
         TRY(crd_api_malformed(
             e, "tool_choice",
-            "tool_choice.allowed_tools.tools: Input should be a list with at least one tool"));
+            "tool_choice: allowed tools should be a list with at least one tool"));
     json_array_foreach(names, i, one)
     {
         const char *name = json_string_value(json_object_get(json_object_get(one, "function"), "name"));
         if (!name)
             TRY(crd_api_malformed(
-                e, "tool_choice", "tool_choice.allowed_tools.tools.%zu.function.name: Field required", i));
+                e, "tool_choice", "tool_choice: allowed tool %zu has no name", i));
         if (!crd_reply_offered(r->tools, name))
             TRY(crd_api_refuse(e, 400, "tool_choice",
                                "The tool '%.64s' in `tool_choice` does not match any of the specified "
