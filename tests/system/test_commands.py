@@ -5,6 +5,7 @@ import os
 import re
 import struct
 import tempfile
+import time
 import unittest
 
 from cluster import DEMO, Server, run
@@ -201,7 +202,9 @@ class Plan(unittest.TestCase):
             self.assertEqual(code, 0, err)
             plan = json.loads(out)
             with Server("--tp", 2, *args) as s:
-                said = re.search(r"KV cache: (\d+) tokens = (\d+) user", s.text())
+                end = time.monotonic() + 10  # the log may say so a moment after /health does
+                while not (said := re.search(r"KV cache: (\d+) tokens = (\d+) user", s.text())) and time.monotonic() < end:
+                    time.sleep(0.02)
                 ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
                 self.assertEqual(int(said.group(1)), plan["kv_tokens"], args)
                 self.assertEqual([r["kv_bytes"] for r in ranks], [r["kv_bytes"] for r in plan["ranks"]])
