@@ -26,7 +26,7 @@ static void count_model(struct models *m, const char *name)
 {
     int32_t i = 0;
     while (i < m->n && strcmp(m->name[i], name)) i++;
-    if (i == MODELS) i = MODELS - 1; /* "and others" would say no more */
+    if (i == MODELS) return; /* counted, not listed */
     if (i == m->n) snprintf(m->name[m->n++], sizeof m->name[0], "%.63s", name);
     m->count[i]++;
 }
