@@ -55,14 +55,14 @@ static enum err set_enum(const struct conf_opt *o, void *at, const char *v)
 {
     int32_t i = 0;
     size_t n = strlen(v);
-    for (const char *p = o->arg; p; i++) {
-        const char *bar = strchr(p, '|');
-        size_t len = bar ? (size_t)(bar - p) : strlen(p);
+    for (const char *p = o->arg; p;) {
+        size_t len = strcspn(p, "|=");
         if (len == n && !memcmp(p, v, n)) {
             *(int32_t *)at = i;
             return OK;
         }
-        p = bar ? bar + 1 : NULL;
+        i += p[len] == '|';
+        p = p[len] ? p + len + 1 : NULL;
     }
     return err_raise(ERR_BAD_CONFIG, "--%s: '%s' is not one of %s", o->name, v, o->arg);
 }

@@ -13,7 +13,7 @@
 enum conf_type { CONF_FLAG, CONF_INT, CONF_SIZE, CONF_FLOAT, CONF_STR, CONF_ENUM };
 
 /* CONF_FLAG bool, CONF_INT int64_t, CONF_SIZE int64_t bytes ("512M", "8G", KiB-based), CONF_FLOAT double,
- * CONF_STR const char*, CONF_ENUM int32_t (index into the '|'-separated `arg`). */
+ * CONF_STR const char*, CONF_ENUM int32_t (index into the '|'-separated `arg`; '=' before a choice's other name). */
 struct conf_opt {
     const char *name;    /* without "--" */
     enum conf_type type;

@@ -94,7 +94,7 @@ static int32_t shorter_context(const struct clu_work *w, const struct clu_topo *
     return 0;
 }
 
-/* The widest KV type smaller than now with which it fits; KV_TYPES: none. */
+/* The widest KV type smaller than now with which it fits; KV_TYPES: none. fp8 weighs 6 % less than q8_0 and is ten times as coarse: not proposed. */
 static enum kv_type smaller_kv(const struct clu_work *w, const struct clu_topo *t,
                                const struct clu_want *want)
 {

@@ -1,5 +1,6 @@
-/* half.h: f16 and bf16 to f32 and back, exact, rounding to nearest even, in integers only, so that
- * the bits do not depend on the machine. NaNs keep their sign and become quiet. Thr: any. */
+/* half.h: f16, bf16 and E4M3 to f32 and back, exact, rounding to nearest even, in integers only, so that
+ * the bits do not depend on the machine. NaNs keep their sign and become quiet. Thr: any.
+ * Source of E4M3 (4 bits of exponent, bias 7, no infinities): the OCP's 8-bit floating point specification. */
 #ifndef ENGINE_FILE_HALF_H
 #define ENGINE_FILE_HALF_H
 
@@ -59,6 +60,27 @@ ON_DEVICE static inline uint16_t half_f32_to_bf16(float f)
     uint32_t u = half_to_bits(f);
     if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+ON_DEVICE static inline float half_e4m3_to_f32(uint8_t c)
+{
+    uint32_t sign = (uint32_t)(c & 0x80) << 24, a = c & 0x7f;
+    if (a == 0x7f) return half_from_bits(sign | 0x7fc00000);
+    if (a >= 8) return half_from_bits(sign | ((a << 20) + (120u << 23)));
+    return half_from_bits(half_to_bits((float)a * 0x1p-9f) | sign);
+}
+
+/* What is larger than 448, the largest E4M3, becomes that. */
+ON_DEVICE static inline uint8_t half_f32_to_e4m3(float f)
+{
+    uint32_t u = half_to_bits(f), sign = u >> 24 & 0x80, a = u & 0x7fffffff;
+    if (a > 0x7f800000) return (uint8_t)(sign | 0x7f);
+    if (a >= 0x43e00000) return (uint8_t)(sign | 0x7e);
+    if (a >= 0x3c800000) return (uint8_t)(sign | (a - (120u << 23) + 0x7ffff + (a >> 20 & 1)) >> 20); /* 2^-6: a normal one */
+    if (a < 0x3a800000) return (uint8_t)sign;                                                      /* below half of the smallest */
+    uint32_t shift = 141 - (a >> 23), man = (a & 0x7fffff) | 0x800000; /* units of 2^-9: 21..24 */
+    uint32_t half = 1u << (shift - 1), q = man >> shift, rest = man & ((1u << shift) - 1);
+    return (uint8_t)(sign | (q + (rest > half || (rest == half && (q & 1)))));
 }
 
 #endif

@@ -33,6 +33,7 @@ static inline uint16_t krn_kv_scale(float amax, float *inv)
 static inline float krn_kv_element(enum kv_type type, const uint8_t *block, int64_t i)
 {
     if (type == KV_F32) return ((const float *)block)[i];
+    if (type == KV_FP8) return half_e4m3_to_f32(block[i]);
     uint16_t h = ((const uint16_t *)block)[i];
     return type == KV_F16 ? half_f16_to_f32(h) : half_bf16_to_f32(h);
 }

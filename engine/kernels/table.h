@@ -103,7 +103,7 @@ struct krn_matmul {
 /* ---- attention ------------------------------------------------------------------------------------------- */
 
 /* One layer's paged KV of this rank. Block b of kv head h lies at (b * n_kv + h) * 16 * kv_row_bytes(type, head_dim) of
- * k and of v. f16, bf16, f32: K laid out [head_dim][16 positions], V [16 positions][head_dim]. q8_0: first the scales,
+ * k and of v. f16, bf16, f32, fp8 (E4M3): K laid out [head_dim][16 positions], V [16 positions][head_dim]. q8_0: first the scales,
  * K [units][16], V [16][units], f16, then int8 codes laid out like the elements of the others; units of KV_UNIT values
  * of a head, the last one shorter where head_dim is no multiple (engine/kernels/kv_block.h).
  * v_dim > 0: latent. There is no v: a head's values are the first v_dim of its keys, as they are stored there. */
@@ -117,7 +117,7 @@ struct krn_kv {
 static inline int32_t krn_kv_values(const struct krn_kv *kv) { return kv->v_dim ? kv->v_dim : kv->head_dim; }
 
 /* Append: token t's K,V rows (k, v: [n_tok][n_kv][head_dim] f32; latent: v is not looked at) go to position pos[t] of the sequence whose block table
- * is table[t]; f16 and bf16 by round-to-nearest-even. q8_0, per unit: amax = max|x|; scale = f16(min(amax / 127, 65504));
+ * is table[t]; f16, bf16 and fp8 by round-to-nearest-even, fp8 within +-448. q8_0, per unit: amax = max|x|; scale = f16(min(amax / 127, 65504));
  * inv = amax > 0 ? min(127 / amax, FLT_MAX) : 0; code = round-half-even(x * inv). Tokens [t0,t1) only. */
 struct krn_kv_append {
     const struct krn_kv *kv;

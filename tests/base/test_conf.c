@@ -29,7 +29,7 @@ static const struct conf_opt table_a[] = {
 static const struct conf_opt table_b[] = {
     {"rate", CONF_FLOAT, AT(rate), "0.5", 0, 1, "X", "a float"},
     {"model", CONF_STR, AT(model), NULL, 0, 0, "FILE", "a string"},
-    {"mode", CONF_ENUM, AT(mode), "auto", 0, 0, "on|off|auto", "a choice"},
+    {"mode", CONF_ENUM, AT(mode), "auto", 0, 0, "on|off=no|auto", "a choice"},
     {NULL, CONF_FLAG, 0, NULL, 0, 0, NULL, NULL},
 };
 static const struct conf_opt *const groups[] = {table_a, table_b, NULL};
@@ -81,6 +81,8 @@ static void both_spellings_set_every_type(void **state)
     assert_false(o.fast);
     assert_string_equal(o.model, "--odd");
     assert_int_equal(o.mode, 0);
+    assert_int_equal(parse("--mode", "no"), OK);
+    assert_int_equal(o.mode, 1);
     assert_int_equal(parse("--fast=true"), OK);
     assert_true(o.fast);
 }
@@ -170,7 +172,7 @@ static void every_refusal_names_the_option_and_the_value(void **state)
     REFUSED("unknown option --threadss (tessera try --help lists them)", "--threadss=3");
     REFUSED("unknown option -t (tessera try --help lists them)", "-t");
     REFUSED("--threads needs a value (N)", "--threads");
-    REFUSED("--mode needs a value (on|off|auto)", "a", "--mode");
+    REFUSED("--mode needs a value (on|off=no|auto)", "a", "--mode");
     REFUSED("--threads: 'x' is not a number", "--threads", "x");
     REFUSED("--threads: '' is not a number", "--threads=");
     REFUSED("--threads: '3y' is not a number", "--threads=3y");
@@ -183,9 +185,9 @@ static void every_refusal_names_the_option_and_the_value(void **state)
     REFUSED("--rate: 1.01 is outside 0..1", "--rate=1.01");
     REFUSED("--rate: nan is outside 0..1", "--rate=nan");
     REFUSED("--cache-size: '8X' is not a size (try 512M or 8G)", "--cache-size=8X");
-    REFUSED("--mode: 'maybe' is not one of on|off|auto", "--mode", "maybe");
-    REFUSED("--mode: 'o' is not one of on|off|auto", "--mode", "o");
-    REFUSED("--mode: '' is not one of on|off|auto", "--mode=");
+    REFUSED("--mode: 'maybe' is not one of on|off=no|auto", "--mode", "maybe");
+    REFUSED("--mode: 'o' is not one of on|off=no|auto", "--mode", "o");
+    REFUSED("--mode: '' is not one of on|off=no|auto", "--mode=");
     REFUSED("--fast: 'yes' is neither on nor off", "--fast=yes");
     REFUSED("'c' is one argument too many: try MODEL [FILE] [options]", "a", "b", "c");
 }
@@ -222,7 +224,7 @@ static void help_page_lists_every_option_with_its_default(void **state)
                                         "[2]",
                                         "--cache-size SIZE",
                                         "[1G]",
-                                        "--mode on|off|auto",
+                                        "--mode on|off=no|auto",
                                         "[auto]",
                                         "--help"};
     for (size_t i = 0; i < COUNT_OF(parts); i++)

@@ -104,6 +104,34 @@ static void rounding_is_to_nearest_even(void **state)
     }
 }
 
+/* E4M3 has 4 bits of exponent, the largest of which is a number's as any other but for its last mantissa, a NaN. */
+static double e4m3_meaning(uint32_t a) { return a < 8 ? a * 0x1p-9 : ldexp(8 + a % 8, (int)(a / 8) - 10); }
+
+static void e4m3_is_the_nearest_of_its_256_codes(void **state)
+{
+    (void)state;
+    for (uint32_t c = 0; c < 256; c++) {
+        float f = half_e4m3_to_f32((uint8_t)c);
+        assert_int_equal(half_f32_to_e4m3(f), c);
+        if (c % 128 == 127) assert_true(isnan(f));
+        else assert_true(fabs((double)f) == e4m3_meaning(c % 128) && !signbit(f) == (c < 128));
+    }
+    uint32_t next = 7;
+    for (int i = 0; i < 200000; i++) {
+        next = next * 1664525u + 1013904223u;
+        uint32_t u = i % 2 ? next : (next & 0x80ffffff) | (0x38 + next / 7 % 0xd) << 24; /* the range where E4M3 lives */
+        if (i % 3 == 0) u &= ~0x7ffffu;                                                  /* and its ties */
+        float f = half_from_bits(u);
+        if (!isfinite(f)) continue;
+        uint32_t c = half_f32_to_e4m3(f), a = c % 128;
+        double x = fmin(fabs((double)f), 448), mine = fabs(e4m3_meaning(a) - x);
+        assert_int_equal(c >> 7, u >> 31);
+        for (uint32_t other = a ? a - 1 : 0; other <= a + 1 && other < 127; other++)
+            if (other != a && !(mine < fabs(e4m3_meaning(other) - x) || (mine == fabs(e4m3_meaning(other) - x) && a % 2 == 0)))
+                fail_msg("%a became %02x although %02x is nearer", (double)f, c, other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -111,6 +139,7 @@ int main(void)
         cmocka_unit_test(foreign_types_are_refused_by_name),
         cmocka_unit_test(every_half_means_what_its_bits_say),
         cmocka_unit_test(rounding_is_to_nearest_even),
+        cmocka_unit_test(e4m3_is_the_nearest_of_its_256_codes),
     };
     return cmocka_run_group_tests_name("dtype", tests, NULL, NULL);
 }

@@ -624,6 +624,7 @@ static void attention_equals_ref(void **state)
                                                {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true, .type = KV_F32},
                                                {.n_kv = 2, .group = 4, .dim = 64, .type = KV_Q8_0}, {.n_kv = 1, .group = 3, .dim = 80, .type = KV_Q8_0},
                                                {.n_kv = 2, .group = 2, .dim = 48, .type = KV_BF16},
+                                               {.n_kv = 2, .group = 4, .dim = 64, .type = KV_FP8}, {.n_kv = 1, .group = 3, .dim = 80, .v_dim = 64, .type = KV_FP8, .window = 100},
                                                {.n_kv = 1, .group = 5, .dim = 40, .v_dim = 24, .type = KV_F16},
                                                {.n_kv = 1, .group = 3, .dim = 576, .v_dim = 512, .type = KV_F16},
                                                {.n_kv = 1, .group = 9, .dim = 320, .v_dim = 256, .type = KV_Q8_0, .window = 200}};

@@ -155,6 +155,7 @@ static uint64_t compute(const struct krn_table *k, const char *name)
     if (strcmp(name, "attention f32") == 0) return attention(k, KV_F32);
     if (strcmp(name, "attention q8_0") == 0) return attention(k, KV_Q8_0);
     if (strcmp(name, "attention bf16") == 0) return attention(k, KV_BF16);
+    if (strcmp(name, "attention fp8") == 0) return attention(k, KV_FP8);
     if (strcmp(name, "rmsnorm rope silu") == 0) return rows(k);
     if (strcmp(name, "sum_exp") == 0) return vocabulary(k);
     ASSERT(strcmp(name, "exp log") == 0);
@@ -172,7 +173,7 @@ static const struct golden goldens[] = {
     {"attention f16", 0x691febfbb2cf0f39},     {"attention f32", 0xca6c18526207c5cc},
     {"attention q8_0", 0xb5db23e8dd471193},    {"attention bf16", 0x4a44ab684b00e157},
     {"rmsnorm rope silu", 0xf0dd545691a1a67e}, {"sum_exp", 0xa2b310adbf8830e8},
-    {"exp log", 0x9ab24f7378d4520a},
+    {"exp log", 0x9ab24f7378d4520a},           {"attention fp8", 0xc6040b7f0305e793},
     {"matmul Q4_1 f32", 0x1317411c53237938}, {"matmul Q4_1 int8", 0x82479ac21efeb236},
     {"matmul Q5_0 f32", 0xc0d68a9ce0dd2b97}, {"matmul Q5_0 int8", 0x404721a359bd4466},
     {"matmul Q5_1 f32", 0xbcdc7c27e6ea1321}, {"matmul Q5_1 int8", 0x934bd86859206b65},

@@ -12,7 +12,14 @@ enum { MAX_ROWS = 4, MAX_VECTORS = 4, HALF = 8 };
 /* Bytes of an element: codes stand for those of q8_0. */
 KRN_INLINE int size_of(const enum kv_type type)
 {
-    return type == KV_Q8_0 ? 1 : type == KV_F32 ? 4 : 2;
+    return type == KV_Q8_0 || type == KV_FP8 ? 1 : type == KV_F32 ? 4 : 2;
+}
+
+/* E4M3 is f16 with its exponent 8 too small: 4 bits of it, 3 of mantissa. */
+KRN_INLINE __m256 from_e4m3(const uint8_t *p)
+{
+    __m128i wide = _mm_slli_epi16(_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)p)), 7);
+    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_and_si128(wide, _mm_set1_epi16((short)0xbf80))), _mm256_set1_ps(256.0f));
 }
 
 /* The elements (q8_0: codes) i.. as floats. */
@@ -24,6 +31,7 @@ KRN_INLINE __m256 load8(const uint8_t *plane, int64_t i, const enum kv_type type
     case KV_BF16:
         return _mm256_castsi256_ps(
             _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+    case KV_FP8: return from_e4m3(p);
     case KV_Q8_0: return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
     default: return _mm256_loadu_ps((const float *)p);
     }
@@ -96,6 +104,7 @@ static void scores(const struct krn_attn_tile *s, int32_t r0)
     case KV_F16: scores_of(s, r0, KV_F16); break;
     case KV_BF16: scores_of(s, r0, KV_BF16); break;
     case KV_Q8_0: scores_of(s, r0, KV_Q8_0); break;
+    case KV_FP8: scores_of(s, r0, KV_FP8); break;
     default: scores_of(s, r0, KV_F32);
     }
 }
@@ -198,6 +207,7 @@ static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_
     case KV_F16: values_of(&x, r0, r1, KV_F16); break;
     case KV_BF16: values_of(&x, r0, r1, KV_BF16); break;
     case KV_Q8_0: values_of(&x, r0, r1, KV_Q8_0); break;
+    case KV_FP8: values_of(&x, r0, r1, KV_FP8); break;
     default: values_of(&x, r0, r1, KV_F32);
     }
 }
@@ -246,6 +256,7 @@ static void turn(enum kv_type type, const uint8_t *block, int32_t dim, int32_t d
     case KV_F16: turn_of(block, dim, d, n, out, KV_F16); break;
     case KV_BF16: turn_of(block, dim, d, n, out, KV_BF16); break;
     case KV_Q8_0: turn_of(block, dim, d, n, out, KV_Q8_0); break;
+    case KV_FP8: turn_of(block, dim, d, n, out, KV_FP8); break;
     default: turn_of(block, dim, d, n, out, KV_F32);
     }
 }

@@ -33,6 +33,33 @@ static void put_halves(enum kv_type type, uint16_t *k, uint16_t *v, const float 
     }
 }
 
+/* Eight values to E4M3, a byte in each lane: by the bits of normal numbers, and by adding 1.5 * 2^14, whose last place is 2^-9, for those below. */
+static __m256i to_e4m3(__m256 x)
+{
+    const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MAX)), add = _mm256_set1_ps(0x1.8p14f);
+    __m256 a = _mm256_min_ps(_mm256_and_ps(x, magnitude), _mm256_set1_ps(448.0f));
+    __m256i u = _mm256_castps_si256(a), odd = _mm256_and_si256(_mm256_srli_epi32(u, 20), _mm256_set1_epi32(1));
+    u = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7ffff - (120 << 23))));
+    __m256i low = _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(a, add)), _mm256_castps_si256(add));
+    __m256 is_low = _mm256_cmp_ps(a, _mm256_set1_ps(0x1p-6f), _CMP_LT_OQ);
+    u = _mm256_blendv_epi8(_mm256_srli_epi32(u, 20), low, _mm256_castps_si256(is_low));
+    __m256i sign = _mm256_srli_epi32(_mm256_castps_si256(_mm256_andnot_ps(magnitude, x)), 24);
+    return _mm256_or_si256(u, sign);
+}
+
+static void put_e4m3(uint8_t *k, uint8_t *v, const float *k_row, const float *v_row, int32_t dim)
+{
+    for (int32_t d = 0; d < dim; d += 8) {
+        int32_t n = MIN(dim - d, 8);
+        uint32_t k_byte[8], v_byte[8];
+        _mm256_storeu_si256((__m256i *)k_byte, to_e4m3(vmath_load(k_row + d, n)));
+        for (int32_t i = 0; i < n; i++) k[(d + i) * KRN_KV_BLOCK] = (uint8_t)k_byte[i];
+        if (!v) continue;
+        _mm256_storeu_si256((__m256i *)v_byte, to_e4m3(vmath_load(v_row + d, n)));
+        for (int32_t i = 0; i < n; i++) v[d + i] = (uint8_t)v_byte[i];
+    }
+}
+
 static void put_floats(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
 {
     if (v) memcpy(v, v_row, (size_t)dim * sizeof *v);
@@ -83,6 +110,8 @@ static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j
         put_codes(k_block, v_block, j, k, v, dim);
     else if (type == KV_F32)
         put_floats((float *)k_block + j, v ? (float *)v_block + (int64_t)j * dim : NULL, k, v, dim);
+    else if (type == KV_FP8)
+        put_e4m3(k_block + j, v ? v_block + (int64_t)j * dim : NULL, k, v, dim);
     else
         put_halves(type, (uint16_t *)k_block + j, v ? (uint16_t *)v_block + (int64_t)j * dim : NULL, k, v, dim);
 }

@@ -16,7 +16,14 @@ enum { MAX_ROWS = 8, MAX_VECTORS = 4, FEW_ROWS = 4 };
 /* Bytes of an element: codes stand for those of q8_0. */
 KRN_INLINE int size_of(const enum kv_type type)
 {
-    return type == KV_Q8_0 ? 1 : type == KV_F32 ? 4 : 2;
+    return type == KV_Q8_0 || type == KV_FP8 ? 1 : type == KV_F32 ? 4 : 2;
+}
+
+/* E4M3 is f16 with its exponent 8 too small: 4 bits of it, 3 of mantissa. */
+KRN_INLINE __m512 from_e4m3(__m128i codes)
+{
+    __m256i wide = _mm256_slli_epi16(_mm256_cvtepi8_epi16(codes), 7);
+    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_and_si256(wide, _mm256_set1_epi16((short)0xbf80))), _mm512_set1_ps(256.0f));
 }
 
 /* The elements (q8_0: codes) i.. as floats, those that the mask names. */
@@ -28,6 +35,7 @@ KRN_INLINE __m512 load16(const uint8_t *plane, int64_t i, __mmask16 mask, const 
     case KV_BF16:
         return _mm512_castsi512_ps(_mm512_slli_epi32(
             _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
+    case KV_FP8: return from_e4m3(_mm_maskz_loadu_epi8(mask, p));
     case KV_Q8_0: return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, p)));
     default: return _mm512_maskz_loadu_ps(mask, p);
     }
@@ -61,7 +69,7 @@ KRN_INLINE void scores_block(const struct krn_attn_tile *s, int32_t r, int32_t b
             int64_t at = (int64_t)d * KRN_KV_BLOCK;
             k[c] = load16(elements(s->k[b + c], s->dim, type), at, 0xffff, type);
             if (type == KV_Q8_0) k[c] = _mm512_mul_ps(k[c], scale[c]);
-            if (n_rows <= FEW_ROWS && (type != KV_Q8_0 || d % 4 == 0))
+            if (n_rows <= FEW_ROWS && (size > 1 || d % 4 == 0))
                 _mm_prefetch((const char *)s->k[b + c + KRN_ATTN_AHEAD] + at * size, _MM_HINT_T0);
         }
         KRN_UNROLL for (int i = 0; i < n_rows; i++) {
@@ -101,6 +109,7 @@ static void scores(const struct krn_attn_tile *s, int32_t r0)
     case KV_F16: scores_of(s, r0, KV_F16); break;
     case KV_BF16: scores_of(s, r0, KV_BF16); break;
     case KV_Q8_0: scores_of(s, r0, KV_Q8_0); break;
+    case KV_FP8: scores_of(s, r0, KV_FP8); break;
     default: scores_of(s, r0, KV_F32);
     }
 }
@@ -205,6 +214,7 @@ static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_
     case KV_F16: values_of(&x, r0, r1, KV_F16); break;
     case KV_BF16: values_of(&x, r0, r1, KV_BF16); break;
     case KV_Q8_0: values_of(&x, r0, r1, KV_Q8_0); break;
+    case KV_FP8: values_of(&x, r0, r1, KV_FP8); break;
     default: values_of(&x, r0, r1, KV_F32);
     }
 }
@@ -257,6 +267,7 @@ static void turn(enum kv_type type, const uint8_t *block, int32_t dim, int32_t d
     case KV_F16: turn_of(block, dim, d, n, out, KV_F16); break;
     case KV_BF16: turn_of(block, dim, d, n, out, KV_BF16); break;
     case KV_Q8_0: turn_of(block, dim, d, n, out, KV_Q8_0); break;
+    case KV_FP8: turn_of(block, dim, d, n, out, KV_FP8); break;
     default: turn_of(block, dim, d, n, out, KV_F32);
     }
 }

@@ -31,6 +31,30 @@ static void put_halves(enum kv_type type, uint16_t *k, uint16_t *v, const float 
     }
 }
 
+/* Sixteen values to E4M3: by the bits of normal numbers, and by adding 1.5 * 2^14, whose last place is 2^-9, for those below. */
+static __m128i to_e4m3(__m512 x)
+{
+    const __m512 add = _mm512_set1_ps(0x1.8p14f);
+    __m512 a = _mm512_min_ps(_mm512_abs_ps(x), _mm512_set1_ps(448.0f));
+    __m512i u = _mm512_castps_si512(a), odd = _mm512_and_si512(_mm512_srli_epi32(u, 20), _mm512_set1_epi32(1));
+    u = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7ffff - (120 << 23)))), 20);
+    __mmask16 is_low = _mm512_cmp_ps_mask(a, _mm512_set1_ps(0x1p-6f), _CMP_LT_OQ);
+    u = _mm512_mask_sub_epi32(u, is_low, _mm512_castps_si512(_mm512_add_ps(a, add)), _mm512_castps_si512(add));
+    __m512i sign = _mm512_and_si512(_mm512_srli_epi32(_mm512_castps_si512(x), 24), _mm512_set1_epi32(0x80));
+    return _mm512_cvtepi32_epi8(_mm512_or_si512(u, sign));
+}
+
+static void put_e4m3(uint8_t *k, uint8_t *v, const float *k_row, const float *v_row, int32_t dim)
+{
+    for (int32_t d = 0; d < dim; d += 16) {
+        __mmask16 mask = vmath_first(dim - d);
+        uint8_t byte[16];
+        _mm_storeu_si128((__m128i *)byte, to_e4m3(_mm512_maskz_loadu_ps(mask, k_row + d)));
+        if (v) _mm_mask_storeu_epi8(v + d, mask, to_e4m3(_mm512_maskz_loadu_ps(mask, v_row + d)));
+        for (int32_t i = 0; i < 16 && d + i < dim; i++) k[(d + i) * KRN_KV_BLOCK] = byte[i];
+    }
+}
+
 static void put_floats(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
 {
     if (v) memcpy(v, v_row, (size_t)dim * sizeof *v);
@@ -75,6 +99,8 @@ static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j
         put_codes(k_block, v_block, j, k, v, dim);
     else if (type == KV_F32)
         put_floats((float *)k_block + j, v ? (float *)v_block + (int64_t)j * dim : NULL, k, v, dim);
+    else if (type == KV_FP8)
+        put_e4m3(k_block + j, v ? v_block + (int64_t)j * dim : NULL, k, v, dim);
     else
         put_halves(type, (uint16_t *)k_block + j, v ? (uint16_t *)v_block + (int64_t)j * dim : NULL, k, v, dim);
 }

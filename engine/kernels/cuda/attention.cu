@@ -287,6 +287,7 @@ extern "C" void krn_cuda_attention(const struct krn_attention *a)
     case KV_F16: launch_heads<KV_F16>(a); break;
     case KV_BF16: launch_heads<KV_BF16>(a); break;
     case KV_Q8_0: launch_heads<KV_Q8_0>(a); break;
+    case KV_FP8: launch_heads<KV_FP8>(a); break;
     default: launch_heads<KV_F32>(a);
     }
     krn_cuda_launched("attention");

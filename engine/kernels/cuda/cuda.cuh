@@ -62,6 +62,11 @@ __device__ static inline uint16_t cu_to_bf16(float f) // of a finite number
     uint32_t u = (uint32_t)__float_as_int(f);
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
+// E4M3 (never its NaN) is f16 with its exponent 8 too small: 4 bits of it, 3 of mantissa.
+__device__ static inline float cu_e4m3(uint8_t c)
+{
+    return cu_f16((uint16_t)((c & 0x80) << 8 | (c & 0x7f) << 7)) * 256.0f;
+}
 __device__ static inline float cu_bf16(uint16_t h) { return __int_as_float((int)((uint32_t)h << 16)); }
 
 #endif

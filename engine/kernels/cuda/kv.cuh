@@ -12,7 +12,7 @@ template <int TYPE> __device__ inline int32_t cu_kv_codes(int32_t dim)
 // Block `block` of kv head `head` in a plane.
 template <int TYPE> __device__ inline uint8_t *cu_kv_block(void *plane, const struct krn_kv &kv, int64_t block, int32_t head)
 {
-    int32_t size = TYPE == KV_F32 ? 4 : TYPE == KV_Q8_0 ? 1 : 2;
+    int32_t size = TYPE == KV_F32 ? 4 : TYPE == KV_Q8_0 || TYPE == KV_FP8 ? 1 : 2;
     int64_t bytes = (int64_t)kv.head_dim * KRN_KV_BLOCK * size + cu_kv_codes<TYPE>(kv.head_dim);
     return (uint8_t *)plane + (block * kv.n_kv + head) * bytes;
 }
@@ -23,6 +23,7 @@ template <int TYPE> __device__ inline float cu_kv_get(const uint8_t *block, int3
     if (TYPE == KV_F32) return ((const float *)block)[i];
     if (TYPE == KV_F16) return cu_f16(((const uint16_t *)block)[i]);
     if (TYPE == KV_BF16) return cu_bf16(((const uint16_t *)block)[i]);
+    if (TYPE == KV_FP8) return cu_e4m3(block[i]);
     return (float)((const int8_t *)block + cu_kv_codes<TYPE>(dim))[i] * cu_f16(((const uint16_t *)block)[scale]);
 }
 

@@ -13,6 +13,8 @@ template <int TYPE> __device__ void put(uint8_t *block, int64_t i, float x)
 {
     if (TYPE == KV_F32)
         ((float *)block)[i] = x;
+    else if (TYPE == KV_FP8)
+        block[i] = half_f32_to_e4m3(x);
     else
         ((uint16_t *)block)[i] = TYPE == KV_F16 ? cu_to_f16(x) : cu_to_bf16(x);
 }
@@ -87,6 +89,7 @@ extern "C" void krn_cuda_kv_append(const struct krn_kv_append *a)
     case KV_F16: launch<KV_F16>(a); break;
     case KV_BF16: launch<KV_BF16>(a); break;
     case KV_Q8_0: launch_codes(a); break;
+    case KV_FP8: launch<KV_FP8>(a); break;
     default: launch<KV_F32>(a);
     }
     krn_cuda_launched("kv_append");

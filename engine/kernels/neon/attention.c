@@ -12,15 +12,24 @@ enum { MAX_ROWS = 4, VECTORS = 4, PER_BLOCK = KRN_KV_BLOCK / LANES };
 /* Bytes of an element: codes stand for those of q8_0. */
 KRN_INLINE int size_of(const enum kv_type type)
 {
-    return type == KV_Q8_0 ? 1 : type == KV_F32 ? 4 : 2;
+    return type == KV_Q8_0 || type == KV_FP8 ? 1 : type == KV_F32 ? 4 : 2;
 }
 
-KRN_INLINE float32x4_t from_codes(const uint8_t *p)
+/* Four bytes, sign-extended. */
+KRN_INLINE int16x4_t four_of(const uint8_t *p)
 {
     int32_t four;
     memcpy(&four, p, sizeof four);
-    int16x8_t wide = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+    return vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))));
+}
+
+KRN_INLINE float32x4_t from_codes(const uint8_t *p) { return vcvtq_f32_s32(vmovl_s16(four_of(p))); }
+
+/* E4M3 is f16 with its exponent 8 too small: 4 bits of it, 3 of mantissa. */
+KRN_INLINE float32x4_t from_e4m3(const uint8_t *p)
+{
+    uint16x4_t half = vand_u16(vreinterpret_u16_s16(vshl_n_s16(four_of(p), 7)), vdup_n_u16(0xbf80));
+    return vmulq_f32(vmath_from_f16(half), vmath_all(256.0f));
 }
 
 /* The elements (q8_0: codes) i.. as floats. */
@@ -30,6 +39,7 @@ KRN_INLINE float32x4_t load4(const uint8_t *plane, int64_t i, const enum kv_type
     switch (type) {
     case KV_F16: return vmath_from_f16(vld1_u16((const uint16_t *)p));
     case KV_BF16: return vmath_from_bf16(vld1_u16((const uint16_t *)p));
+    case KV_FP8: return from_e4m3(p);
     case KV_Q8_0: return from_codes(p);
     default: return vld1q_f32((const float *)p);
     }
@@ -99,6 +109,7 @@ static void scores(const struct krn_attn_tile *s, int32_t r0)
     case KV_F16: scores_of(s, r0, KV_F16); break;
     case KV_BF16: scores_of(s, r0, KV_BF16); break;
     case KV_Q8_0: scores_of(s, r0, KV_Q8_0); break;
+    case KV_FP8: scores_of(s, r0, KV_FP8); break;
     default: scores_of(s, r0, KV_F32);
     }
 }
@@ -195,6 +206,7 @@ static void values(const struct krn_attn_tile *s, int32_t r0, int32_t r1, int32_
     case KV_F16: values_of(&x, r0, r1, KV_F16); break;
     case KV_BF16: values_of(&x, r0, r1, KV_BF16); break;
     case KV_Q8_0: values_of(&x, r0, r1, KV_Q8_0); break;
+    case KV_FP8: values_of(&x, r0, r1, KV_FP8); break;
     default: values_of(&x, r0, r1, KV_F32);
     }
 }
@@ -233,6 +245,7 @@ static void turn(enum kv_type type, const uint8_t *block, int32_t dim, int32_t d
     case KV_F16: turn_of(block, dim, d, n, out, KV_F16); break;
     case KV_BF16: turn_of(block, dim, d, n, out, KV_BF16); break;
     case KV_Q8_0: turn_of(block, dim, d, n, out, KV_Q8_0); break;
+    case KV_FP8: turn_of(block, dim, d, n, out, KV_FP8); break;
     default: turn_of(block, dim, d, n, out, KV_F32);
     }
 }

@@ -24,6 +24,31 @@ static void put_halves(enum kv_type type, uint16_t *k, uint16_t *v, const float 
     }
 }
 
+/* Four values to E4M3, a byte in each lane: by the bits of normal numbers, and by adding 1.5 * 2^14, whose last place is 2^-9, for those below. */
+static uint32x4_t to_e4m3(float32x4_t x)
+{
+    const float32x4_t add = vmath_all(0x1.8p14f);
+    float32x4_t a = vminq_f32(vabsq_f32(x), vmath_all(448.0f));
+    uint32x4_t u = vreinterpretq_u32_f32(a), odd = vandq_u32(vshrq_n_u32(u, 20), vdupq_n_u32(1));
+    u = vshrq_n_u32(vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7ffffu - (120u << 23)))), 20);
+    uint32x4_t low = vsubq_u32(vreinterpretq_u32_f32(vaddq_f32(a, add)), vreinterpretq_u32_f32(add));
+    u = vbslq_u32(vcltq_f32(a, vmath_all(0x1p-6f)), low, u);
+    return vorrq_u32(u, vandq_u32(vshrq_n_u32(vreinterpretq_u32_f32(x), 24), vdupq_n_u32(0x80)));
+}
+
+static void put_e4m3(uint8_t *k, uint8_t *v, const float *k_row, const float *v_row, int32_t dim)
+{
+    for (int32_t d = 0; d < dim; d += LANES) {
+        int32_t n = MIN(dim - d, LANES);
+        uint32_t k_byte[LANES], v_byte[LANES];
+        vst1q_u32(k_byte, to_e4m3(vmath_load(k_row + d, n)));
+        for (int32_t i = 0; i < n; i++) k[(d + i) * KRN_KV_BLOCK] = (uint8_t)k_byte[i];
+        if (!v) continue;
+        vst1q_u32(v_byte, to_e4m3(vmath_load(v_row + d, n)));
+        for (int32_t i = 0; i < n; i++) v[d + i] = (uint8_t)v_byte[i];
+    }
+}
+
 static void put_floats(float *k, float *v, const float *k_row, const float *v_row, int32_t dim)
 {
     if (v) memcpy(v, v_row, (size_t)dim * sizeof *v);
@@ -65,6 +90,8 @@ static void put(enum kv_type type, uint8_t *k_block, uint8_t *v_block, int32_t j
         put_codes(k_block, v_block, j, k, v, dim);
     else if (type == KV_F32)
         put_floats((float *)k_block + j, v ? (float *)v_block + (int64_t)j * dim : NULL, k, v, dim);
+    else if (type == KV_FP8)
+        put_e4m3(k_block + j, v ? v_block + (int64_t)j * dim : NULL, k, v, dim);
     else
         put_halves(type, (uint16_t *)k_block + j, v ? (uint16_t *)v_block + (int64_t)j * dim : NULL, k, v, dim);
 }

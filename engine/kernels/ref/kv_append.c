@@ -28,6 +28,7 @@ static void put_q8(uint8_t *k_block, uint8_t *v_block, int32_t j, const float *k
 static void put_element(enum kv_type type, uint8_t *block, int64_t i, float x)
 {
     if (type == KV_F32) ((float *)block)[i] = x;
+    else if (type == KV_FP8) block[i] = half_f32_to_e4m3(x);
     else ((uint16_t *)block)[i] = type == KV_F16 ? half_f32_to_f16(x) : half_f32_to_bf16(x);
 }
 
