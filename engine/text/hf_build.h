@@ -73,7 +73,9 @@ MUST_USE enum err hf_json_parse(json_t **out, struct text_span text, const struc
                                 const char *name);
 
 /* ---- sp_model.c ---- */
-/* tokenizer.model: vocabulary, types, scores and switches. */
+/* tokenizer.model: vocabulary, types, scores and switches; rules where texts change before pieces are looked for. */
 MUST_USE enum err sp_model_read(struct hf_build *b);
+/* With rules: control tokens, and of models that merge user-defined ones, are added tokens too. Behind those that other files describe. */
+void sp_model_cut(struct hf_build *b);
 
 #endif

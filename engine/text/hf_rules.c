@@ -48,18 +48,49 @@ enum err hf_rules_split(struct hf_build *b, const char *regex, enum text_split_h
 
 /* ---- normalizer ---- */
 
+static enum err read_replace_regex(struct hf_build *b, const char *regex, const json_t *to)
+{
+    enum err rc = hf_regex_translate(&b->a, regex, &regex);
+    return rc ? rc : hf_rules_step(b, (struct text_step){TEXT_REPLACE_REGEX, {regex, strlen(regex)}, {json_string_value(to), json_string_length(to)}});
+}
+
 static enum err read_replace(struct hf_build *b, const json_t *o)
 {
-    const json_t *from = json_object_get(json_object_get(o, "pattern"), "String"),
-                 *to = json_object_get(o, "content");
+    const json_t *pattern = json_object_get(o, "pattern"), *from = json_object_get(pattern, "String"), *to = json_object_get(o, "content");
+    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
+    if (regex && json_is_string(to)) return read_replace_regex(b, regex, to);
     if (!json_is_string(from) || !json_is_string(to))
-        return err_raise(
-            ERR_UNSUPPORTED,
-            "%s/tokenizer.json: normalizer 'Replace' is supported for plain texts only",
-            b->files->where);
+        return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: normalizer 'Replace' without a pattern or a content", b->files->where);
     return hf_rules_step(b, (struct text_step){TEXT_REPLACE,
                                                {json_string_value(from), json_string_length(from)},
                                                {json_string_value(to), json_string_length(to)}});
+}
+
+/* Base 64 without line ends. Own: the arena. */
+static bool decode_base64(struct arena *a, const char *p, size_t n, struct text_span *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *to = arena_alloc(a, n / 4 * 3 + 1);
+    size_t len = 0;
+    while (n && p[n - 1] == '=') n--;
+    for (uint32_t word = 0, i = 0; i < n; i++) {
+        const char *d = p[i] ? strchr(digits, p[i]) : NULL;
+        if (!d) return false;
+        word = word << 6 | (uint32_t)(d - digits);
+        if (i % 4) to[len++] = (char)(word >> (6 - i % 4 * 2));
+    }
+    *out = (struct text_span){to, len};
+    return true;
+}
+
+static enum err read_precompiled(struct hf_build *b, const json_t *o)
+{
+    const json_t *map = json_object_get(o, "precompiled_charsmap");
+    struct text_step step = {.kind = TEXT_PRECOMPILED};
+    if (!map || json_is_null(map)) return OK;
+    if (!json_is_string(map) || json_string_length(map) > INT32_MAX || !decode_base64(&b->a, json_string_value(map), json_string_length(map), &step.from))
+        return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: 'precompiled_charsmap' is not base 64", b->files->where);
+    return hf_rules_step(b, step);
 }
 
 static enum err read_normalizer(struct hf_build *b, const json_t *o, int depth)
@@ -82,6 +113,9 @@ static enum err read_normalizer(struct hf_build *b, const json_t *o, int depth)
         if (!strcmp(t, forms[i]))
             return hf_rules_step(b, (struct text_step){.kind = (enum text_step_kind)i});
     if (!strcmp(t, "Replace")) return read_replace(b, o);
+    if (!strcmp(t, "Precompiled")) return read_precompiled(b, o);
+    if (!strcmp(t, "Strip"))
+        return hf_rules_step(b, (struct text_step){.kind = TEXT_STRIP, .left = flag(o, "strip_left", true), .right = flag(o, "strip_right", true)});
     const json_t *text = json_object_get(o, "prepend");
     if (!strcmp(t, "Prepend") && json_is_string(text))
         return hf_rules_step(

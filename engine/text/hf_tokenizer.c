@@ -39,6 +39,7 @@ static enum err from_sentencepiece(struct hf_build *b)
     enum err rc;
     TRY(sp_model_read(b));
     TRY(hf_special_added(b));
+    sp_model_cut(b);
     TRY(hf_special_read(b, NULL));
     b->src.scores = b->scores;
 out:

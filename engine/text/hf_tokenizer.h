@@ -2,8 +2,8 @@
  * a tokenizer out.
  *
  * tokenizer.json first (BPE over bytes or characters, with the normaliser, splits and added tokens
- * it names), then tokenizer.model (SentencePiece of type BPE), then vocab.json with merges.txt (by
- * the class that tokenizer_config.json names). Unigram, WordPiece and what else occurs are refused
+ * it names; or Unigram), then tokenizer.model (SentencePiece of type BPE or unigram), then vocab.json with merges.txt (by
+ * the class that tokenizer_config.json names). WordPiece and what else occurs are refused
  * by name. Nothing here reads files. */
 #ifndef ENGINE_TEXT_HF_TOKENIZER_H
 #define ENGINE_TEXT_HF_TOKENIZER_H

@@ -4,6 +4,7 @@
 #include "engine/text/pipeline.h"
 
 #include "base/arena.h"
+#include "engine/text/normalize.h"
 #include "engine/text/pretoken.h"
 #include "engine/text/utf8.h"
 
@@ -14,8 +15,7 @@
 struct pipeline {
     const struct vocab *v; /* not owned */
     struct arena a;
-    struct text_step *steps;
-    int32_t n_steps;
+    struct normalizer *normalizer;
     enum text_meta meta;
     struct text_span meta_text;
     bool prefix_space;
@@ -25,82 +25,6 @@ struct pipeline {
     struct trie raw, normal; /* value: index into added */
     struct pretoken *pre;
 };
-
-/* ---- normalisation ---- */
-
-static bool is_ascii(const char *p, size_t n)
-{
-    uint8_t any = 0;
-    for (size_t i = 0; i < n; i++) any |= (uint8_t)p[i];
-    return any < 0x80;
-}
-
-static void put_form(enum text_step_kind kind, const char *p, size_t n, struct buf *out)
-{
-    static const int options[] = {
-        [TEXT_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
-        [TEXT_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
-        [TEXT_NFKC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
-        [TEXT_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
-    };
-    utf8proc_uint8_t *form = NULL;
-    utf8proc_ssize_t len = is_ascii(p, n)
-                               ? -1
-                               : utf8proc_map((const utf8proc_uint8_t *)p, (utf8proc_ssize_t)n,
-                                              &form, (utf8proc_option_t)options[kind]);
-    if (len >= 0)
-        buf_put(out, form, (size_t)len);
-    else
-        buf_put(out, p, n);
-    free(form);
-}
-
-/* Valid stretches are normalised, the bytes between them are not. */
-static void normal_form(enum text_step_kind kind, const char *p, size_t n, struct buf *out)
-{
-    size_t start = 0, i = 0, len;
-    for (; i < n; i += len) {
-        if (utf8_step((const uint8_t *)p + i, n - i, &len) == UTF8_OK) continue;
-        if (i > start) put_form(kind, p + start, i - start, out);
-        buf_put(out, p + i, len);
-        start = i + len;
-    }
-    if (n > start) put_form(kind, p + start, n - start, out);
-}
-
-static void replace(const char *p, size_t n, struct text_span from, struct text_span to,
-                    struct buf *out)
-{
-    while (n) {
-        const char *hit = from.n ? memmem(p, n, from.p, from.n) : NULL;
-        size_t run = hit ? (size_t)(hit - p) : n;
-        buf_put(out, p, run);
-        if (!hit) return;
-        buf_put(out, to.p, to.n);
-        p += run + from.n, n -= run + from.n;
-    }
-}
-
-static void normalize(const struct pipeline *p, const char *text, size_t n, struct buf *out)
-{
-    struct buf in = {0};
-    buf_clear(out);
-    buf_put(out, text, n);
-    for (int32_t i = 0; i < p->n_steps && out->len; i++) {
-        const struct text_step *s = &p->steps[i];
-        struct buf swap = in;
-        in = *out, *out = swap;
-        buf_clear(out);
-        if (s->kind == TEXT_PREPEND) {
-            buf_put(out, s->to.p, s->to.n);
-            buf_put(out, in.data, in.len);
-        } else if (s->kind == TEXT_REPLACE)
-            replace((const char *)in.data, in.len, s->from, s->to, out);
-        else
-            normal_form(s->kind, (const char *)in.data, in.len, out);
-    }
-    buf_free(&in);
-}
 
 /* ---- added tokens ---- */
 
@@ -122,7 +46,7 @@ static void copy_added(struct pipeline *p, const struct eng_text_rules *r)
             trie_add(&p->raw, s.p, s.n, i);
             continue;
         }
-        normalize(p, s.p, s.n, &text);
+        normalizer_run(p->normalizer, s.p, s.n, &text);
         trie_add(&p->normal, (const char *)text.data, text.len, i);
         p->shown[i] = span_copy(&p->a, (struct text_span){buf_str(&text), text.len});
     }
@@ -144,14 +68,10 @@ enum err pipeline_open(struct pipeline **out, const struct eng_text_rules *r, co
     enum err rc;
     struct pipeline *p = xcalloc(1, sizeof *p);
     p->v = v;
-    p->n_steps = r->n_steps;
-    p->steps = arena_alloc(&p->a, (size_t)(r->n_steps + 1) * sizeof *p->steps);
-    for (int32_t i = 0; i < r->n_steps; i++)
-        p->steps[i] = (struct text_step){r->steps[i].kind, span_copy(&p->a, r->steps[i].from),
-                                         span_copy(&p->a, r->steps[i].to)};
     p->meta = r->meta;
     p->meta_text = span_copy(&p->a, r->meta_text);
     p->prefix_space = r->prefix_space;
+    TRY(normalizer_open(&p->normalizer, r->steps, r->n_steps, v));
     TRY(pretoken_open_splits(&p->pre, r->splits, r->n_splits));
     copy_added(p, r);
     *out = p, p = NULL;
@@ -163,6 +83,7 @@ out:
 void pipeline_close(struct pipeline *p)
 {
     if (!p) return;
+    normalizer_close(p->normalizer);
     pretoken_close(p->pre);
     trie_free(&p->raw);
     trie_free(&p->normal);
@@ -263,7 +184,7 @@ static void words(struct run *r, const char *text, size_t n, bool first)
         bool has = *text == ' ' || (n >= m.n && !memcmp(text, m.p, m.n));
         bool wants = p->meta == META_ALWAYS || (p->meta == META_FIRST && first);
         if (wants && !has) buf_put(&r->spaced, m.p, m.n);
-        replace(text, n, (struct text_span){" ", 1}, m, &r->spaced);
+        normalizer_replace(text, n, (struct text_span){" ", 1}, m, &r->spaced);
     } else if (p->prefix_space && *text != ' ') {
         buf_clear(&r->spaced);
         buf_putc(&r->spaced, ' ');
@@ -278,7 +199,7 @@ static void words(struct run *r, const char *text, size_t n, bool first)
 
 static void normal_text(struct run *r, const char *text, size_t n, bool first)
 {
-    normalize(r->p, text, n, &r->normal);
+    normalizer_run(r->p->normalizer, text, n, &r->normal);
     cut(r, &r->p->normal, (const char *)r->normal.data, r->normal.len, first, words);
 }
 

@@ -123,6 +123,16 @@ static void put(struct cut *c, const char *p, size_t n, bool match)
         add(c->out, p, n);
 }
 
+/* The next match of s at or behind `done`. */
+static bool next_match(const pcre2_code *code, pcre2_match_data *md, struct text_span s, size_t done)
+{
+    const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
+    int rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK, md, NULL);
+    if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
+        rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, md, NULL);
+    return rc >= 0 && ov[1] > ov[0] && ov[0] >= done;
+}
+
 static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_span s,
                       struct cut *c)
 {
@@ -130,17 +140,27 @@ static void split_one(const pcre2_code *code, pcre2_match_data *md, struct text_
     size_t done = 0;
     c->first = c->out->n;
     c->last_match = false;
-    while (done < s.n) {
-        int rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK, md, NULL);
-        if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
-            rc = pcre2_match(code, (PCRE2_SPTR)s.p, s.n, done, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
-                             md, NULL);
-        if (rc < 0 || ov[1] <= ov[0] || ov[0] < done) break;
+    while (done < s.n && next_match(code, md, s, done)) {
         put(c, s.p + done, ov[0] - done, false);
         put(c, s.p + ov[0], ov[1] - ov[0], true);
         done = ov[1];
     }
     put(c, s.p + done, s.n - done, false);
+}
+
+void pretoken_replace(const struct pretoken *p, const char *text, size_t n, struct text_span to, struct buf *out)
+{
+    pcre2_match_data *md = pcre2_match_data_create(1, NULL);
+    ASSERT(md && p->n);
+    const PCRE2_SIZE *ov = pcre2_get_ovector_pointer(md);
+    size_t done = 0;
+    while (done < n && next_match(p->code[0], md, (struct text_span){text, n}, done)) {
+        buf_put(out, text + done, ov[0] - done);
+        buf_put(out, to.p, to.n);
+        done = ov[1];
+    }
+    buf_put(out, text + done, n - done);
+    pcre2_match_data_free(md);
 }
 
 void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out,

@@ -40,4 +40,7 @@ struct pieces {
 void pretoken_split(const struct pretoken *p, const char *text, size_t n, struct pieces *out,
                     struct pieces *tmp);
 
+/* Append text[n], valid UTF-8, to *out with each match of the first expression as `to`. */
+void pretoken_replace(const struct pretoken *p, const char *text, size_t n, struct text_span to, struct buf *out);
+
 #endif

@@ -1,5 +1,5 @@
 /* rules.h: what a Hugging Face tokenizer does to a text before it merges, as data. Made by
- * hf_rules.c from tokenizer.json, carried out by pipeline.c. Private to engine/text.
+ * hf_rules.c from tokenizer.json and by sp_model.c from tokenizer.model, carried out by pipeline.c and normalize.c. Private to engine/text.
  *
  * In this order: added tokens are cut out of the text as it stands; what lies between is
  * normalised; added tokens that are to be found in normalised text are cut out; spaces are written
@@ -9,10 +9,23 @@
 
 #include "engine/text/tokenizer.h"
 
-enum text_step_kind { TEXT_NFC, TEXT_NFD, TEXT_NFKC, TEXT_NFKD, TEXT_PREPEND, TEXT_REPLACE };
+enum text_step_kind {
+    TEXT_NFC,
+    TEXT_NFD,
+    TEXT_NFKC,
+    TEXT_NFKD,
+    TEXT_PREPEND,
+    TEXT_REPLACE,
+    TEXT_REPLACE_REGEX,
+    TEXT_STRIP,
+    TEXT_PRECOMPILED,   /* SentencePiece's map of characters, as Hugging Face's tokenizers go by it */
+    TEXT_SENTENCEPIECE, /* all that SentencePiece does before it looks for pieces */
+};
 struct text_step {
     enum text_step_kind kind;
-    struct text_span from, to; /* REPLACE: both; PREPEND: `to` */
+    struct text_span from, to; /* REPLACE: both (_REGEX: `from` in PCRE2's syntax); PREPEND: `to`; PRECOMPILED, SENTENCEPIECE: `from`, the map's bytes */
+    bool left, right;          /* STRIP: on which sides */
+    bool prefix, squeeze;      /* SENTENCEPIECE: a space in front; no spaces at the ends, one instead of several */
 };
 
 /* What becomes of a match. MERGED_*: it goes with the piece before or after it. */
@@ -55,6 +68,7 @@ struct eng_text_rules {
     int32_t n_added;
     bool ignore_merges;           /* a piece that is a token is not merged */
     bool byte_fallback, fuse_unk; /* "bpe": see bpe.h; "unigram" has the first */
+    bool sentencepiece;           /* "unigram": as SentencePiece finds pieces, not Hugging Face's tokenizers (unigram.h) */
 };
 
 #endif

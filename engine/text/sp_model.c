@@ -5,12 +5,14 @@
 #include "engine/text/hf_build.h"
 
 #include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { PIECES = 1, TRAINER = 2, NORMALIZER = 3 };               /* ModelProto */
 enum { PIECE_TEXT = 1, PIECE_SCORE = 2, PIECE_TYPE = 3 };       /* SentencePiece */
-enum { MODEL_TYPE = 3, UNK_ID = 40, BOS_ID = 41, EOS_ID = 42 }; /* TrainerSpec */
-enum { CHARSMAP = 2, DUMMY_PREFIX = 3, EXTRA_SPACES = 4 };      /* NormalizerSpec */
+enum { MODEL_TYPE = 3, SPACE_BEHIND = 24, BYTE_FALLBACK = 35, UNK_ID = 40, BOS_ID = 41, EOS_ID = 42 }; /* TrainerSpec */
+enum { CHARSMAP = 2, DUMMY_PREFIX = 3, EXTRA_SPACES = 4, ESCAPE_SPACES = 5 };                         /* NormalizerSpec */
 enum { UNIGRAM = 1, BPE = 2 };
 
 struct field {
@@ -96,35 +98,33 @@ static enum err read_trainer(struct hf_build *b, struct text_span s, int64_t *mo
 {
     struct rd r = inside(s);
     struct field f;
+    bool behind = false;
     while (take_field(&r, &f)) {
         int32_t id = (int32_t)f.value; /* negative ids: ten bytes of varint */
         if (f.no == MODEL_TYPE) *model_type = (int64_t)MIN(f.value, 99);
+        if (f.no == SPACE_BEHIND) behind = f.value != 0;
+        if (f.no == BYTE_FALLBACK) b->rules.byte_fallback = f.value != 0;
         if (f.no == UNK_ID) b->src.unk = id;
         if (f.no == BOS_ID) b->src.bos = id;
         if (f.no == EOS_ID) b->src.eos = id;
     }
-    return r.bad ? broken(b, "the trainer's settings") : OK;
+    if (r.bad) return broken(b, "the trainer's settings");
+    return behind ? err_raise(ERR_UNSUPPORTED, "%s/tokenizer.model: spaces behind words (treat_whitespace_as_suffix) are not supported", b->files->where) : OK;
 }
 
-static enum err read_normalizer(struct hf_build *b, struct text_span s)
+static enum err read_normalizer(struct hf_build *b, struct text_span s, struct text_step *step)
 {
     struct rd r = inside(s);
     struct field f;
-    bool charsmap = false, extra = true;
+    bool escape = true;
     while (take_field(&r, &f)) {
-        if (f.no == CHARSMAP) charsmap = f.bytes.n > 0;
-        if (f.no == DUMMY_PREFIX) b->src.add_space_prefix = f.value != 0;
-        if (f.no == EXTRA_SPACES) extra = f.value != 0;
+        if (f.no == CHARSMAP) step->from = f.bytes;
+        if (f.no == DUMMY_PREFIX) step->prefix = f.value != 0;
+        if (f.no == EXTRA_SPACES) step->squeeze = f.value != 0;
+        if (f.no == ESCAPE_SPACES) escape = f.value != 0;
     }
-    if (r.bad) return broken(b, "the normalizer's settings");
-    if (charsmap || extra)
-        return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.model: %s is not supported (known: identity that keeps "
-                         "spaces, as Llama's and Mistral's)",
-                         b->files->where,
-                         charsmap ? "a normalizer with a map of characters"
-                                  : "a normalizer that removes extra spaces");
-    return OK;
+    if (r.bad || (step->from.n && !step->from.p)) return broken(b, "the normalizer's settings");
+    return escape ? OK : err_raise(ERR_UNSUPPORTED, "%s/tokenizer.model: spaces that stay spaces (escape_whitespaces false) are not supported", b->files->where);
 }
 
 /* How many pieces, if the file is whole. */
@@ -142,28 +142,56 @@ static enum err count_pieces(const struct hf_build *b, struct text_span s, size_
         b->files->where, s.n - rd_left(&r), s.n);
 }
 
+/* A model that merges texts as they stand, but for the space in front, needs no rules; others have theirs. */
+static void read_kind(struct hf_build *b, bool unigram, struct text_step step)
+{
+    b->src.add_space_prefix = step.prefix || step.squeeze;
+    if (!unigram && !step.from.n && !step.squeeze) return;
+    b->steps = arena_alloc(&b->a, sizeof *b->steps);
+    b->steps[0] = step;
+    b->rules.n_steps = 1;
+    b->rules.sentencepiece = true;
+    b->src.rules = &b->rules;
+    if (!unigram) return;
+    double *scores = arena_alloc(&b->a, (size_t)b->n * sizeof *scores);
+    for (int32_t id = 0; id < b->n; id++) scores[id] = isnan(b->scores[id]) ? -INFINITY : (double)b->scores[id];
+    b->src.log_probs = scores;
+    b->src.n_log_probs = b->n;
+    b->src.model = "unigram";
+}
+
 enum err sp_model_read(struct hf_build *b)
 {
     enum err rc;
     struct text_span s = b->files->model;
     struct rd r = rd_of(s.p, s.n);
     struct field f;
-    int64_t model_type = UNIGRAM; /* the format's default */
+    struct text_step step = {.kind = TEXT_SENTENCEPIECE, .prefix = true, .squeeze = true}; /* the format's defaults, as below */
+    int64_t model_type = UNIGRAM;
     size_t n;
     b->src.model = "llama";
-    b->src.add_space_prefix = b->src.add_bos = true;
+    b->src.add_bos = true;
     b->src.unk = 0, b->src.bos = 1, b->src.eos = 2;
     TRY(count_pieces(b, s, &n));
     TRY(hf_vocab_room(b, n, "tokenizer.model"));
     while (take_field(&r, &f)) {
         if (f.no == PIECES) TRY(read_piece(b, f.bytes));
         if (f.no == TRAINER) TRY(read_trainer(b, f.bytes, &model_type));
-        if (f.no == NORMALIZER) TRY(read_normalizer(b, f.bytes));
+        if (f.no == NORMALIZER) TRY(read_normalizer(b, f.bytes, &step));
     }
-    if (model_type != BPE)
-        rc = err_raise(ERR_UNSUPPORTED,
-                       "%s/tokenizer.model: SentencePiece of type %s is not supported (known: BPE)",
-                       b->files->where, model_type == UNIGRAM ? "unigram" : "word or char");
+    if (model_type != BPE && model_type != UNIGRAM)
+        TRY(err_raise(ERR_UNSUPPORTED, "%s/tokenizer.model: SentencePiece of type word or char is not supported (known: BPE, unigram)", b->files->where));
+    read_kind(b, model_type == UNIGRAM, step);
 out:
     return rc;
+}
+
+void sp_model_cut(struct hf_build *b)
+{
+    bool unigram = !strcmp(b->src.model, "unigram");
+    if (!b->src.rules) return;
+    b->added = xrealloc(b->added, (size_t)(b->rules.n_added + b->n) * sizeof *b->added);
+    for (int32_t id = 0; id < b->n; id++)
+        if (b->types[id] == TOKEN_CONTROL || b->types[id] == TOKEN_UNKNOWN || (!unigram && b->types[id] == TOKEN_USER))
+            b->added[b->rules.n_added++] = (struct text_added){.id = id};
 }

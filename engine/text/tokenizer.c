@@ -66,19 +66,21 @@ out:
     return rc;
 }
 
-/* A Hugging Face tokenizer: "gpt2", "bpe" or "unigram" with rules. */
+/* A Hugging Face tokenizer, or SentencePiece's with a map of characters: "gpt2", "bpe", "llama" or "unigram" with rules. */
 static enum err open_rules(struct eng_tokenizer *t, const struct eng_vocab_src *src)
 {
     enum err rc = OK;
     bool unigram = !strcmp(src->model, "unigram");
-    t->spaced = unigram || !strcmp(src->model, "bpe");
+    t->is_spm = !strcmp(src->model, "llama");
+    t->spaced = unigram || t->is_spm || !strcmp(src->model, "bpe");
     t->space_prefix = src->add_space_prefix;
     TRY(vocab_open(&t->v, src, t->spaced));
     if (unigram) TRY(unigram_open(&t->unigram, &t->v, src));
+    else if (t->is_spm) spm_open(&t->spm, &t->v);
     else TRY(bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges));
     t->is_unigram = unigram;
     TRY(pipeline_open(&t->pipe, src->rules, &t->v));
-    t->kind = xstrdup(unigram ? "Unigram (Hugging Face)" : t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)");
+    t->kind = xstrdup(unigram ? src->rules->sentencepiece ? "Unigram (SentencePiece)" : "Unigram (Hugging Face)" : t->is_spm ? "SentencePiece" : t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)");
 out:
     return rc;
 }
@@ -165,6 +167,7 @@ static void put_word(void *ctx, const char *p, size_t n)
 {
     struct job *j = ctx;
     if (j->t->is_unigram) unigram_encode_word(&j->t->unigram, &j->unigram, p, n, j->out);
+    else if (j->t->is_spm) spm_encode(&j->t->spm, p, n, false, j->out);
     else bpe_encode_word(&j->t->bpe, &j->bpe, p, n, j->out);
 }
 

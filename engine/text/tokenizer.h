@@ -20,7 +20,7 @@ struct text_span { const char *p; size_t n; };
 
 /* What a tokenizer is made from; every pointer is borrowed during open only. */
 struct eng_vocab_src {
-    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others; "unigram": by log_probs */
+    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others; "unigram": by log_probs; "llama" may have them too */
     const char *pre;                /* pre-tokenizer name ("llama-bpe", "qwen2", ...) or NULL for the default */
     int32_t n_tokens;
     const struct text_span *tokens; /* [n_tokens] */

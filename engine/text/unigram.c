@@ -4,6 +4,7 @@
 #include "engine/text/rules.h"
 #include "engine/text/utf8.h"
 
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,22 +13,43 @@ enum { MOST = 1 << 22 };
 
 static const double UNKNOWN_PENALTY = 10;
 
+/* May a text become this token? */
+static bool is_piece(const struct unigram *u, int32_t id)
+{
+    uint8_t type = u->v->type[id];
+    if (u->sentencepiece) return type == TOKEN_NORMAL || type == TOKEN_USER;
+    return type != TOKEN_CONTROL && type != TOKEN_UNUSED;
+}
+
+/* SentencePiece: among the scores of plain pieces only; of the highest it begins to look at the smallest number above 0. */
+static void find_limits(struct unigram *u)
+{
+    float least = u->sentencepiece ? FLT_MAX : (float)u->score[0];
+    u->most = FLT_MIN;
+    u->unknown = u->score[0];
+    for (int32_t id = 0; id < u->n; id++) {
+        u->unknown = MIN(u->unknown, u->score[id]);
+        if (u->v->type[id] != TOKEN_NORMAL) continue;
+        least = MIN(least, (float)u->score[id]);
+        u->most = MAX(u->most, (float)u->score[id]);
+    }
+    u->unknown = u->sentencepiece ? (double)(least - (float)UNKNOWN_PENALTY) : u->unknown - UNKNOWN_PENALTY;
+}
+
 enum err unigram_open(struct unigram *u, const struct vocab *v, const struct eng_vocab_src *src)
 {
     enum err rc = OK;
-    *u = (struct unigram){.v = v, .n = MIN(src->n_log_probs, v->n)};
+    *u = (struct unigram){.v = v, .n = MIN(src->n_log_probs, v->n), .sentencepiece = src->rules->sentencepiece};
     if (v->unk < 0 || !u->n) TRY(err_raise(ERR_BAD_FILE, "a vocabulary of %d pieces without an unknown token", u->n));
     u->score = xmalloc((size_t)u->n * sizeof *u->score);
     memcpy(u->score, src->log_probs, (size_t)u->n * sizeof *u->score);
-    u->unknown = u->score[0];
+    find_limits(u);
     for (int32_t id = 0; id < u->n; id++) {
         struct text_span s = vocab_text(v, id);
-        u->unknown = MIN(u->unknown, u->score[id]);
         if (s.n > TRIE_MAX_LEN) TRY(err_raise(ERR_BAD_FILE, "piece %d has %zu bytes, at most %d are accepted", id, s.n, TRIE_MAX_LEN));
         if (s.n && vocab_find(v, s.p, s.n) != id) TRY(err_raise(ERR_BAD_FILE, "piece %d is there twice", id));
-        if (v->type[id] != TOKEN_CONTROL && v->type[id] != TOKEN_UNUSED) trie_add(&u->pieces, s.p, s.n, id);
+        if (is_piece(u, id)) trie_add(&u->pieces, s.p, s.n, id);
     }
-    u->unknown -= UNKNOWN_PENALTY;
     for (unsigned b = 0; b < 256; b++) {
         char name[8];
         snprintf(name, sizeof name, "<0x%02X>", b);
@@ -51,10 +73,18 @@ void unigram_work_free(struct unigram_work *w)
     *w = (struct unigram_work){0};
 }
 
-static void offer(struct unigram_work *w, size_t from, size_t to, double score, int32_t id)
+static void offer(const struct unigram *u, struct unigram_work *w, size_t from, size_t to, double score, int32_t id)
 {
     struct unigram_node *t = &w->at[to];
+    if (u->sentencepiece) score = (double)(float)score;
     if (t->from < 0 || score > t->score) *t = (struct unigram_node){score, (int32_t)from, id};
+}
+
+/* A piece of n bytes. */
+static double score_of(const struct unigram *u, int32_t id, size_t n)
+{
+    bool taken = u->sentencepiece && u->v->type[id] == TOKEN_USER;
+    return taken ? (double)((float)n * u->most) - 0.1 : u->score[id];
 }
 
 /* The best way to each position of p[n]. */
@@ -75,10 +105,12 @@ static void walk(const struct unigram *u, struct unigram_work *w, const char *p,
             int32_t id = u->pieces.at[node].value;
             i++;
             if (id < 0) continue;
-            offer(w, at, i, u->score[id] + here, id);
+            offer(u, w, at, i, score_of(u, id, i - at) + here, id);
             whole |= i - at == len;
         }
-        if (!whole) offer(w, at, at + len, u->unknown + here, u->v->unk);
+        if (whole) continue;
+        double unknown = u->sentencepiece ? (double)((float)u->unknown + (float)here) : u->unknown + here;
+        offer(u, w, at, at + len, unknown, u->v->unk);
     }
 }
 
@@ -96,7 +128,7 @@ static void turn_round(struct unigram_work *w, size_t n)
 
 static void put_unknown(const struct unigram *u, const char *p, size_t n, struct eng_tokens *out)
 {
-    int32_t id = vocab_find(u->v, p, n);
+    int32_t id = u->sentencepiece ? -1 : vocab_find(u->v, p, n);
     bool piece = id >= 0 && id < u->n && u->v->type[id] != TOKEN_CONTROL, bytes = !piece;
     for (size_t i = 0; i < n && bytes; i++) bytes = u->byte_id[(uint8_t)p[i]] >= 0;
     for (size_t i = 0; i < n && bytes; i++) eng_tokens_push(out, u->byte_id[(uint8_t)p[i]]);

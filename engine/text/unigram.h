@@ -2,7 +2,10 @@
  * it: sums in double, from the left, the earlier way on ties). Private to engine/text. Immutable after open. Thr: any.
  *
  * What no piece writes is unknown, and neighbours of that kind are one: a piece that is just that, or its bytes' tokens if the
- * vocabulary has them all, or the unknown token. */
+ * vocabulary has them all, or the unknown token.
+ *
+ * SentencePiece's own way (rules->sentencepiece) differs: sums are rounded to single precision; names of bytes and unknown tokens are no
+ * pieces, and what is unknown is never looked up; user-defined ones are taken wherever they stand. */
 #ifndef ENGINE_TEXT_UNIGRAM_H
 #define ENGINE_TEXT_UNIGRAM_H
 
@@ -14,6 +17,8 @@ struct unigram {
     double *score;         /* [n] of the first n tokens of v: those are the pieces */
     int32_t n;
     double unknown;        /* the score of a character that is none */
+    bool sentencepiece;
+    float most;            /* SentencePiece: the highest score of a plain piece */
     int32_t byte_id[256];  /* -1: no fallback */
 };
 

@@ -12,6 +12,8 @@
 #define VOCAB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]"
 #define BYTES "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
 
+#define MAP(text) "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"" text "\"}}"
+
 static const struct lie {
     const char *claim, *json;
     enum err err;
@@ -50,8 +52,16 @@ static const struct lie {
      ERR_BAD_FILE, "token id -1"},
     {"subword prefix", "{\"model\":{" VOCAB ",\"continuing_subword_prefix\":\"##\"}}",
      ERR_UNSUPPORTED, "prefix"},
-    {"unknown normalizer", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\"}}",
-     ERR_UNSUPPORTED, "'Precompiled'"},
+    {"unknown normalizer", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"BertNormalizer\"}}", ERR_UNSUPPORTED, "'BertNormalizer'"},
+    {"map that is not base 64", MAP("AA*A"), ERR_BAD_FILE, "'precompiled_charsmap' is not base 64"},
+    {"map a number", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":7}}", ERR_BAD_FILE, "not base 64"},
+    {"map too short", MAP("AAA="), ERR_BAD_FILE, "map of characters"},
+    {"map of no trie", MAP("AAAAAA=="), ERR_BAD_FILE, "its trie has 0 bytes"},
+    {"map longer than it is", MAP("CAAAAAAAAAA="), ERR_BAD_FILE, "its trie has 8 bytes, 4 are there"},
+    {"map that ends in a text", MAP("BAAAAAAAAABh"), ERR_BAD_FILE, "ends within a text"},
+    {"replacement without content", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"}}}", ERR_BAD_FILE, "'Replace'"},
+    {"replacement of no expression", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"\"}}",
+     ERR_UNSUPPORTED, "does not compile"},
     {"lower case", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Lowercase\"}}",
      ERR_UNSUPPORTED, "'Lowercase'"},
     {"unknown pre-tokenizer",
@@ -137,7 +147,7 @@ static void added_tokens_without_a_row_are_left_out(void **state)
 /* Every byte of a broken text comes back; the valid part is what it would be alone. */
 static void broken_utf8_is_encoded_through_bytes(void **state)
 {
-    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon", "unigram-bytes"};
+    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon", "unigram-bytes", "unigram-map"};
     static const char broken[] = "ab\xFF\xC3 \xE2\x82 x\xF0\x9F\x98 \x80\xC0\xAF\xED\xA0\x80 end";
     (void)state;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -245,6 +255,56 @@ static void a_sentencepiece_model_survives_truncation_and_damage(void **state)
     buf_free(&b);
 }
 
+/* SentencePiece models with a map of characters: cut off anywhere, and with each byte of the map's double array another. */
+static void a_map_of_characters_survives_truncation_and_damage(void **state)
+{
+    static const char text[] = "e\xCC\x81\xEF\xBD\xB6\xEF\xBE\x9E \xE3\x8E\x9E  a\xC2\xA0 b\xE2\x91\xA0<tool>\xFF";
+    (void)state;
+    size_t n, opened = 0;
+    char *file = hf_read_here("tests/text/golden/sp-unigram-map.model", &n);
+    for (size_t cut = 0; cut < n; cut += 61) {
+        struct eng_tokenizer *t = NULL;
+        (void)!eng_hf_tokenizer_open(&t, &(struct eng_hf_files){.where = "D", .model = {file, cut}, .bos = -1});
+        eng_tokenizer_close(t);
+    }
+    for (size_t at = 0; at < n; at += 5) {
+        struct eng_tokenizer *t = NULL;
+        struct eng_tokens ids = {0};
+        char was = file[at];
+        file[at] = (char)(was ^ (char)(1 << at % 8));
+        if (!eng_hf_tokenizer_open(&t, &(struct eng_hf_files){.where = "D", .model = {file, n}, .bos = -1})) {
+            eng_tokenizer_encode(t, text, sizeof text - 1, BOTH, &ids);
+            for (size_t i = 0; i < ids.n; i++) assert_in_range(ids.ids[i], 0, eng_tokenizer_size(t) - 1);
+            opened++;
+        }
+        eng_tokens_free(&ids);
+        eng_tokenizer_close(t);
+        file[at] = was;
+    }
+    assert_true(opened > n / 10);
+    free(file);
+}
+
+/* Settings of tokenizer.model that change what a text becomes and are not known here. */
+static void sentencepiece_of_other_kinds_is_refused_by_name(void **state)
+{
+    static const struct { uint8_t rest[8]; size_t n; const char *says; } kinds[] = {
+        {{2 << 3 | 2, 2, 3 << 3, 3}, 4, "of type word or char"},
+        {{2 << 3 | 2, 3, (24 << 3 & 0x7F) | 0x80, 24 << 3 >> 7, 1}, 5, "treat_whitespace_as_suffix"},
+        {{3 << 3 | 2, 2, 5 << 3, 0}, 4, "escape_whitespaces"},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
+        struct buf b = {0};
+        struct eng_tokenizer *t = NULL;
+        put_piece(&b, "<unk>", 0, 2), put_piece(&b, "a", -2, 1);
+        buf_put(&b, kinds[i].rest, kinds[i].n);
+        assert_int_equal(eng_hf_tokenizer_open(&t, &(struct eng_hf_files){.where = "D", .model = {buf_str(&b), b.len}, .bos = -1}), ERR_UNSUPPORTED);
+        assert_non_null(strstr(err_text(), kinds[i].says));
+        buf_free(&b);
+    }
+}
+
 static void chat_templates_are_found_in_their_three_places(void **state)
 {
     static const char *const configs[] = {
@@ -279,6 +339,8 @@ int main(void)
         cmocka_unit_test(control_tokens_are_text_unless_asked_for),
         cmocka_unit_test(truncation_at_every_byte_is_no_crash),
         cmocka_unit_test(a_sentencepiece_model_survives_truncation_and_damage),
+        cmocka_unit_test(a_map_of_characters_survives_truncation_and_damage),
+        cmocka_unit_test(sentencepiece_of_other_kinds_is_refused_by_name),
         cmocka_unit_test(chat_templates_are_found_in_their_three_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

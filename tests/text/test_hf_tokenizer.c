@@ -57,6 +57,52 @@ static void golden(void **state)
     free(ids);
 }
 
+/* A tokenizer.model: the ids and the texts that SentencePiece gives (golden/make_sentencepiece.py). */
+static void sentencepiece_texts(const char *name, struct text_span model)
+{
+    size_t i, n, n_ids;
+    json_t *e;
+    int bad = 0;
+    char *file = hf_read_here("tests/text/golden/sentencepiece.json", &n), *ids = hf_read_here("tests/text/golden/ids.json", &n_ids);
+    json_t *g = json_loadb(file, n, JSON_ALLOW_NUL, NULL), *texts = json_loadb(ids, n_ids, JSON_ALLOW_NUL, NULL);
+    json_t *lists = json_object_get(json_object_get(g, "ids"), name), *decoded = json_object_get(json_object_get(g, "decoded"), name);
+    struct eng_tokenizer *t = hf_open((struct eng_hf_files){.model = model});
+    assert_true(json_array_size(lists) > 80);
+    json_array_foreach(json_object_get(texts, "texts"), i, e)
+    {
+        struct eng_tokens got = {0};
+        struct buf back = {0};
+        const char *s = json_string_value(e);
+        eng_tokenizer_encode(t, s, json_string_length(e), 0, &got);
+        bad += !hf_same_ids(name, s, &got, json_array_get(lists, i));
+        const json_t *want = json_array_get(decoded, i);
+        eng_tokenizer_decode(t, got.ids, got.n, false, &back);
+        if (json_is_string(want) && (back.len != json_string_length(want) || memcmp(buf_str(&back), json_string_value(want), back.len))) {
+            printf("%s: decodes to %s\nwanted      %s\n", name, buf_str(&back), json_string_value(want));
+            bad++;
+        }
+        eng_tokens_free(&got);
+        buf_free(&back);
+    }
+    printf("%-12s %zu texts, %d differ\n", name, i, bad);
+    assert_int_equal(bad, 0);
+    eng_tokenizer_close(t);
+    json_decref(g);
+    json_decref(texts);
+    free(file);
+    free(ids);
+}
+
+static void sentencepiece_golden(void **state)
+{
+    char path[128];
+    size_t n;
+    snprintf(path, sizeof path, "tests/text/golden/%s.model", (const char *)*state);
+    char *file = hf_read_here(path, &n);
+    sentencepiece_texts(*state, (struct text_span){file, n});
+    free(file);
+}
+
 /* ---- real vocabularies ---- */
 
 static const char sep[] = "\n__ggml_vocab_test__\n";
@@ -241,21 +287,24 @@ static void qwen2_vocab_and_merges_are_exact(void **state)
     free((char *)(uintptr_t)c.p);
 }
 
+/* SentencePiece's own model of its tests, with the map of characters that most real ones have (nmt_nfkc). */
+static void a_real_map_of_characters_is_exact(void **state)
+{
+    (void)state;
+    struct text_span uni = shared_span("data/tokenizers/spm/test_model.model");
+    sentencepiece_texts("tokenizers/spm/test_model.model", uni);
+    free((char *)(uintptr_t)uni.p);
+}
+
 static void foreign_kinds_are_refused_by_name(void **state)
 {
     (void)state;
     struct eng_tokenizer *t = NULL;
-    struct text_span uni = shared_span("data/tokenizers/spm/test_model.model"),
-                     ranks = shared_span("data/tokenizers/llama3/tokenizer.model");
-    assert_int_equal(
-        eng_hf_tokenizer_open(&t, &(struct eng_hf_files){.where = "D", .model = uni, .bos = -1}),
-        ERR_UNSUPPORTED);
-    assert_non_null(strstr(err_text(), "map of characters"));
+    struct text_span ranks = shared_span("data/tokenizers/llama3/tokenizer.model");
     assert_int_equal(
         eng_hf_tokenizer_open(&t, &(struct eng_hf_files){.where = "D", .model = ranks, .bos = -1}),
         ERR_BAD_FILE);
     assert_non_null(strstr(err_text(), "base64"));
-    free((char *)(uintptr_t)uni.p);
     free((char *)(uintptr_t)ranks.p);
 }
 
@@ -266,6 +315,8 @@ static void foreign_kinds_are_refused_by_name(void **state)
             name                                                                                   \
         }                                                                                          \
     }
+
+#define SENTENCEPIECE(name) {"ids_of_" name "_are_exact", sentencepiece_golden, NULL, NULL, (char[]){name}}
 
 int main(void)
 {
@@ -291,6 +342,11 @@ int main(void)
         GOLDEN("unigram"),
         GOLDEN("unigram-bytes"),
         GOLDEN("unigram-whole"),
+        GOLDEN("unigram-map"),
+        SENTENCEPIECE("sp-unigram-map"),
+        SENTENCEPIECE("sp-unigram-plain"),
+        SENTENCEPIECE("sp-bpe-map"),
+        cmocka_unit_test(a_real_map_of_characters_is_exact),
         cmocka_unit_test(gpt2_tokenizer_json_is_exact),
         cmocka_unit_test(llama2_tokenizer_json_is_exact),
         cmocka_unit_test(llama2_tokenizer_model_is_exact),

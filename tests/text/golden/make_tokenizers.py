@@ -102,6 +102,12 @@ UNIGRAM = {
 }
 
 
+def use_map(charsmap):
+    """One more kind, with SentencePiece's map of characters as the package's converter writes it (make_sentencepiece.py calls this)."""
+    steps = [normalizers.Precompiled(charsmap), normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), META)]
+    UNIGRAM["unigram-map"] = (pre_tokenizers.Metaspace(META, "always", split=True), normalizers.Sequence(steps), {"byte_fallback": True}, True)
+
+
 DECODED = ("llama3", "qwen2", "llama2", "mistral", "gemma", "tekken", "command-r")
 
 
