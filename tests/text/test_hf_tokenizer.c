@@ -316,7 +316,7 @@ static void foreign_kinds_are_refused_by_name(void **state)
         }                                                                                          \
     }
 
-#define SENTENCEPIECE(name) {"ids_of_" name "_are_exact", sentencepiece_golden, NULL, NULL, (char[]){name}}
+#define SP_GOLDEN(name) {"ids_of_" name "_are_exact", sentencepiece_golden, NULL, NULL, (char[]){name}}
 
 int main(void)
 {
@@ -343,9 +343,9 @@ int main(void)
         GOLDEN("unigram-bytes"),
         GOLDEN("unigram-whole"),
         GOLDEN("unigram-map"),
-        SENTENCEPIECE("sp-unigram-map"),
-        SENTENCEPIECE("sp-unigram-plain"),
-        SENTENCEPIECE("sp-bpe-map"),
+        SP_GOLDEN("sp-unigram-map"),
+        SP_GOLDEN("sp-unigram-plain"),
+        SP_GOLDEN("sp-bpe-map"),
         cmocka_unit_test(a_real_map_of_characters_is_exact),
         cmocka_unit_test(gpt2_tokenizer_json_is_exact),
         cmocka_unit_test(llama2_tokenizer_json_is_exact),
