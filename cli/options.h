@@ -18,6 +18,7 @@ struct model_options {
     int32_t exact;           /* 0 on, 1 off */
     int32_t wire_type;       /* 0 auto, else 1 + enum trn_wire_type */
     bool prefix_cache;
+    int64_t speculate;
     const char *isa, *device, *shard_cache;
     int64_t shard_cache_size;
     double comm_timeout;

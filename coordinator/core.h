@@ -29,6 +29,7 @@ struct core_conf {
     enum step_pool pooling;          /* of embeddings; NONE: as the model's files say */
     bool plain_sampling;             /* the model's own sampling defaults are not taken over */
     bool prefix_cache;
+    int32_t max_guesses;               /* as sched_conf's */
     bool inexact;                    /* --exact off: /health says so */
     struct model_info info;
     struct crd_state *state;         /* where we leave what the next coordinator needs to take over our workers; NULL: nowhere. Own: the core, from open on */

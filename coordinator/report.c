@@ -41,6 +41,10 @@ static void add(struct sched_stats *sum, const struct sched_stats *s)
     sum->prefix_queries += s->prefix_queries;
     sum->prompt_recomputed += s->prompt_recomputed;
     sum->prefix_hits += s->prefix_hits;
+    sum->n_guessed_steps += s->n_guessed_steps;
+    sum->n_guesses += s->n_guesses;
+    sum->n_right += s->n_right;
+    for (int32_t i = 0; i < LIMIT_RESULT_TOKENS - 1; i++) sum->right_at[i] += s->right_at[i];
     sum->last_step_tokens = MAX(sum->last_step_tokens, s->last_step_tokens);
 }
 

@@ -34,8 +34,9 @@ void eng_head_close(struct eng_head *hd)
 
 /* ---- which rows ---- */
 
-/* A row of logits that somebody wants: which item, and where in it. */
-struct wanted { int32_t row, item, k, score; bool sample, keep; }; /* score: the token to be scored by it, or -1 */
+/* A row of logits that somebody wants: which item, and where in it. score: the token to be scored by it, or -1. guess: the input behind it, which counts
+ * only if it is what this row chooses, or -1. after: it follows such a guess. */
+struct wanted { int32_t row, item, k, score, guess; bool sample, keep, after; };
 
 static int32_t wanted_rows(const struct step_plan *p, struct wanted *w)
 {
@@ -43,13 +44,18 @@ static int32_t wanted_rows(const struct step_plan *p, struct wanted *w)
     for (int32_t i = 0; i < p->n_items; i++) {
         const struct step_item *it = &p->items[i];
         for (int32_t k = 0; k < it->n_in; k++, row++) {
-            bool sample = (it->out & OUT_SAMPLE) && k == it->n_in - 1, keep = it->out & OUT_LOGITS;
+            int32_t first = it->n_in - 1 - it->n_draft; /* that chooses */
+            bool sample = (it->out & OUT_SAMPLE) && k >= first, keep = it->out & OUT_LOGITS;
             int32_t score = !(it->out & OUT_PROMPT) ? -1 : k < it->n_in - 1 ? it->in[k + 1].id : it->next;
-            if (sample || keep || score >= 0) w[n++] = (struct wanted){row, i, k, score, sample, keep};
+            int32_t guess = sample && k < it->n_in - 1 ? it->in[k + 1].id : -1;
+            if (sample || keep || score >= 0) w[n++] = (struct wanted){row, i, k, score, guess, sample, keep, sample && k > first};
         }
     }
     return n;
 }
+
+/* Where the token that a row chooses will stand: what it is drawn by. */
+static int64_t position_of(const struct step_plan *p, const struct wanted *w) { return p->items[w->item].pos + w->k + 1; }
 
 static struct eng_history history_of(const struct eng_slot *s)
 {
@@ -72,7 +78,7 @@ static enum choice choice_of(const struct eng_head *hd, const struct step_plan *
     if (!w->sample || s->stopped) return CHOICE_NONE;
     if (s->constraint) return CHOICE_WHOLE;
     if (eng_sampler_plain_greedy(&s->sampling, &h)) return CHOICE_GREEDY;
-    return eng_sampler_plain_draw(&s->sampling, &h, it->pos + it->n_in) ? CHOICE_DRAW : CHOICE_WHOLE;
+    return eng_sampler_plain_draw(&s->sampling, &h, position_of(p, w)) ? CHOICE_DRAW : CHOICE_WHOLE;
 }
 
 /* ---- rows side by side ---- */
@@ -123,7 +129,7 @@ static void slice_draw(struct rows *r, int32_t i, int32_t thread)
     int32_t v = hd->m->weights->head.rows;
     if (draws(r, i))
         r->best[i] = eng_sampler_draw(hd->samplers[thread], hd->slice + (int64_t)i * v, v, hd->m->shard.embd0, r->max[i],
-                                      &hd->slots->slots[it->slot].sampling, it->pos + it->n_in);
+                                      &hd->slots->slots[it->slot].sampling, position_of(r->p, &r->w[i]));
 }
 
 /* The same on a device, whose logits do not come over. */
@@ -146,7 +152,7 @@ static enum err draw_there(struct rows *r, const struct krn_pick over[], struct 
     struct krn_pick best[HEAD_ROWS], drawn[HEAD_ROWS];
     for (int32_t i = 0; i < r->n; i++) {
         const struct step_item *it = &r->p->items[r->w[i].item];
-        if (r->how[i] == CHOICE_DRAW) how[i] = eng_sampler_noise(&r->hd->slots->slots[it->slot].sampling, it->pos + it->n_in);
+        if (r->how[i] == CHOICE_DRAW) how[i] = eng_sampler_noise(&r->hd->slots->slots[it->slot].sampling, position_of(r->p, &r->w[i]));
     }
     enum err e = m->weights->head.rows ? eng_forward_draw(m, r->n, how, over, best, drawn) : OK;
     for (int32_t i = 0; i < r->n && !e; i++) {
@@ -228,11 +234,11 @@ static void sampled(struct eng_head *hd, const struct step_plan *p, const struct
                     const struct result_token *t, struct step_result *res)
 {
     enum seq_finish f = eng_slots_sampled(s, p->step, t->id);
-    hd->tokens[hd->n_tokens++] = t->id;
+    hd->tokens[hd->n_tokens - 1] = t->id;
+    if (t->id != w->guess || f != FINISH_NONE) hd->over = w->item;
     if (!res->items) return;
     struct result_item *it = &res->items[w->item];
-    it->tokens[0] = *t;
-    it->n_tokens = 1;
+    it->tokens[it->n_tokens++] = *t;
     it->finish = f;
 }
 
@@ -259,13 +265,18 @@ static void choose_constrained(struct eng_head *hd, struct eng_slot *s, int32_t 
 static void pick(struct rows *r, int32_t i, int32_t thread)
 {
     struct eng_head *hd = r->hd;
-    const struct step_item *it = &r->p->items[r->w[i].item];
-    const struct eng_slot *s = &hd->slots->slots[it->slot];
+    const struct eng_slot *s = &hd->slots->slots[r->p->items[r->w[i].item].slot];
     struct eng_history h = history_of(s);
-    if (r->how[i] == CHOICE_NONE || s->constraint) return;
     float *row = hd->rows + (int64_t)thread * hd->m->spec.n_vocab;
     take_row(hd, r->n, i, row);
-    eng_sampler_pick(hd->samplers[thread], row, &s->sampling, &h, NULL, it->pos + it->n_in, &hd->chosen[i]);
+    eng_sampler_pick(hd->samplers[thread], row, &s->sampling, &h, NULL, position_of(r->p, &r->w[i]), &hd->chosen[i]);
+}
+
+/* Those that depend on no other row of this step: a grammar's state and what lies behind a guess come after. */
+static void pick_free(struct rows *r, int32_t i, int32_t thread)
+{
+    bool bound = r->w[i].after || r->hd->slots->slots[r->p->items[r->w[i].item].slot].constraint;
+    if (r->how[i] != CHOICE_NONE && !bound) pick(r, i, thread);
 }
 
 /* How likely a token of the prompt was; rows come in order. */
@@ -317,24 +328,26 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
         TRY(eng_forward_logits(hd->m, n, hd->slice));
         TRY(gather_rows(hd, n));
         for (int32_t i = 0; i < n; i++) report(hd, p, w, n, i, res);
-        run_rows(&r, pick);
+        run_rows(&r, pick_free);
     } else {
         TRY(choose_by_slices(&r, ids));
     }
     for (int32_t i = 0; i < n; i++) {
-        const struct step_item *it = &p->items[w[i].item];
-        struct eng_slot *s = &hd->slots->slots[it->slot];
+        struct eng_slot *s = &hd->slots->slots[p->items[w[i].item].slot];
         struct result_token t = {0};
-        if (!w[i].sample) continue;
+        if (!w[i].sample || w[i].item == hd->over) continue;
+        if (!w[i].after) hd->n_tokens++; /* one for each item, its last: the first stage counts on it */
         if (s->stopped) {
-            hd->tokens[hd->n_tokens++] = s->last_token; /* keeps the message's length; nobody reads on */
+            hd->tokens[hd->n_tokens - 1] = s->last_token; /* nobody reads on */
             s->last_step = p->step;                   /* a later step in flight may still name it as its input */
+            hd->over = w[i].item;
             continue;
         }
         if (s->constraint) {
             take_row(hd, n, i, hd->rows);
-            choose_constrained(hd, s, n, i, it->pos + it->n_in, &t);
+            choose_constrained(hd, s, n, i, position_of(p, &w[i]), &t);
         } else if (whole) {
+            if (w[i].after) pick(&r, i, 0);
             t = hd->chosen[i];
         } else {
             t.id = ids[i];
@@ -391,6 +404,7 @@ enum err eng_head_step(struct eng_head *hd, const struct step_plan *p, struct ar
     if (eng_head_answers(hd)) prepare_result(hd, p, a, res);
     if (eng_head_answers(hd)) TRY(pool(hd, p, a, res));
     hd->n_tokens = 0;
+    hd->over = -1;
     for (int32_t i = 0; i < n; i += HEAD_ROWS) {
         int32_t rows[HEAD_ROWS], m = MIN(HEAD_ROWS, n - i);
         for (int32_t j = 0; j < m; j++) rows[j] = w[i + j].row;

@@ -23,6 +23,7 @@ struct eng_head {
     struct result_token *chosen; /* [rows at once] */
     int32_t *tokens;             /* [n_slots] chosen in this step, in item order */
     int32_t n_tokens;
+    int32_t over;                /* the item whose guesses were right so far no longer, or -1; of the step in hand */
     bool texts_known;            /* the sampler has the tokens' texts */
 };
 

@@ -16,9 +16,9 @@
 #include <inttypes.h>
 
 enum {
-    LAYOUT = 4,
+    LAYOUT = 5,
     KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN,
-    KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS | OUT_PROMPT | OUT_POOL
+    KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS | OUT_PROMPT | OUT_POOL | OUT_DRAFT
 };
 
 /* Fewest bytes of one record of each kind: what bounds a count before anything is allocated. */
@@ -97,6 +97,7 @@ static void pack_items(const struct step_plan *p, struct buf *out)
         put_i32(out, it->pos);
         buf_u32(out, it->out);
         if (it->out & OUT_PROMPT) put_i32(out, it->next);
+        if (it->out & OUT_DRAFT) put_i32(out, it->n_draft);
         put_i32(out, it->n_in);
         for (int32_t j = 0; j < it->n_in; j++) {
             put_i32(out, it->in[j].id);
@@ -287,6 +288,7 @@ static enum err unpack_inputs(struct step_item *it, uint64_t step, struct scan *
         if (v[j].id >= 0) continue;
         if (it->out & OUT_PROMPT)
             TRY(scan_refuse(in, "input %" PRId32 " is not known, though its log-probability is asked", j));
+        if (it->out & OUT_DRAFT) TRY(scan_refuse(in, "input %" PRId32 " is not known, though guesses follow", j));
         TRY(scan_u64(in, "input step", &v[j].ref_step));
         if (!v[j].ref_step || v[j].ref_step >= step)
             TRY(scan_refuse(in,
@@ -296,6 +298,16 @@ static enum err unpack_inputs(struct step_item *it, uint64_t step, struct scan *
         TRY(scan_slot(in, b, "input slot", &v[j].ref_slot));
     }
     it->in = v;
+out:
+    return rc;
+}
+
+static enum err scan_draft(struct scan *in, struct step_item *it)
+{
+    enum err rc = OK;
+    if ((it->out & ~(uint32_t)OUT_DRAFT) != OUT_SAMPLE)
+        TRY(scan_refuse(in, "guesses go with a sampled token and nothing else; out is %" PRIu32, it->out));
+    TRY(scan_i32(in, "n_draft", 1, LIMIT_RESULT_TOKENS - 1, &it->n_draft));
 out:
     return rc;
 }
@@ -315,9 +327,11 @@ static enum err unpack_items(struct step_plan *p, struct scan *in, const struct 
         TRY(scan_flags(in, "out", KNOWN_OUT, &it->out));
         it->next = -1;
         if (it->out & OUT_PROMPT) TRY(scan_i32(in, "next", -1, b->n_vocab - 1, &it->next));
+        if (it->out & OUT_DRAFT) TRY(scan_draft(in, it));
         TRY(scan_count(in, "n_in", MIN(b->context - it->pos, LIMIT_STEP_TOKENS - tokens), IN_BYTES,
                        &it->n_in));
         if (!it->n_in) TRY(scan_refuse(in, "n_in is 0, an item has at least one input"));
+        if (it->n_in <= it->n_draft) TRY(scan_refuse(in, "n_in is %" PRId32 ", and all of them are guesses", it->n_in));
         tokens += it->n_in;
         TRY(unpack_inputs(it, p->step, in, b, a));
     }

@@ -24,6 +24,7 @@ enum step_out {
     OUT_LOGITS = 2,          /* return the logits rows of all n_in positions (f32; generate --logits, tests) */
     OUT_PROMPT = 4,          /* log-probabilities of what follows each of its positions: the next input, and `next` after the last */
     OUT_POOL = 8,            /* these positions go into the sequence's pooled hidden state; returned with the prompt's last */
+    OUT_DRAFT = 16,          /* with OUT_SAMPLE: the last n_draft inputs are guesses at what will be chosen */
 };
 
 struct step_end { int32_t slot; };
@@ -59,7 +60,10 @@ struct step_item {
     int32_t n_in;
     uint32_t out;                /* enum step_out flags */
     int32_t next;                /* OUT_PROMPT: the prompt's token behind the last input; -1: the prompt ends here */
-    const struct step_in *in;    /* [n_in] OUT_PROMPT: all of them literal */
+    /* OUT_DRAFT: a token is chosen after the last input that is no guess, and after each guess that was right: 1 to 1 + n_draft tokens, the same
+     * as without guesses. What stands in the KV cache behind the last right guess is written again by the next item. 1 to LIMIT_RESULT_TOKENS - 1. */
+    int32_t n_draft;
+    const struct step_in *in;    /* [n_in] OUT_PROMPT, OUT_DRAFT: all of them literal */
 };
 
 struct step_plan {

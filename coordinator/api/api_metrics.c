@@ -336,6 +336,18 @@ static double recomputed(const struct sched_stats *s)
 {
     return (double)s->prompt_recomputed;
 }
+static double guessed_steps(const struct sched_stats *s)
+{
+    return (double)s->n_guessed_steps;
+}
+static double guesses(const struct sched_stats *s)
+{
+    return (double)s->n_guesses;
+}
+static double right(const struct sched_stats *s)
+{
+    return (double)s->n_right;
+}
 static double always(const struct sched_stats *s)
 {
     (void)s;
@@ -367,6 +379,9 @@ static const struct {
     {OF("engine_sleep_state", GAUGE, "Sleep that gives memory back: there is none."), ",sleep_state=\"awake\"", always},
     {OF("engine_sleep_state", GAUGE, "Sleep that gives memory back: there is none."), ",sleep_state=\"weights_offloaded\"", never},
     {OF("engine_sleep_state", GAUGE, "Sleep that gives memory back: there is none."), ",sleep_state=\"discard_all\"", never},
+    {OF("spec_decode_num_drafts", COUNTER, "Steps of a sequence with tokens guessed ahead."), "", guessed_steps},
+    {OF("spec_decode_num_draft_tokens", COUNTER, "Tokens guessed ahead."), "", guesses},
+    {OF("spec_decode_num_accepted_tokens", COUNTER, "Tokens guessed ahead that were right."), "", right},
     {OF("prompt_tokens_recomputed", COUNTER, "Prompt tokens computed again, after a preemption or a loss."), "", recomputed},
 };
 

@@ -3,6 +3,7 @@
  * I1  a sequence has at most one item, one start and one record of each table in a plan.
  * I2  an input whose id is not known is its sequence's newest token, the output of sample_step. */
 #include "coordinator/sched/batch.h"
+#include "coordinator/sched/preempt.h"
 #include "coordinator/sched/window.h"
 
 #include <stdlib.h>
@@ -42,6 +43,7 @@ void crd_batch_begin(struct crd_sched *s, struct arena *a)
     b->step = s->step + 1;
     b->tokens_left = MIN(s->conf.max_step_tokens, (int32_t)LIMIT_STEP_TOKENS);
     b->rows_left = s->conf.max_logit_rows > 0 ? s->conf.max_logit_rows : INT32_MAX;
+    b->guesses_left = MAX(0, s->conf.guess_rows - s->decodes.n);
     b->start_bytes = 0;
     b->n_starts = b->n_tables = b->n_items = 0;
     b->rec = &s->recs[(s->first_rec + s->n_in_flight) % s->conf.depth];
@@ -191,9 +193,9 @@ static int32_t next_chunk(const struct crd_batch *b, const struct crd_seq *q, in
     return n;
 }
 
-static const struct step_in *inputs(struct arena *a, const struct crd_seq *q, int32_t n)
+static const struct step_in *inputs(struct arena *a, const struct crd_seq *q, int32_t n, int32_t n_draft, const int32_t draft[])
 {
-    struct step_in *in = arena_alloc(a, (size_t)n * sizeof *in);
+    struct step_in *in = arena_alloc(a, (size_t)(n + n_draft) * sizeof *in);
     for (int32_t i = 0; i < n; i++) {
         int32_t pos = q->n_computed + i;
         if (pos < crd_seq_known(q))
@@ -201,16 +203,30 @@ static const struct step_in *inputs(struct arena *a, const struct crd_seq *q, in
         else
             in[i] = (struct step_in){.id = -1, .ref_step = q->sample_step, .ref_slot = q->slot};
     }
+    for (int32_t i = 0; i < n_draft; i++) in[n + i].id = draft[i];
     return in;
 }
 
-/* Its tenant pays for positions computed the first time. */
-static void charge(struct crd_sched *s, struct crd_seq *q, int32_t end)
+void crd_batch_charge(struct crd_sched *s, struct crd_seq *q, int32_t end)
 {
     int32_t from = MAX(q->n_computed, q->n_charged);
     if (end <= from) return;
     crd_fair_charge(&s->fair, q->group->tenant, end - from);
     q->n_charged = end;
+}
+
+/* Guesses behind the one position of a decode, as far as there is room without taking it from anybody: in the step, in its last block or, where the
+ * pool has plenty, in one block more. */
+static int32_t guesses(struct crd_sched *s, struct crd_seq *q, int32_t out[GUESS_MOST])
+{
+    const struct crd_batch *b = &s->batch;
+    const int32_t end = q->n_computed + 1;
+    int32_t n = MIN(MIN(s->conf.max_guesses, b->guesses_left), b->tokens_left - 1);
+    n = MIN(MIN(n, q->group->sampling.max_tokens - q->n_sampled - 1), s->longest - end);
+    if (!q->guess.on || end != crd_seq_known(q) || n <= 0) return 0;
+    n = crd_guess_make(q, n, out);
+    if (n && !crd_preempt_spare(s, q, end + n)) n = MIN(n, q->n_blocks * LIMIT_BLOCK_TOKENS - end);
+    return n;
 }
 
 static void move_on(struct crd_sched *s, struct crd_seq *q, bool sampled)
@@ -235,23 +251,28 @@ bool crd_batch_item(struct crd_sched *s, struct crd_seq *q)
     uint32_t out;
     int32_t n = next_chunk(b, q, MIN(b->tokens_left, crd_window_reach(s, q)), &out);
     if (!n) return false;
-    crd_window_take(s, q, q->n_computed + n);
-    tell_window(b, q);
-    ASSERT(q->last_step < b->step && q->n_computed + n <= q->n_blocks * LIMIT_BLOCK_TOKENS);
+    int32_t draft[GUESS_MOST], n_draft = q->state == SEQ_DECODE && out == OUT_SAMPLE ? guesses(s, q, draft) : 0;
+    if (n_draft) out |= OUT_DRAFT;
     int32_t end = q->n_computed + n;
+    crd_window_take(s, q, end + n_draft);
+    tell_window(b, q);
+    ASSERT(q->last_step < b->step && end + n_draft <= q->n_blocks * LIMIT_BLOCK_TOKENS);
     b->items[b->n_items++] =
         (struct step_item){.slot = q->slot,
                            .pos = q->n_computed,
-                           .n_in = n,
+                           .n_in = n + n_draft,
                            .out = out,
                            .next = end < q->group->n_prompt ? q->group->prompt[end] : -1,
-                           .in = inputs(b->a, q, n)};
+                           .n_draft = n_draft,
+                           .in = inputs(b->a, q, n, n_draft, draft)};
     b->rec->items[b->rec->n++] = (struct crd_step_item){
-        .seq = q, .slot = q->slot, .pos = q->n_computed, .n_in = n, .out = out};
-    b->tokens_left -= n;
+        .seq = q, .slot = q->slot, .pos = q->n_computed, .n_in = n + n_draft, .n_draft = n_draft, .out = out};
+    b->tokens_left -= n + n_draft;
+    b->guesses_left -= n_draft;
+    q->guess.n_sent = q->guess.on ? n_draft : GUESS_NOT_ASKED;
     if (out & OUT_LOGITS) b->rows_left -= n;
     if (out & OUT_POOL && q->n_computed + n == q->group->n_prompt) b->rows_left--;
-    charge(s, q, q->n_computed + n);
+    crd_batch_charge(s, q, end);
     q->n_computed += n;
     q->last_step = b->step;
     if (out & OUT_SAMPLE) {

@@ -28,5 +28,7 @@ void crd_batch_extend(struct crd_batch *b, const struct crd_seq *q, int32_t n);
  * list it belongs to after. False: no room for even one position (rows of logits are short),
  * nothing was added. */
 bool crd_batch_item(struct crd_sched *s, struct crd_seq *q);
+/* Its tenant pays for positions up to `end`, as far as they are computed the first time. */
+void crd_batch_charge(struct crd_sched *s, struct crd_seq *q, int32_t end);
 
 #endif

@@ -63,9 +63,27 @@ static enum crd_room make_room(struct crd_sched *s, const struct crd_seq *q, int
     return ROOM_OK;
 }
 
-enum crd_room crd_preempt_room(struct crd_sched *s, struct crd_seq *q)
+/* One row more of its tables; the pool has it. */
+static void add_row(struct crd_sched *s, struct crd_seq *q)
 {
     int32_t ids[LIMIT_GROUPS], n = s->conf.groups.n;
+    ASSERT(!crd_blocks_take(&s->blocks, n, ids));
+    crd_seq_add_blocks(q, 1, n, ids);
+    q->window_to = q->n_blocks;
+    crd_batch_extend(&s->batch, q, 1);
+}
+
+bool crd_preempt_spare(struct crd_sched *s, struct crd_seq *q, int32_t end)
+{
+    if (end <= q->n_blocks * LIMIT_BLOCK_TOKENS) return true;
+    if (crd_blocks_room(&s->blocks) < (crd_sched_n_running(s) + 1) * s->conf.groups.n) return false;
+    add_row(s, q);
+    return true;
+}
+
+enum crd_room crd_preempt_room(struct crd_sched *s, struct crd_seq *q)
+{
+    int32_t n = s->conf.groups.n;
     const bool needs_block = q->n_computed == q->n_blocks * LIMIT_BLOCK_TOKENS;
     if (q->n_computed >= s->conf.context || (needs_block && q->n_computed >= s->longest)) {
         leave(s, q, SEQ_LAST);
@@ -74,10 +92,7 @@ enum crd_room crd_preempt_room(struct crd_sched *s, struct crd_seq *q)
     if (!needs_block) return ROOM_OK;
     const enum crd_room room = make_room(s, q, n);
     if (room != ROOM_OK) return room;
-    ASSERT(!crd_blocks_take(&s->blocks, n, ids));
-    crd_seq_add_blocks(q, 1, n, ids);
-    q->window_to = q->n_blocks;
-    crd_batch_extend(&s->batch, q, 1);
+    add_row(s, q);
     return ROOM_OK;
 }
 

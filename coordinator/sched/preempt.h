@@ -12,6 +12,9 @@ enum crd_room {
 
 /* See to a block for the next position of a decoding sequence that is in no list. */
 enum crd_room crd_preempt_room(struct crd_sched *s, struct crd_seq *q);
+/* See to the positions before `end` of a decoding one that has room for its next, if the pool has more than the others may soon need. At most one row
+ * of blocks more than it has. */
+bool crd_preempt_spare(struct crd_sched *s, struct crd_seq *q, int32_t end);
 /* See to windowed blocks for the next position of a prefilling one. */
 enum crd_room crd_preempt_chunk(struct crd_sched *s, struct crd_seq *q);
 /* The last step that names a sequence in LAST or PREEMPTING has retired: it ends, or goes back to

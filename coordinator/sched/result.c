@@ -1,8 +1,10 @@
 /* result.c: see result.h. A result is checked whole before anything is taken from it. */
 #include "coordinator/sched/result.h"
+#include "coordinator/sched/batch.h"
 #include "coordinator/sched/preempt.h"
 #include "coordinator/sched/request.h"
 #include "coordinator/sched/share.h"
+#include "coordinator/sched/window.h"
 
 #include <inttypes.h>
 
@@ -30,11 +32,15 @@ static enum err check_item(const struct step_result *r, const struct crd_step_it
                          " where the plan had slot %" PRId32,
                          r->step, got->slot, want->slot);
     if (!alive) return OK; /* nobody reads it */
-    if (got->n_tokens != (sample ? 1 : 0) || (sample && got->tokens[0].id < 0))
+    if (got->n_tokens < sample || got->n_tokens > sample + want->n_draft)
         return err_raise(ERR_LINK_PROTOCOL,
                          "the result of step %" PRIu64 " has %" PRId32 " tokens for slot %" PRId32
-                         ", which runs: %d needed",
-                         r->step, got->n_tokens, got->slot, sample ? 1 : 0);
+                         ", which runs: %d needed, and up to %" PRId32 " more",
+                         r->step, got->n_tokens, got->slot, sample ? 1 : 0, want->n_draft);
+    for (int32_t i = 0; i < got->n_tokens; i++)
+        if (got->tokens[i].id < 0)
+            return err_raise(ERR_LINK_PROTOCOL, "the result of step %" PRIu64 " has token %" PRId32 " for slot %" PRId32,
+                             r->step, got->tokens[i].id, got->slot);
     if ((want->out & OUT_LOGITS) &&
         (got->n_logit_rows != want->n_in || !got->logits || r->n_vocab < 1))
         return err_raise(ERR_LINK_PROTOCOL,
@@ -118,21 +124,49 @@ static void take_rows(struct crd_sched *s, const struct crd_step_item *it,
         send_rows(s, q, 1, got->logits + (int64_t)(it->n_in - 1) * n_vocab);
 }
 
-static void take_token(struct crd_sched *s, struct crd_seq *q, const struct result_item *got)
+static void take_token(struct crd_sched *s, struct crd_seq *q, const struct result_token *token, enum seq_finish finish)
 {
-    const struct crd_group *g = q->group;
-    crd_seq_append(q, got->tokens[0].id);
+    crd_seq_append(q, token->id);
     q->last_us = s->now_us;
     if (q->n_gen == 1) q->first_us = s->now_us;
     s->stats.generated_tokens++;
-    enum seq_finish why = got->finish;
-    if (why == FINISH_NONE && q->n_gen == g->sampling.max_tokens) why = FINISH_LENGTH;
+    if (!q->group->sample_logits) crd_guess_learn(q, s->decodes.n < s->conf.guess_rows ? s->conf.max_guesses : 0);
     struct token_event e = {.kind = EVENT_TOKEN,
-                            .request = g->request,
+                            .request = q->group->request,
                             .choice = q->choice,
-                            .token = &got->tokens[0],
-                            .finish = why};
+                            .token = token,
+                            .finish = finish};
     s->on_event(s->user, &e);
+}
+
+/* What came of the guesses of an item: its first token was counted when it was sent. */
+static void settle_guesses(struct crd_sched *s, struct crd_seq *q, const struct crd_step_item *it, int32_t n_right)
+{
+    if (it->n_draft) {
+        s->stats.n_guessed_steps++;
+        s->stats.n_guesses += (uint64_t)it->n_draft;
+        s->stats.n_right += (uint64_t)n_right;
+        for (int32_t i = 0; i < n_right; i++) s->stats.right_at[i]++;
+    }
+    crd_guess_judge(&q->guess, n_right, s->conf.max_guesses);
+    if (!n_right) return;
+    crd_batch_charge(s, q, q->n_computed + n_right);
+    q->n_sampled += n_right;
+    q->n_computed += n_right;
+    crd_window_slide(s, q);
+}
+
+static void take_tokens(struct crd_sched *s, const struct crd_step_item *it, const struct result_item *got)
+{
+    struct crd_seq *q = it->seq;
+    const int32_t n = got->n_tokens;
+    settle_guesses(s, q, it, n - 1);
+    enum seq_finish why = got->finish;
+    for (int32_t i = 0; i < n; i++) {
+        bool last = i == n - 1;
+        if (last && why == FINISH_NONE && q->n_gen + 1 == q->group->sampling.max_tokens) why = FINISH_LENGTH;
+        take_token(s, q, &got->tokens[i], last ? why : FINISH_NONE);
+    }
     if (why != FINISH_NONE)
         crd_request_finish(s, q, why, OK, "");
     else
@@ -180,7 +214,7 @@ enum err crd_result_take(struct crd_sched *s, const struct step_result *r)
         if (it->out & OUT_PROMPT) send_scores(s, it, &r->items[i]);
         if (crd_seq_wants_prompt(it->seq))
             it->seq->rows_sent = MAX(it->seq->rows_sent, MIN(it->pos + it->n_in, it->seq->group->n_prompt));
-        if (it->out & OUT_SAMPLE) take_token(s, it->seq, &r->items[i]);
+        if (it->out & OUT_SAMPLE) take_tokens(s, it, &r->items[i]);
         if (ends_pooled(it)) take_pooled(s, it->seq, &r->items[i]);
     }
     retire(s, rec);

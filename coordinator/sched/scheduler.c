@@ -140,7 +140,7 @@ enum err crd_sched_on_result(struct crd_sched *s, const struct step_result *r, i
 /* Is its next input known to the scheduler, or far enough ahead in the pipeline? */
 static bool ready_to_decode(const struct crd_sched *s, const struct crd_seq *q)
 {
-    return q->last_step <= s->retired || q->last_step + (uint64_t)s->conf.n_stages <= s->batch.step;
+    return q->last_step <= s->retired || (!q->guess.on && q->last_step + (uint64_t)s->conf.n_stages <= s->batch.step);
 }
 
 /* Returns whether somebody found no block. */
@@ -149,10 +149,13 @@ static bool fill_decodes(struct crd_sched *s)
     struct crd_list later = {0};
     bool starved = false;
     const int32_t per_step = DIV_UP(s->decodes.n, s->conf.n_stages); /* equal micro-batches */
-    for (struct crd_seq *q;
-         (q = s->decodes.head) && ready_to_decode(s, q) && !crd_batch_full(&s->batch);) {
+    for (struct crd_seq *q; (q = s->decodes.head) && (q->guess.on || ready_to_decode(s, q)) && !crd_batch_full(&s->batch);) {
         if (s->batch.n_items == per_step) break;
         crd_list_remove(q);
+        if (!ready_to_decode(s, q)) {
+            crd_list_append(&later, q);
+            continue;
+        }
         enum crd_room room = crd_preempt_room(s, q);
         if (room == ROOM_LATER) starved = true;
         if (room == ROOM_LATER || (room == ROOM_OK && !crd_batch_item(s, q)))

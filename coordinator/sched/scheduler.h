@@ -39,6 +39,8 @@ struct sched_conf {
     bool prefix_cache;
     uint64_t prefix_key[2]; /* random per start */
     int32_t max_logit_rows; /* that one result may carry, as a frame is bounded; 0: any number */
+    int32_t max_guesses;    /* tokens guessed ahead for a sequence in a step, <= LIMIT_RESULT_TOKENS - 1; 0: none */
+    int32_t guess_rows;     /* only while no more positions than these are decoded in a step: more would cost time */
 };
 
 /* What a choice has said already, of a request that began elsewhere: under a coordinator, or on a
@@ -156,6 +158,8 @@ struct sched_stats {
     int32_t n_blocks, n_blocks_used, n_blocks_cached;
     uint64_t n_steps, n_preemptions, prompt_tokens, generated_tokens;
     uint64_t prefix_queries, prefix_hits; /* tokens */
+    uint64_t n_guessed_steps, n_guesses, n_right; /* items with guesses, and what became of them */
+    uint64_t right_at[LIMIT_RESULT_TOKENS - 1];   /* right guesses by their place */
     uint64_t prompt_recomputed; /* prompt tokens computed again, after a preemption or a loss */
     int32_t last_step_tokens;
     int32_t n_behind; /* sequences that began, lost their replica or their blocks, and have not caught up */

@@ -130,6 +130,7 @@ void crd_seq_free(struct crd_seq *s)
     free(s->gen);
     free(s->blocks);
     free(s->hashes);
+    crd_guess_free(&s->guess);
     s->gen = NULL;
     s->blocks = NULL;
     s->hashes = NULL;

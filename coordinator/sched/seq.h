@@ -3,11 +3,13 @@
  *
  * Tokens of a sequence are numbered by position: [0, n_prompt) the prompt, then what was generated.
  * Of these, n_known have ids that the scheduler knows, n_total exist (sampled by steps in flight
- * included), n_computed are inputs of steps sent. */
+ * included), n_computed are inputs of steps sent. A step in flight with guesses counts as one token
+ * until its result says how many there were. */
 #ifndef COORDINATOR_SCHED_SEQ_H
 #define COORDINATOR_SCHED_SEQ_H
 
 #include "coordinator/sched/fair.h"
+#include "coordinator/sched/guess.h"
 #include "coordinator/sched/prefix.h"
 #include "coordinator/sched/scheduler.h"
 
@@ -64,6 +66,7 @@ struct crd_seq {
     int32_t node;        /* the last of them, which it uses; or PREFIX_NONE */
     bool unpublished;    /* a row of it lost against an equal one: no more nodes below it */
 
+    struct crd_guess guess;
     int64_t submit_us, sched_us, first_us, last_us; /* 0: not yet */
     int32_t n_preempted;
 };

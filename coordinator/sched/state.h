@@ -11,7 +11,7 @@
 /* What a step in flight asked of whom: enough to understand its result. */
 struct crd_step_item {
     struct crd_seq *seq;
-    int32_t slot, pos, n_in;
+    int32_t slot, pos, n_in, n_draft;
     uint32_t out;
 };
 struct crd_step_rec {
@@ -24,7 +24,7 @@ struct crd_step_rec {
 struct crd_batch {
     struct arena *a;
     uint64_t step;
-    int32_t max_items, tokens_left, rows_left;
+    int32_t max_items, tokens_left, rows_left, guesses_left;
     struct kv_groups groups;
     int64_t start_bytes; /* that the start records will take on the wire, about */
     int32_t n_ends, n_starts, n_tables, n_items;

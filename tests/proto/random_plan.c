@@ -94,9 +94,11 @@ static void random_item(struct dice *d, const struct step_bounds *b, uint64_t st
     it->out = (uint32_t)dice_in(d, 0, 3) | (dice_in(d, 0, 1) ? OUT_POOL : 0);
     bool scored = dice_in(d, 0, 1);
     if (scored) it->out |= OUT_PROMPT, it->next = dice_in(d, -1, b->n_vocab - 1);
+    bool guessed = !scored && it->n_in > 1 && dice_in(d, 0, 1);
+    if (guessed) it->out = OUT_SAMPLE | OUT_DRAFT, it->n_draft = dice_in(d, 1, MIN(it->n_in, (int32_t)LIMIT_RESULT_TOKENS) - 1);
     struct step_in *in = arena_alloc(a, (size_t)it->n_in * sizeof *in);
     for (int32_t j = 0; j < it->n_in; j++) {
-        in[j].id = step > 1 && !scored ? dice_in(d, -1, b->n_vocab - 1) : dice_in(d, 0, b->n_vocab - 1);
+        in[j].id = step > 1 && !scored && !guessed ? dice_in(d, -1, b->n_vocab - 1) : dice_in(d, 0, b->n_vocab - 1);
         if (in[j].id >= 0) continue;
         in[j].ref_step = 1 + dice_u64(d) % (step - 1);
         in[j].ref_slot = dice_in(d, 0, b->n_slots - 1);
@@ -248,7 +250,7 @@ static bool start_equal(const struct step_start *x, const struct step_start *y)
 static bool item_equal(const struct step_item *x, const struct step_item *y)
 {
     bool same = x->slot == y->slot && x->pos == y->pos && x->n_in == y->n_in && x->out == y->out &&
-                x->next == y->next;
+                x->next == y->next && x->n_draft == y->n_draft;
     for (int32_t j = 0; same && j < x->n_in; j++)
         same = x->in[j].id == y->in[j].id && x->in[j].ref_step == y->in[j].ref_step &&
                x->in[j].ref_slot == y->in[j].ref_slot;

@@ -197,6 +197,16 @@ static void refusals_name_record_and_value(void **state)
             "step plan: table 0: n is 1, needed 0..0");
     refused(&(struct step_plan){.step = 1, .n_items = 1, .items = &item},
             "step plan: item 0: pos is 2048, needed 0..2047");
+    struct step_in guesses[2] = {in, in}, unknown[2] = {ahead, in};
+    struct step_item guessed = {.out = OUT_SAMPLE | OUT_DRAFT, .n_draft = 2, .n_in = 2, .in = guesses};
+    refused(&(struct step_plan){.step = 1, .n_items = 1, .items = &guessed}, "step plan: item 0: n_in is 2, and all of them are guesses");
+    guessed.n_draft = 8;
+    refused(&(struct step_plan){.step = 1, .n_items = 1, .items = &guessed}, "step plan: item 0: n_draft is 8, needed 1..7");
+    guessed.n_draft = 1, guessed.out |= OUT_LOGITS;
+    refused(&(struct step_plan){.step = 1, .n_items = 1, .items = &guessed},
+            "step plan: item 0: guesses go with a sampled token and nothing else; out is 19");
+    guessed.out = OUT_SAMPLE | OUT_DRAFT, guessed.in = unknown;
+    refused(&(struct step_plan){.step = 5, .n_items = 1, .items = &guessed}, "step plan: item 0: input 0 is not known, though guesses follow");
     refused(&(struct step_plan){.step = 3, .n_items = 1, .items = &item_ahead},
             "step plan: item 0: input 0 is the output of step 3, needed one before 3");
     refused(&(struct step_plan){.step = 1, .n_starts = 1, .starts = &start},

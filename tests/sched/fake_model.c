@@ -25,6 +25,7 @@ int32_t fake_next(uint64_t state, const struct sampling *p, int32_t n_generated,
         for (int32_t i = 0; i < n_history; i++) h = rng_mix(h ^ (uint64_t)history[i]);
     for (int32_t i = 0; i < p->n_bias; i++) h ^= rng_at(3, (uint64_t)p->bias[i].id, 0, 0);
     int32_t token = (int32_t)(h % FAKE_VOCAB);
+    if (fake_repeats(p) && h >> 32 & 7) token = 20 + n_generated % FAKE_PERIOD;
     while (n_generated < p->min_tokens && fake_stops(p, token)) token = (token + 1) % FAKE_VOCAB;
     return token;
 }

@@ -5,7 +5,7 @@
 
 #include "coordinator/sched/scheduler.h"
 
-enum { FAKE_VOCAB = 50, FAKE_ROW = 2, FAKE_POOLED = 4 };
+enum { FAKE_VOCAB = 50, FAKE_ROW = 2, FAKE_POOLED = 4, FAKE_PERIOD = 7 };
 
 /* The state after one more token; the state before the first is 0. Stands for the KV of a position.
  */
@@ -14,6 +14,8 @@ uint64_t fake_state(uint64_t before, int32_t token);
  * far, if the penalties need them. */
 int32_t fake_next(uint64_t state, const struct sampling *p, int32_t n_generated,
                   const int32_t *history, int32_t n_history);
+/* Does it say the same FAKE_PERIOD tokens over and over, but for one in eight? */
+static inline bool fake_repeats(const struct sampling *p) { return p->seed % 3 == 1; }
 bool fake_stops(const struct sampling *p, int32_t token);
 /* The logits row of a position. */
 void fake_row(uint64_t state, int32_t pos, float row[FAKE_ROW]);

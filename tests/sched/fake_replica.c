@@ -198,11 +198,10 @@ static void name_blocks(struct fake_replica *f, const struct step_plan *p, const
     }
 }
 
-static void sample(struct slot *s, const struct step_plan *p, uint64_t state, struct result_item *r)
+static int32_t sample(struct slot *s, const struct step_plan *p, uint64_t state, struct result_item *r)
 {
     int32_t token = fake_next(state, &s->sampling, s->n_generated, s->history, s->n_history);
-    r->n_tokens = 1;
-    r->tokens[0] = (struct result_token){.id = token};
+    r->tokens[r->n_tokens++] = (struct result_token){.id = token};
     s->last_token = token;
     s->sample_step = p->step;
     s->n_generated++;
@@ -212,6 +211,7 @@ static void sample(struct slot *s, const struct step_plan *p, uint64_t state, st
     else if (s->n_generated >= s->sampling.max_tokens)
         r->finish = FINISH_LENGTH;
     s->stopped = r->finish != FINISH_NONE;
+    return token;
 }
 
 /* Positions [pos, pos + n) of the prompt have been computed, the last to `state`, all to `sum`. */
@@ -254,12 +254,13 @@ static void compute(struct fake_replica *f, const struct step_plan *p, const str
         name_blocks(f, p, s, g, it->pos, it->pos + it->n_in);
     }
     s->last_item = p->step;
+    uint64_t *states = arena_alloc(a, (size_t)it->n_in * sizeof *states);
     float *logits = rows ? arena_alloc(a, (size_t)it->n_in * FAKE_ROW * sizeof *logits) : NULL;
     uint64_t state = read_kv(f, s, it->pos), sum = 0;
     for (int32_t i = 0; i < it->n_in; i++) {
         int32_t pos = it->pos + i, token = resolve(f, p, s, it->slot, &it->in[i]);
         state = fake_state(state, token);
-        sum += state;
+        sum += states[i] = state;
         for (int32_t g = 0; g < f->conf.groups.n; g++) {
             struct block *b = &f->blocks[s->table[g][pos / T]];
             b->token[pos % T] = token;
@@ -272,7 +273,10 @@ static void compute(struct fake_replica *f, const struct step_plan *p, const str
     if (it->out & OUT_PROMPT) score(s, it, a, r);
     assert_false(s->pool && it->out & OUT_SAMPLE);
     if (it->out & OUT_POOL) pool(s, it, state, sum, a, r);
-    if ((it->out & OUT_SAMPLE) && !s->stopped) sample(s, p, state, r);
+    if (!(it->out & OUT_SAMPLE)) return;
+    assert_true(!it->n_draft || it->n_draft <= f->conf.max_guesses);
+    for (int32_t i = it->n_in - 1 - it->n_draft; i < it->n_in && !s->stopped; i++)
+        if (sample(s, p, states[i], r) != (i < it->n_in - 1 ? it->in[i + 1].id : -1)) break;
 }
 
 static void over_the_wire(const struct fake_replica *f, const struct step_plan *in,

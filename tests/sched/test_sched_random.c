@@ -48,7 +48,7 @@ struct world {
 };
 
 static uint64_t
-    totals[9]; /* steps, preemptions, restarts, cancels, prefix hits, done, lengths, no_blocks,
+    totals[11]; /* steps, preemptions, restarts, cancels, prefix hits, done, lengths, no_blocks,
                   pooled */
 
 static int32_t draw(struct world *w, int32_t lo, int32_t hi)
@@ -234,7 +234,9 @@ static struct sched_conf draw_conf(struct world *w, int32_t max_waiting)
                            .prefix_key = {rng_at(w->seed, 1, 0, w->draws), 2},
                            .groups = w->groups,
                            .n_blocks = w->groups.n * (chance(w, 70) ? draw(w, 3, 14) : draw(w, 12, 64)),
-                           .max_logit_rows = chance(w, 30) ? draw(w, 1, 9) : 0};
+                           .max_logit_rows = chance(w, 30) ? draw(w, 1, 9) : 0,
+                           .max_guesses = chance(w, 60) ? draw(w, 1, LIMIT_RESULT_TOKENS - 1) : 0,
+                           .guess_rows = draw(w, 1, 16)};
     c.depth = draw(w, chance(w, 10) ? 1 : c.n_stages + 1, 6);
     return c;
 }
@@ -369,6 +371,8 @@ static void check_end(struct world *w)
     totals[0] += st.n_steps;
     totals[1] += st.n_preemptions;
     totals[4] += st.prefix_hits;
+    totals[9] += st.n_guesses;
+    totals[10] += st.n_right;
 }
 
 static void one_world(uint64_t seed)
@@ -423,13 +427,13 @@ static void every_request_comes_to_what_it_would_alone(void **state)
     seed_now = 0;
     print_message("%llu steps, %llu preemptions, %llu restarts, %llu cancels, %llu tokens from the "
                   "prefix cache, %llu finishes, "
-                  "%llu by length, %llu without blocks, %llu vectors\n",
+                  "%llu by length, %llu without blocks, %llu vectors, %llu guesses, %llu right\n",
                   (unsigned long long)totals[0], (unsigned long long)totals[1],
                   (unsigned long long)totals[2], (unsigned long long)totals[3],
                   (unsigned long long)totals[4], (unsigned long long)totals[5],
                   (unsigned long long)totals[6], (unsigned long long)totals[7],
-                  (unsigned long long)totals[8]);
-    assert_true(n_worlds < 100 || totals[8] > 100);
+                  (unsigned long long)totals[8], (unsigned long long)totals[9], (unsigned long long)totals[10]);
+    assert_true(n_worlds < 100 || (totals[8] > 100 && totals[10] > 1000 && totals[9] > totals[10] + 100));
 }
 
 int main(int argc, char **argv)
