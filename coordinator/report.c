@@ -44,7 +44,6 @@ static void add(struct sched_stats *sum, const struct sched_stats *s)
     sum->n_guessed_steps += s->n_guessed_steps;
     sum->n_guesses += s->n_guesses;
     sum->n_right += s->n_right;
-    for (int32_t i = 0; i < LIMIT_RESULT_TOKENS - 1; i++) sum->right_at[i] += s->right_at[i];
     sum->last_step_tokens = MAX(sum->last_step_tokens, s->last_step_tokens);
 }
 

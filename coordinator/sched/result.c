@@ -146,7 +146,6 @@ static void settle_guesses(struct crd_sched *s, struct crd_seq *q, const struct 
         s->stats.n_guessed_steps++;
         s->stats.n_guesses += (uint64_t)it->n_draft;
         s->stats.n_right += (uint64_t)n_right;
-        for (int32_t i = 0; i < n_right; i++) s->stats.right_at[i]++;
     }
     crd_guess_judge(&q->guess, n_right, s->conf.max_guesses);
     if (!n_right) return;

@@ -159,7 +159,6 @@ struct sched_stats {
     uint64_t n_steps, n_preemptions, prompt_tokens, generated_tokens;
     uint64_t prefix_queries, prefix_hits; /* tokens */
     uint64_t n_guessed_steps, n_guesses, n_right; /* items with guesses, and what became of them */
-    uint64_t right_at[LIMIT_RESULT_TOKENS - 1];   /* right guesses by their place */
     uint64_t prompt_recomputed; /* prompt tokens computed again, after a preemption or a loss */
     int32_t last_step_tokens;
     int32_t n_behind; /* sequences that began, lost their replica or their blocks, and have not caught up */

@@ -125,10 +125,21 @@ static void a_text_is_of_its_grammar_and_ends_in_time(void **state)
     local_replica_close(r);
 }
 
-static void the_text_is_the_same_whatever_the_cut(void **state)
+/* Guesses at what it will say: every fifth is wrong. */
+static void guess(const struct sequence first[N], struct sequence s[N], int32_t likely[N][TOKENS], int32_t draft)
+{
+    for (int i = 0; i < N; i++) {
+        for (int32_t k = 0; k < TOKENS; k++) likely[i][k] = k % 5 ? first[i].tokens[PROMPT + k] : 97;
+        s[i].likely = likely[i];
+        s[i].draft = draft;
+    }
+}
+
+static void the_text_is_the_same_whatever_the_cut_and_the_guesses(void **state)
 {
     (void)state;
-    static const int32_t cuts[][2] = {{2, 1}, {1, 2}, {2, 2}};
+    static const int32_t cuts[][3] = {{2, 1, 0}, {1, 2, 0}, {2, 2, 3}, {1, 1, 7}};
+    int32_t likely[N][TOKENS];
     struct local_replica *r = replica(1, 1);
     for (int more = 0; more < 2; more++) {
         struct sequence first[N], s[N];
@@ -137,6 +148,7 @@ static void the_text_is_the_same_whatever_the_cut(void **state)
         for (size_t c = 0; c < COUNT_OF(cuts); c++) {
             struct local_replica *other = replica(cuts[c][0], cuts[c][1]);
             ask(s, 1, more);
+            guess(first, s, likely, cuts[c][2]);
             run(other, s, N);
             for (int i = 0; i < N; i++) {
                 assert_memory_equal(s[i].tokens, first[i].tokens,
@@ -271,7 +283,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_is_of_its_grammar_and_ends_in_time),
-        cmocka_unit_test(the_text_is_the_same_whatever_the_cut),
+        cmocka_unit_test(the_text_is_the_same_whatever_the_cut_and_the_guesses),
         cmocka_unit_test(a_resumed_sequence_goes_on_where_its_grammar_was),
         cmocka_unit_test(logprobs_are_of_the_raw_logits),
         cmocka_unit_test(a_mask_computed_ahead_is_the_same),

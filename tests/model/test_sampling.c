@@ -11,7 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_SEQ = 12, N_GEN = 24, PROMPT = 37 };
+enum { N_SEQ = 14, N_GEN = 24, PROMPT = 37 };
 
 static char model[512];
 static int32_t prompt[PROMPT];
@@ -44,6 +44,8 @@ static void make(struct sequence s[N_SEQ])
     s[9].sampling.bias = bias, s[9].sampling.n_bias = 2, s[9].sampling.min_p = 0.05f;
     s[10].sampling.think_budget = 5, s[10].sampling.thinking = true, s[10].sampling.n_think_close = 2;
     s[10].sampling.think_close[0] = 60, s[10].sampling.think_close[1] = 62;
+    s[12].sampling.temperature = 0;
+    s[12].sampling.n_logprobs = s[13].sampling.n_logprobs = -1; /* found by slices of the vocabulary */
     s[11].sampling.min_tokens = 20, s[11].sampling.n_stop_ids = 2, s[11].sampling.stop_ids[0] = 30, s[11].sampling.stop_ids[1] = 31;
 }
 
@@ -109,6 +111,49 @@ static void nothing_shows_in_what_is_chosen(void **state)
     free_all(first);
 }
 
+/* Three of four guesses are right; the last of each four is not. */
+static void guess(const struct sequence first[N_SEQ], struct sequence s[N_SEQ], int32_t likely[N_SEQ][N_GEN], int32_t draft)
+{
+    for (int32_t i = 0; i < N_SEQ; i++) {
+        for (int32_t k = 0; k < N_GEN; k++) likely[i][k] = (first[i].tokens[first[i].n_prompt + k] + (k % 4 == 3)) % 320;
+        s[i].likely = likely[i];
+        s[i].draft = draft;
+    }
+}
+
+static void guesses_do_not_show(void **state)
+{
+    (void)state;
+    static const struct { const char *what; int32_t tp, pp, draft; bool together; const char *isa; } variants[] = {
+        {"7 guesses", 1, 1, 7, false, "auto"}, {"3 guesses, together", 1, 1, 3, true, "auto"}, {"1 guess, tp 2", 2, 1, 1, true, "auto"},
+        {"7 guesses, tp 3", 3, 1, 7, false, "auto"}, {"5 guesses, pp 2", 1, 2, 5, true, "auto"}, {"4 guesses, tp 2 x pp 2", 2, 2, 4, true, "auto"},
+        {"7 guesses, ref", 1, 1, 7, true, "ref"},
+    };
+    int32_t likely[N_SEQ][N_GEN], n_right = 0;
+    struct sequence first[N_SEQ], s[N_SEQ];
+    struct local_replica *r = replica(1, 1, "auto");
+    make(first);
+    run(r, first, N_SEQ, 0);
+    local_replica_close(r);
+    for (size_t v = 0; v < COUNT_OF(variants); v++) {
+        r = replica(variants[v].tp, variants[v].pp, variants[v].isa);
+        make(s);
+        guess(first, s, likely, variants[v].draft);
+        if (variants[v].together) run(r, s, N_SEQ, 0);
+        for (int32_t i = 0; i < N_SEQ && !variants[v].together; i++) run(r, &s[i], 1, 0);
+        for (int32_t i = 0; i < N_SEQ; i++) {
+            same(variants[v].what, i, &first[i], &s[i]);
+            assert_int_equal(s[i].n_steps + s[i].n_right, s[i].n_made);
+            assert_int_equal(s[i].n_made, first[i].n_made);
+            n_right += s[i].n_right;
+        }
+        local_replica_close(r);
+        free_all(s);
+    }
+    assert_true(n_right > N_SEQ * N_GEN);
+    free_all(first);
+}
+
 static void a_sequence_taken_up_again_goes_on_the_same(void **state)
 {
     (void)state;
@@ -167,6 +212,7 @@ static int write_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_shows_in_what_is_chosen),
+                                       cmocka_unit_test(guesses_do_not_show),
                                        cmocka_unit_test(a_sequence_taken_up_again_goes_on_the_same),
                                        cmocka_unit_test(what_is_barred_does_not_come)};
     return cmocka_run_group_tests(tests, write_model, NULL);

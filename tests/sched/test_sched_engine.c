@@ -251,13 +251,13 @@ static void check_model(bool windows)
         for (int32_t c = 1; c < MAX_N; c++) assert_int_equal(want.r[i][c].n_scores, 0);
     }
     const struct {
-        int32_t tp, stages, depth, rows, slots, budget;
+        int32_t tp, stages, depth, rows, slots, budget, guesses;
         bool prefix;
     } cases[] = {
-        {1, 1, 2, 55, 8, 64, true},  {1, 1, 5, 3, 6, 23, true}, {1, 1, 3, 2, 8, 7, false},
-        {2, 1, 2, 5, 8, 40, true},  {1, 2, 3, 3, 8, 33, true}, {1, 2, 6, 7, 6, 9, false},
-        {2, 2, 4, 4, 16, 64, true},
+        {1, 1, 2, 55, 8, 64, 0, true},  {1, 1, 5, 3, 6, 23, 7, true}, {1, 1, 3, 2, 8, 7, 0, false}, {2, 1, 2, 5, 8, 40, 5, true},
+        {1, 2, 3, 3, 8, 33, 0, true}, {1, 2, 6, 7, 6, 9, 3, false}, {2, 2, 4, 4, 16, 64, 7, true}, {1, 1, 2, 40, 3, 64, 7, true},
     };
+    uint64_t n_right = 0;
     for (size_t k = 0; k < COUNT_OF(cases); k++) {
         struct sched_conf c = alone();
         c.n_stages = cases[k].stages;
@@ -266,13 +266,18 @@ static void check_model(bool windows)
         c.n_slots = cases[k].slots;
         c.max_step_tokens = cases[k].budget;
         c.prefix_cache = cases[k].prefix;
+        c.max_guesses = cases[k].guesses;
+        c.guess_rows = 16;
         run(c, cases[k].tp, &got, &st);
         print_message("tp %d, %d stages, depth %d, %d blocks: %llu steps, %llu preemptions, %llu "
-                      "tokens from the prefix cache\n",
+                      "tokens from the prefix cache, %llu of %llu guesses right\n",
                       cases[k].tp, c.n_stages, c.depth, c.n_blocks, (unsigned long long)st.n_steps,
-                      (unsigned long long)st.n_preemptions, (unsigned long long)st.prefix_hits);
+                      (unsigned long long)st.n_preemptions, (unsigned long long)st.prefix_hits, (unsigned long long)st.n_right,
+                      (unsigned long long)st.n_guesses);
+        n_right += st.n_right;
         assert_memory_equal(&want, &got, sizeof want);
     }
+    assert_true(n_right > 0);
 }
 
 static void requests_together_generate_what_each_does_alone(void **state)
@@ -311,6 +316,7 @@ static void what_is_dropped_is_never_missed(void **state)
 {
     enum { PROMPT = 70, OUT = CONTEXT - PROMPT };
     (void)state;
+    uint64_t n_right = 0;
     for (size_t i = 1; i < COUNT_OF(models); i++) {
         int32_t prompt[PROMPT], want[OUT], n = 0;
         for (int32_t k = 0; k < PROMPT; k++) prompt[k] = (k * 37 + 5) % 256;
@@ -321,6 +327,8 @@ static void what_is_dropped_is_never_missed(void **state)
         assert_true(c.n_blocks < CONTEXT / LIMIT_BLOCK_TOKENS * c.groups.n);
         c.max_step_tokens = 48;
         c.depth = 3;
+        c.max_guesses = 7;
+        c.guess_rows = 8;
         struct gen_request q = {.id = 1, .weight = 1, .n = 1, .prompt = prompt, .n_prompt = PROMPT, .sampling = sampling_default()};
         q.sampling.temperature = 0;
         q.sampling.max_tokens = OUT;
@@ -331,9 +339,13 @@ static void what_is_dropped_is_never_missed(void **state)
         if (local_replica_open(&r, &rc) || crd_sched_submit(s, &q, 0)) fail_msg("%s", err_text());
         turn(s, r);
         assert_int_equal(n, OUT);
+        struct sched_stats st;
+        crd_sched_stats(s, &st);
+        n_right += st.n_right;
         crd_sched_close(s);
         local_replica_close(r);
     }
+    assert_true(n_right > 0);
 }
 
 int main(void)

@@ -32,7 +32,7 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
         s[i].chosen = xcalloc((size_t)s[i].n_gen + 1, sizeof *s[i].chosen);
         known[i] = s[i].n_prompt;
         s[i].scores = xcalloc((size_t)s[i].n_prompt + 1, sizeof *s[i].scores);
-        s[i].n_scores = 0;
+        s[i].n_scores = s[i].n_made = s[i].n_steps = s[i].n_right = 0;
     }
     for (bool first = true; live; first = false) {
         struct arena a = {0};
@@ -63,15 +63,17 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
         for (int32_t i = 0; i < n; i++) {
             if (done[i] >= s[i].n_prompt + MAX(s[i].n_gen - 1, 0)) continue;
             int32_t n_in = done[i] < s[i].n_prompt ? MIN(s[i].n_prompt - done[i], s[i].chunk ? s[i].chunk : s[i].n_prompt) : 1;
-            struct step_in *in = arena_alloc(&a, (size_t)n_in * sizeof *in);
+            int32_t made = known[i] - s[i].n_prompt, n_draft = s[i].likely && made ? MIN(s[i].draft, s[i].n_gen - made - 1) : 0;
+            struct step_in *in = arena_alloc(&a, (size_t)(n_in + n_draft) * sizeof *in);
             for (int32_t k = 0; k < n_in; k++) in[k].id = s[i].tokens[done[i] + k];
+            for (int32_t k = 0; k < n_draft; k++) in[n_in + k].id = s[i].likely[made + k];
             bool sample = done[i] + n_in >= s[i].n_prompt && s[i].n_gen;
             bool pools = s[i].pool == POOL_MEAN || (s[i].pool && done[i] + n_in == s[i].n_prompt);
             bool scored = s[i].sampling.n_prompt_logprobs >= 0 && done[i] < s[i].n_prompt;
             who[p.n_items] = i;
-            p.items[p.n_items++] = (struct step_item){.slot = i, .pos = done[i], .n_in = n_in, .in = in,
+            p.items[p.n_items++] = (struct step_item){.slot = i, .pos = done[i], .n_in = n_in + n_draft, .n_draft = n_draft, .in = in,
                                                       .next = done[i] + n_in < s[i].n_prompt ? s[i].tokens[done[i] + n_in] : -1,
-                                                      .out = (scored ? OUT_PROMPT : 0) | (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) | (pools ? OUT_POOL : 0)};
+                                                      .out = (n_draft ? OUT_DRAFT : 0) | (scored ? OUT_PROMPT : 0) | (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) | (pools ? OUT_POOL : 0)};
         }
         rc = local_replica_step(r, &p, &a, &res);
         for (int32_t k = 0; k < p.n_items && !rc; k++) {
@@ -79,7 +81,7 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             if (want_logits)
                 memcpy(s[i].logits + (size_t)done[i] * (size_t)b.n_vocab, res.items[k].logits,
                        (size_t)p.items[k].n_in * (size_t)b.n_vocab * sizeof(float));
-            done[i] += p.items[k].n_in;
+            done[i] += p.items[k].n_in - p.items[k].n_draft + MAX(res.items[k].n_tokens - 1, 0);
             for (int32_t j = 0; j < res.items[k].n_scores; j++) {
                 const struct result_score *from = &res.items[k].scores[j];
                 struct sequence_score *to = &s[i].scores[s[i].n_scores++];
@@ -90,10 +92,12 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
                 size_t bytes = (size_t)(s[i].n_pooled = res.items[k].n_pooled) * sizeof(float);
                 s[i].pooled = memcpy(xmalloc(bytes), res.items[k].pooled, bytes);
             }
-            if (res.items[k].n_tokens) {
-                s[i].chosen[known[i] - s[i].n_prompt] = res.items[k].tokens[0];
-                s[i].tokens[known[i]++] = res.items[k].tokens[0].id;
+            for (int32_t j = 0; j < res.items[k].n_tokens; j++) {
+                s[i].chosen[s[i].n_made++] = res.items[k].tokens[j];
+                s[i].tokens[known[i]++] = res.items[k].tokens[j].id;
             }
+            s[i].n_steps += res.items[k].n_tokens > 0;
+            s[i].n_right += MAX(res.items[k].n_tokens - 1, 0);
             if (done[i] >= s[i].n_prompt + MAX(s[i].n_gen - 1, 0) || res.items[k].finish) {
                 done[i] = 1 << 30;
                 live--;

@@ -86,7 +86,8 @@ class Serving(unittest.TestCase):
             "gauge": "num_requests_running num_requests_waiting num_requests_waiting_by_reason kv_cache_usage_perc engine_sleep_state "
                      "cache_config_info engine_healthy",
             "counter": "prefix_cache_queries_total prefix_cache_hits_total num_preemptions_total prompt_tokens_total prompt_tokens_by_source_total "
-                       "prompt_tokens_cached_total prompt_tokens_recomputed_total generation_tokens_total request_success_total",
+                       "prompt_tokens_cached_total prompt_tokens_recomputed_total generation_tokens_total request_success_total "
+                       "spec_decode_num_drafts_total spec_decode_num_draft_tokens_total spec_decode_num_accepted_tokens_total",
             "histogram": "request_prompt_tokens request_generation_tokens request_max_num_generation_tokens request_params_max_tokens "
                          "request_prefill_kv_computed_tokens request_params_n iteration_tokens_total time_to_first_token_seconds "
                          "inter_token_latency_seconds request_time_per_output_token_seconds e2e_request_latency_seconds request_queue_time_seconds "
