@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,6 +66,18 @@ static enum err read_text(const char *path, struct buf *out)
     return !e && out->len > MOST_BYTES ? err_raise(ERR_BAD_CONFIG, "%s has more than %d bytes", path, MOST_BYTES) : e;
 }
 
+/* OUT must be a new name in a folder that can be written: said before the measuring, which may take hours. */
+static enum err check_out(const char *out)
+{
+    struct stat st;
+    if (!lstat(out, &st)) return err_raise(ERR_BAD_CONFIG, "%s is there already: give another name with -o, or remove it", out);
+    const char *slash = strrchr(out, '/');
+    char *dir = slash ? xstrndup(out, (size_t)MAX(slash - out, 1)) : xstrdup(".");
+    enum err rc = access(dir, W_OK | X_OK) ? err_raise(ERR_IO, "cannot write %s: %s", out, strerror(errno)) : OK;
+    free(dir);
+    return rc;
+}
+
 static enum err encode(const char *model, const struct buf *text, struct eng_tokens *ids)
 {
     enum err rc;
@@ -91,14 +104,13 @@ static void report(const char *out, const struct eng_imatrix *m, double seconds)
 static enum err imatrix(const struct options *o, const char *model)
 {
     enum err rc;
-    struct stat st;
     struct buf text = {0};
     struct eng_tokens ids = {0};
     struct eng_imatrix *m = NULL;
     struct progress p = {.begun_us = clock_us(), .last_us = clock_us(), .terminal = isatty(STDERR_FILENO)};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     if (!o->file) TRY(err_raise(ERR_BAD_CONFIG, "-f FILE, the text, is needed"));
-    if (!lstat(o->output, &st)) TRY(err_raise(ERR_BAD_CONFIG, "%s is there already: give another name with -o, or remove it", o->output));
+    TRY(check_out(o->output));
     TRY(read_text(o->file, &text));
     TRY(encode(model, &text, &ids));
     int64_t n = o->chunks ? MIN((int64_t)ids.n, o->chunks * o->chunk) : (int64_t)ids.n;

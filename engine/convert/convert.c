@@ -116,9 +116,18 @@ static void fail(struct job *j, enum err e)
     snprintf(j->text, sizeof j->text, "%s", err_text());
 }
 
+/* q, k and v in one, group by group in a checkpoint (Falcon). */
+static int64_t row_of_group(const struct conv_tensor *t, int64_t r)
+{
+    int64_t per = t->group_heads + 2, head = t->dims[1] / (t->n_groups * per), h = r / head, q = (int64_t)t->n_groups * t->group_heads;
+    int64_t from = h < q ? h / t->group_heads * per + h % t->group_heads : (h - q) % t->n_groups * per + t->group_heads + (h - q) / t->n_groups;
+    return from * head + r % head;
+}
+
 /* Which row of its part is row r: rope turns pairs of rows that a checkpoint has in the two halves of a head. */
 static int64_t source_row(const struct conv_tensor *t, int64_t r)
 {
+    if (t->n_groups) return row_of_group(t, r);
     if (!t->pair_heads) return r;
     int64_t head = t->dims[1] / t->pair_heads, in = r % head;
     return r / head * head + in / 2 + in % 2 * (head / 2);

@@ -1,9 +1,11 @@
 /* from_hf.c: a checkpoint's directory as a GGUF file: what llama.cpp's converter does to it, so that both programs run the
  * result. Names and most keys are GGUF's already (engine/file/hf_config.h); left to do are
  *   q and k     of families whose rope turns pairs that stand side by side: rows from halves to pairs
+ *   q, k and v  of Falcon, in one tensor group by group: all of q, all of k, all of v
  *   norms       of families that add one to them: with the one
  *   experts     a tensor of each becomes a tensor of all
- *   rope        factors of llama3 and longrope scaling as tensors
+ *   rope        factors of llama3 and longrope scaling as tensors; dynamic scaling, which no key of GGUF says, as a key of our own: who does
+ *               not know it is right up to the original context
  *   words       the tokenizer and the chat template as keys (words.c) */
 #include "engine/convert/plan.h"
 #include "engine/convert/words.h"
@@ -18,7 +20,7 @@
 struct from {
     struct conv_plan *p;
     const struct eng_model_file *in;
-    bool pairs, plus_one; /* what is to be done */
+    bool pairs, plus_one, grouped; /* what is to be done */
     char *scaling;        /* rope.scaling.type; Own */
 };
 
@@ -33,6 +35,8 @@ static bool of_arch(const struct from *f, const struct model_kv *kv, const char 
            !memcmp(kv->key.p + n + 1, what, strlen(what));
 }
 
+static bool is_dynamic(const struct from *f) { return f->scaling && !strcmp(f->scaling, "dynamic"); }
+
 /* What GGUF says otherwise, or what tensors and words.c say. */
 static bool is_dropped(const struct from *f, const struct model_kv *kv)
 {
@@ -41,6 +45,7 @@ static bool is_dropped(const struct from *f, const struct model_kv *kv)
     for (size_t i = 0; i < COUNT_OF(keys); i++)
         if (is(kv, keys[i])) return true;
     if (f->scaling && !strcmp(f->scaling, "llama3") && of_arch(f, kv, "rope.scaling.")) return true;
+    if (is_dynamic(f) && (of_arch(f, kv, "rope.scaling.type") || of_arch(f, kv, "rope.scaling.factor") || of_arch(f, kv, "context_length"))) return true;
     return f->scaling && !strcmp(f->scaling, "longrope") && is(kv, "tessera.rope.attention_factor");
 }
 
@@ -48,12 +53,10 @@ static enum err check(struct from *f)
 {
     enum err rc;
     char *why = NULL, key[128];
-    bool grouped, interleaved;
+    bool interleaved;
     TRY(eng_model_file_string(f->in, "tessera.unsupported", &why));
     if (why) TRY(err_raise(ERR_UNSUPPORTED, "%s", why));
-    TRY(eng_model_file_bool(f->in, "tessera.qkv_grouped", false, &grouped));
-    if (grouped) TRY(err_raise(ERR_UNSUPPORTED, "%s: q, k and v in one matrix, group by group (Falcon), cannot be written as GGUF here; quantise a GGUF file of it",
-                               eng_model_file_path(f->in)));
+    TRY(eng_model_file_bool(f->in, "tessera.qkv_grouped", false, &f->grouped));
     TRY(eng_model_file_bool(f->in, "tessera.rope.interleaved", true, &interleaved));
     if (!interleaved && !strcmp(f->p->model.arch, "deepseek2"))
         TRY(err_raise(ERR_UNSUPPORTED, "%s: with rope_interleave false it cannot be written as GGUF, where pairs of this family stand side by side",
@@ -62,26 +65,10 @@ static enum err check(struct from *f)
     TRY(eng_model_file_bool(f->in, "tessera.norm.plus_one", false, &f->plus_one));
     snprintf(key, sizeof key, "%.64s.rope.scaling.type", f->p->model.arch);
     TRY(eng_model_file_string(f->in, key, &f->scaling));
-    if (f->scaling && !strcmp(f->scaling, "dynamic"))
-        rc = err_raise(ERR_UNSUPPORTED, "%s: dynamic rope scaling is not known in GGUF files: quantise the checkpoint of a family without it", eng_model_file_path(f->in));
 out:
     free(why);
     return rc;
 }
-
-static void copy_keys(struct from *f)
-{
-    for (int64_t i = 0; i < eng_model_file_n_kv(f->in); i++) {
-        const struct model_kv *kv = eng_model_file_kv(f->in, i);
-        if (!is_dropped(f, kv)) eng_gguf_out_kv(f->p->out, kv);
-    }
-    const struct model_kv *said = eng_model_file_find(f->in, "tessera.rope.attention_factor");
-    char key[128];
-    snprintf(key, sizeof key, "%.64s.rope.scaling.attn_factor", f->p->model.arch);
-    if (said && said->kind == KV_FLOAT && is_dropped(f, said)) eng_gguf_out_f32(f->p->out, key, (float)said->f);
-}
-
-/* ---- rope's tensors ---- */
 
 static enum err real(const struct from *f, const char *what, double def, double *out)
 {
@@ -94,6 +81,40 @@ static enum err real(const struct from *f, const char *what, double def, double 
     }
     return eng_model_file_float(f->in, key, def, out);
 }
+
+/* Others read the original context, without scaling. */
+static enum err put_dynamic(const struct from *f)
+{
+    enum err rc;
+    char key[128];
+    double factor, context, original;
+    TRY(real(f, "rope.scaling.factor", 1, &factor));
+    TRY(real(f, "context_length", 0, &context));
+    TRY(real(f, "rope.scaling.original_context_length", context, &original));
+    snprintf(key, sizeof key, "%.64s.context_length", f->p->model.arch);
+    eng_gguf_out_u32(f->p->out, key, (uint32_t)original);
+    eng_gguf_out_u32(f->p->out, "tessera.context_length", (uint32_t)context);
+    eng_gguf_out_f32(f->p->out, "tessera.rope.dynamic_factor", (float)factor);
+out:
+    return rc;
+}
+
+static enum err copy_keys(struct from *f)
+{
+    enum err rc = OK;
+    for (int64_t i = 0; i < eng_model_file_n_kv(f->in); i++) {
+        const struct model_kv *kv = eng_model_file_kv(f->in, i);
+        if (!is_dropped(f, kv)) eng_gguf_out_kv(f->p->out, kv);
+    }
+    const struct model_kv *said = eng_model_file_find(f->in, "tessera.rope.attention_factor");
+    char key[128];
+    snprintf(key, sizeof key, "%.64s.rope.scaling.attn_factor", f->p->model.arch);
+    if (said && said->kind == KV_FLOAT && is_dropped(f, said)) eng_gguf_out_f32(f->p->out, key, (float)said->f);
+    if (is_dynamic(f)) rc = put_dynamic(f);
+    return rc;
+}
+
+/* ---- rope's tensors ---- */
 
 static void add_values(struct from *f, const char *name, float *values, int64_t n)
 {
@@ -174,8 +195,20 @@ out:
     return rc;
 }
 
+static enum err group(const struct from *f, struct conv_tensor *c, const struct model_tensor *t)
+{
+    int64_t heads = f->p->model.n_heads, kv = f->p->model.n_kv_heads;
+    if (kv < 1 || heads % kv || t->dims[1] % (heads + 2 * kv))
+        return err_raise(ERR_BAD_FILE, "tensor %s has %lld rows, which are not those of %lld query heads and %lld of keys and values", t->name,
+                         (long long)t->dims[1], (long long)heads, (long long)kv);
+    c->n_groups = (int32_t)kv;
+    c->group_heads = (int32_t)(heads / kv);
+    return OK;
+}
+
 static enum err add_tensor(struct from *f, const struct model_tensor *t)
 {
+    enum err rc;
     int layer, expert, n = 0;
     char what[32];
     if (t->type >= DTYPE_COUNT)
@@ -186,9 +219,12 @@ static enum err add_tensor(struct from *f, const struct model_tensor *t)
     if (f->plus_one && ends_with(t->name, "norm.weight")) c->plus = 1;
     if (f->pairs && ends_with(t->name, ".attn_q.weight")) c->pair_heads = f->p->model.n_heads;
     if (f->pairs && ends_with(t->name, ".attn_k.weight")) c->pair_heads = f->p->model.n_kv_heads;
+    if (f->grouped && ends_with(t->name, ".attn_qkv.weight")) TRY(group(f, c, t));
     if (c->pair_heads && t->dims[1] % (2 * (int64_t)c->pair_heads))
         return err_raise(ERR_BAD_FILE, "tensor %s has %lld rows, which are not those of %d heads", t->name, (long long)t->dims[1], c->pair_heads);
-    return add_part(f, c, t, 1);
+    rc = add_part(f, c, t, 1);
+out:
+    return rc;
 }
 
 /* Names that are GGUF's: others were left out of the model. */
@@ -199,7 +235,7 @@ enum err conv_plan_hf(struct conv_plan *p, const struct eng_model_file *in)
     enum err rc;
     struct from f = {.p = p, .in = in};
     TRY(check(&f));
-    copy_keys(&f);
+    TRY(copy_keys(&f));
     bool words;
     TRY(conv_words(p->out, in, &words));
     p->no_words = !words;

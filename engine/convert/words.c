@@ -177,7 +177,10 @@ static enum err put_sentencepiece(struct words *w, struct eng_vocab_src *s, int3
         s->scores = scores = scores_of_merges(s, merges);
         s->add_space_prefix = eng_tokenizer_space_prefix(w->own);
     }
-    if (fits(w, *s, "llama", "default")) put_vocab(w->out, s, "llama", "default", n_rows);
+    if (!strcmp(s->model, "unigram"))
+        rc = err_raise(ERR_UNSUPPORTED, "%s: a tokenizer of type Unigram with bytes for what it lacks is none that a GGUF file has a name for: serve the checkpoint itself",
+                       eng_model_file_path(w->in));
+    else if (fits(w, *s, "llama", "default")) put_vocab(w->out, s, "llama", "default", n_rows);
     else rc = err_raise(ERR_UNSUPPORTED, "%s: this tokenizer.json cannot be said as a GGUF file's SentencePiece model: put its tokenizer.model beside it", eng_model_file_path(w->in));
     free(merges);
     free(room);

@@ -11,6 +11,7 @@
  *   tessera.norm.plus_one         norms multiply with one more than the file says
  *   tessera.qkv_grouped           attn_qkv holds q, k, v of one group of heads after the other
  *   tessera.unsupported           a sentence: why this checkpoint opens but does not run here
+ *   tessera.rope.dynamic_factor   in GGUF files only: of dynamic NTK scaling; tessera.context_length: the context with it
  *   tokenizer.ggml.eos_token_ids  every id that ends a generation (GGUF's key has but one) */
 #ifndef ENGINE_FILE_HF_CONFIG_H
 #define ENGINE_FILE_HF_CONFIG_H

@@ -129,6 +129,7 @@ static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f, c
 {
     enum err rc;
     double eps;
+    int64_t longer;
     const char *a = s->arch;
     TRY(eng_arch_int(f, a, "block_count", 0, 1, LIMIT_LAYERS, &s->n_layers));
     TRY(eng_arch_int(f, a, "embedding_length", 0, 1, 1 << 20, &s->d_model));
@@ -136,6 +137,8 @@ static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f, c
     TRY(eng_arch_int(f, a, "attention.head_count", 0, 1, 4096, &s->n_heads));
     TRY(fam->mla ? eng_arch_mla(s, f) : read_heads(s, f));
     TRY(eng_arch_int(f, a, "context_length", 0, 1, LIMIT_CONTEXT * 16, &s->context));
+    TRY(eng_model_file_int(f, "tessera.context_length", s->context, 1, LIMIT_CONTEXT * 16, &longer)); /* with a scaling that GGUF has no key for */
+    s->context = (int32_t)longer;
     TRY(eng_arch_float(f, a, s->norm == ENG_NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", 1e-5, &eps));
     s->norm_eps = (float)eps;
     s->context = MIN(s->context, LIMIT_CONTEXT);

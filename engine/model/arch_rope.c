@@ -16,6 +16,7 @@ enum err eng_arch_rope(struct eng_spec *s, const struct eng_model_file *f)
     TRY(eng_arch_float(f, s->arch, "rope.scale_linear", 1, &factor)); /* the key's first name */
     TRY(eng_arch_float(f, s->arch, "rope.scaling.factor", factor, &factor));
     s->rope_factor = factor == 0 ? 1 : factor;
+    TRY(eng_model_file_float(f, "tessera.rope.dynamic_factor", 0, &factor)); /* of GGUF files made of checkpoints with it */
     TRY(eng_arch_int(f, s->arch, "context_length", 0, 1, 1 << 30, &trained)); /* s->context may be cut short */
     TRY(eng_arch_int(f, s->arch, "rope.scaling.original_context_length", trained, 1, 1 << 30, &original));
     s->rope_orig_context = original;
@@ -31,6 +32,7 @@ enum err eng_arch_rope(struct eng_spec *s, const struct eng_model_file *f)
     else if (!strcmp(type, "longrope") || !strcmp(type, "su")) s->rope_scaling = ROPE_LONG;
     else rc = err_raise(ERR_UNSUPPORTED, "rope scaling '%s' is not supported (known: none, linear, dynamic, yarn, llama3, longrope)", type);
     if (rc) goto out;
+    if (factor != 0) s->rope_scaling = ROPE_DYNAMIC, s->rope_factor = factor;
     if (s->rope_scaling == ROPE_LLAMA3) {
         TRY(eng_arch_float(f, s->arch, "rope.scaling.high_freq_factor", 4, &s->rope_fast));
         TRY(eng_arch_float(f, s->arch, "rope.scaling.low_freq_factor", 1, &s->rope_slow));
