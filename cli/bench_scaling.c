@@ -225,6 +225,7 @@ static enum err one_width(const struct options *all, const char *model, int32_t 
     TRY(options_listen(&o.c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
     cc.listen = listen;
     cc.on_pace = NULL; /* said here */
+    cc.max_guesses = 0; /* one token a step, whatever repeats itself */
     TRY(crd_core_open(&core, &cc));
     TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));

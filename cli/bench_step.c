@@ -196,6 +196,7 @@ static enum err run(const struct options *o, const char *model)
     TRY(options_core(&o->c, &place, program, &cc));
     TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
     cc.listen = listen;
+    cc.max_guesses = 0; /* one token a step, whatever repeats itself */
     TRY(crd_core_open(&core, &cc));
     TRY(crd_core_start(core));
     TRY(crd_core_await_ready(core, options_stop));

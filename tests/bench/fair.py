@@ -96,7 +96,7 @@ def measure(model, seconds, rounds, options, both=True):
         with open(path, "w") as f:
             f.write("light the-key-of-light\nall the-key-of-all\n" + "".join(f"heavy{i} the-key-of-heavy{i}\n" for i in range(HEAVY)))
         os.chmod(path, 0o600)
-        with Server("--api-keys", path, "--max-seqs", 16, *options, model=model) as s:
+        with Server("--api-keys", path, "--max-seqs", 16, "--speculate", 0, *options, model=model) as s:
             for _ in range(rounds):
                 got["fair"].append(Load(s, lambda name: "the-key-of-" + name, seconds))
                 if both:
