@@ -1,7 +1,7 @@
 /* coll_cards.c: how the cards of one host sum. Every way there is is opened and timed by all ranks together; the fastest stays: one for the sums of
  * decoding, and one for long ones. The bits are the same by every way, so a choice is a matter of speed alone.
  *
- * TESSERA_SUMS names the one way to be tried: peers, host, nccl or memory. */
+ * TESSERA_SUMS names the one way to be tried: peers, host (in one shot), peers2, host2 (in two), nccl or memory. */
 #include "transport/coll_open.h"
 
 #include "base/clock.h"
@@ -105,13 +105,18 @@ static struct trn_coll *by_size(struct trn_coll *small, struct trn_coll *large)
 
 /* ---- the ways ---- */
 
-enum way { PEERS, HOST, NCCL, MEMORY, WAYS };
-static const char *const names[WAYS] = {"peers", "host", "nccl", "memory"};
-static const char *const sentences[WAYS] = {"by exchange in each other's memory", "by exchange in the host's memory", "by NCCL", "by way of the host's memory"};
+/* The way after one by exchange is the same communicator's in two shots. */
+enum way { PEERS, PEERS_TWICE, HOST, HOST_TWICE, NCCL, MEMORY, WAYS };
+static const char *const names[WAYS] = {"peers", "peers2", "host", "host2", "nccl", "memory"};
+static const char *const sentences[WAYS] = {"by exchange in each other's memory", "by exchange in each other's memory in two shots", "by exchange in the host's memory",
+                                            "by exchange in the host's memory in two shots", "by NCCL", "by way of the host's memory"};
+
+static bool twice(enum way w) { return w == PEERS_TWICE || w == HOST_TWICE; }
+static bool direct(enum way w) { return w < NCCL; }
 
 struct choice {
     const struct trn_cards_conf *conf;
-    struct trn_coll *c[WAYS]; /* of MEMORY: NULL */
+    struct trn_coll *c[WAYS]; /* of MEMORY: NULL; of two shots: that of one */
     float *mine, *out;        /* on the device, LONG values */
     float *back, *there;      /* the host's, as MEMORY needs them */
     double us[WAYS][2];       /* a short sum, a long one; INFINITY: not to be had */
@@ -142,6 +147,7 @@ static enum err time_way(struct choice *h, enum way w, int64_t n, int32_t times,
     enum err rc;
     struct coll_cut cut = {.n_leaf = h->conf->host->size};
     for (int32_t r = 0; r <= cut.n_leaf; r++) cut.bounds[r] = r;
+    if (direct(w)) trn_coll_direct_two_shots(h->c[w], twice(w) ? 0 : INT64_MAX);
     TRY(sum(h, w, &cut, n));
     TRY(trn_coll_barrier(h->conf->host, h->conf->timeout_us));
     int64_t since = clock_us();
@@ -200,7 +206,7 @@ static enum err open_way(struct choice *h, enum way w, char why[TRN_NCCL_WHY])
     const struct trn_cards_conf *c = h->conf;
     if (w == NCCL)
         return trn_coll_nccl_open(&h->c[w], &(struct trn_nccl_conf){.host = c->host, .device = c->device, .exact = c->exact, .timeout_us = c->timeout_us}, why);
-    struct trn_direct_conf d = {.host = c->host, .device = c->device, .by_peers = w == PEERS, .timeout_us = c->timeout_us};
+    struct trn_direct_conf d = {.host = c->host, .device = c->device, .by_peers = w <= PEERS_TWICE, .timeout_us = c->timeout_us};
     return trn_coll_direct_open(&h->c[w], &d, why);
 }
 
@@ -210,6 +216,18 @@ static enum way only(void)
     enum way w = 0;
     while (w < WAYS && (!said || strcmp(said, names[w]))) w++;
     return w;
+}
+
+/* The communicator of both, which is no longer h's. */
+static struct trn_coll *take(struct choice *h, enum way small, enum way large)
+{
+    struct trn_coll *a = h->c[small], *b = h->c[large];
+    if (small == MEMORY) return NULL;
+    if (direct(small)) trn_coll_direct_two_shots(a, twice(small) ? 0 : a == b && twice(large) ? LIMIT_BYTES / (int64_t)sizeof(float) : INT64_MAX);
+    else if (direct(large)) trn_coll_direct_two_shots(b, twice(large) ? 0 : INT64_MAX);
+    for (enum way w = 0; w < WAYS; w++)
+        if (h->c[w] == a || h->c[w] == b) h->c[w] = NULL;
+    return a == b ? a : by_size(a, b);
 }
 
 enum err trn_coll_cards_open(struct trn_coll **out, const struct trn_cards_conf *conf, char said[TRN_NCCL_WHY])
@@ -223,8 +241,9 @@ enum err trn_coll_cards_open(struct trn_coll **out, const struct trn_cards_conf 
     said[0] = 0;
     for (enum way w = 0; w < WAYS; w++) h.us[w][0] = h.us[w][1] = INFINITY;
     for (enum way w = 0; w < MEMORY; w++) {
-        if ((one < WAYS && w != one) || (w == HOST && h.c[PEERS])) continue;
-        TRY(open_way(&h, w, why));
+        if ((one < WAYS && w != one) || (direct(w) && w >= HOST && h.c[PEERS])) continue;
+        if (twice(w) && one == WAYS) h.c[w] = h.c[w - 1];
+        else TRY(open_way(&h, w, why));
         if (h.c[w]) n++, small = large = w;
     }
     if (n && one == WAYS) {
@@ -235,10 +254,10 @@ enum err trn_coll_cards_open(struct trn_coll **out, const struct trn_cards_conf 
     if (!n && one != MEMORY) snprintf(said, TRN_NCCL_WHY, "by way of its memory: %.220s", why);
     else if (one < WAYS) snprintf(said, TRN_NCCL_WHY, "%s", sentences[small]);
     else snprintf(said, TRN_NCCL_WHY, "%s, %.0f us for 32 kB%s%s", sentences[small], h.us[small][0], small == large ? "" : "; long ones ", small == large ? "" : sentences[large]);
-    if (small != MEMORY) *out = small == large ? h.c[small] : by_size(h.c[small], h.c[large]);
-    h.c[small] = h.c[large] = NULL;
+    *out = take(&h, small, large);
 out:
-    for (enum way w = 0; w < WAYS; w++) trn_coll_close(h.c[w]);
+    for (enum way w = 0; w < WAYS; w++)
+        if (!twice(w) || one == w) trn_coll_close(h.c[w]);
     if (conf->device) conf->device->free(conf->device->user, h.mine);
     if (conf->device) conf->device->free(conf->device->user, h.out);
     free(h.back);

@@ -3,7 +3,7 @@
  * all there is to wait for.
  *
  * By peers: rooms lie on the reader's card, and each rank writes to every other one's: flags are then polled at home. By host: a rank has one
- * room, in memory of the host that all cards map; any cards can do that, also two ranks on one.
+ * room, in memory of the host that all cards map; any cards can do that, also two ranks on one. Long sums may go in two shots (exchange.h).
  *
  * I1  nothing is allocated after open.   I2  exact: the additions are those of any other implementation.
  * I3  a kernel that waits for a rank that does not come leaves when *stop is set: give_up. */
@@ -32,6 +32,7 @@ struct direct {
     uint8_t *shared;      /* by host: [size] rooms */
     bool mapped;
     uint32_t *stop;       /* a page of the host */
+    int64_t two_from;     /* sums of so many values or more go in two shots */
     bool stop_mapped;
 };
 
@@ -57,7 +58,7 @@ static enum err direct_all_reduce(struct trn_coll *c, const struct coll_cut *cut
     struct exchange x = of(c)->x;
     trn_reduce_plan(&plan, cut, c->size);
     ASSERT(plan.n_parts <= TRN_DEVICE_PARTS && plan.n_ops <= EXCHANGE_OPS);
-    x.mine = mine, x.out = out, x.n = n, x.ops = plan.ops, x.n_ops = plan.n_ops;
+    x.mine = mine, x.out = out, x.n = n, x.ops = plan.ops, x.n_ops = plan.n_ops, x.two_shots = n >= of(c)->two_from;
     for (int32_t r = 0; r <= c->size; r++) x.first[r] = plan.first[r];
     return exchanged(of(c), "all_reduce", &x, timeout_us);
 }
@@ -111,6 +112,7 @@ static enum err reach_peers(struct direct *d)
         d->x.from[r] = d->rooms + r * (int64_t)EXCHANGE_ROOM;
         if (r == d->x.rank) continue;
         TRY(dev->reach(dev->user, &d->shares[r], &d->reached[r]));
+        d->x.reader[d->x.n_to] = r;
         d->x.to[d->x.n_to++] = (uint8_t *)d->reached[r] + d->x.rank * (int64_t)EXCHANGE_ROOM;
     }
 out:
@@ -151,6 +153,7 @@ static enum err map_rooms(struct direct *d)
     TRY(dev->map_host(dev->user, d->shared, shared_bytes(d), &there));
     d->mapped = true;
     for (int32_t r = 0; r < d->x.size; r++) d->x.from[r] = (uint8_t *)there + r * (int64_t)EXCHANGE_ROOM;
+    d->x.reader[d->x.n_to] = -1;
     d->x.to[d->x.n_to++] = (uint8_t *)there + d->x.rank * (int64_t)EXCHANGE_ROOM;
 out:
     return rc;
@@ -189,6 +192,8 @@ static const struct trn_coll_ops direct_ops = {
     .record = trn_told_record,
     .replayed = trn_told_replayed,
 };
+
+void trn_coll_direct_two_shots(struct trn_coll *c, int64_t from) { of(c)->two_from = from; }
 
 /* What this rank alone needs. */
 static enum err begin(struct direct *d)
@@ -250,6 +255,7 @@ enum err trn_coll_direct_open(struct trn_coll **out, const struct trn_direct_con
     struct direct *d = xcalloc(1, sizeof *d);
     d->told = (struct trn_told){.base = {.ops = &direct_ops, .rank = host->rank, .size = host->size, .now_rank = -1}, .host = host, .dev = dev,
                                 .wait = conf->wait, .give_up = give_up};
+    d->two_from = INT64_MAX;
     d->x = (struct exchange){.rank = host->rank, .size = MIN(host->size, EXCHANGE_RANKS)};
     *out = NULL;
     why[0] = 0;

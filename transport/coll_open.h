@@ -46,7 +46,7 @@ struct trn_nccl_conf {
 MUST_USE enum err trn_coll_nccl_open(struct trn_coll **out, const struct trn_nccl_conf *conf, char why[TRN_NCCL_WHY]);
 
 /* The same without a library, up to 8 ranks: each one's kernel reads what the others' wrote, and adds it in the one tree. by_peers: on each other's
- * cards, where those reach each other; else in the host's memory, which any cards can. For sums that are waited for, not for long ones. */
+ * cards, where those reach each other; else in the host's memory, which any cards can. */
 struct trn_direct_conf {
     struct trn_coll *host;           /* as of trn_nccl_conf, all of these */
     const struct trn_device *device;
@@ -54,6 +54,8 @@ struct trn_direct_conf {
     int64_t timeout_us;
 };
 MUST_USE enum err trn_coll_direct_open(struct trn_coll **out, const struct trn_direct_conf *conf, char why[TRN_NCCL_WHY]);
+/* Sums of `from` values or more go in two shots (base/exchange.h) from now on, on every rank; none do before. */
+void trn_coll_direct_two_shots(struct trn_coll *c, int64_t from);
 
 /* The fastest of these, by measurement: for short sums and for long ones. Collective. *out NULL and OK: no way, or none faster than downloads and
  * `host`. said: "by NCCL", how they sum, for the log. */

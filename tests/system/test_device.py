@@ -89,7 +89,7 @@ class Computed(unittest.TestCase):
     @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
     def test_ranks_on_cards_of_their_own_sum_there(self):
         want, _ = self.logits("--device", "cpu")
-        for way, sentence in (("nccl", "by NCCL, exactly"), ("host", "by exchange in the host's memory, exactly"),
+        for way, sentence in (("nccl", "by NCCL, exactly"), ("host", "by exchange in the host's memory, exactly"), ("host2", "by exchange in the host's memory in two shots, exactly"),
                               ("memory", "by way of the host's memory"), ("", "us for 32 kB")):
             with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="2", TESSERA_NCCL=NCCL, TESSERA_SUMS=way):
                 cards, err = self.logits("--tp", 2)

@@ -24,7 +24,7 @@ struct rank {
     struct trn_coll *host, *c;
     struct eng_backend *be;
     struct trn_device dev;
-    bool peers, without;
+    bool peers, without, twice; /* twice: in two shots */
     char why[TRN_NCCL_WHY];
     bool (*body)(struct rank *r);
     bool ok;
@@ -40,7 +40,9 @@ static void *rank_main(void *arg)
     snprintf(name, sizeof name, "cuda:%d", r->rank % n_devices);
     r->ok = !eng_backend_open(&r->be, name, "ref") && !eng_backend_device(r->be, &r->dev);
     struct trn_direct_conf conf = {.host = r->host, .device = r->without ? NULL : &r->dev, .by_peers = r->peers, .timeout_us = LONG_US};
-    r->ok = r->ok && !trn_coll_direct_open(&r->c, &conf, r->why) && r->body(r);
+    r->ok = r->ok && !trn_coll_direct_open(&r->c, &conf, r->why);
+    if (r->c && r->twice) trn_coll_direct_two_shots(r->c, 0);
+    r->ok = r->ok && r->body(r);
     if (!r->ok) fprintf(stderr, "rank %d: %s; why: %s\n", r->rank, err_text(), r->why);
     trn_coll_close(r->c);
     eng_backend_close(r->be);
@@ -48,14 +50,14 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
-static void run(int32_t n, bool peers, int32_t without, bool (*body)(struct rank *r), struct rank out[MOST])
+static void run_by(int32_t n, bool peers, bool two_shots, int32_t without, bool (*body)(struct rank *r), struct rank out[MOST])
 {
     struct trn_coll *host[MOST];
     pthread_t t[MOST];
     bool ok = true;
     assert_int_equal(trn_coll_local_open(host, n), OK);
     for (int32_t r = 0; r < n; r++) {
-        out[r] = (struct rank){.rank = r, .size = n, .host = host[r], .peers = peers, .without = r == without, .body = body};
+        out[r] = (struct rank){.rank = r, .size = n, .host = host[r], .peers = peers, .twice = two_shots, .without = r == without, .body = body};
         pthread_create(&t[r], NULL, rank_main, &out[r]);
     }
     for (int32_t r = 0; r < n; r++) {
@@ -64,6 +66,8 @@ static void run(int32_t n, bool peers, int32_t without, bool (*body)(struct rank
     }
     assert_true(ok);
 }
+
+static void run(int32_t n, bool peers, int32_t without, bool (*body)(struct rank *r), struct rank out[MOST]) { run_by(n, peers, false, without, body, out); }
 
 /* ---- sums ---- */
 
@@ -121,7 +125,7 @@ static void sums_have_the_trees_bits(void **state)
     (void)state;
     struct rank ranks[MOST];
     for (size_t i = 0; i < COUNT_OF(sizes) && sizes[i] <= MAX(n_devices, 4); i++) /* on one card the blocks of more do not fit at once */
-        for (int peers = 0; peers < 2; peers++) run(sizes[i], peers, -1, sums, ranks);
+        for (int way = 0; way < 4; way++) run_by(sizes[i], way % 2, way / 2, -1, sums, ranks);
 }
 
 /* Many without a wait, each rank beginning when it likes: no turn overtakes another. */
@@ -152,6 +156,8 @@ static void sums_need_not_be_waited_for(void **state)
     struct rank ranks[MOST];
     run(3, true, -1, many_in_flight, ranks);
     run(3, false, -1, many_in_flight, ranks);
+    run_by(4, true, true, -1, many_in_flight, ranks);
+    run_by(3, false, true, -1, many_in_flight, ranks);
 }
 
 /* ---- the rest ---- */
@@ -234,6 +240,26 @@ static void a_rank_that_stays_away_is_given_up_in_time(void **state)
     run(3, false, -1, the_last_stays_away, ranks);
 }
 
+/* Sums of one shot and of two take turns in the same rooms. */
+static bool both_in_turn(struct rank *r)
+{
+    bool ok = r->c != NULL;
+    for (int32_t k = 0; k < 12 && ok; k++) {
+        struct coll_cut cut = cut_of(r, 16, 0);
+        trn_coll_direct_two_shots(r->c, k % 3 ? 0 : INT64_MAX);
+        ok = sum_is_the_trees(r, &cut, 1 + 700 * (k % 5), seed + (uint64_t)k, false);
+    }
+    return ok;
+}
+
+static void one_and_two_shots_share_their_rooms(void **state)
+{
+    (void)state;
+    struct rank ranks[MOST];
+    run(4, true, -1, both_in_turn, ranks);
+    run(4, false, -1, both_in_turn, ranks);
+}
+
 /* A recording of two sums, told three times: each time they are of what lies there then. */
 static bool replays(struct rank *r)
 {
@@ -265,6 +291,7 @@ static void sums_are_recorded_and_told_again(void **state)
     struct rank ranks[MOST];
     run(2, true, -1, replays, ranks);
     run(4, false, -1, replays, ranks);
+    run_by(4, true, true, -1, replays, ranks);
 }
 
 int main(void)
@@ -272,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_trees_bits),
         cmocka_unit_test(sums_need_not_be_waited_for),
+        cmocka_unit_test(one_and_two_shots_share_their_rooms),
         cmocka_unit_test(values_are_gathered),
         cmocka_unit_test(ranks_that_cannot_are_named),
         cmocka_unit_test(a_rank_that_stays_away_is_given_up_in_time),

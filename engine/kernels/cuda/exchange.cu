@@ -74,6 +74,28 @@ template <int P> __device__ float sum_at(const job &a, const parts &from, int64_
     }
 }
 
+// This rank has put its values of a turn: say so, and wait for the others. false: they do not come.
+__device__ bool meet(const job &a, int32_t block, uint32_t turn, int32_t *lost)
+{
+    int32_t j = (int32_t)threadIdx.x;
+    __threadfence_system();
+    __syncthreads();
+    if (j < a.x.n_to) *flag_of(a.x.to[j], block) = turn;
+    __syncwarp(); // all are raised before the first wait
+    if (j < a.x.size && j != a.x.rank && !wait_for(flag_of(a.x.from[j], block), turn, a.x.stop)) *lost = 1;
+    __syncthreads();
+    return !*lost;
+}
+
+// Where the parts of a turn begin whose values are those at `at`.
+__device__ parts parts_of(const job &a, int32_t block, uint32_t turn, int64_t at)
+{
+    parts from;
+    for (int32_t r = 0; r < EXCHANGE_RANKS; r++)
+        from.p[r] = r == a.x.rank ? a.x.mine + at : r < a.x.size ? region_of(a.x.from[r], block, turn) : nullptr;
+    return from;
+}
+
 template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) exchange_kernel(job a)
 {
     __shared__ int32_t lost;
@@ -91,17 +113,8 @@ template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) exchange_ke
             for (int32_t p = 0; p < own; p++)
                 for (int64_t i = j; i < mine_end; i += KRN_CUDA_THREADS) to[p * a.each + i] = a.x.mine[p * mine_n + at + i];
         }
-        __threadfence_system();
-        __syncthreads();
-        if (j < a.x.n_to) *flag_of(a.x.to[j], b) = turn;
-        __syncwarp(); // all are raised before the first wait
-        if (j < a.x.size && j != me && !wait_for(flag_of(a.x.from[j], b), turn, a.x.stop)) lost = 1;
-        __syncthreads();
-        if (lost) return;
-
-        parts from;
-        for (int32_t r = 0; r < EXCHANGE_RANKS; r++)
-            from.p[r] = r == me ? a.x.mine + at : r < a.x.size ? region_of(a.x.from[r], b, turn) : nullptr;
+        if (!meet(a, b, turn, &lost)) return;
+        parts from = parts_of(a, b, turn, at);
         if (sum) {
             for (int64_t i = j; i < end; i += KRN_CUDA_THREADS) a.x.out[at + i] = sum_at<P>(a, from, mine_n, i);
         } else {
@@ -112,6 +125,48 @@ template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) exchange_ke
     }
     __syncthreads();
     if (j == 0) a.x.turns[b] = turn;
+}
+
+// A sum in two shots, a turn each: the slice of each rank goes to it, and its sum comes back.
+template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) two_shots_kernel(job a)
+{
+    __shared__ int32_t lost;
+    int32_t b = (int32_t)blockIdx.x, j = (int32_t)threadIdx.x, me = a.x.rank, own = a.x.first[me + 1] - a.x.first[me];
+    uint32_t turn = a.x.turns[b];
+    if (j == 0) lost = 0;
+    for (int64_t at = b * a.each; at < a.x.n; at += gridDim.x * a.each) {
+        int64_t end = a.x.n - at < a.each ? a.x.n - at : a.each, slice = exchange_slice(end, a.x.size);
+        turn++;
+        for (int32_t k = 0; k < a.x.n_to; k++) {
+            volatile float *to = region_of(a.x.to[k], b, turn);
+            int32_t reader = a.x.reader[k];
+            int64_t i0 = reader < 0 ? 0 : reader * slice, i1 = reader < 0 || i0 + slice > end ? end : i0 + slice;
+            for (int32_t p = 0; p < own; p++)
+                for (int64_t i = i0 + j; i < i1; i += KRN_CUDA_THREADS) to[p * a.each + i] = a.x.mine[p * a.x.n + at + i];
+        }
+        if (!meet(a, b, turn, &lost)) return;
+        parts from = parts_of(a, b, turn, at);
+        turn++;
+        for (int64_t i = me * slice + j; i < (me + 1) * slice && i < end; i += KRN_CUDA_THREADS) {
+            float v = sum_at<P>(a, from, a.x.n, i);
+            a.x.out[at + i] = v;
+            for (int32_t k = 0; k < a.x.n_to; k++) region_of(a.x.to[k], b, turn)[i] = v;
+        }
+        if (!meet(a, b, turn, &lost)) return;
+        for (int32_t r = 0; r < a.x.size; r++) {
+            if (r == me) continue;
+            const volatile float *sums = region_of(a.x.from[r], b, turn);
+            for (int64_t i = r * slice + j; i < (r + 1) * slice && i < end; i += KRN_CUDA_THREADS) a.x.out[at + i] = sums[i];
+        }
+    }
+    __syncthreads();
+    if (j == 0) a.x.turns[b] = turn;
+}
+
+template <int P> void launch(const job &a, dim3 grid)
+{
+    if (a.x.two_shots) KRN_LAUNCH(two_shots_kernel<P>, grid, dim3(KRN_CUDA_THREADS), 0, a);
+    else KRN_LAUNCH(exchange_kernel<P>, grid, dim3(KRN_CUDA_THREADS), 0, a);
 }
 
 // Is it one part of each of P ranks, halved again and again?
@@ -140,10 +195,10 @@ extern "C" void krn_cuda_exchange(const struct exchange *x)
     a.each = exchange_each(x);
     for (int32_t k = 0; k < x->n_ops; k++) a.ops[k] = x->ops[k];
     int64_t blocks = DIV_UP(x->n, a.each);
-    dim3 grid((unsigned)(blocks < EXCHANGE_BLOCKS ? blocks : (int64_t)EXCHANGE_BLOCKS)), block(KRN_CUDA_THREADS);
-    if (halves(x, 2)) KRN_LAUNCH(exchange_kernel<2>, grid, block, 0, a);
-    else if (halves(x, 4)) KRN_LAUNCH(exchange_kernel<4>, grid, block, 0, a);
-    else if (halves(x, 8)) KRN_LAUNCH(exchange_kernel<8>, grid, block, 0, a);
-    else KRN_LAUNCH(exchange_kernel<0>, grid, block, 0, a);
+    dim3 grid((unsigned)(blocks < EXCHANGE_BLOCKS ? blocks : (int64_t)EXCHANGE_BLOCKS));
+    if (halves(x, 2)) launch<2>(a, grid);
+    else if (halves(x, 4)) launch<4>(a, grid);
+    else if (halves(x, 8)) launch<8>(a, grid);
+    else launch<0>(a, grid);
     krn_cuda_launched("exchange");
 }
