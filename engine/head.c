@@ -18,6 +18,7 @@ void eng_head_open(struct eng_head *hd)
     hd->gathered = hd->m->shard.tp_width > 1 ? xmalloc(HEAD_ROWS * v * sizeof(float)) : NULL;
     hd->rows = xmalloc((size_t)hd->n_samplers * v * sizeof(float));
     hd->chosen = xcalloc(HEAD_ROWS, sizeof *hd->chosen);
+    if (hd->m->shard.tp_width > 1) hd->tops = xcalloc((size_t)(1 + hd->m->shard.tp_width) * HEAD_ROWS * KRN_TOP, sizeof *hd->tops);
     hd->tokens = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->tokens);
 }
 
@@ -29,6 +30,7 @@ void eng_head_close(struct eng_head *hd)
     free(hd->gathered);
     free(hd->rows);
     free(hd->chosen);
+    free(hd->tops);
     free(hd->tokens);
 }
 
@@ -67,6 +69,7 @@ enum choice {
     CHOICE_NONE,   /* no token is wanted, or its sequence has stopped */
     CHOICE_GREEDY, /* the largest logit: each rank looks through its slice */
     CHOICE_DRAW,   /* the same after noise */
+    CHOICE_TOP,    /* a draw among a few of the largest */
     CHOICE_WHOLE,  /* a rank must see the whole row */
 };
 
@@ -78,7 +81,9 @@ static enum choice choice_of(const struct eng_head *hd, const struct step_plan *
     if (!w->sample || s->stopped) return CHOICE_NONE;
     if (s->constraint) return CHOICE_WHOLE;
     if (eng_sampler_plain_greedy(&s->sampling, &h)) return CHOICE_GREEDY;
-    return eng_sampler_plain_draw(&s->sampling, &h, position_of(p, w)) ? CHOICE_DRAW : CHOICE_WHOLE;
+    if (eng_sampler_plain_draw(&s->sampling, &h, position_of(p, w))) return CHOICE_DRAW;
+    bool apart = hd->m->shard.tp_width > 1 || !hd->m->be->on_host; /* else the whole row is here */
+    return apart && eng_sampler_plain_top(&s->sampling, &h) ? CHOICE_TOP : CHOICE_WHOLE;
 }
 
 /* ---- rows side by side ---- */
@@ -92,6 +97,7 @@ struct rows {
     void (*fn)(struct rows *r, int32_t i, int32_t thread);
     enum choice how[HEAD_ROWS];
     struct krn_pick best[HEAD_ROWS]; /* of this rank's slice, then of all */
+    struct krn_pick top[HEAD_ROWS][KRN_TOP]; /* of this rank's slice */
     float max[HEAD_ROWS];
 };
 
@@ -121,15 +127,20 @@ static void slice_best(struct rows *r, int32_t i, int32_t thread)
 }
 
 static bool draws(const struct rows *r, int32_t i) { return r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY; }
+static bool among_top(const struct rows *r, int32_t i) { return r->how[i] == CHOICE_TOP && r->max[i] > -INFINITY; }
+
+static const struct sampling *sampling_of(const struct rows *r, int32_t i)
+{
+    return &r->hd->slots->slots[r->p->items[r->w[i].item].slot].sampling;
+}
 
 static void slice_draw(struct rows *r, int32_t i, int32_t thread)
 {
     struct eng_head *hd = r->hd;
-    const struct step_item *it = &r->p->items[r->w[i].item];
-    int32_t v = hd->m->weights->head.rows;
-    if (draws(r, i))
-        r->best[i] = eng_sampler_draw(hd->samplers[thread], hd->slice + (int64_t)i * v, v, hd->m->shard.embd0, r->max[i],
-                                      &hd->slots->slots[it->slot].sampling, position_of(r->p, &r->w[i]));
+    int32_t v = hd->m->weights->head.rows, id0 = hd->m->shard.embd0;
+    float *x = hd->slice + (int64_t)i * v;
+    if (draws(r, i)) r->best[i] = eng_sampler_draw(hd->samplers[thread], x, v, id0, r->max[i], sampling_of(r, i), position_of(r->p, &r->w[i]));
+    else if (among_top(r, i)) eng_sampler_top(hd->samplers[thread], x, v, id0, r->max[i], sampling_of(r, i), r->top[i]);
 }
 
 /* The same on a device, whose logits do not come over. */
@@ -151,12 +162,13 @@ static enum err draw_there(struct rows *r, const struct krn_pick over[], struct 
     struct krn_noise how[HEAD_ROWS] = {{0}};
     struct krn_pick best[HEAD_ROWS], drawn[HEAD_ROWS];
     for (int32_t i = 0; i < r->n; i++) {
-        const struct step_item *it = &r->p->items[r->w[i].item];
-        if (r->how[i] == CHOICE_DRAW) how[i] = eng_sampler_noise(&r->hd->slots->slots[it->slot].sampling, position_of(r->p, &r->w[i]));
+        if (r->how[i] == CHOICE_DRAW || r->how[i] == CHOICE_TOP) how[i] = eng_sampler_noise(sampling_of(r, i), position_of(r->p, &r->w[i]));
+        if (r->how[i] == CHOICE_TOP) how[i].top = sampling_of(r, i)->top_k;
+        for (int32_t k = 0; k < how[i].top && !m->weights->head.rows; k++) r->top[i][k] = (struct krn_pick){-INFINITY, -1};
     }
-    enum err e = m->weights->head.rows ? eng_forward_draw(m, r->n, how, over, best, drawn) : OK;
+    enum err e = m->weights->head.rows ? eng_forward_draw(m, r->n, how, over, best, drawn, r->top) : OK;
     for (int32_t i = 0; i < r->n && !e; i++) {
-        if (how[i].t > 0) into[i] = m->weights->head.rows ? drawn[i] : (struct krn_pick){-INFINITY, -1};
+        if (r->how[i] == CHOICE_DRAW) into[i] = m->weights->head.rows ? drawn[i] : (struct krn_pick){-INFINITY, -1};
         if (!over) r->best[i] = (struct krn_pick){best[i].z, best[i].id + m->shard.embd0};
     }
     return e;
@@ -179,6 +191,33 @@ static enum err best_of_all(struct rows *r)
     return e;
 }
 
+/* A draw among every rank's best of each such row. */
+static enum err choose_among_tops(struct rows *r, int32_t ids[])
+{
+    enum err rc = OK;
+    struct eng_head *hd = r->hd;
+    int32_t n = 0, width = hd->m->shard.tp_width;
+    int64_t bytes[COLL_MAX_RANKS];
+    for (int32_t i = 0; i < r->n; i++) {
+        if (!among_top(r, i)) continue;
+        if (width > 1) memcpy(hd->tops + n, r->top[i], (size_t)sampling_of(r, i)->top_k * sizeof **r->top);
+        n += sampling_of(r, i)->top_k;
+    }
+    for (int32_t k = 0; k < width; k++) bytes[k] = n * (int64_t)sizeof *hd->tops;
+    struct krn_pick *all = hd->tops + HEAD_ROWS * KRN_TOP, one[COLL_MAX_RANKS * KRN_TOP];
+    if (n && width > 1) TRY(trn_coll_all_gather(hd->m->tp, hd->tops, bytes, all, hd->m->timeout_us));
+    for (int32_t i = 0, at = 0; i < r->n; i++) {
+        if (!among_top(r, i)) continue;
+        int32_t each = sampling_of(r, i)->top_k;
+        for (int32_t k = 0; k < width; k++) memcpy(one + k * each, width > 1 ? all + k * n + at : r->top[i], (size_t)each * sizeof *one);
+        int32_t id = eng_sampler_among(hd->samplers[0], one, width * each, sampling_of(r, i), position_of(r->p, &r->w[i]));
+        if (id >= 0) ids[i] = id;
+        at += each;
+    }
+out:
+    return rc;
+}
+
 /* Tokens of rows that no rank must see whole. A rank on a device that is alone need not wait between the two looks. */
 static enum err choose_by_slices(struct rows *r, int32_t ids[])
 {
@@ -186,7 +225,7 @@ static enum err choose_by_slices(struct rows *r, int32_t ids[])
     const struct eng_model *m = r->hd->m;
     struct krn_pick drawn[HEAD_ROWS];
     bool any = false, there = !m->be->on_host, alone = there && m->shard.tp_width == 1;
-    for (int32_t i = 0; i < r->n; i++) any |= r->how[i] == CHOICE_DRAW;
+    for (int32_t i = 0; i < r->n; i++) any |= r->how[i] == CHOICE_DRAW || r->how[i] == CHOICE_TOP;
     if (alone && any) TRY(draw_there(r, NULL, drawn));
     else if (there) TRY(best_there(r));
     else run_rows(r, slice_best);
@@ -203,6 +242,7 @@ static enum err choose_by_slices(struct rows *r, int32_t ids[])
     TRY(best_of_all(r));
     for (int32_t i = 0; i < r->n; i++)
         if (draws(r, i) && r->best[i].id >= 0) ids[i] = r->best[i].id;
+    rc = choose_among_tops(r, ids);
 out:
     return rc;
 }

@@ -1,7 +1,8 @@
 /* head.h: the end of a step on the last stage: the rows of logits that somebody wants, a token for each sequence that is to have one, and
  * the step's result. Private to engine/.
  *
- * Tokens that are the largest logit, with noise or without, are found in slices of the vocabulary, and only (value, id) pairs travel. Other rows are
+ * Tokens that are the largest logit, with noise or without, or drawn among a few of the largest, are found in slices of the vocabulary, and only (value,
+ * id) pairs travel. Other rows are
  * gathered; the team's threads share them. Every rank of the stage makes the same choices from the same bits, so none has to tell the others (docs/decisions/0001). */
 #ifndef ENGINE_HEAD_H
 #define ENGINE_HEAD_H
@@ -21,6 +22,7 @@ struct eng_head {
     float *gathered;             /* [rows at once][n_vocab], rank after rank; NULL when this rank holds all rows */
     float *rows;                 /* [n_samplers][n_vocab] */
     struct result_token *chosen; /* [rows at once] */
+    struct krn_pick *tops;       /* [rows at once][KRN_TOP] of this rank's slice, and then of every rank's; NULL: one rank */
     int32_t *tokens;             /* [n_slots] chosen in this step, in item order */
     int32_t n_tokens;
     int32_t over;                /* the item whose guesses were right so far no longer, or -1; of the step in hand */

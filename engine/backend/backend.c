@@ -192,6 +192,12 @@ void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int
     b->plugin->draw(x, n_rows, n, id0, how, best, drawn);
 }
 
+void eng_backend_top(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
+                     const struct krn_pick *best, struct krn_pick *scratch, struct krn_pick *top)
+{
+    b->plugin->top(x, n_rows, n, id0, how, best, scratch, top);
+}
+
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type) { return b->on_host || b->plugin->reads(type); }
 
 enum err eng_backend_sync(struct eng_backend *b)

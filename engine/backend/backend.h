@@ -68,10 +68,12 @@ void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride
 const struct krn_rounded *eng_backend_rounded(const struct eng_backend *b);
 /* Kernels of experts (engine/kernels/experts.h). */
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b);
-/* Each row's largest logit, and what noise draws of it (engine/kernels/cuda/choose.h). */
+/* Each row's largest logit, what noise draws of it, and its few best (engine/kernels/cuda/choose.h). */
 void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
 void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
                       const struct krn_pick *best, struct krn_pick *drawn);
+void eng_backend_top(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
+                     const struct krn_pick *best, struct krn_pick *scratch, struct krn_pick *top);
 /* Do its kernels read packed matrices of this type? */
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type);
 

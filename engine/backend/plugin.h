@@ -97,6 +97,8 @@ struct plugin {
     void (*best)(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
     void (*draw)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
                  struct krn_pick *drawn);
+    void (*top)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
+                struct krn_pick *scratch, struct krn_pick *top);
     /* As engine/kernels/rounded.h, xb being a row of pairs for each token; from compute capability PLUGIN_ROUNDED_MAJOR on. */
     const struct krn_rounded *rounded;
     /* As engine/kernels/experts.h. */

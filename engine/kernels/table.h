@@ -204,10 +204,12 @@ struct krn_pick {
     int32_t id;
 };
 
-/* How noise chooses (`draw`): t: the temperature; 0: not at all. */
+enum { KRN_TOP = 64 };
+/* How noise chooses (`draw`): t: the temperature; 0: not at all. top > 0, KRN_TOP at most: it does not; so many of the best are wanted. */
 struct krn_noise {
     float t, least;
     uint64_t key;
+    int32_t top;
 };
 
 /* ---- the table ------------------------------------------------------------------------------------------- */

@@ -71,17 +71,21 @@ out:
     return rc;
 }
 
-/* On a device: rows of logits, and what is chosen of them; best and drawn side by side, since they come over together. */
+/* On a device: rows of logits, and what is chosen of them; best, drawn and top side by side, since they come over together. */
 static enum err take_picks(struct eng_model *m)
 {
     enum err rc;
-    float *picks, *how;
+    float *picks, *pieces, *how;
+    const int64_t pick = (int64_t)(sizeof(struct krn_pick) / sizeof *picks);
     _Static_assert((int)ENG_HEAD_ROWS <= (int)KRN_CHOOSE_ROWS, "rows of one choice");
     TRY(take(m, &m->logits, (int64_t)ENG_HEAD_ROWS * m->weights->head.rows));
-    TRY(take(m, &picks, 2 * ENG_HEAD_ROWS * (int64_t)(sizeof(struct krn_pick) / sizeof *picks)));
+    TRY(take(m, &picks, ENG_HEAD_ROWS * (2 + KRN_TOP) * pick));
+    TRY(take(m, &pieces, ENG_HEAD_ROWS * KRN_CHOOSE_PIECES * KRN_TOP * pick));
     TRY(take(m, &how, ENG_HEAD_ROWS * (int64_t)(sizeof(struct krn_noise) / sizeof *how)));
     m->picks = (struct eng_picks){.best = (struct krn_pick *)(void *)picks, .how = (struct krn_noise *)(void *)how};
     m->picks.drawn = m->picks.best + ENG_HEAD_ROWS;
+    m->picks.top = m->picks.drawn + ENG_HEAD_ROWS;
+    m->picks.pieces = (struct krn_pick *)(void *)pieces;
 out:
     return rc;
 }

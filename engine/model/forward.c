@@ -223,20 +223,25 @@ enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[]
     return e;
 }
 
-/* Best and drawn come over as one. */
+/* Best, drawn and top come over as one. */
 enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise how[], const struct krn_pick over[], struct krn_pick best[],
-                          struct krn_pick drawn[])
+                          struct krn_pick drawn[], struct krn_pick top[][KRN_TOP])
 {
     enum err rc;
-    struct krn_pick both[2 * ENG_HEAD_ROWS];
-    int32_t rows = m->weights->head.rows;
+    enum { TOP = 2 * ENG_HEAD_ROWS };
+    struct krn_pick all[TOP + ENG_HEAD_ROWS * KRN_TOP];
+    int32_t rows = m->weights->head.rows, n_top = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (how[i].top) n_top = i + 1;
     if (over) TRY(eng_backend_upload(m->be, m->picks.best, over, n * (int64_t)sizeof *over));
     else eng_backend_best(m->be, m->logits, n, rows, m->picks.best);
     TRY(eng_backend_upload(m->be, m->picks.how, how, n * (int64_t)sizeof *how));
     eng_backend_draw(m->be, m->logits, n, rows, m->shard.embd0, m->picks.how, m->picks.best, m->picks.drawn);
-    TRY(eng_backend_download(m->be, both, m->picks.best, (ENG_HEAD_ROWS + n) * (int64_t)sizeof *both));
-    memcpy(best, both, (size_t)n * sizeof *best);
-    memcpy(drawn, both + ENG_HEAD_ROWS, (size_t)n * sizeof *drawn);
+    if (n_top) eng_backend_top(m->be, m->logits, n_top, rows, m->shard.embd0, m->picks.how, m->picks.best, m->picks.pieces, m->picks.top);
+    TRY(eng_backend_download(m->be, all, m->picks.best, (n_top ? TOP + n_top * KRN_TOP : ENG_HEAD_ROWS + n) * (int64_t)sizeof *all));
+    memcpy(best, all, (size_t)n * sizeof *best);
+    memcpy(drawn, all + ENG_HEAD_ROWS, (size_t)n * sizeof *drawn);
+    if (n_top) memcpy(top, all + TOP, (size_t)n_top * sizeof *top);
     eng_times_lap(m->times, ENG_OP_HEAD);
 out:
     return rc;

@@ -82,7 +82,8 @@ struct eng_model {
     struct eng_share *shares;     /* [threads] of the products under way (products.c) */
     float *logits;                /* [ENG_HEAD_ROWS][rows of the head]; NULL on the host */
     struct eng_picks {            /* on a device, [ENG_HEAD_ROWS] each: what is chosen there */
-        struct krn_pick *best, *drawn;
+        struct krn_pick *best, *drawn, *top; /* top: [KRN_TOP] of each row */
+        struct krn_pick *pieces;             /* scratch of top */
         struct krn_noise *how;
     } picks;
     float *scratch; int64_t scratch_each; /* attention, per thread */
@@ -117,10 +118,10 @@ MUST_USE enum err eng_forward_head(struct eng_model *m, const int32_t rows[], in
 /* The logits of the last eng_forward_head, to the same n and out, for the host to read. */
 MUST_USE enum err eng_forward_logits(struct eng_model *m, int32_t n, float *out);
 /* On a device, of the same rows: best[n]: each one's largest logit and its index; and drawn[i], where how[i].t > 0, by the noise of how[i] and
- * the row's largest of `over` (NULL: best), ids as the vocabulary's. */
+ * the row's largest of `over` (NULL: best), ids as the vocabulary's; where how[i].top > 0 as many in top[i] instead. */
 MUST_USE enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[]);
 MUST_USE enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise how[], const struct krn_pick over[], struct krn_pick best[],
-                                   struct krn_pick drawn[]);
+                                   struct krn_pick drawn[], struct krn_pick top[][KRN_TOP]);
 /* *out: the normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], for the host to read until the next call of
  * anything here. */
 MUST_USE enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out);

@@ -52,17 +52,17 @@ static void sort_by_digits(struct eng_sampler *s, int32_t n)
     }
 }
 
-int32_t eng_cut_gather(struct eng_sampler *s, const float *x, float least)
+int32_t eng_cut_gather(struct eng_sampler *s, const float *x, int32_t n, float least)
 {
-    int32_t n = s->krn->at_least(x, s->n_vocab, least, s->cands);
+    n = s->krn->at_least(x, n, least, s->cands);
     sort_by_digits(s, n);
     return n;
 }
 
-int32_t eng_cut_best(struct eng_sampler *s, const float *x, float max, int32_t k)
+int32_t eng_cut_best(struct eng_sampler *s, const float *x, int32_t n_x, float max, int32_t k)
 {
     for (float depth = 2;; depth *= 2) {
-        int32_t n = eng_cut_gather(s, x, depth > 1e4f ? -INFINITY : max - depth);
+        int32_t n = eng_cut_gather(s, x, n_x, depth > 1e4f ? -INFINITY : max - depth);
         if (n >= k || depth > 1e4f) return MIN(n, k);
     }
 }
@@ -174,7 +174,7 @@ static int32_t top_p(struct eng_sampler *s, const float *z, int32_t n, const str
     if (n >= 0) return p->top_p < 1 ? prefix(s->cands, n, total, p->top_p, &enough) : n;
     for (float depth = 4;; depth *= 2) {
         bool all = depth > 1e4f;
-        n = eng_cut_gather(s, z, all ? -INFINITY : -depth);
+        n = eng_cut_gather(s, z, s->n_vocab, all ? -INFINITY : -depth);
         n = prefix(s->cands, n, total, p->top_p, &enough);
         if (enough || all) return n; /* rounding may keep the sum below: then the whole vocabulary is the nucleus */
     }
@@ -193,14 +193,13 @@ bool eng_cut_open(const struct sampling *p, int64_t position, float *least)
     return p->top_k <= 0 && p->top_p >= 1 && p->typical_p >= 1 && !xtc_happens(p, position);
 }
 
-int32_t eng_cut(struct eng_sampler *s, const float *z, const struct sampling *p, int64_t position)
+/* After top_k, of s->cands[0..n), best first; or of the whole of z (n < 0). */
+static int32_t narrow(struct eng_sampler *s, const float *z, int32_t n, const struct sampling *p, int64_t position)
 {
     const bool xtc = xtc_happens(p, position), typical = p->typical_p < 1;
     float least = least_of(p);
-    int32_t n = -1;
     double total = 0;
-    if (p->top_k > 0) {
-        n = eng_cut_best(s, z, 0, MIN(p->top_k, s->n_vocab));
+    if (n >= 0) {
         total = sum_of(s->cands, n);
     } else if (p->top_p < 1 || typical) {
         total = (double)s->krn->sum_exp(z, s->n_vocab, 0);
@@ -218,4 +217,15 @@ int32_t eng_cut(struct eng_sampler *s, const float *z, const struct sampling *p,
         while (n > 1 && s->cands[n - 1].z < least) n--;
     }
     return xtc ? exclude_top(s, n, sum_of(s->cands, n), p) : n;
+}
+
+int32_t eng_cut(struct eng_sampler *s, const float *z, const struct sampling *p, int64_t position)
+{
+    return narrow(s, z, p->top_k > 0 ? eng_cut_best(s, z, s->n_vocab, 0, MIN(p->top_k, s->n_vocab)) : -1, p, position);
+}
+
+int32_t eng_cut_among(struct eng_sampler *s, int32_t n, const struct sampling *p, int64_t position)
+{
+    sort(s->cands, n);
+    return narrow(s, NULL, MIN(n, p->top_k), p, position);
 }

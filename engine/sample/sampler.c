@@ -40,10 +40,13 @@ static bool bars_stops(const struct sampling *p, const struct eng_history *h)
     return p->n_stop_ids && h->n_generated < p->min_tokens;
 }
 
-bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history *h)
+/* Nothing is wanted of the row but a token, and its logits are taken as they are. */
+static bool plain(const struct sampling *p, const struct eng_history *h)
 {
-    return p->temperature == 0 && p->n_logprobs < 0 && !p->n_bias && !p->n_allowed && !sampling_needs_history(p) && !bars_stops(p, h);
+    return p->n_logprobs < 0 && !p->n_bias && !p->n_allowed && !sampling_needs_history(p) && !bars_stops(p, h);
 }
+
+bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history *h) { return p->temperature == 0 && plain(p, h); }
 
 /* ---- what changes logits ---- */
 
@@ -147,7 +150,7 @@ static float log_sum(const struct eng_sampler *s, const float *x, float *max)
 
 static int32_t best_logprobs(struct eng_sampler *s, const float *x, int32_t k, float lse, float max, struct result_logprob *top)
 {
-    int32_t n = k > 0 ? eng_cut_best(s, x, max, MIN(k, LIMIT_LOGPROBS)) : 0;
+    int32_t n = k > 0 ? eng_cut_best(s, x, s->n_vocab, max, MIN(k, LIMIT_LOGPROBS)) : 0;
     for (int32_t i = 0; i < n; i++) top[i] = (struct result_logprob){s->cands[i].id, s->cands[i].z - lse};
     return n;
 }
@@ -176,8 +179,12 @@ static int32_t draw(const struct krn_pick *c, int32_t n, const struct sampling *
 bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position)
 {
     float least;
-    return p->temperature > 0 && p->n_logprobs < 0 && !p->n_bias && !p->n_allowed && !sampling_needs_history(p) && !bars_stops(p, h) &&
-           eng_cut_open(p, position, &least);
+    return p->temperature > 0 && plain(p, h) && eng_cut_open(p, position, &least);
+}
+
+bool eng_sampler_plain_top(const struct sampling *p, const struct eng_history *h)
+{
+    return p->temperature > 0 && plain(p, h) && p->top_k > 0 && p->top_k <= KRN_TOP;
 }
 
 struct krn_noise eng_sampler_noise(const struct sampling *p, int64_t position)
@@ -192,6 +199,22 @@ struct krn_pick eng_sampler_draw(struct eng_sampler *s, float *x, int32_t n, int
     struct krn_noise h = eng_sampler_noise(p, position);
     s->krn->temper(x, max, h.t, n);
     return s->krn->draw(x, n, h.least, h.key, id0);
+}
+
+void eng_sampler_top(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, struct krn_pick out[])
+{
+    s->krn->temper(x, max, p->temperature, n);
+    int32_t k = eng_cut_best(s, x, n, 0, MIN(p->top_k, n));
+    for (int32_t i = 0; i < p->top_k; i++) out[i] = i < k ? (struct krn_pick){s->cands[i].z, s->cands[i].id + id0} : (struct krn_pick){-INFINITY, -1};
+}
+
+int32_t eng_sampler_among(struct eng_sampler *s, const struct krn_pick c[], int32_t n, const struct sampling *p, int64_t position)
+{
+    int32_t k = 0;
+    for (int32_t i = 0; i < n; i++)
+        if (c[i].id >= 0) s->cands[k++] = c[i];
+    k = eng_cut_among(s, k, p, position);
+    return k ? draw(s->cands, k, p, position) : -1;
 }
 
 static int32_t first_allowed(const struct eng_sampler *s, const uint64_t *allowed)

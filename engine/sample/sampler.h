@@ -46,6 +46,13 @@ bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history
 bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position);
 /* Its noise, for whoever draws elsewhere. */
 struct krn_noise eng_sampler_noise(const struct sampling *p, int64_t position);
+/* Is it a draw among the top_k of the raw logits, KRN_TOP at most, whatever narrows those further? Then each rank finds the best of its slice. */
+bool eng_sampler_plain_top(const struct sampling *p, const struct eng_history *h);
+/* They: out[p->top_k] of x[n], the logits of ids [id0, id0 + n), which are overwritten; max: the row's largest, > -infinity. {-infinity, -1} where
+ * there are fewer. */
+void eng_sampler_top(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, struct krn_pick out[]);
+/* What is drawn among c[n], in any order, all slices' together; -1: none. */
+int32_t eng_sampler_among(struct eng_sampler *s, const struct krn_pick c[], int32_t n, const struct sampling *p, int64_t position);
 /* The draw over x[n], the logits of ids [id0, id0 + n), which are overwritten; max: the row's largest, > -infinity. z is the sum, id -1: no
  * candidate here. */
 struct krn_pick eng_sampler_draw(struct eng_sampler *s, float *x, int32_t n, int32_t id0, float max, const struct sampling *p, int64_t position);

@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "cases.h"
 #include "engine/backend/backend.h"
+#include "engine/kernels/cuda/choose.h"
 #include "engine/kernels/pack.h"
 #include "transport/coll.h"
 
@@ -504,7 +505,7 @@ static void choices_equal_ref(void **state)
     for (size_t k = 0; k < COUNT_OF(sizes); k++) {
         int32_t n = sizes[k], id0 = 7 * (int32_t)k;
         float *x = case_floats(&r, ROWS * n, CASE_NORMAL), *z = malloc((size_t)n * sizeof *z);
-        struct krn_noise how[ROWS] = {{1.0f, -INFINITY, 1}, {0.7f, -3.0f, 2}, {0}, {2.0f, -INFINITY, 3}, {0.01f, -INFINITY, 4}};
+        struct krn_noise how[ROWS] = {{1.0f, -INFINITY, 1, 0}, {0.7f, -3.0f, 2, 0}, {0}, {2.0f, -INFINITY, 3, 0}, {0.01f, -INFINITY, 4, 0}};
         struct krn_pick best[ROWS], drawn[ROWS], mark = {42.0f, 42};
         for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
         for (int32_t i = 0; i < n; i++) x[3 * n + i] = -INFINITY;
@@ -527,6 +528,54 @@ static void choices_equal_ref(void **state)
         }
         free(x);
         free(z);
+        next_device();
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const struct krn_pick *x = a, *y = b;
+    return x->z != y->z ? (x->z > y->z ? -1 : 1) : (x->id > y->id) - (x->id < y->id);
+}
+
+/* The best of each row, in their order: ties, masked ids, fewer than are wanted, none at all; rows that want none stay as they were. */
+static void the_best_of_rows_equal_a_sort(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 };
+    static const int32_t sizes[] = {1, 31, 1025, 5003, 140001};
+    struct rnd r = {.key = 80};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        int32_t n = sizes[k], id0 = 9 * (int32_t)k;
+        float *x = case_floats(&r, ROWS * n, CASE_NORMAL);
+        struct krn_noise how[ROWS] = {{1.0f, 0, 1, KRN_TOP}, {0.7f, 0, 2, 0}, {2.0f, 0, 3, 40}, {0.5f, 0, 4, 1}, {0.01f, 0, 5, 20}};
+        struct krn_pick best[ROWS], mark = {42.0f, 42};
+        static struct krn_pick top[ROWS][KRN_TOP], scratch[ROWS][KRN_CHOOSE_PIECES][KRN_TOP];
+        for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
+        for (int32_t i = 0; i < n; i += 3) x[2 * n + i] = 4.0f; /* as many as there are, and more than are wanted */
+        for (int32_t i = 0; i < n; i++) x[3 * n + i] = -INFINITY;
+        for (int32_t i = 0; i < ROWS; i++)
+            for (int32_t t = 0; t < KRN_TOP; t++) top[i][t] = mark;
+        float *dx = there(x, 4 * (int64_t)ROWS * n);
+        struct krn_pick *dbest = there(best, sizeof best), *dtop = there(top, sizeof top);
+        eng_backend_best(be, dx, ROWS, n, dbest);
+        eng_backend_top(be, dx, ROWS, n, id0, there(how, sizeof how), dbest, there(scratch, sizeof scratch), dtop);
+        here(best, dbest, sizeof best);
+        here(top, dtop, sizeof top);
+        struct krn_pick *want = xmalloc((size_t)(n + KRN_TOP) * sizeof *want);
+        for (int32_t i = 0; i < ROWS; i++) {
+            int32_t m = 0;
+            float *z = x + i * n;
+            if (how[i].top) krn_ref.temper(z, best[i].z, how[i].t, n);
+            for (int32_t j = 0; j < n; j++)
+                if (z[j] > -INFINITY) want[m++] = (struct krn_pick){z[j], id0 + j};
+            qsort(want, (size_t)m, sizeof *want, by_value);
+            for (int32_t t = 0; t < KRN_TOP; t++, m++) want[m] = (struct krn_pick){-INFINITY, -1};
+            assert_memory_equal(top[i], want, (size_t)how[i].top * sizeof *want);
+            for (int32_t t = how[i].top; t < KRN_TOP; t++) assert_memory_equal(&top[i][t], &mark, sizeof mark);
+        }
+        free(want);
+        free(x);
         next_device();
     }
 }
@@ -845,6 +894,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(choices_equal_ref, start, finish),
+        cmocka_unit_test_setup_teardown(the_best_of_rows_equal_a_sort, start, finish),
         cmocka_unit_test_setup_teardown(attention_equals_ref, start, finish),
         cmocka_unit_test_setup_teardown(rows_of_lists_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(ranks_are_dealt_to_devices, start, finish),

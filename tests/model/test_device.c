@@ -216,24 +216,30 @@ static void steps_are_rounded_up_to_graphs(void **state)
     for (int32_t i = 0; i < 2 * MOST; i++) sequence_free(&s[i / MOST][i % MOST]);
 }
 
-/* Tokens that are the largest logit, or drawn at a temperature, are chosen where the logits lie: alone, and by slices of ranks of both kinds. */
+/* Tokens that are the largest logit, or drawn at a temperature or among the best, are chosen where the logits lie: alone, and by slices of ranks of both kinds. */
 static void tokens_are_chosen_on_the_device(void **state)
 {
-    enum { N = 4, GEN = 8 };
-    static const struct { int32_t tp; uint64_t on_device; } cases[] = {{1, 0}, {1, 1}, {2, 3}, {2, 2}};
+    enum { N = 7, GEN = 8 };
+    static const struct { int32_t tp; uint64_t on_device; } cases[] = {{1, 0}, {1, 1}, {2, 3}, {2, 2}, {3, 0}};
+    static const struct { int32_t k; float p, min, typical, xtc; } cuts[N] = {[2] = {0, 1, 0.02f, 1, 0}, [4] = {20, 0.9f, 0, 1, 0}, [5] = {KRN_TOP, 1, 0.01f, 0.8f, 0},
+                                                                              [6] = {7, 1, 0, 1, 0.9f}};
     (void)state;
     struct sequence s[COUNT_OF(cases)][N];
-    int32_t prompts[N][8];
+    int32_t prompts[N][16];
     for (size_t k = 0; k < COUNT_OF(cases); k++) {
         struct local_replica *r;
-        struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .tp = cases[k].tp, .context = 64, .n_blocks = 12,
+        struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .tp = cases[k].tp, .context = 64, .n_blocks = 2 * N,
                                        .max_step_tokens = 48, .on_device = cases[k].on_device};
         if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
         for (int32_t i = 0; i < N; i++) {
-            for (int32_t t = 0; t < 8; t++) prompts[i][t] = (t * 37 + i * 11 + 5) % 250;
+            for (int32_t t = 0; t < 16; t++) prompts[i][t] = (t * 37 + i * 11 + 5) % 250;
             s[k][i] = (struct sequence){.prompt = prompts[i], .n_prompt = 3 + i, .n_gen = GEN, .sampling = sampling_default()};
             s[k][i].sampling.max_tokens = GEN, s[k][i].sampling.seed = 77 + (uint64_t)i;
-            s[k][i].sampling.temperature = 0.6f * (float)i, s[k][i].sampling.min_p = i == 2 ? 0.02f : 0;
+            s[k][i].sampling.temperature = 0.6f * (float)MIN(i, 3);
+            if (cuts[i].p > 0) {
+                s[k][i].sampling.top_k = cuts[i].k, s[k][i].sampling.top_p = cuts[i].p, s[k][i].sampling.min_p = cuts[i].min;
+                s[k][i].sampling.typical_p = cuts[i].typical, s[k][i].sampling.xtc_probability = cuts[i].xtc, s[k][i].sampling.xtc_threshold = 0.1f;
+            }
         }
         if (sequence_run(r, s[k], N, false)) fail_msg("%s", err_text());
         local_replica_close(r);

@@ -468,6 +468,7 @@ static const struct plugin plugin = {
     .replay = replay,
     .best = krn_cuda_best,
     .draw = krn_cuda_draw,
+    .top = krn_cuda_top,
     .rounded = &rounded,
     .experts = {.route = krn_cuda_route, .matmul = krn_cuda_matmul_slots, .combine = krn_cuda_combine, .slot_bias = krn_cuda_slot_bias,
                 .token_bias = krn_cuda_token_bias},

@@ -1,4 +1,5 @@
-// choose.cu: of each row of logits the one that is largest, with noise or without: a block reduces a piece of a row, then a block the row's pieces.
+// choose.cu: of each row of logits the one that is largest, with noise or without, or the few largest: a block reduces a piece of a row, then a
+// block the row's pieces.
 //
 // Both choices are orders without ties (of equals the lowest index), so who compares first shows nowhere.
 #include "engine/kernels/cuda/cuda.cuh"
@@ -59,7 +60,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
     krn_noise h = how[blockIdx.y];
     float max = best[blockIdx.y].z;
-    if (!(h.t > 0.0f)) return;
+    if (!(h.t > 0.0f) || h.top) return;
     x += (int64_t)blockIdx.y * n;
     krn_pick mine = nothing();
     for (int32_t i = i0 + (int32_t)threadIdx.x; i < i1; i += KRN_CUDA_THREADS) {
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 // A block per row. how NULL: every row.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) rows_kernel(const krn_pick *of_pieces, int32_t pieces, const krn_noise *how, krn_pick *out)
 {
-    if (how && !(how[blockIdx.x].t > 0.0f)) return;
+    if (how && (!(how[blockIdx.x].t > 0.0f) || how[blockIdx.x].top)) return;
     krn_pick mine = nothing();
     for (int32_t i = (int32_t)threadIdx.x; i < pieces; i += KRN_CUDA_THREADS) {
         krn_pick b = of_pieces[blockIdx.x * pieces + i];
@@ -83,6 +84,76 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS) rows_kernel(const krn_pick *
     }
     mine = best_of_block(mine);
     if (threadIdx.x == 0) out[blockIdx.x] = mine;
+}
+
+// What candidates are taken from: a piece of a row of logits, or the pieces' best.
+struct tempered {
+    const float *x;
+    float max, t;
+    int32_t id0;
+    __device__ krn_pick operator()(int32_t i) const
+    {
+        float z = (x[i] - max) / t;
+        return z > -INFINITY ? krn_pick{z, id0 + i} : krn_pick{-INFINITY, -1};
+    }
+};
+struct listed {
+    const krn_pick *c;
+    int32_t k; // of each KRN_TOP
+    __device__ krn_pick operator()(int32_t i) const { return c[i / k * KRN_TOP + i % k]; }
+};
+
+// The best of this thread's candidates in [i0, i1) that `last` beats; last.id -1: of all.
+template <class FROM> __device__ krn_pick next_of(const FROM &from, int32_t i0, int32_t i1, krn_pick last)
+{
+    krn_pick mine = nothing();
+    for (int32_t i = i0 + (int32_t)threadIdx.x; i < i1; i += KRN_CUDA_THREADS) {
+        krn_pick b = from(i);
+        if ((last.id < 0 || largest::beats(last, b)) && largest::beats(b, mine)) mine = b;
+    }
+    return mine;
+}
+
+// out[k]: the best of [i0, i1), best first. Each thread has its best ready; who has given it away looks for its next.
+template <class FROM> __device__ void best_first(const FROM &from, int32_t i0, int32_t i1, int32_t k, krn_pick *out)
+{
+    __shared__ krn_pick of_warps[KRN_CUDA_THREADS / 32];
+    krn_pick mine = next_of(from, i0, i1, nothing()), best = mine;
+    for (int32_t r = 0; r < k; r++) {
+        best = mine;
+        for (int o = 16; o; o >>= 1) {
+            krn_pick b = {__shfl_xor_sync(0xffffffffu, best.z, o), __shfl_xor_sync(0xffffffffu, best.id, o)};
+            if (largest::beats(b, best)) best = b;
+        }
+        if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = best;
+        __syncthreads();
+        best = of_warps[0];
+        for (int w = 1; w < KRN_CUDA_THREADS / 32; w++)
+            if (largest::beats(of_warps[w], best)) best = of_warps[w];
+        if (threadIdx.x == 0) out[r] = best;
+        if (best.id >= 0 && best.id == mine.id) mine = next_of(from, i0, i1, best);
+        __syncthreads(); // before the next round's warps write
+    }
+}
+
+// Grid: (pieces, rows).
+__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+    top_kernel(const float *x, int32_t n, int32_t piece, int32_t id0, const krn_noise *how, const krn_pick *best, krn_pick *out)
+{
+    int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
+    krn_noise h = how[blockIdx.y];
+    if (!(h.t > 0.0f) || !h.top) return;
+    tempered from = {x + (int64_t)blockIdx.y * n, best[blockIdx.y].z, h.t, id0};
+    best_first(from, i0, i1, h.top, out + ((int64_t)blockIdx.y * KRN_CHOOSE_PIECES + blockIdx.x) * KRN_TOP);
+}
+
+// A block per row.
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) top_rows_kernel(const krn_pick *of_pieces, int32_t pieces, const krn_noise *how, krn_pick *out)
+{
+    krn_noise h = how[blockIdx.x];
+    if (!(h.t > 0.0f) || !h.top) return;
+    listed from = {of_pieces + (int64_t)blockIdx.x * KRN_CHOOSE_PIECES * KRN_TOP, h.top};
+    best_first(from, 0, pieces * h.top, h.top, out + (int64_t)blockIdx.x * KRN_TOP);
 }
 
 int32_t piece_of(int32_t n) { return MAX((int32_t)PIECE, DIV_UP(n, (int32_t)MAX_PIECES)); }
@@ -112,6 +183,16 @@ extern "C" void krn_cuda_draw(const float *x, int32_t n_rows, int32_t n, int32_t
                (krn_pick *)krn_cuda_scratch());
     of_rows(n_rows, pieces, how, drawn);
     krn_cuda_launched("draw");
+}
+
+extern "C" void krn_cuda_top(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
+                             struct krn_pick *scratch, struct krn_pick *top)
+{
+    if (n_rows < 1 || n < 1) return;
+    int32_t piece = MAX((int32_t)PIECE, DIV_UP(n, (int32_t)KRN_CHOOSE_PIECES)), pieces = DIV_UP(n, piece);
+    KRN_LAUNCH(top_kernel, dim3((unsigned)pieces, (unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, x, n, piece, id0, how, best, scratch);
+    KRN_LAUNCH(top_rows_kernel, dim3((unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, (const krn_pick *)scratch, pieces, how, top);
+    krn_cuda_launched("top");
 }
 
 extern "C" int32_t krn_cuda_argmax(const float *x, int32_t n)
