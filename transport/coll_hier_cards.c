@@ -5,6 +5,8 @@
  * those to the group of first ranks (host memory: MPI, and fewer bytes under --exact off), and gives the sum to the other cards. What crosses
  * the network, and every addition, is as in coll_hier.c: hosts whose cards cannot do this, or which have one rank, take part in that way.
  *
+ * Where bytes between hosts are packed the card packs what leaves and adds what came, if the host's subtrees fit beside each other on it.
+ *
  * I1  on the device nothing is allocated after open: long vectors go in pieces that fit. */
 #include "transport/coll_open.h"
 
@@ -24,6 +26,8 @@ struct cards {
     struct trn_hier_view v;
     float *scratch;
     int64_t scratch_floats;
+    float *nodes;          /* the host's subtrees, as many floats; NULL: nothing is packed here */
+    void *packing;         /* room of trn_coll_packed_lend */
     void *host[2]; /* room of the host's: there and back */
     int64_t host_bytes[2];
 };
@@ -49,6 +53,7 @@ struct job {
     struct trn_hier_parts p;
     const float *mine;
     int64_t n, timeout_us;
+    bool there; /* the subtrees stay on the device */
 };
 
 /* Elements [lo, lo + len) of the host's subtrees, on the first rank into its host's memory. In scratch: this rank's parts, everybody's, subtrees. */
@@ -66,11 +71,19 @@ static enum err gather_piece(const struct job *j, int64_t lo, int64_t len)
     for (int32_t i = 0; i < j->p.n_nodes && !me; i++) {
         struct trn_reduce plan;
         int32_t at = trn_hier_node(&plan, &j->p, i);
-        TRY(dev->reduce(dev->user, &plan, all + at * len, len, nodes + i * len, len));
-        TRY(dev->download(dev->user, (float *)k->host[0] + i * j->n + lo, nodes + i * len, floats(len)));
+        TRY(dev->reduce(dev->user, &plan, all + at * len, len, j->there ? k->nodes + i * j->n + lo : nodes + i * len, len));
+        if (!j->there) TRY(dev->download(dev->user, (float *)k->host[0] + i * j->n + lo, nodes + i * len, floats(len)));
     }
 out:
     return rc;
+}
+
+static enum err across_from_there(struct cards *k, const struct coll_cut *hosts, float *out, int64_t n, int64_t timeout_us)
+{
+    trn_coll_packed_lend(k->v.across, k->dev, k->packing);
+    enum err e = trn_coll_all_reduce(k->v.across, hosts, k->nodes, out, n, timeout_us);
+    trn_coll_packed_lend(k->v.across, NULL, NULL);
+    return e;
 }
 
 static enum err cards_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out, int64_t n, int64_t timeout_us)
@@ -80,14 +93,16 @@ static enum err cards_all_reduce(struct trn_coll *c, const struct coll_cut *cut,
     struct job j = {.k = k, .mine = mine, .n = n, .timeout_us = timeout_us};
     trn_hier_parts_of(&j.p, &k->v, cut);
     int64_t most = k->scratch_floats / MAX(2 * j.p.n_parts + j.p.n_nodes, 1); /* the same on every rank */
-    if (k->v.across) TRY(room(k, 0, floats(j.p.n_nodes * n)));
-    if (k->v.across) TRY(room(k, 1, floats(n)));
+    j.there = k->nodes && j.p.n_nodes * n <= k->scratch_floats;
+    if (k->v.across && !j.there) TRY(room(k, 0, floats(j.p.n_nodes * n)));
+    if (k->v.across && !j.there) TRY(room(k, 1, floats(n)));
     for (int64_t lo = 0; lo < n; lo += most) TRY(gather_piece(&j, lo, MIN(n - lo, most)));
     if (k->v.across) {
         struct coll_cut hosts;
         trn_hier_hosts_cut(&hosts, &k->v, cut);
-        TRY(trn_coll_all_reduce(k->v.across, &hosts, k->host[0], k->host[1], n, timeout_us));
-        if (n) TRY(k->dev->upload(k->dev->user, out, k->host[1], floats(n)));
+        if (j.there) TRY(across_from_there(k, &hosts, out, n, timeout_us));
+        else TRY(trn_coll_all_reduce(k->v.across, &hosts, k->host[0], k->host[1], n, timeout_us));
+        if (n && !j.there) TRY(k->dev->upload(k->dev->user, out, k->host[1], floats(n)));
     }
     rc = trn_coll_broadcast(k->local, out, floats(n), 0, timeout_us);
 out:
@@ -172,6 +187,8 @@ static void cards_close(struct trn_coll *c)
     struct cards *k = of(c);
     trn_coll_close(k->local);
     k->dev->free(k->dev->user, k->scratch);
+    k->dev->free(k->dev->user, k->nodes);
+    k->dev->free(k->dev->user, k->packing);
     free(k->host[0]);
     free(k->host[1]);
     free(k);
@@ -201,8 +218,12 @@ enum err trn_coll_hier_cards_open(struct trn_coll **out, struct trn_coll *hier, 
     k->dev = dev;
     k->v = trn_hier_view(hier);
     k->scratch_floats = (scratch_bytes ? scratch_bytes : SCRATCH_BYTES) / (int64_t)sizeof(float);
-    rc = dev->alloc(dev->user, (void **)&k->scratch, floats(k->scratch_floats));
-    if (rc) cards_close(&k->base);
-    else *out = &k->base;
+    int64_t packing = dev->pack ? trn_coll_packed_room(k->v.across) : 0;
+    TRY(dev->alloc(dev->user, (void **)&k->scratch, floats(k->scratch_floats)));
+    if (packing) TRY(dev->alloc(dev->user, &k->packing, packing));
+    if (packing) TRY(dev->alloc(dev->user, (void **)&k->nodes, floats(k->scratch_floats)));
+    *out = &k->base, k = NULL;
+out:
+    if (k) cards_close(&k->base);
     return rc;
 }

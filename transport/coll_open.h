@@ -78,6 +78,10 @@ int64_t trn_wire_bytes(enum trn_wire_type t, int64_t n);
  * rank's part and once for the sum when it is large enough to travel in slices. Everything else goes through `inner`, whose messages
  * must be buffered (mpi, local). Own: *out owns inner, also on failure. */
 MUST_USE enum err trn_coll_packed_open(struct trn_coll **out, struct trn_coll *inner, enum trn_wire_type t);
+/* Until it is lent NULL, mine and out of c's all_reduce lie in the memory of dev, which packs; room: there too, of trn_coll_packed_room(c) bytes. What
+ * travels, and every bit, is the same. Borrowed. room: 0 where c is no packed one. */
+int64_t trn_coll_packed_room(const struct trn_coll *c);
+void trn_coll_packed_lend(struct trn_coll *c, const struct trn_device *dev, void *room);
 
 /* The MPI environment of this process; all MPI calls from one thread. init is needed before coll_mpi; after a failure
  * do not finalize: abandon (leaves without waiting for peers). */

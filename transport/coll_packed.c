@@ -1,7 +1,8 @@
 /* coll_packed.c: all_reduce with fewer bytes, over another communicator. See coll_open.h for what it costs.
  *
  * Every rank adds what arrived in the order of ranks, its own part as the others see it; so all end with the same bits. Small
- * vectors go to everybody at once; of large ones each rank adds a slice and gives its sum, packed again, to all. */
+ * vectors go to everybody at once; of large ones each rank adds a slice and gives its sum, packed again, to all. Where vectors lie on a device it
+ * packs what leaves and adds what came (trn_coll_packed_lend); what ranks add for others is added on the host. */
 #include "transport/coll_open.h"
 
 #include "transport/coll_impl.h"
@@ -18,7 +19,9 @@ struct packed {
     struct trn_coll base;
     struct trn_coll *inner;
     enum trn_wire_type type;
-    float *sum;              /* this rank's parts added up */
+    const struct trn_device *dev; /* in whose memory vectors lie, or NULL; borrowed, with its room */
+    uint8_t *room;           /* packed: mine, and what came */
+    float *sum;              /* this rank's parts added up; then its slice of the sum */
     uint8_t *mine, *all;     /* packed */
     int64_t sum_cap, mine_cap, all_cap; /* bytes */
 };
@@ -40,8 +43,10 @@ static enum err reserve(void *pp, int64_t *cap, int64_t bytes)
 struct job {
     struct packed *p;
     const struct coll_cut *cut;
+    const float *mine;
+    int32_t n_mine; /* parts, n values each */
     float *out;
-    int64_t timeout_us;
+    int64_t n, timeout_us;
 };
 
 static bool adds(const struct job *j, int32_t r) { return j->cut->bounds[r + 1] > j->cut->bounds[r]; }
@@ -57,14 +62,50 @@ static void sum_up(const struct job *j, const uint8_t *all, int64_t stride, int6
     }
 }
 
+/* Elements [lo, lo + len) of this rank's parts, added and packed, into p->mine. */
+static enum err pack(const struct job *j, int64_t lo, int64_t len)
+{
+    enum err rc = OK;
+    struct packed *p = j->p;
+    int64_t bytes = trn_wire_bytes(p->type, len);
+    TRY(reserve(&p->mine, &p->mine_cap, bytes));
+    TRY(reserve(&p->sum, &p->sum_cap, len * (int64_t)sizeof *p->sum));
+    if (p->dev && j->n_mine) {
+        struct wire_pack a = {p->type == TRN_WIRE_Q8, j->mine + lo, j->n, len, j->n_mine, p->room};
+        TRY(p->dev->pack(p->dev->user, &a));
+        TRY(p->dev->download(p->dev->user, p->mine, p->room, bytes));
+    } else if (j->n_mine) {
+        for (int32_t i = 0; i < j->n_mine; i++)
+            for (int64_t e = 0; e < len; e++) p->sum[e] = i ? p->sum[e] + j->mine[i * j->n + lo + e] : j->mine[lo + e];
+        trn_wire_pack(p->type, p->sum, len, p->mine);
+    }
+out:
+    return rc;
+}
+
+/* out on the device: n_parts of p->all added, stride bytes apart; 0: the one there is. */
+static enum err unpack_there(const struct job *j, int64_t lo, int64_t len, int32_t n_parts, int64_t stride)
+{
+    enum err rc;
+    struct packed *p = j->p;
+    uint8_t *at = p->room + trn_wire_bytes(p->type, CHUNK_FLOATS);
+    struct wire_unpack a = {p->type == TRN_WIRE_Q8, at, stride, len, n_parts, j->out + lo};
+    TRY(p->dev->upload(p->dev->user, at, p->all, n_parts ? n_parts * stride : trn_wire_bytes(p->type, len)));
+    rc = p->dev->unpack(p->dev->user, &a);
+out:
+    return rc;
+}
+
 static enum err one_shot(const struct job *j, int64_t lo, int64_t len)
 {
     enum err rc;
     struct packed *p = j->p;
     int64_t size = trn_wire_bytes(p->type, len), bytes[COLL_MAX_RANKS], sum = 0;
-    for (int32_t r = 0; r < p->base.size; r++) sum += bytes[r] = adds(j, r) ? size : 0;
+    int32_t who = 0;
+    for (int32_t r = 0; r < p->base.size; r++) who += adds(j, r), sum += bytes[r] = adds(j, r) ? size : 0;
     TRY(reserve(&p->all, &p->all_cap, sum));
     TRY(trn_coll_all_gather(p->inner, p->mine, bytes, p->all, j->timeout_us));
+    if (p->dev) return unpack_there(j, lo, len, who, size);
     sum_up(j, p->all, size, len, j->out + lo);
 out:
     return rc;
@@ -96,16 +137,13 @@ static enum err two_phase(const struct job *j, int64_t lo, int64_t len)
         if (r == me) memcpy(to, p->mine + trn_wire_bytes(p->type, own.lo), (size_t)part);
         else TRY(trn_coll_recv(p->inner, r, to, part, j->timeout_us));
     }
-    float *x = j->out + lo;
-    sum_up(j, p->all, part, own.len, x + own.lo);
-    trn_wire_pack(p->type, x + own.lo, own.len, p->mine);
+    sum_up(j, p->all, part, own.len, p->sum);
+    trn_wire_pack(p->type, p->sum, own.len, p->mine);
     for (int32_t r = 0; r < size; r++) bytes[r] = trn_wire_bytes(p->type, slice_of(len, size, r).len);
     TRY(trn_coll_all_gather(p->inner, p->mine, bytes, p->all, j->timeout_us));
-    const uint8_t *at = p->all;
-    for (int32_t r = 0; r < size; at += bytes[r++]) {
-        struct slice his = slice_of(len, size, r);
-        trn_wire_unpack(p->type, at, his.len, x + his.lo);
-    }
+    /* slices are whole blocks, so side by side they are the vector's */
+    if (p->dev) return unpack_there(j, lo, len, 0, 0);
+    trn_wire_unpack(p->type, p->all, len, j->out + lo);
 out:
     return rc;
 }
@@ -114,17 +152,14 @@ static enum err packed_all_reduce(struct trn_coll *c, const struct coll_cut *cut
 {
     enum err rc = OK;
     struct packed *p = of(c);
-    struct job j = {p, cut, out, timeout_us};
     struct tree_node nodes[TREE_MAX_NODES];
-    int32_t k = tree_maximal(cut->n_leaf, cut->bounds[c->rank], cut->bounds[c->rank + 1], nodes), who = 0;
+    struct job j = {.p = p, .cut = cut, .mine = mine, .out = out, .n = n, .timeout_us = timeout_us,
+                    .n_mine = tree_maximal(cut->n_leaf, cut->bounds[c->rank], cut->bounds[c->rank + 1], nodes)};
+    int32_t who = 0;
     for (int32_t r = 0; r < c->size; r++) who += adds(&j, r);
     for (int64_t lo = 0; lo < n; lo += CHUNK_FLOATS) {
         int64_t len = MIN(n - lo, CHUNK_FLOATS), bytes = trn_wire_bytes(p->type, len);
-        TRY(reserve(&p->sum, &p->sum_cap, len * (int64_t)sizeof *p->sum));
-        TRY(reserve(&p->mine, &p->mine_cap, bytes));
-        for (int32_t i = 0; i < k; i++)
-            for (int64_t e = 0; e < len; e++) p->sum[e] = i ? p->sum[e] + mine[i * n + lo + e] : mine[lo + e];
-        if (k) trn_wire_pack(p->type, p->sum, len, p->mine);
+        TRY(pack(&j, lo, len));
         if (who <= 2 || who * bytes <= ONE_SHOT_BYTES) TRY(one_shot(&j, lo, len));
         else TRY(two_phase(&j, lo, len));
     }
@@ -172,6 +207,21 @@ static uint64_t packed_sent(const struct trn_coll *c) { return ((const struct pa
         .sent = packed_sent                                                                                                                 \
     }
 static const struct trn_coll_ops packed_ops[TRN_WIRE_TYPES] = {[TRN_WIRE_F32] = OPS("f32"), [TRN_WIRE_F16] = OPS("f16"), [TRN_WIRE_Q8] = OPS("q8")};
+
+static bool is_packed(const struct trn_coll *c) { return c && c->ops >= packed_ops && c->ops < packed_ops + TRN_WIRE_TYPES; }
+
+/* What is packed here; and the two of a pair, or all of a short one: at most two vectors, or so many bytes. */
+int64_t trn_coll_packed_room(const struct trn_coll *c)
+{
+    return is_packed(c) ? 3 * trn_wire_bytes(((const struct packed *)c)->type, CHUNK_FLOATS) + ONE_SHOT_BYTES : 0;
+}
+
+void trn_coll_packed_lend(struct trn_coll *c, const struct trn_device *dev, void *room)
+{
+    ASSERT(is_packed(c));
+    of(c)->dev = dev;
+    of(c)->room = room;
+}
 
 enum err trn_coll_packed_open(struct trn_coll **out, struct trn_coll *inner, enum trn_wire_type t)
 {

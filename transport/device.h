@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/exchange.h"
+#include "base/wire.h"
 #include "transport/coll_reduce.h"
 
 #include <stdbool.h>
@@ -44,6 +45,9 @@ struct trn_device {
     enum err (*map_host)(void *user, void *host, int64_t bytes, void **out); /* page-aligned; out: as the device sees it */
     void (*unmap_host)(void *user, void *host); /* waits for all that was told before */
     enum err (*exchange)(void *user, const struct exchange *x);
+    /* optional, both or none */
+    enum err (*pack)(void *user, const struct wire_pack *a);
+    enum err (*unpack)(void *user, const struct wire_unpack *a);
 };
 
 #endif

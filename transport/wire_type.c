@@ -4,13 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { Q8_BYTES = 4 + WIRE_BLOCK };
-
 const char *const trn_wire_name[TRN_WIRE_TYPES] = {"f32", "f16", "q8"};
 
 int64_t trn_wire_bytes(enum trn_wire_type t, int64_t n)
 {
-    return t == TRN_WIRE_Q8 ? DIV_UP(n, WIRE_BLOCK) * Q8_BYTES : n * (t == TRN_WIRE_F16 ? 2 : 4);
+    return t == TRN_WIRE_Q8 ? DIV_UP(n, WIRE_BLOCK) * WIRE_Q8_BYTES : n * (t == TRN_WIRE_F16 ? 2 : 4);
 }
 
 /* ---- f16 ---- */
@@ -78,7 +76,7 @@ void trn_wire_pack(enum trn_wire_type t, const float *x, int64_t n, void *out)
         uint16_t h = to_f16(x[i]);
         memcpy(p + 2 * i, &h, 2);
     }
-    for (int64_t i = 0; i < n && t == TRN_WIRE_Q8; i += WIRE_BLOCK, p += Q8_BYTES) pack_q8(x + i, (int32_t)MIN(n - i, WIRE_BLOCK), p);
+    for (int64_t i = 0; i < n && t == TRN_WIRE_Q8; i += WIRE_BLOCK, p += WIRE_Q8_BYTES) pack_q8(x + i, (int32_t)MIN(n - i, WIRE_BLOCK), p);
 }
 
 void trn_wire_unpack(enum trn_wire_type t, const void *in, int64_t n, float *x)
@@ -90,7 +88,7 @@ void trn_wire_unpack(enum trn_wire_type t, const void *in, int64_t n, float *x)
         memcpy(&h, p + 2 * i, 2);
         x[i] = from_f16(h);
     }
-    for (int64_t i = 0; i < n && t == TRN_WIRE_Q8; i += WIRE_BLOCK, p += Q8_BYTES) unpack_q8(p, (int32_t)MIN(n - i, WIRE_BLOCK), x + i);
+    for (int64_t i = 0; i < n && t == TRN_WIRE_Q8; i += WIRE_BLOCK, p += WIRE_Q8_BYTES) unpack_q8(p, (int32_t)MIN(n - i, WIRE_BLOCK), x + i);
 }
 
 void trn_wire_add(enum trn_wire_type t, const void *in, int64_t n, float *x)

@@ -5,9 +5,8 @@
 #ifndef TRANSPORT_WIRE_TYPE_H
 #define TRANSPORT_WIRE_TYPE_H
 
+#include "base/wire.h"
 #include "transport/coll_open.h"
-
-enum { WIRE_BLOCK = 32 };
 
 void trn_wire_pack(enum trn_wire_type t, const float *x, int64_t n, void *out);
 void trn_wire_unpack(enum trn_wire_type t, const void *in, int64_t n, float *x);

@@ -308,6 +308,20 @@ static enum err dev_exchange(void *user, const struct exchange *x)
     return told(b, b->plugin->exchange(b->device, x, text), text);
 }
 
+static enum err dev_pack(void *user, const struct wire_pack *a)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    return told(b, b->plugin->pack(b->device, a, text), text);
+}
+
+static enum err dev_unpack(void *user, const struct wire_unpack *a)
+{
+    struct eng_backend *b = user;
+    char text[PLUGIN_TEXT];
+    return told(b, b->plugin->unpack(b->device, a, text), text);
+}
+
 _Static_assert((int)TRN_DEVICE_MARKS == (int)PLUGIN_MARKS && (int)TRN_DEVICE_PARTS == (int)KRN_TREE_PARTS, "two sides of one thing");
 
 enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
@@ -320,7 +334,7 @@ enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
     *out = (struct trn_device){.user = b, .stream = b->plugin->stream(b->device), .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
                                .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked,
                                .share = dev_share, .reach = dev_reach, .unreach = dev_unreach, .map_host = dev_map_host,
-                               .unmap_host = dev_unmap_host, .exchange = dev_exchange};
+                               .unmap_host = dev_unmap_host, .exchange = dev_exchange, .pack = dev_pack, .unpack = dev_unpack};
     snprintf(out->where, sizeof out->where, "%s", info.where);
     return OK;
 }

@@ -10,6 +10,7 @@
 #define ENGINE_BACKEND_PLUGIN_H
 
 #include "base/exchange.h"
+#include "base/wire.h"
 #include "engine/kernels/experts.h"
 #include "engine/kernels/rounded.h"
 #include "engine/kernels/table.h"
@@ -119,6 +120,8 @@ struct plugin {
     int (*map_host)(struct plugin_device *d, void *host, int64_t bytes, void **out, char text[PLUGIN_TEXT]);
     void (*unmap_host)(struct plugin_device *d, void *host);
     int (*exchange)(struct plugin_device *d, const struct exchange *x, char text[PLUGIN_TEXT]);
+    int (*pack)(struct plugin_device *d, const struct wire_pack *a, char text[PLUGIN_TEXT]);
+    int (*unpack)(struct plugin_device *d, const struct wire_unpack *a, char text[PLUGIN_TEXT]);
 };
 
 typedef const struct plugin *(*plugin_entry_fn)(void);

@@ -7,6 +7,7 @@
 #include "engine/kernels/cuda/choose.h"
 #include "engine/kernels/pack.h"
 #include "transport/coll.h"
+#include "transport/wire_type.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -784,6 +785,44 @@ static void tree_sums_equal_the_hosts(void **state)
         }
 }
 
+/* What leaves a host packed, and what came back: the host's own bytes and sums, over lengths that end within a block, zeros, and values beyond f16. */
+static void wires_equal_the_hosts(void **state)
+{
+    (void)state;
+    static const int32_t lengths[] = {1, 31, 32, 33, 700, 4096 + 5};
+    struct rnd r = {.key = 81};
+    struct trn_device dev;
+    ok(eng_backend_device(be, &dev));
+    for (size_t k = 0; k < COUNT_OF(lengths); k++)
+        for (int t = TRN_WIRE_F16; t < TRN_WIRE_TYPES; t++) {
+            enum { PARTS = 3 };
+            int32_t n = lengths[k];
+            int64_t bytes = trn_wire_bytes((enum trn_wire_type)t, n), stride = ROUND_UP(bytes, 4);
+            float *x = case_floats(&r, PARTS * n, k % 2 ? CASE_LARGE : CASE_TINY), *sum = xcalloc((size_t)n, 4), *got = xcalloc((size_t)n, 4);
+            for (int32_t i = 0; i < MIN(n, 64); i++) x[i] = i % 3 ? 1e6f : -0.0f, x[n + i] = x[2 * n + i] = i % 5 ? 0.0f : -1e-6f;
+            uint8_t *want = xcalloc(PARTS, (size_t)stride), *have = xcalloc(1, (size_t)bytes);
+            for (int32_t parts = 1; parts <= PARTS; parts++) {
+                for (int32_t i = 0; i < n; i++)
+                    for (int32_t p = 0; p < parts; p++) sum[i] = p ? sum[i] + x[p * n + i] : x[i];
+                trn_wire_pack((enum trn_wire_type)t, sum, n, want);
+                void *out = there(have, bytes);
+                ok(dev.pack(dev.user, &(struct wire_pack){t == TRN_WIRE_Q8, there(x, 4 * (int64_t)PARTS * n), n, n, parts, out}));
+                here(have, out, bytes);
+                assert_memory_equal(want, have, (size_t)bytes);
+            }
+            for (int32_t p = 0; p < PARTS; p++) trn_wire_pack((enum trn_wire_type)t, x + p * n, n, want + p * stride);
+            for (int32_t parts = 0; parts <= PARTS; parts++) {
+                memset(sum, 0, (size_t)n * 4);
+                for (int32_t p = 0; p < parts; p++) trn_wire_add((enum trn_wire_type)t, want + p * stride, n, sum);
+                if (!parts) trn_wire_unpack((enum trn_wire_type)t, want, n, sum);
+                float *out = there(got, 4 * (int64_t)n);
+                ok(dev.unpack(dev.user, &(struct wire_unpack){t == TRN_WIRE_Q8, there(want, PARTS * stride), stride, n, parts, out}));
+                assert_floats(sum, out, n, "unpacked", n);
+            }
+            free(x), free(sum), free(got), free(want), free(have);
+        }
+}
+
 static void marks_are_reached_in_order(void **state)
 {
     (void)state;
@@ -901,6 +940,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_card_with_a_display_keeps_some_memory, start, finish),
         cmocka_unit_test_setup_teardown(types_without_kernels_are_told, start, finish),
         cmocka_unit_test_setup_teardown(tree_sums_equal_the_hosts, start, finish),
+        cmocka_unit_test_setup_teardown(wires_equal_the_hosts, start, finish),
         cmocka_unit_test_setup_teardown(marks_are_reached_in_order, start, finish),
         cmocka_unit_test_setup_teardown(a_wait_is_watched, start, finish),
         cmocka_unit_test_setup_teardown(memory_is_zeroed_and_copied_in_order, start, finish),

@@ -3,6 +3,7 @@
 
 #include "base/mailbox.h"
 #include "tests/nccl_stub/nccl_stub.h"
+#include "transport/wire_type.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -28,6 +29,8 @@ struct task {
     const void *src;
     size_t bytes;
     struct trn_reduce plan;
+    struct wire_pack pack;
+    struct wire_unpack unpack;
     int64_t stride;
     int32_t mark, nth;
     bool own; /* src is freed */
@@ -73,6 +76,28 @@ static void do_reduce(void *p)
     const float *part[TRN_DEVICE_PARTS];
     for (int32_t i = 0; i < t->plan.n_parts; i++) part[i] = (const float *)t->src + i * t->stride;
     trn_reduce_run(&t->plan, part, t->dst, (int64_t)t->bytes);
+}
+
+static enum trn_wire_type type_of(bool q8) { return q8 ? TRN_WIRE_Q8 : TRN_WIRE_F16; }
+
+static void do_pack(void *p)
+{
+    const struct wire_pack *a = &((const struct task *)p)->pack;
+    float *x = malloc((size_t)a->n * sizeof *x);
+    for (int64_t i = 0; i < a->n; i++) {
+        x[i] = a->parts[i];
+        for (int32_t k = 1; k < a->n_parts; k++) x[i] += a->parts[k * a->stride + i];
+    }
+    trn_wire_pack(type_of(a->q8), x, a->n, a->out);
+    free(x);
+}
+
+static void do_unpack(void *p)
+{
+    const struct wire_unpack *a = &((const struct task *)p)->unpack;
+    if (!a->n_parts) trn_wire_unpack(type_of(a->q8), a->in, a->n, a->out);
+    else memset(a->out, 0, (size_t)a->n * sizeof *a->out);
+    for (int32_t k = 0; k < a->n_parts; k++) trn_wire_add(type_of(a->q8), (const char *)a->in + k * a->stride, a->n, a->out);
 }
 
 static void do_mark(void *p)
@@ -136,6 +161,18 @@ static enum err dev_reduce(void *user, const struct trn_reduce *plan, const floa
     return OK;
 }
 
+static enum err dev_pack(void *user, const struct wire_pack *a)
+{
+    tell(user, (struct task){.fn = do_pack, .pack = *a});
+    return OK;
+}
+
+static enum err dev_unpack(void *user, const struct wire_unpack *a)
+{
+    tell(user, (struct task){.fn = do_unpack, .unpack = *a});
+    return OK;
+}
+
 static enum err dev_mark(void *user, int32_t i)
 {
     struct fake_device *d = user;
@@ -155,7 +192,7 @@ struct fake_device *fake_device_open(const char *where)
     struct fake_device *d = xcalloc(1, sizeof *d);
     d->stream.push = push;
     d->ops = (struct trn_device){.user = d, .stream = d, .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
-                                 .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked};
+                                 .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked, .pack = dev_pack, .unpack = dev_unpack};
     snprintf(d->ops.where, sizeof d->ops.where, "%s", where);
     d->tasks = mailbox_open();
     ASSERT(!pthread_create(&d->thread, NULL, stream_main, d));

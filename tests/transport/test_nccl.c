@@ -142,6 +142,68 @@ static void hosts_case(void **state)
     for (int32_t r = 0; r < MOST; r++) assert_true(m[r].ok);
 }
 
+/* The same hosts, whose sums travel as q8 or f16: packed by the first host's cards, or, without cards, by that host; the same bits. n: also more
+ * than cards keep beside each other, which then go by the host. */
+enum { PACKED_LEAVES = 12, PACKED_MOST = 40000 };
+struct packer { struct trn_coll *hier, *near, *across; struct fake_device *dev; bool cards; int64_t n; float *out; bool ok; };
+
+static void *packer_main(void *arg)
+{
+    struct packer *m = arg;
+    char why[TRN_NCCL_WHY];
+    struct trn_coll *cards = NULL, *c = NULL;
+    struct coll_cut cut = {.n_leaf = PACKED_LEAVES, .bounds = {0, 3, 5, 8, PACKED_LEAVES}};
+    struct tree_node nodes[TREE_MAX_NODES];
+    int32_t rank = m->hier->rank, k = tree_maximal(PACKED_LEAVES, cut.bounds[rank], cut.bounds[rank + 1], nodes);
+    float *mine = xmalloc((size_t)(k * m->n) * sizeof *mine);
+    for (int64_t i = 0; i < k * m->n; i++) mine[i] = (float)(rng_at(seed, (uint64_t)rank, (uint64_t)i, 3) >> 44) * 0x1p-10f - 500.0f;
+    struct trn_nccl_conf conf = {.host = m->near, .device = fake_device_ops(m->dev), .exact = true, .wait = true, .timeout_us = OPEN_US};
+    m->ok = !m->near || !m->cards || (!trn_coll_nccl_open(&cards, &conf, why) && cards);
+    if (cards) m->ok = !trn_coll_hier_cards_open(&c, m->hier, cards, fake_device_ops(m->dev), 300 << 10);
+    m->ok = m->ok && !trn_coll_all_reduce(c ? c : m->hier, &cut, mine, m->out, m->n, LONG_US);
+    if (c) m->ok = m->ok && !fake_device_ops(m->dev)->download(m->dev, NULL, NULL, 0);
+    trn_coll_close(c);
+    m->ok &= fake_device_held(m->dev) == 0;
+    trn_coll_close(m->hier);
+    free(mine);
+    return NULL;
+}
+
+static void packed_sum(int64_t n, enum trn_wire_type type, bool cards, float out[MOST][PACKED_MOST])
+{
+    enum { N_HOSTS = 3 };
+    static const int32_t hosts[MOST] = {0, 0, 1, 2};
+    struct trn_coll *flat[MOST], *near[2], *across[N_HOSTS];
+    struct packer m[MOST] = {0};
+    pthread_t t[MOST];
+    assert_false(trn_coll_local_open(flat, MOST) || trn_coll_local_open(near, 2) || trn_coll_local_open(across, N_HOSTS));
+    for (int32_t h = 0; h < N_HOSTS; h++) assert_int_equal(trn_coll_packed_open(&across[h], across[h], type), OK);
+    for (int32_t r = 0; r < MOST; r++) {
+        m[r] = (struct packer){.near = r < 2 ? near[r] : NULL, .dev = fake_device_open(r ? "0000:02:00.0" : "0000:01:00.0"), .cards = cards, .n = n, .out = out[r]};
+        assert_int_equal(trn_coll_hier_open(&m[r].hier, r, MOST, hosts, m[r].near, r == 1 ? NULL : across[hosts[r]], flat[r]), OK);
+    }
+    for (int32_t r = 0; r < MOST; r++) pthread_create(&t[r], NULL, packer_main, &m[r]);
+    for (int32_t r = 0; r < MOST; r++) pthread_join(t[r], NULL);
+    for (int32_t r = 0; r < MOST; r++) fake_device_close(m[r].dev);
+    for (int32_t r = 0; r < MOST; r++) assert_true(m[r].ok);
+}
+
+static void cards_pack_what_leaves_their_host(void **state)
+{
+    (void)state;
+    static const int64_t lengths[] = {1, 70, 5000, PACKED_MOST};
+    static float want[MOST][PACKED_MOST], got[MOST][PACKED_MOST];
+    for (int t = TRN_WIRE_F16; t < TRN_WIRE_TYPES; t++)
+        for (size_t i = 0; i < COUNT_OF(lengths); i++) {
+            packed_sum(lengths[i], (enum trn_wire_type)t, false, want);
+            packed_sum(lengths[i], (enum trn_wire_type)t, true, got);
+            for (int32_t r = 0; r < MOST; r++) {
+                assert_memory_equal(want[0], want[r], (size_t)lengths[i] * sizeof(float));
+                assert_memory_equal(want[0], got[r], (size_t)lengths[i] * sizeof(float));
+            }
+        }
+}
+
 /* ---- going on without ---- */
 
 static bool nothing_opened(struct rank *r)
@@ -410,6 +472,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(ranks_may_be_processes),
         cmocka_unit_test(ranks_that_cannot_are_named),
         cmocka_unit_test(a_beginning_that_fails_is_no_harm),
+        cmocka_unit_test(cards_pack_what_leaves_their_host),
         cmocka_unit_test(what_is_told_is_done_later_in_order),
         cmocka_unit_test(a_rank_that_stays_away_is_given_up_in_time),
         cmocka_unit_test(the_librarys_failures_end_the_group),

@@ -1,6 +1,7 @@
 /* Sums that travel as f16 or q8: the error stays within what coll_open.h states, every rank ends with the same bits, and fewer
  * bytes are sent. */
 #include "base/rng.h"
+#include "tests/transport/fake_device.h"
 #include "transport/coll_open.h"
 #include "transport/wire_type.h"
 
@@ -80,6 +81,7 @@ struct rank {
     int64_t n;
     float *out;
     uint64_t sent;
+    struct fake_device *dev; /* where its vectors lie, or NULL */
     bool ok;
 };
 
@@ -92,14 +94,19 @@ static void *sum_main(void *arg)
     for (int32_t p = 0; p < parts; p++)
         for (int64_t i = 0; i < k->n; i++) mine[p * k->n + i] = value(k->seed + (uint64_t)nodes[p].a * 1000 + (uint64_t)nodes[p].b, i);
     float *to = parts == 1 ? mine : k->out; /* in place, as it may be */
+    void *room = k->dev ? malloc((size_t)trn_coll_packed_room(k->c)) : NULL;
+    if (k->dev) trn_coll_packed_lend(k->c, fake_device_ops(k->dev), room);
     k->ok = trn_coll_all_reduce(k->c, &k->cut, mine, to, k->n, LONG_US) == OK;
+    if (k->dev) k->ok &= fake_device_ops(k->dev)->download(k->dev, NULL, NULL, 0) == OK; /* it is done */
+    free(room);
     if (to == mine) memcpy(k->out, mine, (size_t)k->n * sizeof *mine);
     k->sent = k->c->stats.bytes_sent;
     free(mine);
     return NULL;
 }
 
-static void all_ranks_agree(int32_t size, int64_t n, uint64_t seed, enum trn_wire_type t)
+/* devices: bits, whose vectors lie on one. want: what the sum is to be, or NULL; got: what it is, or NULL. */
+static void all_ranks_agree(int32_t size, int64_t n, uint64_t seed, enum trn_wire_type t, uint32_t devices, const float *want, float *got)
 {
     struct rank ranks[8];
     struct trn_coll *c[8];
@@ -112,6 +119,7 @@ static void all_ranks_agree(int32_t size, int64_t n, uint64_t seed, enum trn_wir
     for (int32_t r = 0; r < size; r++) {
         assert_int_equal(trn_coll_packed_open(&c[r], c[r], t), OK);
         ranks[r] = (struct rank){.c = c[r], .cut = cut, .seed = seed, .n = n, .out = malloc((size_t)n * sizeof(float))};
+        if (devices >> r & 1) ranks[r].dev = fake_device_open("0000:01:00.0");
         pthread_create(&thread[r], NULL, sum_main, &ranks[r]);
     }
     for (int32_t r = 0; r < size; r++) pthread_join(thread[r], NULL);
@@ -131,7 +139,10 @@ static void all_ranks_agree(int32_t size, int64_t n, uint64_t seed, enum trn_wir
         assert_memory_equal(ranks[0].out, ranks[r].out, (size_t)n * sizeof(float)); /* the same bits everywhere */
         if (n >= 1000) assert_true(ranks[r].sent <= (uint64_t)(n * 4 * (t == TRN_WIRE_F16 ? 2 : 1) * 13 / 10)); /* f32: twice or four times that */
         trn_coll_close(c[r]);
+        if (ranks[r].dev) fake_device_close(ranks[r].dev);
     }
+    if (want) assert_memory_equal(want, ranks[0].out, (size_t)n * sizeof(float));
+    if (got) memcpy(got, ranks[0].out, (size_t)n * sizeof(float));
     for (int32_t r = 0; r < size; r++) free(ranks[r].out);
     if (worst > (t == TRN_WIRE_F16 ? 0x1p-10 : 2.0 / 254)) fail_msg("%s, %d ranks: an error of %g of the largest", trn_wire_name[t], size, worst);
 }
@@ -141,12 +152,26 @@ static void sums_are_the_same_bits_on_every_rank_and_near_the_truth(void **state
     (void)state;
     for (int32_t size = 2; size <= 8; size++)
         for (int t = TRN_WIRE_F16; t < TRN_WIRE_TYPES; t++)
-            for (int64_t n = 1; n < 200000; n = n * 7 + 30) all_ranks_agree(size, n, (uint64_t)(n * 10 + size), (enum trn_wire_type)t);
+            for (int64_t n = 1; n < 200000; n = n * 7 + 30) all_ranks_agree(size, n, (uint64_t)(n * 10 + size), (enum trn_wire_type)t, 0, NULL, NULL);
+}
+
+static void devices_that_pack_change_no_bit(void **state)
+{
+    (void)state;
+    static const int64_t lengths[] = {1, 33, 4096, 70001};
+    float *sum = malloc(70001 * sizeof *sum);
+    for (int32_t size = 2; size <= 4; size++)
+        for (int t = TRN_WIRE_F16; t < TRN_WIRE_TYPES; t++)
+            for (size_t i = 0; i < COUNT_OF(lengths); i++)
+                for (uint32_t devices = 0; devices < 4; devices++)
+                    all_ranks_agree(size, lengths[i], (uint64_t)(lengths[i] + size), (enum trn_wire_type)t, devices ? devices * 5 : 0, devices ? sum : NULL, devices ? NULL : sum);
+    free(sum);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(f16_rounds_to_nearest), cmocka_unit_test(the_error_is_as_stated),
-                                       cmocka_unit_test(sums_are_the_same_bits_on_every_rank_and_near_the_truth)};
+                                       cmocka_unit_test(sums_are_the_same_bits_on_every_rank_and_near_the_truth),
+                                       cmocka_unit_test(devices_that_pack_change_no_bit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -413,6 +413,20 @@ static int exchange(struct plugin_device *d, const struct exchange *x, char *tex
     return report(d, text);
 }
 
+static int wire_pack(struct plugin_device *d, const struct wire_pack *a, char *text)
+{
+    enter(d);
+    krn_cuda_wire_pack(a);
+    return report(d, text);
+}
+
+static int wire_unpack(struct plugin_device *d, const struct wire_unpack *a, char *text)
+{
+    enter(d);
+    krn_cuda_wire_unpack(a);
+    return report(d, text);
+}
+
 static int open_device(int32_t device, struct plugin_device **out, char *text)
 {
     int32_t n = 0;
@@ -479,6 +493,8 @@ static const struct plugin plugin = {
     .map_host = map_host,
     .unmap_host = unmap_host,
     .exchange = exchange,
+    .pack = wire_pack,
+    .unpack = wire_unpack,
 };
 
 __attribute__((visibility("default"))) const struct plugin *tessera_backend_plugin(void);

@@ -4,6 +4,7 @@
 #define ENGINE_KERNELS_CUDA_CUDA_H
 
 #include "base/exchange.h"
+#include "base/wire.h"
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
 
@@ -40,6 +41,8 @@ void krn_cuda_tree_sum(const struct krn_tree_sum *a);
 void krn_cuda_rounded_pairs(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_cuda_rounded_matmul(const struct krn_matmul *a);
 void krn_cuda_exchange(const struct exchange *x);
+void krn_cuda_wire_pack(const struct wire_pack *a);
+void krn_cuda_wire_unpack(const struct wire_unpack *a);
 
 extern const struct krn_table krn_cuda;
 
