@@ -1,11 +1,15 @@
 /* conf.c: see conf.h. */
 #include "base/conf.h"
 
+#include "base/near.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 enum err conf_size(const char *s, int64_t *bytes)
 {
@@ -81,6 +85,7 @@ static enum err set(const struct conf_opt *o, void *out, const char *v)
     case CONF_INT:
     case CONF_SIZE:
     case CONF_FLOAT: return set_number(o, at, v);
+    case CONF_TITLE: break;
     }
     return OK;
 }
@@ -89,8 +94,30 @@ static const struct conf_opt *find(const struct conf_table *t, const char *name,
 {
     for (const struct conf_opt *const *g = t->groups; *g; g++)
         for (const struct conf_opt *o = *g; o->name; o++)
-            if (strlen(o->name) == n && !memcmp(o->name, name, n)) return o;
+            if (o->type != CONF_TITLE && strlen(o->name) == n && !memcmp(o->name, name, n)) return o;
     return NULL;
+}
+
+/* Is this word among them, parted by spaces? */
+static bool is_among(const char *words, const char *word, size_t n)
+{
+    for (const char *p = words; p && *p; p += strcspn(p, " "), p += strspn(p, " "))
+        if (strcspn(p, " ") == n && !memcmp(p, word, n)) return true;
+    return false;
+}
+
+static enum err unknown(const struct conf_table *t, const char *name, size_t n)
+{
+    struct near s = {.word = name, .n = n};
+    for (const struct conf_opt *const *g = t->groups; *g; g++)
+        for (const struct conf_opt *o = *g; o->name; o++) {
+            if (is_among(o->elsewhere, name, n))
+                return err_raise(ERR_BAD_CONFIG, "unknown option --%.*s: here it is --%s (tessera %s --help)", (int)n, name, o->name, t->command);
+            if (o->type != CONF_TITLE) near_see(&s, o->name);
+        }
+    if (near_best(&s))
+        return err_raise(ERR_BAD_CONFIG, "unknown option --%.*s: is --%s meant? (tessera %s --help lists them)", (int)n, name, near_best(&s), t->command);
+    return err_raise(ERR_BAD_CONFIG, "unknown option --%.*s (tessera %s --help lists them)", (int)n, name, t->command);
 }
 
 static enum err set_defaults(const struct conf_table *t, void *out)
@@ -98,6 +125,7 @@ static enum err set_defaults(const struct conf_table *t, void *out)
     for (const struct conf_opt *const *g = t->groups; *g; g++) {
         for (const struct conf_opt *o = *g; o->name; o++) {
             char env[96];
+            if (o->type == CONF_TITLE) continue;
             int n = snprintf(env, sizeof env, "TESSERA_%s", o->name);
             for (int i = 0; i < n && i < (int)sizeof env; i++)
                 env[i] = env[i] == '-' ? '_' : (char)toupper((unsigned char)env[i]);
@@ -141,9 +169,7 @@ enum err conf_parse(const struct conf_table *t, int argc, char **argv, void *out
         const char *eq = strchr(a, '=');
         size_t n = eq ? (size_t)(eq - a) - 2 : strlen(a) - 2;
         const struct conf_opt *o = find(t, a + 2, n);
-        if (!o)
-            return err_raise(ERR_BAD_CONFIG, "unknown option --%.*s (tessera %s --help lists them)", (int)n, a + 2,
-                             t->command);
+        if (!o) return unknown(t, a + 2, n);
         const char *v = eq ? eq + 1 : NULL;
         if (!v && o->type == CONF_FLAG) {
             bool said = i + 1 < argc && (!strcmp(argv[i + 1], "on") || !strcmp(argv[i + 1], "off"));
@@ -160,19 +186,57 @@ out:
     return rc;
 }
 
+/* ---- --help ---- */
+
+enum { HELP_LEFT = 34, HELP_WIDTH = 120, HELP_NARROWEST = 60 };
+
+static size_t help_width(void)
+{
+    struct winsize w;
+    if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) || !w.ws_col) return HELP_WIDTH;
+    return MAX(MIN((size_t)w.ws_col, (size_t)HELP_WIDTH), (size_t)HELP_NARROWEST);
+}
+
+/* A text between column `left`, where the cursor stands, and `width`, folded at spaces. */
+static void fold(const char *text, size_t left, size_t width)
+{
+    size_t at = left;
+    for (const char *p = text; *p;) {
+        size_t n = strcspn(p, " "), space = at > left;
+        if (space && at + 1 + n > width) {
+            printf("\n%*s", (int)left, "");
+            at = left;
+            space = 0;
+        }
+        printf("%s%.*s", space ? " " : "", (int)n, p);
+        at += n + space;
+        p += n + strspn(p + n, " ");
+    }
+    putchar('\n');
+}
+
+static void help_option(const struct conf_opt *o, size_t width)
+{
+    bool flag = o->type == CONF_FLAG, def = o->def && *o->def;
+    char *text = def ? xasprintf("%s [%s]", o->help, o->def) : xstrdup(o->help);
+    int n = printf(flag ? "  --%s [%s]" : "  --%s %s", o->name, flag ? "on|off" : o->arg);
+    if (n > HELP_LEFT + 2) n = printf("\n") - 1;
+    printf("%*s", HELP_LEFT + 3 - n, "");
+    fold(text, HELP_LEFT + 3, width);
+    free(text);
+}
+
 void conf_help(const struct conf_table *t)
 {
+    size_t width = help_width();
     printf("usage: tessera %s\n\n%s\n", t->synopsis, t->about);
     for (const struct conf_opt *const *g = t->groups; *g; g++) {
-        if (g == t->groups) printf("\noptions:\n");
-        for (const struct conf_opt *o = *g; o->name; o++) {
-            char left[80];
-            bool flag = o->type == CONF_FLAG;
-            snprintf(left, sizeof left, flag ? "--%s [%s]" : "--%s %s", o->name, flag ? "on|off" : o->arg);
-            printf("  %-34s %s", left, o->help);
-            if (o->def && *o->def) printf(" [%s]", o->def);
-            printf("\n");
-        }
+        if (g == t->groups && g[0]->type != CONF_TITLE) printf("\noptions:\n");
+        for (const struct conf_opt *o = *g; o->name; o++)
+            if (o->type == CONF_TITLE)
+                printf("\n%s:\n", o->help);
+            else
+                help_option(o, width);
     }
     printf("  %-34s %s\n\nEvery option can also be set as TESSERA_NAME in the environment.\n", "--help", "this page");
 }

@@ -49,7 +49,7 @@ static const struct conf_table conf = {
     "  tessera bench scaling model.gguf --pp 2 --widths 1,2            two stages of one rank, and of two\n"
     "  tessera bench scaling model.gguf --hostfile hosts --threads 8   one rank for each slot, over the network", groups, 1, 1};
 
-enum { MAX_LIST = 16, MAX_USERS = 256, WARM = 4, TELEMETRY_US = 50000, GRACE_US = 3000000 };
+enum { MAX_LIST = 16, MAX_USERS = 256, WARM = 4, TELEMETRY_US = 50000 };
 
 /* ---- one generation of several sequences ---- */
 
@@ -207,37 +207,28 @@ static enum err one_width(const struct options *all, const char *model, int32_t 
 {
     enum err rc;
     struct options o = *all;
-    struct placement *p = xcalloc(1, sizeof *p);
-    struct core_conf cc;
-    struct crd_core *core = NULL;
-    char listen[128], program[4096];
+    struct own_cluster c = {.core = NULL};
+    struct placement *p = &c.place;
     uint64_t id = 1;
     o.c.model.tp = width;
     if (!o.c.model.context) o.c.model.context = o.prompt + o.tokens + 8;
-    options_program(program);
-    TRY(placement_open(p, &o.c, model));
+    TRY(own_cluster_open(&c, &o.c, model));
     if (o.prompt + o.tokens > p->context)
         TRY(err_raise(ERR_BAD_CONFIG, "--prompt %lld and --tokens %lld do not fit the context of %d tokens", (long long)o.prompt, (long long)o.tokens, p->context));
     p->guess = *guess;
     p->depth = (int32_t)(o.prompt + o.tokens / 2);
     p->telemetry_us = TELEMETRY_US;
-    TRY(options_core(&o.c, p, program, &cc));
-    TRY(options_listen(&o.c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
-    cc.listen = listen;
-    cc.on_pace = NULL; /* said here */
-    cc.max_guesses = 0; /* one token a step, whatever repeats itself */
-    TRY(crd_core_open(&core, &cc));
-    TRY(crd_core_start(core));
-    TRY(crd_core_await_ready(core, options_stop));
+    c.core_conf.on_pace = NULL; /* said here */
+    c.core_conf.max_guesses = 0; /* one token a step, whatever repeats itself */
+    TRY(own_cluster_start(&c));
     for (int32_t i = 0; i < n_users; i++) {
         struct sums s = {0}, warm = {0};
-        TRY(generate(&o, core, users[i], &id, &warm));
-        while (s.seconds < o.seconds) TRY(generate(&o, core, users[i], &id, &s));
+        TRY(generate(&o, c.core, users[i], &id, &warm));
+        while (s.seconds < o.seconds) TRY(generate(&o, c.core, users[i], &id, &s));
         report(&o, p, width, users[i], &s);
     }
 out:
-    crd_core_close(core, GRACE_US);
-    free(p);
+    own_cluster_close(&c);
     return rc;
 }
 
@@ -306,16 +297,9 @@ int bench_scaling(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    int n_args, level;
-    bool help;
-    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
-    if (help) {
-        conf_help(&conf);
-        return 0;
-    }
-    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
-    log_set_level((enum log_level)level);
+    bool done;
+    TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
+    if (done) return 0;
     options_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(run(&o, args[0]));

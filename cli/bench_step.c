@@ -184,25 +184,16 @@ out:
 static enum err run(const struct options *o, const char *model)
 {
     enum err rc;
-    struct placement place;
-    struct core_conf cc;
-    struct crd_core *core = NULL;
-    char listen[128], program[4096];
-    options_program(program);
-    TRY(placement_open(&place, &o->c, model));
-    if (o->steps + 8 > place.context)
+    struct own_cluster c = {.core = NULL};
+    TRY(own_cluster_open(&c, &o->c, model));
+    if (o->steps + 8 > c.place.context)
         TRY(err_raise(ERR_BAD_CONFIG, "--steps %lld do not fit the context of %d tokens",
-                      (long long)o->steps, place.context));
-    TRY(options_core(&o->c, &place, program, &cc));
-    TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
-    cc.listen = listen;
-    cc.max_guesses = 0; /* one token a step, whatever repeats itself */
-    TRY(crd_core_open(&core, &cc));
-    TRY(crd_core_start(core));
-    TRY(crd_core_await_ready(core, options_stop));
-    TRY(o->idle > 0 ? measure_wakes(o, core) : measure(o, core));
+                      (long long)o->steps, c.place.context));
+    c.core_conf.max_guesses = 0; /* one token a step, whatever repeats itself */
+    TRY(own_cluster_start(&c));
+    TRY(o->idle > 0 ? measure_wakes(o, c.core) : measure(o, c.core));
 out:
-    crd_core_close(core, 3000000);
+    own_cluster_close(&c);
     return rc;
 }
 
@@ -211,16 +202,9 @@ int bench_step(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    int n_args, level;
-    bool help;
-    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
-    if (help) {
-        conf_help(&conf);
-        return 0;
-    }
-    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is not a level", o.c.cluster.log_level));
-    log_set_level((enum log_level)level);
+    bool done;
+    TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
+    if (done) return 0;
     options_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(run(&o, args[0]));

@@ -29,8 +29,9 @@ static const struct conf_table drain = {
     "Returns when it has. Only the user who started it, and root, may; from elsewhere who holds an admin key (--url), which returns at once.", groups, 0, 0};
 static const struct conf_table reload = {
     "reload", "reload MODEL [options]",
-    "Ask the server on this host to serve another model, or a new file of the same name, from now on. It is loaded beside the old one\n"
-    "if memory allows; else requests wait until the old one has finished and the new one is there. No request is refused.", groups, 1, 1};
+    "Ask the server on this host to serve another model (a path, or ORG/NAME as pulled), or a new file of the same name, from now on.\n"
+    "It is loaded beside the old one if memory allows; else requests wait until the old one has finished and the new one is there.\n"
+    "No request is refused.", groups, 1, 1};
 
 /* From another host: a model is a path there. */
 static enum err ask_elsewhere(const struct options *o, const char *verb, const char *model)
@@ -72,7 +73,9 @@ static int ask(const struct conf_table *t, const char *verb, int argc, char **ar
         return 0;
     }
     crd_admin_path(path, (int32_t)o.port);
-    if (n_args && !realpath(args[0], full)) TRY(err_raise(ERR_IO, "there is no %s: give the path of a GGUF file or of a checkpoint's directory", args[0]));
+    if (n_args) TRY(cmd_model(&args[0]));
+    if (n_args && !realpath(args[0], full))
+        TRY(err_raise(ERR_IO, "there is no %s: give the path of a GGUF file or of a checkpoint's directory, or the name of a model that was pulled", args[0]));
     snprintf(line, sizeof line, "%s%s%s", verb, n_args ? " " : "", n_args ? full : "");
     TRY(crd_admin_ask(o.admin_socket ? o.admin_socket : path, line, stdout));
     return 0;

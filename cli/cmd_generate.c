@@ -224,25 +224,16 @@ static enum err run(const struct options *o, struct crd_api *api)
 static enum err generate(const struct options *o, const char *model)
 {
     enum err rc;
-    struct placement place;
-    struct core_conf cc;
-    struct crd_core *core = NULL;
-    char listen[128], program[4096];
-    options_program(program);
-    TRY(placement_open(&place, &o->c, model));
-    TRY(options_core(&o->c, &place, program, &cc));
-    TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
-    cc.listen = listen;
-    cc.chat_template = o->chat_template;
-    cc.plain_sampling = o->generation_config == 1 || !o->prompts;
-    cc.max_waiting = 1 << 20;
-    cc.max_n = 128;
-    TRY(crd_core_open(&core, &cc));
-    TRY(crd_core_start(core));
-    TRY(crd_core_await_ready(core, options_stop));
-    TRY(run(o, crd_core_api(core)));
+    struct own_cluster c = {.core = NULL};
+    TRY(own_cluster_open(&c, &o->c, model));
+    c.core_conf.chat_template = o->chat_template;
+    c.core_conf.plain_sampling = o->generation_config == 1 || !o->prompts;
+    c.core_conf.max_waiting = 1 << 20;
+    c.core_conf.max_n = 128;
+    TRY(own_cluster_start(&c));
+    TRY(run(o, crd_core_api(c.core)));
 out:
-    crd_core_close(core, 3000000);
+    own_cluster_close(&c);
     return rc;
 }
 
@@ -251,16 +242,9 @@ int cmd_generate(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    int n_args, level;
-    bool help;
-    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
-    if (help) {
-        conf_help(&conf);
-        return 0;
-    }
-    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.c.cluster.log_level));
-    log_set_level((enum log_level)level);
+    bool done;
+    TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
+    if (done) return 0;
     if (!o.prompt == !o.prompts) TRY(err_raise(ERR_BAD_CONFIG, "give either --prompt TEXT or --prompts IN.jsonl --output OUT.jsonl"));
     if (o.prompts && !o.output) TRY(err_raise(ERR_BAD_CONFIG, "--prompts needs --output OUT.jsonl"));
     if (o.prompts) TRY(generate_batch_check(o.prompts, o.output));

@@ -117,18 +117,16 @@ static void print_result(const struct options *o, const struct job *j, double se
                mean, (long long)j->n, (long long)o->chunk, exact, (double)j->n / seconds);
 }
 
-static enum err score(const struct options *o, struct crd_api *api)
+static enum err score(const struct options *o, struct crd_api *api, struct buf *text)
 {
-    enum err rc;
-    struct buf text = {0};
+    enum err rc = OK;
     struct eng_tokens ids = {0};
     struct job *j = xcalloc(1, sizeof *j);
     struct chunk *all = NULL;
     int64_t n = 0, sent = 0, back = 0, t0 = clock_us();
     j->done = mailbox_open();
     j->n_vocab = api->model.n_vocab;
-    TRY(read_text(o->file, &text));
-    eng_tokenizer_encode(api->tokenizer, buf_str(&text), text.len, TOKENIZE_ADD_SPECIAL, &ids);
+    eng_tokenizer_encode(api->tokenizer, buf_str(text), text->len, TOKENIZE_ADD_SPECIAL, &ids);
     n = ((int64_t)ids.n + o->chunk - 1) / o->chunk;
     if (n && (int64_t)ids.n - (n - 1) * o->chunk < 2) n--; /* one token alone foretells nothing */
     if (o->chunks) n = MIN(n, o->chunks);
@@ -156,32 +154,25 @@ out:
         free(j);
         eng_tokens_free(&ids);
     }
-    buf_free(&text);
     return rc;
 }
 
 static enum err perplexity(struct options *o, const char *model)
 {
-    enum err rc;
-    struct placement place;
-    struct core_conf cc;
-    struct crd_core *core = NULL;
-    char listen[128], program[4096];
-    options_program(program);
+    enum err rc = OK;
+    struct own_cluster c = {.core = NULL};
+    struct buf text = {0};
     if (!o->c.model.context) o->c.model.context = o->chunk + 1;
     if (o->chunk >= o->c.model.context)
         TRY(err_raise(ERR_BAD_CONFIG, "--chunk %lld needs a --context of %lld or more", (long long)o->chunk, (long long)o->chunk + 1));
-    TRY(placement_open(&place, &o->c, model));
-    TRY(options_core(&o->c, &place, program, &cc));
-    TRY(options_listen(&o->c, cc.launch == LAUNCH_MANAGED && !cc.hostfile, listen));
-    cc.listen = listen;
-    cc.prefix_cache = false; /* every position is scored */
-    TRY(crd_core_open(&core, &cc));
-    TRY(crd_core_start(core));
-    TRY(crd_core_await_ready(core, options_stop));
-    TRY(score(o, crd_core_api(core)));
+    TRY(read_text(o->file, &text)); /* before minutes of loading */
+    TRY(own_cluster_open(&c, &o->c, model));
+    c.core_conf.prefix_cache = false; /* every position is scored */
+    TRY(own_cluster_start(&c));
+    TRY(score(o, crd_core_api(c.core), &text));
 out:
-    crd_core_close(core, 3000000);
+    own_cluster_close(&c);
+    buf_free(&text);
     return rc;
 }
 
@@ -190,17 +181,10 @@ int cmd_perplexity(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    int n_args, level;
-    bool help;
+    bool done;
     int32_t rank, size;
-    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
-    if (help) {
-        conf_help(&conf);
-        return 0;
-    }
-    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.c.cluster.log_level));
-    log_set_level((enum log_level)level);
+    TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
+    if (done) return 0;
     if (!o.file) TRY(err_raise(ERR_BAD_CONFIG, "--file FILE, the text, is needed"));
     if (under_mpirun(&rank, &size))
         TRY(err_raise(ERR_BAD_CONFIG, "perplexity starts its own workers: run it without mpirun (--tp, --pp, --hostfile say how many)"));

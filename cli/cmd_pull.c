@@ -42,6 +42,7 @@ static const struct conf_table conf = {
 
 struct shown {
     int64_t begun_us, last_us;
+    int32_t tries;
     bool terminal, drawn;
 };
 
@@ -65,10 +66,12 @@ static void draw(void *user, const struct hub_progress *p)
     s->drawn = s->terminal;
 }
 
-static void say(void *user, const char *text)
+static void say(void *user, const char *text, int32_t failed)
 {
     struct shown *s = user;
-    fprintf(stderr, "%stessera: %s; trying again\n", s->drawn ? "\n" : "", text);
+    fprintf(stderr, "%stessera: %s; ", s->drawn ? "\n" : "", text);
+    if (failed) fprintf(stderr, "try %d of %d follows\n", failed + 1, s->tries);
+    else fprintf(stderr, "trying again\n");
     s->drawn = false;
 }
 
@@ -130,6 +133,7 @@ int cmd_pull(int argc, char **argv)
     strcpy(r.revision, o.revision);
     TRY(find_token(&o, &token));
     endpoint = find_endpoint(&o);
+    shown.tries = (int32_t)o.tries;
     const struct hub_pull_conf c = {.endpoint = endpoint, .token = token && *token ? token : NULL, .connect_s = o.connect_s, .stall_s = o.stall_s,
                                     .pause_ms = o.pause_ms, .tries = (int32_t)o.tries, .progress = draw, .say = say, .user = &shown};
     TRY(hub_pull(&c, &r, &path));

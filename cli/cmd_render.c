@@ -161,6 +161,7 @@ int cmd_render(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
+    if (!eng_template_builtin(args[0])) TRY(cmd_model(&args[0]));
     if (o.request)
         context = json_object();
     else

@@ -37,38 +37,42 @@ struct options {
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
+    {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "where it listens"},
     {"host", CONF_STR, O(host), "127.0.0.1", 0, 0, "ADDRESS", "where the gateway listens; 0.0.0.0 for everybody"},
     {"port", CONF_INT, O(port), "8000", 0, 65535, "N", "its port; 0: choose one"},
     {"port-timeout", CONF_FLOAT, O(port_timeout), "0", 0, 1e6, "S", "seconds to wait for the port while another server ends there; 0: refuse at once"},
-    {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
-    {"admin-keys", CONF_STR, O(admin_keys), NULL, 0, 0, "FILE", "who may POST /admin/drain and /admin/reload: lines as of --api-keys; default: nobody"},
-    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it"},
-    {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
-    {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
-    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},
-    {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503"},
-    {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
     {"max-connections", CONF_INT, O(max_connections), "4096", 1, 1e6, "N", "open connections"},
-    {"max-body", CONF_SIZE, O(max_body), "4M", 1024, 1e10, "BYTES", "largest request body"},
     {"header-timeout", CONF_INT, O(header_timeout), "10", 1, 3600, "S", "seconds that the headers of a request may take"},
     {"idle-timeout", CONF_INT, O(idle_timeout), "75", 1, 86400, "S", "seconds a kept connection may be silent"},
-    {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE", "who may ask: lines NAME SECRET [weight=W] [rpm=N] [tpm=N] [concurrency=N]; read again when it changes"},
+    {"max-body", CONF_SIZE, O(max_body), "4M", 1024, 1e10, "BYTES", "largest request body"},
+    {"cors-origins", CONF_STR, O(cors_origins), NULL, 0, 0, "LIST|*", "web pages of these origins may use the API; default: none", "allowed-origins"},
+    {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)", "ssl-certfile ssl-cert-file"},
+    {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key", "ssl-keyfile ssl-key-file"},
+    {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "what the API shows"},
+    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it", "alias model-name"},
+    {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own", "chat-template-file"},
+    {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},
+    {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "who may ask, and how much"},
+    {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE", "who may ask: lines NAME SECRET [weight=W] [rpm=N] [tpm=N] [concurrency=N]; read again when it changes", "api-key api-key-file"},
     {"api-key-env", CONF_STR, O(api_key_env), NULL, 0, 0, "VARIABLE", "one API key, in this environment variable"},
     {"public-metrics", CONF_FLAG, O(public_metrics), NULL, 0, 0, "on|off", "/metrics needs no key, as /health"},
     {"limit-rpm", CONF_INT, O(limit_rpm), "0", 0, 1e9, "N", "requests per minute of a key whose line does not say; 0: any number"},
     {"limit-tpm", CONF_INT, O(limit_tpm), "0", 0, 1e9, "N", "tokens per minute, likewise"},
     {"limit-concurrency", CONF_INT, O(limit_concurrency), "0", 0, 1e6, "N", "requests at once, likewise"},
+    {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503", "max-queue-size"},
+    {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
     {"usage-log", CONF_STR, O(usage_log), NULL, 0, 0, "FILE", "append a line of JSON for every answer: who, where, tokens, seconds"},
-    {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)"},
-    {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key"},
-    {"cors-origins", CONF_STR, O(cors_origins), NULL, 0, 0, "LIST|*", "web pages of these origins may use the API; default: none"},
+    {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "orders, ends and restarts"},
+    {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
+    {"admin-keys", CONF_STR, O(admin_keys), NULL, 0, 0, "FILE", "who may POST /admin/drain and /admin/reload: lines as of --api-keys; default: nobody"},
+    {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM", "shutdown-timeout"},
     {"replay-seconds", CONF_FLOAT, O(replay_seconds), "60", 0, 86400, "S", "seconds that an answer can be read again after its end, by GET /v1/requests/ID/events"},
     {"replay-memory", CONF_SIZE, O(replay_memory), "64M", 0, 1e12, "BYTES", "most memory that answers kept for it may take"},
     {"state-dir", CONF_STR, O(state_dir), NULL, 0, 0, "DIR", "a directory (0700) for what a coordinator after this one needs to take over the workers, should this one be killed"},
     {"journal", CONF_FLAG, O(journal), NULL, 0, 0, "on|off", "keep accepted requests and what was answered there too, so that they go on; it holds prompts"},
     {"journal-bytes", CONF_SIZE, O(journal_bytes), "256M", 1 << 20, 1e12, "BYTES", "most that the journal may take on disk; half of it in memory"},
     {"journal-sync", CONF_FLOAT, O(journal_sync), "1", 0, 3600, "S", "seconds after which it survives a crash of the machine (of the process: at once); 0: before anything is answered"},
-    {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
@@ -90,8 +94,9 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
     long tokens = (long)s.kv_tokens, replicas = 0;
     while (crd_core_replica(core, (int32_t)replicas)) replicas++;
     if (replicas > 1) log_info("serve", "%ld replicas, each:", replicas);
-    log_info("serve", "%s on %d rank(s) in %.1f s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, s.load_seconds, tokens,
-             tokens / s.context, s.context);
+    char took[32] = "";
+    if (s.load_seconds >= 0.05) snprintf(took, sizeof took, ", loaded in %.1f s", s.load_seconds);
+    log_info("serve", "%s on %d rank(s)%s; KV cache: %ld tokens = %ld user(s) of %d tokens each", name, s.n_ranks, took, tokens, tokens / s.context, s.context);
     if (!is_loopback(o->host) && !o->api_keys && !o->api_key_env)
         log_warn("serve", "no API key is set and the gateway listens on %s: whoever reaches it may use it; --api-keys FILE asks for keys", o->host);
     if (o->admin_keys && !o->https_cert && !is_loopback(o->host))
@@ -136,8 +141,11 @@ static void drain(const struct options *o, struct serving *v, struct crd_admin *
     struct gw *gw = v->gw;
     crd_admin_door_shut(v->conf.door);
     int64_t until = clock_us() + (int64_t)(o->drain_timeout * 1e6);
-    log_info("serve", "stopping: %d request(s) may finish within %.0f s (Ctrl-C again to end at once)", gw_active(gw), o->drain_timeout);
-    crd_admin_say(admin, "%d request(s) may finish within %.0f s", gw_active(gw), o->drain_timeout);
+    int32_t n = gw_active(gw);
+    if (n) log_info("serve", "stopping: %d request(s) may finish within %.0f s (Ctrl-C again to end at once)", n, o->drain_timeout);
+    else log_info("serve", "stopping: no request is open");
+    if (n) crd_admin_say(admin, "%d request(s) may finish within %.0f s", n, o->drain_timeout);
+    else crd_admin_say(admin, "no request is open: the server ends");
     gw_quiesce(gw);
     crd_core_drain(v->now->core);
     while (gw_active(gw) && clock_us() < until) clock_sleep_us(20000);
@@ -260,17 +268,10 @@ int cmd_serve(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    int n_args, level;
+    bool done;
     int32_t rank, size;
-    bool help;
-    TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
-    if (help) {
-        conf_help(&conf);
-        return 0;
-    }
-    if ((level = log_level_parse(o.c.cluster.log_level)) < 0)
-        TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.c.cluster.log_level));
-    log_set_level((enum log_level)level);
+    TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
+    if (done) return 0;
     if (under_mpirun(&rank, &size)) return under_mpirun_run(argc, argv, rank, size, &o.c);
     options_catch_signals();
     TRY(cmd_model(&args[0]));

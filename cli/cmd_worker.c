@@ -41,15 +41,14 @@ int cmd_worker(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    int n_args, level;
+    int n_args;
     bool help;
     TRY(conf_parse(&conf, argc, argv, &o, args, &n_args, &help));
     if (help) {
         conf_help(&conf);
         return 0;
     }
-    if ((level = log_level_parse(o.log_level)) < 0) TRY(err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", o.log_level));
-    log_set_level((enum log_level)level);
+    TRY(options_log_level(o.log_level));
     if (!o.join) TRY(err_raise(ERR_BAD_CONFIG, "--join HOST:PORT is needed: the address that the coordinator printed"));
     struct wrk_conf w = {.join = o.join, .join_timeout_ms = (int32_t)(o.join_timeout * 1000), .n_threads = (int32_t)o.threads, .bind = o.bind, .device = o.device,
                          .tls_cert = o.tls_cert, .tls_key = o.tls_key, .tls_ca = o.tls_ca};

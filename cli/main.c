@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #include "base/log.h"
+#include "base/near.h"
 #include "proto/version.h"
 
 #include <stdio.h>
@@ -43,6 +44,15 @@ static int usage(FILE *f)
     return f == stdout ? 0 : 2;
 }
 
+static int unknown(const char *word)
+{
+    struct near s = {.word = word, .n = strlen(word)};
+    for (size_t i = 0; i < COUNT_OF(commands); i++) near_see(&s, commands[i].name);
+    if (near_best(&s)) fprintf(stderr, "tessera: '%s' is no command: is %s meant? (tessera --help lists them)\n", word, near_best(&s));
+    else fprintf(stderr, "tessera: '%s' is no command (tessera --help lists them)\n", word);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) return usage(stderr);
@@ -54,6 +64,5 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < COUNT_OF(commands); i++)
         if (!strcmp(commands[i].name, c)) return commands[i].run(argc - 1, argv + 1);
-    fprintf(stderr, "tessera: '%s' is no command\n\n", c);
-    return usage(stderr);
+    return unknown(c);
 }

@@ -21,19 +21,20 @@
 #define K(f) offsetof(struct common_options, cluster.f)
 
 const struct conf_opt model_option_table[] = {
-    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "tensor-parallel ranks per stage; 0: as the planner finds best, or what --pp leaves"},
-    {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "pipeline stages"},
-    {"threads", CONF_INT, M(threads), "0", 0, 512, "N", "compute threads per rank; 0: the host's cores divided among its ranks"},
-    {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192"},
-    {"max-seqs", CONF_INT, M(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
-    {"max-batch-tokens", CONF_INT, M(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N", "tokens computed in one step"},
-    {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts"},
-    {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
+    {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the model and its cut"},
+    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "tensor-parallel ranks per stage; 0: as the planner finds best, or what --pp leaves", "tensor-parallel-size tensor_parallel_size"},
+    {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "pipeline stages", "pipeline-parallel-size"},
+    {"threads", CONF_INT, M(threads), "0", 0, 512, "N", "compute threads per rank; 0: the host's cores divided among its ranks", "threads-batch n-threads nthreads"},
+    {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192", "max-model-len ctx-size ctx max-seq-len max-input-length max-total-tokens"},
+    {"max-seqs", CONF_INT, M(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once", "max-num-seqs parallel np"},
+    {"max-batch-tokens", CONF_INT, M(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N", "tokens computed in one step", "max-num-batched-tokens batch-size ubatch-size"},
+    {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts", "gpu-memory-utilization num-gpu-blocks-override"},
+    {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache", "kv-cache-dtype cache-type-k cache-type-v buffer-float-type"},
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
     {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights round more where that is faster"},
-    {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes"},
-    {"speculate", CONF_INT, M(speculate), "7", 0, LIMIT_RESULT_TOKENS - 1, "N", "tokens guessed ahead where a text repeats itself, checked in one step, with the same answers; 0: none"},
-    {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N"},
+    {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes", "enable-prefix-caching no-enable-prefix-caching cache-reuse"},
+    {"speculate", CONF_INT, M(speculate), "7", 0, LIMIT_RESULT_TOKENS - 1, "N", "tokens guessed ahead where a text repeats itself, checked in one step, with the same answers; 0: none", "num-speculative-tokens draft-max draft"},
+    {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N", "n-gpu-layers gpu-layers ngl main-gpu"},
     {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"wire", CONF_ENUM, M(wire), "auto", 0, 0, "auto|shm|mpi", "how ranks speak: shared memory on one host, else MPI"},
     {"shard-cache", CONF_STR, M(shard_cache), "auto", 0, 0, "DIR", "packed weights kept on each rank's disk for the next start: a directory, off, or auto: ~/.cache/tessera where the model lies on another machine"},
@@ -44,11 +45,12 @@ const struct conf_opt model_option_table[] = {
 };
 
 const struct conf_opt cluster_option_table[] = {
+    {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the workers"},
     {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE", "the machines as measured (tessera plan --record), for a placement that knows them"},
-    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, in Open MPI's syntax"},
+    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, in Open MPI's syntax", "hosts machinefile workers"},
     {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
-    {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N", "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)"},
+    {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N", "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)", "data-parallel-size dp"},
     {"mpirun-args", CONF_STR, K(mpirun_args), NULL, 0, 0, "ARGS", "more arguments for mpirun"},
     {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT", "worker plane; default: loopback, or with a hostfile the outward address"},
     {"cluster-key-file", CONF_STR, K(key_file), NULL, 0, 0, "FILE", "the cluster key (mode 0600); else TESSERA_CLUSTER_KEY"},
@@ -114,6 +116,27 @@ void options_program(char out[4096])
     snprintf(out + MAX(n, 0), (size_t)(4096 - MAX(n, 0)), "%s", n > 0 ? "" : "tessera");
 }
 
+enum err options_log_level(const char *level)
+{
+    int n = log_level_parse(level);
+    if (n < 0) return err_raise(ERR_BAD_CONFIG, "--log-level: '%s' is none of error, warn, info, debug", level);
+    log_set_level((enum log_level)n);
+    return OK;
+}
+
+enum err options_begin(const struct conf_table *t, int argc, char **argv, struct common_options *o, const char *args[], bool *done)
+{
+    int n_args;
+    enum err rc = conf_parse(t, argc, argv, o, args, &n_args, done);
+    if (rc) return rc;
+    if (*done) {
+        conf_help(t);
+        return OK;
+    }
+    ASSERT(n_args);
+    return options_log_level(o->cluster.log_level);
+}
+
 /* Slots of the hostfile: each replica's ranks, and spare ones. The planner may also do with fewer; a cut that was asked for cannot. */
 static enum err share_hosts(const struct common_options *o, struct core_conf *c)
 {
@@ -154,6 +177,39 @@ out:
     return rc;
 }
 
+/* ---- a cluster of one's own ---- */
+
+enum err own_cluster_open(struct own_cluster *c, const struct common_options *o, const char *model)
+{
+    enum err rc;
+    *c = (struct own_cluster){.core = NULL};
+    options_program(c->program);
+    TRY(placement_open(&c->place, o, model));
+    TRY(options_core(o, &c->place, c->program, &c->core_conf));
+    TRY(options_listen(o, c->core_conf.launch == LAUNCH_MANAGED && !c->core_conf.hostfile, c->listen));
+    c->core_conf.listen = c->listen;
+    c->core_conf.on_change = progress_brief;
+out:
+    return rc;
+}
+
+enum err own_cluster_start(struct own_cluster *c)
+{
+    enum err rc;
+    TRY(crd_core_open(&c->core, &c->core_conf));
+    TRY(crd_core_start(c->core));
+    TRY(crd_core_await_ready(c->core, options_stop));
+out:
+    return rc;
+}
+
+void own_cluster_close(struct own_cluster *c)
+{
+    enum { GRACE_US = 3000000 };
+    crd_core_close(c->core, GRACE_US);
+    c->core = NULL;
+}
+
 /* ---- do two starts fit? ---- */
 
 static uint64_t mix_bytes(uint64_t h, const void *p, size_t n)
@@ -165,7 +221,7 @@ static uint64_t mix_bytes(uint64_t h, const void *p, size_t n)
 static uint64_t mix_option(uint64_t h, const struct common_options *o, const struct conf_opt *c)
 {
     const char *at = (const char *)o + c->offset, *text;
-    h = mix_bytes(h, c->name, strlen(c->name));
+    if (c->type != CONF_TITLE) h = mix_bytes(h, c->name, strlen(c->name));
     switch (c->type) {
     case CONF_FLAG: return mix_bytes(h, at, sizeof(bool));
     case CONF_INT:
@@ -175,6 +231,7 @@ static uint64_t mix_option(uint64_t h, const struct common_options *o, const str
     case CONF_STR:
         memcpy(&text, at, sizeof text);
         return text ? mix_bytes(h, text, strlen(text) + 1) : rng_mix(h);
+    case CONF_TITLE: break;
     }
     return h;
 }

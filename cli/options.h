@@ -77,11 +77,30 @@ uint64_t options_fit_answers(const struct common_options *o, const struct placem
 MUST_USE enum err options_listen(const struct common_options *o, bool local, char out[128]);
 /* Our own executable; out[4096]. */
 void options_program(char out[4096]);
+
+/* What a command with workers begins with: its options into *o (a struct whose first member it is), --log-level. *done: --help was asked for
+ * and given, there is nothing left to do. args: as conf_parse; such a command has one at least. */
+MUST_USE enum err options_begin(const struct conf_table *t, int argc, char **argv, struct common_options *o, const char *args[], bool *done);
+MUST_USE enum err options_log_level(const char *level);
+
+/* The cluster of a command that is soon over: its coordinator in this process, without a gateway. Between _open and _start the caller may
+ * change .core_conf; own_cluster_close takes a zeroed one, too. */
+struct own_cluster {
+    struct placement place;
+    struct core_conf core_conf;
+    struct crd_core *core; /* NULL until started */
+    char listen[128], program[4096];
+};
+MUST_USE enum err own_cluster_open(struct own_cluster *c, const struct common_options *o, const char *model);
+MUST_USE enum err own_cluster_start(struct own_cluster *c);
+void own_cluster_close(struct own_cluster *c);
 /* SIGINT, SIGTERM -> options_stop() true; a second one ends the process. */
 void options_catch_signals(void);
 bool options_stop(void);
 
-/* Load progress, one line: how much, how fast, how long still, who is slowest; on a terminal redrawn, else every 5 s. replica_conf.on_change. */
+/* replica_conf.on_change. Load progress, one line: how much, how fast, how long still, who is slowest; on a terminal redrawn, else every 5 s;
+ * then what each rank holds. _brief, for commands that are soon over: not the latter, and nothing of the first second. */
+void progress_brief(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
 void progress_on_change(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text);
 
 #endif

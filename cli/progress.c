@@ -4,14 +4,16 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { BAR = 24 };
+enum { BAR = 24, BRIEF_US = 1000000 };
 
-/* calls come one at a time */
-static int64_t last_us, begun_us;
+/* [lock]: calls of one coordinator come one at a time; while a model is loaded beside another there are two */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int64_t last_us, begun_us, first_us;
 static bool drawn;
 
 static double part_of(const struct replica_rank *k)
@@ -59,20 +61,36 @@ static void ready(int32_t replica, const struct replica_rank ranks[], int32_t n)
     }
 }
 
-void progress_on_change(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
+static void show(int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text, bool brief)
 {
-    (void)user;
     int64_t now = clock_us();
     bool terminal = isatty(STDERR_FILENO);
+    if (!first_us) first_us = now;
     if (state != REPLICA_LOADING && drawn) {
         fputc('\n', stderr);
         drawn = false;
     }
     if (state != REPLICA_LOADING) begun_us = 0;
-    if (state == REPLICA_READY) ready(replica, ranks, n);
+    if (state == REPLICA_READY && !brief) ready(replica, ranks, n);
     if (state != REPLICA_LOADING && state != REPLICA_GATHERING) return;
-    if (now - last_us < (terminal ? 100000 : 5000000)) return;
+    if (now - last_us < (terminal ? 100000 : 5000000) || (brief && now - first_us < BRIEF_US)) return;
     last_us = now;
     if (state == REPLICA_LOADING) loading(ranks, n, terminal);
     else if (!terminal) log_info("load", "%s", text);
+}
+
+void progress_on_change(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
+{
+    (void)user;
+    pthread_mutex_lock(&lock);
+    show(replica, state, ranks, n, text, false);
+    pthread_mutex_unlock(&lock);
+}
+
+void progress_brief(void *user, int32_t replica, enum replica_state state, const struct replica_rank ranks[], int32_t n, const char *text)
+{
+    (void)user;
+    pthread_mutex_lock(&lock);
+    show(replica, state, ranks, n, text, true);
+    pthread_mutex_unlock(&lock);
 }

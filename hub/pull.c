@@ -36,9 +36,9 @@ struct pull {
     int32_t begun_again;
 };
 
-static void say(const struct pull *p, const char *text)
+static void say(const struct pull *p, const char *text, int32_t failed)
 {
-    if (p->c->say) p->c->say(p->c->user, text);
+    if (p->c->say) p->c->say(p->c->user, text, failed);
 }
 
 static void pause_before(const struct pull *p, int32_t failed, int64_t asked_s)
@@ -72,7 +72,7 @@ static enum err get_page(struct pull *p, const char *url, const char *what, stru
         rc = hub_http_get(p->http, url, LARGEST_PAGE, out, a);
         if (!rc) rc = judge(p, what, a->status, &again);
         if (!rc || rc == ERR_LINK_PROTOCOL || !again || failed + 1 >= p->c->tries) return rc;
-        say(p, err_text());
+        say(p, err_text(), failed + 1);
         pause_before(p, failed, a->retry_s);
     }
 }
@@ -206,7 +206,7 @@ static enum err fetch_bytes(struct pull *p, const struct hub_file *f, const char
         }
         failed = p->brought ? 0 : failed + 1;
         if (failed >= p->c->tries || p->begun_again >= p->c->tries) return rc; /* whoever drops all and sends all again gets nowhere */
-        say(p, err_text());
+        say(p, err_text(), failed);
         pause_before(p, failed, a.retry_s);
     }
     return OK;
@@ -226,7 +226,7 @@ static enum err fetch(struct pull *p, const struct hub_file *f)
         TRY(fetch_bytes(p, f, url));
         rc = hub_part_finish(p->part, f->sha256);
         if (rc != ERR_BAD_FILE || wrong) break;
-        say(p, err_text());
+        say(p, err_text(), 0);
     }
 out:
     hub_part_close(p->part);

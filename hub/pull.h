@@ -19,7 +19,8 @@ struct hub_pull_conf {
     int64_t pause_ms;             /* before a second try; doubled with each that brings nothing */
     int32_t tries;                /* that bring nothing, in a row */
     void (*progress)(void *user, const struct hub_progress *p); /* or NULL */
-    void (*say)(void *user, const char *text);                  /* a try that failed, and why; or NULL */
+    /* A try that failed, and why; failed: how many in a row have, this one too, of `tries`; 0: it brought something, so it does not count. Or NULL. */
+    void (*say)(void *user, const char *text, int32_t failed);
     void *user;
 };
 

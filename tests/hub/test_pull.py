@@ -200,7 +200,7 @@ def main():
     run("redirects to another host are followed", hub, env={"HF_TOKEN": "hf_secret"})
     expect("without the token", other.seen and not any(a for _, _, a in other.seen))
 
-    run("a busy hub is asked again", serve(CHECKPOINT, busy=2), says=["503"])
+    run("a busy hub is asked again", serve(CHECKPOINT, busy=2), says=["503", "try 2 of 3 follows", "try 3 of 3 follows"])
     run("a hub that stays busy is given up", serve(CHECKPOINT, busy=99), ok=False, says=["503"])
     run("a list in pages", serve(CHECKPOINT, pages=True))
     for what, text in {"no list": b"<html>", "a file that leads elsewhere": b'[{"type":"file","path":"../x.gguf","size":1}]',
@@ -225,6 +225,9 @@ def main():
     env = {**os.environ, "TESSERA_MODELS": root}
     p = subprocess.run([TESSERA, "inspect", "org/model"], env=env, capture_output=True, text=True)
     expect("other commands find it by its name", os.path.join(root, "org/model/m-Q8_0.gguf") in p.stderr)
+    for c in (["bench", "engine"], ["render"]):
+        p = subprocess.run([TESSERA, *c, "org/model"], env=env, capture_output=True, text=True, input="{}")
+        expect(f"{c[0]} does", os.path.join(root, "org/model/m-Q8_0.gguf") in p.stderr)
     p = subprocess.run([TESSERA, "inspect", "org/nothing:Q8_0"], env=env, capture_output=True, text=True)
     expect("and say how to fetch what is not here", "tessera pull org/nothing:Q8_0" in p.stderr)
     print(f"{len(failures)} failures")

@@ -178,11 +178,34 @@ class Text(unittest.TestCase):
         for word in (b"16 query and 8 KV heads", b"Q8_0", b"token_embd.weight", b"general.architecture"):
             self.assertIn(word, out)
 
+    def test_a_mistyped_word_is_told_what_was_meant(self):
+        for args, says in ((("serv",), "is serve meant?"), (("serve", DEMO, "--prot", "1"), "is --port meant?"),
+                           (("serve", DEMO, "--max-model-len", "99"), "here it is --context"), (("frobnicate",), "is no command (tessera --help")):
+            code, _, err = run(*args)
+            self.assertEqual((code, err.count("\n")), (2, 1), err)
+            self.assertIn(says, err)
+
+    def test_a_name_that_was_not_pulled_is_said_to_be_none(self):
+        for args in (("bench", "engine", "org/none"), ("render", "org/none"), ("reload", "org/none")):
+            code, _, err = run(*args, stdin=b"")
+            self.assertNotEqual(code, 0)
+            self.assertIn("tessera pull org/none", err)
+
+    def test_a_text_that_is_not_there_is_missed_before_the_model_loads(self):
+        code, _, err = run("perplexity", DEMO, "--file", "/no/such/text")
+        self.assertEqual((code, err), (1, "tessera: cannot read /no/such/text: No such file or directory\n"))
+
+    def test_an_answer_comes_without_a_word_of_loading(self):
+        code, _, err = run("generate", DEMO, "--chat", "--prompt", "Hi", "--max-tokens", 2, "--threads", 1)
+        self.assertEqual(code, 0, err)
+        self.assertNotIn("holds", err)
+
     def test_help_is_there_for_every_command(self):
         for c in ("serve", "generate", "plan", "worker", "tokenize", "inspect"):
             code, out, _ = run(c, "--help")
             self.assertEqual(code, 0)
             self.assertIn(b"usage: tessera " + c.encode(), out)
+            self.assertLessEqual(max(map(len, out[out.index(b"--"):].splitlines())), 120)
 
 
 class Plan(unittest.TestCase):
