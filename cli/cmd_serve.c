@@ -31,7 +31,7 @@ struct options {
     double journal_sync;
     int32_t pooling, generation_config;
     const char *usage_log;
-    double port_timeout;
+    double port_timeout, log_stats;
     const char *admin_socket, *admin_keys;
 };
 
@@ -62,6 +62,7 @@ static const struct conf_opt table[] = {
     {"limit-concurrency", CONF_INT, O(limit_concurrency), "0", 0, 1e6, "N", "requests at once, likewise"},
     {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503", "max-queue-size"},
     {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
+    {"log-stats", CONF_FLOAT, O(log_stats), "10", 0, 1e6, "S", "seconds between two lines of the log that say how busy the server is, while it is; 0: none"},
     {"usage-log", CONF_STR, O(usage_log), NULL, 0, 0, "FILE", "append a line of JSON for every answer: who, where, tokens, seconds"},
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "orders, ends and restarts"},
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
@@ -229,7 +230,7 @@ static enum err serve(const struct options *o, const char *model)
     struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
     replay = crd_replay_open(&rc_replay);
     v.conf = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
-                                   .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
+                                   .pulse_us = (int64_t)(o->log_stats * 1e6), .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
                                    .plain_sampling = o->generation_config == 1, .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .door = door,
                                    .state = state, .journal = o->journal, .journal_bytes = o->journal_bytes, .journal_sync_us = (int64_t)(o->journal_sync * 1e6),
                                    .keep_us = (int64_t)(o->replay_seconds * 1e6)};

@@ -58,6 +58,7 @@ static enum err served_open(struct served **out, struct serving *v, const char *
     cc->served_name = conf->served_name;
     cc->chat_template = conf->chat_template;
     cc->max_waiting = conf->max_waiting;
+    cc->pulse_us = conf->pulse_us;
     cc->max_n = conf->max_n;
     cc->pooling = conf->pooling;
     cc->plain_sampling = conf->plain_sampling;

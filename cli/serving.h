@@ -16,6 +16,7 @@ struct serving_conf {
     const struct common_options *c;
     const char *served_name, *chat_template, *program;
     int32_t max_waiting, max_n;
+    int64_t pulse_us;               /* as replica_conf's */
     enum step_pool pooling;
     bool plain_sampling;
     double drain_timeout;

@@ -215,7 +215,7 @@ static enum err open_unit(struct crd_core *c, struct core_unit *u)
     const struct core_conf *conf = &c->conf;
     bool managed = conf->launch == LAUNCH_MANAGED;
     struct replica_conf rconf = {.index = u->index, .peers = crd_fleet_peers(c->fleet), .n_ranks = conf->n_ranks, .max_waiting = conf->max_waiting,
-                                 .model = &conf->info, .prefix_cache = conf->prefix_cache, .max_guesses = conf->max_guesses, .relaunched = managed, .idle_us = 20000,
+                                 .model = &conf->info, .prefix_cache = conf->prefix_cache, .max_guesses = conf->max_guesses, .pulse_us = conf->pulse_us, .relaunched = managed, .idle_us = 20000,
                                  .recovery_us = conf->recovery_us, .stall_us = conf->stall_us, .place = place, .on_change = on_change,
                                  .on_step = on_step, .on_pace = on_pace, .user = u};
     if (u->left.epoch) rconf.first_epoch = u->left.epoch + 1;

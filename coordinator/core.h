@@ -30,6 +30,7 @@ struct core_conf {
     bool plain_sampling;             /* the model's own sampling defaults are not taken over */
     bool prefix_cache;
     int32_t max_guesses;               /* as sched_conf's */
+    int64_t pulse_us;                  /* as replica_conf's */
     bool inexact;                    /* --exact off: /health says so */
     struct model_info info;
     struct crd_state *state;         /* where we leave what the next coordinator needs to take over our workers; NULL: nowhere. Own: the core, from open on */

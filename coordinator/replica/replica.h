@@ -74,6 +74,7 @@ struct replica_conf {
     const struct model_info *model;    /* borrowed; n_vocab bounds the rows of logits in one answer */
     bool prefix_cache;
     int32_t max_guesses;               /* as sched_conf's */
+    int64_t pulse_us;                  /* between two lines of the log that say how busy it is, while it is; 0: none */
     int64_t recovery_us;               /* after a loss, open requests wait so long for the replica to come back; 0: they end at once */
     int64_t stall_us;                  /* without progress of any rank while steps are in flight: the replica hangs; 0: never said */
     int64_t idle_us;                   /* without work before the ranks are put to sleep */

@@ -61,6 +61,10 @@ struct crd_replica {
         uint64_t sent_step[PACE_RING];
         int32_t sent_rows[PACE_RING]; /* 0: not plain decoding */
     } pace;
+    struct {                    /* pulse.c's window */
+        int64_t since_us, said_us; /* 0: not yet */
+        struct sched_stats from;
+    } pulse;
     int64_t result_us;          /* when the last step was answered, or the first was sent after a sleep */
     char why[512];              /* the last loss, in one sentence */
     enum err why_err;
@@ -103,6 +107,10 @@ void crd_pace_reset(struct crd_replica *r);
 void crd_pace_sent(struct crd_replica *r, const struct step_plan *p);
 void crd_pace_result(struct crd_replica *r, const struct step_result *res);
 void crd_pace_heartbeat(struct crd_replica *r, struct rank *k, const struct msg_telemetry *t);
+/* pulse.c */
+void crd_pulse_begin(struct crd_replica *r);   /* the ranks were just woken */
+void crd_pulse_result(struct crd_replica *r);
+void crd_pulse_rest(struct crd_replica *r);    /* the ranks go to sleep */
 /* steps.c */
 void crd_steps_result(struct crd_replica *r, const struct control_msg *m);
 void crd_steps_pump(struct crd_replica *r);

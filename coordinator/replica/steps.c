@@ -15,6 +15,7 @@ void crd_steps_result(struct crd_replica *r, const struct control_msg *m)
     if (e && e != ERR_STALE_EPOCH) crd_ranks_lose(r, e, err_text());
     r->result_us = clock_us();
     if (!e) crd_pace_result(r, &res);
+    if (!e) crd_pulse_result(r);
     if (!e) {
         pthread_mutex_lock(&r->lock);
         r->status.n_results++;
@@ -30,6 +31,7 @@ static enum err send_plan(struct crd_replica *r, const struct step_plan *p)
         trn_step_link_wake(r->link);
         r->result_us = clock_us();
         crd_watch_start(r);
+        crd_pulse_begin(r);
     }
     r->awake = true;
     if (p->step) crd_pace_sent(r, p);
@@ -55,6 +57,7 @@ void crd_steps_pump(struct crd_replica *r)
     else if (r->awake && now - r->busy_us >= r->conf.idle_us) {
         e = send_plan(r, &(struct step_plan){.epoch = r->epoch, .flags = STEP_SLEEP});
         r->awake = false;
+        crd_pulse_rest(r);
         if (e) crd_ranks_lose(r, e, err_text());
     }
 }

@@ -107,6 +107,14 @@ class Serving(unittest.TestCase):
         self.assertEqual(len(sent), 2)
         self.assertLess(max(weights), 0.6 * sum(weights))
 
+    def test_every_metric_of_the_dashboard_is_there(self):
+        self.s.post("/v1/chat/completions", ASK)
+        there = {re.match(r"[\w:]+", l).group() for l in self.s.get("/metrics")[1].decode().splitlines() if l and not l.startswith("#")}
+        with open("deploy/grafana/tessera.json") as f:
+            asked = {name for p in json.load(f)["panels"] for t in p.get("targets", ()) for name in re.findall(r"(?:vllm:|tessera:|http_)\w+", t["expr"])}
+        self.assertGreater(len(asked), 20)
+        self.assertEqual(asked - there, set())
+
     def test_a_client_that_leaves_frees_its_place(self):
         c = socket.create_connection(("127.0.0.1", self.s.port))
         body = json.dumps({**STORY, "max_tokens": 900, "stream": True}).encode()
@@ -145,6 +153,17 @@ class Serving(unittest.TestCase):
 
 
 class Launching(unittest.TestCase):
+    def test_the_log_says_how_busy_it_is_while_it_is(self):
+        with Server("--log-stats", 0.5) as s:
+            lines = lambda: re.findall(r"sched: .*tok/s generated, .* of prompts; 0 running, 0 waiting; KV 0 % in use", s.text())
+            s.post("/v1/chat/completions", ASK)
+            end = time.monotonic() + 10
+            while not lines() and time.monotonic() < end:
+                time.sleep(0.05)
+            self.assertEqual(len(lines()), 1, s.text())
+            time.sleep(1.2)
+            self.assertEqual(len(lines()), 1, s.text())
+
     def test_under_mpirun(self):
         prefix = ["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2"]
         with Server("--threads", 1, prefix=prefix) as s:
