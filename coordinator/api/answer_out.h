@@ -10,6 +10,7 @@
 
 struct crd_usage {
     int64_t n_prompt, n_completion, n_cached, n_thought;
+    int64_t n_foreseen, n_unforeseen; /* tokens guessed ahead: right, wrong */
 };
 struct crd_timings {
     int64_t prompt_us, predicted_us;

@@ -138,6 +138,8 @@ void crd_sub_submit(struct crd_sub *s)
         .priority = r->priority,
         .n_prompt = (int32_t)s->prompt->tokens.n,
         .prompt = s->prompt->tokens.ids,
+        .n_likely = (int32_t)r->prediction.tokens.n,
+        .likely = r->prediction.tokens.ids,
         .n = r->n,
         .sampling = r->sampling,
         .grammar = r->grammar,

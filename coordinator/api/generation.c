@@ -10,6 +10,7 @@
 #include "coordinator/api/embeddings_in.h"
 #include "coordinator/api/sampling_in.h"
 #include "coordinator/api/ledger.h"
+#include "coordinator/api/prediction_in.h"
 #include "coordinator/api/text_pool.h"
 #include "coordinator/api/translate.h"
 
@@ -269,6 +270,7 @@ static enum progress step_tokenize(struct crd_generation *g, struct buf *out)
     for (int32_t i = 0; i < r->n_prompts; i++)
         longest = MAX(longest, (int64_t)r->prompts[i].tokens.n);
     if (crd_sampling_fit(r, g->api, longest, &g->error)) return FAILED;
+    crd_prediction_tokenize(r, g->api);
     crd_recall_settle(g);
     return NEXT;
 }

@@ -26,9 +26,13 @@ static void put_usage(const struct crd_answer *a, struct buf *out)
         "\"prompt_tokens_details\":{\"cached_tokens\":%lld}",
         (long long)u->n_prompt, (long long)(u->n_prompt + u->n_completion),
         (long long)u->n_completion, (long long)u->n_cached);
-    if (a->request->reply.think)
-        buf_printf(out, ",\"completion_tokens_details\":{\"reasoning_tokens\":%lld}",
-                   (long long)u->n_thought);
+    const bool thinks = a->request->reply.think, predicted = a->request->predicted;
+    if (thinks || predicted) buf_puts(out, ",\"completion_tokens_details\":{");
+    if (thinks) buf_printf(out, "\"reasoning_tokens\":%lld%s", (long long)u->n_thought, predicted ? "," : "");
+    if (predicted)
+        buf_printf(out, "\"accepted_prediction_tokens\":%lld,\"rejected_prediction_tokens\":%lld", (long long)u->n_foreseen,
+                   (long long)u->n_unforeseen);
+    if (thinks || predicted) buf_putc(out, '}');
     buf_putc(out, '}');
 }
 

@@ -1,5 +1,6 @@
 /* options_in.c: the fields that are neither numbers nor lists, and those that are refused for now.
  */
+#include "coordinator/api/prediction_in.h"
 #include "coordinator/api/sampling_in.h"
 
 #include <pthread.h>
@@ -133,7 +134,7 @@ static const char *const others[] = {
     "include_reasoning",
     "verbosity",
     "modalities",
-    "prediction", /* a hint how to be faster */
+    "prediction",
     "safety_identifier",
     "prompt_cache_key",
 };
@@ -194,6 +195,7 @@ enum err crd_options_in(struct crd_request *r, const struct crd_api *api,
     TRY(crd_grammar_in(r, api, e));
     TRY(types(r, e));
     TRY(not_yet(r, e));
+    TRY(crd_prediction_in(r, e));
 out:
     return rc;
 }

@@ -117,6 +117,8 @@ void crd_request_close(struct crd_request *r)
         free(r->prompts[i].text);
         eng_tokens_free(&r->prompts[i].tokens);
     }
+    free(r->prediction.text);
+    eng_tokens_free(&r->prediction.tokens);
     free(r->prompts);
     sampling_free(&r->sampling);
     free((void *)r->grammar.text);

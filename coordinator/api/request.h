@@ -71,6 +71,8 @@ struct crd_request {
     bool forced;                /* one of them must be called */
     const char *forced_name;    /* this one; NULL: any */
     json_t *messages;           /* Own: normalized: content is a string */
+    bool predicted;             /* the client said what it expects */
+    struct crd_prompt prediction; /* that, as text and, after TOKENIZE, ids */
     struct crd_prompt *prompts; /* Own; one for chat, empty until the template is rendered */
     int32_t n_prompts;
 };

@@ -76,6 +76,8 @@ static void on_choice_end(struct crd_generation *g, struct crd_event *v, struct 
         g->answer.usage.n_cached += s->n_cached;
         set_timings(g, &v->e);
     }
+    g->answer.usage.n_foreseen += v->e.n_right;
+    g->answer.usage.n_unforeseen += v->e.n_wrong;
     if (c->finish) return; /* its stop string ended it */
     if (!c->opened) crd_choice_echo(c, &s->prompt_logprobs);
     crd_choice_end(c, v->e.finish);

@@ -81,6 +81,7 @@ void crd_replica_tell(struct crd_replica *r, const char *text)
 static void free_command(struct command *c)
 {
     free((void *)c->request.prompt);
+    free((void *)c->request.likely);
     sampling_free(&c->request.sampling);
     free((void *)c->request.grammar.text);
     for (int32_t i = 0; c->request.known && i < c->request.n; i++) free((void *)c->request.known[i].ids);
@@ -311,6 +312,9 @@ void crd_replica_submit(struct crd_replica *r, const struct gen_request *q, toke
     int32_t *prompt = xmalloc((size_t)MAX(q->n_prompt, 1) * sizeof *prompt);
     memcpy(prompt, q->prompt, (size_t)q->n_prompt * sizeof *prompt);
     c.request.prompt = prompt;
+    int32_t *likely = xmalloc((size_t)MAX(q->n_likely, 1) * sizeof *likely);
+    if (q->n_likely) memcpy(likely, q->likely, (size_t)q->n_likely * sizeof *likely);
+    c.request.likely = likely;
     char *grammar = xmalloc((size_t)q->grammar.n + 1);
     if (q->grammar.n) memcpy(grammar, q->grammar.text, (size_t)q->grammar.n);
     c.request.grammar.text = grammar;

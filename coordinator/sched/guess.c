@@ -1,7 +1,7 @@
 /* guess.c: see guess.h.
  *
- * I1  at[h] is 0 or a position p, GUESS_GRAM <= p < known: behind some GUESS_GRAM tokens whose hash is h, the latest of them.
- * I2  with n_read == known, `from` was found with the newest tokens before they went into the table themselves: from < known. */
+ * I1  at[h] is 0 or a place p, GUESS_GRAM <= p <= n_read, in what is searched: behind some GUESS_GRAM tokens whose hash is h, the latest of them.
+ * I2  with all read, `from` was found with the newest tokens before they went into the table themselves: it lies before the end. */
 #include "coordinator/sched/guess.h"
 #include "base/rng.h"
 #include "coordinator/sched/seq.h"
@@ -14,17 +14,26 @@ enum {
     WRONG_TO_END = 2
 };
 
+/* What is searched, in one row: what the client expects, then the sequence itself. */
+static int32_t length_of(const struct crd_seq *q) { return q->group->n_likely + crd_seq_known(q); }
+
+static int32_t token_at(const struct crd_seq *q, int32_t i)
+{
+    const int32_t n = q->group->n_likely;
+    return i < n ? q->group->likely[i] : crd_seq_token(q, i - n);
+}
+
 static int32_t *place_of(const struct crd_guess *g, const struct crd_seq *q, int32_t end)
 {
     uint64_t h = 0;
-    for (int32_t i = end - GUESS_GRAM; i < end; i++) h = rng_mix(h ^ (uint64_t)(uint32_t)crd_seq_token(q, i));
+    for (int32_t i = end - GUESS_GRAM; i < end; i++) h = rng_mix(h ^ (uint64_t)(uint32_t)token_at(q, i));
     return &g->at[(int32_t)h & g->mask];
 }
 
 static bool same_gram(const struct crd_seq *q, int32_t a, int32_t b)
 {
     for (int32_t i = 1; i <= GUESS_GRAM; i++)
-        if (crd_seq_token(q, a - i) != crd_seq_token(q, b - i)) return false;
+        if (token_at(q, a - i) != token_at(q, b - i)) return false;
     return true;
 }
 
@@ -51,28 +60,35 @@ static void make_room(struct crd_guess *g, int32_t n)
     g->n_read = 0;
 }
 
+static void begin(struct crd_guess *g, int32_t most)
+{
+    g->on = true;
+    g->most = MIN(2, most);
+    g->n_wrong = 0;
+}
+
 void crd_guess_learn(struct crd_seq *q, int32_t most)
 {
     struct crd_guess *g = &q->guess;
-    const int32_t known = crd_seq_known(q);
+    const int32_t n = length_of(q), newest = token_at(q, n - 1);
     if (!most) return;
-    if (!g->on && g->from && g->n_read == known - 1) {
-        g->n_right = crd_seq_token(q, g->from) == crd_seq_token(q, known - 1) ? g->n_right + 1 : 0;
-        if (g->n_right >= RIGHT_TO_BEGIN) g->on = true, g->most = MIN(2, most), g->n_wrong = 0;
-    } else if (!g->on) {
-        g->n_right = 0;
+    if (!g->on) g->n_right = g->from && g->n_read == n - 1 && token_at(q, g->from) == newest ? g->n_right + 1 : 0;
+    if (!g->on && g->n_right >= RIGHT_TO_BEGIN) begin(g, most);
+    make_room(g, n);
+    read_to(g, q, n);
+    if (q->n_gen == 1 && q->group->n_likely > 1 && q->group->likely[0] == newest) {
+        g->from = 1; /* it begins as was expected */
+        begin(g, most);
     }
-    make_room(g, known);
-    read_to(g, q, known);
 }
 
 int32_t crd_guess_make(const struct crd_seq *q, int32_t n, int32_t out[GUESS_MOST])
 {
-    const int32_t known = crd_seq_known(q), from = q->guess.from;
-    if (!from || q->guess.n_read != known) return 0;
+    const int32_t end = length_of(q), from = q->guess.from;
+    if (!from || q->guess.n_read != end) return 0;
     n = MIN(n, MIN(q->guess.most, (int32_t)GUESS_MOST));
     for (int32_t i = 0; i < n; i++) /* behind the known ones the guesses themselves go on: a period shorter than n */
-        out[i] = from + i < known ? crd_seq_token(q, from + i) : out[from + i - known];
+        out[i] = from + i < end ? token_at(q, from + i) : out[from + i - end];
     return n;
 }
 

@@ -1,5 +1,5 @@
 /* guess.h: what a sequence will say next, guessed from what it has said: where its last tokens stood before, what followed there may follow here.
- * Code that is edited, a text that is summed up or quoted, tables and lists repeat themselves.
+ * Code that is edited, a text that is summed up or quoted, tables and lists repeat themselves. What the client says it expects is searched too.
  *
  * A step that computes some positions more costs little where memory bounds it, and each right guess saves a step. Guesses never show: the ranks choose
  * every token as they would have without (proto/step_plan.h: OUT_DRAFT). Who waits to know its newest token before its next step loses a little (the way
@@ -19,10 +19,10 @@ struct crd_seq;
 enum { GUESS_MOST = LIMIT_RESULT_TOKENS - 1, GUESS_NOT_ASKED = -1 };
 
 struct crd_guess {
-    int32_t *at;       /* [mask + 1] by hash of GUESS_GRAM tokens: the position behind their latest occurrence, 0: none. Own. */
+    int32_t *at;       /* [mask + 1] by hash of GUESS_GRAM tokens: the place behind their latest occurrence, 0: none. Own. */
     int32_t mask;
-    int32_t n_read;    /* tokens [0,n_read) are in the table */
-    int32_t from;      /* the token at `from` may be the next one; 0: no idea */
+    int32_t n_read;    /* places [0,n_read) are in the table: of what the client expects, then of the sequence */
+    int32_t from;      /* the token at this place may be the next one; 0: no idea */
     int32_t n_right;   /* tokens in a row that were foreseen, while not `on` */
     int32_t n_wrong;   /* steps in a row without a right guess, while on */
     int32_t most;      /* guesses a step, now; while on */

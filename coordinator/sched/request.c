@@ -80,7 +80,9 @@ static void send_finish(struct crd_sched *s, const struct crd_seq *q, enum seq_f
                             .n_prompt = g->n_prompt,
                             .n_generated = q->n_gen,
                             .n_cached = g->n_cached,
-                            .n_preempted = q->n_preempted};
+                            .n_preempted = q->n_preempted,
+                            .n_right = q->n_right,
+                            .n_wrong = q->n_wrong};
     e.queued_us = (q->started ? q->sched_us : s->now_us) - q->submit_us;
     if (q->started) e.prefill_us = (q->n_gen ? q->first_us : s->now_us) - q->sched_us;
     if (q->n_gen) e.decode_us = q->last_us - q->first_us;

@@ -142,6 +142,8 @@ static void take_token(struct crd_sched *s, struct crd_seq *q, const struct resu
 /* What came of the guesses of an item: its first token was counted when it was sent. */
 static void settle_guesses(struct crd_sched *s, struct crd_seq *q, const struct crd_step_item *it, int32_t n_right)
 {
+    q->n_right += n_right;
+    q->n_wrong += it->n_draft - n_right;
     if (it->n_draft) {
         s->stats.n_guessed_steps++;
         s->stats.n_guesses += (uint64_t)it->n_draft;

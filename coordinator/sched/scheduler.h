@@ -59,6 +59,8 @@ struct gen_request {
     int32_t priority; /* lower runs first, as vLLM's */
     int32_t n_prompt;
     const int32_t *prompt; /* copied by submit */
+    int32_t n_likely;
+    const int32_t *likely; /* [n_likely] what the answer may well say, from its beginning: only for speed; copied by submit */
     int32_t n;             /* choices >= 1 */
     struct grammar_source grammar; /* of every choice; text copied by submit */
     /* Of choice 0; choice i differs in `choice` only. bias array copied by submit. */
@@ -105,6 +107,7 @@ struct token_event {
     int32_t n_prompt, n_generated, n_cached;
     int64_t queued_us, prefill_us, decode_us; /* EVENT_FINISH: queued: submit to first step; prefill: to the first token; decode: first to last token */
     int32_t n_preempted;
+    int32_t n_right, n_wrong; /* tokens guessed ahead in its steps */
 };
 /* Called while a function of the scheduler runs; must not call it back. */
 typedef void (*token_event_fn)(void *user, const struct token_event *e);

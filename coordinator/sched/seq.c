@@ -140,7 +140,8 @@ void crd_seq_free(struct crd_seq *s)
 
 static void *copy(const void *p, size_t n)
 {
-    return memcpy(xmalloc(MAX(n, (size_t)1)), p, n);
+    void *q = xmalloc(MAX(n, (size_t)1));
+    return n ? memcpy(q, p, n) : q;
 }
 
 static void take_known(struct crd_seq *q, const struct gen_known *k, int64_t now_us)
@@ -175,6 +176,8 @@ struct crd_group *crd_group_new(const struct gen_request *r, uint64_t first_id, 
                             .pool = r->pool,
                             .prompt = copy(r->prompt, (size_t)r->n_prompt * sizeof *r->prompt),
                             .n_prompt = r->n_prompt,
+                            .likely = copy(r->likely, (size_t)r->n_likely * sizeof *r->likely),
+                            .n_likely = r->n_likely,
                             .n = r->n,
                             .n_open = r->n,
                             .n_unstarted = r->n};
@@ -200,6 +203,7 @@ void crd_group_free(struct crd_group *g)
     free(g->seqs);
     free(g->shared);
     free(g->prompt);
+    free(g->likely);
     sampling_free(&g->sampling);
     free((void *)g->grammar.text);
     free(g);

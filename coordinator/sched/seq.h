@@ -69,6 +69,7 @@ struct crd_seq {
     struct crd_guess guess;
     int64_t submit_us, sched_us, first_us, last_us; /* 0: not yet */
     int32_t n_preempted;
+    int32_t n_right, n_wrong; /* guesses */
 };
 
 struct crd_group {
@@ -86,6 +87,8 @@ struct crd_group {
     uint64_t salt;
     int32_t *prompt;
     int32_t n_prompt;
+    int32_t *likely; /* [n_likely] what the answers may well say; guess.c */
+    int32_t n_likely;
     struct crd_seq *seqs;      /* [n] */
     int32_t n, n_open, n_gone; /* without a finishing event yet; freed for good */
     int32_t n_unstarted;       /* choices that have never had a slot */

@@ -143,6 +143,10 @@ static const struct field chat[] = {
     {"reasoning_effort", STRING, NULL, NULL},
     {"modalities", LIST, "sound=[\"text\",\"audio\"]", NULL},
     {"audio", 0, "not done={\"voice\":\"a\"}", NULL},
+    {"prediction", OBJECT,
+     "no type={}~another type={\"type\":\"x\",\"content\":\"a\"}~no content={\"type\":\"content\"}~"
+     "a number={\"type\":\"content\",\"content\":7}~a string in it={\"type\":\"content\",\"content\":[\"a\"]}~"
+     "an image={\"type\":\"content\",\"content\":[{\"type\":\"image\",\"text\":\"a\"}]}", NULL},
     {"verbosity", STRING, "unknown=\"much\"~unknown to the template=\"low\"", NULL},
     {"safety_identifier", STRING, NULL, NULL},
     {"prompt_cache_key", STRING, NULL, NULL},

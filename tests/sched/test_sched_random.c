@@ -24,7 +24,7 @@ struct choice {
 
 struct request {
     struct gen_request r;
-    int32_t prompt[MAX_LEN];
+    int32_t prompt[MAX_LEN], likely[MAX_LEN];
     struct logit_bias bias[2];
     struct choice choices[MAX_CHOICES];
     int64_t arrives;
@@ -211,6 +211,9 @@ static void draw_request(struct world *w, int32_t i)
     if (r->pool) q->choices[0].finish = FINISH_STOP, r->sampling.n_prompt_logprobs = -1;
     for (int32_t c = r->pool ? 1 : 0; c < r->n; c++)
         q->choices[c].n_want = fake_alone(r, c, q->choices[c].want, &q->choices[c].finish);
+    for (int32_t k = 0; k < q->choices[0].n_want; k++) q->likely[k] = chance(w, 90) ? q->choices[0].want[k] : 7;
+    r->likely = q->likely;
+    r->n_likely = chance(w, 30) ? q->choices[0].n_want : 0;
     q->arrives = i ? w->requests[i - 1].arrives + (chance(w, 50) ? 0 : draw(w, 0, 40)) : 0;
 }
 

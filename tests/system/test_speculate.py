@@ -75,5 +75,24 @@ class Speculate(unittest.TestCase):
             self.assertEqual(want, got)
 
 
+class Predicted(unittest.TestCase):
+    """OpenAI's `prediction`: what the answer may well say."""
+
+    def test_a_prediction_saves_steps_and_does_not_show(self):
+        ask = {"messages": [{"role": "user", "content": "Tell me the story of the lighthouse."}], "temperature": 0, "max_tokens": 120}
+        with Server("--threads", 1) as s:
+            path, plain = "/v1/chat/completions", s.post("/v1/chat/completions", ask)[1]
+            self.assertNotIn("completion_tokens_details", plain["usage"])
+            text = plain["choices"][0]["message"]["content"]
+            for said, least in ((text, 0.6), (text.replace("the", "a"), 0), ([{"type": "text", "text": "Nothing of this."}], 0)):
+                before = counters(s)
+                answer = s.post(path, {**ask, "prediction": {"type": "content", "content": said}})[1]
+                self.assertEqual(answer["choices"][0]["message"]["content"], text)
+                details, n = answer["usage"]["completion_tokens_details"], answer["usage"]["completion_tokens"]
+                steps, guesses, right = (b - a for a, b in zip(before, counters(s)))
+                self.assertEqual((right, guesses - right), (details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]))
+                self.assertGreaterEqual(right, least * n)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
