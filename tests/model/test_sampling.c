@@ -11,7 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_SEQ = 14, N_GEN = 24, PROMPT = 37 };
+enum { N_SEQ = 15, N_GEN = 24, PROMPT = 37 };
 
 static char model[512];
 static int32_t prompt[PROMPT];
@@ -45,6 +45,7 @@ static void make(struct sequence s[N_SEQ])
     s[10].sampling.think_budget = 5, s[10].sampling.thinking = true, s[10].sampling.n_think_close = 2;
     s[10].sampling.think_close[0] = 60, s[10].sampling.think_close[1] = 62;
     s[12].sampling.temperature = 0;
+    s[14].sampling.n_logprobs = -1, s[14].sampling.top_k = 12, s[14].sampling.top_p = 0.9f;
     s[12].sampling.n_logprobs = s[13].sampling.n_logprobs = -1; /* found by slices of the vocabulary */
     s[11].sampling.min_tokens = 20, s[11].sampling.n_stop_ids = 2, s[11].sampling.stop_ids[0] = 30, s[11].sampling.stop_ids[1] = 31;
 }
