@@ -3,6 +3,7 @@
 
 #include "base/base.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "engine/backend/plugin_open.h"
 
 #include <stdio.h>
@@ -173,10 +174,14 @@ void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride
     b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, by, n_rows, n);
 }
 
-const struct krn_rounded *eng_backend_rounded(const struct eng_backend *b)
+const struct krn_rounded *eng_backend_rounded(struct eng_backend *b)
 {
     if (b->on_host) return krn_rounded_of(b->krn);
-    return b->major >= PLUGIN_ROUNDED_MAJOR ? b->plugin->rounded : NULL;
+    if (b->major < PLUGIN_ROUNDED_MAJOR) return NULL;
+    char how[PLUGIN_TEXT] = "";
+    b->plugin->rounded_begin(b->device, how);
+    log_debug("engine", "%s: products of prompts that may round are computed %s", b->name, how);
+    return b->plugin->rounded;
 }
 
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b) { return &b->plugin->experts; }

@@ -65,7 +65,7 @@ void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, 
 void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by,
                            int32_t n_rows, int32_t n);
 /* Products that round more than the contract, where they are faster: the host's or the device's; NULL: none. */
-const struct krn_rounded *eng_backend_rounded(const struct eng_backend *b);
+const struct krn_rounded *eng_backend_rounded(struct eng_backend *b);
 /* Kernels of experts (engine/kernels/experts.h). */
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b);
 /* Each row's largest logit, what noise draws of it, and its few best (engine/kernels/cuda/choose.h). */

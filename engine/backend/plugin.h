@@ -23,7 +23,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 8 };
+enum { PLUGIN_VERSION = 9 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -102,6 +102,8 @@ struct plugin {
                 struct krn_pick *scratch, struct krn_pick *top);
     /* As engine/kernels/rounded.h, xb being a row of pairs for each token; from compute capability PLUGIN_ROUNDED_MAJOR on. */
     const struct krn_rounded *rounded;
+    /* Before those are used: takes what memory they need, and what library there is. how: "by cuBLASLt", or why not. */
+    void (*rounded_begin)(struct plugin_device *d, char how[PLUGIN_TEXT]);
     /* As engine/kernels/experts.h. */
     struct plugin_experts {
         void (*route)(const struct krn_route *a);

@@ -5,10 +5,12 @@
 #include "cases.h"
 #include "engine/backend/backend.h"
 #include "engine/kernels/cuda/choose.h"
+#include "engine/kernels/cuda/lt.h"
 #include "engine/kernels/pack.h"
 #include "transport/coll.h"
 #include "transport/wire_type.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -202,7 +204,8 @@ static void products_of_many_tokens_equal_ref(void **state)
 /* Products that round: within what rounding both factors to bf16 costs of the sum of the terms' sizes, the same again, and not the exact ones. */
 static void rounded_products_are_near(void **state)
 {
-    static const struct { int32_t rows, cols, n_tok, n_leaf; } shapes[] = {{17, 2, 8, 1}, {70, 333, 9, 1}, {130, 64, 131, 1}, {40, 6 * 34 + 1, 33, 6}, {200, 512, 140, 16}};
+    static const struct { int32_t rows, cols, n_tok, n_leaf; } shapes[] = {{17, 2, 8, 1}, {70, 333, 9, 1}, {130, 64, 131, 1}, {40, 6 * 34 + 1, 33, 6}, {200, 512, 140, 16},
+                                                                          {70, 333, KRN_LT_TOKENS, 1}, {100, 96, KRN_LT_TOKENS + 3, 5}};
     (void)state;
     struct rnd r = {.key = 77};
     double worst = 0;
@@ -255,6 +258,47 @@ static void rounded_products_are_near(void **state)
         next_device();
     }
     assert_true(worst > 1e-5); /* else nothing was rounded */
+}
+
+/* With the library's stand-in: products of many tokens are its own, node by node and in pieces of rows, until it refuses one. */
+static void products_of_many_tokens_are_the_librarys(void **state)
+{
+    (void)state;
+    const char *path = getenv("TESSERA_CUBLASLT");
+    void *stub = path ? dlopen(path, RTLD_NOW | RTLD_NOLOAD) : NULL;
+    if (!stub && path) stub = dlopen(path, RTLD_NOW);
+    int *n = stub ? dlsym(stub, "cublaslt_stub_products") : NULL;
+    if (!n) skip();
+    enum { ROWS = 40, COLS = 400, T = KRN_LT_TOKENS, PIECES = 3, NODES = 2 }; /* a piece is a tile: KRN_LT_ROOM of the emulated card */
+    struct rnd r = {.key = 82};
+    const struct krn_rounded *k = eng_backend_rounded(be);
+    struct case_file f = case_file_make(&r, DTYPE_BF16, ROWS, COLS);
+    struct krn_mat w = case_pack(&f, 0, COLS), dw = mat_there(&w);
+    struct krn_act x = case_act(&r, T, COLS, false, CASE_NORMAL), dx = act_there(&x);
+    struct krn_leaves l = {.n_leaf = 8, .lo = 1, .hi = 4};
+    for (int32_t b = 0; b <= 3; b++) l.cols[b] = b == 3 ? COLS : 100 * b;
+    l.n_nodes = tree_maximal(8, 1, 4, l.nodes);
+    assert_int_equal(l.n_nodes, NODES);
+    float *y = xcalloc(NODES * T * ROWS, 4), *again = xcalloc(NODES * T * ROWS, 4);
+    dx.xb = there(y, krn_act_xb_words(T, COLS) * 4);
+    k->interleave(&dx, 0, T, 0, COLS);
+    struct krn_matmul a = {.w = &dw, .x = &dx, .leaves = &l, .y = there(y, NODES * T * ROWS * 4), .y_stride = ROWS, .node_stride = T * ROWS, .row1 = ROWS};
+    int before = *n;
+    k->matmul(&a);
+    assert_int_equal(*n - before, PIECES * NODES);
+    here(y, a.y, NODES * T * ROWS * 4);
+    setenv("CUBLASLT_STUB", "refuse", 1);
+    k->matmul(&a);
+    unsetenv("CUBLASLT_STUB");
+    k->matmul(&a);
+    assert_int_equal(*n - before, PIECES * NODES); /* none since */
+    here(again, a.y, NODES * T * ROWS * 4);
+    for (int32_t i = 0; i < NODES * T * ROWS; i++) assert_true(fabsf(y[i] - again[i]) <= 1e-4f * (1 + fabsf(y[i]))); /* ours, in another order */
+    free(y), free(again);
+    free((void *)w.data);
+    case_act_free(&x);
+    case_file_free(&f);
+    dlclose(stub);
 }
 
 /* Slots of three experts over the leaves of a slice, each leaf by itself: rows [row0, rows) of every slot are its expert's product with its token. */
@@ -924,6 +968,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(long_rows_and_many_leaves, start, finish),
         cmocka_unit_test_setup_teardown(products_of_many_tokens_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(rounded_products_are_near, start, finish),
+        cmocka_unit_test_setup_teardown(products_of_many_tokens_are_the_librarys, start, finish),
         cmocka_unit_test_setup_teardown(products_of_experts_equal_ref, start, finish),
         cmocka_unit_test_setup_teardown(leaves_in_no_node_are_left_out, start, finish),
         cmocka_unit_test_setup_teardown(rows_unpack_to_the_files_values, start, finish),

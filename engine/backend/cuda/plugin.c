@@ -7,6 +7,7 @@
 #include "engine/kernels/cuda/choose.h"
 #include "engine/kernels/cuda/cuda.h"
 #include "engine/kernels/cuda/experts.h"
+#include "engine/kernels/cuda/lt.h"
 #include "engine/kernels/cuda/rows.h"
 #include "engine/kernels/pack.h"
 
@@ -36,6 +37,8 @@ struct plugin_device {
     uint8_t *pinned;            /* PIECES pieces, used in turn; a piece is free again when the device has come to its event */
     cudaEvent_t passed[PIECES];
     uint32_t next_piece;
+    struct krn_lt lt;
+    int has_lt;
     int recording;
     cudaError_t spoiled; /* while recording: what will not be captured */
     cudaError_t failed; /* the first */
@@ -66,6 +69,7 @@ void krn_cuda_launched(const char *what)
     else note(current, e, what);
 }
 void *krn_cuda_scratch(void) { return current->scratch; }
+struct krn_lt *krn_cuda_lt(void) { return current->has_lt ? &current->lt : NULL; }
 
 /* ---- between the host's memory and the device's ----
  *
@@ -208,6 +212,7 @@ static void close_device(struct plugin_device *d)
     for (int32_t i = 0; i < PIECES; i++)
         if (d->passed[i]) (void)cudaEventDestroy(d->passed[i]);
     if (d->pinned) (void)cudaFreeHost(d->pinned);
+    if (d->has_lt) krn_lt_close(&d->lt);
     if (d->stream) (void)cudaStreamDestroy(d->stream);
     free(d->blocks);
     free(d);
@@ -451,6 +456,17 @@ static int open_device(int32_t device, struct plugin_device **out, char *text)
     return 0;
 }
 
+/* Without the library, or room for it, ours are used. */
+static void rounded_begin(struct plugin_device *d, char *how)
+{
+    char why[PLUGIN_TEXT - 64] = "";
+    enter(d);
+    if (!d->lt.room && (alloc(d, &d->lt.room, KRN_LT_ROOM, how) || alloc(d, &d->lt.workspace, KRN_LT_WORKSPACE, how))) return;
+    if (!d->has_lt) d->has_lt = krn_lt_open(&d->lt, why, sizeof why);
+    if (d->has_lt) snprintf(how, PLUGIN_TEXT, "by cuBLASLt from %d tokens on", KRN_LT_TOKENS);
+    else snprintf(how, PLUGIN_TEXT, "without cuBLASLt: %s", why);
+}
+
 static const struct krn_rounded rounded = {.name = "cuda", .interleave = krn_cuda_rounded_pairs, .matmul = krn_cuda_rounded_matmul};
 
 static const struct plugin plugin = {
@@ -484,6 +500,7 @@ static const struct plugin plugin = {
     .draw = krn_cuda_draw,
     .top = krn_cuda_top,
     .rounded = &rounded,
+    .rounded_begin = rounded_begin,
     .experts = {.route = krn_cuda_route, .matmul = krn_cuda_matmul_slots, .combine = krn_cuda_combine, .slot_bias = krn_cuda_slot_bias,
                 .token_bias = krn_cuda_token_bias},
     .tree_sum = tree_sum,

@@ -1,5 +1,5 @@
 // rounded.cu: BF16 and F16 weights times activations rounded to bf16, on tensor cores: engine/kernels/rounded.h with the sums of a leaf in the
-// card's own order. From compute capability 8.0 on.
+// card's own order. From compute capability 8.0 on; of many tokens by NVIDIA's library where it is there (lt.cu).
 //
 // A block computes ROWS rows for TOKENS tokens, leaf by leaf: DEPTH columns of both come to shared memory, then each of its 8 warps multiplies
 // its 32 rows by its 32 tokens. What lies behind a leaf's end there is zero. Awaits a card: its share of the bf16 rate (docs/gpu-log.md).
@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
+#include "engine/kernels/cuda/lt.h"
 #include "engine/kernels/rounded.h"
 }
 
@@ -133,6 +134,7 @@ extern "C" void krn_cuda_rounded_pairs(const struct krn_act *a, int32_t t0, int3
 extern "C" void krn_cuda_rounded_matmul(const struct krn_matmul *a)
 {
     if (a->row0 >= a->row1 || a->x->n_tok < 1) return;
+    if (krn_cuda_lt_matmul(a)) return;
     if (a->w->type == DTYPE_BF16) launch<DTYPE_BF16>(a);
     else launch<DTYPE_F16>(a);
     krn_cuda_launched("rounded_matmul");
