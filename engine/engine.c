@@ -17,6 +17,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct eng_engine {
     struct eng_engine_conf conf;
@@ -45,6 +46,15 @@ static void count_matrix(struct eng_engine_info *o, const struct krn_mat *w, int
     o->layer_weights += (int64_t)w->rows * w->cols * times;
 }
 
+/* A layer's matrices that every step reads; those that the layer has not are empty. Latents' matrices of each head and experts' come besides. */
+enum { LAYER_MATRICES = 14 };
+static void list_matrices(const struct eng_layer *y, const struct krn_mat *out[])
+{
+    const struct krn_mat *all[LAYER_MATRICES] = {&y->q, &y->k, &y->v, &y->o, &y->mla.q_a, &y->mla.kv_a, &y->ffn.gate, &y->ffn.up, &y->ffn.down,
+                                                 &y->router, &y->shared_gate, &y->shared.gate, &y->shared.up, &y->shared.down};
+    memcpy(out, all, sizeof all);
+}
+
 /* What a step reads and multiplies: the embedding gives single rows only. */
 static void count_work(struct eng_engine *e)
 {
@@ -52,9 +62,9 @@ static void count_work(struct eng_engine *e)
     struct eng_engine_info *o = &e->info;
     for (int32_t l = 0; l < w->n_layers; l++) {
         const struct eng_layer *y = &w->layers[l];
-        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->mla.q_a, &y->mla.kv_a, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router,
-                                       &y->shared.gate, &y->shared.up, &y->shared.down};
-        for (size_t i = 0; i < COUNT_OF(all); i++) count_matrix(o, all[i], 1);
+        const struct krn_mat *all[LAYER_MATRICES];
+        list_matrices(y, all);
+        for (int32_t i = 0; i < LAYER_MATRICES; i++) count_matrix(o, all[i], 1);
         for (int32_t h = 0; y->mla.k_b && h < e->m.shard.q1 - e->m.shard.q0; h++) count_matrix(o, &y->mla.k_b[h], 1), count_matrix(o, &y->mla.v_b[h], 1);
         if (!y->experts) continue;
         const struct krn_mat *one[] = {&y->experts->gate, &y->experts->up, &y->experts->down};
@@ -127,8 +137,9 @@ static enum err check_types(const struct eng_engine *e)
     bool seen[DTYPE_COUNT] = {false};
     for (int32_t l = 0; l < w->n_layers; l++) {
         const struct eng_layer *y = &w->layers[l];
-        const struct krn_mat *all[] = {&y->q, &y->k, &y->v, &y->o, &y->mla.q_a, &y->mla.kv_a, &y->ffn.gate, &y->ffn.up, &y->ffn.down, &y->router,
-                                       &y->shared_gate, &y->shared.gate, &y->shared.up, &y->shared.down, y->mla.k_b, y->mla.v_b};
+        const struct krn_mat *all[LAYER_MATRICES + 2];
+        list_matrices(y, all);
+        all[LAYER_MATRICES] = y->mla.k_b, all[LAYER_MATRICES + 1] = y->mla.v_b;
         for (size_t i = 0; i < COUNT_OF(all); i++)
             if (all[i]) seen[all[i]->type] |= all[i]->rows > 0; /* heads' matrices are of one type */
         for (int32_t k = 0; k < e->m.spec.experts.n && y->experts; k++)
