@@ -49,7 +49,7 @@ static const struct conf_opt table[] = {
     {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)", "ssl-certfile ssl-cert-file"},
     {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key", "ssl-keyfile ssl-key-file"},
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "what the API shows"},
-    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME", "what the API calls the model; default: the file's name for it", "alias model-name"},
+    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME,...", "what the API calls the model, and other names by which it may be asked for; default: the file's name for it", "alias model-name"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own", "chat-template-file"},
     {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
     {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},

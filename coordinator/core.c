@@ -10,6 +10,7 @@
 #include "engine/model_sampling.h"
 #include "engine/model_text.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,7 +35,8 @@ static enum err read_file(const char *path, struct buf *out)
 {
     char chunk[65536];
     FILE *f = fopen(path, "rb");
-    if (!f) return err_raise(ERR_IO, "cannot read %s", path);
+    if (!f)
+        return err_raise(ERR_IO, "--chat-template: cannot read %s: %s; built-in ones are %s", path, strerror(errno), eng_template_builtin_names());
     for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0 && out->len < 4 << 20;) buf_put(out, chunk, n);
     fclose(f);
     return OK;
@@ -240,6 +242,26 @@ out:
     return rc;
 }
 
+/* ---- names ---- */
+
+/* "a,b": served_name, or the file's. A file's own name is one, whatever it holds. */
+static enum err open_names(struct crd_core *c)
+{
+    const char *said = c->conf.served_name;
+    int32_t n = 0;
+    snprintf(c->name_text, sizeof c->name_text, "%s", said ? said : c->conf.info.name);
+    if (!said) c->names[n++] = c->name_text;
+    char *rest = c->name_text;
+    for (char *name; said && (name = strsep(&rest, ","));) {
+        name += strspn(name, " ");
+        for (size_t k = strlen(name); k && name[k - 1] == ' ';) name[--k] = 0;
+        if (!*name || n == CORE_NAMES || strlen(said) >= sizeof c->name_text)
+            return err_raise(ERR_BAD_CONFIG, "--served-model-name '%.200s' is no list of up to %d names, parted by commas", said, CORE_NAMES);
+        c->names[n++] = name;
+    }
+    return OK;
+}
+
 /* ---- open, close ---- */
 
 enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
@@ -249,8 +271,6 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     c->conf = *conf;
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->hosts.lock, NULL);
-    snprintf(c->name, sizeof c->name, "%s", conf->served_name ? conf->served_name : conf->info.name);
-    c->names[0] = c->name;
     c->fleet = crd_fleet_open();
     /* On one host MPI only starts our ranks; without its shared-memory transport a killed rank leaves no segment behind. */
     c->launch_extra = xasprintf("%s %s", conf->hostfile || conf->mpi_wire ? "" : "--mca btl self,tcp --mca btl_tcp_if_include lo",
@@ -261,6 +281,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
         c->units[i].index = i;
     }
     crd_takeover_open(c);
+    TRY(open_names(c));
     TRY(open_text(c));
     TRY(open_key(c));
     if (conf->share_hosts) TRY(open_hosts(c));

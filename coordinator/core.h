@@ -11,7 +11,7 @@ enum core_launch { LAUNCH_MANAGED, LAUNCH_EXTERNAL }; /* we run mpirun | workers
 
 struct core_conf {
     const char *model_path;
-    const char *served_name;         /* NULL: the file's own name */
+    const char *served_name;         /* or several, parted by commas: the first is shown; NULL: the file's own */
     const char *chat_template;       /* a file or a built-in name, or NULL: the model's own */
     enum core_launch launch;
     int32_t n_replicas;              /* 1 .. ROUTE_REPLICAS; 0 as 1 */

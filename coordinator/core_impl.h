@@ -21,6 +21,8 @@ struct core_unit {
     char *output;                /* Own; of mpirun */
 };
 
+enum { CORE_NAMES = 16 };
+
 struct crd_core {
     /* [init] */
     struct core_conf conf;
@@ -41,8 +43,8 @@ struct crd_core {
     pthread_mutex_t lock; /* conf.place and conf.on_change, called on the replicas' threads, one at a time */
     struct crd_api api;
     _Atomic int kv_type;         /* [any] enum kv_type of the load plan at hand */
-    const char *names[2];
-    char name[128];
+    const char *names[CORE_NAMES + 1]; /* of the model, in name_text; NULL after the last; [0] is shown */
+    char name_text[1024];
 };
 
 /* takeover.c: the state directory: what was left of each replica, and what we leave. All but open do nothing without --state-dir. */

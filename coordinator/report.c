@@ -192,7 +192,7 @@ static void phase_metrics(const struct crd_core *c, const struct replica_status 
 static void engine_metrics(struct crd_core *c, const struct replica_status s[], struct buf *out)
 {
     struct buf model = {0};
-    json_out_str(&model, c->name);
+    json_out_str(&model, c->names[0]);
     buf_puts(out, "# HELP vllm:cache_config_info The KV cache.\n# TYPE vllm:cache_config_info gauge\n");
     for (int32_t k = 0; k < c->n_units; k++)
         buf_printf(out, "vllm:cache_config_info{model_name=%s,engine=\"%d\",block_size=\"%d\",cache_dtype=\"%s\",enable_prefix_caching=\"%s\","

@@ -48,6 +48,10 @@ void crd_http_model(struct crd_api *api, struct gw_exchange *x, const char *id)
 {
     struct crd_api_error e = {0};
     struct buf out = {0};
+    if (!*id) { /* "/v1/models/" */
+        crd_http_models(api, x, NULL);
+        return;
+    }
     for (const char *const *name = api->model_names; *name; name++) {
         if (strcmp(*name, id)) continue;
         put_model(api, id, &out);

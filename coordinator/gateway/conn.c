@@ -95,7 +95,7 @@ void *crd_conn_request_line(void *gw, const char *target, struct MHD_Connection 
 
 struct header_facts {
     int n_length, n_encoding;
-    bool chunked, expects;
+    bool chunked, expects, coded;
     uint64_t length;
 };
 
@@ -112,6 +112,8 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
         f->chunked = value && !strcasecmp(value, "chunked");
     } else if (!strcasecmp(name, MHD_HTTP_HEADER_EXPECT)) {
         f->expects = true;
+    } else if (!strcasecmp(name, MHD_HTTP_HEADER_CONTENT_ENCODING)) {
+        f->coded = value && *value && strcasecmp(value, "identity");
     }
     return MHD_YES;
 }
@@ -140,6 +142,9 @@ static bool refuse_headers(struct gw_exchange *x)
     else if (f.n_encoding > 1 || (f.n_encoding && !f.chunked))
         crd_exchange_refuse(x, 400, "Bad Request",
                             "The only Transfer-Encoding understood is chunked.");
+    else if (f.coded)
+        crd_exchange_refuse(x, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaTypeError",
+                            "Bodies are taken as they are: send it without Content-Encoding.");
     else if (f.length > limit && (f.expects || f.length > limit + DRAIN_BYTES))
         refuse_too_large(x);
     return x->response != NULL;
@@ -232,9 +237,11 @@ void crd_conn_completed(void *gw, struct MHD_Connection *mhd, void **ctx,
     start(c, TIMER_IDLE);
 }
 
+/* Who has begun a request is told; who has only connected is not. */
 static void hang_up(struct conn *c, const char *why)
 {
     log_debug("gateway", "closing a connection: %s", why);
+    if (c->x && !c->x->overflowed) crd_exchange_late(c->x);
     shutdown(c->fd, SHUT_RDWR); /* the library sees the end of the stream and cleans up */
 }
 

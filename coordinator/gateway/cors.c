@@ -1,5 +1,6 @@
 /* cors.c: which web pages of other origins may use the gateway: none, unless told. */
 #include "coordinator/gateway/net.h"
+#include "base/log.h"
 
 #include <string.h>
 
@@ -31,13 +32,25 @@ void crd_cors_headers(struct gw_exchange *x, struct MHD_Response *r)
                             "x-ratelimit-reset-tokens");
 }
 
+/* Browsers tell their user next to nothing: say here, once, what helps. */
+static void say_refused(struct gw_exchange *x)
+{
+    const char *origin = gw_header(x, "Origin");
+    bool plain = origin && strlen(origin) < 200;
+    for (const char *p = plain ? origin : ""; *p; p++) plain &= *p > ' ' && *p < 0x7f;
+    if (!plain || x->conn->gw->cors_said) return;
+    x->conn->gw->cors_said = true;
+    log_info("gateway", "a web page of %s asked, and may not use the API: --cors-origins %s lets it", origin, origin);
+}
+
 bool crd_cors_preflight(struct gw_exchange *x, const char *method)
 {
-    if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) || !x->conn->gw->conf.cors_origins ||
-        !gw_header(x, "Access-Control-Request-Method"))
+    if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) || !gw_header(x, "Access-Control-Request-Method"))
         return false;
+    if (!allowed(x)) say_refused(x);
+    if (!x->conn->gw->conf.cors_origins) return false;
     gw_reply(x, 204, NULL, NULL, 0,
-             allowed(x) ? "Access-Control-Allow-Methods: GET, POST\n"
+             allowed(x) ? "Access-Control-Allow-Methods: GET, POST, DELETE\n"
                           "Access-Control-Allow-Headers: *, Authorization\n"
                           "Access-Control-Max-Age: 600\n"
                         : NULL);

@@ -64,12 +64,17 @@ void gw_reply(struct gw_exchange *x, int32_t status, const char *content_type, c
     crd_exchange_add_headers(x->response, extra_headers);
 }
 
+static void put_error(struct buf *out, const char *type, const char *message)
+{
+    buf_printf(out, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}",
+               message, type);
+}
+
 void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *type,
                          const char *message)
 {
     struct buf b = {0};
-    buf_printf(&b, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}",
-               message, type);
+    put_error(&b, type, message);
     gw_reply(x, (int32_t)status, "application/json", b.data, b.len, NULL);
     buf_free(&b);
 }
@@ -81,7 +86,7 @@ static void send_past(const struct conn *c, const char *text, size_t n)
         MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     ssize_t sent = c->gw->tls && info ? gnutls_record_send(info->tls_session, text, n)
                                       : send(c->fd, text, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent != (ssize_t)n) log_debug("gateway", "a client did not take its 431");
+    if (sent != (ssize_t)n) log_debug("gateway", "a client did not take its last answer");
 }
 
 /* What the client has sent must not lie unread when the socket closes: it would lose the answer. */
@@ -92,24 +97,36 @@ static void drain(const struct conn *c)
         if (recv(c->fd, lost, sizeof lost, MSG_DONTWAIT) <= 0) break;
 }
 
-void crd_exchange_overflow(struct gw_exchange *x)
+/* An answer past the library, the last on its connection. reason: as in the status line. */
+static void answer_past(struct gw_exchange *x, unsigned status, const char *reason,
+                        const char *type, const char *message)
 {
-    static const char body[] =
-        "{\"error\":{\"message\":\"The request line and headers are larger than 28 KB (each header "
-        "counts 80 bytes more).\",\"type\":"
-        "\"BadRequestError\",\"param\":null,\"code\":null}}";
-    struct buf b = {0};
-    x->overflowed = true;
-    x->status = MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
-    x->n_answer = sizeof body - 1;
+    struct buf body = {0}, b = {0};
+    put_error(&body, type, message);
+    x->status = status;
+    x->n_answer = body.len;
     crd_exchange_name(x);
     buf_printf(&b,
-               "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
+               "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\n"
                "Content-Length: %zu\r\nX-Request-Id: %s\r\nConnection: close\r\n\r\n%s",
-               sizeof body - 1, x->request_id, body);
+               status, reason, body.len, x->request_id, buf_str(&body));
     send_past(x->conn, buf_str(&b), b.len);
     drain(x->conn);
+    buf_free(&body);
     buf_free(&b);
+}
+
+void crd_exchange_overflow(struct gw_exchange *x)
+{
+    x->overflowed = true;
+    answer_past(x, MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large", "BadRequestError",
+                "The request line and headers are larger than 28 KB (each header counts 80 bytes more).");
+}
+
+void crd_exchange_late(struct gw_exchange *x)
+{
+    answer_past(x, MHD_HTTP_REQUEST_TIMEOUT, "Request Timeout", "RequestTimeoutError",
+                "The request did not come in time: its headers within --header-timeout, its body at 64 KB a second.");
 }
 
 struct gw_waker *gw_exchange_waker(struct gw_exchange *x)

@@ -49,6 +49,7 @@ struct gw {
     struct conn *conns;
     int64_t alarm_us; /* INT64_MAX: none */
     bool stopping;
+    bool cors_said; /* that a web page asked and may not */
     /* [any] */
     _Atomic int32_t n_active;
     _Atomic bool want_quiesce, want_stop;
@@ -127,6 +128,8 @@ void crd_exchange_refuse(struct gw_exchange *x, unsigned status, const char *typ
 /* 431, written past the library, whose memory of the connection may be too full for an answer's
  * headers; the connection is to be closed. */
 void crd_exchange_overflow(struct gw_exchange *x);
+/* 408, likewise: it came too slowly. */
+void crd_exchange_late(struct gw_exchange *x);
 /* Hand the prepared answer to the library. */
 enum MHD_Result crd_exchange_send(struct gw_exchange *x);
 void crd_exchange_add_headers(struct MHD_Response *r, const char *lines);

@@ -71,7 +71,11 @@ void crd_ranks_lose(struct crd_replica *r, enum err err, const char *text)
     if (r->stopping) return;
     /* while draining nobody starts a new job but we ourselves */
     bool hope = r->sched && r->conf.recovery_us > 0 && (!r->draining || r->conf.relaunched);
-    if (r->sched || !r->lost_us) log_error(C, "%s: %s%s", r->sched ? "replica lost" : "not started", text, hope ? "; open requests wait for it to come back" : "");
+    const struct replica_peers *peers = &r->conf.peers;
+    bool others = peers->self && peers->others_serve(peers->self, r->conf.index);
+    if (r->sched || !r->lost_us)
+        log_error(C, "replica %d %s: %s%s", r->conf.index, r->sched ? "lost" : "not started", text,
+                  !hope ? "" : others ? "; its open requests go on at another" : "; open requests wait for it to come back");
     snprintf(r->why, sizeof r->why, "%s", text);
     r->why_err = err;
     snprintf(why, sizeof why, "%s%s", text, hope ? " (recovering)" : "");

@@ -104,14 +104,6 @@ static inline void krn_walk_node(struct krn_walk *w, struct krn_leaf_job *j, str
     }
 }
 
-/* The lines of y that a block of tiles and a group end in. Rows of y are pages apart: of many tokens, each store would wait for its
- * line, and for the page's entry. */
-static inline void krn_walk_fetch(const struct krn_leaf_job *j, float *y, int64_t y_stride, int32_t n_tok)
-{
-    for (int32_t n = 0; n < n_tok; n++)
-        for (int32_t m = 0; m < j->n_tiles; m++) __builtin_prefetch(y + n * y_stride + m * KRN_TILE, 1);
-}
-
 /* One block of tiles from `row` and the group of `width` lanes from token t. */
 static inline void krn_walk_group(struct krn_walk *w, struct krn_leaf_job *j, int32_t row,
                                   int32_t t)
@@ -119,14 +111,12 @@ static inline void krn_walk_group(struct krn_walk *w, struct krn_leaf_job *j, in
     const struct krn_matmul *a = w->a;
     int32_t n_tok = MIN(j->width, a->x->n_tok - t);
     for (int32_t i = 0; i < a->leaves->n_nodes; i++) {
-        float *y = a->y + t * a->y_stride + i * a->node_stride + row;
-        if (a->x->n_tok > KRN_GROUP) krn_walk_fetch(j, y, a->y_stride, n_tok);
         krn_walk_node(w, j, a->leaves->nodes[i]);
         for (int32_t m = 0; m < j->n_tiles; m++)
             for (int32_t n = 0; n < n_tok; n++) {
-                int32_t rows = MIN(KRN_TILE, a->row1 - row - m * KRN_TILE);
-                memcpy(y + n * a->y_stride + m * KRN_TILE, w->stack[0] + (m * j->width + n) * KRN_TILE,
-                       (size_t)rows * sizeof(float));
+                int32_t first = row + m * KRN_TILE, rows = MIN(KRN_TILE, a->row1 - first);
+                memcpy(a->y + (t + n) * a->y_stride + i * a->node_stride + first,
+                       w->stack[0] + (m * j->width + n) * KRN_TILE, (size_t)rows * sizeof(float));
             }
     }
 }

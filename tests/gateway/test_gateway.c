@@ -248,6 +248,10 @@ static void large_bodies_and_headers_are_refused(void **state)
     client_close(&c);
 
     client_open(&c, gw_port(gw));
+    client_puts(&c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b");
+    expect(&c, 415, NULL);
+    client_close(&c);
+    client_open(&c, gw_port(gw));
     client_puts(&c, "GET /echo HTTP/1.1\r\nHost: x\r\nX-Big: ");
     client_send(&c, big, 60000);
     client_puts(&c, "\r\n\r\n");
@@ -308,27 +312,30 @@ static void every_size_of_head_is_answered(void **state)
     buf_free(&head);
 }
 
-static bool drip(struct client *c, const char *text)
+/* A byte at a time, until it is told that this takes too long. */
+static void expect_late(struct client *c)
 {
+    struct answer a;
     int64_t end = clock_us() + 6000000;
-    while (clock_us() < end) {
-        if (!client_send(c, text, 1)) return true;
-        if (client_sees_close(c, 100)) return true;
-    }
-    return false;
+    while (clock_us() < end && client_send(c, "a", 1) && !client_until(c, "}}", 100)) continue;
+    client_answer(c, &a);
+    assert_int_equal(a.status, 408);
+    assert_non_null(strstr(buf_str(&a.body), "did not come in time"));
+    answer_free(&a);
+    assert_true(client_sees_close(c, 1000));
 }
 
-static void a_slow_drip_is_closed(void **state)
+static void a_slow_drip_is_told_and_closed(void **state)
 {
     struct client c;
     (void)state;
     client_open(&c, gw_port(gw));
     client_puts(&c, "GET /echo HTTP/1.1\r\nHost: x\r\nX-Slow: ");
-    assert_true(drip(&c, "a"));
+    expect_late(&c);
     client_close(&c);
     client_open(&c, gw_port(gw));
     client_puts(&c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
-    assert_true(drip(&c, "a"));
+    expect_late(&c);
     client_close(&c);
     client_open(&c, gw_port(gw)); /* says nothing at all */
     assert_true(client_sees_close(&c, 5000));
@@ -515,7 +522,7 @@ int main(void)
         CASE(ambiguous_lengths_are_refused),
         CASE(large_bodies_and_headers_are_refused),
         CASE(every_size_of_head_is_answered),
-        CASE(a_slow_drip_is_closed),
+        CASE(a_slow_drip_is_told_and_closed),
         CASE(a_stream_speaks_pings_and_ends),
         CASE(an_answer_known_at_once_has_a_length),
         CASE(a_client_that_leaves_is_noticed),

@@ -32,7 +32,7 @@ class Serving(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.s = Server("--tp", 2, "--threads", 1)
+        cls.s = Server("--tp", 2, "--threads", 1, "--served-model-name", "demo, gpt-4o")
 
     @classmethod
     def tearDownClass(cls):
@@ -43,6 +43,15 @@ class Serving(unittest.TestCase):
         self.assertEqual(status, 200, body)
         self.assertIn("Paris", body["choices"][0]["message"]["content"])
         self.assertEqual(body["choices"][0]["finish_reason"], "stop")
+
+    def test_a_model_has_every_name_it_was_given(self):
+        self.assertEqual([m["id"] for m in json.loads(self.s.get("/v1/models")[1])["data"]], ["demo", "gpt-4o"])
+        status, body = self.s.post("/v1/chat/completions", {**ASK, "model": "gpt-4o"})
+        self.assertEqual((status, body["model"]), (200, "demo"))
+        self.assertEqual(self.s.post("/v1/chat/completions", {**ASK, "model": "gpt-4"})[0], 404)
+        code, _, err = run("serve", DEMO, "--port", 0, "--served-model-name", "a,,b")
+        self.assertEqual(code, 2)
+        self.assertIn("'a,,b' is no list of up to 16 names", err)
 
     def test_a_stream_says_what_the_document_says(self):
         whole = self.s.post("/v1/completions", STORY)[1]["choices"][0]["text"]
@@ -101,7 +110,7 @@ class Serving(unittest.TestCase):
         self.assertRegex(text, r'vllm:cache_config_info\{model_name="[^"]+",engine="0",block_size="16",cache_dtype="f16",'
                                r'enable_prefix_caching="True",num_gpu_blocks="[1-9][0-9]*",kv_cache_size_tokens="[1-9][0-9]*"\} 1\n')
         self.assertRegex(text, r'http_requests_total\{handler="/v1/chat/completions",method="POST",status="2xx"\} [1-9]')
-        self.assertIn('vllm:engine_healthy{model_name="tessera-demo",engine="0"} 1\n', text)
+        self.assertIn('vllm:engine_healthy{model_name="demo",engine="0"} 1\n', text)
         sent = [float(l.split()[-1]) for l in text.splitlines() if l.startswith("tessera:rank_comm_bytes_total{")]
         weights = [float(l.split()[-1]) for l in text.splitlines() if l.startswith("tessera:rank_weight_bytes{")]
         self.assertEqual(len(sent), 2)
