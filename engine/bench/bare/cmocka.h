@@ -59,6 +59,7 @@ enum { BARE_FAILED = 1, BARE_SKIPPED = 2 };
 int bare_run(const char *group, const struct CMUnitTest tests[], size_t n, int (*setup)(void **));
 #define cmocka_run_group_tests_name(group, tests, setup, teardown)                                 \
     bare_run(group, tests, sizeof(tests) / sizeof((tests)[0]), setup)
+#define _cmocka_run_group_tests(group, tests, n, setup, teardown) bare_run(group, tests, n, setup)
 #define cmocka_run_group_tests(tests, setup, teardown) cmocka_run_group_tests_name(__FILE__, tests, setup, teardown)
 
 #endif

@@ -1,0 +1,234 @@
+/* device_rows.c: a plug-in's operations on rows, and the choices of rows of logits, against `ref`: see test_device.c. */
+#include "tests/kernels/device.h"
+
+#include "engine/kernels/cuda/choose.h"
+
+static void codes_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 74};
+    for (int32_t n = 0; n < 40; n++) {
+        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 11), n_tok = rnd_between(&r, 1, n % 9 ? 5 : 40);
+        struct krn_act x = case_act(&r, n_tok, cols, true, n % CASE_KINDS);
+        if (n % 5 == 0) memset((float *)x.x, 0, KRN_UNIT * sizeof(float));
+        if (n % 5 == 1) ((float *)x.x)[0] = 0x1p-149f, memset((float *)x.x + 1, 0, (KRN_UNIT - 1) * sizeof(float));
+        krn_ref.quantize(&x, 0, n_tok, 0, cols / KRN_UNIT);
+        struct krn_act dx = act_there(&x);
+        int64_t bytes = krn_act_q_bytes(n_tok, cols);
+        uint8_t *got = case_alloc((size_t)bytes);
+        memset(got, 0x55, (size_t)bytes);
+        ok(eng_backend_upload(be, dx.q, got, bytes));
+        int32_t t0 = rnd_below(&r, n_tok), u0 = rnd_below(&r, cols / KRN_UNIT);
+        be->krn->quantize(&dx, t0, n_tok, u0, cols / KRN_UNIT);
+        be->krn->quantize(&dx, 0, t0, u0, cols / KRN_UNIT);
+        be->krn->quantize(&dx, 0, n_tok, 0, u0);
+        here(got, dx.q, bytes);
+        assert_memory_equal(x.q, got, (size_t)bytes);
+        free(got);
+        case_act_free(&x);
+        next_device();
+    }
+}
+
+static void norms_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 7, 63, 64, 65, 80, 128, 257, 1000, 2048};
+    struct rnd r = {.key = 75};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            int32_t d = sizes[k];
+            float *x = case_floats(&r, 3 * d, kind == CASE_LARGE ? CASE_NORMAL : kind), *w = case_floats(&r, d, kind);
+            float *want = case_alloc((size_t)(3 * d) * 4);
+            krn_ref.rmsnorm(want, x, w, d, 1e-5f, 0, 3);
+            float *dx = there_off(x, 12 * d, 4), *dw = there_off(w, 4 * d, 12);
+            be->krn->rmsnorm(dx, dx, dw, d, 1e-5f, 1, 3);
+            be->krn->rmsnorm(dx, dx, dw, d, 1e-5f, 0, 1);
+            assert_floats(want, dx, 3 * d, "rmsnorm in place", d);
+            float s = krn_ref.sum_squares(x, d), ds = be->krn->sum_squares(there(x, 4 * d), d);
+            assert_memory_equal(&s, &ds, 4);
+            for (int32_t bias = 0; bias < 2; bias++) {
+                krn_ref.layernorm(want, x, w, bias ? x + d : NULL, d, 1e-5f, 0, 3);
+                float *y = there(x, 12 * d);
+                be->krn->layernorm(y, y, dw, bias ? there(x + d, 4 * d) : NULL, d, 1e-5f, 0, 3);
+                assert_floats(want, y, 3 * d, "layernorm", d);
+            }
+            free(x), free(w), free(want);
+            next_device();
+        }
+}
+
+static void ropes_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t dims[] = {8, 20, 64, 128};
+    struct rnd r = {.key = 76};
+    for (size_t k = 0; k < COUNT_OF(dims); k++)
+        for (int32_t part = 0; part < 2; part++)
+            for (int32_t interleaved = 0; interleaved < 2; interleaved++) {
+                int32_t dim = dims[k], rot = part ? dim / 4 * 2 : dim, n = 3 * 5 * dim;
+                float *x = case_floats(&r, n, CASE_NORMAL), *c0 = case_floats(&r, rot, CASE_NORMAL), *c1 = case_floats(&r, rot, CASE_TINY);
+                const float *cs[3] = {c0, c1, c0};
+                float *dx = there_off(x, 4 * n, 4);
+                const float *dcs[3] = {there(c0, 4 * rot), there(c1, 4 * rot)};
+                dcs[2] = dcs[0];
+                const float *const *table = there(dcs, sizeof dcs);
+                krn_ref.rope(x, 5, dim, rot, interleaved, cs, 0, 3);
+                be->krn->rope(dx, 5, dim, rot, interleaved, table, 1, 3);
+                be->krn->rope(dx, 5, dim, rot, interleaved, table, 0, 1);
+                assert_floats(x, dx, n, "rope", dim);
+                free(x), free(c0), free(c1);
+                next_device();
+            }
+}
+
+static void elements_equal_ref(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 77};
+    for (int64_t n = 1; n < 2000; n += n < 40 ? 13 : 511)
+        for (int32_t kind = 0; kind < CASE_KINDS; kind++) {
+            float *g = case_floats(&r, n, kind), *u = case_floats(&r, n, CASE_NORMAL), *want = case_alloc((size_t)n * 4);
+            for (int64_t i = 0; i < n; i += 5) g[i] *= 60.0f; /* past both ends of e^x too */
+            float *dg = there_off(g, 4 * n, 4), *du = there(u, 4 * n);
+            krn_ref.silu_mul(want, g, u, n);
+            be->krn->silu_mul(dg, dg, du, n);
+            assert_floats(want, dg, n, "silu_mul", n);
+            krn_ref.add(want, u, n);
+            be->krn->add(dg, du, n);
+            assert_floats(want, dg, n, "add", n);
+            krn_ref.mul(want, u, n), be->krn->mul(dg, du, n);
+            krn_ref.scale(want, 0.3f, n), be->krn->scale(dg, 0.3f, n);
+            krn_ref.axpy(want, -1.7f, u, n), be->krn->axpy(dg, -1.7f, du, n);
+            assert_floats(want, dg, n, "mul, scale, axpy", n);
+            krn_ref.softcap(want, 30.0f, n), be->krn->softcap(dg, 30.0f, n);
+            assert_floats(want, dg, n, "softcap", n);
+            float *g2 = there(g, 4 * n);
+            for (int32_t form = 0; form < 5; form++) {
+                enum krn_gate which = form < 2 ? KRN_GELU_TANH : form < 4 ? KRN_GELU_ERF : KRN_SWIGLU_CLAMPED;
+                krn_ref.gate(which, want, g, form % 2 ? NULL : u, n);
+                be->krn->gate(which, dg, g2, form % 2 ? NULL : du, n);
+                assert_floats(want, dg, n, "gate", n);
+            }
+            free(g), free(u), free(want);
+            next_device();
+        }
+}
+
+static void reductions_equal_ref(void **state)
+{
+    (void)state;
+    static const int32_t sizes[] = {1, 15, 17, 1023, 1024, 1025, 7000, 50257};
+    struct rnd r = {.key = 78};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        int32_t n = sizes[k], at = rnd_below(&r, n), again = rnd_below(&r, n);
+        float *x = case_floats(&r, n, CASE_NORMAL);
+        for (int32_t i = 0; i < n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 5.0f - 20.0f : -INFINITY; /* masked */
+        float want = krn_ref.sum_exp(x, n, 1.5f), got = be->krn->sum_exp(there(x, 4 * n), n, 1.5f);
+        assert_memory_equal(&want, &got, 4);
+        x[at] = x[again] = 0x1p+70f;
+        assert_int_equal(be->krn->argmax(there(x, 4 * n), n), MIN(at, again));
+        for (int32_t i = 0; i < n; i++) x[i] = NAN;
+        assert_int_equal(be->krn->argmax(there(x, 4 * n), n), 0);
+        x[at] = -INFINITY;
+        assert_int_equal(be->krn->argmax(there(x, 4 * n), n), at);
+        free(x);
+        next_device();
+    }
+}
+
+/* Rows of logits with masked ids, ties and rows without any candidate: the largest, and what noise prefers at several temperatures. */
+static void choices_equal_ref(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 };
+    static const int32_t sizes[] = {1, 31, 1024, 1025, 5003, 300007};
+    struct rnd r = {.key = 79};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        int32_t n = sizes[k], id0 = 7 * (int32_t)k;
+        float *x = case_floats(&r, ROWS * n, CASE_NORMAL), *z = malloc((size_t)n * sizeof *z);
+        struct krn_noise how[ROWS] = {{1.0f, -INFINITY, 1, 0}, {0.7f, -3.0f, 2, 0}, {0}, {2.0f, -INFINITY, 3, 0}, {0.01f, -INFINITY, 4, 0}};
+        struct krn_pick best[ROWS], drawn[ROWS], mark = {42.0f, 42};
+        for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
+        for (int32_t i = 0; i < n; i++) x[3 * n + i] = -INFINITY;
+        for (int32_t i = 0; i < n; i += 3) x[2 * n + i] = 50.0f;
+        for (int32_t i = 0; i < ROWS; i++) drawn[i] = mark;
+        float *dx = there(x, 4 * (int64_t)ROWS * n);
+        struct krn_pick *dbest = there(best, sizeof best), *ddrawn = there(drawn, sizeof drawn);
+        eng_backend_best(be, dx, ROWS, n, dbest);
+        eng_backend_draw(be, dx, ROWS, n, id0, there(how, sizeof how), dbest, ddrawn);
+        here(best, dbest, sizeof best);
+        here(drawn, ddrawn, sizeof drawn);
+        for (int32_t i = 0; i < ROWS; i++) {
+            int32_t at = krn_ref.argmax(x + i * n, n);
+            assert_int_equal(best[i].id, at);
+            assert_memory_equal(&best[i].z, &x[i * n + at], sizeof(float));
+            memcpy(z, x + i * n, (size_t)n * sizeof *z);
+            if (how[i].t > 0) krn_ref.temper(z, best[i].z, how[i].t, n);
+            struct krn_pick want = how[i].t > 0 ? krn_ref.draw(z, n, how[i].least, how[i].key, id0) : mark;
+            assert_memory_equal(&drawn[i], &want, sizeof want);
+        }
+        free(x);
+        free(z);
+        next_device();
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const struct krn_pick *x = a, *y = b;
+    return x->z != y->z ? (x->z > y->z ? -1 : 1) : (x->id > y->id) - (x->id < y->id);
+}
+
+/* The best of each row, in their order: ties, masked ids, fewer than are wanted, none at all; rows that want none stay as they were. */
+static void the_best_of_rows_equal_a_sort(void **state)
+{
+    (void)state;
+    enum { ROWS = 5 };
+    static const int32_t sizes[] = {1, 31, 1025, 5003, 140001};
+    struct rnd r = {.key = 80};
+    for (size_t k = 0; k < COUNT_OF(sizes); k++) {
+        int32_t n = sizes[k], id0 = 9 * (int32_t)k;
+        float *x = case_floats(&r, ROWS * n, CASE_NORMAL);
+        struct krn_noise how[ROWS] = {{1.0f, 0, 1, KRN_TOP}, {0.7f, 0, 2, 0}, {2.0f, 0, 3, 40}, {0.5f, 0, 4, 1}, {0.01f, 0, 5, 20}};
+        struct krn_pick best[ROWS], mark = {42.0f, 42};
+        static struct krn_pick top[ROWS][KRN_TOP], scratch[ROWS][KRN_CHOOSE_PIECES][KRN_TOP];
+        for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
+        for (int32_t i = 0; i < n; i += 3) x[2 * n + i] = 4.0f; /* as many as there are, and more than are wanted */
+        for (int32_t i = 0; i < n; i++) x[3 * n + i] = -INFINITY;
+        for (int32_t i = 0; i < ROWS; i++)
+            for (int32_t t = 0; t < KRN_TOP; t++) top[i][t] = mark;
+        float *dx = there(x, 4 * (int64_t)ROWS * n);
+        struct krn_pick *dbest = there(best, sizeof best), *dtop = there(top, sizeof top);
+        eng_backend_best(be, dx, ROWS, n, dbest);
+        eng_backend_top(be, dx, ROWS, n, id0, there(how, sizeof how), dbest, there(scratch, sizeof scratch), dtop);
+        here(best, dbest, sizeof best);
+        here(top, dtop, sizeof top);
+        struct krn_pick *want = xmalloc((size_t)(n + KRN_TOP) * sizeof *want);
+        for (int32_t i = 0; i < ROWS; i++) {
+            int32_t m = 0;
+            float *z = x + i * n;
+            if (how[i].top) krn_ref.temper(z, best[i].z, how[i].t, n);
+            for (int32_t j = 0; j < n; j++)
+                if (z[j] > -INFINITY) want[m++] = (struct krn_pick){z[j], id0 + j};
+            qsort(want, (size_t)m, sizeof *want, by_value);
+            for (int32_t t = 0; t < KRN_TOP; t++, m++) want[m] = (struct krn_pick){-INFINITY, -1};
+            assert_memory_equal(top[i], want, (size_t)how[i].top * sizeof *want);
+            for (int32_t t = how[i].top; t < KRN_TOP; t++) assert_memory_equal(&top[i][t], &mark, sizeof mark);
+        }
+        free(want);
+        free(x);
+        next_device();
+    }
+}
+
+const struct CMUnitTest device_rows[] = {
+    cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(ropes_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(choices_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(the_best_of_rows_equal_a_sort, start, finish),
+};
+const size_t n_device_rows = COUNT_OF(device_rows);
