@@ -5,7 +5,7 @@
  * heads, FFN leaves and vocabulary, so that decoding for `users` at once is predicted fastest under
  * every device's memory. Within 0.5 % the fewer ranks win, then the faster prefill. Exhaustive for
  * small clusters; above, a beam of regular shapes improved by merging, splitting and dropping
- * (place.c says which). Not here: the costs themselves (cost.h), the sentences and pictures
+ * (place_rows.c says which). Not here: the costs themselves (cost.h), the sentences and pictures
  * (place_explain.c). */
 #ifndef CLUSTER_PLACE_H
 #define CLUSTER_PLACE_H

@@ -3,6 +3,54 @@
 
 #include <float.h>
 
+/* Every number, in the order of the wire: its type, its name, its range. A new one goes here, and LAYOUT (step_plan.c) and SAMPLING_WIRE_BYTES change with
+ * it. */
+#define NUMBERS(X)                                \
+    X(f32, temperature, 0, FLT_MAX)               \
+    X(f32, top_p, FLT_MIN, 1)                     \
+    X(f32, min_p, 0, 1)                           \
+    X(f32, typical_p, FLT_MIN, 1)                 \
+    X(i32, top_k, 0, INT32_MAX)                   \
+    X(f32, presence_penalty, -2, 2)               \
+    X(f32, frequency_penalty, -2, 2)              \
+    X(f32, repetition_penalty, FLT_MIN, FLT_MAX)  \
+    X(i32, penalty_last_n, -1, INT32_MAX)         \
+    X(f32, dry_multiplier, 0, FLT_MAX)            \
+    X(f32, dry_base, 1, FLT_MAX)                  \
+    X(i32, dry_allowed_length, 0, INT32_MAX)      \
+    X(i32, dry_last_n, -1, INT32_MAX)             \
+    X(f32, xtc_probability, 0, 1)                 \
+    X(f32, xtc_threshold, 0, 1)                   \
+    X(u64, seed, 0, 0)                            \
+    X(i32, choice, 0, INT32_MAX)                  \
+    X(i32, n_logprobs, -1, LIMIT_LOGPROBS)        \
+    X(i32, n_prompt_logprobs, -1, LIMIT_LOGPROBS) \
+    X(i32, max_tokens, 1, INT32_MAX)              \
+    X(i32, min_tokens, 0, INT32_MAX)              \
+    X(bool, ignore_eos, 0, 0)                     \
+    X(i32, think_budget, -1, INT32_MAX)           \
+    X(bool, thinking, 0, 0)
+
+#define PACK_f32(v) buf_f32(out, v);
+#define PACK_i32(v) buf_u32(out, (uint32_t)(v));
+#define PACK_u64(v) buf_u64(out, v);
+#define PACK_bool(v) buf_u8(out, v);
+#define PACK(type, name, lo, hi) PACK_##type(s->name)
+
+#define SCAN_f32(name, lo, hi) TRY(scan_f32(in, #name, lo, hi, &s->name));
+#define SCAN_i32(name, lo, hi) TRY(scan_i32(in, #name, lo, hi, &s->name));
+#define SCAN_u64(name, lo, hi) TRY(scan_u64(in, #name, &s->name));
+#define SCAN_bool(name, lo, hi) TRY(scan_bool(in, #name, &s->name));
+#define SCAN(type, name, lo, hi) SCAN_##type(name, lo, hi)
+
+#define BYTES_f32 4
+#define BYTES_i32 4
+#define BYTES_u64 8
+#define BYTES_bool 1
+#define BYTES(type, name, lo, hi) +BYTES_##type
+enum { N_LISTS = 7 };
+_Static_assert(SAMPLING_WIRE_BYTES == NUMBERS(BYTES) + 4 * N_LISTS, "numbers, and the lengths of lists");
+
 static void pack_ids(const int32_t *ids, int32_t n, struct buf *out)
 {
     buf_u32(out, (uint32_t)n);
@@ -11,30 +59,7 @@ static void pack_ids(const int32_t *ids, int32_t n, struct buf *out)
 
 static void pack_numbers(const struct sampling *s, struct buf *out)
 {
-    buf_f32(out, s->temperature);
-    buf_f32(out, s->top_p);
-    buf_f32(out, s->min_p);
-    buf_f32(out, s->typical_p);
-    buf_u32(out, (uint32_t)s->top_k);
-    buf_f32(out, s->presence_penalty);
-    buf_f32(out, s->frequency_penalty);
-    buf_f32(out, s->repetition_penalty);
-    buf_u32(out, (uint32_t)s->penalty_last_n);
-    buf_f32(out, s->dry_multiplier);
-    buf_f32(out, s->dry_base);
-    buf_u32(out, (uint32_t)s->dry_allowed_length);
-    buf_u32(out, (uint32_t)s->dry_last_n);
-    buf_f32(out, s->xtc_probability);
-    buf_f32(out, s->xtc_threshold);
-    buf_u64(out, s->seed);
-    buf_u32(out, (uint32_t)s->choice);
-    buf_u32(out, (uint32_t)s->n_logprobs);
-    buf_u32(out, (uint32_t)s->n_prompt_logprobs);
-    buf_u32(out, (uint32_t)s->max_tokens);
-    buf_u32(out, (uint32_t)s->min_tokens);
-    buf_u8(out, s->ignore_eos);
-    buf_u32(out, (uint32_t)s->think_budget);
-    buf_u8(out, s->thinking);
+    NUMBERS(PACK)
 }
 
 void sampling_pack(const struct sampling *s, struct buf *out)
@@ -62,30 +87,7 @@ void sampling_pack(const struct sampling *s, struct buf *out)
 static enum err scan_numbers(struct sampling *s, struct scan *in)
 {
     enum err rc = OK;
-    TRY(scan_f32(in, "temperature", 0, FLT_MAX, &s->temperature));
-    TRY(scan_f32(in, "top_p", FLT_MIN, 1, &s->top_p));
-    TRY(scan_f32(in, "min_p", 0, 1, &s->min_p));
-    TRY(scan_f32(in, "typical_p", FLT_MIN, 1, &s->typical_p));
-    TRY(scan_i32(in, "top_k", 0, INT32_MAX, &s->top_k));
-    TRY(scan_f32(in, "presence_penalty", -2, 2, &s->presence_penalty));
-    TRY(scan_f32(in, "frequency_penalty", -2, 2, &s->frequency_penalty));
-    TRY(scan_f32(in, "repetition_penalty", FLT_MIN, FLT_MAX, &s->repetition_penalty));
-    TRY(scan_i32(in, "penalty_last_n", -1, INT32_MAX, &s->penalty_last_n));
-    TRY(scan_f32(in, "dry_multiplier", 0, FLT_MAX, &s->dry_multiplier));
-    TRY(scan_f32(in, "dry_base", 1, FLT_MAX, &s->dry_base));
-    TRY(scan_i32(in, "dry_allowed_length", 0, INT32_MAX, &s->dry_allowed_length));
-    TRY(scan_i32(in, "dry_last_n", -1, INT32_MAX, &s->dry_last_n));
-    TRY(scan_f32(in, "xtc_probability", 0, 1, &s->xtc_probability));
-    TRY(scan_f32(in, "xtc_threshold", 0, 1, &s->xtc_threshold));
-    TRY(scan_u64(in, "seed", &s->seed));
-    TRY(scan_i32(in, "choice", 0, INT32_MAX, &s->choice));
-    TRY(scan_i32(in, "n_logprobs", -1, LIMIT_LOGPROBS, &s->n_logprobs));
-    TRY(scan_i32(in, "n_prompt_logprobs", -1, LIMIT_LOGPROBS, &s->n_prompt_logprobs));
-    TRY(scan_i32(in, "max_tokens", 1, INT32_MAX, &s->max_tokens));
-    TRY(scan_i32(in, "min_tokens", 0, INT32_MAX, &s->min_tokens));
-    TRY(scan_bool(in, "ignore_eos", &s->ignore_eos));
-    TRY(scan_i32(in, "think_budget", -1, INT32_MAX, &s->think_budget));
-    TRY(scan_bool(in, "thinking", &s->thinking));
+    NUMBERS(SCAN)
 out:
     return rc;
 }

@@ -1,5 +1,5 @@
-/* sampling_wire.h: the packed form of struct sampling inside a step plan. Only step_plan.c and
- * tests need it. */
+/* sampling_wire.h: the packed form of struct sampling inside a step plan. Only step_plan.c, the
+ * scheduler's count of a plan's bytes and tests need it. */
 #ifndef PROTO_SAMPLING_WIRE_H
 #define PROTO_SAMPLING_WIRE_H
 

@@ -1,4 +1,4 @@
-/* coll_local.c: the ranks of a group as threads of one process, for tests of what uses collectives.
+/* coll_local.c: the ranks of a group as threads of one process: for tests of what uses collectives, for benchmarks and imatrix.
  *
  * A collective is one meeting: each rank copies what it has into a slot of its own, all meet, all
  * read. Slots come in pairs used in turn, so one meeting per collective is enough:

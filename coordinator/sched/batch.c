@@ -5,13 +5,14 @@
 #include "coordinator/sched/batch.h"
 #include "coordinator/sched/preempt.h"
 #include "coordinator/sched/window.h"
+#include "proto/sampling_wire.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     START_BYTES =
-        192 + 4 * LIMIT_STOP_IDS + 8 * LIMIT_THINK_IDS, /* of a start record without arrays */
+        64 + SAMPLING_WIRE_BYTES + 4 * LIMIT_STOP_IDS + 8 * LIMIT_THINK_IDS, /* of a start record without arrays */
     STARTS_BYTES = LIMIT_STEP_BYTES / 2,    /* for all of a plan; other records have the rest */
 };
 
