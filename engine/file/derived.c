@@ -168,13 +168,15 @@ enum err eng_raw_floats(const struct eng_model_file *f, const struct model_tenso
 {
     int64_t size = value_bytes(raw);
     ASSERT(first >= 0 && (first + n) * size <= raw->bytes);
+    bool e4m3 = !strcmp(dtype_ggml_name(raw->ggml_type), "F8_E4M3");
     uint8_t *bytes = malloc((size_t)(n * size) + 1);
     if (!bytes) return err_raise(ERR_NO_MEMORY, "no memory for the scales of %s", raw->name);
     enum err rc = eng_part_read(&f->parts[raw->part], raw->offset + first * size, n * size, bytes);
     for (int64_t i = 0; i < n && !rc; i++) {
         uint16_t h;
         memcpy(&h, bytes + i * size, MIN((size_t)size, sizeof h));
-        if (size == 1) dst[i] = bytes[i] == 0xff ? half_from_bits(0x7fc00000) : bytes[i] ? half_from_bits((uint32_t)bytes[i] << 23) : 0x1p-127f;
+        if (e4m3) dst[i] = eng_fp8_value(false, bytes[i]);
+        else if (size == 1) dst[i] = bytes[i] == 0xff ? half_from_bits(0x7fc00000) : bytes[i] ? half_from_bits((uint32_t)bytes[i] << 23) : 0x1p-127f;
         else if (size == 4) memcpy(&dst[i], bytes + i * size, sizeof *dst);
         else dst[i] = raw->type == DTYPE_F16 ? half_f16_to_f32(h) : half_bf16_to_f32(h);
     }

@@ -42,13 +42,18 @@ struct eng_derived {
     int32_t bits, zero_add;
     enum eng_int_layout code_layout, zero_layout;
     bool scales_across;               /* scales are [groups][rows] */
+    /* four-bit codes (derived_nibbles.c); scale_cols: values of a block */
+    const struct model_tensor *factor;       /* NVFP4: one for all scales, by which they are divided or multiplied */
+    bool factor_divides;
+    const struct model_tensor *table, *state, *nested, *nested_table; /* bitsandbytes; nested: NULL where scales are not quantised */
     /* experts: row r of what is made is row r % rows_each * stride + turn of expert r / rows_each */
     int64_t rows_each, turn;
     int32_t stride;
     bool by_column;                   /* order[k] is the group of column k; else it is k / scale_cols, also where an order is given */
 };
 
-extern const struct eng_recipe eng_recipe_fp8, eng_recipe_gptq, eng_recipe_awq, eng_recipe_int, eng_recipe_mxfp4, eng_recipe_turned, eng_recipe_spaced;
+extern const struct eng_recipe eng_recipe_fp8, eng_recipe_gptq, eng_recipe_awq, eng_recipe_int, eng_recipe_mxfp4, eng_recipe_turned, eng_recipe_spaced,
+    eng_recipe_nvfp4, eng_recipe_bnb;
 
 /* eng_model_file_read of a derived tensor. */
 MUST_USE enum err eng_derived_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset, int64_t bytes, void *dst);
@@ -56,9 +61,11 @@ MUST_USE enum err eng_derived_read(const struct eng_model_file *f, const struct 
 /* Rows [row0, row0 + n), bytes [b0, b0 + bytes) of each, of a raw tensor. Err IO. */
 MUST_USE enum err eng_raw_read(const struct eng_model_file *f, const struct model_tensor *raw, int64_t row0, int64_t n, int64_t b0, int64_t bytes,
                                void *dst);
-/* n values of a raw tensor of F32, F16, BF16 or F8_E8M0, from the first'th on. Err IO, NO_MEMORY. */
+/* n values of a raw tensor of F32, F16, BF16, F8_E8M0 or F8_E4M3, from the first'th on. Err IO, NO_MEMORY. */
 MUST_USE enum err eng_raw_floats(const struct eng_model_file *f, const struct model_tensor *raw, int64_t first, int64_t n, float *dst);
-bool eng_raw_is_float(const struct model_tensor *raw);
+bool eng_raw_is_float(const struct model_tensor *raw); /* F8_E4M3 not: it is a code elsewhere */
+/* What an FP8 code means. */
+float eng_fp8_value(bool e5m2, uint8_t code);
 /* x as t->type (F32, F16, BF16), rounded to nearest even. */
 void eng_raw_put(enum dtype type, const float *x, int64_t n, uint8_t *dst);
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* E5M2: as IEEE's halves, cut. */
-static float of_code(bool e5m2, uint8_t c)
+float eng_fp8_value(bool e5m2, uint8_t c)
 {
     return e5m2 ? half_f16_to_f32((uint16_t)(c << 8)) : half_e4m3_to_f32(c);
 }
@@ -23,7 +23,7 @@ static enum err fp8_rows(const struct eng_model_file *f, const struct model_tens
     float table[256], *x = malloc((size_t)cols * sizeof *x), *scales = malloc((size_t)((s1 - s0) * sc) * sizeof *scales);
     uint8_t *codes = malloc((size_t)(n * cols));
     bool e5m2 = !strcmp(dtype_ggml_name(d->codes->ggml_type), "F8_E5M2");
-    for (int i = 0; i < 256; i++) table[i] = of_code(e5m2, (uint8_t)i);
+    for (int i = 0; i < 256; i++) table[i] = eng_fp8_value(e5m2, (uint8_t)i);
     if (!x || !scales || !codes) TRY(err_raise(ERR_NO_MEMORY, "no memory to widen FP8 weights"));
     TRY(eng_raw_read(f, d->codes, row0, n, 0, cols, codes));
     if (d->scales) TRY(eng_raw_floats(f, d->scales, s0 * sc, (s1 - s0) * sc, scales));

@@ -53,7 +53,8 @@ static const char *split(const char *name, char module[256])
 /* A module's codes, or NULL: it is not quantised. */
 static const struct model_tensor *codes_of(const struct deriving *d, const char *module)
 {
-    static const struct { const char *name, *type; } kinds[] = {{"weight", "F8_E"}, {"weight", "I8"}, {"qweight", "I32"}, {"weight_packed", "I32"}};
+    static const struct { const char *name, *type; } kinds[] = {{"weight", "F8_E"}, {"weight", "I8"}, {"weight", "U8"}, {"qweight", "I32"}, {"weight_packed", "I32"},
+                                                                {"weight_packed", "U8"}};
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         const struct model_tensor *t = find(d, module, kinds[i].name);
         if (t && is_type(t, kinds[i].type)) return t;
@@ -68,12 +69,25 @@ static bool among(const char *what, const char *const list[], size_t n)
     return false;
 }
 
+/* "MODULE.weight" or "MODULE.weight.quant_state" of bitsandbytes: are there codes? */
+static bool belongs_to_nibbles(const struct deriving *d, const char *name)
+{
+    char module[256];
+    const char *end = strstr(name, ".weight");
+    if (!end) return false;
+    snprintf(module, sizeof module, "%.*s", (int)(end - name), name);
+    return find(d, module, "weight") && codes_of(d, module);
+}
+
 /* Says this tensor something about a module's codes (that are there), or about activations only? */
 static bool belongs(const struct deriving *d, const char *module, const char *what)
 {
     static const char *const of_codes[] = {"weight_scale_inv", "weight_scale", "weight_zero_point", "weight_shape", "weight_g_idx", "qzeros", "scales", "g_idx",
-                                           "input_scale", "input_zero_point", "activation_scale", "input_scale_ub", "output_scale"};
+                                           "input_scale", "input_zero_point", "activation_scale", "input_scale_ub", "output_scale",
+                                           "weight_scale_2", "weight_global_scale", "input_global_scale"};
     static const char *const of_cache[] = {"k_scale", "v_scale", "q_scale", "k_zero_point", "v_zero_point"};
+    static const char *const of_bnb[] = {"absmax", "quant_map", "nested_absmax", "nested_quant_map", "bitsandbytes__nf4", "bitsandbytes__fp4"};
+    if (d->q->method == QUANT_BNB && among(what, of_bnb, COUNT_OF(of_bnb))) return belongs_to_nibbles(d, module);
     if (among(what, of_cache, COUNT_OF(of_cache))) return d->q->method != QUANT_NONE;
     return among(what, of_codes, COUNT_OF(of_codes)) && codes_of(d, module);
 }
@@ -136,8 +150,9 @@ static enum err need(const struct deriving *d, const struct module *m, const cha
     if (!*out) return err_raise(ERR_BAD_FILE, "%s: tensor '%s.%s' is missing", d->f->path, eng_show(m->name, strlen(m->name)).s, what);
     snprintf(needed, sizeof needed, "[%" PRId64 ", %" PRId64 "] of %s", rows, cols, type);
     const struct model_tensor *t = *out;
-    bool fits = t->dims[0] == cols && t->dims[1] == rows;
-    if (!fits || t->dims[2] * t->dims[3] != 1 || (*type == 'F' ? !eng_raw_is_float(t) : !is_type(t, type))) return bad_shape(d, m, t, needed);
+    bool fits = t->dims[0] == cols && t->dims[1] == rows && t->dims[2] * t->dims[3] == 1;
+    bool any_float = *type == 'F' && strncmp(type, "F8", 2);
+    if (!fits || (any_float ? !eng_raw_is_float(t) : !is_type(t, type))) return bad_shape(d, m, t, needed);
     return OK;
 }
 
@@ -213,6 +228,55 @@ out:
     return rc;
 }
 
+/* Two FP4 codes in a byte: with an exponent for each 32 columns (MXFP4), or an E4M3 scale for each 16 and a factor (NVFP4). */
+static enum err derive_fp4(struct deriving *d, struct module *m, struct eng_derived *x, enum dtype *type)
+{
+    enum err rc = OK;
+    const struct eng_quant_scheme *c = m->scheme;
+    if (!c) TRY(bad_shape(d, m, m->main, "a word on what its codes mean: quantization_config in config.json, or hf_quant_config.json"));
+    if (!c->is_float || c->bits != 4) TRY(bad_shape(d, m, m->main, "another type, as config.json says"));
+    m->cols *= 2;
+    if (m->cols % c->group) TRY(bad_shape(d, m, m->main, "columns in groups of 16 (NVFP4) or 32 (MXFP4)"));
+    bool mx = c->group == 32;
+    *x = (struct eng_derived){.recipe = mx ? &eng_recipe_mxfp4 : &eng_recipe_nvfp4, .codes = m->main, .bits = 4, .scale_rows = 1, .scale_cols = c->group,
+                              .n_scale_rows = m->rows, .n_scale_cols = m->cols / c->group, .rows_each = m->rows, .stride = 1};
+    *type = mx ? DTYPE_MXFP4 : d->q->dense;
+    TRY(need(d, m, "weight_scale", mx ? "U8" : "F8_E4M3", m->rows, x->n_scale_cols, &x->scales));
+    if (mx) goto out;
+    x->factor_divides = d->q->method == QUANT_COMPRESSED;
+    TRY(need(d, m, x->factor_divides ? "weight_global_scale" : "weight_scale_2", "F32", 1, 1, &x->factor));
+out:
+    return rc;
+}
+
+/* bitsandbytes: the file tells the shape in a tensor only; config.json tells it too, and derived_nibbles.c compares the two. */
+static enum err derive_bnb(struct deriving *d, struct module *m, struct eng_derived *x, enum dtype *type)
+{
+    enum err rc = OK;
+    int64_t n = m->main->bytes * 2, cols = eng_hf_quant_cols(d->q, m->name);
+    const struct model_tensor *scales = find(d, m->name, "weight.absmax");
+    if (!scales) TRY(need(d, m, "weight.absmax", "F32", 1, n / 64, &scales));
+    if (cols < 2 || cols % 2 || n % cols) TRY(bad_shape(d, m, m->main, "as many columns as config.json says"));
+    m->cols = cols;
+    m->rows = n / cols;
+    int64_t block = 64;
+    while (block < n && DIV_UP(n, block) != scales->dims[0]) block *= 2;
+    if (DIV_UP(n, block) != scales->dims[0]) TRY(bad_shape(d, m, scales, "a scale for each block of 64 weights, 128 or so"));
+    *x = (struct eng_derived){.recipe = &eng_recipe_bnb, .codes = m->main, .scales = scales, .bits = 4, .scale_cols = block};
+    *type = d->q->dense;
+    TRY(need(d, m, "weight.quant_map", "F32", 1, 16, &x->table));
+    x->state = find(d, m->name, "weight.quant_state.bitsandbytes__nf4");
+    if (!x->state) x->state = find(d, m->name, "weight.quant_state.bitsandbytes__fp4");
+    if (!x->state || !is_type(x->state, "U8")) TRY(err_raise(ERR_BAD_FILE, "%s: tensor '%s.weight.quant_state.bitsandbytes__nf4' is missing", d->f->path, eng_show(m->name, strlen(m->name)).s));
+    if (is_type(scales, "F32")) goto out;
+    if (!is_type(scales, "U8")) TRY(bad_shape(d, m, scales, "scales of F32 or U8"));
+    x->nested = find(d, m->name, "weight.nested_absmax");
+    if (!x->nested || !eng_raw_is_float(x->nested)) TRY(need(d, m, "weight.nested_absmax", "F32", 1, DIV_UP(scales->dims[0], 256), &x->nested));
+    TRY(need(d, m, "weight.nested_quant_map", "F32", 1, 256, &x->nested_table));
+out:
+    return rc;
+}
+
 /* The scheme of a module: one for all, or by its name. */
 static enum err find_scheme(struct deriving *d, struct module *m)
 {
@@ -229,13 +293,15 @@ static enum err derive(struct deriving *d, const struct model_tensor *codes, con
     enum err rc;
     struct module m = {.main = codes, .rows = codes->dims[1], .cols = codes->dims[0]};
     struct eng_derived *x = arena_alloc(&d->f->arena, sizeof *x);
-    enum dtype type;
+    enum dtype type = d->q->dense;
     snprintf(m.name, sizeof m.name, "%s", name);
+    bool bnb = d->q->method == QUANT_BNB;
     if (codes->n_dims != 2)
         TRY(err_raise(ERR_BAD_FILE, "%s: tensor '%s' has %d dimensions, quantised ones have 2", d->f->parts[codes->part].path,
                       eng_show(codes->name, strlen(codes->name)).s, codes->n_dims));
     TRY(find_scheme(d, &m));
-    if (is_type(codes, "F8_E")) TRY(derive_fp8(d, &m, x, &type));
+    if (is_type(codes, "U8")) TRY(bnb ? derive_bnb(d, &m, x, &type) : derive_fp4(d, &m, x, &type));
+    else if (is_type(codes, "F8_E")) TRY(derive_fp8(d, &m, x, &type));
     else if (!strcmp(codes->name + strlen(name), ".qweight")) TRY(derive_gptq(d, &m, x, &type));
     else TRY(derive_compressed(d, &m, x, &type));
     char *full = xasprintf("%s.weight", name);

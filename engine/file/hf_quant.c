@@ -98,14 +98,15 @@ static enum err read_spread(const struct reading *r, struct eng_quant_scheme *s)
 {
     enum err rc;
     const char *strategy;
-    TRY(one_of(r, "strategy", NULL, " tensor channel group block ", &strategy));
+    TRY(one_of(r, "strategy", NULL, " tensor channel group block tensor_group ", &strategy));
     if (r->q->refused) goto out;
     TRY(group_size(r, "group_size", "group_size", s));
     if (!strategy) goto out;
-    if (!strcmp(strategy, "group") && !s->group) rc = err_raise(ERR_BAD_FILE, "%s: key 'group_size' is missing", r->o.what);
+    bool in_groups = strstr(strategy, "group") != NULL;
+    if (in_groups && !s->group) rc = err_raise(ERR_BAD_FILE, "%s: key 'group_size' is missing", r->o.what);
     if (!strcmp(strategy, "tensor")) s->spread = SPREAD_TENSOR;
     if (!strcmp(strategy, "channel")) s->spread = SPREAD_CHANNEL;
-    if (strcmp(strategy, "group")) s->group = 0;
+    if (!in_groups) s->group = 0;
     if (strcmp(strategy, "block")) goto out;
     const char *text = json_string_value(json_object_get(r->o.json, "block_structure"));
     long rows = 0, cols = 0;
@@ -139,7 +140,9 @@ static enum err read_weights(const struct reading *r, struct eng_quant_scheme *s
         TRY(one_of(r, "actorder", NULL, " weight static group dynamic ", &order));
         s->by_column = !strcmp(order, "group") || !strcmp(order, "dynamic");
     }
-    if (bits > 8 || (s->is_float && bits != 8)) refuse(r, "num_bits", bits == 4 ? "4" : "of this width", s->is_float ? "8 for float" : "1 to 8 for int");
+    bool fp4 = s->is_float && bits == 4 && (s->group == 16 || s->group == 32);
+    if (bits > 8 || (s->is_float && bits != 8 && !fp4))
+        refuse(r, "num_bits", bits == 4 ? "4" : "of this width", s->is_float ? "8 for float, 4 in groups of 16 or 32" : "1 to 8 for int");
     if (s->is_float && !s->symmetric) refuse(r, "symmetric", "false", "true for float");
 out:
     return rc;
@@ -155,7 +158,7 @@ static enum err read_group(const struct reading *r, const char *name, struct eng
     const json_t *weights = json_object_get(r->o.json, "weights");
     if (!json_is_object(r->o.json)) TRY(err_raise(ERR_BAD_FILE, "%s is not an object", what));
     TRY(names_of(&g, "targets", &s->targets));
-    TRY(one_of(&g, "format", NULL, " pack-quantized int-quantized float-quantized naive-quantized dense ", &format));
+    TRY(one_of(&g, "format", NULL, " pack-quantized int-quantized float-quantized naive-quantized nvfp4-pack-quantized mxfp4-pack-quantized dense ", &format));
     if (json_is_object(weights)) {
         struct reading w = {r->q, {weights, inner}, r->k};
         TRY(read_weights(&w, s));
@@ -187,7 +190,7 @@ static enum err read_compressed(const struct reading *r)
     enum err rc;
     const char *format, *name;
     json_t *group, *groups = json_object_get(r->o.json, "config_groups");
-    TRY(one_of(r, "format", NULL, " pack-quantized int-quantized float-quantized naive-quantized mixed-precision dense ", &format));
+    TRY(one_of(r, "format", NULL, " pack-quantized int-quantized float-quantized naive-quantized nvfp4-pack-quantized mxfp4-pack-quantized mixed-precision dense ", &format));
     TRY(must_be_idle(r));
     TRY(names_of(r, "ignore", &r->q->ignore));
     if (groups && !json_is_object(groups)) TRY(err_raise(ERR_BAD_FILE, "%s: key 'config_groups' is not an object", r->q->what));
@@ -274,6 +277,88 @@ static enum err read_mxfp4(const struct reading *r)
     return OK;
 }
 
+/* ---- ModelOpt, Quark ---- */
+
+/* What exclude_modules names is not quantised in the files either. */
+static enum err read_modelopt(const struct reading *r)
+{
+    enum err rc;
+    const char *algo;
+    struct eng_quant_scheme *s = r->q->schemes;
+    *s = (struct eng_quant_scheme){.is_float = true, .bits = 8, .symmetric = true};
+    TRY(one_of(r, "quant_algo", "(unsaid)", " FP8 NVFP4 ", &algo));
+    if (!strcmp(algo, "NVFP4")) s->bits = 4, s->group = 16, s->spread = SPREAD_GROUP;
+out:
+    return rc;
+}
+
+static enum err read_quark(const struct reading *r)
+{
+    enum err rc;
+    const char *type, *spread, *scales;
+    int64_t group;
+    const json_t *all = json_object_get(r->o.json, "global_quant_config"), *weight = json_object_get(all, "weight");
+    struct reading w = {r->q, {weight, r->o.what}, r->k};
+    struct eng_quant_scheme *s = r->q->schemes;
+    *s = (struct eng_quant_scheme){.is_float = true, .bits = 8, .symmetric = true};
+    TRY(one_of(&w, "dtype", "(unsaid)", " fp8_e4m3 fp4 ", &type));
+    TRY(one_of(&w, "qscheme", "(unsaid)", " per_tensor per_channel per_group ", &spread));
+    TRY(eng_hf_int(w.o, "group_size", 32, 0, MOST_GROUP, &group));
+    TRY(one_of(&w, "scale_format", NULL, " e8m0 float32 ", &scales));
+    bool fp4 = !strcmp(type, "fp4"), groups = !strcmp(spread, "per_group");
+    if (json_object_size(json_object_get(r->o.json, "layer_quant_config"))) refuse(r, "layer_quant_config", "of single modules", "none");
+    if (fp4 != groups || (fp4 && group != 32)) refuse(&w, "qscheme", spread, fp4 ? "per_group, of 32" : "per_tensor, per_channel");
+    if (fp4) s->bits = 4, s->group = 32, s->spread = SPREAD_GROUP;
+out:
+    return rc;
+}
+
+/* ---- bitsandbytes ---- */
+
+static enum err read_bnb(const struct reading *r)
+{
+    enum err rc;
+    bool four, eight;
+    const char *type;
+    *r->q->schemes = (struct eng_quant_scheme){.bits = 4};
+    TRY(eng_hf_bool(r->o, "load_in_4bit", false, &four));
+    TRY(eng_hf_bool(r->o, "load_in_8bit", false, &eight));
+    TRY(one_of(r, "bnb_4bit_quant_type", "fp4", " nf4 fp4 ", &type));
+    if (!four || eight) refuse(r, "load_in_8bit", "true", "load_in_4bit; its 8 bits are made for its own kernels: give the checkpoint it was made of, or a GGUF file");
+out:
+    return rc;
+}
+
+/* ---- AutoRound ---- */
+
+/* Modules of other bits than the rest; of 16 are those that are not quantised. */
+static bool has_other_bits(const struct reading *r)
+{
+    const char *name;
+    json_t *module;
+    const json_t *bits = json_object_get(r->o.json, "bits"), *group = json_object_get(r->o.json, "group_size");
+    json_object_foreach(json_object_get(r->o.json, "extra_config"), name, module)
+    {
+        const json_t *b = json_object_get(module, "bits"), *g = json_object_get(module, "group_size");
+        if (json_integer_value(b) < 16 && ((b && !json_equal(b, bits)) || (g && !json_equal(g, group)))) return true;
+    }
+    return false;
+}
+
+static enum err read_autoround(const struct reading *r)
+{
+    enum err rc;
+    const char *packing, *type;
+    TRY(one_of(r, "packing_format", "(unsaid)", " auto_round:auto_gptq auto_round:auto_awq ", &packing));
+    TRY(one_of(r, "data_type", "int", " int ", &type));
+    if (has_other_bits(r)) refuse(r, "extra_config", "of other bits", "one width for all");
+    if (r->q->refused) goto out;
+    if (!strcmp(packing, "auto_round:auto_awq")) r->q->method = QUANT_AWQ;
+    rc = r->q->method == QUANT_AWQ ? read_awq(r) : read_gptq(r);
+out:
+    return rc;
+}
+
 /* ---- all ---- */
 
 static const struct method {
@@ -288,7 +373,14 @@ static const struct method {
     {"awq", QUANT_AWQ, read_awq, NULL},
     {"compressed-tensors", QUANT_COMPRESSED, read_compressed, NULL},
     {"mxfp4", QUANT_MXFP4, read_mxfp4, NULL},
-    {"bitsandbytes", QUANT_NONE, NULL, "its codes are made for its own kernels: give the checkpoint it was made of, or a GGUF file"},
+    {"bitsandbytes", QUANT_BNB, read_bnb, NULL},
+    {"modelopt", QUANT_FP8, read_modelopt, NULL},
+    {"modelopt_fp4", QUANT_FP8, read_modelopt, NULL},
+    {"quark", QUANT_FP8, read_quark, NULL},
+    {"auto-round", QUANT_GPTQ, read_autoround, NULL},
+    {"intel/auto-round", QUANT_GPTQ, read_autoround, NULL},
+    {"torchao", QUANT_NONE, NULL, "its tensors are pickled objects of torchao: give the checkpoint it was made of, or a GGUF file"},
+    {"hqq", QUANT_NONE, NULL, "HQQ's codes run in its own kernels: give the checkpoint it was made of, or a GGUF file"},
     {"exl2", QUANT_NONE, NULL, "EXL2 files run in exllama alone: give the checkpoint it was made of, or a GGUF file"},
     {"exl3", QUANT_NONE, NULL, "EXL3 files run in exllama alone: give the checkpoint it was made of, or a GGUF file"},
 };
@@ -334,7 +426,7 @@ struct source {
 static enum err find_source(struct source *s, struct eng_hf_obj config, const struct eng_model_file *f)
 {
     static const char *const keys[] = {"quantization_config", "compression_config"};
-    static const char *const files[][2] = {{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}};
+    static const char *const files[][2] = {{"quantize_config.json", "gptq"}, {"quant_config.json", "awq"}, {"hf_quant_config.json", "modelopt"}};
     *s = (struct source){.unsaid = "?"};
     for (size_t i = 0; i < COUNT_OF(keys); i++) {
         s->json = json_object_get(config.json, s->where = keys[i]);
@@ -346,8 +438,39 @@ static enum err find_source(struct source *s, struct eng_hf_obj config, const st
         if (rc) return rc;
         s->unsaid = files[i][1];
     }
-    s->json = s->own;
+    s->json = json_object_get(s->own, "quantization"); /* ModelOpt's */
+    if (!json_is_object(s->json)) s->json = s->own;
     return OK;
+}
+
+/* A number that config.json's reader has put under the family's name. */
+static int64_t number_of(const struct eng_hf_keys *k, const char *what)
+{
+    size_t n = strlen(what);
+    for (int64_t i = 0; i < k->n; i++) {
+        const struct model_kv *kv = &k->at[i];
+        if (kv->kind == KV_INT && kv->key.n > n && kv->key.p[kv->key.n - n - 1] == '.' && !memcmp(kv->key.p + kv->key.n - n, what, n)) return kv->i;
+    }
+    return 0;
+}
+
+static void read_columns(struct eng_hf_quant *q, const struct eng_hf_keys *k)
+{
+    int64_t heads = number_of(k, "attention.head_count"), head = number_of(k, "attention.key_length");
+    q->width = number_of(k, "embedding_length");
+    q->ffn = number_of(k, "feed_forward_length");
+    q->heads_width = head ? heads * head : q->width;
+}
+
+int64_t eng_hf_quant_cols(const struct eng_hf_quant *q, const char *module)
+{
+    static const char *const heads[] = {"o_proj", "self_attn.dense", "self_attention.dense"}, *const ffn[] = {"down_proj", "fc2", "dense_4h_to_h"};
+    size_t n = strlen(module);
+    for (size_t i = 0; i < COUNT_OF(heads); i++)
+        if (n > strlen(heads[i]) && !strcmp(module + n - strlen(heads[i]), heads[i])) return q->heads_width;
+    for (size_t i = 0; i < COUNT_OF(ffn); i++)
+        if (n > strlen(ffn[i]) && !strcmp(module + n - strlen(ffn[i]), ffn[i])) return q->ffn;
+    return q->width;
 }
 
 enum err eng_hf_quant_read(struct eng_hf_quant *q, struct eng_hf_obj config, const struct eng_model_file *f, struct eng_hf_keys *k)
@@ -356,6 +479,7 @@ enum err eng_hf_quant_read(struct eng_hf_quant *q, struct eng_hf_obj config, con
     struct source s = {0};
     *q = (struct eng_hf_quant){.what = arena_strndup(k->a, config.what, strlen(config.what))};
     TRY(read_dense(config, &q->dense));
+    read_columns(q, k);
     TRY(find_source(&s, config, f));
     if (!s.json) goto out;
     char *what = s.own ? xasprintf("%s/%s", f->path, s.where) : xasprintf("%s: %s", config.what, s.where);

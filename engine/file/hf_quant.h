@@ -9,7 +9,7 @@
 #include "engine/file/hf_config.h"
 #include "engine/file/hf_json.h"
 
-enum eng_quant_method { QUANT_NONE, QUANT_FP8, QUANT_GPTQ, QUANT_AWQ, QUANT_COMPRESSED, QUANT_MXFP4 };
+enum eng_quant_method { QUANT_NONE, QUANT_FP8, QUANT_GPTQ, QUANT_AWQ, QUANT_COMPRESSED, QUANT_MXFP4, QUANT_BNB };
 enum eng_quant_spread { SPREAD_ANY, SPREAD_TENSOR, SPREAD_CHANNEL, SPREAD_GROUP, SPREAD_BLOCK }; /* of one scale */
 
 enum { QUANT_MOST_SCHEMES = 64 };
@@ -23,7 +23,7 @@ struct eng_quant_names {
 /* How the weights of some modules are quantised. */
 struct eng_quant_scheme {
     enum eng_quant_spread spread;
-    bool is_float;              /* FP8 codes; else integers */
+    bool is_float;              /* FP8 or, of 4 bits, FP4 codes; else integers */
     int32_t bits;
     bool symmetric;
     int64_t group;              /* columns of a scale; 0: all */
@@ -41,6 +41,7 @@ struct eng_hf_quant {
     struct eng_quant_scheme *schemes; /* [n_schemes]; one, but for compressed-tensors; in the keys' arena */
     int32_t n_schemes;
     struct eng_quant_names ignore;
+    int64_t width, heads_width, ffn; /* columns of what reads the stream, of what reads heads, of what reads the FFN; 0: not known */
     int64_t asked;              /* names compared with patterns so far */
 };
 
@@ -54,6 +55,9 @@ MUST_USE enum err eng_hf_quant_of(struct eng_hf_quant *q, const char *module, co
 /* Does a name of compressed-tensors ("Linear", a module's name, "re:" and an expression) mean this module? 3: by its name, 2: by
  * an expression, 1: as a Linear, 0: no, -1: not an expression, or one that takes too long. */
 int eng_hf_pattern(const char *pattern, const char *module);
+
+/* How many columns a module's matrix has, by its name and config.json; 0: not known. */
+int64_t eng_hf_quant_cols(const struct eng_hf_quant *q, const char *module);
 
 /* The visible tensors in place of the raw ones. Before the names are translated. Err BAD_FILE naming tensor and key. */
 MUST_USE enum err eng_hf_derive(struct eng_model_file *f, struct eng_hf_quant *q, const char *arch);

@@ -358,7 +358,7 @@ static void every_cut_of_checkpoints(void **state)
 /* Quantised checkpoints: their tensors are made as they are read, whoever reads. */
 static void every_cut_of_quantised_checkpoints(void **state)
 {
-    static const char *const names[] = {"fp8-block", "ct-fp8-channel", "gptq-4", "gptq-4-order", "gptq-3", "awq-4", "ct-mixed", "gpt-oss-mxfp4", "../golden/gpt-oss"};
+    static const char *const names[] = {"fp8-block", "ct-fp8-channel", "gptq-4", "gptq-4-order", "gptq-3", "awq-4", "ct-mixed", "gpt-oss-mxfp4", "ct-nvfp4", "ct-mxfp4", "bnb-nf4", "../golden/gpt-oss"};
     (void)state;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char path[128];

@@ -131,15 +131,29 @@ static void compressed_tensors_mean_what_their_own_code_says(void **state)
     static const struct row rows[] = {
         {"ct-fp8-tensor", DTYPE_BF16}, {"ct-fp8-channel", DTYPE_BF16}, {"ct-fp8-block", DTYPE_BF16}, {"ct-w4", DTYPE_Q4_0},
         {"ct-w4-asym", DTYPE_Q5_0}, {"ct-w4-channel", DTYPE_Q5_0}, {"ct-w4-order", DTYPE_BF16}, {"ct-w8", DTYPE_Q8_0}, {"ct-mixed", DTYPE_COUNT},
-        {"ct-int8", DTYPE_Q8_0}, {"ct-int8-asym", DTYPE_BF16}, {"ct-int8-f32", DTYPE_F32},
+        {"ct-int8", DTYPE_Q8_0}, {"ct-int8-asym", DTYPE_BF16}, {"ct-int8-f32", DTYPE_F32}, {"ct-nvfp4", DTYPE_BF16}, {"ct-mxfp4", DTYPE_MXFP4},
     };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) are_the_references(rows[i].name, rows[i].type);
+}
+
+static void bitsandbytes_means_what_its_own_code_says(void **state)
+{
+    static const struct row rows[] = {{"bnb-nf4", DTYPE_BF16}, {"bnb-nf4-plain", DTYPE_F16}, {"bnb-fp4", DTYPE_BF16}};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) are_the_references(rows[i].name, rows[i].type);
+}
+
+static void modelopt_and_quark_mean_what_they_say(void **state)
+{
+    static const struct row rows[] = {{"modelopt-fp8", DTYPE_BF16}, {"modelopt-nvfp4", DTYPE_BF16}, {"quark-mxfp4", DTYPE_MXFP4}};
     (void)state;
     for (size_t i = 0; i < COUNT_OF(rows); i++) are_the_references(rows[i].name, rows[i].type);
 }
 
 /* ---- reading ---- */
 
-static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym", "gpt-oss-mxfp4", "../golden/gpt-oss"};
+static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym", "gpt-oss-mxfp4", "bnb-nf4", "ct-nvfp4", "../golden/gpt-oss"};
 
 struct reader {
     const struct eng_model_file *f;
@@ -198,6 +212,9 @@ static void any_part_reads_as_the_whole_from_any_thread(void **state)
 /* ---- lies ---- */
 
 /* A golden checkpoint with one text of config.json, or of the header (of the same length there), replaced. */
+#define QUARK(type, spread) "\"quant_method\": \"quark\", \"global_quant_config\": {\"weight\": {\"dtype\": \"" type "\", \"qscheme\": \"" spread "\"}}"
+#define AUTOROUND(packing) "\"quant_method\": \"auto-round\", \"packing_format\": \"" packing "\""
+
 static const struct lie {
     const char *name, *from, *to;
     bool header;
@@ -206,7 +223,29 @@ static const struct lie {
 } lies[] = {
     {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": 8", false, ERR_BAD_FILE, "'quant_method' is not a text"},
     {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": \"secret\"", false, ERR_UNSUPPORTED, "'secret'"},
-    {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": \"bitsandbytes\"", false, ERR_UNSUPPORTED, "bitsandbytes"},
+    {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": \"torchao\"", false, ERR_UNSUPPORTED, "pickled objects"},
+    {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": \"hqq\"", false, ERR_UNSUPPORTED, "HQQ"},
+    {"fp8-tensor", "\"quant_method\": \"fp8\"", "\"quant_method\": \"modelopt\"", false, ERR_UNSUPPORTED, "quant_algo"},
+    {"fp8-tensor", "\"quant_method\": \"fp8\"", "\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\"", false, OK, NULL}, /* the same tensors */
+    {"fp8-tensor", "\"quant_method\": \"fp8\"", QUARK("fp8_e4m3", "per_tensor"), false, OK, NULL},
+    {"fp8-tensor", "\"quant_method\": \"fp8\"", QUARK("int8", "per_tensor"), false, ERR_UNSUPPORTED, "dtype 'int8'"},
+    {"fp8-tensor", "\"quant_method\": \"fp8\"", QUARK("fp4", "per_tensor"), false, ERR_UNSUPPORTED, "qscheme 'per_tensor'"},
+    {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq"), false, OK, NULL},
+    {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round"), false, ERR_UNSUPPORTED, "packing_format 'auto_round'"},
+    {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq") ", \"extra_config\": {\"x\": {\"bits\": 8}}", false, ERR_UNSUPPORTED, "extra_config"},
+    {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq") ", \"extra_config\": {\"x\": {\"bits\": 16}}", false, OK, NULL},
+    {"awq-4", "\"quant_method\": \"awq\"", AUTOROUND("auto_round:auto_awq"), false, OK, NULL},
+    {"bnb-nf4", "\"load_in_4bit\": true", "\"load_in_4bit\": false, \"x\": true", false, ERR_UNSUPPORTED, "load_in_8bit"},
+    {"bnb-nf4", "\"nf4\"", "\"nf5\"", false, ERR_UNSUPPORTED, "bnb_4bit_quant_type 'nf5'"},
+    {"bnb-nf4", "\"intermediate_size\": 256", "\"intermediate_size\": 254", false, ERR_BAD_FILE, "as many columns as config.json says"},
+    {"bnb-nf4", "q_proj.weight.absmax", "q_proj.weight.absma_", true, ERR_BAD_FILE, "q_proj.weight.absmax' is missing"},
+    {"bnb-nf4", "q_proj.weight.nested_absmax", "q_proj.weight.nested_absma_", true, ERR_BAD_FILE, "nested_absmax' is missing"},
+    {"bnb-nf4", "q_proj.weight.nested_quant_map", "q_proj.weight.nested_quant_ma_", true, ERR_BAD_FILE, "nested_quant_map' is missing"},
+    {"bnb-nf4", "q_proj.weight.quant_state.bitsandbytes__nf4", "q_proj.weight.quant_state.bitsandbytes__nf5", true, ERR_BAD_FILE, "bitsandbytes__nf4' is missing"},
+    {"ct-nvfp4", "q_proj.weight_global_scale", "q_proj.weight_global_scal_", true, ERR_BAD_FILE, "weight_global_scale' is missing"},
+    {"ct-nvfp4", "\"group_size\": 16", "\"group_size\": 8", false, ERR_UNSUPPORTED, "num_bits '4'"},
+    {"ct-nvfp4", "\"group_size\": 16", "\"group_size\": 32", false, ERR_BAD_FILE, "3] of U8"},
+    {"modelopt-nvfp4", "q_proj.weight_scale_2", "q_proj.weight_scale_3", true, ERR_BAD_FILE, "a word on what its codes mean"}, /* hf_quant_config.json is not there */
     {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": \"exl3\"", false, ERR_UNSUPPORTED, "exllama"},
     {"fp8-block", "\"e4m3\"", "\"e3m4\"", false, ERR_UNSUPPORTED, "fmt 'e3m4'"},
     {"fp8-block", "   128,", "   -128,", false, ERR_BAD_FILE, "'weight_block_size'"},
@@ -241,7 +280,7 @@ static const struct lie {
     {"ct-w4", "\"num_bits\": 4", "\"num_bits\": 8", false, ERR_BAD_FILE, "weight_scale"},
     {"ct-w4", "\"group_size\": 32", "\"group_size\": 64", false, ERR_BAD_FILE, "weight_scale"},
     {"ct-w4", "\"symmetric\": true", "\"symmetric\": false", false, ERR_BAD_FILE, "weight_zero_point' is missing"},
-    {"ct-w4", "\"type\": \"int\"", "\"type\": \"float\"", false, ERR_UNSUPPORTED, "num_bits '4'"},
+    {"ct-w4", "\"type\": \"int\"", "\"type\": \"float\"", false, ERR_BAD_FILE, "another type"},
     {"ct-w4", "q_proj.weight_scale", "q_proj.weight_scal_", true, ERR_BAD_FILE, "q_proj.weight_scale' is missing"},
     {"ct-w4-order", "q_proj.weight_g_idx", "q_proj.weight_g_id_", true, ERR_BAD_FILE, "q_proj.weight_g_idx' is missing"},
     {"ct-w4-order", "\"actorder\": \"group\"", "\"actorder\": \"sideways\"", false, ERR_UNSUPPORTED, "actorder 'sideways'"},
@@ -251,7 +290,7 @@ static const struct lie {
     {"gpt-oss-mxfp4", "\"swiglu_limit\": 7.0", "\"swiglu_limit\": 9.0", false, ERR_UNSUPPORTED, "swiglu_limit 9"},
     {"ct-int8", "\"num_bits\": 8", "\"num_bits\": 4", false, ERR_BAD_FILE, "another type"},
     {"fp8-e4m3", "\"F8_E4M3\"", "\"F8_E9M9\"", true, ERR_BAD_FILE, "'F8_E9M9'"},
-    {"ct-fp8-channel", "\"float-quantized\"", "\"nvfp4-pack-quantized\"", false, ERR_UNSUPPORTED, "nvfp4-pack-quantized"},
+    {"ct-fp8-channel", "\"float-quantized\"", "\"mxfp8-quantized\"", false, ERR_UNSUPPORTED, "mxfp8-quantized"},
     {"ct-fp8-channel", "\"float-quantized\"", "\"marlin-24\"", false, ERR_UNSUPPORTED, "format 'marlin-24'"},
     {"ct-fp8-channel", "\"sparsity_config\": {", "\"sparsity_config\": {\"format\": \"sparse-24-bitmask\"", false, ERR_UNSUPPORTED, "sparse-24"},
     {"ct-fp8-channel", "\"config_groups\": {", "\"transform_config\": {\"config_groups\": {\"r\": {}}}, \"config_groups\": {", false, ERR_UNSUPPORTED,
@@ -260,7 +299,7 @@ static const struct lie {
     {"ct-fp8-channel", "\"num_bits\": 8", "\"num_bits\": 99", false, ERR_BAD_FILE, "'num_bits' is 99"},
     {"ct-fp8-channel", "\"type\": \"float\"", "\"type\": \"posit\"", false, ERR_UNSUPPORTED, "type 'posit'"},
     {"ct-fp8-channel", "\"type\": \"float\"", "\"type\": \"int\"", false, ERR_BAD_FILE, "needs integers"},
-    {"ct-fp8-channel", "\"strategy\": \"channel\"", "\"strategy\": \"tensor_group\"", false, ERR_UNSUPPORTED, "'tensor_group'"},
+    {"ct-fp8-channel", "\"strategy\": \"channel\"", "\"strategy\": \"attn_head\"", false, ERR_UNSUPPORTED, "'attn_head'"},
     {"ct-fp8-channel", "\"strategy\": \"channel\"", "\"strategy\": \"group\"", false, ERR_BAD_FILE, "'group_size' is missing"},
     {"ct-fp8-channel", "\"strategy\": \"channel\"", "\"strategy\": \"block\"", false, ERR_BAD_FILE, "'block_structure'"},
     {"ct-fp8-channel", "\"group_size\": null", "\"group_size\": 0", false, ERR_BAD_FILE, "'group_size' is 0"},
@@ -330,6 +369,7 @@ static const struct untruth {
     {"gptq-4-order", "model.layers.0.mlp.up_proj.g_idx", "blk.0.ffn_up.weight", 0, {0xff, 0xff, 0xff, 0xff}, "into group -1 of 2"},
     {"gptq-4-asym", "model.layers.0.mlp.up_proj.g_idx", "blk.0.ffn_up.weight", 0, {1, 0, 0, 0}, "in their order"},
     {"gptq-4", "model.layers.0.mlp.up_proj.qzeros", "blk.0.ffn_up.weight", 4, {0x7a, 0x77, 0x77, 0x77}, "symmetric"},
+    {"bnb-nf4", "model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4", "blk.0.ffn_up.weight", 0, {'['}, "quant_state"},
     {"ct-w4", "model.layers.0.mlp.up_proj.weight_shape", "blk.0.ffn_up.weight", 8, {63, 0, 0, 0}, "says [96, 63]"},
     {"ct-w4", "model.layers.0.mlp.up_proj.weight_scale", "blk.0.ffn_up.weight", 0, {0x00, 0x48, 0x00, 0x48}, "which F16 cannot hold"},
 };
@@ -386,6 +426,8 @@ int main(void)
         cmocka_unit_test(awq_means_what_its_own_code_says),
         cmocka_unit_test(mxfp4_means_what_transformers_says),
         cmocka_unit_test(compressed_tensors_mean_what_their_own_code_says),
+        cmocka_unit_test(bitsandbytes_means_what_its_own_code_says),
+        cmocka_unit_test(modelopt_and_quark_mean_what_they_say),
         cmocka_unit_test(any_part_reads_as_the_whole_from_any_thread),
         cmocka_unit_test(each_lie_is_refused_by_name),
         cmocka_unit_test(bytes_that_lie_are_refused_as_they_are_read),

@@ -3,7 +3,7 @@
 weights, and the logits that Hugging Face transformers gives those.
 
     python3 -m venv v && v/bin/pip install torch numpy transformers==5.23.0 compressed-tensors==0.20.0
-    v/bin/pip install --no-deps auto-gptq==0.7.1; v/bin/pip download --no-deps --no-binary :all: autoawq==0.2.9   # unpack awq/ into v
+    v/bin/pip install --no-deps auto-gptq==0.7.1 bitsandbytes==0.49.0; v/bin/pip download --no-deps --no-binary :all: autoawq==0.2.9   # unpack awq/ into v
     v/bin/python make_quant.py [OUTDIR [NAME ...]]
 
 The files are in the tree; the tests read those and need no Python. For each NAME:
@@ -288,6 +288,89 @@ class CompressedOrder(Compressed):
         return files, meaning[:, back]
 
 
+class Fp4(Compressed):
+    """compressed-tensors' NVFP4 and MXFP4, or the same codes under other names: ModelOpt multiplies by a factor where it divides, Quark's
+    MXFP4 has a "weight" """
+
+    def __init__(self, kind, by="compressed-tensors"):
+        nv = kind == "nvfp4"
+        args = {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "tensor_group" if nv else "group", "group_size": 16 if nv else 32}
+        super().__init__(kind + "-pack-quantized", {"group_0": (["Linear"], args)})
+        self.by, self.nv = by, nv
+        self.beside = "hf_quant_config.json" if by == "modelopt" else None
+
+    def config(self):
+        if self.by == "modelopt":
+            return {"producer": {"name": "modelopt", "version": "0.29.0"},
+                    "quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "group_size": 16, "exclude_modules": ["lm_head"]}}
+        if self.by == "quark":
+            return {"quant_method": "quark", "exclude": ["lm_head"], "layer_quant_config": {}, "global_quant_config": {
+                "weight": {"dtype": "fp4", "qscheme": "per_group", "group_size": 32, "scale_format": "e8m0", "ch_axis": -1}, "input_tensors": None}}
+        return super().config()
+
+    def quantise(self, module, w, dtype):
+        args = next(iter(self.groups.values()))[1]
+        scheme, groups = QuantizationScheme(targets=["Linear"], weights=args), w.reshape(w.shape[0], -1, args.group_size)
+        compressor = BaseCompressor.get_value_from_registry(self.fmt)
+        most = groups.abs().amax(2)
+        if not self.nv:
+            state = {"weight": w.to(dtype), "weight_scale": torch.exp2(torch.floor(torch.log2(most / 6)) + 1).to(dtype)}
+        else:
+            factor = (448 * 6 / w.abs().max()).reshape(1)
+            if self.by == "modelopt":   # a power of two: the same values whether one multiplies or divides
+                factor = torch.exp2(torch.floor(torch.log2(factor)))
+            state = {"weight": w.to(dtype), "weight_scale": (most / 6 * factor).to(torch.float8_e4m3fn).to(dtype), "weight_global_scale": factor}
+        packed = compressor.compress(state, scheme)
+        meaning = compressor.decompress(dict(packed), scheme)["weight"].to(dtype)
+        if not self.nv:
+            meaning = meaning + 0.0   # GGUF's MXFP4 has no -0
+        files = {k: v.contiguous() for k, v in packed.items()}
+        if self.by == "modelopt":
+            files = {"weight": files["weight_packed"], "weight_scale": files["weight_scale"], "weight_scale_2": 1 / files["weight_global_scale"][0],
+                     "input_scale": torch.tensor(0.02)}
+        if self.by == "quark":
+            files = {"weight": files["weight_packed"], "weight_scale": files["weight_scale"]}
+        return files, meaning
+
+
+class ModelOpt8:
+    """ModelOpt's FP8: one scale, and the word in a file beside config.json"""
+
+    beside = "hf_quant_config.json"
+
+    def config(self):
+        return {"producer": {"name": "modelopt", "version": "0.15.0"},
+                "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+
+    def quantise(self, module, w, dtype):
+        scale = w.abs().max() / 448
+        codes = to_fp8(w, scale)
+        return {"weight": codes, "weight_scale": scale, "input_scale": torch.tensor(0.02)}, fp8_dequantise(codes, scale.reshape(1, 1), w.shape, dtype)
+
+
+class Bnb:
+    """bitsandbytes' 4 bits, by its own code (on the CPU), as transformers saves them"""
+
+    def __init__(self, kind, nested, block=64):
+        self.kind, self.nested, self.block = kind, nested, block
+
+    def config(self):
+        return {"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False, "bnb_4bit_quant_type": self.kind, "_load_in_4bit": True,
+                "bnb_4bit_use_double_quant": self.nested, "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_quant_storage": "uint8", "llm_int8_skip_modules": None}
+
+    def quantise(self, module, w, dtype):
+        import bitsandbytes.functional as bnb
+
+        codes, state = bnb.quantize_4bit(w.to(dtype), blocksize=self.block, compress_statistics=self.nested, quant_type=self.kind)
+        files = {"weight": codes, **{f"weight.{k}": v for k, v in state.as_dict(packed=True).items()}}
+        scales = bnb.dequantize_blockwise(state.absmax, state.state2) + state.offset if self.nested else state.absmax
+        lanes = torch.stack([codes.reshape(-1) >> 4, codes.reshape(-1) & 15], 1).reshape(-1)
+        meaning = (state.code[lanes.long()] * scales.repeat_interleave(self.block)[: lanes.numel()]).reshape(w.shape).to(dtype)
+        state.shape = torch.Size([w.numel() // self.block, self.block])   # flat, as on a GPU: on processors the package cuts each row into blocks anew
+        assert torch.equal(meaning.reshape(state.shape), bnb.dequantize_4bit(codes, state))
+        return files, meaning
+
+
 FP8 = {"num_bits": 8, "type": "float"}
 W4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}
 W8 = {"num_bits": 8, "type": "int", "strategy": "channel"}
@@ -324,6 +407,14 @@ FORMATS = {
     "fp8-rows": (Fbgemm(), SMALL, torch.bfloat16),
     "fp8-e4m3": (Plain8(torch.float8_e4m3fn), SMALL, torch.bfloat16),
     "fp8-e5m2": (Plain8(torch.float8_e5m2), SMALL, torch.float32),
+    "ct-nvfp4": (Fp4("nvfp4"), SMALL, torch.bfloat16),
+    "ct-mxfp4": (Fp4("mxfp4"), SMALL, torch.bfloat16),
+    "modelopt-nvfp4": (Fp4("nvfp4", "modelopt"), SMALL, torch.bfloat16),
+    "quark-mxfp4": (Fp4("mxfp4", "quark"), SMALL, torch.bfloat16),
+    "modelopt-fp8": (ModelOpt8(), SMALL, torch.bfloat16),
+    "bnb-nf4": (Bnb("nf4", True), WIDE, torch.bfloat16),
+    "bnb-nf4-plain": (Bnb("nf4", False), SMALL, torch.float16),
+    "bnb-fp4": (Bnb("fp4", True, 128), SMALL, torch.bfloat16),
     "ct-fp8-tensor": (Compressed("float-quantized", {"group_0": (["Linear"], {**FP8, "strategy": "tensor"})}), SMALL, torch.bfloat16),
     "ct-fp8-channel": (Compressed("float-quantized", {"group_0": (["Linear"], {**FP8, "strategy": "channel"})},
                                   ["lm_head", "re:.*o_proj$", "model.layers.1.mlp.up_proj"]), SMALL, torch.bfloat16),
