@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "coordinator/sched/admission.h"
 #include "coordinator/sched/batch.h"
-#include "coordinator/sched/request.h"
+#include "coordinator/sched/life.h"
 #include "coordinator/sched/share.h"
 #include "coordinator/sched/window.h"
 
@@ -46,7 +46,7 @@ static void preempt(struct crd_sched *s, struct crd_seq *q)
               "preempted sequence %" PRIu64 ": it held blocks of %" PRId32 " x 16 tokens, %" PRId32 " of %" PRId32
               " are free",
               q->id, q->n_blocks, crd_blocks_room(&s->blocks), s->conf.n_blocks);
-    crd_request_end_slot(s, q);
+    crd_life_end_slot(s, q);
     leave(s, q, SEQ_PREEMPTING);
 }
 
@@ -115,9 +115,9 @@ void crd_preempt_requeue(struct crd_sched *s, struct crd_seq *q)
 void crd_preempt_settle(struct crd_sched *s, struct crd_seq *q)
 {
     if (q->state == SEQ_LAST || crd_seq_known(q) > s->longest) {
-        crd_request_finish(s, q, FINISH_LENGTH, OK, "");
+        crd_life_finish(s, q, FINISH_LENGTH, OK, "");
         return;
     }
-    crd_request_drop_blocks(s, q);
+    crd_life_drop_blocks(s, q);
     crd_preempt_requeue(s, q);
 }

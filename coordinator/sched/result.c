@@ -2,7 +2,7 @@
 #include "coordinator/sched/result.h"
 #include "coordinator/sched/batch.h"
 #include "coordinator/sched/preempt.h"
-#include "coordinator/sched/request.h"
+#include "coordinator/sched/life.h"
 #include "coordinator/sched/share.h"
 #include "coordinator/sched/window.h"
 
@@ -169,7 +169,7 @@ static void take_tokens(struct crd_sched *s, const struct crd_step_item *it, con
         take_token(s, q, &got->tokens[i], last ? why : FINISH_NONE);
     }
     if (why != FINISH_NONE)
-        crd_request_finish(s, q, why, OK, "");
+        crd_life_finish(s, q, why, OK, "");
     else
         crd_share_publish(s, q, MIN(crd_seq_known(q), q->n_computed));
 }
@@ -182,7 +182,7 @@ static void take_pooled(struct crd_sched *s, struct crd_seq *q, const struct res
                             .n_pooled = got->n_pooled,
                             .pooled = got->pooled};
     s->on_event(s->user, &e);
-    crd_request_finish(s, q, FINISH_STOP, OK, "");
+    crd_life_finish(s, q, FINISH_STOP, OK, "");
 }
 
 /* The step is over: whoever was only waiting for it goes. */
@@ -195,8 +195,8 @@ static void retire(struct crd_sched *s, const struct crd_step_rec *rec)
         struct crd_seq *q = rec->items[i].seq;
         if (q->last_step != rec->step) continue;
         if (q->state == SEQ_DRAINING) {
-            crd_request_drop_blocks(s, q);
-            crd_request_gone(s, q);
+            crd_life_drop_blocks(s, q);
+            crd_life_gone(s, q);
         } else if (q->state == SEQ_LAST || q->state == SEQ_PREEMPTING) {
             crd_preempt_settle(s, q);
         }

@@ -10,7 +10,7 @@
 #include "coordinator/sched/admission.h"
 #include "coordinator/sched/batch.h"
 #include "coordinator/sched/preempt.h"
-#include "coordinator/sched/request.h"
+#include "coordinator/sched/life.h"
 #include "coordinator/sched/result.h"
 #include "coordinator/sched/share.h"
 #include "coordinator/sched/window.h"
@@ -114,19 +114,19 @@ void crd_sched_close(struct crd_sched *s)
 enum err crd_sched_submit(struct crd_sched *s, const struct gen_request *r, int64_t now_us)
 {
     s->now_us = now_us;
-    return crd_request_submit(s, r);
+    return crd_life_submit(s, r);
 }
 
 void crd_sched_cancel(struct crd_sched *s, uint64_t request, int64_t now_us)
 {
     s->now_us = now_us;
-    crd_request_cancel(s, request);
+    crd_life_cancel(s, request);
 }
 
 void crd_sched_fail_all(struct crd_sched *s, enum err err, const char *text, int64_t now_us)
 {
     s->now_us = now_us;
-    crd_request_fail_all(s, err, text);
+    crd_life_fail_all(s, err, text);
 }
 
 enum err crd_sched_on_result(struct crd_sched *s, const struct step_result *r, int64_t now_us)
@@ -247,7 +247,7 @@ static void lose_replica(struct crd_sched *s, struct crd_seq *q)
     q->last_step = q->sample_step = 0;
     q->n_hashes = 0;
     if (q->state == SEQ_DRAINING)
-        crd_request_gone(s, q);
+        crd_life_gone(s, q);
     else if (crd_seq_running(q))
         crd_preempt_requeue(s, q);
 }
@@ -258,7 +258,7 @@ static void end_if_too_long(struct crd_sched *s, struct crd_seq *q)
     char *text = xasprintf("the sequence has %" PRId32
                            " tokens; after the loss of a worker the cluster has room for %" PRId32,
                            crd_seq_known(q), s->longest);
-    crd_request_finish(s, q, FINISH_NONE, ERR_NO_BLOCKS, text);
+    crd_life_finish(s, q, FINISH_NONE, ERR_NO_BLOCKS, text);
     free(text);
 }
 
@@ -294,7 +294,7 @@ void crd_sched_hand_over(struct crd_sched *s, int64_t now_us,
     crd_sched_restart(s, &same, now_us);
     while (s->groups) {
         struct crd_group *g = s->groups;
-        crd_request_release(s, g);
+        crd_life_release(s, g);
         take(user, g);
     }
 }
@@ -302,7 +302,7 @@ void crd_sched_hand_over(struct crd_sched *s, int64_t now_us,
 void crd_sched_adopt(struct crd_sched *s, struct crd_group *g, int64_t now_us)
 {
     s->now_us = now_us;
-    crd_request_adopt(s, g);
+    crd_life_adopt(s, g);
     for (int32_t i = 0, n = g->n, n_gone = g->n_gone; i < n && n_gone < n; i++) {
         struct crd_seq *q = &g->seqs[i];
         if (q->gone) continue;

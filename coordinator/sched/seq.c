@@ -13,9 +13,9 @@
  *    DECODE
  *   PREEMPTING   WAITING      preempt.c: crd_preempt_settle, its steps in flight are known
  *   running      WAITING      scheduler.c: crd_sched_restart
- *   WAITING,     NEW          request.c: crd_request_release, on its way to another scheduler,
- *    HELD                     which makes it WAITING or HELD again: crd_request_adopt
- *   any          DRAINING     request.c: crd_request_finish; gone when its last step has retired */
+ *   WAITING,     NEW          life.c: crd_life_release, on its way to another scheduler,
+ *    HELD                     which makes it WAITING or HELD again: crd_life_adopt
+ *   any          DRAINING     life.c: crd_life_finish; gone when its last step has retired */
 #include "coordinator/sched/seq.h"
 
 #include <stdlib.h>

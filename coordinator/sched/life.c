@@ -1,9 +1,9 @@
-/* request.c: see request.h.
+/* life.c: see life.h.
  *
  *   submit -> ... -> finishing event -> (its last step retires) -> gone
  *
  * A request goes with the last of its choices. */
-#include "coordinator/sched/request.h"
+#include "coordinator/sched/life.h"
 #include "base/rng.h"
 #include "coordinator/sched/admission.h"
 #include "coordinator/sched/share.h"
@@ -36,7 +36,7 @@ static void delist(struct crd_sched *s, struct crd_group *g)
     if (g->next) g->next->prev = g->prev;
 }
 
-enum err crd_request_submit(struct crd_sched *s, const struct gen_request *r)
+enum err crd_life_submit(struct crd_sched *s, const struct gen_request *r)
 {
     enum err rc;
     TRY(crd_admission_check(s, r));
@@ -59,7 +59,7 @@ static void free_group(struct crd_sched *s, struct crd_group *g)
     crd_group_free(g);
 }
 
-void crd_request_gone(struct crd_sched *s, struct crd_seq *q)
+void crd_life_gone(struct crd_sched *s, struct crd_seq *q)
 {
     crd_list_remove(q);
     crd_seq_free(q);
@@ -99,14 +99,14 @@ static void retire_from_lines(struct crd_sched *s, struct crd_seq *q)
         g->n_unstarted--;
     }
     crd_list_remove(q);
-    if (q->slot >= 0) crd_request_end_slot(s, q);
+    if (q->slot >= 0) crd_life_end_slot(s, q);
     crd_seq_move(q, SEQ_DRAINING);
     if (g->leader == q) crd_admission_release_held(s, g);
     if (!g->n_unstarted) crd_share_drop(s, g);
     if (!--g->n_open) *find_request(s, g->request) = g->next_bucket;
 }
 
-void crd_request_finish(struct crd_sched *s, struct crd_seq *q, enum seq_finish finish,
+void crd_life_finish(struct crd_sched *s, struct crd_seq *q, enum seq_finish finish,
                         enum err err, const char *text)
 {
     crd_share_publish(s, q, MIN(crd_seq_known(q) - 1, q->n_computed));
@@ -116,12 +116,12 @@ void crd_request_finish(struct crd_sched *s, struct crd_seq *q, enum seq_finish 
     if (crd_sched_in_flight(s, q)) {
         crd_list_append(&s->leaving, q);
     } else {
-        crd_request_drop_blocks(s, q);
-        crd_request_gone(s, q);
+        crd_life_drop_blocks(s, q);
+        crd_life_gone(s, q);
     }
 }
 
-void crd_request_end_slot(struct crd_sched *s, struct crd_seq *q)
+void crd_life_end_slot(struct crd_sched *s, struct crd_seq *q)
 {
     ASSERT(s->slots[q->slot] == q);
     s->slots[q->slot] = NULL;
@@ -129,7 +129,7 @@ void crd_request_end_slot(struct crd_sched *s, struct crd_seq *q)
     q->slot = -1;
 }
 
-void crd_request_drop_blocks(struct crd_sched *s, struct crd_seq *q)
+void crd_life_drop_blocks(struct crd_sched *s, struct crd_seq *q)
 {
     crd_blocks_drop(&s->blocks, q->n_blocks * s->conf.groups.n, q->blocks);
     q->n_blocks = 0;
@@ -143,17 +143,17 @@ static void finish_group(struct crd_sched *s, struct crd_group *g, enum err err,
     for (int32_t i = g->n - 1, n_open = g->n_open; n_open; i--) {
         if (g->seqs[i].state == SEQ_DRAINING) continue;
         n_open--;
-        crd_request_finish(s, &g->seqs[i], FINISH_NONE, err, text);
+        crd_life_finish(s, &g->seqs[i], FINISH_NONE, err, text);
     }
 }
 
-void crd_request_cancel(struct crd_sched *s, uint64_t request)
+void crd_life_cancel(struct crd_sched *s, uint64_t request)
 {
     struct crd_group *g = *find_request(s, request);
     if (g) finish_group(s, g, ERR_CANCELLED, err_short(ERR_CANCELLED));
 }
 
-void crd_request_fail_all(struct crd_sched *s, enum err err, const char *text)
+void crd_life_fail_all(struct crd_sched *s, enum err err, const char *text)
 {
     for (struct crd_group *g = s->groups, *next; g; g = next) {
         next = g->next;
@@ -163,7 +163,7 @@ void crd_request_fail_all(struct crd_sched *s, enum err err, const char *text)
 
 /* ---- from one scheduler to another ---- */
 
-void crd_request_release(struct crd_sched *s, struct crd_group *g)
+void crd_life_release(struct crd_sched *s, struct crd_group *g)
 {
     for (int32_t i = 0; i < g->n; i++) {
         struct crd_seq *q = &g->seqs[i];
@@ -179,7 +179,7 @@ void crd_request_release(struct crd_sched *s, struct crd_group *g)
     g->tenant = NULL;
 }
 
-void crd_request_adopt(struct crd_sched *s, struct crd_group *g)
+void crd_life_adopt(struct crd_sched *s, struct crd_group *g)
 {
     enlist(s, g);
     for (int32_t i = 0; i < g->n; i++) g->seqs[i].id = s->next_id++; /* it has come now */
