@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BAR = 24, BRIEF_US = 1000000 };
+enum { BAR = 24 };
 
 /* [lock]: calls of one coordinator come one at a time; while a model is loaded beside another there are two */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -73,7 +73,7 @@ static void show(int32_t replica, enum replica_state state, const struct replica
     if (state != REPLICA_LOADING) begun_us = 0;
     if (state == REPLICA_READY && !brief) ready(replica, ranks, n);
     if (state != REPLICA_LOADING && state != REPLICA_GATHERING) return;
-    if (now - last_us < (terminal ? 100000 : 5000000) || (brief && now - first_us < BRIEF_US)) return;
+    if (now - last_us < (terminal ? 100000 : 5000000) || (brief && now - first_us < (terminal ? 1000000 : 5000000))) return;
     last_us = now;
     if (state == REPLICA_LOADING) loading(ranks, n, terminal);
     else if (!terminal) log_info("load", "%s", text);

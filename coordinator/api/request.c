@@ -44,6 +44,9 @@ enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd
         return crd_api_malformed(e, NULL, "Invalid JSON: a NUL byte at offset %zu",
                                  (size_t)(nul - body));
     json_t *j = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+    if (!j && json_error_code(&why) == json_error_null_character)
+        return crd_api_malformed(e, NULL, "Invalid JSON: line %d, column %d: a text with a NUL character "
+                                 "(\\u0000), which is not supported", why.line, why.column);
     if (!j)
         return crd_api_malformed(e, NULL, "Invalid JSON: line %d, column %d: %s", why.line,
                                  why.column, why.text);

@@ -100,8 +100,8 @@ static const char *shown(const json_t *j, bool real, char text[40])
         snprintf(text, 40, real ? "%" JSON_INTEGER_FORMAT ".0" : "%" JSON_INTEGER_FORMAT,
                  json_integer_value(j));
     else
-        snprintf(text, 40, "%.15g%s", json_real_value(j),
-                 json_real_value(j) == floor(json_real_value(j)) ? ".0" : "");
+        snprintf(text, 40, "%.15g", json_real_value(j));
+    if (!json_is_integer(j) && !strpbrk(text, ".e")) strcat(text, ".0");
     return text;
 }
 
@@ -111,6 +111,7 @@ static enum err number(struct crd_request *r, const struct field *f, const json_
     char text[40];
     bool real = f->type == FIELD_F32;
     double v = json_number_value(j);
+    if (real && f->max == FLT_MAX) v = MIN(v, FLT_MAX); /* as good as any number beyond */
     if (!json_is_number(j) || (!real && v != floor(v)))
         return crd_api_malformed(e, f->name, "%s: Input should be a valid %s", f->name,
                                  real ? "number" : "integer");

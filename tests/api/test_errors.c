@@ -33,6 +33,8 @@ static const struct row rows[] = {
     {C, "{" MSG "} trailing", 400, MALFORMED, NULL, "Invalid JSON"},
     {C, "{" MSG ",\"n\":1,\"n\":2}", 400, MALFORMED, NULL, "duplicate"},
     {C, "{" MSG ",\"seed\":99999999999999999999}", 400, MALFORMED, NULL, "Invalid JSON"},
+    {P, "{\"prompt\":\"a\\u0000b\"}", 400, MALFORMED, NULL, "a text with a NUL character (\\u0000), which is not supported"},
+    {P, "{\"prompt\":\"a\",\"top_p\":1e20}", 400, BAD, "top_p", "top_p must be in (0, 1], got 1e+20."},
     {C, "{\"a\":\"\xFF\"}", 400, MALFORMED, NULL, "Invalid JSON"},
     /* the model */
     {C, "{" MSG ",\"model\":\"gpt-4\"}", 404, "NotFoundError", "model",
@@ -315,6 +317,7 @@ static void accepted_though_unusual(void **state)
         "{" MSG ",\"model\":\"\"}",
         "{" MSG ",\"model\":null}",
         "{" MSG ",\"temperature\":5}",
+        "{" MSG ",\"temperature\":1e300}",
         "{" MSG ",\"top_k\":-1}",
         "{" MSG ",\"temperature\":0,\"n\":2}",
         "{" MSG ",\"max_tokens\":3.0}",
