@@ -1,4 +1,4 @@
-/* cmd_tokenize.c: `tessera tokenize`: text on stdin -> ids as JSON; --decode back. Any GGUF or checkpoint's directory with a vocabulary, whatever
+/* cmd_tokenize.c: `tessera tokenize`: text, given or on stdin -> ids as JSON; --decode back. Any GGUF or checkpoint's directory with a vocabulary, whatever
  * its architecture. */
 #include "cli/commands.h"
 
@@ -20,7 +20,8 @@ static const struct conf_opt table[] = {
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
-static const struct conf_table conf = {"tokenize", "tokenize MODEL [options] < text", "Text on stdin to token ids as a JSON array on stdout.", groups, 1, 1};
+static const struct conf_table conf = {
+    "tokenize", "tokenize MODEL [TEXT] [options]", "Text, here or on stdin, to token ids as a JSON array on stdout.", groups, 1, 2};
 
 static void read_all(struct buf *out)
 {
@@ -54,7 +55,7 @@ static enum err decode(const struct eng_tokenizer *t, struct buf *in)
     size_t i;
     if (!json_is_array(ids)) {
         json_decref(ids);
-        return err_raise(ERR_BAD_REQUEST, "stdin is not a JSON array of ids: %s", je.text);
+        return err_raise(ERR_BAD_REQUEST, "what is given is not a JSON array of ids: %s", je.text);
     }
     enum err rc = OK;
     json_array_foreach(ids, i, id) {
@@ -91,7 +92,7 @@ int cmd_tokenize(int argc, char **argv)
 {
     enum err rc;
     struct options o = {0};
-    const char *args[1];
+    const char *args[2];
     int n_args;
     bool help;
     struct eng_model_file *f = NULL;
@@ -105,7 +106,8 @@ int cmd_tokenize(int argc, char **argv)
     TRY(cmd_model(&args[0]));
     TRY(eng_model_file_open(&f, args[0]));
     TRY(eng_model_tokenizer(&t, f));
-    read_all(&in);
+    if (n_args > 1) buf_puts(&in, args[1]);
+    else read_all(&in);
     if (o.decode) TRY(decode(t, &in));
     else encode(t, &o, &in);
 out:

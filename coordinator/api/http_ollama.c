@@ -6,16 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-static void put_time(int64_t unix_s, struct buf *out)
-{
-    time_t t = (time_t)unix_s;
-    struct tm tm;
-    char text[40];
-    gmtime_r(&t, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    json_out_str(out, text);
-}
-
 static void put_details(const struct crd_api *api, struct buf *out)
 {
     const struct model_info *m = &api->model;
@@ -35,7 +25,7 @@ static void put_model(const struct crd_api *api, const char *name, struct buf *o
     buf_puts(out, ",\"model\":");
     json_out_str(out, name);
     buf_puts(out, ",\"modified_at\":");
-    put_time(api->created_unix, out);
+    json_out_time(out, &(struct timespec){api->created_unix, 0}, 0);
     buf_printf(out, ",\"size\":%lld,\"digest\":\"\",", (long long)api->model.weight_bytes);
     put_details(api, out);
 }
@@ -88,7 +78,7 @@ static void put_shown(const struct crd_api *api, struct buf *out)
     if (api->chat_template) buf_puts(out, ",\"tools\"");
     if (api->style.think) buf_puts(out, ",\"thinking\"");
     buf_puts(out, "],\"modified_at\":");
-    put_time(api->created_unix, out);
+    json_out_time(out, &(struct timespec){api->created_unix, 0}, 0);
     buf_putc(out, '}');
 }
 
@@ -149,7 +139,7 @@ bool crd_http_ollama_load(struct crd_api *api, struct gw_exchange *x, const stru
     buf_puts(&out, "{\"model\":");
     json_out_str(&out, api->model_names[0]);
     buf_puts(&out, ",\"created_at\":");
-    put_time((int64_t)time(NULL), &out);
+    json_out_time(&out, &(struct timespec){time(NULL), 0}, 0);
     buf_printf(&out, ",%s,\"done\":true,\"done_reason\":\"load\"}",
                chat ? "\"message\":{\"role\":\"assistant\",\"content\":\"\"}" : "\"response\":\"\"");
     crd_http_json(x, 200, &out);

@@ -84,3 +84,13 @@ void json_out_f32(struct buf *out, float v)
     buf_puts(out, text);
     if (!strpbrk(text, ".e")) buf_puts(out, ".0");
 }
+
+void json_out_time(struct buf *out, const struct timespec *t, int digits)
+{
+    struct tm tm;
+    char text[32], parts[16];
+    gmtime_r(&t->tv_sec, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(parts, sizeof parts, "%09ld", t->tv_nsec);
+    buf_printf(out, "\"%s%s%.*sZ\"", text, digits ? "." : "", digits, parts);
+}

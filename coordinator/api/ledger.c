@@ -102,12 +102,10 @@ void crd_ledger_close(struct crd_ledger *l)
 static void put_line(const struct crd_ledger_entry *e, struct buf *out)
 {
     struct timespec now;
-    struct tm tm;
-    char text[32];
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-    buf_printf(out, "{\"time\":\"%s.%03ldZ\",\"id\":", text, now.tv_nsec / 1000000);
+    buf_puts(out, "{\"time\":");
+    json_out_time(out, &now, 3);
+    buf_puts(out, ",\"id\":");
     json_out_str(out, e->id);
     buf_puts(out, ",\"key\":");
     if (e->key)

@@ -1,5 +1,5 @@
 /* models.c: GET /v1/models and /v1/models/{id}: OpenAI's objects with vLLM's and llama-server's
- * additions. */
+ * additions, and what Anthropic's clients look for. */
 #include "coordinator/api/http.h"
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/request.h"
@@ -23,6 +23,10 @@ static void put_model(const struct crd_api *api, const char *id, struct buf *out
         "view\":true,"
         "\"allow_fine_tuning\":false,\"organization\":\"*\",\"group\":null,\"is_blocking\":false}]",
         (unsigned long long)api->created_unix, (long long)api->created_unix);
+    buf_puts(out, ",\"type\":\"model\",\"display_name\":");
+    json_out_str(out, id);
+    buf_puts(out, ",\"created_at\":");
+    json_out_time(out, &(struct timespec){api->created_unix, 0}, 0);
     buf_puts(out, ",\"meta\":{\"arch\":");
     json_out_str(out, m->arch);
     buf_printf(
@@ -40,7 +44,13 @@ void crd_http_models(void *user, struct gw_exchange *x, const struct gw_request 
         if (name != api->model_names) buf_putc(&out, ',');
         put_model(api, *name, &out);
     }
-    buf_puts(&out, "]}");
+    const char *const *last = api->model_names;
+    while (last[1]) last++;
+    buf_puts(&out, "],\"has_more\":false,\"first_id\":");
+    json_out_str(&out, api->model_names[0]);
+    buf_puts(&out, ",\"last_id\":");
+    json_out_str(&out, *last);
+    buf_putc(&out, '}');
     crd_http_json(x, 200, &out);
 }
 

@@ -23,14 +23,11 @@ void crd_ollama_error(const struct crd_api_error *e, struct buf *out)
 static void put_head(const struct crd_answer *a, struct buf *out)
 {
     struct timespec now;
-    struct tm tm;
-    char text[32];
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
     buf_puts(out, "{\"model\":");
     json_out_str(out, a->model);
-    buf_printf(out, ",\"created_at\":\"%s.%06ldZ\"", text, now.tv_nsec / 1000);
+    buf_puts(out, ",\"created_at\":");
+    json_out_time(out, &now, 6);
 }
 
 static void put_field(const char *name, struct buf *text, struct buf *out)

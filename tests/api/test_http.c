@@ -179,6 +179,14 @@ static void models_are_listed(void **state)
     assert_int_equal(json_integer_value(json_object_get(first, "max_model_len")), TEST_CONTEXT);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(first, "meta"), "n_vocab")),
                      TEST_VOCAB);
+    /* as Anthropic's clients want it */
+    assert_string_equal(str(first, "type"), "model");
+    assert_string_equal(str(first, "display_name"), "test-model");
+    assert_int_equal(strlen(str(first, "created_at")), strlen("2026-01-31T12:00:00Z"));
+    assert_string_equal(str(j, "last_id"), "alias");
+    json_t *slash = fetch("GET", "/v1/models/", NULL, 200);
+    assert_true(json_equal(j, slash));
+    json_decref(slash);
     json_decref(j);
     j = fetch("GET", "/v1/models/alias", NULL, 200);
     assert_string_equal(str(j, "id"), "alias");

@@ -81,6 +81,24 @@ static void text_survives(void **state)
     buf_free(&b);
 }
 
+static void a_time_is_utc_with_the_digits_asked_for(void **state)
+{
+    static const struct {
+        struct timespec t;
+        int digits;
+        const char *want;
+    } cases[] = {{{0, 0}, 0, "\"1970-01-01T00:00:00Z\""},
+                 {{1795897465, 1234567}, 3, "\"2026-11-28T20:24:25.001Z\""},
+                 {{1795897465, 999999999}, 6, "\"2026-11-28T20:24:25.999999Z\""}};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct buf b = {0};
+        json_out_time(&b, &cases[i].t, cases[i].digits);
+        assert_string_equal(buf_str(&b), cases[i].want);
+        buf_free(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -88,6 +106,7 @@ int main(void)
         cmocka_unit_test(any_float_reads_back_bit_for_bit),
         cmocka_unit_test(any_bytes_become_valid_json),
         cmocka_unit_test(text_survives),
+        cmocka_unit_test(a_time_is_utc_with_the_digits_asked_for),
     };
     return cmocka_run_group_tests_name("json_out", tests, NULL, NULL);
 }

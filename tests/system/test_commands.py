@@ -149,6 +149,7 @@ class Generate(unittest.TestCase):
 class Text(unittest.TestCase):
     def test_tokenize_and_back(self):
         text = "Grüße, 世界! 12 + 30 = 42\n\n  <|im_end|> end".encode()
+        self.assertEqual(run("tokenize", DEMO, text.decode())[:2], run("tokenize", DEMO, stdin=text)[:2])
         code, ids, err = run("tokenize", DEMO, stdin=text)
         self.assertEqual(code, 0, err)
         self.assertIsInstance(json.loads(ids), list)
