@@ -22,7 +22,8 @@ enum {
     MAX_HEADER_BYTES = 28 << 10, /* request line and headers of one request; beyond: 431 */
     NOTE_BYTES = 80,             /* what each header, cookie and argument counts besides */
     MAX_ARGUMENTS = 100,         /* of the query; nothing here reads any */
-    CONN_BYTES = 32 << 10, /* the library's memory of a connection: these, and an answer's headers */
+    CONN_BYTES = 56 << 10, /* the library's memory of a connection: these, a copy of the cookies among
+                              them and its notes, and an answer's headers */
     MAX_REQUEST_ID = 128,
     BODY_BYTES_PER_S = 64 << 10, /* a body slower than this over header_timeout_s is closed */
     DRAIN_BYTES =
