@@ -123,7 +123,7 @@ static void ask(struct cluster *c, const int32_t *prompt, struct answer *a, uint
                             .prompt_logits = true, .sample_logits = true};
     a->mail = mailbox_open();
     crd_replica_submit(c->replica, &q, on_event, a);
-    assert_non_null(mailbox_get(a->mail, 20000000));
+    assert_non_null(mailbox_get(a->mail, 60000000));
     mailbox_close(a->mail);
 }
 
