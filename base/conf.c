@@ -215,6 +215,19 @@ static void fold(const char *text, size_t left, size_t width)
     putchar('\n');
 }
 
+/* Lines that begin with a space are examples, and stay as they are; others are a paragraph, folded anew. */
+static void help_about(const char *text, size_t width)
+{
+    char *own = xstrdup(text);
+    for (char *p = own, *end; *p; p = end) {
+        for (end = p; (end = strchrnul(end, '\n')), *end && *p != ' ' && end[1] != ' ' && end[1]; end++) *end = ' ';
+        if (*end) *end++ = 0;
+        if (*p == ' ') puts(p);
+        else fold(p, 0, width);
+    }
+    free(own);
+}
+
 static void help_option(const struct conf_opt *o, size_t width)
 {
     bool flag = o->type == CONF_FLAG, def = o->def && *o->def;
@@ -229,7 +242,8 @@ static void help_option(const struct conf_opt *o, size_t width)
 void conf_help(const struct conf_table *t)
 {
     size_t width = help_width();
-    printf("usage: tessera %s\n\n%s\n", t->synopsis, t->about);
+    printf("usage: tessera %s\n\n", t->synopsis);
+    help_about(t->about, width);
     for (const struct conf_opt *const *g = t->groups; *g; g++) {
         if (g == t->groups && g[0]->type != CONF_TITLE) printf("\noptions:\n");
         for (const struct conf_opt *o = *g; o->name; o++)

@@ -19,7 +19,7 @@ struct options {
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
-    {"schema", CONF_STR, O(schema), NULL, 0, 0, "FILE", "a JSON Schema"},
+    {"schema", CONF_STR, O(schema), NULL, 0, 0, "FILE", "a JSON Schema", "json-schema"},
     {"regex", CONF_STR, O(regex), NULL, 0, 0, "R", "the whole text matches"},
     {"gbnf", CONF_STR, O(gbnf), NULL, 0, 0, "FILE", "rules in GBNF"},
     {"choice", CONF_STR, O(choice), NULL, 0, 0, "A|B", "one of these texts"},

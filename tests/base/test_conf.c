@@ -36,8 +36,11 @@ static const struct conf_opt table_b[] = {
     {NULL, CONF_FLAG, 0, NULL, 0, 0, NULL, NULL},
 };
 static const struct conf_opt *const groups[] = {table_a, table_b, NULL};
-static const struct conf_table table = {"try", "try MODEL [FILE] [options]", "Tries.", groups, 0,
-                                        2};
+static const struct conf_table table = {
+    "try", "try MODEL [FILE] [options]",
+    "Tries.\nWhat is said of it takes more than the hundred and twenty columns that a page has where it is not on a terminal, so it is folded.\n"
+    "  try model.gguf   an example stays as it is, however long, for it is there to be copied, and whoever wraps a command breaks it",
+    groups, 0, 2};
 
 static struct opts o;
 static const char *args[2];
@@ -225,7 +228,12 @@ static void help_page_lists_every_option_with_its_default(void **state)
     rewind(f);
     text[fread(text, 1, sizeof text - 1, f)] = 0;
     fclose(f);
-    assert_string_equal(text, "usage: tessera try MODEL [FILE] [options]\n\nTries.\n\noptions:\n"
+    assert_string_equal(text, "usage: tessera try MODEL [FILE] [options]\n\n"
+                              "Tries. What is said of it takes more than the hundred and twenty columns that a page has where it is not on a terminal,\n"
+                              "so it is folded.\n"
+                              "  try model.gguf   an example stays as it is, however long, for it is there to be copied, and whoever wraps a command "
+                              "breaks it\n"
+                              "\noptions:\n"
                               "  --fast [on|off]                    a flag\n"
                               "  --threads N                        a number [2]\n"
                               "  --cache-size SIZE                  a size [1G]\n"

@@ -118,6 +118,7 @@ class Replicas(unittest.TestCase):
                 self.assertIn("rank", lost["reason"])
             self.check(together.end(), bodies, s)
             self.assertIn("other replicas go on", s.text())
+            self.assertRegex(s.text(), r"replica 0 lost: .*; its open requests go on at another")
             wait_all(s)
             self.assertEqual(replicas(s)[0]["recoveries"], 1)
             text = s.get("/metrics")[1].decode()
