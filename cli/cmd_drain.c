@@ -33,7 +33,7 @@ static const struct conf_table reload = {
     "It is loaded beside the old one if memory allows; else requests wait until the old one has finished and the new one is there.\n"
     "No request is refused.", groups, 1, 1};
 
-/* From another host: a model is a path there. */
+/* From another host: a model is a path, or a pulled model's name, there. */
 static enum err ask_elsewhere(const struct options *o, const char *verb, const char *model)
 {
     enum err rc = OK;

@@ -148,14 +148,26 @@ out:
     return rc ? cmd_fail(rc) : 0;
 }
 
-enum err cmd_model(const char **arg)
+static enum err find_pulled(const struct hub_ref *r, const char **arg)
 {
-    struct hub_ref r;
     char *path = NULL;
-    if (!access(*arg, F_OK) || !hub_ref_parse(&r, *arg)) return OK;
-    enum err rc = hub_ref_local(&r, &path);
+    enum err rc = hub_ref_local(r, &path);
     if (rc) return rc;
     if (!path) return err_raise(ERR_NOT_FOUND, "%s is neither a file here nor a model that was fetched: tessera pull %s", *arg, *arg);
     *arg = path; /* for as long as the program runs */
     return OK;
+}
+
+enum err cmd_model(const char **arg)
+{
+    struct hub_ref r;
+    return !access(*arg, F_OK) || !hub_ref_parse(&r, *arg) ? OK : find_pulled(&r, arg);
+}
+
+enum err cmd_model_named(const char **arg)
+{
+    struct hub_ref r;
+    if (**arg == '/') return OK;
+    if (hub_ref_parse(&r, *arg)) return find_pulled(&r, arg);
+    return err_raise(ERR_BAD_REQUEST, "%s is neither an absolute path of the server's host nor ORG/NAME of a model that was pulled there", *arg);
 }

@@ -130,7 +130,9 @@ static void stand_by(const struct options *o, struct serving *v, struct crd_admi
             if (by_key) crd_admin_door_done(v->conf.door, OK);
             return;
         }
-        enum err e = serving_reload(v, ask.model, by_key ? NULL : admin);
+        const char *model = ask.model;
+        enum err e = cmd_model_named(&model);
+        if (!e) e = serving_reload(v, model, by_key ? NULL : admin);
         if (e && e != ERR_CANCELLED) log_error("serve", "reload: %s", err_text());
         if (by_key) crd_admin_door_done(v->conf.door, e);
         else crd_admin_done(admin, e);

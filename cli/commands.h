@@ -26,5 +26,8 @@ int cmd_fail(enum err e);
 /* A MODEL argument: a path that is there stays as it is; ORG/NAME[:QUANT] becomes the path of what `tessera pull` brought, if it is here. Own: nobody
  * frees it. Err NOT_FOUND: it has that form, is no path, and was not pulled. */
 enum err cmd_model(const char **arg);
+/* What an order from elsewhere names: an absolute path stays as it is, ORG/NAME[:QUANT] becomes the path of what was pulled here. Own: as cmd_model.
+ * Err BAD_REQUEST (neither), NOT_FOUND. */
+enum err cmd_model_named(const char **arg);
 
 #endif

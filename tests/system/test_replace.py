@@ -233,7 +233,8 @@ class Reloading(unittest.TestCase):
                 self.assertEqual((status, json.loads(raw)), (200, {"status": "serving", "model": os.path.abspath(OTHER)}))
                 self.assertEqual(gather(s.stream("/v1/completions", STORY)), self.want[OTHER])
                 url = ("--url", f"http://localhost:{s.port}/")
-                for model, words in ((DEMO if DEMO[0] != "/" else "relative.gguf", "absolute path"), (d + "/none.gguf", "none.gguf")):
+                for model, words in ((DEMO if DEMO[0] != "/" else "relative.gguf", "absolute path"), (d + "/none.gguf", "none.gguf"),
+                                     ("org/none", "tessera pull org/none")):
                     code, _, err = run("reload", model, *url, env=operator("key-of-the-operators"))
                     self.assertEqual(code, 1)
                     self.assertIn(words, err)
