@@ -305,6 +305,7 @@ int main(void)
         {"checkpoint_llama_with_biases_agrees", bf16_agrees, NULL, NULL, (char[]){"llama-biases"}},
         QUANT("fp8-block", "fp8_in_blocks_agrees"),
         QUANT("fp8-block-bf16-scales", "fp8_in_blocks_with_bf16_scales_agrees"),
+        QUANT("fp8-block-e8m0-scales", "fp8_in_blocks_with_e8m0_scales_agrees"),
         QUANT("fp8-tensor", "fp8_of_one_scale_agrees"),
         QUANT("fp8-rows", "fp8_by_rows_agrees"),
         QUANT("fp8-e4m3", "plain_e4m3_agrees"),

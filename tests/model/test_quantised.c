@@ -91,7 +91,7 @@ struct row { const char *name; enum dtype type; };
 static void fp8_means_what_its_publishers_say(void **state)
 {
     static const struct row rows[] = {
-        {"fp8-block", DTYPE_BF16}, {"fp8-block-bf16-scales", DTYPE_BF16}, {"fp8-tensor", DTYPE_F16}, {"fp8-rows", DTYPE_BF16},
+        {"fp8-block", DTYPE_BF16}, {"fp8-block-bf16-scales", DTYPE_BF16}, {"fp8-block-e8m0-scales", DTYPE_BF16}, {"fp8-tensor", DTYPE_F16}, {"fp8-rows", DTYPE_BF16},
         {"fp8-e4m3", DTYPE_BF16}, {"fp8-e5m2", DTYPE_BF16},
     };
     (void)state;

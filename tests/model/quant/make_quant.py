@@ -403,6 +403,7 @@ FORMATS = {
     "ct-int8-f32": (Compressed("int-quantized", {"group_0": (["Linear"], {**W8, "symmetric": True, "strategy": "tensor"})}), SMALL, torch.float32),
     "fp8-block": (Fp8((128, 128), "weight_scale_inv"), BLOCKS, torch.bfloat16),
     "fp8-block-bf16-scales": (Fp8((32, 64), "weight_scale_inv", torch.bfloat16), SMALL, torch.bfloat16),
+    "fp8-block-e8m0-scales": (Fp8((32, 32), "weight_scale_inv", torch.float8_e8m0fnu), SMALL, torch.bfloat16),
     "fp8-tensor": (Fp8(None, "weight_scale"), SMALL, torch.float16),
     "fp8-rows": (Fbgemm(), SMALL, torch.bfloat16),
     "fp8-e4m3": (Plain8(torch.float8_e4m3fn), SMALL, torch.bfloat16),
