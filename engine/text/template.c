@@ -48,6 +48,7 @@ enum err eng_template_render(const struct eng_template *t, json_t *context, int6
     exec_all(&r, t->root->kids, t->root->n);
     if (!r.rc) buf_put(out, text.data ? text.data : (uint8_t *)"", text.len);
     buf_free(&text);
+    json_decref(r.kept);
     arena_free(&r.arena);
     return r.rc;
 }

@@ -227,6 +227,19 @@ static struct value f_tojson(struct run *r, struct value v, const struct args *a
     return run_take(r, &b);
 }
 
+/* Not Jinja's: of templates that llama.cpp has for models that come without one. Text to data; what is no JSON fails. */
+static struct value f_from_json(struct run *r, struct value v, const struct args *a)
+{
+    (void)a;
+    struct str s = v_text(r, v);
+    if (!r->kept) r->kept = json_array();
+    (void)run_alloc(r, 8 * s.n); /* charged for what the parser keeps */
+    json_t *j = r->rc ? NULL : json_loadb(s.p, s.n, JSON_DECODE_ANY, NULL);
+    if (!j) return run_fail(r, "from_json: no JSON: '%.*s'", (int)MIN(s.n, 60), s.p);
+    json_array_append_new(r->kept, j);
+    return v_from_json(r, j, 0);
+}
+
 value_fn filter_find(struct str name)
 {
     static const struct {
@@ -253,7 +266,8 @@ value_fn filter_find(struct str name)
                  {"center", f_center},
                  {"format", f_format},
                  {"wordcount", f_wordcount},
-                 {"tojson", f_tojson}};
+                 {"tojson", f_tojson},
+                 {"from_json", f_from_json}};
     for (size_t i = 0; i < COUNT_OF(table); i++)
         if (str_is(name, table[i].name)) return table[i].fn;
     return filter_seq_find(name);

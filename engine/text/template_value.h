@@ -101,6 +101,7 @@ enum flow { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE };
 
 struct run {
     struct arena arena;
+    json_t *kept; /* Own; a list of what from_json has parsed: values point into it. NULL: nothing */
     size_t memory; /* bytes charged */
     uint64_t steps;
     int32_t depth, line;

@@ -219,6 +219,22 @@ static void raise_exception_is_the_error_text(void **s)
     assert_string_equal(err_text(), "chat template, line 2: 'nothing' is undefined");
 }
 
+/* A filter of llama.cpp's templates for DeepSeek V3.2 and others: arguments of calls as text. */
+static void from_json_opens_texts(void **s)
+{
+    json_t *context = json_pack("{s:s}", "a", "{\"city\": \"Z\\u00fcrich\", \"n\": [1, 2.5, null, true]}");
+    struct buf out = {0};
+    (void)s;
+    assert_int_equal(render("{% set d = a | from_json %}{% for k, v in d.items() %}{{ k }}={{ v | tojson }};{% endfor %}{{ '7' | from_json + 1 }}", context, &out), OK);
+    assert_string_equal(buf_str(&out), "city=\"Z\xC3\xBCrich\";n=[1, 2.5, null, true];8");
+    buf_clear(&out);
+    assert_int_equal(render("{{ '{' | from_json }}", context, &out), ERR_BAD_REQUEST);
+    assert_non_null(strstr(err_text(), "from_json: no JSON: '{'"));
+    assert_int_equal(render("{% set t = '[' ~ '1,' * 100000 ~ '1]' %}{% for i in range(1000) %}{% set x = t | from_json %}{% endfor %}", context, &out), ERR_TOO_LONG);
+    buf_free(&out);
+    json_decref(context);
+}
+
 static void builtin_templates_render(void **s)
 {
     static const char *const names[] = {"chatml", "llama-2", "llama-3", "mistral",
@@ -256,7 +272,7 @@ int main(void)
         cmocka_unit_test(every_bound_holds),
         cmocka_unit_test(nesting_is_bounded_at_compile_time),
         cmocka_unit_test(raise_exception_is_the_error_text),
-        cmocka_unit_test(builtin_templates_render),
+        cmocka_unit_test(from_json_opens_texts), cmocka_unit_test(builtin_templates_render),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
