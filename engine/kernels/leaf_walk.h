@@ -55,6 +55,24 @@ struct krn_leaf_kernel {
     enum krn_leaf_form form;
 };
 
+/* One tile of a job, for a number of lanes that is a constant where it is compiled. */
+typedef void (*krn_chain_fn)(const struct krn_leaf_job *j, int32_t tile, const enum dtype type, const int width);
+
+/* Every tile by the chain of its width, one of krn_group_width's. */
+KRN_INLINE void krn_chain_widths(const struct krn_leaf_job *j, const enum dtype type, krn_chain_fn chain)
+{
+    for (int32_t tile = 0; tile < j->n_tiles; tile++)
+        switch (j->width) {
+        case 1: chain(j, tile, type, 1); break;
+        case 2: chain(j, tile, type, 2); break;
+        case 4: chain(j, tile, type, 4); break;
+        case 6: chain(j, tile, type, 6); break;
+        case 8: chain(j, tile, type, 8); break;
+        case 12: chain(j, tile, type, 12); break;
+        case 16: chain(j, tile, type, 16); break;
+        }
+}
+
 /* Subtrees of `node` that end after `leaf`, leaving out the leaf itself: additions due once its
  * chain is done. */
 static inline uint8_t krn_leaf_merges(struct tree_node node, int32_t leaf)

@@ -14,13 +14,6 @@
 
 enum { LEAST = 6 /* lanes */, AHEAD = 6144 /* bytes fetched ahead */ };
 
-KRN_INLINE __m512 all_f32(const uint8_t *p)
-{
-    float v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_ps(v);
-}
-
 /* The unit's codes as signed bytes, 8 lines. */
 KRN_INLINE void code_lines(const struct krn_planes *p, const uint8_t *codes,
                            const enum dtype type, uint8_t *lines)
@@ -35,9 +28,8 @@ KRN_INLINE void code_lines(const struct krn_planes *p, const uint8_t *codes,
 KRN_INLINE __m512 sum_of_x(const uint8_t *f, const int width, const int h, const enum dtype type)
 {
     if (!krn_pack_halves(type)) return all_f32(f + KRN_UNIT_S * width);
-    int32_t z; /* the panel has -32 s */
-    memcpy(&z, f + (KRN_UNIT_Z32 + 4 * h) * width, sizeof z);
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_set1_epi32(z)), _mm512_set1_ps(-0x1p-5f));
+    const __m512 z = _mm512_cvtepi32_ps(all_i32(f + (KRN_UNIT_Z32 + 4 * h) * width));
+    return _mm512_mul_ps(z, _mm512_set1_ps(-0x1p-5f)); /* the panel has -32 s */
 }
 
 /* The integer sums of half h, or of a whole unit, onto the lanes' accumulators. */

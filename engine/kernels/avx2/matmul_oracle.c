@@ -29,53 +29,12 @@ KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtyp
 static void expand_unit(const struct krn_planes *p, int32_t unit, enum dtype type,
                         float w[KRN_UNIT * KRN_TILE])
 {
+#define EXPAND(T) case DTYPE_##T: expand(p, unit, DTYPE_##T, w); break;
     switch (type) {
-    case DTYPE_Q8_0:
-        expand(p, unit, DTYPE_Q8_0, w);
-        break;
-    case DTYPE_Q4_0:
-        expand(p, unit, DTYPE_Q4_0, w);
-        break;
-    case DTYPE_Q4_K:
-        expand(p, unit, DTYPE_Q4_K, w);
-        break;
-    case DTYPE_Q5_K:
-        expand(p, unit, DTYPE_Q5_K, w);
-        break;
-    case DTYPE_Q4_1:
-        expand(p, unit, DTYPE_Q4_1, w);
-        break;
-    case DTYPE_Q5_0:
-        expand(p, unit, DTYPE_Q5_0, w);
-        break;
-    case DTYPE_Q5_1:
-        expand(p, unit, DTYPE_Q5_1, w);
-        break;
-    case DTYPE_Q2_K:
-        expand(p, unit, DTYPE_Q2_K, w);
-        break;
-    case DTYPE_Q3_K:
-        expand(p, unit, DTYPE_Q3_K, w);
-        break;
-    case DTYPE_IQ4_NL:
-        expand(p, unit, DTYPE_IQ4_NL, w);
-        break;
-    case DTYPE_IQ4_XS:
-        expand(p, unit, DTYPE_IQ4_XS, w);
-        break;
-    case DTYPE_IQ2_S:
-        expand(p, unit, DTYPE_IQ2_S, w);
-        break;
-    case DTYPE_TQ2_0:
-        expand(p, unit, DTYPE_TQ2_0, w);
-        break;
-    case DTYPE_MXFP4:
-        expand(p, unit, DTYPE_MXFP4, w);
-        break;
-    default:
-        expand(p, unit, DTYPE_Q6_K, w);
-        break;
+        KRN_QUANT_LAYOUTS(EXPAND)
+    default: ASSERT(false);
     }
+#undef EXPAND
 }
 
 /* n_tok lanes from `lane`. */

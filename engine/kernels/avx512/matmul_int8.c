@@ -30,19 +30,6 @@ KRN_INLINE __m512i dot4(__m512i sum, const __m512i w[4], const uint8_t *q)
     return sum;
 }
 
-KRN_INLINE __m512i all_i32(const uint8_t *p)
-{
-    int32_t v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_epi32(v);
-}
-KRN_INLINE __m512 all_f32(const uint8_t *p)
-{
-    float v;
-    memcpy(&v, p, sizeof v);
-    return _mm512_set1_ps(v);
-}
-
 /* Where the integer sum of half h (of 0, or of a whole unit) begins: minus the offset times the sum of x. */
 KRN_INLINE __m512i start(const uint8_t *f, const int width, const int h, const enum dtype type)
 {
@@ -107,37 +94,10 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dty
     KRN_UNROLL for (int t = 0; t < width; t++) _mm512_store_ps(out + t * KRN_TILE, acc[t]);
 }
 
-KRN_INLINE void chains(const struct krn_leaf_job *j, const enum dtype type)
-{
-    for (int32_t tile = 0; tile < j->n_tiles; tile++) switch (j->width) {
-        case 1:
-            chain(j, tile, type, 1);
-            break;
-        case 2:
-            chain(j, tile, type, 2);
-            break;
-        case 4:
-            chain(j, tile, type, 4);
-            break;
-        case 6:
-            chain(j, tile, type, 6);
-            break;
-        case 8:
-            chain(j, tile, type, 8);
-            break;
-        case 12:
-            chain(j, tile, type, 12);
-            break;
-        case 16:
-            chain(j, tile, type, 16);
-            break;
-        }
-}
-
 #define CHAINS(T)                                                                                  \
     static void chains_##T(const struct krn_leaf_job *j)                                           \
     {                                                                                              \
-        chains(j, DTYPE_##T);                                                                      \
+        krn_chain_widths(j, DTYPE_##T, chain);                                                     \
     }
 KRN_QUANT_LAYOUTS(CHAINS)
 

@@ -26,59 +26,18 @@ KRN_INLINE void expand(const struct krn_planes *p, int32_t unit, const enum dtyp
 static void expand_unit(const struct krn_planes *p, int32_t unit, enum dtype type,
                         float w[KRN_UNIT * KRN_TILE])
 {
+#define EXPAND(T) case DTYPE_##T: expand(p, unit, DTYPE_##T, w); break;
     switch (type) {
-    case DTYPE_Q8_0:
-        expand(p, unit, DTYPE_Q8_0, w);
-        break;
-    case DTYPE_Q4_0:
-        expand(p, unit, DTYPE_Q4_0, w);
-        break;
-    case DTYPE_Q4_K:
-        expand(p, unit, DTYPE_Q4_K, w);
-        break;
-    case DTYPE_Q5_K:
-        expand(p, unit, DTYPE_Q5_K, w);
-        break;
-    case DTYPE_Q4_1:
-        expand(p, unit, DTYPE_Q4_1, w);
-        break;
-    case DTYPE_Q5_0:
-        expand(p, unit, DTYPE_Q5_0, w);
-        break;
-    case DTYPE_Q5_1:
-        expand(p, unit, DTYPE_Q5_1, w);
-        break;
-    case DTYPE_Q2_K:
-        expand(p, unit, DTYPE_Q2_K, w);
-        break;
-    case DTYPE_Q3_K:
-        expand(p, unit, DTYPE_Q3_K, w);
-        break;
-    case DTYPE_IQ4_NL:
-        expand(p, unit, DTYPE_IQ4_NL, w);
-        break;
-    case DTYPE_IQ4_XS:
-        expand(p, unit, DTYPE_IQ4_XS, w);
-        break;
-    case DTYPE_IQ2_S:
-        expand(p, unit, DTYPE_IQ2_S, w);
-        break;
-    case DTYPE_TQ2_0:
-        expand(p, unit, DTYPE_TQ2_0, w);
-        break;
-    case DTYPE_MXFP4:
-        expand(p, unit, DTYPE_MXFP4, w);
-        break;
-    default:
-        expand(p, unit, DTYPE_Q6_K, w);
-        break;
+        KRN_QUANT_LAYOUTS(EXPAND)
+    default: ASSERT(false);
     }
+#undef EXPAND
 }
 
-KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const int width)
+KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dtype type, const int width)
 {
     const struct krn_planes p =
-        krn_pack_planes(j->w->type, j->tile + tile * j->w->tile_bytes, j->w->cols);
+        krn_pack_planes(type, j->tile + tile * j->w->tile_bytes, j->w->cols);
     _Alignas(64) float w[KRN_UNIT * KRN_TILE];
     float *out = j->acc + tile * width * KRN_TILE;
     __m512 acc[KRN_GROUP];
@@ -86,7 +45,7 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const int widt
         j->more ? _mm512_load_ps(out + t * KRN_TILE) : _mm512_setzero_ps();
     for (int64_t k0 = j->k0; k0 < j->k1; k0 += KRN_UNIT) {
         const float *x = (const float *)j->panel + k0 * width;
-        expand_unit(&p, (int32_t)(k0 / KRN_UNIT), j->w->type, w);
+        expand_unit(&p, (int32_t)(k0 / KRN_UNIT), type, w);
         for (int64_t k = 0; k < KRN_UNIT; k++) {
             __m512 row = _mm512_load_ps(w + k * KRN_TILE);
             KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
@@ -96,32 +55,7 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const int widt
     KRN_UNROLL for (int t = 0; t < width; t++) _mm512_store_ps(out + t * KRN_TILE, acc[t]);
 }
 
-static void chains(const struct krn_leaf_job *j)
-{
-    for (int32_t tile = 0; tile < j->n_tiles; tile++) switch (j->width) {
-        case 1:
-            chain(j, tile, 1);
-            break;
-        case 2:
-            chain(j, tile, 2);
-            break;
-        case 4:
-            chain(j, tile, 4);
-            break;
-        case 6:
-            chain(j, tile, 6);
-            break;
-        case 8:
-            chain(j, tile, 8);
-            break;
-        case 12:
-            chain(j, tile, 12);
-            break;
-        case 16:
-            chain(j, tile, 16);
-            break;
-        }
-}
+static void chains(const struct krn_leaf_job *j) { krn_chain_widths(j, j->w->type, chain); }
 
 const struct krn_leaf_kernel krn_avx512_oracle = {
     .fn = chains, .single_tiles = 1, .k_step = 256, .form = KRN_LEAF_F32};

@@ -126,4 +126,18 @@ KRN_INLINE struct unit_scales unit_scales(const struct krn_planes *p, int32_t un
     return out;
 }
 
+/* A field of the panel, in every lane. */
+KRN_INLINE __m512i all_i32(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+KRN_INLINE __m512 all_f32(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_set1_ps(v);
+}
+
 #endif
