@@ -219,9 +219,14 @@ static void fold(const char *text, size_t left, size_t width)
 static void help_about(const char *text, size_t width)
 {
     char *own = xstrdup(text);
-    for (char *p = own, *end; *p; p = end) {
-        for (end = p; (end = strchrnul(end, '\n')), *end && *p != ' ' && end[1] != ' ' && end[1]; end++) *end = ' ';
-        if (*end) *end++ = 0;
+    for (char *p = own, *next; *p; p = next) {
+        char *end = strchrnul(p, '\n');
+        while (*p != ' ' && *end && !strchr(" \n", end[1])) { /* strchr also finds the text's end */
+            *end = ' ';
+            end = strchrnul(end, '\n');
+        }
+        next = *end ? end + 1 : end;
+        *end = 0;
         if (*p == ' ') puts(p);
         else fold(p, 0, width);
     }
