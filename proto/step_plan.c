@@ -7,6 +7,7 @@
  *
  * I1  no allocation is larger than a constant times the bytes that are really there (scan_count).
  * I2  every slot, group, block and token id of an unpacked plan lies inside step_bounds.
+ * I3  no two items of an unpacked plan are of one slot: arrays of n_slots hold what one step has for each.
  * Not here: whether the plan makes sense for the sequences in state (slot in use, table
  * contiguous): the engine's business. */
 #include "proto/step_plan.h"
@@ -312,17 +313,29 @@ out:
     return rc;
 }
 
+/* I3. taken: a bit for each slot that an item has named. */
+static enum err take_slot(struct scan *in, uint64_t taken[LIMIT_SLOTS / 64], int32_t slot)
+{
+    const uint64_t bit = UINT64_C(1) << slot % 64;
+    if (taken[slot / 64] & bit) return scan_refuse(in, "slot %" PRId32 " is named by two items", slot);
+    taken[slot / 64] |= bit;
+    return OK;
+}
+
 static enum err unpack_items(struct step_plan *p, struct scan *in, const struct step_bounds *b,
                              struct arena *a)
 {
     enum err rc = OK;
     int32_t tokens = 0;
+    uint64_t taken[LIMIT_SLOTS / 64] = {0};
+    ASSERT(b->n_slots <= LIMIT_SLOTS);
     TRY(scan_count(in, "n_items", LIMIT_STEP_ITEMS, ITEM_BYTES + IN_BYTES, &p->n_items));
     if (p->n_items) p->items = arena_alloc(a, (size_t)p->n_items * sizeof *p->items);
     for (int32_t i = 0; i < p->n_items; i++) {
         struct step_item *it = &p->items[i];
         scan_at(in, "item", i);
         TRY(scan_slot(in, b, "slot", &it->slot));
+        TRY(take_slot(in, taken, it->slot));
         TRY(scan_i32(in, "pos", 0, b->context - 1, &it->pos));
         TRY(scan_flags(in, "out", KNOWN_OUT, &it->out));
         it->next = -1;

@@ -55,7 +55,7 @@ struct step_table { int32_t slot, group, first, n; const int32_t *ids; };
 struct step_in { int32_t id; uint64_t ref_step; int32_t ref_slot; };
 
 struct step_item {
-    int32_t slot;
+    int32_t slot;                /* no other item of the plan has it */
     int32_t pos;                 /* absolute position of the first input */
     int32_t n_in;
     uint32_t out;                /* enum step_out flags */
@@ -80,7 +80,7 @@ struct step_plan {
     struct step_item *items;
 };
 
-/* What a plan may refer to; unpack refuses anything outside. */
+/* What a plan may refer to; unpack refuses anything outside. n_slots: at most LIMIT_SLOTS. */
 struct step_bounds { int32_t n_slots, n_groups, n_blocks, n_vocab, context; };
 
 void step_plan_pack(const struct step_plan *p, struct buf *out);   /* appends */

@@ -84,10 +84,22 @@ static struct grammar_source random_grammar(struct dice *d, struct arena *a)
     return g;
 }
 
+/* All of them, shuffled: two items are never of one slot. */
+static int32_t *random_slots(struct dice *d, int32_t n, struct arena *a)
+{
+    int32_t *slots = arena_alloc(a, (size_t)n * sizeof *slots);
+    for (int32_t i = 0; i < n; i++) slots[i] = i;
+    for (int32_t i = n - 1; i > 0; i--) {
+        int32_t j = dice_in(d, 0, i), slot = slots[i];
+        slots[i] = slots[j];
+        slots[j] = slot;
+    }
+    return slots;
+}
+
 static void random_item(struct dice *d, const struct step_bounds *b, uint64_t step,
                         struct step_item *it, struct arena *a)
 {
-    it->slot = dice_in(d, 0, b->n_slots - 1);
     it->pos = dice_in(d, 0, b->context - 16);
     it->n_in = dice_in(d, 1, 15);
     it->next = -1;
@@ -153,9 +165,13 @@ struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_
         p.copies[i] =
             (struct step_copy){dice_in(d, 0, b->n_groups - 1), dice_in(d, 0, b->n_blocks - 1),
                                dice_in(d, 0, b->n_blocks - 1)};
-    p.n_items = dice_in(d, 0, most);
+    p.n_items = dice_in(d, 0, MIN(most, b->n_slots));
     p.items = NEW(a, p.n_items);
-    for (int32_t i = 0; i < p.n_items; i++) random_item(d, b, p.step, &p.items[i], a);
+    int32_t *slots = random_slots(d, b->n_slots, a);
+    for (int32_t i = 0; i < p.n_items; i++) {
+        p.items[i].slot = slots[i];
+        random_item(d, b, p.step, &p.items[i], a);
+    }
     return p;
 }
 

@@ -121,6 +121,7 @@ static void assert_inside(const struct step_plan *p)
     for (int32_t i = 0; i < p->n_items; i++) {
         const struct step_item *it = &p->items[i];
         assert_in_range(it->slot, 0, bounds.n_slots - 1);
+        for (int32_t j = 0; j < i; j++) assert_int_not_equal(it->slot, p->items[j].slot);
         assert_in_range(it->pos + it->n_in, 1, bounds.context);
         for (int32_t j = 0; j < it->n_in; j++) {
             assert_true(it->in[j].id < bounds.n_vocab);
@@ -209,6 +210,9 @@ static void refusals_name_record_and_value(void **state)
     refused(&(struct step_plan){.step = 5, .n_items = 1, .items = &guessed}, "step plan: item 0: input 0 is not known, though guesses follow");
     refused(&(struct step_plan){.step = 3, .n_items = 1, .items = &item_ahead},
             "step plan: item 0: input 0 is the output of step 3, needed one before 3");
+    struct step_item twice[3] = {fine, fine, fine};
+    twice[0].slot = twice[2].slot = 63;
+    refused(&(struct step_plan){.step = 1, .n_items = 3, .items = twice}, "step plan: item 2: slot 63 is named by two items");
     refused(&(struct step_plan){.step = 1, .n_starts = 1, .starts = &start},
             "step plan: start 0: history token is 1000, needed 0..999");
     refused(&(struct step_plan){.step = 1, .n_forks = 1, .forks = &fork},
