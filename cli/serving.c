@@ -99,7 +99,7 @@ static enum err open_journal(const struct serving *v, struct served *s)
                                   .sync_us = conf->journal_sync_us, .keep_us = conf->keep_us};
     TRY(crd_journal_open(&api->journal, &jc)); /* the core closes it */
     crd_replay_recall(api);
-    crd_journal_run(api->journal);
+    TRY(crd_journal_run(api->journal));
 out:
     free(path);
     return rc;

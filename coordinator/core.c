@@ -223,10 +223,12 @@ static enum err open_unit(struct crd_core *c, struct core_unit *u)
     if (u->left.epoch) rconf.first_epoch = u->left.epoch + 1;
     if (u->takes_over) rconf.left_epoch = u->left.epoch, rconf.n_ranks = grid_ranks(&u->left_plan->load_plan.grid);
     if (u->takes_over) u->now = u->left;
-    u->replica = crd_replica_open(&rconf);
+    enum err rc;
+    TRY(crd_replica_open(&u->replica, &rconf));
     crd_fleet_add(c->fleet, u->replica);
-    enum err rc = open_plane(u);
-    if (!rc && managed) open_workers(u);
+    TRY(open_plane(u));
+    if (managed) open_workers(u);
+out:
     return rc;
 }
 

@@ -296,21 +296,30 @@ out:
     return rc;
 }
 
-void crd_journal_run(struct crd_journal *j)
+static void stop_writer(struct crd_journal *j)
 {
-    ASSERT(!pthread_create(&j->thread, NULL, journal_main, j));
-    ASSERT(!pthread_create(&j->sync_thread, NULL, sync_main, j));
-    j->runs = true;
+    struct job *b = xcalloc(1, sizeof *b);
+    b->kind = JOB_STOP;
+    mailbox_put(j->mail, b);
+    pthread_join(j->thread, NULL);
+}
+
+enum err crd_journal_run(struct crd_journal *j)
+{
+    int e = pthread_create(&j->thread, NULL, journal_main, j);
+    if (e) return err_raise(ERR_SYSTEM, "cannot start the thread that writes the journal: %s", strerror(e));
+    e = pthread_create(&j->sync_thread, NULL, sync_main, j);
+    j->runs = !e;
+    if (!e) return OK;
+    stop_writer(j);
+    return err_raise(ERR_SYSTEM, "cannot start the thread that syncs the journal: %s", strerror(e));
 }
 
 void crd_journal_close(struct crd_journal *j)
 {
     if (!j) return;
     if (j->runs) {
-        struct job *b = xcalloc(1, sizeof *b);
-        b->kind = JOB_STOP;
-        mailbox_put(j->mail, b);
-        pthread_join(j->thread, NULL);
+        stop_writer(j);
         atomic_store(&j->sync_stop, true);
         mailbox_poke(j->sync_mail);
         pthread_join(j->sync_thread, NULL);

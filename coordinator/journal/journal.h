@@ -27,8 +27,8 @@ MUST_USE enum err crd_journal_open(struct crd_journal **out, const struct crd_jo
 /* After everybody who has requests in it: hands on what is still queued. NULL-safe. */
 void crd_journal_close(struct crd_journal *j);
 
-/* Begin to write; what was left must have been looked at. */
-void crd_journal_run(struct crd_journal *j);
+/* Begin to write; what was left must have been looked at. Err SYSTEM: its threads cannot be started; nothing runs then. */
+MUST_USE enum err crd_journal_run(struct crd_journal *j);
 
 /* The requests that were left, one after another, in the order they were accepted; NULL: no more. Before requests come. */
 struct crd_journaled *crd_journal_left(struct crd_journal *j, struct crd_journaled *after);

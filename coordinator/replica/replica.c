@@ -250,7 +250,7 @@ static void *replica_main(void *arg)
 
 /* ---- the outside ---- */
 
-struct crd_replica *crd_replica_open(const struct replica_conf *conf)
+enum err crd_replica_open(struct crd_replica **out, const struct replica_conf *conf)
 {
     struct crd_replica *r = xcalloc(1, sizeof *r);
     r->conf = *conf;
@@ -262,8 +262,13 @@ struct crd_replica *crd_replica_open(const struct replica_conf *conf)
     atomic_init(&r->left_epoch, conf->left_epoch);
     pthread_mutex_init(&r->lock, NULL);
     snprintf(r->status.text, sizeof r->status.text, "waiting for workers to join");
-    ASSERT(!pthread_create(&r->thread, NULL, replica_main, r));
-    return r;
+    int e = pthread_create(&r->thread, NULL, replica_main, r);
+    if (!e) {
+        *out = r;
+        return OK;
+    }
+    crd_replica_close(r);
+    return err_raise(ERR_SYSTEM, "cannot start the thread of replica %d: %s", conf->index, strerror(e));
 }
 
 struct mailbox *crd_replica_mailbox(struct crd_replica *r) { return r->mail; }

@@ -93,7 +93,8 @@ struct replica_conf {
 };
 
 struct crd_replica;
-struct crd_replica *crd_replica_open(const struct replica_conf *conf);
+/* Err SYSTEM: its thread cannot be started. */
+MUST_USE enum err crd_replica_open(struct crd_replica **out, const struct replica_conf *conf);
 /* Where the rpc server delivers events. */
 struct mailbox *crd_replica_mailbox(struct crd_replica *r);
 /* Tell the ranks to leave, wait at most timeout_us for their streams to end, join the thread. Then close the rpc server, which may

@@ -74,7 +74,10 @@ enum err crd_blocks_take(struct crd_blocks *b, int32_t n, int32_t ids[])
     if (n > crd_blocks_room(b))
         return err_raise(ERR_NO_BLOCKS, "%d KV blocks needed, %d of %d are free", n,
                          crd_blocks_room(b), b->n);
-    while (b->n_free < n) ASSERT(crd_blocks_evict_oldest(b));
+    while (b->n_free < n) {
+        bool evicted = crd_blocks_evict_oldest(b);
+        ASSERT(evicted);
+    }
     for (int32_t i = 0; i < n; i++) {
         ids[i] = b->free_ids[--b->n_free];
         ASSERT(!b->refs[ids[i]] && !b->cached[ids[i]]);

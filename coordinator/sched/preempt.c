@@ -67,7 +67,8 @@ static enum crd_room make_room(struct crd_sched *s, const struct crd_seq *q, int
 static void add_row(struct crd_sched *s, struct crd_seq *q)
 {
     int32_t ids[LIMIT_GROUPS], n = s->conf.groups.n;
-    ASSERT(!crd_blocks_take(&s->blocks, n, ids));
+    enum err rc = crd_blocks_take(&s->blocks, n, ids);
+    ASSERT(!rc);
     crd_seq_add_blocks(q, 1, n, ids);
     q->window_to = q->n_blocks;
     crd_batch_extend(&s->batch, q, 1);

@@ -24,9 +24,10 @@ void crd_window_take(struct crd_sched *s, struct crd_seq *q, int32_t end)
     const struct kv_groups *k = &s->conf.groups;
     int32_t to = DIV_UP(end, LIMIT_BLOCK_TOKENS);
     if (!k->window) return;
-    for (; q->window_to < to; q->window_to++)
-        ASSERT(!crd_blocks_take(&s->blocks, kv_groups_windowed(k),
-                                q->blocks + (int64_t)q->window_to * k->n + k->n_full));
+    for (; q->window_to < to; q->window_to++) {
+        enum err rc = crd_blocks_take(&s->blocks, kv_groups_windowed(k), q->blocks + (int64_t)q->window_to * k->n + k->n_full);
+        ASSERT(!rc);
+    }
 }
 
 void crd_window_slide(struct crd_sched *s, struct crd_seq *q)

@@ -41,7 +41,7 @@ static void start(const char *say, bool tools)
     t.api.journal = journal;
     if (with_keys) assert_int_equal(crd_keys_open(&t.api.keys, &(struct crd_keys_conf){.path = with_keys}, clock_us()), OK);
     crd_replay_recall(&t.api);
-    crd_journal_run(journal);
+    if (crd_journal_run(journal)) fail_msg("%s", err_text());
     assert_int_equal(gw_open(&gw, &conf, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, &t.api), OK);
 }
 

@@ -87,7 +87,7 @@ static void start(struct job *j)
     assert_int_equal(trn_auth_key_of_text(&key, key_text), OK);
     struct replica_conf rc = {
         .n_ranks = j->n, .max_waiting = 100, .idle_us = 20000, .place = put, .user = j};
-    j->replica = crd_replica_open(&rc);
+    if (crd_replica_open(&j->replica, &rc)) fail_msg("%s", err_text());
     struct rpc_conf sc = {.address = "127.0.0.1:0",
                           .key = &key,
                           .identity = "coordinator",

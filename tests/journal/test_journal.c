@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "coordinator/journal/journal.h"
+#include "tests/support/refuse_thread.h"
 #include "tests/support/scratch.h"
 
 #include <signal.h>
@@ -73,7 +74,7 @@ static void fill(struct crd_journal *j)
     char body[64];
     struct record_score two[2] = {{token_of(0, 1), 3}, {token_of(0, 2), 1}};
     n_handed_on = 0;
-    crd_journal_run(j);
+    assert_int_equal(crd_journal_run(j), OK);
     for (int i = 0; i < N_REQUESTS; i++) {
         struct record_accept a = accept_of(i, body);
         assert_non_null(q[i] = crd_journal_accept(j, &a));
@@ -223,7 +224,7 @@ static void it_stays_within_its_bound(void **state)
     c.max_bytes = 100000;
     c.keep_us = 0;
     struct crd_journal *j = open_at(&c);
-    crd_journal_run(j);
+    assert_int_equal(crd_journal_run(j), OK);
     for (int i = 0; i < 300; i++) { /* a hundred times the bound goes through it */
         struct record_accept a = accept_of(0, body);
         struct crd_journaled *q;
@@ -260,7 +261,7 @@ static void a_full_disk_stops_nobody(void **state)
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &before);
     struct crd_journal *j = open_at(&c);
-    crd_journal_run(j);
+    assert_int_equal(crd_journal_run(j), OK);
     tight = before;
     tight.rlim_cur = 300;
     setrlimit(RLIMIT_FSIZE, &tight);
@@ -286,11 +287,26 @@ static void a_full_disk_stops_nobody(void **state)
     assert_int_equal(n_events, N_EVENTS); /* nothing that was said meanwhile is missing */
 }
 
+static void threads_that_cannot_be_started_are_an_error(void **state)
+{
+    const char *path = scratch_path("threads");
+    struct crd_journal_conf c = conf_of(path);
+    (void)state;
+    for (int started = 0; started < 2; started++) {
+        struct crd_journal *j = open_at(&c);
+        refuse_thread_after(started);
+        assert_int_equal(crd_journal_run(j), ERR_SYSTEM);
+        assert_non_null(strstr(err_text(), started ? "syncs the journal" : "writes the journal"));
+        crd_journal_close(j);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_read),  cmocka_unit_test(it_is_safe_at_every_byte), cmocka_unit_test(damage_ends_what_is_read),
         cmocka_unit_test(it_stays_within_its_bound), cmocka_unit_test(a_full_disk_stops_nobody),
+        cmocka_unit_test(threads_that_cannot_be_started_are_an_error),
     };
     log_set_level(LOG_ERROR);
     setenv("TMPDIR", "/dev/shm", 0); /* thousands of files are opened, each synced: in memory that costs nothing */

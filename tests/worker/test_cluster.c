@@ -58,7 +58,7 @@ static void open_cluster(struct cluster *c)
     trn_auth_key_generate(key_text);
     assert_int_equal(trn_auth_key_of_text(&key, key_text), OK);
     struct replica_conf rc = {.n_ranks = c->tp * c->pp, .max_waiting = 100, .prefix_cache = true, .idle_us = 20000, .place = place, .user = c};
-    c->replica = crd_replica_open(&rc);
+    if (crd_replica_open(&c->replica, &rc)) fail_msg("%s", err_text());
     struct rpc_conf sc = {.address = "127.0.0.1:0", .key = &key, .identity = "coordinator", .keepalive_ms = 5000, .keepalive_timeout_ms = 5000};
     if (rpc_server_open(&c->server, &sc, crd_replica_mailbox(c->replica))) fail_msg("%s", err_text());
     snprintf(join, sizeof join, "127.0.0.1:%d", rpc_server_port(c->server));
