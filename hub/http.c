@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
-enum { MOST_REDIRECTS = 8 };
+enum { MOST_REDIRECTS = 8, LONGEST_RETRY_S = 3600, LONGEST_HEADER = 8192 };
 
 struct hub_http {
     CURL *curl;
@@ -86,19 +87,34 @@ static bool is_header(const char *line, size_t n, const char *name, const char *
     return true;
 }
 
-/* <URL>; rel="next" */
+/* <URL>; rel="prev", <URL>; rel="next" */
 static void take_link(struct hub_answer *a, const char *v)
 {
-    const char *end = strchr(v, '>');
-    if (*v != '<' || !end || !strstr(end, "rel=\"next\"") || (size_t)(end - v - 1) >= sizeof a->next) return;
-    memcpy(a->next, v + 1, (size_t)(end - v - 1));
-    a->next[end - v - 1] = 0;
+    for (const char *url, *end, *word; (url = strchr(v, '<')) && (end = strchr(url, '>')); v = end + 1) {
+        const char *behind = strchr(end, '<');
+        word = strstr(end, "rel=\"next\"");
+        if (!word || (behind && word > behind)) continue;
+        size_t n = (size_t)(end - url - 1);
+        a->more = true;
+        if (n < sizeof a->next) snprintf(a->next, sizeof a->next, "%.*s", (int)n, url + 1);
+        return;
+    }
+}
+
+/* Seconds, or a date (RFC 9110, 10.2.3). */
+static int64_t seconds_of(const char *v)
+{
+    char *end;
+    long n = strtol(v, &end, 10);
+    if (end != v && !*end) return CLAMP(n, 0, LONGEST_RETRY_S);
+    time_t at = curl_getdate(v, NULL);
+    return at < 0 ? -1 : CLAMP((int64_t)at - (int64_t)time(NULL), 0, LONGEST_RETRY_S);
 }
 
 static size_t on_header(char *data, size_t size, size_t n, void *user)
 {
     struct hub_http *h = user;
-    char line[4096];
+    char line[LONGEST_HEADER];
     const char *v;
     n *= size;
     snprintf(line, sizeof line, "%.*s", (int)MIN(n, sizeof line - 1), data);
@@ -106,7 +122,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *user)
     size_t len = strlen(line);
     if (!strncasecmp(line, "HTTP/", 5)) *h->a = (struct hub_answer){.from = -1, .total = -1, .retry_s = -1}; /* of the last of several answers */
     if (is_header(line, len, "content-range", &v) && sscanf(v, "bytes %" SCNd64 "-%*d/%" SCNd64, &h->a->from, &h->a->total) < 1) h->a->from = -2;
-    if (is_header(line, len, "retry-after", &v)) h->a->retry_s = CLAMP(strtol(v, NULL, 10), 0, 3600);
+    if (is_header(line, len, "retry-after", &v)) h->a->retry_s = seconds_of(v);
     if (is_header(line, len, "link", &v)) take_link(h->a, v);
     return n;
 }

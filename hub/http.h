@@ -21,8 +21,9 @@ void hub_http_close(struct hub_http *h);
 struct hub_answer {
     long status;                       /* 0: no answer */
     int64_t from, total;               /* of Content-Range: -1 where it is not said */
-    int64_t retry_s;                   /* of Retry-After, or -1 */
-    char next[2048];                   /* of a Link with rel="next", or "" */
+    int64_t retry_s;                   /* of Retry-After, seconds or a date; -1: it says neither */
+    bool more;                         /* there is a Link with rel="next" */
+    char next[2048];                   /* its URL; "" when that is longer */
 };
 
 /* The whole body into *out, at most `most` bytes. Err LINK_CLOSED (no connection, or it broke; the sentence says how), LINK_PROTOCOL (more

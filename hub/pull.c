@@ -77,6 +77,17 @@ static enum err get_page(struct pull *p, const char *url, const char *what, stru
     }
 }
 
+/* Where the list goes on, at our endpoint whatever host it names: a mirror may hand on what the hub said. *url is NULL at its end. Own: free(). */
+static enum err next_page(const struct pull *p, const struct hub_answer *a, char **url)
+{
+    const char *at = strstr(a->next, "/api/models/"), *query = strchr(a->next, '?');
+    if (!a->more) return OK;
+    if (!at || (query && query < at))
+        return err_raise(ERR_LINK_PROTOCOL, "the hub's list goes on at '%.200s', which is no page of it", *a->next ? a->next : "an address that is too long");
+    *url = xasprintf("%s%s", p->c->endpoint, at);
+    return OK;
+}
+
 static enum err list_files(struct pull *p)
 {
     enum err rc;
@@ -84,14 +95,13 @@ static enum err list_files(struct pull *p)
     struct hub_answer a;
     char *what = xasprintf("model %s/%s", p->r->org, p->r->name), *rev = hub_http_escape(p->r->revision);
     char *url = xasprintf("%s/api/models/%s/%s/tree/%s?recursive=true", p->c->endpoint, p->r->org, p->r->name, rev);
-    for (int i = 0; *url; i++) {
+    for (int i = 0; url; i++) {
         if (i == MOST_PAGES) TRY(err_raise(ERR_LINK_PROTOCOL, "the hub's list has more than %d pages", MOST_PAGES));
         TRY(get_page(p, url, what, &page, &a));
         TRY(hub_listing_add(&p->files, buf_str(&page), page.len));
         free(url);
-        /* the next page is the hub's own, or it is none of ours */
-        bool own = !strncmp(a.next, p->c->endpoint, strlen(p->c->endpoint)) && a.next[strlen(p->c->endpoint)] == '/';
-        url = xstrdup(own ? a.next : "");
+        url = NULL;
+        TRY(next_page(p, &a, &url));
     }
     rc = OK;
 out:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """tessera pull against a hub of our own that drops connections, lies about ranges, sends wrong bytes, refuses tokens and runs dry."""
+import email.utils
 import hashlib
 import http.server
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 TESSERA = os.environ["TESSERA_BIN"]
 SMALL = b'{"architectures":["LlamaForCausalLM"]}'
@@ -56,7 +58,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self.answer(200, s.plan["list"])
         if s.plan.get("busy", 0) > 0:
             s.plan["busy"] -= 1
-            return self.answer(503, b"later", Retry_After="0")
+            return self.answer(503, b"later", Retry_After=s.plan.get("retry", "0"))
         entries = [{"type": "directory", "path": "sub", "size": 0, "oid": "0"}]
         for name, data in s.files.items():
             e = {"type": "file", "path": name, "size": len(data), "oid": "0"}
@@ -65,7 +67,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 e["size"] = 135
             entries.append(e)
         if s.plan.get("pages") and "cursor" not in self.path:
-            return self.answer(200, json.dumps(entries[:2]).encode(), Link=f'<{s.url}{self.path}&cursor=2>; rel="next"')
+            link = s.plan.get("link", '<{url}{path}&cursor=2>; rel="next"').format(url=s.url, path=self.path)
+            return self.answer(200, json.dumps(entries[:2]).encode(), Link=link)
         self.answer(200, json.dumps(entries[2:] if s.plan.get("pages") else entries).encode())
 
     def body(self, name, data):
@@ -202,7 +205,19 @@ def main():
 
     run("a busy hub is asked again", serve(CHECKPOINT, busy=2), says=["503", "try 2 of 3 follows", "try 3 of 3 follows"])
     run("a hub that stays busy is given up", serve(CHECKPOINT, busy=99), ok=False, says=["503"])
+    begun = time.monotonic()
+    run("Retry-After may be a date", serve(CHECKPOINT, busy=1, retry=email.utils.formatdate(time.time() + 3, usegmt=True)), says=["503"])
+    expect("which is waited for", 1.5 < time.monotonic() - begun < 20)
+    begun = time.monotonic()
+    run("Retry-After that is neither", serve(CHECKPOINT, busy=2, retry="soon"), "--pause-ms", "400", says=["try 3 of 3"])
+    expect("leaves the pauses that double", time.monotonic() - begun > 1.1)
     run("a list in pages", serve(CHECKPOINT, pages=True))
+    _, _, there, _ = run("a mirror's list that goes on at the hub itself", serve(CHECKPOINT, pages=True, link='<https://hub.example{path}&cursor=2>; rel="next"'))
+    expect("is read from the mirror", there == WANTED)
+    run("the same as a path, behind another link", serve(CHECKPOINT, pages=True, link='<{url}/x>; rel="prev", <{path}&cursor=2>; rel="next"'))
+    run("a list that goes on elsewhere is not a whole one", serve(CHECKPOINT, pages=True, link='<https://hub.example/x?cursor=2>; rel="next"'), ok=False,
+        says=["goes on at 'https://hub.example/x?cursor=2'"])
+    run("nor one whose next page has no end", serve(CHECKPOINT, pages=True, link=f'<{{url}}{{path}}&cursor={"2" * 3000}>; rel="next"'), ok=False, says=["too long"])
     for what, text in {"no list": b"<html>", "a file that leads elsewhere": b'[{"type":"file","path":"../x.gguf","size":1}]',
                        "an absolute one": b'[{"type":"file","path":"/etc/x.gguf","size":1}]', "no size": b'[{"type":"file","path":"x.gguf"}]',
                        "a sum that is none": b'[{"type":"file","path":"x.gguf","size":9,"lfs":{"oid":"zz","size":9}}]',
