@@ -1,5 +1,6 @@
 /* calls_grammar.c: see calls_grammar.h. The text is described in parts (engine/grammar/parts.h). */
 #include "coordinator/api/calls_grammar.h"
+#include "coordinator/api/json_out.h"
 #include "engine/grammar_vocab.h"
 
 #include <pthread.h>
@@ -258,15 +259,16 @@ static enum err settle(struct crd_request *r, const json_t *parts, const char *p
 {
     struct grammar_source *g = &r->grammar;
     struct eng_grammar *compiled;
-    char *text = json_dumps(parts, JSON_COMPACT | JSON_ENCODE_ANY);
+    struct buf text = {0};
+    bool fits = json_out_value(&text, parts, LIMIT_GRAMMAR_BYTES);
     free((void *)g->text);
-    g->text = text;
+    g->text = xstrdup(buf_str(&text));
     g->n = 0;
     g->kind = GRAMMAR_PARTS;
-    if (strlen(text) > LIMIT_GRAMMAR_BYTES)
-        return crd_api_refuse(e, 400, param, "the schemas have %zu bytes, at most %d are allowed.",
-                              strlen(text), LIMIT_GRAMMAR_BYTES);
-    g->n = (int32_t)strlen(text);
+    buf_free(&text);
+    if (!fits)
+        return crd_api_refuse(e, 400, param, "the schemas take more than %d bytes.", LIMIT_GRAMMAR_BYTES);
+    g->n = (int32_t)strlen(g->text);
     g->hash = grammar_hash(g);
     if (eng_grammar_compile(&compiled, g, NULL))
         return crd_api_refuse(e, 400, param, "Invalid grammar specification: %s", err_text());

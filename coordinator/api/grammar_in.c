@@ -5,6 +5,7 @@
  * The source is compiled here, on a text thread, by the code that the ranks use: what they would
  * not honour is refused with the keyword and its place. */
 #include "coordinator/api/sampling_in.h"
+#include "coordinator/api/json_out.h"
 #include "coordinator/api/structural_tag.h"
 #include "engine/grammar/grammar.h"
 
@@ -43,9 +44,13 @@ static enum err settle(struct asked *q, enum grammar_kind kind, const char *text
 
 static enum err settle_json(struct asked *q, enum grammar_kind kind, const json_t *j)
 {
-    char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY);
-    enum err e = settle(q, kind, text ? text : "");
-    free(text);
+    struct buf text = {0};
+    enum err e;
+    if (json_out_value(&text, j, LIMIT_GRAMMAR_BYTES))
+        e = settle(q, kind, buf_str(&text));
+    else
+        e = crd_api_refuse(q->e, 400, q->field, "%s takes more than %d bytes.", q->field, LIMIT_GRAMMAR_BYTES);
+    buf_free(&text);
     return e;
 }
 

@@ -94,3 +94,22 @@ void json_out_time(struct buf *out, const struct timespec *t, int digits)
     snprintf(parts, sizeof parts, "%09ld", t->tv_nsec);
     buf_printf(out, "\"%s%s%.*sZ\"", text, digits ? "." : "", digits, parts);
 }
+
+struct bounded {
+    struct buf *out;
+    size_t most; /* bytes that it may have then */
+};
+
+static int put_bounded(const char *s, size_t n, void *user)
+{
+    struct bounded *b = user;
+    if (n > b->most - b->out->len) return -1;
+    buf_put(b->out, s, n);
+    return 0;
+}
+
+bool json_out_value(struct buf *out, const json_t *j, size_t most)
+{
+    struct bounded b = {out, out->len + most};
+    return !json_dump_callback(j, put_bounded, &b, JSON_COMPACT | JSON_ENCODE_ANY);
+}

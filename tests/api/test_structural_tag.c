@@ -53,6 +53,7 @@ static bool allows(const char *field, const char *text)
 #define TWO      "[" TAG("<f=a>", INT, "</f>") "," TAG("<f=b>", "{\"type\":\"regex\",\"pattern\":\"[x-z]+\"}", "</f>") "]"
 #define TRIG(more) "{\"type\":\"triggered_tags\",\"triggers\":[\"<f=\"],\"tags\":" TWO more "}"
 #define TEXT     "{\"type\":\"any_text\"}"
+#define MANY(format) "{\"type\":\"repeat\",\"min\":256,\"max\":256,\"content\":" format "}"
 #define LIT(v)   "{\"type\":\"const_string\",\"value\":\"" v "\"}"
 
 static void formats_hold_for_what_they_describe(void **state)
@@ -149,6 +150,8 @@ static void what_is_out_of_form_is_refused_with_its_path(void **state)
         {NEW("{\"type\":\"json_schema\",\"json_schema\":true,\"style\":\"yaml\"}"), "response_format", "response_format.format.style"},
         {NEW("{\"type\":\"repeat\",\"min\":2,\"max\":1,\"content\":" INT "}"), "response_format", "response_format.format.max"},
         {NEW("{\"type\":\"repeat\",\"min\":2,\"content\":" INT "}"), "response_format", "response_format.format.max: an integer"},
+        /* a small request, whose text would have terabytes */
+        {NEW(MANY(MANY(MANY(MANY(MANY(LIT("a"))))))), "response_format", "response_format takes more than 1048576 bytes"},
         {NEW("{\"type\":\"token\",\"token\":9999}"), "response_format", "response_format.format.token: the vocabulary has no such token"},
         {NEW("{\"type\":\"tag\",\"begin\":\"a\",\"content\":" INT "}"), "response_format", "response_format.format.end: Field required"},
         {NEW("{\"type\":\"tag\",\"begin\":\"a\",\"content\":" INT ",\"end\":\"b\",\"x\":1}"), "response_format", "response_format.format.x: is not supported"},
