@@ -41,7 +41,7 @@ enum err bench_shape_type(const char *name, enum dtype *out)
             *out = (enum dtype)t;
             return OK;
         }
-    return err_raise(ERR_BAD_CONFIG, "--type %s is not known: use f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k", name);
+    return err_raise(ERR_BAD_CONFIG, "--type %s is not known: known are %s", name, dtype_all_names());
 }
 
 /* ---- the header ------------------------------------------------------------------------------------ */
