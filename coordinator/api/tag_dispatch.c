@@ -38,6 +38,7 @@ static enum err tags_of(struct crd_tag *x, const json_t *f, const json_t *trigge
     enum err rc = OK;
     json_t *any = json_array(), *one;
     if (!json_array_size(list)) TRY(crd_tag_refuse(x, "tags", "a list of tags is needed"));
+    if (json_array_size(list) > STRUCTURAL_TAGS) TRY(crd_tag_refuse(x, "tags", "at most 1024 are supported"));
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *g = json_array_get(list, i), *begin = json_object_get(g, "begin");
         size_t n = crd_tag_down(x, x->older ? ".structures.%zu" : ".tags.%zu", i), skip = 0;
@@ -111,6 +112,7 @@ enum err crd_tag_triggered(struct crd_tag *x, const json_t *f, bool tokens, cons
     int32_t *used = xcalloc(json_array_size(tags) + 1, sizeof *used);
     TRY(crd_tag_refuse_others(x, f, keys));
     if (!json_array_size(triggers)) TRY(crd_tag_refuse(x, name, "a list is needed, not an empty one"));
+    if (json_array_size(triggers) > STRUCTURAL_TAGS) TRY(crd_tag_refuse(x, name, "at most 1024 are supported"));
     for (size_t i = 0; i < json_array_size(triggers); i++) {
         const json_t *trigger = json_array_get(triggers, i);
         if (!tokens && !json_string_length(trigger)) TRY(crd_tag_refuse(x, name, "a list of texts is needed, none of them empty"));

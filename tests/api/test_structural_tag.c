@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "coordinator/api/structural_tag.h"
 #include "engine/grammar/grammar.h"
 #include "tests/api/support.h"
 
@@ -169,12 +170,34 @@ static void what_is_out_of_form_is_refused_with_its_path(void **state)
     }
 }
 
+/* Each tag is held against each trigger: the lists are short, or the request is refused at once. */
+static void so_many_tags_are_refused(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {"tags", "triggers"};
+    for (size_t l = 0; l < COUNT_OF(lists); l++) {
+        struct buf more = {0};
+        size_t n_tags = l ? 1 : STRUCTURAL_TAGS + 1, n_triggers = l ? STRUCTURAL_TAGS + 1 : 1;
+        buf_puts(&more, ",\"response_format\":{\"type\":\"structural_tag\",\"format\":{\"type\":\"triggered_tags\",\"triggers\":[");
+        for (size_t i = 0; i < n_triggers; i++) buf_printf(&more, "%s\"t%zu\"", i ? "," : "", i);
+        buf_puts(&more, "],\"tags\":[");
+        for (size_t i = 0; i < n_tags; i++)
+            buf_printf(&more, "%s{\"begin\":\"t0%zu\",\"content\":{\"type\":\"any_text\"},\"end\":\"e\"}", i ? "," : "", i);
+        buf_puts(&more, "]}}");
+        json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, buf_str(&more), 400);
+        if (!strstr(json_str(json_object_get(a, "error"), "message"), "at most 1024")) fail_msg("%s: %s", lists[l], json_str(json_object_get(a, "error"), "message"));
+        json_decref(a);
+        buf_free(&more);
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(formats_hold_for_what_they_describe),
         T(what_is_out_of_form_is_refused_with_its_path),
+        T(so_many_tags_are_refused),
     };
     return cmocka_run_group_tests_name("structural tags", tests, NULL, NULL);
 }
