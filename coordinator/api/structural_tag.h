@@ -15,7 +15,7 @@
 
 #include <jansson.h>
 
-enum { STRUCTURAL_DEEP = 16, STRUCTURAL_REPEAT = 256, STRUCTURAL_TAGS = 1024 /* of a list, and triggers: each is held against each */ };
+enum { STRUCTURAL_DEEP = 16, STRUCTURAL_REPEAT = 256, STRUCTURAL_TAGS = 1024 /* of a list; triggers, ends and exclusions too: each is held against each */ };
 
 /* *out: the parts. Own: caller. path: of `tag`, for the sentences. Err BAD_REQUEST, UNSUPPORTED. */
 MUST_USE enum err crd_structural_tag(const json_t *tag, const char *path, const struct eng_tokenizer *t, json_t **out);

@@ -121,6 +121,7 @@ enum err crd_tag_marks(const struct crd_tag *x, const json_t *f, const char *key
     const json_t *j = json_object_get(f, key), *one = j;
     enum err rc = OK;
     json_t *list = json_array(), *tok;
+    if (json_array_size(j) > STRUCTURAL_TAGS) TRY(crd_tag_refuse(x, key, "at most 1024 are supported"));
     for (size_t i = 0; i < (json_is_array(j) ? json_array_size(j) : 1); i++) {
         if (json_is_array(j)) one = json_array_get(j, i);
         if (json_is_object(one)) {
@@ -148,6 +149,7 @@ enum err crd_tag_list(const struct crd_tag *x, const json_t *f, const char *key,
     json_t *list = json_array(), *one, *tok;
     size_t i;
     if (j && !json_is_null(j) && !json_is_array(j)) TRY(crd_tag_refuse(x, key, "a list is needed"));
+    if (json_array_size(j) > STRUCTURAL_TAGS) TRY(crd_tag_refuse(x, key, "at most 1024 are supported"));
     json_array_foreach((json_t *)(uintptr_t)j, i, one)
     {
         if (tokens) {

@@ -187,6 +187,13 @@ static void so_many_tags_are_refused(void **state)
         json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, buf_str(&more), 400);
         if (!strstr(json_str(json_object_get(a, "error"), "message"), "at most 1024")) fail_msg("%s: %s", lists[l], json_str(json_object_get(a, "error"), "message"));
         json_decref(a);
+        buf_clear(&more);
+        buf_printf(&more, ",\"response_format\":{\"type\":\"structural_tag\",\"format\":{\"type\":\"tag\",\"begin\":\"b\",\"content\":{\"type\":\"any_text\"%s", l ? "},\"end\":[" : ",\"excludes\":[");
+        for (size_t i = 0; i <= STRUCTURAL_TAGS; i++) buf_printf(&more, "%s\"t%zu\"", i ? "," : "", i);
+        buf_puts(&more, l ? "]}}" : "]},\"end\":\"e\"}}");
+        a = test_api_ask(&t, ENDPOINT_CHAT, test_chat, buf_str(&more), 400);
+        if (!strstr(json_str(json_object_get(a, "error"), "message"), l ? "format.end: at most 1024" : "excludes: at most 1024")) fail_msg("%zu: %s", l, json_str(json_object_get(a, "error"), "message"));
+        json_decref(a);
         buf_free(&more);
     }
 }
