@@ -49,15 +49,18 @@ static void loading(const struct replica_rank ranks[], int32_t n, bool terminal)
     }
 }
 
-static void ready(int32_t replica, const struct replica_rank ranks[], int32_t n)
+/* Of a short command only who asks for more is told. */
+static void ready(int32_t replica, const struct replica_rank ranks[], int32_t n, bool brief)
 {
     for (int32_t i = 0; i < n; i++) {
-        char how[160] = "";
+        char how[160] = "", text[512];
         const struct replica_rank *k = &ranks[i];
         int at = snprintf(how, sizeof how, "read %.2f MB", (double)k->read_bytes / 1e6);
         if (k->received_bytes) at += snprintf(how + at, sizeof how - (size_t)at, ", got %.2f from other ranks", (double)k->received_bytes / 1e6);
         if (k->cached_bytes) snprintf(how + at, sizeof how - (size_t)at, ", found %.2f in its cache", (double)k->cached_bytes / 1e6);
-        log_info("load", "replica %d, rank %d (%s, %s) holds %.2f MB of weights (%s)", replica, i, k->host, k->device, (double)k->weight_bytes / 1e6, how);
+        snprintf(text, sizeof text, "replica %d, rank %d (%.100s, %.120s) holds %.2f MB of weights (%s)", replica, i, k->host, k->device, (double)k->weight_bytes / 1e6, how);
+        if (brief) log_debug("load", "%s", text);
+        else log_info("load", "%s", text);
     }
 }
 
@@ -71,7 +74,7 @@ static void show(int32_t replica, enum replica_state state, const struct replica
         drawn = false;
     }
     if (state != REPLICA_LOADING) begun_us = 0;
-    if (state == REPLICA_READY && !brief) ready(replica, ranks, n);
+    if (state == REPLICA_READY) ready(replica, ranks, n, brief);
     if (state != REPLICA_LOADING && state != REPLICA_GATHERING) return;
     if (now - last_us < (terminal ? 100000 : 5000000) || (brief && now - first_us < (terminal ? 1000000 : 5000000))) return;
     last_us = now;

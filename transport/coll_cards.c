@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "transport/coll_impl.h"
+#include "transport/coll_pass.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +18,8 @@ enum { SHORT = 8192, LONG = 256 << 10, LIMIT_BYTES = 256 << 10 }; /* values; fro
 /* ---- two of them, by the length of a sum ---- */
 
 struct by_size {
-    struct trn_coll base;
-    struct trn_coll *small, *large;
+    struct trn_pass pass; /* first; inner: of long sums, and of everything else */
+    struct trn_coll *small;
     bool recording;
 };
 
@@ -29,36 +30,20 @@ static enum err sized_all_reduce(struct trn_coll *c, const struct coll_cut *cut,
 {
     struct by_size *b = of(c);
     bool small = b->recording || n * (int64_t)sizeof *out < LIMIT_BYTES;
-    return trn_coll_all_reduce(small ? b->small : b->large, cut, mine, out, n, timeout_us);
+    return trn_coll_all_reduce(small ? b->small : b->pass.inner, cut, mine, out, n, timeout_us);
 }
 
-static enum err sized_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us)
-{
-    return trn_coll_all_gather(of(c)->large, mine, bytes, all, timeout_us);
-}
-static enum err sized_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us)
-{
-    return trn_coll_broadcast(of(c)->large, data, bytes, root, timeout_us);
-}
-static enum err sized_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
-{
-    return trn_coll_send(of(c)->large, to, data, bytes, timeout_us);
-}
-static enum err sized_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
-{
-    return trn_coll_recv(of(c)->large, from, data, bytes, timeout_us);
-}
 static enum err sized_barrier(struct trn_coll *c, int64_t timeout_us)
 {
     enum err e = trn_coll_barrier(of(c)->small, timeout_us);
-    return e ? e : trn_coll_barrier(of(c)->large, timeout_us);
+    return e ? e : trn_coll_barrier(of(c)->pass.inner, timeout_us);
 }
 
 static enum err sized_poll(struct trn_coll *c)
 {
     enum err e = trn_coll_poll(of(c)->small);
-    if (!e) e = trn_coll_poll(of(c)->large);
-    struct trn_coll_now s = trn_coll_now(of(c)->small), now = s.op ? s : trn_coll_now(of(c)->large);
+    if (!e) e = trn_coll_poll(of(c)->pass.inner);
+    struct trn_coll_now s = trn_coll_now(of(c)->small), now = s.op ? s : trn_coll_now(of(c)->pass.inner);
     atomic_store_explicit(&c->now_seq, now.seq, memory_order_relaxed);
     atomic_store_explicit(&c->now_since_us, now.since_us, memory_order_relaxed);
     atomic_store_explicit(&c->now_op, now.op, memory_order_relaxed);
@@ -68,7 +53,7 @@ static enum err sized_poll(struct trn_coll *c)
 static int32_t sized_waits_for(const struct trn_coll *c)
 {
     int32_t r = trn_coll_now(((const struct by_size *)c)->small).waiting_for;
-    return r >= 0 ? r : trn_coll_now(((const struct by_size *)c)->large).waiting_for;
+    return r >= 0 ? r : trn_coll_now(((const struct by_size *)c)->pass.inner).waiting_for;
 }
 
 static void sized_record(struct trn_coll *c, bool on)
@@ -85,22 +70,22 @@ static enum err sized_replayed(struct trn_coll *c, uint64_t n_ops, int64_t timeo
 static void sized_close(struct trn_coll *c)
 {
     trn_coll_close(of(c)->small);
-    trn_coll_close(of(c)->large);
+    trn_coll_close(of(c)->pass.inner);
     free(c);
 }
 
 #define SIZED                                                                                                                               \
-    .name = "by size", .all_gather = sized_all_gather, .broadcast = sized_broadcast, .send = sized_send, .recv = sized_recv,                \
+    .name = "by size", .all_gather = trn_pass_all_gather, .broadcast = trn_pass_broadcast, .send = trn_pass_send, .recv = trn_pass_recv, \
     .barrier = sized_barrier, .close = sized_close, .all_reduce = sized_all_reduce, .waits_for = sized_waits_for, .poll = sized_poll
 static const struct trn_coll_ops sized_ops = {SIZED}, sized_ops_recorded = {SIZED, .record = sized_record, .replayed = sized_replayed};
 
 static struct trn_coll *by_size(struct trn_coll *small, struct trn_coll *large)
 {
     struct by_size *b = xcalloc(1, sizeof *b);
-    b->base = (struct trn_coll){.ops = trn_coll_records(small) ? &sized_ops_recorded : &sized_ops, .rank = small->rank, .size = small->size, .now_rank = -1};
+    b->pass.base = (struct trn_coll){.ops = trn_coll_records(small) ? &sized_ops_recorded : &sized_ops, .rank = small->rank, .size = small->size, .now_rank = -1};
     b->small = small;
-    b->large = large;
-    return &b->base;
+    b->pass.inner = large;
+    return &b->pass.base;
 }
 
 /* ---- the ways ---- */

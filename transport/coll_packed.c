@@ -6,6 +6,7 @@
 #include "transport/coll_open.h"
 
 #include "transport/coll_impl.h"
+#include "transport/coll_pass.h"
 #include "transport/wire_type.h"
 
 #include <stdbool.h>
@@ -16,8 +17,7 @@ enum { ONE_SHOT_BYTES = 65536 };
 static const int64_t CHUNK_FLOATS = (int64_t)1 << 22;
 
 struct packed {
-    struct trn_coll base;
-    struct trn_coll *inner;
+    struct trn_pass pass; /* first */
     enum trn_wire_type type;
     const struct trn_device *dev; /* in whose memory vectors lie, or NULL; borrowed, with its room */
     uint8_t *room;           /* packed: mine, and what came */
@@ -55,7 +55,7 @@ static bool adds(const struct job *j, int32_t r) { return j->cut->bounds[r + 1] 
 static void sum_up(const struct job *j, const uint8_t *all, int64_t stride, int64_t n, float *x)
 {
     memset(x, 0, (size_t)n * sizeof *x);
-    for (int32_t r = 0; r < j->p->base.size; r++) {
+    for (int32_t r = 0; r < j->p->pass.base.size; r++) {
         if (!adds(j, r)) continue;
         trn_wire_add(j->p->type, all, n, x);
         all += stride;
@@ -102,9 +102,9 @@ static enum err one_shot(const struct job *j, int64_t lo, int64_t len)
     struct packed *p = j->p;
     int64_t size = trn_wire_bytes(p->type, len), bytes[COLL_MAX_RANKS], sum = 0;
     int32_t who = 0;
-    for (int32_t r = 0; r < p->base.size; r++) who += adds(j, r), sum += bytes[r] = adds(j, r) ? size : 0;
+    for (int32_t r = 0; r < p->pass.base.size; r++) who += adds(j, r), sum += bytes[r] = adds(j, r) ? size : 0;
     TRY(reserve(&p->all, &p->all_cap, sum));
-    TRY(trn_coll_all_gather(p->inner, p->mine, bytes, p->all, j->timeout_us));
+    TRY(trn_coll_all_gather(p->pass.inner, p->mine, bytes, p->all, j->timeout_us));
     if (p->dev) return unpack_there(j, lo, len, who, size);
     sum_up(j, p->all, size, len, j->out + lo);
 out:
@@ -122,25 +122,25 @@ static enum err two_phase(const struct job *j, int64_t lo, int64_t len)
 {
     enum err rc;
     struct packed *p = j->p;
-    int32_t me = p->base.rank, size = p->base.size;
+    int32_t me = p->pass.base.rank, size = p->pass.base.size;
     struct slice own = slice_of(len, size, me);
     int64_t part = trn_wire_bytes(p->type, own.len), bytes[COLL_MAX_RANKS];
     TRY(reserve(&p->all, &p->all_cap, MAX(size * part, trn_wire_bytes(p->type, len) + size)));
     for (int32_t i = 1; i < size && adds(j, me); i++) {
         struct slice his = slice_of(len, size, (me + i) % size);
         if (his.len)
-            TRY(trn_coll_send(p->inner, (me + i) % size, p->mine + trn_wire_bytes(p->type, his.lo), trn_wire_bytes(p->type, his.len), j->timeout_us));
+            TRY(trn_coll_send(p->pass.inner, (me + i) % size, p->mine + trn_wire_bytes(p->type, his.lo), trn_wire_bytes(p->type, his.len), j->timeout_us));
     }
     for (int32_t r = 0, k = 0; r < size && own.len; r++) {
         if (!adds(j, r)) continue;
         uint8_t *to = p->all + part * k++;
         if (r == me) memcpy(to, p->mine + trn_wire_bytes(p->type, own.lo), (size_t)part);
-        else TRY(trn_coll_recv(p->inner, r, to, part, j->timeout_us));
+        else TRY(trn_coll_recv(p->pass.inner, r, to, part, j->timeout_us));
     }
     sum_up(j, p->all, part, own.len, p->sum);
     trn_wire_pack(p->type, p->sum, own.len, p->mine);
     for (int32_t r = 0; r < size; r++) bytes[r] = trn_wire_bytes(p->type, slice_of(len, size, r).len);
-    TRY(trn_coll_all_gather(p->inner, p->mine, bytes, p->all, j->timeout_us));
+    TRY(trn_coll_all_gather(p->pass.inner, p->mine, bytes, p->all, j->timeout_us));
     /* slices are whole blocks, so side by side they are the vector's */
     if (p->dev) return unpack_there(j, lo, len, 0, 0);
     trn_wire_unpack(p->type, p->all, len, j->out + lo);
@@ -169,41 +169,22 @@ out:
 
 /* ---- everything else ---- */
 
-static enum err packed_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us)
-{
-    return trn_coll_all_gather(of(c)->inner, mine, bytes, all, timeout_us);
-}
-static enum err packed_broadcast(struct trn_coll *c, void *data, int64_t bytes, int32_t root, int64_t timeout_us)
-{
-    return trn_coll_broadcast(of(c)->inner, data, bytes, root, timeout_us);
-}
-static enum err packed_send(struct trn_coll *c, int32_t to, const void *data, int64_t bytes, int64_t timeout_us)
-{
-    return trn_coll_send(of(c)->inner, to, data, bytes, timeout_us);
-}
-static enum err packed_recv(struct trn_coll *c, int32_t from, void *data, int64_t bytes, int64_t timeout_us)
-{
-    return trn_coll_recv(of(c)->inner, from, data, bytes, timeout_us);
-}
-static enum err packed_barrier(struct trn_coll *c, int64_t timeout_us) { return trn_coll_barrier(of(c)->inner, timeout_us); }
-
 static void packed_close(struct trn_coll *c)
 {
     struct packed *p = of(c);
-    trn_coll_close(p->inner);
+    trn_coll_close(p->pass.inner);
     free(p->sum);
     free(p->mine);
     free(p->all);
     free(p);
 }
 
-static int32_t packed_waits_for(const struct trn_coll *c) { return trn_coll_now(((const struct packed *)c)->inner).waiting_for; }
-static uint64_t packed_sent(const struct trn_coll *c) { return ((const struct packed *)c)->inner->stats.bytes_sent; }
+static uint64_t packed_sent(const struct trn_coll *c) { return ((const struct packed *)c)->pass.inner->stats.bytes_sent; }
 
 #define OPS(n)                                                                                                                              \
     {                                                                                                                                       \
-        .name = n, .all_gather = packed_all_gather, .broadcast = packed_broadcast, .send = packed_send, .recv = packed_recv,                \
-        .barrier = packed_barrier, .close = packed_close, .all_reduce = packed_all_reduce, .waits_for = packed_waits_for,                   \
+        .name = n, .all_gather = trn_pass_all_gather, .broadcast = trn_pass_broadcast, .send = trn_pass_send, .recv = trn_pass_recv, \
+        .barrier = trn_pass_barrier, .close = packed_close, .all_reduce = packed_all_reduce, .waits_for = trn_pass_waits_for, \
         .sent = packed_sent                                                                                                                 \
     }
 static const struct trn_coll_ops packed_ops[TRN_WIRE_TYPES] = {[TRN_WIRE_F32] = OPS("f32"), [TRN_WIRE_F16] = OPS("f16"), [TRN_WIRE_Q8] = OPS("q8")};
@@ -227,9 +208,9 @@ enum err trn_coll_packed_open(struct trn_coll **out, struct trn_coll *inner, enu
 {
     ASSERT(t < TRN_WIRE_TYPES);
     struct packed *p = xcalloc(1, sizeof *p);
-    p->base = (struct trn_coll){.ops = &packed_ops[t], .rank = inner->rank, .size = inner->size, .now_rank = -1};
-    p->inner = inner;
+    p->pass.base = (struct trn_coll){.ops = &packed_ops[t], .rank = inner->rank, .size = inner->size, .now_rank = -1};
+    p->pass.inner = inner;
     p->type = t;
-    *out = &p->base;
+    *out = &p->pass.base;
     return OK;
 }

@@ -180,7 +180,7 @@ const struct krn_rounded *eng_backend_rounded(struct eng_backend *b)
     if (b->major < PLUGIN_ROUNDED_MAJOR) return NULL;
     char how[PLUGIN_TEXT] = "";
     b->plugin->rounded_begin(b->device, how);
-    log_debug("engine", "%s: products of prompts that may round are computed %s", b->name, how);
+    log_info("engine", "%s: products of prompts that may round are computed %s", b->name, how);
     return b->plugin->rounded;
 }
 

@@ -45,8 +45,11 @@ else
         bench "8b-$type" --shape llama3-8b --type "$type" --batch 1,8,16,64 --prompt 512,2048 --profile
     done
     bench 8b-bf16-rounded --shape llama3-8b --type bf16 --batch 1,16,64 --prompt 512,2048 --exact off
+    TESSERA_CUBLASLT=off bench 8b-bf16-rounded-ours --shape llama3-8b --type bf16 --batch 1 --prompt 256,512,2048 --exact off
     bench 70b-q4_k --shape llama3-70b --type q4_k --batch 1,16 --prompt 512 --profile
-    bench long-context --shape llama3.2-1b --type q8_0 --batch 1 --prompt '' --depth 32768
+    for kv in f16 q8_0 fp8; do
+        bench "long-context-$kv" --shape llama3.2-1b --type q8_0 --batch 1 --prompt '' --depth 32768 --kv-type "$kv"
+    done
     bench two-ranks --shape llama3-8b --type q4_k --tp 2 --batch 1 --prompt 512
 fi
 exit $failed

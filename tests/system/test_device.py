@@ -65,7 +65,7 @@ class Computed(unittest.TestCase):
     def logits(self, *args):
         with tempfile.TemporaryDirectory() as d:
             path = os.path.join(d, "logits")
-            code, _, err = run(*ASK, "--logits", path, "--log-level", "info", "--threads", 1, *args, timeout=150)
+            code, _, err = run(*ASK, "--logits", path, "--log-level", "debug", "--threads", 1, *args, timeout=150)
             self.assertEqual(code, 0, err)
             with open(path, "rb") as f:
                 return f.read(), err
