@@ -19,7 +19,7 @@ enum { MAX_LIST = 16, MAX_RUNS = 64, MADE_SEED = 1, SHORT_DEPTH = 128, LONG_DEPT
 struct options {
     const char *threads, *batch, *prompt, *depth, *isa, *device, *shape, *type;
     int64_t tp, steps, runs;
-    int32_t kv_type, activations, exact;
+    int32_t kv_type, activations, exact, experts;
     bool profile, json;
 };
 
@@ -42,6 +42,7 @@ static const struct conf_opt table[] = {
     {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
      "inputs of quantised matmuls; f32 is the oracle mode"},
     {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off", "off: products of bf16 and f16 weights may round more, where that is faster"},
+    {"experts", CONF_ENUM, O(experts), "cut", 0, 0, "cut|whole", "of --tp ranks: each expert cut inside, or whole on one of them"},
     {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"profile", CONF_FLAG, O(profile), NULL, 0, 0, "on|off", "where the time goes, of thread 0"},
@@ -241,7 +242,7 @@ static enum err one_thread_count(struct bench *b, const char *model, const struc
     struct bench_ranks_conf c = {.path = model, .isa = o->isa, .device = o->device, .made = o->shape ? MADE_SEED : 0, .tp = (int32_t)o->tp,
                                  .n_threads = n_threads, .n_seqs = seqs, .context = context,
                                  .max_step_tokens = MAX(step, seqs), .kv_type = (enum kv_type)o->kv_type,
-                                 .oracle = o->activations == 1, .rounded = o->exact == 1};
+                                 .oracle = o->activations == 1, .rounded = o->exact == 1, .whole_experts = o->experts == 1};
     TRY(bench_ranks_open(&b->ranks, &c));
     bench_ranks_info(b->ranks, &b->info);
     if (strcmp(b->info.device, "cpu") != 0) TRY(bench_limits_device(&b->limits, o->device));

@@ -2,6 +2,7 @@
  * loaded. Reads headers only. */
 #include "cli/commands.h"
 #include "cli/hosts_topo.h"
+#include "cli/options.h"
 
 #include "base/conf.h"
 #include "cluster/place.h"
@@ -16,7 +17,7 @@
 struct options {
     const char *hostfile, *topo, *record;
     int64_t ranks, context, users, kv_tokens, tp, pp, max_batch_tokens, max_seqs;
-    int32_t kv_type, exact, wire_type;
+    int32_t kv_type, exact, experts, wire_type;
     bool json;
 };
 
@@ -38,6 +39,7 @@ static const struct conf_opt table[] = {
      "do not choose: N tensor ranks per stage, dealt evenly"},
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "do not choose: N stages"},
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
+    {"experts", CONF_ENUM, O(experts), "auto", 0, 0, EXPERTS_NAMES, EXPERTS_HELP},
     {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off",
      "off: sums may travel between hosts as fewer bytes, as the links make fastest"},
     {"wire-type", CONF_ENUM, O(wire_type), "auto", 0, 0, "auto|f32|f16|q8",
@@ -122,6 +124,7 @@ static enum err given(const struct options *o, const char *path, const struct cl
     l.grid.shared = true;
     for (int32_t i = 0; i < pp; i++) TRY(leaf_deal(&shape, tp, l.grid.share + i * tp));
     for (int32_t r = 0; r < tp * pp; r++) l.device[r] = r;
+    l.grid.whole_experts = clu_place_whole(w, t, want, &l);
     rc = clu_place_of(p, w, t, want, &l);
 out:
     return rc;
@@ -185,6 +188,7 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
                             .need_tokens = MAX(context * MAX(o->users, 1), o->kv_tokens),
                             .kv_tokens = o->kv_tokens ? o->kv_tokens : o->users > CLU_KV_CONTEXTS ? context * o->users : 0,
+                            .experts = options_experts(o->exact, o->experts),
                             .fixed_order = o->hostfile != NULL};
     if (o->wire_type > 1 && !o->exact)
         TRY(err_raise(ERR_BAD_CONFIG, "--wire-type %s changes results: it needs --exact off",

@@ -110,7 +110,7 @@ static enum err plan_twice(const struct placement *p, struct two_plans *x)
                          .max_step_tokens = (int32_t)m->max_batch_tokens,
                          .n_slots = (int32_t)m->max_seqs,
                          .kv_type = (enum kv_type)m->kv_type};
-    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .fixed_order = true};
+    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts), .fixed_order = true};
     if (m->exact && m->wire_type) w.wire = (enum clu_wire_type)(m->wire_type - 1);
     if (clu_place_find(&x->as_written, &w, &x->topo, &want)) x->as_written.judged.tok_s = 0; /* as written it does not even fit */
     want.fixed_order = false;

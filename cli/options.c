@@ -32,6 +32,7 @@ const struct conf_opt model_option_table[] = {
     {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache", "kv-cache-dtype cache-type-k cache-type-v buffer-float-type"},
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
     {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights round more where that is faster"},
+    {"experts", CONF_ENUM, M(experts), "auto", 0, 0, EXPERTS_NAMES, EXPERTS_HELP, "enable-expert-parallel expert-parallel-size ep-size"},
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes", "enable-prefix-caching no-enable-prefix-caching cache-reuse"},
     {"speculate", CONF_INT, M(speculate), "7", 0, LIMIT_RESULT_TOKENS - 1, "N", "tokens guessed ahead where a text repeats itself, checked in one step, with the same answers; 0: none", "num-speculative-tokens draft-max draft"},
     {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N", "n-gpu-layers gpu-layers ngl main-gpu"},
@@ -64,6 +65,11 @@ const struct conf_opt cluster_option_table[] = {
     {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
     {0},
 };
+
+enum clu_experts options_experts(int32_t exact, int32_t experts)
+{
+    return experts == 2 ? CLU_EXPERTS_WHOLE : experts == 0 && exact ? CLU_EXPERTS_AUTO : CLU_EXPERTS_CUT;
+}
 
 /* ---- cluster ---- */
 
@@ -256,7 +262,7 @@ uint64_t options_fit_load(const struct common_options *o, const struct placement
 
 uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template, const char *sampling)
 {
-    static const char *const names[] = {"kv-type", "activations", "exact", NULL};
+    static const char *const names[] = {"kv-type", "activations", "exact", "experts", NULL};
     uint64_t h = options_hash(o, names, p->fingerprint);
     h = mix_bytes(h, sampling, strlen(sampling));
     return chat_template ? mix_bytes(h, chat_template, strlen(chat_template)) : h;

@@ -5,6 +5,7 @@
 #include "base/conf.h"
 #include "cluster/forecast.h"
 #include "cluster/hostfile.h"
+#include "cluster/place.h"
 #include "cluster/topo_ranks.h"
 #include "coordinator/core.h"
 #include "coordinator/replica/route.h"
@@ -16,6 +17,7 @@ struct model_options {
     int32_t activations;     /* 0 q8, 1 f32 */
     int32_t wire;            /* 0 auto, 1 shm, 2 mpi */
     int32_t exact;           /* 0 on, 1 off */
+    int32_t experts;         /* 0 auto, 1 cut, 2 whole */
     int32_t wire_type;       /* 0 auto, else 1 + enum trn_wire_type */
     bool prefix_cache;
     int64_t speculate;
@@ -31,6 +33,11 @@ struct cluster_options {
     const char *topo, *hostfile, *mpirun_args, *listen, *key_file, *tls_cert, *tls_key, *tls_ca, *log_level;
     double load_timeout, rejoin_timeout, recovery_timeout, stall_timeout;
 };
+
+#define EXPERTS_NAMES "auto|cut|whole"
+#define EXPERTS_HELP "of each layer on several ranks: every expert cut inside, or each whole on one of them (other bits, the same for every cut); auto: cut inside, with --exact off as the planner finds faster"
+/* What --exact and --experts ask of the planner: sums in another order, which whole experts have, are not its to choose where bits must stay. */
+enum clu_experts options_experts(int32_t exact, int32_t experts);
 
 /* Tables whose offsets are into a struct beginning with model_options, then cluster_options. */
 struct common_options { struct model_options model; struct cluster_options cluster; };

@@ -117,7 +117,7 @@ static enum err gather_inputs(const struct placement *p, const struct msg_hello 
                                  .n_slots = (int32_t)m->max_seqs,
                                  .kv_type = (enum kv_type)m->kv_type};
     if (m->exact && m->wire_type) in->work.wire = (enum clu_wire_type)(m->wire_type - 1);
-    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .fixed_order = true};
+    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts), .fixed_order = true};
 out:
     return rc;
 }
@@ -135,6 +135,19 @@ static enum err find(const struct placement *p, struct plan_inputs *in, struct g
     *out = in->place.layout.grid;
 out:
     return rc;
+}
+
+/* The cut that --tp and --pp name. */
+static enum err given(const struct placement *p, struct plan_inputs *in, int32_t n, struct grid *out)
+{
+    struct clu_layout l;
+    int32_t pp = (int32_t)p->o->model.pp;
+    enum err e = eng_engine_grid(p->model_path, n / pp, pp, &l.grid);
+    if (e) return e;
+    for (int32_t r = 0; r < n; r++) l.device[r] = r;
+    l.grid.whole_experts = clu_place_whole(&in->work, &in->topo, &in->want, &l);
+    *out = l.grid;
+    return OK;
 }
 
 /* How sums travel when --exact is off: as asked, or as a cut that was given is fastest with. */
@@ -229,7 +242,8 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     if (planned(m, n))
         TRY(find(p, in, &g));
     else
-        TRY(eng_engine_grid(p->model_path, n / (int32_t)m->pp, (int32_t)m->pp, &g));
+        TRY(given(p, in, n, &g));
+    if (g.whole_experts && m->exact && !m->experts) log_info("plan", "--exact off: whole experts on each rank");
     TRY(fit_blocks(p, &in->work, &g, hellos, n, &fit));
     int64_t want = clu_place_kv(&in->work, fit, m->kv_tokens);
     if (want > fit)

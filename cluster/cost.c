@@ -12,6 +12,7 @@ const struct clu_rates clu_rates_default = {
     .ops_share = 0.50,
     .float_share = 0.22,
     .attention_share = 0.10,
+    .leaf_ops = 380,
     .layer_s = 12e-6,
     .row_layer_s = 1.5e-6,
     .step_s = 120e-6,
@@ -82,6 +83,21 @@ static int32_t columns_of(const struct model_info *m, int32_t width, int32_t lea
     return width ? leaf_col(width, all, leaf0 + n) - leaf_col(width, all, leaf0) : 0;
 }
 
+/* Of layers with experts a rank has, in columns: those of its experts, and of the shared one. */
+struct expert_part {
+    int32_t held, cols, shared_cols;
+};
+
+static struct expert_part experts_of(const struct model_info *m, bool whole, int32_t leaf0, int32_t n)
+{
+    int32_t all = leaf_ffn_count(m->d_ffn);
+    struct expert_part x = {m->n_experts, columns_of(m, m->d_expert, leaf0, n), columns_of(m, m->d_shared, leaf0, n)};
+    if (!whole || !m->n_experts) return x;
+    x.held = leaf_first_expert(m->n_experts, all, leaf0 + n) - leaf_first_expert(m->n_experts, all, leaf0);
+    x.cols = m->d_expert;
+    return x;
+}
+
 void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
                      struct clu_memory *out)
 {
@@ -93,13 +109,16 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     bool first = stage == 0, last = stage == g->n_stages - 1;
     int32_t cols = columns_of(m, m->d_ffn, leaf0, h.ffn),
             tiles = leaf_vocab_tiles(m->n_vocab);
+    const struct expert_part x = experts_of(m, g->whole_experts, leaf0, h.ffn);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
     *out = (struct clu_memory){.process = w->rates->process_bytes};
     for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
         const struct model_layer *l = &y->layers[i];
         out->weights += part_of(l->q.mem, h.heads, m->n_heads) +
                         part_of(l->kv.mem, kv1 - kv0, m->n_kv_heads) +
-                        part_of(l->ffn.mem, cols, m->d_ffn) + l->rest.mem;
+                        (l->experts ? part_of(l->ffn.mem, (int64_t)x.held * x.cols + x.shared_cols, (int64_t)m->n_experts * m->d_expert + m->d_shared)
+                                    : part_of(l->ffn.mem, cols, m->d_ffn)) +
+                        l->rest.mem;
     }
     if (first || (last && y->tied)) out->weights += part_of(y->embd.mem, h.vocab, tiles);
     if (last && !y->tied) out->weights += part_of(y->head.mem, h.vocab, tiles);
@@ -124,8 +143,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
                                                  .context = w->context,
                                                  .n_slots = w->n_slots,
                                                  .n_tables = k.n,
-                                                 .experts = {m->n_experts, m->n_used, columns_of(m, m->d_expert, leaf0, h.ffn),
-                                                             columns_of(m, m->d_shared, leaf0, h.ffn), h.ffn},
+                                                 .experts = {m->n_experts, m->n_used, x.held, x.cols, x.shared_cols, h.ffn},
                                                  .latent = m->latent});
 }
 
@@ -174,20 +192,27 @@ static double matrix_s(const struct clu_work *w, const struct speed *d, double b
     return d->cpu ? sqrt(sqrt(read * read * read * read + ops * ops * ops * ops)) : MAX(read, ops);
 }
 
-/* How much of the feed-forward's weights a step of so many rows reads, and how many a row is multiplied with: of experts only those chosen
- * (each row takes n_used of n_experts, as if by chance). */
-static double ffn_read(const struct model_info *m, int32_t rows)
+/* How many times the mean the largest of n ranks' counts is, each of this mean and with this variance before their sum was known: the mean of the
+ * largest of n bell-shaped numbers (Blom), by a logistic curve for the bell's (within a sixth up to 64). */
+static double largest(int32_t n, double mean, double variance)
 {
-    double missed = 1;
-    if (!m->n_experts) return 1;
-    for (int32_t i = 0; i < rows && missed > 1e-3; i++) missed *= 1 - (double)m->n_used / m->n_experts;
-    double all = (double)m->n_experts * m->d_expert + m->d_shared;
-    return ((double)m->n_experts * m->d_expert * (1 - missed) + m->d_shared) / all;
+    double p = (n - 0.375) / (n + 0.25), deviations = log(p / (1 - p)) / 1.702;
+    return n == 1 ? 1 : CLAMP(1 + deviations * sqrt(variance) / mean, MAX(1, 1 / mean), n);
 }
 
-static double ffn_width(const struct model_info *m)
+/* How much of the feed-forward's weights a step of so many rows reads, and with how wide a one a row is multiplied: of experts only those chosen
+ * (each row takes n_used of n_experts, as if by chance); of n_dealt ranks with whole ones that which has most of them. leaves: how often a row is
+ * added into each of them. */
+static void ffn_load(const struct model_info *m, int32_t rows, int32_t n_dealt, bool whole, double *read, double *width, double *leaves)
 {
-    return m->n_experts ? (double)m->n_used * m->d_expert + m->d_shared : m->d_ffn;
+    *read = 1, *width = m->d_ffn, *leaves = 0;
+    if (!m->n_experts) return;
+    double chosen = (double)m->n_used / m->n_experts, missed = pow(1 - chosen, rows), routed = (double)m->n_experts * m->d_expert;
+    double each = (double)m->n_experts / n_dealt, slots = (double)rows * m->n_used / n_dealt;
+    double reads = largest(n_dealt, each * (1 - missed), each * missed * (1 - missed)), computes = largest(n_dealt, slots, slots * (1 - chosen));
+    *read = (routed * (1 - missed) * reads + m->d_shared) / (routed + m->d_shared);
+    *width = (double)m->n_used * m->d_expert * computes + m->d_shared;
+    *leaves = (whole ? m->n_used * computes / leaf_ffn_count(m->d_ffn) : m->n_used) + (m->d_shared > 0);
 }
 
 /* Keys that a layer reads of so many, the mean over the layers. */
@@ -214,18 +239,19 @@ static struct attention_work attention_of(const struct model_info *m)
                                    (x->q_rank + x->rank + x->rope) * dm};
 }
 
-void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill,
+void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill, int32_t n_dealt,
                    struct clu_rank_cost *out)
 {
     const struct speed v = speed_of(w, device), *d = &v;
     const struct model_info *m = w->info;
-    struct model_layer sum = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
+    struct model_layer sum = {.experts = false};
     for (int32_t i = 0; i < m->n_layers; i++) {
         sum.q.mem += w->weights->layers[i].q.mem;
         sum.kv.mem += w->weights->layers[i].kv.mem;
         sum.ffn.mem += w->weights->layers[i].ffn.mem;
     }
-    double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model;
+    double n = m->n_layers, leaves = leaf_ffn_count(m->d_ffn), dm = m->d_model, read, width, adds;
+    ffn_load(m, rows, MAX(n_dealt, 1), n_dealt > 0, &read, &width, &adds);
     struct attention_work a = attention_of(m);
     double keys = keys_read(m, prefill ? 0.5 * MIN(4 * rows, w->context) : w->depth),
            kv_bytes = (double)leaf_kv_row_bytes(&m->kv, w->kv_type) * keys * (prefill ? 1 : rows);
@@ -235,7 +261,8 @@ void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, in
         .per_kv_s = matrix_s(w, d, (double)sum.kv.mem / n / m->n_kv_heads, a.kv_weights, rows) +
                     kv_bytes / (d->read_bytes_s * w->rates->read_share),
         .per_leaf_s =
-            matrix_s(w, d, (double)sum.ffn.mem / n / leaves * ffn_read(m, rows), 3.0 * ffn_width(m) / leaves * dm, rows),
+            matrix_s(w, d, (double)sum.ffn.mem / n / leaves * read, 3.0 * width / leaves * dm, rows) +
+            (d->cpu ? w->rates->leaf_ops * adds * dm * rows / d->ops_s : 0),
         .fixed_s = w->rates->layer_s + w->rates->row_layer_s * rows,
     };
 }
@@ -345,6 +372,12 @@ static double gather_rows_s(const struct clu_work *w, const struct clu_topo *t, 
 
 /* ---- stages ---- */
 
+/* Leaves, but where experts are fewer and whole a rank has what its experts make of them. */
+static double leaves_worth(const struct model_info *m, bool whole, int32_t leaf0, int32_t n)
+{
+    return whole ? (double)leaf_ffn_count(m->d_ffn) * experts_of(m, whole, leaf0, n).held / m->n_experts : n;
+}
+
 double clu_cost_hop(const struct clu_work *w, const struct clu_topo *t, const struct clu_layout *l,
                     int32_t stage, int32_t rows)
 {
@@ -412,9 +445,9 @@ void clu_cost_stage(const struct clu_work *w, const struct clu_topo *t, const st
         leaf_kv_range(&s, q0, q0 + share[r].heads, &kv0, &kv1);
         attn[r] = n_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(share[r].heads, hpl));
         ffn[r] = n_parts(leaf_ffn_count(m->d_ffn), leaf0, share[r].ffn);
-        clu_cost_rank(w, &t->devices[l->device[first + r]], rows, prefill, &c);
+        clu_cost_rank(w, &t->devices[l->device[first + r]], rows, prefill, g->whole_experts ? n : 0, &c);
         worst = MAX(worst, c.per_head_s * share[r].heads + c.per_kv_s * (kv1 - kv0) +
-                               c.per_leaf_s * share[r].ffn + c.fixed_s);
+                               c.per_leaf_s * leaves_worth(m, g->whole_experts, leaf0, share[r].ffn) + c.fixed_s);
     }
     out->compute_s = layers * worst;
     out->reduce_s = layers * (clu_cost_reduce(w, t, l->device + first, n, attn, rows) +

@@ -4,6 +4,8 @@
  *   layer on a rank  weights: bytes / memory bandwidth or operations / peak, the longer (on a
  *                    processor a little more where they are near each other); attention: the same
  *                    over the KV it reads; a constant
+ *   whole experts    each row's experts are chosen as if by chance: the layer waits for the rank
+ *                    that got most of them, in expectation
  *   collective       alpha-beta: latency + bytes that the busiest rank (and its host's wire)
  *                    receives + a constant for each further message; a rank sends its maximal
  *                    subtrees, so a crooked cut sends more; two more latencies for messages that
@@ -31,6 +33,7 @@ struct clu_rates {
     double ops_share;       /* of its int8 peak */
     double float_share;     /* the same for weights in F32, F16, BF16, on a processor */
     double attention_share; /* of its int8 peak, in f32 */
+    double leaf_ops;        /* on a processor, for each value of a leaf that an expert's product is added into: of its int8 peak */
     double layer_s;         /* barriers and small operations of one layer */
     double row_layer_s;     /* the same per row */
     double step_s;          /* coordinator, link, plan: once per step */
@@ -77,12 +80,12 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
 int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
                         const struct clu_layout *l, int32_t *tightest);
 
-/* One rank's time for one layer with `rows` rows; prefill: they belong to one sequence.
- * layer_bytes: mean over the model's layers. */
+/* One rank's time for one layer with `rows` rows; prefill: they belong to one sequence. Of whole experts (proto/grid.h) dealt among n ranks the
+ * busiest rank counts; n 0: they are cut inside. */
 struct clu_rank_cost {
     double per_head_s, per_kv_s, per_leaf_s, fixed_s;
 };
-void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill,
+void clu_cost_rank(const struct clu_work *w, const struct clu_device *device, int32_t rows, bool prefill, int32_t n_dealt,
                    struct clu_rank_cost *out);
 
 /* An all-reduce of `rows` x d_model floats among devices[n]; parts[i]: subtrees that rank i sends.

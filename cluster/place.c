@@ -169,6 +169,13 @@ static void figures(struct clu_place *p, const struct clu_work *w, const struct 
         clu_cost_decode(&x, t, &p->layout, MAX(p->users, 1), &v);
         p->wire_tok_s[x.wire] = v.tok_s;
     }
+    struct clu_layout deal = p->layout;
+    for (int32_t i = 0; i < 2; i++) {
+        struct clu_speed v;
+        deal.grid.whole_experts = i;
+        clu_cost_decode(w, t, &deal, MAX(p->users, 1), &v);
+        p->experts_tok_s[i] = v.tok_s;
+    }
     for (int32_t i = 1; i < p->n_ranks; i++)
         p->crosses |= grid_stage_of(&p->layout.grid, i) == grid_stage_of(&p->layout.grid, i - 1) &&
                       t->devices[p->layout.device[i]].host != t->devices[p->layout.device[i - 1]].host;
@@ -200,12 +207,35 @@ static void take_alts(struct clu_place *p, const struct search *s)
     }
 }
 
-enum err clu_place_find(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t,
-                        const struct clu_want *want)
+/* The order of sums is another one: only where it clearly pays. */
+static bool clearly_faster(double whole, double cut) { return whole > 1.03 * cut; }
+
+/* Where devices choose experts themselves (engine/model/moe_there.c) they have a part of each. */
+static bool may_be_whole(const struct clu_work *w, const struct clu_topo *t)
+{
+    bool may = w->info->n_experts > 0;
+    for (int32_t i = 0; i < t->n_devices; i++) may &= t->devices[i].kind == CLU_CPU;
+    return may;
+}
+
+bool clu_place_whole(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want, const struct clu_layout *l)
+{
+    struct clu_layout x = *l;
+    struct clu_speed cut, whole;
+    if (want->experts != CLU_EXPERTS_AUTO) return w->info->n_experts && want->experts == CLU_EXPERTS_WHOLE;
+    if (!may_be_whole(w, t)) return false;
+    x.grid.whole_experts = false;
+    clu_cost_decode(w, t, &x, MAX(want->users, 1), &cut);
+    x.grid.whole_experts = true;
+    clu_cost_decode(w, t, &x, MAX(want->users, 1), &whole);
+    return clearly_faster(whole.tok_s, cut.tok_s);
+}
+
+static enum err find(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want, bool whole_experts)
 {
     struct search *s = xcalloc(1, sizeof *s);
     enum err rc = OK;
-    s->w = w, s->t = t, s->want = want;
+    s->w = w, s->t = t, s->want = want, s->whole_experts = whole_experts;
     s->cache = xcalloc(PLACE_CACHE, sizeof *s->cache);
     clu_place_classify(s);
     clu_place_rows(s);
@@ -219,6 +249,17 @@ enum err clu_place_find(struct clu_place *out, const struct clu_work *w, const s
     }
     free(s->cache);
     free(s);
+    return rc;
+}
+
+enum err clu_place_find(struct clu_place *out, const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want)
+{
+    bool both = want->experts == CLU_EXPERTS_AUTO && may_be_whole(w, t);
+    if (!both) return find(out, w, t, want, w->info->n_experts && want->experts == CLU_EXPERTS_WHOLE);
+    struct clu_place *whole = xcalloc(1, sizeof *whole);
+    enum err other = find(whole, w, t, want, true), rc = find(out, w, t, want, false);
+    if (!other && (rc || clearly_faster(whole->judged.tok_s, out->judged.tok_s))) *out = *whole, rc = OK;
+    free(whole);
     return rc;
 }
 

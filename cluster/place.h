@@ -14,10 +14,14 @@
 
 enum { CLU_MAX_ALTS = 8, CLU_EFFORT_PROBE = 2, CLU_KV_CONTEXTS = 8 };
 
+/* How experts are dealt to the ranks of a stage: cut inside, whole (proto/grid.h), or as is predicted faster. */
+enum clu_experts { CLU_EXPERTS_CUT, CLU_EXPERTS_WHOLE, CLU_EXPERTS_AUTO };
+
 struct clu_want {
     int32_t users;       /* sequences at once that speed is judged by */
     int64_t need_tokens; /* KV positions that must fit; 0: one context */
     int64_t kv_tokens;   /* KV positions that will be held; 0: clu_place_kv's choice */
+    enum clu_experts experts;
     bool fixed_order;    /* ranks are numbered already: stages are consecutive devices, none is left
                             out */
     int32_t effort; /* 0: as the size allows; 1: never exhaustive; CLU_EFFORT_PROBE: the same, and a
@@ -47,6 +51,7 @@ struct clu_place {
     double load_s;
     bool crosses;                /* some stage's sums travel between hosts */
     double wire_tok_s[CLU_WIRE_TYPES]; /* what judged.tok_s would be if they travelled so */
+    double experts_tok_s[2];     /* and with these shares, if experts were cut inside or whole */
     int32_t n_alts;
     struct clu_alt alts[CLU_MAX_ALTS];
     int64_t n_looked; /* placements evaluated */
@@ -65,6 +70,9 @@ enum clu_wire_type clu_place_wire(const struct clu_place *p);
 MUST_USE enum err clu_place_find(struct clu_place *out, const struct clu_work *w,
                                  const struct clu_topo *t, const struct clu_want *want);
 
+/* Does `want` have experts whole in this layout? Auto: if that is predicted clearly faster. */
+bool clu_place_whole(const struct clu_work *w, const struct clu_topo *t, const struct clu_want *want, const struct clu_layout *l);
+
 /* The figures of a given layout (of a --tp and --pp, or of a test's). Err NO_FIT naming the rank.
  */
 MUST_USE enum err clu_place_of(struct clu_place *out, const struct clu_work *w,
@@ -81,6 +89,7 @@ struct clu_stage_try {
     int64_t n_blocks;
     bool first, last;
     int32_t effort;
+    bool whole_experts;
 };
 struct clu_stage_fit {
     bool fits;

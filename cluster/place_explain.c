@@ -164,6 +164,20 @@ static void wire(const struct clu_place *p, const struct clu_work *w, struct buf
         buf_puts(b, "  exactness costs nothing worth naming here: smaller sums would gain less than 5 %\n");
 }
 
+static void experts(const struct clu_place *p, const struct clu_work *w, struct buf *b)
+{
+    bool whole = p->layout.grid.whole_experts, wide = false;
+    const double *s = p->experts_tok_s;
+    for (int32_t i = 0; i < p->layout.grid.n_stages; i++) wide |= p->layout.grid.width[i] > 1;
+    if (!w->info->n_experts || !wide) return;
+    if (whole)
+        buf_printf(b, "  experts   whole, each of the %d on one rank of its stage: %.1f tok/s for %d user%s; cut inside it would be %.1f\n", w->info->n_experts, s[1],
+                   MAX(p->users, 1), p->users > 1 ? "s" : "", s[0]);
+    else
+        buf_printf(b, "  experts   cut inside, a part of all %d on each rank of a stage: %.1f tok/s for %d user%s; whole on ranks (--experts whole) it would be %.1f\n",
+                   w->info->n_experts, s[0], MAX(p->users, 1), p->users > 1 ? "s" : "", s[1]);
+}
+
 static void reason(const struct clu_alt *a, const struct clu_place *p, char out[160])
 {
     if (!a->fits && a->short_bytes > 0)
@@ -206,6 +220,7 @@ void clu_place_explain(const struct clu_place *p, const struct clu_work *w,
     table(p, w, t, out);
     speed(p, w, out);
     wire(p, w, out);
+    experts(p, w, out);
     alternatives(p, t, out);
 }
 
@@ -263,7 +278,11 @@ void clu_place_json(const struct clu_place *p, const struct clu_work *w, const s
                    p->decode[i].comm, p->decode[i].bubble);
     buf_printf(b, "],\"wire\":\"%s\",\"exact\":%s,\"wire_tok_s\":{", clu_wire_name[w->wire], w->wire ? "false" : "true");
     for (int32_t i = 0; i < CLU_WIRE_TYPES; i++) buf_printf(b, "%s\"%s\":%.2f", i ? "," : "", clu_wire_name[i], p->wire_tok_s[i]);
-    buf_puts(b, "},\"ranks\":[");
+    buf_puts(b, "},");
+    if (w->info->n_experts)
+        buf_printf(b, "\"experts\":\"%s\",\"experts_tok_s\":{\"cut\":%.2f,\"whole\":%.2f},", p->layout.grid.whole_experts ? "whole" : "cut", p->experts_tok_s[0],
+                   p->experts_tok_s[1]);
+    buf_puts(b, "\"ranks\":[");
     for (int32_t r = 0; r < p->n_ranks; r++) json_rank(p, w, t, r, b);
     buf_puts(b, "],\"unused\":[");
     for (int32_t i = 0; i < p->n_unused; i++) {

@@ -30,6 +30,7 @@ struct search {
     const struct clu_work *w;
     const struct clu_topo *t;
     const struct clu_want *want;
+    bool whole_experts;
     int32_t class_of[LIMIT_RANKS];
     struct entry *cache;
     struct found best, kept[PLACE_KEEP];

@@ -217,8 +217,9 @@ bool clu_place_lay(struct search *s, const struct row *row, int32_t users, int32
                                             .n_blocks = blocks,
                                             .first = i == 0,
                                             .last = i == row->n_stages - 1,
-                                            .effort = s->want->effort};
-    *out = (struct clu_layout){.grid = {.n_stages = row->n_stages, .shared = true}};
+                                            .effort = s->want->effort,
+                                            .whole_experts = s->whole_experts};
+    *out = (struct clu_layout){.grid = {.n_stages = row->n_stages, .shared = true, .whole_experts = s->whole_experts}};
     memcpy(out->device, row->device, sizeof out->device);
     memcpy(out->grid.width, row->width, sizeof out->grid.width);
     for (int32_t i = 0; i < row->n_stages; i++)

@@ -93,7 +93,8 @@ static void weigh(struct stage *s)
                              .context = y->w->context,
                              .n_slots = y->w->n_slots,
                              .n_tables = kv_groups_of_model(m, y->w->context).n,
-                             .experts = {m->n_experts, m->n_used, m->d_expert / s->n, m->d_shared / s->n, s->n_leaf / s->n}};
+                             .experts = {m->n_experts, m->n_used, y->whole_experts ? m->n_experts / s->n : m->n_experts,
+                                         y->whole_experts ? m->d_expert : m->d_expert / s->n, m->d_shared / s->n, s->n_leaf / s->n}};
     if (s->exact) b.experts = (struct leaf_experts){.n = 0};
     double fixed = y->layers * rest / n + (y->last ? (double)mw->ends.mem : 0) +
                    (double)leaf_buffer_bytes(&b) + (double)y->w->rates->process_bytes;
@@ -172,7 +173,7 @@ static bool has_room(const struct stage *s)
 {
     const struct clu_stage_try *y = s->try;
     int32_t n_layers = y->w->info->n_layers, at = !y->first, planes, layer0 = worst_layers(y, &planes);
-    struct grid g = {.shared = true, .n_stages = at + 1 + !y->last};
+    struct grid g = {.shared = true, .whole_experts = y->whole_experts, .n_stages = at + 1 + !y->last};
     struct grid_share share[LIMIT_RANKS];
     for (int32_t i = 0; i < g.n_stages; i++) g.width[i] = i == at ? s->n : 1;
     if (at) g.layers[at] = layer0;
@@ -396,7 +397,7 @@ void clu_place_stage(const struct clu_stage_try *y, struct clu_stage_fit *out)
               compositions(s.n_leaf, s.n) <= ENUM_LEAVES;
     weigh(&s);
     for (int32_t r = 0; r < s.n; r++)
-        clu_cost_rank(y->w, &y->t->devices[y->device[r]], y->rows, false, &s.cost[r]);
+        clu_cost_rank(y->w, &y->t->devices[y->device[r]], y->rows, false, y->whole_experts ? s.n : 0, &s.cost[r]);
     if (s.n > s.n_units) { /* KV heads held twice: dealt evenly */
         struct grid_share even[LIMIT_RANKS];
         double t;

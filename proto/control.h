@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONTROL_VERSION = 5 };
+enum { CONTROL_VERSION = 6 };
 
 enum control_type {
     MSG_HELLO = 1, MSG_LOAD_PROGRESS, MSG_READY, MSG_STEP_RESULT, MSG_TELEMETRY, MSG_FAULT,

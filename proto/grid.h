@@ -23,6 +23,7 @@ struct grid {
     int32_t layers[LIMIT_RANKS + 1]; /* stage i: layers [layers[i], layers[i+1]) */
     int32_t width[LIMIT_RANKS];      /* tensor ranks of stage i */
     bool shared; /* share[] says who holds what; else every stage is dealt evenly */
+    bool whole_experts; /* each lies on one rank, with the FFN leaf that it is added into; else all are cut inside, as the dense ones */
     struct grid_share share[LIMIT_RANKS]; /* of rank r */
 };
 

@@ -31,6 +31,16 @@ int32_t leaf_ffn_col(int32_t d_ffn, int32_t leaf)
     return leaf_col(d_ffn, leaf_ffn_count(d_ffn), leaf);
 }
 
+int32_t leaf_first_expert(int32_t n_experts, int32_t n_leaf, int32_t leaf)
+{
+    return (int32_t)((int64_t)n_experts * leaf / n_leaf);
+}
+
+int32_t leaf_of_expert(int32_t n_experts, int32_t n_leaf, int32_t expert)
+{
+    return (int32_t)DIV_UP((int64_t)(expert + 1) * n_leaf, n_experts) - 1;
+}
+
 int32_t leaf_vocab_tiles(int32_t n_vocab)
 {
     return DIV_UP(n_vocab, LEAF_TILE);
@@ -180,7 +190,7 @@ int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t
 {
     if (!x->n) return 0;
     int64_t T = max_step_tokens, tokens = MIN(T, LEAF_EXPERT_TOKENS), routed = tokens * x->used,
-            slots = routed + (x->shared_cols ? tokens : 0), lanes = slots + (x->n + 2) * (int64_t)LEAF_EXPERT_PAD;
+            slots = routed + (x->shared_cols ? tokens : 0), lanes = slots + (x->held + 2) * (int64_t)LEAF_EXPERT_PAD;
     int64_t wide = ROUND_UP(MAX(MAX(d_model, x->cols), x->shared_cols), LEAF_UNIT);
     int64_t panels = lanes * (wide / LEAF_UNIT * 56); /* codes; the panels of f32 are not touched where weights are quantised */
     return 4 * (T * (x->n + 1 + 2 * x->used) + x->n + 2 + 2 * slots + slots * d_model) +

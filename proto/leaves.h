@@ -33,6 +33,10 @@ int32_t leaf_ffn_count(int32_t d_ffn);
 int32_t leaf_col(int32_t width, int32_t n, int32_t leaf);
 int32_t leaf_ffn_col(int32_t d_ffn,
                      int32_t leaf); /* first column of a leaf; d_ffn for the one past the last */
+/* Whole experts lie with FFN leaves, as evenly as they go: the first expert of a leaf (n_experts for the one past the last), and the leaf of
+ * an expert. */
+int32_t leaf_first_expert(int32_t n_experts, int32_t n_leaf, int32_t leaf);
+int32_t leaf_of_expert(int32_t n_experts, int32_t n_leaf, int32_t expert);
 int32_t leaf_vocab_tiles(int32_t n_vocab);
 /* Bytes of one KV head's keys and values at one position. */
 int64_t leaf_kv_row_bytes(const struct kv_layer *g, enum kv_type type);
@@ -51,9 +55,9 @@ MUST_USE enum err leaf_deal(const struct leaf_shape *s, int32_t width, struct gr
 MUST_USE enum err leaf_check(const struct leaf_shape *s, int32_t width,
                              const struct grid_share share[]);
 
-/* A rank's part of layers with experts. n 0: there are none. */
+/* A rank's part of layers with experts: of `held` of them these columns, and so many leaves of the sublayer. n 0: there are none. */
 struct leaf_experts {
-    int32_t n, used, cols, shared_cols, leaves;
+    int32_t n, used, held, cols, shared_cols, leaves;
 };
 enum {
     LEAF_EXPERT_TOKENS = 512,       /* of a step that are grouped by expert at once */

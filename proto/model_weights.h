@@ -1,7 +1,7 @@
 /* model_weights.h: what a model's matrices weigh, by the parts that a cut deals out. For the
  * planner; numbers from the file's header.
  *
- * A rank holds heads/n_heads of `q`, its KV heads' part of `kv`, its columns' part of `ffn`, and
+ * A rank holds heads/n_heads of `q`, its KV heads' part of `kv`, its columns' or experts' part of `ffn`, and
  * `rest` whole, of every layer of its stage. */
 #ifndef PROTO_MODEL_WEIGHTS_H
 #define PROTO_MODEL_WEIGHTS_H
@@ -20,6 +20,7 @@ struct model_layer {
     struct model_part kv;   /* key and value rows */
     struct model_part ffn;  /* gate, up, down */
     struct model_part rest; /* norms */
+    bool experts;           /* ffn is those of experts, and of the shared one */
 };
 
 struct model_weights {

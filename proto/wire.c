@@ -218,6 +218,7 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->model_fingerprint = l->model_fingerprint;
     p->oracle = l->oracle;
     p->exact = l->exact;
+    p->whole_experts = g->whole_experts;
     p->isa = str(l->isa);
     p->wire = str(l->wire);
     p->wire_type = str(l->wire_type);
@@ -237,7 +238,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .replica = (uint16_t)p->replica,
         .model = (uint16_t)p->model,
         .model_path = keep(to, p->model_path),
-        .grid = {.n_stages = (int32_t)p->n_stage_width, .shared = p->n_share_heads > 0},
+        .grid = {.n_stages = (int32_t)p->n_stage_width, .shared = p->n_share_heads > 0, .whole_experts = p->whole_experts},
         .n_threads = p->n_threads,
         .context = p->context,
         .n_blocks = p->n_blocks,

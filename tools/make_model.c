@@ -40,6 +40,21 @@ static const struct shape {
     {"30b-a3b",
      {.arch = "qwen3moe", .n_layer = 48, .d_model = 2048, .n_head = 32, .n_kv_head = 4, .head_dim = 128,
       .d_ffn = 6144, .n_expert = 128, .n_used = 8, .d_expert = 768, .vocab = 151936, .context = 40960, .rope_theta = 1e6}},
+    {"scout-ish", /* Llama 4's layers with fewer experts */
+     {.arch = "llama4", .n_layer = 48, .d_model = 5120, .n_head = 40, .n_kv_head = 8, .head_dim = 128,
+      .d_ffn = 16384, .n_expert = 4, .n_used = 1, .d_expert = 8192, .d_shared = 8192, .window = 8192, .vocab = 202048, .context = 262144, .rope_theta = 5e5}},
+    {"v2-lite",
+     {.arch = "deepseek2", .n_layer = 27, .d_model = 2048, .n_head = 16, .n_kv_head = 1, .head_dim = 128, .latent = 512, .rope_part = 64,
+      .d_ffn = 10944, .n_expert = 64, .n_used = 6, .d_expert = 1408, .d_shared = 2816, .n_dense = 1, .vocab = 102400, .context = 163840,
+      .rope = RANDOM_ROPE_YARN, .rope_factor = 40, .rope_original_context = 4096}},
+    {"gpt-oss-20b",
+     {.arch = "gpt-oss", .n_layer = 24, .d_model = 2880, .n_head = 64, .n_kv_head = 8, .head_dim = 64,
+      .d_ffn = 2880, .n_expert = 32, .n_used = 4, .d_expert = 2880, .window = 128, .vocab = 201088, .context = 131072, .rope_theta = 150000,
+      .rope = RANDOM_ROPE_YARN, .rope_factor = 32, .rope_original_context = 4096}},
+    {"gemma3-4b",
+     {.arch = "gemma3", .n_layer = 34, .d_model = 2560, .n_head = 8, .n_kv_head = 4, .head_dim = 256,
+      .d_ffn = 10240, .window = 1024, .vocab = 262144, .context = 131072, .tied = true, .rope_theta = 1e6,
+      .rope = RANDOM_ROPE_LINEAR, .rope_factor = 8}},
     {"70b",
      {.arch = "llama", .n_layer = 80, .d_model = 8192, .n_head = 64, .n_kv_head = 8, .head_dim = 128,
       .d_ffn = 28672, .vocab = 128256, .context = 131072, .rope_theta = 5e5,
@@ -49,7 +64,7 @@ static const struct shape {
 /* What the command line says; 0, NULL and -1 mean: as the shape has it. */
 struct opts {
     const char *arch, *shape, *type, *embd_type, *out;
-    int64_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context, window, seed;
+    int64_t layers, width, heads, kv_heads, head_dim, ffn, vocab, context, window, experts, used, expert_ffn, seed;
     double rope_theta, rope_factor;
     int32_t rope, tied, vocab_kind;
 };
@@ -57,9 +72,9 @@ struct opts {
 #define O(f) offsetof(struct opts, f)
 static const struct conf_opt table[] = {
     {"out", CONF_STR, O(out), NULL, 0, 0, "FILE", "where to write the model (needed)"},
-    {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME", "tiny, 0.5b, 0.6b, 1b, 8b, 70b, or of experts 8x7b, 30b-a3b"},
+    {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME", "tiny, 0.5b, 0.6b, 1b, 8b, 70b, gemma3-4b, or of experts 8x7b, 30b-a3b, v2-lite, gpt-oss-20b, scout-ish"},
     {"type", CONF_STR, O(type), "f32", 0, 0, "T",
-     "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k or q6_k, of the layers"},
+     "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k or mxfp4, of the layers"},
     {"embd-type", CONF_STR, O(embd_type), NULL, 0, 0, "T",
      "of embedding and output; else as --type"},
     {"arch", CONF_STR, O(arch), NULL, 0, 0, "NAME", "a family of GGUF's (tests/support/random_model.c)"},
@@ -72,6 +87,9 @@ static const struct conf_opt table[] = {
     {"vocab", CONF_INT, O(vocab), NULL, 0, 1e7, "N", "size of the vocabulary"},
     {"context", CONF_INT, O(context), NULL, 0, 1e8, "N", "context length the file states"},
     {"window", CONF_INT, O(window), NULL, 0, 1e8, "N", "positions that a layer with a window sees"},
+    {"experts", CONF_INT, O(experts), NULL, 0, 1e4, "N", "experts of a layer"},
+    {"used", CONF_INT, O(used), NULL, 0, 1e4, "N", "of them, those that a token visits"},
+    {"expert-ffn", CONF_INT, O(expert_ffn), NULL, 0, 1e7, "N", "width of an expert"},
     {"tied", CONF_ENUM, O(tied), "shape", 0, 0, "shape|on|off",
      "does the output share the embedding's matrix"},
     {"vocab-kind", CONF_ENUM, O(vocab_kind), "bpe", 0, 0, "bpe|spm", "kind of vocabulary"},
@@ -112,7 +130,7 @@ static enum err resolve(const struct opts *o, struct random_model *m)
         if (!strcmp(shapes[i].name, o->shape)) s = &shapes[i];
     if (!s)
         return err_raise(ERR_BAD_CONFIG,
-                         "--shape: '%s' is not one of tiny, 0.5b, 0.6b, 1b, 8b, 70b, 8x7b, 30b-a3b", o->shape);
+                         "--shape: '%s' is not one of tiny, 0.5b, 0.6b, 1b, 8b, 70b, gemma3-4b, 8x7b, 30b-a3b, v2-lite, gpt-oss-20b, scout-ish", o->shape);
     *m = s->m;
     TRY(parse_type(o->type, &m->type));
     TRY(parse_type(o->embd_type ? o->embd_type : o->type, &m->embd_type));
@@ -126,6 +144,9 @@ static enum err resolve(const struct opts *o, struct random_model *m)
     if (o->vocab) m->vocab = (int32_t)o->vocab;
     if (o->context) m->context = (int32_t)o->context;
     if (o->window) m->window = (int32_t)o->window;
+    if (o->experts) m->n_expert = (int32_t)o->experts;
+    if (o->used) m->n_used = (int32_t)o->used;
+    if (o->expert_ffn) m->d_expert = (int32_t)o->expert_ffn;
     if (o->tied) m->tied = o->tied == 1;
     if (o->rope) m->rope = (enum random_rope)(o->rope - 1);
     if (o->rope_theta > 0) m->rope_theta = o->rope_theta;

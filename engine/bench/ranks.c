@@ -139,6 +139,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
         TRY(err_raise(ERR_BAD_CONFIG, "%d positions are more than the %d the model was trained for: lower --prompt or --depth",
                       c->context, info.context));
     TRY(eng_engine_grid(c->path, c->tp, 1, &b->grid));
+    b->grid.whole_experts = c->whole_experts;
     TRY(eng_team_open(&b->team, c->tp, NULL));
     if (c->tp > 1) {
         TRY(trn_coll_local_open(b->tp, c->tp));

@@ -14,7 +14,7 @@ struct bench_ranks_conf {
     int32_t tp, n_threads; /* threads per rank */
     int32_t n_seqs, context, max_step_tokens;
     enum kv_type kv_type;
-    bool oracle, rounded;
+    bool oracle, rounded, whole_experts;
 };
 
 struct bench_ranks;

@@ -61,7 +61,7 @@ static enum err check(struct from *f)
     if (!interleaved && !strcmp(f->p->model.arch, "deepseek2"))
         TRY(err_raise(ERR_UNSUPPORTED, "%s: with rope_interleave false it cannot be written as GGUF, where pairs of this family stand side by side",
                       eng_model_file_path(f->in)));
-    f->pairs = !interleaved && (!strcmp(f->p->model.arch, "llama") || !strcmp(f->p->model.arch, "granite"));
+    f->pairs = !interleaved && (!strcmp(f->p->model.arch, "llama") || !strcmp(f->p->model.arch, "granite") || !strcmp(f->p->model.arch, "smollm3"));
     TRY(eng_model_file_bool(f->in, "tessera.norm.plus_one", false, &f->plus_one));
     snprintf(key, sizeof key, "%.64s.rope.scaling.type", f->p->model.arch);
     TRY(eng_model_file_string(f->in, key, &f->scaling));
@@ -219,6 +219,8 @@ static enum err add_tensor(struct from *f, const struct model_tensor *t)
     if (f->plus_one && ends_with(t->name, "norm.weight")) c->plus = 1;
     if (f->pairs && ends_with(t->name, ".attn_q.weight")) c->pair_heads = f->p->model.n_heads;
     if (f->pairs && ends_with(t->name, ".attn_k.weight")) c->pair_heads = f->p->model.n_kv_heads;
+    if (f->pairs && (ends_with(t->name, ".attn_q.bias") || ends_with(t->name, ".attn_k.bias")))
+        return err_raise(ERR_UNSUPPORTED, "tensor %s: biases of rotated rows are not turned into pairs: serve the checkpoint itself", t->name);
     if (f->grouped && ends_with(t->name, ".attn_qkv.weight")) TRY(group(f, c, t));
     if (c->pair_heads && t->dims[1] % (2 * (int64_t)c->pair_heads))
         return err_raise(ERR_BAD_FILE, "tensor %s has %lld rows, which are not those of %d heads", t->name, (long long)t->dims[1], c->pair_heads);

@@ -124,7 +124,8 @@ static void drop(struct eng_bands *b, struct slot *s)
 enum err eng_derived_read(const struct eng_model_file *f, const struct model_tensor *t, int64_t offset, int64_t bytes, void *dst)
 {
     int64_t row = dtype_bytes(t->type, t->dims[0]);
-    int64_t band_rows = MAX(DERIVED_BAND_BYTES / row, DERIVED_BAND_ROWS) / DERIVED_ROWS * DERIVED_ROWS, size = band_rows * row;
+    int32_t least = t->derived->recipe->band_rows ? t->derived->recipe->band_rows : DERIVED_BAND_ROWS;
+    int64_t band_rows = MAX(DERIVED_BAND_BYTES / row, least) / DERIVED_ROWS * DERIVED_ROWS, size = band_rows * row;
     for (uint8_t *to = dst; bytes > 0;) {
         struct slot *s;
         int64_t at = offset % size, n = MIN(bytes, size - at);

@@ -18,6 +18,7 @@ struct eng_recipe {
     const char *name; /* "FP8" */
     /* Rows [row0, row0 + n) of t, whole. row0 is a multiple of DERIVED_ROWS. Thr any. Err IO, NO_MEMORY, BAD_FILE. */
     enum err (*rows)(const struct eng_model_file *f, const struct model_tensor *t, int64_t row0, int64_t n, uint8_t *out);
+    int32_t band_rows; /* instead of DERIVED_BAND_ROWS; 0: those */
 };
 
 /* Where integers lie: codes of [rows][cols], zero points of [rows][groups]. Packed ones follow each other in words of 32 bits, lowest

@@ -67,6 +67,8 @@ MUST_USE enum err eng_model_file_add_part(struct eng_model_file *f, const char *
 /* Read bytes [offset, offset + n) of a part; the caller has checked them against its size. Err
  * IO. */
 MUST_USE enum err eng_part_read(const struct eng_part *p, int64_t offset, int64_t n, void *dst);
+/* These bytes will soon be read: a hint to the system. */
+void eng_part_ahead(const struct eng_part *p, int64_t offset, int64_t n);
 
 /* Text from a file made fit for a sentence: at most 63 characters, anything odd as '?'. */
 struct eng_shown { char s[64]; };

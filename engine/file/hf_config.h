@@ -59,9 +59,9 @@ MUST_USE enum err eng_hf_family_read(const struct eng_hf_obj *config, struct eng
 
 /* What only Llama 4 has: layers without rope, chunks, temperatures; part of eng_hf_config_read. Err BAD_FILE. */
 MUST_USE enum err eng_hf_llama4_read(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys);
-/* What DeepSeek's classes say of heads over a latent, and of experts. v3: the third's. */
+/* What DeepSeek's classes say of heads over a latent; and they, GLM-4.5's and dots1's of experts. */
 MUST_USE enum err eng_hf_latent_heads(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys, int64_t heads);
-MUST_USE enum err eng_hf_latent_experts(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys, bool v3);
+MUST_USE enum err eng_hf_latent_experts(const struct eng_hf_obj *config, const char *arch, struct eng_hf_keys *keys, const char *class);
 
 /* A rope_scaling (or rope_parameters) object; part of eng_hf_config_read. `context` is made larger
  * where the scaling makes it so. */

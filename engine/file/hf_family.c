@@ -6,6 +6,7 @@
 #include "engine/file/hf_json.h"
 #include "proto/limits.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +37,14 @@ static const struct family {
     {"Qwen3MoeForCausalLM", "qwen3_moe", "qwen3moe"},
     {"OlmoeForCausalLM", "olmoe", "olmoe"},
     {"Olmo2ForCausalLM", "olmo2", "olmo2"},
+    {"Olmo3ForCausalLM", "olmo3", "olmo2", .window_on = true, .pattern = 4},
+    {"Exaone4ForCausalLM", "exaone4", "exaone4", .window_on = true, .pattern = 4},
+    {"SmolLM3ForCausalLM", "smollm3", "smollm3", .biases = true},
+    {"SeedOssForCausalLM", "seed_oss", "seed_oss", .head_dim = 128, .biases = true},
+    {"Ernie4_5ForCausalLM", "ernie4_5", "ernie4_5", .head_dim = 128, .interleaved = true},
+    {"Glm4MoeForCausalLM", "glm4_moe", "glm4moe", .rotary = 0.5, .biases = true},
+    {"Dots1ForCausalLM", "dots1", "dots1", .window_on = true},
+    {"MiniMaxM2ForCausalLM", "minimax_m2", "minimax-m2", .head_dim = 128},
     {"GemmaForCausalLM", "gemma", "gemma", .head_dim = 256, .act = "gelu_pytorch_tanh"},
     {"Gemma2ForCausalLM", "gemma2", "gemma2", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true},
     {"Gemma3ForCausalLM", "gemma3_text", "gemma3", .head_dim = 256, .act = "gelu_pytorch_tanh", .window_on = true, .pattern = 6,
@@ -77,7 +86,7 @@ static const struct family *family_of(const char *class, const char *type)
 
 static const char *known(void)
 {
-    static char list[1024];
+    static char list[2048];
     size_t n = 0;
     for (size_t i = 0; i < COUNT_OF(families); i++)
         n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i].class);
@@ -171,10 +180,13 @@ out:
 static enum err read_rotary(const struct reading *r, int64_t head_dim)
 {
     enum err rc;
-    double partial = r->fam->rotary > 0 ? r->fam->rotary : 1;
+    double rotated, partial = r->fam->rotary > 0 ? r->fam->rotary : 1;
     const json_t *rope = json_object_get(r->c.json, "rope_parameters");
     TRY(eng_hf_real((struct eng_hf_obj){rope, r->c.what}, "partial_rotary_factor", partial, &partial));
     TRY(eng_hf_real(r->c, "partial_rotary_factor", partial, &partial));
+    rotated = partial * (double)head_dim;
+    if (is(r, "minimax-m2")) TRY(eng_hf_real(r->c, "rotary_dim", rotated, &rotated));
+    partial = rotated / (double)head_dim;
     if (!(partial > 0 && partial <= 1))
         rc = err_raise(ERR_BAD_FILE, "%s: key 'partial_rotary_factor' is %g, it must be above 0 and at most 1", r->c.what, partial);
     else
@@ -245,8 +257,8 @@ static enum err list_layers(const struct reading *r, bool local[LIMIT_LAYERS], i
         if (!type || (!local[i] && strcmp(type, "full_attention")))
             eng_hf_refuse(r->k, "%s: layer type '%s' is not supported", r->c.what, type ? eng_show(type, strlen(type)).s : "?");
     }
-    if (*listed || strncmp(r->arch, "qwen", 4)) return OK;
-    rc = eng_hf_int(r->c, "max_window_layers", 0, 0, 1 << 30, &first);
+    if (*listed || (strncmp(r->arch, "qwen", 4) && !is(r, "dots1"))) return OK;
+    rc = eng_hf_int(r->c, "max_window_layers", is(r, "dots1") ? 62 : 0, 0, 1 << 30, &first);
     for (int64_t i = 0; i < *n; i++) local[i] = i >= first;
     *listed = true;
     return rc;
@@ -280,12 +292,12 @@ static enum err read_experts(const struct reading *r)
 {
     enum err rc;
     bool renorm;
-    if (is(r, "deepseek2")) return eng_hf_latent_experts(&r->c, r->arch, r->k, !strcmp(r->fam->class, "DeepseekV3ForCausalLM"));
+    if (is(r, "deepseek2") || is(r, "glm4moe") || is(r, "dots1")) return eng_hf_latent_experts(&r->c, r->arch, r->k, r->fam->class);
     TRY(maybe_int(r, "num_local_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts_per_tok", "expert_used_count"));
     TRY(maybe_int(r, is(r, "llama4") ? "intermediate_size" : "moe_intermediate_size", "expert_feed_forward_length"));
-    TRY(eng_hf_bool(r->c, "norm_topk_prob", is(r, "llama"), &renorm));
+    TRY(eng_hf_bool(r->c, "norm_topk_prob", is(r, "llama") || is(r, "minimax-m2"), &renorm));
     eng_hf_key_bool(r->k, r->arch, "expert_weights_norm", renorm);
 out:
     return rc;
@@ -305,6 +317,24 @@ static enum err read_scales(const struct reading *r)
     TRY(maybe_real(r, "final_logit_softcapping", "final_logit_softcapping"));
     TRY(eng_hf_real(r->c, "query_pre_attn_scalar", 0, &head));
     if (head > 0) eng_hf_key_real(r->k, r->arch, "attention.scale", 1 / sqrt(head));
+out:
+    return rc;
+}
+
+/* SmolLM3: which layers have no rope. */
+static enum err read_no_rope(const struct reading *r)
+{
+    enum err rc;
+    const json_t *list = json_object_get(r->c.json, "no_rope_layers");
+    int64_t n, every;
+    bool rope[LIMIT_LAYERS];
+    TRY(eng_hf_int(r->c, "num_hidden_layers", 0, 1, LIMIT_LAYERS, &n));
+    TRY(eng_hf_int(r->c, "no_rope_layer_interval", 4, 1, LIMIT_LAYERS, &every));
+    if (json_array_size(list) && json_array_size(list) < (size_t)n)
+        return err_raise(ERR_BAD_FILE, "%s: key 'no_rope_layers' must be a list of %" PRId64, r->c.what, n);
+    for (int64_t i = 0; i < n; i++) rope[i] = json_array_size(list) ? json_integer_value(json_array_get(list, (size_t)i)) != 0 : (i + 1) % every != 0;
+    eng_hf_key_bools(r->k, NULL, "tessera.rope.layers", rope, (uint64_t)n);
+    TRY(needs(r, "use_sliding_window", false));
 out:
     return rc;
 }
@@ -332,6 +362,8 @@ static enum err read_odd(const struct reading *r)
         if (clip != 1.702) eng_hf_refuse(r->k, "%s: swiglu_alpha %g is not supported (known: 1.702)", r->c.what, clip);
     }
     if (is(r, "llama4")) TRY(eng_hf_llama4_read(&r->c, r->arch, r->k));
+    if (is(r, "smollm3")) TRY(read_no_rope(r));
+    if (is(r, "ernie4_5")) TRY(needs(r, "use_bias", false));
     if (is(r, "stablelm") || is(r, "phi2")) TRY(needs(r, "qk_layernorm", false));
     if (is(r, "stablelm")) {
         TRY(eng_hf_bool(r->c, "use_parallel_residual", false, &parallel));

@@ -1,4 +1,4 @@
-/* hf_latent.c: config.json of DeepSeek V2 and V3: heads over a latent, and experts in groups. */
+/* hf_latent.c: config.json of DeepSeek V2 and V3: heads over a latent, and experts in groups, which GLM-4.5 and dots1 took over. */
 #include "engine/file/hf_config.h"
 
 #include "engine/file/hf_json.h"
@@ -54,40 +54,63 @@ static enum err one_of(const struct eng_hf_obj *c, struct eng_hf_keys *k, const 
     return OK;
 }
 
-/* How experts are chosen: V2 by the softmax, the largest of all or of the best groups; V3 by sigmoids and a shift, within groups. */
-static enum err read_choice(const struct eng_hf_obj *c, const char *arch, struct eng_hf_keys *k, bool v3, int64_t n)
+/* What a class leaves unsaid. */
+struct unsaid {
+    const char *class;
+    bool sigmoid;              /* experts by sigmoids and a shift, within groups; else by the softmax, the largest of all or of the best groups */
+    const char *scoring;       /* what scoring_func must be; NULL: it says nothing */
+    int64_t n, used, width, shared, dense, groups, groups_used;
+    bool renorm;
+    double scale;
+};
+
+static const struct unsaid *unsaid_of(const char *class)
+{
+    static const struct unsaid all[] = {
+        {"DeepseekV2ForCausalLM", false, "softmax", 0, 0, 1407, 0, 0, 1, 1, false, 1},
+        {"DeepseekV3ForCausalLM", true, "sigmoid", 0, 8, 2048, 0, 3, 8, 4, true, 2.5},
+        {"Glm4MoeForCausalLM", true, NULL, 128, 8, 1408, 1, 1, 1, 1, true, 1},
+        {"Dots1ForCausalLM", true, NULL, 0, 0, 1408, 0, 0, 1, 1, false, 1},
+    };
+    size_t i = 0;
+    while (strcmp(class, all[i].class)) i++;
+    return &all[i];
+}
+
+static enum err read_choice(const struct eng_hf_obj *c, const char *arch, struct eng_hf_keys *k, const struct unsaid *u, int64_t n)
 {
     enum err rc;
     int64_t groups, used;
     bool in_groups, other, renorm;
-    TRY(one_of(c, k, "topk_method", v3 ? "noaux_tc" : "greedy", v3 ? NULL : "group_limited_greedy", &in_groups));
-    TRY(one_of(c, k, "scoring_func", v3 ? "sigmoid" : "softmax", NULL, &other));
-    TRY(eng_hf_bool(*c, "norm_topk_prob", v3, &renorm));
-    if (renorm && !v3) eng_hf_refuse(k, "%s: norm_topk_prob true is not supported for this architecture", c->what);
-    eng_hf_key_int(k, arch, "expert_gating_func", v3 ? 2 : 1);
+    TRY(one_of(c, k, "topk_method", u->sigmoid ? "noaux_tc" : "greedy", u->sigmoid ? NULL : "group_limited_greedy", &in_groups));
+    if (u->scoring) TRY(one_of(c, k, "scoring_func", u->scoring, NULL, &other));
+    TRY(eng_hf_bool(*c, "norm_topk_prob", u->renorm, &renorm));
+    if (renorm && !u->sigmoid) eng_hf_refuse(k, "%s: norm_topk_prob true is not supported for this architecture", c->what);
+    eng_hf_key_int(k, arch, "expert_gating_func", u->sigmoid ? 2 : 1);
     eng_hf_key_bool(k, arch, "expert_weights_norm", renorm);
-    if (!in_groups && !v3) goto out;
-    TRY(eng_hf_int(*c, "n_group", v3 ? 8 : 1, 1, n, &groups));
-    TRY(eng_hf_int(*c, "topk_group", v3 ? 4 : 1, 1, groups, &used));
+    if (!in_groups && !u->sigmoid) goto out;
+    TRY(eng_hf_int(*c, "n_group", u->groups, 1, n, &groups));
+    TRY(eng_hf_int(*c, "topk_group", u->groups_used, 1, groups, &used));
     eng_hf_key_int(k, arch, "expert_group_count", groups);
     eng_hf_key_int(k, arch, "expert_group_used_count", used);
 out:
     return rc;
 }
 
-enum err eng_hf_latent_experts(const struct eng_hf_obj *c, const char *arch, struct eng_hf_keys *k, bool v3)
+enum err eng_hf_latent_experts(const struct eng_hf_obj *c, const char *arch, struct eng_hf_keys *k, const char *class)
 {
     enum err rc;
+    const struct unsaid *u = unsaid_of(class);
     int64_t n, used, width, shared, dense, step;
     double scale;
-    TRY(eng_hf_int(*c, "n_routed_experts", 0, 1, LIMIT_EXPERTS, &n));
+    TRY(eng_hf_int(*c, "n_routed_experts", u->n, 1, LIMIT_EXPERTS, &n));
     if (!n) goto out;
-    TRY(eng_hf_int(*c, "num_experts_per_tok", v3 ? 8 : 0, 1, n, &used));
-    TRY(eng_hf_int(*c, "moe_intermediate_size", v3 ? 2048 : 1407, 1, 1 << 22, &width));
-    TRY(eng_hf_int(*c, "n_shared_experts", 0, 0, LIMIT_EXPERTS, &shared));
-    TRY(eng_hf_int(*c, "first_k_dense_replace", v3 ? 3 : 0, 0, LIMIT_LAYERS, &dense));
+    TRY(eng_hf_int(*c, "num_experts_per_tok", u->used, 1, n, &used));
+    TRY(eng_hf_int(*c, "moe_intermediate_size", u->width, 1, 1 << 22, &width));
+    TRY(eng_hf_int(*c, "n_shared_experts", u->shared, 0, LIMIT_EXPERTS, &shared));
+    TRY(eng_hf_int(*c, "first_k_dense_replace", u->dense, 0, LIMIT_LAYERS, &dense));
     TRY(eng_hf_int(*c, "moe_layer_freq", 1, 1, LIMIT_LAYERS, &step));
-    TRY(eng_hf_real(*c, "routed_scaling_factor", v3 ? 2.5 : 1, &scale));
+    TRY(eng_hf_real(*c, "routed_scaling_factor", u->scale, &scale));
     if (!used || !(scale > 0)) {
         rc = err_raise(ERR_BAD_FILE, "%s: key '%s' must be above 0", c->what, used ? "routed_scaling_factor" : "num_experts_per_tok");
         goto out;
@@ -99,7 +122,7 @@ enum err eng_hf_latent_experts(const struct eng_hf_obj *c, const char *arch, str
     eng_hf_key_int(k, arch, "leading_dense_block_count", dense);
     if (step > 1) eng_hf_key_int(k, arch, "interleave_moe_layer_step", step);
     eng_hf_key_real(k, arch, "expert_weights_scale", scale);
-    TRY(read_choice(c, arch, k, v3, n));
+    TRY(read_choice(c, arch, k, u, n));
 out:
     return rc;
 }

@@ -16,18 +16,18 @@ struct name {
 
 static const struct name of_layer[] = {
     {"input_layernorm.", "attn_norm.", NULL, " phi2 falcon stablelm "},
-    {"self_attn.q_proj.", "attn_q.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.k_proj.", "attn_k.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.v_proj.", "attn_v.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 "},
-    {"self_attn.o_proj.", "attn_output.", NULL, " gpt-oss llama "},
-    {"self_attn.q_norm.", "attn_q_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
-    {"self_attn.k_norm.", "attn_k_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r ", ""},
+    {"self_attn.q_proj.", "attn_q.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 glm4moe seed_oss smollm3 "},
+    {"self_attn.k_proj.", "attn_k.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 glm4moe seed_oss smollm3 "},
+    {"self_attn.v_proj.", "attn_v.", NULL, " gpt-oss llama qwen2 qwen2moe phi2 stablelm chatglm glm4 glm4moe seed_oss smollm3 "},
+    {"self_attn.o_proj.", "attn_output.", NULL, " gpt-oss llama seed_oss smollm3 "},
+    {"self_attn.q_norm.", "attn_q_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r glm4moe dots1 minimax-m2 exaone4 ", ""},
+    {"self_attn.k_norm.", "attn_k_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r glm4moe dots1 minimax-m2 exaone4 ", ""},
     {"self_attn.qkv_proj.", "attn_qkv.", " phi3 ", ""},
     {"self_attn.dense.", "attn_output.", " phi2 ", " phi2 "},
-    {"post_attention_layernorm.", "post_attention_norm.", " gemma2 gemma3 olmo2 ", ""},
+    {"post_attention_layernorm.", "post_attention_norm.", " gemma2 gemma3 olmo2 exaone4 glm4moe seed_oss ", ""},
     {"post_attention_layernorm.", "ffn_norm.", NULL, " stablelm "},
     {"pre_feedforward_layernorm.", "ffn_norm.", " gemma2 gemma3 ", ""},
-    {"post_feedforward_layernorm.", "post_ffw_norm.", " gemma2 gemma3 olmo2 ", ""},
+    {"post_feedforward_layernorm.", "post_ffw_norm.", " gemma2 gemma3 olmo2 exaone4 ", ""},
     {"post_self_attn_layernorm.", "post_attention_norm.", " glm4 ", ""},
     {"post_mlp_layernorm.", "post_ffw_norm.", " glm4 ", ""},
     {"mlp.gate_up_proj.", "ffn_up.", " phi3 chatglm glm4 ", ""},
@@ -36,8 +36,8 @@ static const struct name of_layer[] = {
     {"mlp.down_proj.", "ffn_down.", NULL, " llama "},
     {"mlp.fc1.", "ffn_up.", " phi2 ", " phi2 "},
     {"mlp.fc2.", "ffn_down.", " phi2 ", " phi2 "},
-    {"block_sparse_moe.gate.", "ffn_gate_inp.", " llama ", ""},
-    {"mlp.gate.", "ffn_gate_inp.", " qwen2moe qwen3moe olmoe deepseek2 ", ""},
+    {"block_sparse_moe.gate.", "ffn_gate_inp.", " llama minimax-m2 ", ""},
+    {"mlp.gate.", "ffn_gate_inp.", " qwen2moe qwen3moe olmoe deepseek2 glm4moe dots1 ", ""},
     {"mlp.router.", "ffn_gate_inp.", " gpt-oss ", " gpt-oss "},
     {"mlp.experts.gate.", "ffn_gate_exps.", " gpt-oss ", " gpt-oss "},
     {"mlp.experts.up.", "ffn_up_exps.", " gpt-oss ", " gpt-oss "},
@@ -62,9 +62,9 @@ static const struct name of_layer[] = {
     {"self_attn.kv_a_proj_with_mqa.", "attn_kv_a_mqa.", " deepseek2 ", ""},
     {"self_attn.kv_a_layernorm.", "attn_kv_a_norm.", " deepseek2 ", ""},
     {"self_attn.kv_b_proj.", "attn_kv_b.", " deepseek2 ", ""},
-    {"mlp.shared_experts.gate_proj.", "ffn_gate_shexp.", " deepseek2 ", ""},
-    {"mlp.shared_experts.up_proj.", "ffn_up_shexp.", " deepseek2 ", ""},
-    {"mlp.shared_experts.down_proj.", "ffn_down_shexp.", " deepseek2 ", ""},
+    {"mlp.shared_experts.gate_proj.", "ffn_gate_shexp.", " deepseek2 glm4moe dots1 ", ""},
+    {"mlp.shared_experts.up_proj.", "ffn_up_shexp.", " deepseek2 glm4moe dots1 ", ""},
+    {"mlp.shared_experts.down_proj.", "ffn_down_shexp.", " deepseek2 glm4moe dots1 ", ""},
     {"self_attention.query_key_value.", "attn_qkv.", " falcon ", ""},
     {"self_attention.dense.", "attn_output.", " falcon ", ""},
     {"mlp.dense_h_to_4h.", "ffn_up.", " falcon ", ""},
@@ -86,12 +86,12 @@ static const struct name of_ends[] = {
 static const struct {
     const char *block, *what, *gguf, *archs;
 } of_expert[] = {
-    {"block_sparse_moe", "w1.", "ffn_gate", " llama "},
-    {"block_sparse_moe", "w2.", "ffn_down", " llama "},
-    {"block_sparse_moe", "w3.", "ffn_up", " llama "},
-    {"mlp", "gate_proj.", "ffn_gate", " qwen2moe qwen3moe olmoe deepseek2 "},
-    {"mlp", "up_proj.", "ffn_up", " qwen2moe qwen3moe olmoe deepseek2 "},
-    {"mlp", "down_proj.", "ffn_down", " qwen2moe qwen3moe olmoe deepseek2 "},
+    {"block_sparse_moe", "w1.", "ffn_gate", " llama minimax-m2 "},
+    {"block_sparse_moe", "w2.", "ffn_down", " llama minimax-m2 "},
+    {"block_sparse_moe", "w3.", "ffn_up", " llama minimax-m2 "},
+    {"mlp", "gate_proj.", "ffn_gate", " qwen2moe qwen3moe olmoe deepseek2 glm4moe dots1 "},
+    {"mlp", "up_proj.", "ffn_up", " qwen2moe qwen3moe olmoe deepseek2 glm4moe dots1 "},
+    {"mlp", "down_proj.", "ffn_down", " qwen2moe qwen3moe olmoe deepseek2 glm4moe dots1 "},
     {"feed_forward", "gate_proj.", "ffn_gate", " llama4 "}, /* of quantised ones; others lie in one */
     {"feed_forward", "up_proj.", "ffn_up", " llama4 "},
     {"feed_forward", "down_proj.", "ffn_down", " llama4 "},
@@ -144,7 +144,8 @@ static const struct {
     const char *hf, *gguf, *archs;
 } odd[] = {
     {"self_attn.sinks", "attn_sinks.weight", " gpt-oss "},
-    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", " deepseek2 "},
+    {"mlp.gate.e_score_correction_bias", "exp_probs_b.bias", " deepseek2 glm4moe dots1 "},
+    {"block_sparse_moe.e_score_correction_bias", "exp_probs_b.bias", " minimax-m2 "},
 };
 
 static bool rename_layer(const char *arch, const char *name, char out[96])
@@ -196,7 +197,7 @@ static void keep_raw(struct eng_model_file *f)
     memcpy(f->raw, f->tensors, (size_t)f->n_raw * sizeof *f->raw);
 }
 
-/* Layers behind the last that predict further tokens (DeepSeek V3's "MTP") go. */
+/* Layers behind the last that predict further tokens (the "MTP" of DeepSeek V3, GLM-4.5, MiniMax-M2) go. */
 static void keep_layers(struct eng_model_file *f, const struct eng_hf_model *m)
 {
     int64_t n = 0;
@@ -233,7 +234,7 @@ enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
     char name[96];
     bool head = false;
     if (m->known && m->within && f->n_tensors) keep_text(f);
-    if (m->known && !strcmp(m->arch, "deepseek2") && f->n_tensors) keep_layers(f, m);
+    if (m->known && among(m->arch, " deepseek2 glm4moe minimax-m2 ") && f->n_tensors) keep_layers(f, m);
     for (int64_t i = 0; i < f->n_tensors && m->known; i++) {
         struct model_tensor *t = &f->tensors[i];
         bool is_head = !strcmp(t->name, "lm_head.weight");

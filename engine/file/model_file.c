@@ -51,6 +51,8 @@ enum err eng_part_read(const struct eng_part *p, int64_t offset, int64_t n, void
     return OK;
 }
 
+void eng_part_ahead(const struct eng_part *p, int64_t offset, int64_t n) { (void)posix_fadvise(p->fd, offset, n, POSIX_FADV_WILLNEED); }
+
 enum err eng_model_file_add_part(struct eng_model_file *f, const char *path)
 {
     struct stat st;

@@ -22,10 +22,13 @@ struct family {
     bool weigh_input;
     bool sinks;
     bool no_rope_global;       /* layers that see everything have no rope */
+    bool rope_alone;           /* but all have it where none has a window */
+    int32_t no_rope_period;    /* of so many layers the last has no rope, where the file does not say; 0: all have it */
+    bool local_unscaled;       /* rope of layers with a window is not scaled, on the same base */
     int32_t period;            /* of so many layers one sees everything, the others a window; 0: all have the window */
     bool first_global;         /* it is the first of them; else the last */
     int32_t window;            /* where the file does not say */
-    bool chunked;              /* the window is a chunk; where it is 0, all layers have rope */
+    bool chunked;              /* the window is a chunk */
     int32_t temper_length;     /* where the file does not say */
     double temper_scale;
     double rope_base_local;
@@ -49,23 +52,30 @@ static const struct family families[] = {
     {"phi3"},
     {"falcon", .norm = ENG_NORM_LAYER, .parallel = true, .no_gate = true, .act = ENG_GELU_ERF},
     {"stablelm", .norm = ENG_NORM_LAYER},
-    {"olmo2", .no_pre_norm = true, .post_norm = true, .qk_norm = ENG_QK_ALL},
+    {"olmo2", .no_pre_norm = true, .post_norm = true, .qk_norm = ENG_QK_ALL, .period = 4, .local_unscaled = true}, /* OLMo 3: with windows */
     {"olmoe", .qk_norm = ENG_QK_ALL},
     {"granite", .rope_interleaved = true, .logit_divides = true},
     {"chatglm", .rope_interleaved = true},
     {"glm4", .rope_interleaved = true, .post_norm = true},
+    {"glm4moe"},
+    {"dots1", .qk_norm = ENG_QK_HEAD},
+    {"minimax-m2", .qk_norm = ENG_QK_ALL, .renorm = true, .gating = ENG_GATING_SIGMOID},
+    {"smollm3", .rope_interleaved = true, .no_rope_period = 4},
+    {"seed_oss"},
+    {"exaone4", .no_pre_norm = true, .post_norm = true, .qk_norm = ENG_QK_HEAD, .period = 4, .no_rope_global = true, .rope_alone = true},
+    {"ernie4_5", .rope_interleaved = true},
     {"command-r", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true},
     {"cohere2", .norm = ENG_NORM_LAYER, .parallel = true, .rope_interleaved = true, .period = 4, .no_rope_global = true},
     {"deepseek2", .rope_interleaved = true, .mla = true},
     {"gpt-oss", .act = ENG_SWIGLU_CLAMPED, .sinks = true, .gating = ENG_GATING_SOFTMAX_CHOSEN, .period = 2},
-    {"llama4", .rope_interleaved = true, .gating = ENG_GATING_SIGMOID_CHOSEN, .weigh_input = true, .period = 4, .no_rope_global = true,
+    {"llama4", .rope_interleaved = true, .gating = ENG_GATING_SIGMOID_CHOSEN, .weigh_input = true, .period = 4, .no_rope_global = true, .rope_alone = true,
      .window = 8192, .chunked = true, .temper_length = 8192, .temper_scale = 0.1},
 };
 
 const char *eng_spec_known(void)
 {
     return "llama (Llama 2/3.x, Mistral, Mixtral, Yi), qwen2 (Qwen 2/2.5), qwen3, qwen2moe, qwen3moe, gemma, gemma2, gemma3, phi2, phi3, "
-           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, command-r, cohere2, gpt-oss, llama4, deepseek2 (DeepSeek V2, V3, R1)";
+           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, glm4moe, dots1, minimax-m2, smollm3, seed_oss, exaone4, ernie4_5, command-r, cohere2, gpt-oss, llama4, deepseek2 (DeepSeek V2, V3, R1)";
 }
 
 enum err eng_arch_int(const struct eng_model_file *f, const char *arch, const char *key, int64_t def, int64_t min, int64_t max, int32_t *out)
@@ -130,8 +140,11 @@ static enum err read_sizes(struct eng_spec *s, const struct eng_model_file *f, c
     enum err rc;
     double eps;
     int64_t longer;
+    int32_t further;
     const char *a = s->arch;
     TRY(eng_arch_int(f, a, "block_count", 0, 1, LIMIT_LAYERS, &s->n_layers));
+    TRY(eng_arch_int(f, a, "nextn_predict_layers", 0, 0, s->n_layers - 1, &further)); /* the last ones predict further tokens: not used */
+    s->n_layers -= further;
     TRY(eng_arch_int(f, a, "embedding_length", 0, 1, 1 << 20, &s->d_model));
     TRY(eng_arch_int(f, a, "feed_forward_length", 0, 1, 1 << 22, &s->d_ffn));
     TRY(eng_arch_int(f, a, "attention.head_count", 0, 1, 4096, &s->n_heads));
@@ -232,7 +245,8 @@ static enum err read_family(struct eng_spec *s, const struct eng_model_file *f, 
     TRY(eng_arch_rope(s, f));
     if (fam->mla) TRY(eng_arch_mla_scale(s, f));
     TRY(eng_arch_windows(s, f, fam->period, fam->first_global));
-    TRY(eng_arch_no_rope(s, f, fam->no_rope_global && (s->window || !s->chunked)));
+    TRY(eng_arch_no_rope(s, f, fam->no_rope_global && (s->window || !fam->rope_alone), fam->no_rope_period));
+    if (fam->local_unscaled && s->window && s->rope_base_local == 0) s->rope_base_local = s->rope_base;
     TRY(eng_arch_experts(s, f));
     if (s->chunked) TRY(read_chunked(s, f, fam));
 out:

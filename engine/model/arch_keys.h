@@ -18,6 +18,6 @@ MUST_USE enum err eng_arch_experts(struct eng_spec *s, const struct eng_model_fi
 /* Which layers are local, and how far they see. period: of the family, when the file does not say; 0: every layer is. */
 MUST_USE enum err eng_arch_windows(struct eng_spec *s, const struct eng_model_file *f, int32_t period, bool last_of_period);
 /* Which layers have no rope: as the file lists them; else, with `global`, those that are not local. */
-MUST_USE enum err eng_arch_no_rope(struct eng_spec *s, const struct eng_model_file *f, bool global);
+MUST_USE enum err eng_arch_no_rope(struct eng_spec *s, const struct eng_model_file *f, bool global, int32_t period);
 
 #endif

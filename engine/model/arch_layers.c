@@ -40,13 +40,13 @@ out:
     return rc;
 }
 
-enum err eng_arch_no_rope(struct eng_spec *s, const struct eng_model_file *f, bool global)
+enum err eng_arch_no_rope(struct eng_spec *s, const struct eng_model_file *f, bool global, int32_t period)
 {
     const struct model_kv *kv = eng_model_file_find(f, "tessera.rope.layers");
     if (kv && (kv->kind != KV_ARRAY || (kv->a.kind != KV_BOOL && kv->a.kind != KV_INT) || kv->a.n < (uint64_t)s->n_layers))
         return err_raise(ERR_BAD_FILE, "%s: key tessera.rope.layers must be a list of %d", eng_model_file_path(f), s->n_layers);
     for (int32_t l = 0; l < s->n_layers; l++)
-        s->no_rope[l] = kv ? !eng_model_file_array_int(kv, (uint64_t)l) : global && !s->local[l];
+        s->no_rope[l] = kv ? !eng_model_file_array_int(kv, (uint64_t)l) : (global && !s->local[l]) || (period && l % period == period - 1);
     return OK;
 }
 

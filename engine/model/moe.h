@@ -1,8 +1,9 @@
 /* moe.h: feed-forward by experts: a router chooses a few for each token, a shared one may serve all.
  *
- * Exactness (docs/exactness.md): every rank has the router and chooses alike; experts are cut inside, all by the same leaves; a leaf of
- * the sublayer is the chain, over the chosen experts in id order and then the shared one, of fma(weight, that expert's leaf, .); where weights
- * multiply inputs (weigh_input) that weight is 1, and an expert reads weight * input, rounded.
+ * Exactness (docs/exactness.md): every rank has the router and chooses alike. Experts are cut inside, all by the same leaves, or each lies on
+ * one rank whole (shard.whole_experts) and is in one leaf, by its number. A leaf of the sublayer is the chain, over the chosen experts in it in
+ * id order and then the shared one, of fma(weight, that expert's leaf, .); where weights multiply inputs (weigh_input) that weight is 1, and an
+ * expert reads weight * input, rounded.
  *
  * Speed: tokens are grouped by expert, so that a step reads each expert's weights once, for all tokens that chose it. */
 #ifndef ENGINE_MODEL_MOE_H
@@ -29,7 +30,7 @@ struct eng_moe {
     int32_t *ids;                 /* [max_tok][used] ascending */
     float *weights;               /* [max_tok][used] */
     /* of the tokens grouped now */
-    int32_t *first;               /* [n + 2] first slot of each expert; the shared one is number n */
+    int32_t *first;               /* [experts here + 2] first slot of each; the shared one comes last */
     int32_t *token;               /* [slots] counted from the first of the group */
     float *weight;                /* [slots] of what the expert gives */
     float *scale;                 /* [slots] of what it reads; NULL: 1 */

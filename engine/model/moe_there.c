@@ -1,6 +1,6 @@
 /* moe_there.c: experts of a small step on a device: the choice is made there and products go slot by slot (engine/kernels/experts.h), so that the
  * host waits for nothing and the step can be a graph. An expert that several tokens chose is read for each: more tokens than there.rows go the
- * way of moe.c, expert by expert, and so do models whose weights multiply what experts read (Llama 4).
+ * way of moe.c, expert by expert, and so do models whose weights multiply what experts read (Llama 4), and whole experts on each rank.
  *
  * The order of work: choice -> gate, up of every slot -> their product -> down, leaf by leaf, for some rows at a time -> slots and leaves added. */
 #include "engine/model/moe.h"
@@ -47,7 +47,7 @@ enum err eng_moe_there_open(struct eng_model *m)
     int32_t n_layers = m->weights->n_layers, each = TABLES * x->n;
     const void **all = NULL;
     void *there;
-    bool can = o && !m->be->on_host && x->n_groups <= KRN_ROUTE_GROUPS && !x->weigh_input;
+    bool can = o && !m->be->on_host && x->n_groups <= KRN_ROUTE_GROUPS && !x->weigh_input && !m->shard.whole_experts;
     for (int32_t l = 0; l < n_layers && can; l++) can = !m->spec.moe[m->shard.layer0 + l] || all_alike(&m->weights->layers[l], x->n);
     if (!can) return OK;
     all = xcalloc((size_t)n_layers * (size_t)each, sizeof *all);

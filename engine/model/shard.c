@@ -51,6 +51,16 @@ static void cut_width(struct eng_shard *h, int32_t width, struct krn_leaves *l, 
     for (int32_t i = l->lo; i <= l->hi; i++) l->cols[i - l->lo] = leaf_col(width, n, i) - *c0;
 }
 
+/* Experts go with the leaves of the feed-forward that they are added into. */
+static void deal_experts(struct eng_shard *h, const struct eng_experts *x)
+{
+    int32_t n = h->ffn_cut.n_leaf;
+    h->e0 = leaf_first_expert(x->n, n, h->ffn.lo);
+    h->e1 = leaf_first_expert(x->n, n, h->ffn.hi);
+    h->expert1 = x->d_ffn;
+    h->expert = (struct krn_leaves){.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, x->d_ffn}, .n_nodes = 1, .nodes = {{0, 1}}};
+}
+
 static void cut_ffn(struct eng_shard *h, const struct leaf_shape *shape, const struct eng_spec *s, const struct grid_share share[])
 {
     int32_t leaf = 0;
@@ -58,7 +68,9 @@ static void cut_ffn(struct eng_shard *h, const struct leaf_shape *shape, const s
     for (int32_t r = 0; r < h->tp_width; leaf += share[r++].ffn) h->ffn_cut.bounds[r] = leaf;
     h->ffn_cut.bounds[h->tp_width] = leaf;
     cut_width(h, MAX(s->d_ffn, shape->d_ffn), &h->ffn, &h->ffn0, &h->ffn1);
-    if (s->experts.n) cut_width(h, s->experts.d_ffn, &h->expert, &h->expert0, &h->expert1);
+    h->e1 = s->experts.n;
+    if (h->whole_experts) deal_experts(h, &s->experts);
+    else if (s->experts.n) cut_width(h, s->experts.d_ffn, &h->expert, &h->expert0, &h->expert1);
     if (s->experts.d_shared) cut_width(h, s->experts.d_shared, &h->shared, &h->shared0, &h->shared1);
 }
 
@@ -83,6 +95,7 @@ enum err eng_shard_of(struct eng_shard *out, const struct eng_spec *s, const str
     h.stage_first_rank = grid_first(g, h.stage);
     h.tp_rank = rank - h.stage_first_rank;
     h.tp_width = g->width[h.stage];
+    h.whole_experts = g->whole_experts && s->experts.n;
     h.first = h.stage == 0;
     h.last = h.stage == g->n_stages - 1;
     h.layer0 = g->layers[h.stage];
@@ -107,5 +120,5 @@ int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spe
 
 struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s)
 {
-    return (struct leaf_experts){s->experts.n, s->experts.used, h->expert1 - h->expert0, h->shared1 - h->shared0, h->ffn.hi - h->ffn.lo};
+    return (struct leaf_experts){s->experts.n, s->experts.used, h->e1 - h->e0, h->expert1 - h->expert0, h->shared1 - h->shared0, h->ffn.hi - h->ffn.lo};
 }

@@ -17,10 +17,12 @@ struct eng_shard {
     int32_t layer0, layer1;
     int32_t kv0, kv1, q0, q1;           /* heads; a KV head may be held by several ranks, a query head by one */
     int32_t ffn0, ffn1;                 /* columns of FFN down, rows of gate and up */
-    int32_t expert0, expert1, shared0, shared1; /* the same of an expert and of the shared one */
+    bool whole_experts;                 /* each on one rank; else cut inside */
+    int32_t e0, e1;                     /* experts that this rank has a part of, or has whole */
+    int32_t expert0, expert1, shared0, shared1; /* as ffn0 and ffn1, of an expert and of the shared one */
     int32_t embd0, embd1;               /* vocabulary rows of the embedding (first stage) and of the head (last) */
     struct krn_leaves attn, ffn;        /* this rank's leaves of attention output and FFN down */
-    struct krn_leaves expert, shared;   /* the same leaves as ffn's, with their own columns */
+    struct krn_leaves expert, shared;   /* the same leaves as ffn's, with their own columns; of a whole expert one, with all of them */
     struct coll_cut attn_cut, ffn_cut;
     int32_t vocab_bounds[LIMIT_RANKS + 1]; /* of this stage's ranks */
 };

@@ -244,12 +244,14 @@ static enum err bias_of_expert(struct list *t, float **out, const char *what, in
     return eng_loader_vector(t->l, out, &at, i0, i1);
 }
 
+/* Of an expert that is another rank's only the bias that is added behind the sum over ranks. */
 static enum err expert(struct list *t, struct eng_ffn *y, int32_t e)
 {
     enum err rc;
     struct eng_place at;
     const struct eng_shard *h = t->l->shard;
     int64_t d = t->l->spec->d_model, w = t->l->spec->experts.d_ffn, c0 = h->expert0, c1 = h->expert1;
+    if (e < h->e0 || e >= h->e1) return bias_of_expert(t, &y->bdown, "down", e, d, 0, d);
     TRY(of_expert(t, "gate", e, d, w, &at));
     TRY(eng_loader_matrix(t->l, &y->gate, &at, c0, c1, 0, d));
     TRY(of_expert(t, "up", e, d, w, &at));
@@ -282,6 +284,7 @@ static enum err experts(struct list *t, struct eng_layer *y)
         TRY(eng_loader_matrix(t->l, &y->shared_gate, &at, 0, 1, 0, s->d_model));
     }
     kind(t->l, &layer_parts(t)->ffn);
+    layer_parts(t)->experts = true;
     for (int32_t e = 0; e < x->n; e++) TRY(expert(t, t->l->only_count ? &none : &y->experts[e], e));
     const struct ffn_names shared = {"ffn_gate_shexp.weight", "ffn_up_shexp.weight", "ffn_down_shexp.weight", x->d_shared, h->shared0, h->shared1};
     if (x->d_shared) TRY(dense(t, &y->shared, &shared));

@@ -54,6 +54,8 @@ static enum err put(void *user, const struct msg_hello hellos[], int32_t n,
     return OK;
 }
 
+static enum clu_experts experts;
+
 /* n ranks of this machine, one of them three times as fast as the others. */
 static void plan(struct job *j)
 {
@@ -72,6 +74,7 @@ static void plan(struct job *j)
                                             .read_bytes_s = i ? 10e9 : 30e9,
                                             .ops_s = i ? 5e11 : 15e11};
     j->c->want.fixed_order = true;
+    j->c->want.experts = experts;
     j->c->work.max_step_tokens = STEP_TOKENS;
     j->c->work.n_slots = N_SLOTS;
     if (clu_place_find(&j->place, &j->c->work, t, &j->c->want)) fail_msg("%s", err_text());
@@ -242,6 +245,9 @@ static void a_model_with_experts_on_two_ranks(void **state)
                              .seed = 4};
     assert_int_equal(random_model_write(&m, path), OK);
     predicted_is_measured("experts", path, 2);
+    experts = CLU_EXPERTS_WHOLE;
+    predicted_is_measured("whole experts", path, 2);
+    experts = CLU_EXPERTS_CUT;
 }
 
 /* A cache of one plane, buffers of heads' queries over the latent. */

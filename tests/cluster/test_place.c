@@ -585,6 +585,50 @@ static void a_latent_is_counted_once(void **state)
     free(two);
 }
 
+/* Whole experts: what lies in memory is the same in sum and level; one token's wait for the rank that has most of them, many spread. */
+static void whole_experts_are_level_only_for_many(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Qwen3-235B-A22B", DTYPE_Q8_0, DTYPE_Q8_0, NULL, 8192);
+    equal_hosts(&c->topo, 4, 200, 1e-6, 10e9);
+    for (int32_t i = 0; i < 4; i++) c->topo.devices[i].mem_bytes = INT64_C(256) << 30;
+    if (clu_place_find(&place, &c->work, &c->topo, &c->want)) fail_msg("%s", err_text());
+    struct clu_layout cut = place.layout, whole = place.layout;
+    whole.grid.whole_experts = true;
+    int64_t sum[2] = {0};
+    for (int32_t r = 0; r < place.n_ranks; r++) {
+        struct clu_memory a, b;
+        clu_cost_memory(&c->work, &cut.grid, r, &a);
+        clu_cost_memory(&c->work, &whole.grid, r, &b);
+        sum[0] += a.weights, sum[1] += b.weights;
+        assert_true((double)b.weights < 1.01 * (double)a.weights && (double)b.weights > 0.99 * (double)a.weights);
+        assert_true(b.buffers >= a.buffers);
+    }
+    assert_true(sum[1] > sum[0] / 1000 * 999 && sum[1] < sum[0] / 1000 * 1001);
+    double ratio[2];
+    for (int32_t i = 0; i < 2; i++) {
+        struct clu_speed a, b;
+        clu_cost_decode(&c->work, &c->topo, &cut, i ? 64 : 1, &a);
+        clu_cost_decode(&c->work, &c->topo, &whole, i ? 64 : 1, &b);
+        ratio[i] = b.tok_s / a.tok_s;
+    }
+    printf("%d ranks: whole experts give %.2f of the speed for one user, %.2f for 64\n", place.n_ranks, ratio[0], ratio[1]);
+    assert_true(place.n_ranks == 4 && ratio[0] < 0.85 && ratio[1] > ratio[0] + 0.05);
+    /* asked for, they are taken; with the choice left open the faster of the two is */
+    c->want.experts = CLU_EXPERTS_WHOLE;
+    if (clu_place_find(&place, &c->work, &c->topo, &c->want)) fail_msg("%s", err_text());
+    assert_true(place.layout.grid.whole_experts && clu_place_whole(&c->work, &c->topo, &c->want, &cut));
+    for (int32_t i = 0; i < 2; i++) {
+        c->want.experts = CLU_EXPERTS_AUTO;
+        c->want.users = i ? 64 : 1;
+        if (clu_place_find(&place, &c->work, &c->topo, &c->want)) fail_msg("%s", err_text());
+        const double *s = place.experts_tok_s;
+        assert_true(place.layout.grid.whole_experts == (s[1] > 1.03 * s[0]));
+        assert_true(place.layout.grid.whole_experts == clu_place_whole(&c->work, &c->topo, &c->want, &place.layout));
+    }
+    free(c);
+}
+
 static void sixty_four_ranks_are_planned_in_a_second(void **state)
 {
     (void)state;
@@ -614,6 +658,7 @@ int main(void)
         cmocka_unit_test(more_memory_never_fits_less),
         cmocka_unit_test(refusals_name_the_amount_and_remedies_that_work),
         cmocka_unit_test(experts_weigh_in_memory_and_not_in_a_token),
+        cmocka_unit_test(whole_experts_are_level_only_for_many),
         cmocka_unit_test(a_latent_is_counted_once),
         cmocka_unit_test(windows_weigh_what_they_keep),
         cmocka_unit_test(every_machine_gets_a_placement_the_engine_accepts),

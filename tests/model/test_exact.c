@@ -116,13 +116,15 @@ static bool grid_of(const char *path, const struct cut *c, struct grid *g)
 
 /* The kernels that variants of "auto" are run with. */
 static const char *forced = "auto";
+/* How their experts are dealt. */
+static bool whole_experts;
 
 /* Run all sequences in a variant; false when the model does not admit the cut or this CPU the instruction set. */
 static bool run(const char *path, const struct variant *v, enum kv_type kv, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
 {
     struct local_replica *r;
     struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .n_threads = v->threads,
-                                   .isa = strcmp(v->isa, "auto") ? v->isa : forced, .context = 64, .n_blocks = 24, .kv_type = kv, .oracle = oracle, .max_step_tokens = 96};
+                                   .isa = strcmp(v->isa, "auto") ? v->isa : forced, .context = 64, .n_blocks = 24, .kv_type = kv, .oracle = oracle, .whole_experts = whole_experts, .max_step_tokens = 96};
     struct grid g;
     if (v->cut && !grid_of(path, v->cut, &g)) return false;
     if (v->cut) c.grid = &g;
@@ -228,6 +230,10 @@ static void every_cut_of_experts(void **state)
         {.arch = "olmoe", .n_expert = 6, .n_used = 2, .d_expert = 288, .type = DTYPE_Q8_0},
         {.arch = "llama4", .n_layer = 4, .n_expert = 5, .n_used = 1, .d_expert = 288, .d_shared = 288, .moe_step = 2, .window = 9, .type = DTYPE_Q8_0},
         {.arch = "llama4", .n_layer = 4, .n_expert = 3, .n_used = 2, .d_expert = 320, .d_shared = 320, .window = 16, .type = DTYPE_BF16},
+        {.arch = "glm4moe", .n_layer = 3, .n_expert = 8, .n_used = 3, .d_expert = 288, .d_shared = 288, .n_dense = 1, .n_group = 4, .n_group_used = 2, .sigmoid = true,
+         .rope_dim = 16, .type = DTYPE_BF16},
+        {.arch = "dots1", .n_layer = 3, .n_expert = 6, .n_used = 2, .d_expert = 288, .d_shared = 576, .n_dense = 1, .sigmoid = true, .type = DTYPE_Q8_0},
+        {.arch = "minimax-m2", .n_expert = 8, .n_used = 3, .d_expert = 288, .sigmoid = true, .rope_dim = 16, .type = DTYPE_Q4_0},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
@@ -240,6 +246,62 @@ static void every_cut_of_experts(void **state)
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
         check(name, path, i == 0, i == 5);
     }
+}
+
+/* Whole experts on each rank: as many as it has leaves, more, fewer (then some ranks have none), with a shared one that is cut inside. */
+static void every_cut_of_whole_experts(void **state)
+{
+    static const struct random_model models[] = {
+        {.arch = "llama", .n_expert = 5, .n_used = 2, .d_expert = 288, .type = DTYPE_F32},
+        {.arch = "qwen2moe", .n_expert = 7, .n_used = 3, .d_expert = 320, .d_shared = 544, .n_dense = 1, .type = DTYPE_Q8_0},
+        {.arch = "qwen3moe", .n_expert = 40, .n_used = 4, .d_expert = 256, .type = DTYPE_Q4_0},
+        {.arch = "gpt-oss", .n_expert = 16, .n_used = 2, .d_expert = 288, .window = 9, .type = DTYPE_F16},
+        {.arch = "llama4", .n_layer = 4, .n_expert = 3, .n_used = 2, .d_expert = 320, .d_shared = 320, .window = 16, .type = DTYPE_BF16},
+        {.arch = "deepseek2", .n_expert = 32, .n_used = 6, .d_expert = 288, .d_shared = 288, .n_dense = 1, .n_group = 4, .n_group_used = 2, .latent = 64, .q_latent = 96,
+         .rope_part = 16, .latent_whole = true, .type = DTYPE_Q8_0},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct random_model m = models[i];
+        m.n_layer = MAX(m.n_layer, 2), m.d_model = 64, m.n_head = 8, m.n_kv_head = m.latent ? 1 : 4, m.head_dim = 32, m.d_ffn = 544, m.vocab = 300, m.embd_type = DTYPE_Q8_0;
+        m.seed = 220 + i;
+        char name[64];
+        snprintf(name, sizeof name, "%s, %d of %d whole", m.arch, m.n_used, m.n_expert);
+        const char *path = scratch_path(name);
+        if (random_model_write(&m, path)) fail_msg("%s", err_text());
+        whole_experts = true;
+        check(name, path, KV_F16, false);
+        whole_experts = false;
+    }
+}
+
+/* The two deals add up the same numbers in two orders. */
+static void whole_experts_are_near_cut_ones(void **state)
+{
+    const struct random_model m = {.arch = "qwen2moe", .n_layer = 2, .d_model = 64, .n_head = 8, .n_kv_head = 4, .head_dim = 32, .d_ffn = 544, .vocab = 300,
+                                   .n_expert = 24, .n_used = 5, .d_expert = 320, .d_shared = 544, .type = DTYPE_F32, .embd_type = DTYPE_F32, .seed = 231};
+    const struct variant plain = {"plain", 1, 1, 1, 0, false, "auto", NULL};
+    struct sequence cut[N_SEQ], whole[N_SEQ];
+    int32_t pc[N_SEQ][64], pw[N_SEQ][64], other = 0;
+    float far = 0, most = 0;
+    const char *path = scratch_path("near");
+    (void)state;
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    assert_true(run(path, &plain, KV_F32, true, cut, pc));
+    whole_experts = true;
+    assert_true(run(path, &plain, KV_F32, true, whole, pw));
+    whole_experts = false;
+    for (int32_t i = 0; i < N_SEQ; i++)
+        for (int32_t x = 0; x < cut[i].n_prompt * m.vocab; x++) {
+            float a = cut[i].logits[x], b = whole[i].logits[x];
+            far = MAX(far, a > b ? a - b : b - a);
+            most = MAX(most, a > 0 ? a : -a);
+            other += memcmp(&a, &b, sizeof a) != 0;
+        }
+    for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&cut[i]), sequence_free(&whole[i]);
+    printf("logits up to %g, at most %g apart\n", (double)most, (double)far);
+    assert_true(far <= 1e-5f * most);
+    assert_true(other > 0); /* or nothing was dealt otherwise */
 }
 
 /* Attention over a latent that every rank has whole; heads are dealt out. Keys and values of heads in matrices of their own, or in one, also where
@@ -281,6 +343,11 @@ static void every_cut_of_other_families(void **state)
         {.arch = "falcon"},
         {.arch = "stablelm", .rope_dim = 8},
         {.arch = "olmo2"},
+        {.arch = "olmo2", .window = 9, .rope = RANDOM_ROPE_YARN, .rope_original_context = 16},
+        {.arch = "exaone4", .window = 9},
+        {.arch = "smollm3"},
+        {.arch = "seed_oss"},
+        {.arch = "ernie4_5"},
         {.arch = "granite"},
         {.arch = "chatglm", .rope_dim = 16},
         {.arch = "glm4", .rope_dim = 16},
@@ -412,6 +479,8 @@ int main(void)
         cmocka_unit_test(every_cut_of_the_demo_model),
         cmocka_unit_test(every_cut_of_every_family),
         cmocka_unit_test(every_cut_of_experts),
+        cmocka_unit_test(every_cut_of_whole_experts),
+        cmocka_unit_test(whole_experts_are_near_cut_ones),
         cmocka_unit_test(every_cut_of_latents),
         cmocka_unit_test(every_cut_of_other_families),
         cmocka_unit_test(every_cut_of_every_type),

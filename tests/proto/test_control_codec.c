@@ -52,7 +52,7 @@ static struct control_msg load_plan(void)
                                               .replica = 1,
                                               .model = 2,
                                               .model_path = "/m/x.gguf",
-                                              .grid = {.n_stages = 2, .layers = {0, 3, 7}, .width = {2, 3}},
+                                              .grid = {.n_stages = 2, .layers = {0, 3, 7}, .width = {2, 3}, .whole_experts = true},
                                               .n_threads = 2,
                                               .context = 4096,
                                               .n_blocks = 100,

@@ -102,6 +102,7 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
     int32_t context = c->context ? c->context : 512;
     if (c->grid) rc = OK, g = *c->grid;
     else TRY(eng_engine_grid(c->path, c->tp ? c->tp : 1, c->pp ? c->pp : 1, &g));
+    g.whole_experts |= c->whole_experts;
     TRY(eng_engine_model_info(c->path, &info));
     int32_t n_tables = c->exact_blocks ? 1 : kv_groups_of_model(&info, context).n;
     struct local_replica *r = xcalloc(1, sizeof *r);

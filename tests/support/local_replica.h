@@ -14,6 +14,7 @@ struct local_replica_conf {
     bool exact_blocks;    /* n_blocks in all; else for each block table of a sequence */
     enum kv_type kv_type; /* zero: f16 */
     bool oracle, rounded;
+    bool whole_experts;   /* each on one rank */
     const char *isa;
     uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
     bool nccl;               /* then on cuda:r, and the ranks of a stage sum by NCCL where they can */

@@ -35,6 +35,8 @@ YARN = {**PLAIN, "rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0, "beta_sl
 LATENT = {"num_hidden_layers": 3, "num_key_value_heads": 4, "q_lora_rank": 20, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
           "v_head_dim": 12, "first_k_dense_replace": 1, "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1}
 
+MANY = {"num_hidden_layers": 3, "first_k_dense_replace": 1, "moe_intermediate_size": 24, "n_routed_experts": 8, "num_experts_per_tok": 3, "n_shared_experts": 1}
+
 # name: (model_type, GGUF architecture or None: no such file, config, tokens of the prompt)
 FAMILIES = {
     "mixtral": ("mixtral", "llama", {**HEAD, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 40, "tie_word_embeddings": False}, 60),
@@ -67,6 +69,22 @@ FAMILIES = {
     "stablelm-parallel": ("stablelm", "stablelm", {"use_parallel_residual": True,
                           "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.25}}, 50),
     "olmo2": ("olmo2", "olmo2", {}, 50),
+    "olmo3": ("olmo3", "olmo2", {"num_hidden_layers": 4, "intermediate_size": 32, "sliding_window": 16,
+              "rope_parameters": {"full_attention": YARN, "sliding_attention": PLAIN}}, 80),
+    "exaone4": ("exaone4", "exaone4", {**HEAD, "num_hidden_layers": 4, "intermediate_size": 32, "sliding_window": 16}, 80),
+    "exaone4-plain": ("exaone4", "exaone4", {**HEAD, "sliding_window": None, "layer_types": 2 * ["full_attention"], "tie_word_embeddings": True}, 50),
+    "smollm3": ("smollm3", "smollm3", {"num_hidden_layers": 4, "intermediate_size": 32, "no_rope_layer_interval": 4, "tie_word_embeddings": True}, 50),
+    "smollm3-odd": ("smollm3", None, {"num_hidden_layers": 3, "intermediate_size": 32, "no_rope_layers": [0, 1, 0], "attention_bias": True,
+                    "tie_word_embeddings": False}, 50),
+    "seed-oss": ("seed_oss", "seed_oss", {**HEAD, "attention_bias": True, "attention_out_bias": True}, 50),
+    "ernie4_5": ("ernie4_5", "ernie4_5", {**HEAD, "tie_word_embeddings": True}, 50),
+    "glm4moe": ("glm4_moe", "glm4moe", {**MANY, **HEAD, "attention_bias": True, "use_qk_norm": True, "n_group": 4, "topk_group": 2, "norm_topk_prob": True,
+                "routed_scaling_factor": 2.5, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 80),
+    "glm4moe-air": ("glm4_moe", "glm4moe", {**MANY, **HEAD, "attention_bias": True, "use_qk_norm": False, "norm_topk_prob": True,
+                    "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 80),
+    "dots1": ("dots1", "dots1", {**MANY, **HEAD, "n_shared_experts": 2, "norm_topk_prob": True, "routed_scaling_factor": 1.5, "sliding_window": None}, 80),
+    "minimax-m2": ("minimax_m2", "minimax-m2", {**HEAD, "intermediate_size": 24, "num_local_experts": 8, "num_experts_per_tok": 3,
+                   "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 80),
     "granite": ("granite", "granite", {"embedding_multiplier": 6.0, "residual_multiplier": 0.7, "attention_multiplier": 0.2, "logits_scaling": 2.0}, 50),
     "glm": ("glm", "chatglm", {**HEAD, "attention_bias": True, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 50),
     "glm4": ("glm4", "glm4", {**HEAD, "attention_bias": True, "rope_parameters": {**PLAIN, "partial_rotary_factor": 0.5}}, 50),
@@ -249,7 +267,13 @@ def metadata(arch, name, c):
         keys["rope.scaling.attn_factor"] = math.sqrt(1 + math.log(scale) / math.log(rope["original_max_position_embeddings"]))
     if arch == "deepseek2":
         keys.update(latent(name, c))
-    if local:
+    if arch in ("glm4moe", "dots1"):
+        keys.update({"leading_dense_block_count": c.first_k_dense_replace, "expert_shared_count": c.n_shared_experts, "expert_gating_func": 2,
+                     "expert_weights_scale": c.routed_scaling_factor, "expert_weights_norm": c.norm_topk_prob, "expert_group_count": c.n_group,
+                     "expert_group_used_count": c.topk_group})
+    if arch == "minimax-m2":
+        keys.update({"expert_gating_func": 2, "expert_feed_forward_length": c.intermediate_size})
+    if local and arch != "olmo2":
         keys["rope.freq_base_swa"] = local["rope_theta"]
     if get(c, "sliding_window"):
         keys["attention.sliding_window"] = c.sliding_window
@@ -273,7 +297,7 @@ def pairs_adjacent(w, n_head):
 
 def changed(arch, c, name, x):
     """What converters do to values."""
-    if arch in ("llama", "granite") and re.search(r"attn_[qk]\.", name):
+    if arch in ("llama", "granite", "smollm3") and re.search(r"attn_[qk]\.", name):
         return pairs_adjacent(x, c.num_attention_heads if "attn_q." in name else c.num_key_value_heads)
     if arch.startswith("gemma") and name.endswith("norm.weight"):
         return x + 1
