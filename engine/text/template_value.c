@@ -105,6 +105,7 @@ struct value v_method(struct run *r, struct value self, value_fn fn)
 void list_push(struct run *r, struct list *l, struct value v)
 {
     if (l->n == l->cap) {
+        if (r->rc) return; /* who goes on after a bound was hit gets no more memory */
         size_t cap = l->cap ? l->cap * 2 : 4;
         struct value *at = run_alloc(r, cap * sizeof *at);
         if (r->rc) return;
@@ -151,6 +152,7 @@ struct value v_from_json(struct run *r, json_t *j, int32_t nesting)
     const char *key;
     size_t i, n;
     json_t *x;
+    if (r->rc) return v;
     if (nesting > RUN_MAX_NESTING) return run_stop(r, "100 levels of nested data");
     switch (json_typeof(j)) {
     case JSON_TRUE: return v_bool(true);
