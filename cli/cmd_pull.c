@@ -18,6 +18,7 @@ enum { BAR = 24, LONGEST_TOKEN = 4096 };
 struct options {
     const char *endpoint, *token_file, *revision;
     int64_t connect_s, stall_s, tries, pause_ms;
+    bool check;
 };
 
 #define O(f) offsetof(struct options, f)
@@ -25,6 +26,7 @@ static const struct conf_opt table[] = {
     {"endpoint", CONF_STR, O(endpoint), NULL, 0, 0, "URL", "the hub, or a mirror (HF_ENDPOINT; default https://huggingface.co)"},
     {"revision", CONF_STR, O(revision), "main", 0, 0, "NAME", "branch, tag or commit"},
     {"token-file", CONF_STR, O(token_file), NULL, 0, 0, "FILE", "an access token (else HF_TOKEN, else the file that HF_TOKEN_PATH names, else ~/.cache/huggingface/token)"},
+    {"check", CONF_FLAG, O(check), NULL, 0, 0, "on|off", "read every file that is here and sum it again, not only those that changed since they came"},
     {"connect-timeout", CONF_INT, O(connect_s), "15", 1, 3600, "S", "give a connection up after so long"},
     {"stall-timeout", CONF_INT, O(stall_s), "30", 1, 3600, "S", "and a download that brings nothing for so long"},
     {"tries", CONF_INT, O(tries), "6", 1, 1000, "N", "that bring nothing, in a row, before it is given up"},
@@ -35,7 +37,7 @@ static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {
     "pull", "pull ORG/NAME[:QUANT] [options]",
     "Fetch a model: of a GGUF repository the quantisation that is named (Q4_K_M unless it is), of a checkpoint its config, tokenizer and safetensors. What broke off\n"
-    "goes on where it stood; sums are checked. Files lie in $TESSERA_MODELS, else ~/.cache/tessera/models, and `tessera serve ORG/NAME[:QUANT]` finds them there.\n"
+    "goes on where it stood; sums are checked; what the hub has changed since is fetched anew. Files lie in $TESSERA_MODELS, else ~/.cache/tessera/models, and `tessera serve ORG/NAME[:QUANT]` finds them there.\n"
     "Prints the path.", groups, 1, 1};
 
 /* ---- what a person sees ---- */
@@ -43,7 +45,7 @@ static const struct conf_table conf = {
 struct shown {
     int64_t begun_us, last_us;
     int32_t tries;
-    bool terminal, drawn;
+    bool terminal, drawn, sums;
 };
 
 static void draw(void *user, const struct hub_progress *p)
@@ -51,7 +53,8 @@ static void draw(void *user, const struct hub_progress *p)
     struct shown *s = user;
     int64_t now = clock_us();
     bool end = p->done == p->total;
-    if (!s->begun_us) s->begun_us = now;
+    if (!s->begun_us || s->sums != p->sums) s->begun_us = now;
+    s->sums = p->sums;
     if (now - s->last_us < (s->terminal ? 100000 : 5000000) && !end) return;
     s->last_us = now;
     char bar[BAR + 1], left[64] = "";
@@ -61,8 +64,8 @@ static void draw(void *user, const struct hub_progress *p)
     memset(bar, '#', (size_t)(part * BAR));
     memset(bar + (int)(part * BAR), '.', (size_t)(BAR - (int)(part * BAR)));
     bar[BAR] = 0;
-    fprintf(stderr, "%s  [%s] %3.0f %%  %.1f of %.1f MB at %.1f MB/s%s  %d/%d %.60s%s", s->terminal ? "\r\033[K" : "", bar, part * 100, (double)p->done / 1e6,
-            (double)p->total / 1e6, MAX(rate, 0) / 1e6, left, p->at + 1, p->n, p->file, s->terminal ? "" : "\n");
+    fprintf(stderr, "%s  [%s] %3.0f %%  %.1f of %.1f MB at %.1f MB/s%s  %s%d/%d %.60s%s", s->terminal ? "\r\033[K" : "", bar, part * 100, (double)p->done / 1e6,
+            (double)p->total / 1e6, MAX(rate, 0) / 1e6, left, p->sums ? "checking what is here, " : "", p->at + 1, p->n, p->file, s->terminal ? "" : "\n");
     s->drawn = s->terminal;
 }
 
@@ -70,8 +73,8 @@ static void say(void *user, const char *text, int32_t failed)
 {
     struct shown *s = user;
     fprintf(stderr, "%stessera: %s; ", s->drawn ? "\n" : "", text);
-    if (failed) fprintf(stderr, "try %d of %d follows\n", failed + 1, s->tries);
-    else fprintf(stderr, "trying again\n");
+    if (failed > 0) fprintf(stderr, "try %d of %d follows\n", failed + 1, s->tries);
+    else fprintf(stderr, failed < 0 ? "it is fetched anew\n" : "trying again\n");
     s->drawn = false;
 }
 
@@ -135,7 +138,7 @@ int cmd_pull(int argc, char **argv)
     endpoint = find_endpoint(&o);
     shown.tries = (int32_t)o.tries;
     const struct hub_pull_conf c = {.endpoint = endpoint, .token = token && *token ? token : NULL, .connect_s = o.connect_s, .stall_s = o.stall_s,
-                                    .pause_ms = o.pause_ms, .tries = (int32_t)o.tries, .progress = draw, .say = say, .user = &shown};
+                                    .pause_ms = o.pause_ms, .tries = (int32_t)o.tries, .check = o.check, .progress = draw, .say = say, .user = &shown};
     TRY(hub_pull(&c, &r, &path));
     if (shown.drawn) fputc('\n', stderr);
     shown.drawn = false;

@@ -18,8 +18,15 @@ struct hub_part {
     crypto_hash_sha256_state sum;
 };
 
-/* The folders of a path. */
-static enum err make_folders(const char *path)
+enum { HEX = 2 * crypto_hash_sha256_BYTES + 1 };
+
+static char *part_path(const char *dir, const char *path)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    return xasprintf("%s/%.*s.%s.part", dir, (int)(base - path), path, base);
+}
+
+enum err hub_make_folders(const char *path)
 {
     char *copy = xstrdup(path);
     enum err rc = OK;
@@ -46,29 +53,33 @@ static enum err sum_up(struct hub_part *p)
     return OK;
 }
 
-enum err hub_part_open(struct hub_part **out, const char *dir, const char *path, int64_t size, bool *whole)
+enum err hub_part_open(struct hub_part **out, const char *dir, const char *path, int64_t size, bool goes_on)
 {
     enum err rc;
-    struct stat st;
     struct hub_part *p = xcalloc(1, sizeof *p);
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    p->fd = -1;
     p->size = size;
     p->name = xasprintf("%s/%s", dir, path);
-    p->part = xasprintf("%s/%.*s.%s.part", dir, (int)(base - path), path, base);
-    *whole = !stat(p->name, &st) && S_ISREG(st.st_mode) && st.st_size == size;
-    rc = OK;
-    if (*whole) goto out;
-    TRY(make_folders(p->name));
+    p->part = part_path(dir, path);
+    p->fd = -1;
+    TRY(hub_make_folders(p->name));
     p->fd = open(p->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (p->fd < 0) TRY(err_raise(ERR_IO, "%s: cannot write: %s", p->part, strerror(errno)));
     crypto_hash_sha256_init(&p->sum);
-    TRY(sum_up(p));
+    TRY(goes_on ? sum_up(p) : hub_part_again(p));
     *out = p;
     p = NULL;
 out:
     hub_part_close(p);
     return rc;
+}
+
+int64_t hub_part_left(const char *dir, const char *path)
+{
+    struct stat st;
+    char *part = part_path(dir, path);
+    int64_t n = stat(part, &st) ? 0 : st.st_size;
+    free(part);
+    return n;
 }
 
 int64_t hub_part_bytes(const struct hub_part *p) { return p->n; }
@@ -96,16 +107,20 @@ enum err hub_part_again(struct hub_part *p)
     return ftruncate(p->fd, 0) || lseek(p->fd, 0, SEEK_SET) ? err_raise(ERR_IO, "%s: cannot begin again: %s", p->part, strerror(errno)) : OK;
 }
 
-enum err hub_part_finish(struct hub_part *p, const char *sha256)
+static void hex_of(crypto_hash_sha256_state *state, char hex[])
 {
     unsigned char sum[crypto_hash_sha256_BYTES];
-    char hex[2 * sizeof sum + 1];
+    crypto_hash_sha256_final(state, sum);
+    sodium_bin2hex(hex, HEX, sum, sizeof sum);
+}
+
+enum err hub_part_finish(struct hub_part *p, const char *sha256, char sum[])
+{
     ASSERT(p->n == p->size);
-    crypto_hash_sha256_final(&p->sum, sum);
-    sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
-    if (*sha256 && strcmp(hex, sha256)) {
+    hex_of(&p->sum, sum);
+    if (*sha256 && strcmp(sum, sha256)) {
         enum err rc = hub_part_again(p);
-        return rc ? rc : err_raise(ERR_BAD_FILE, "%s: what came has sha256 %s, the hub promised %s", p->name, hex, sha256);
+        return rc ? rc : err_raise(ERR_BAD_FILE, "%s: what came has sha256 %s, the hub promised %s", p->name, sum, sha256);
     }
     if (fsync(p->fd) || rename(p->part, p->name)) return err_raise(ERR_IO, "%s: cannot keep it: %s", p->name, strerror(errno));
     return OK;
@@ -118,4 +133,28 @@ void hub_part_close(struct hub_part *p)
     free(p->name);
     free(p->part);
     free(p);
+}
+
+enum err hub_file_sum(const char *dir, const char *path, void (*summed)(void *user, int64_t bytes), void *user, char sum[])
+{
+    enum err rc = OK;
+    static const size_t CHUNK = 1 << 20;
+    uint8_t *chunk = xmalloc(CHUNK);
+    crypto_hash_sha256_state state;
+    char *name = xasprintf("%s/%s", dir, path);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    ssize_t k = fd < 0 ? -1 : 1;
+    crypto_hash_sha256_init(&state);
+    while (k > 0) {
+        k = read(fd, chunk, CHUNK);
+        if (k > 0) crypto_hash_sha256_update(&state, chunk, (unsigned long long)k);
+        if (k > 0) summed(user, k);
+        if (k < 0 && errno == EINTR) k = 1;
+    }
+    if (k < 0) rc = err_raise(ERR_IO, "%s: cannot read: %s", name, strerror(errno));
+    hex_of(&state, sum);
+    if (fd >= 0) close(fd);
+    free(chunk);
+    free(name);
+    return rc;
 }

@@ -31,6 +31,8 @@ static bool is_sha256(const char *s)
     return s && strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
 }
 
+static bool is_oid(const char *s) { return s && *s && strlen(s) < 65 && strspn(s, "0123456789abcdef") == strlen(s); }
+
 static enum err add(struct hub_listing *l, const json_t *entry)
 {
     const char *type = json_string_value(json_object_get(entry, "type")), *path = json_string_value(json_object_get(entry, "path"));
@@ -50,6 +52,8 @@ static enum err add(struct hub_listing *l, const json_t *entry)
     if (sum && !strncmp(sum, "sha256:", 7)) sum += 7;
     if (is_sha256(sum)) memcpy(f->sha256, sum, sizeof f->sha256);
     else if (json_is_object(lfs)) return err_raise(ERR_LINK_PROTOCOL, "the hub's list has no sha256 for %s", path);
+    const char *oid = json_string_value(json_object_get(entry, "oid"));
+    if (!*f->sha256 && is_oid(oid)) strcpy(f->oid, oid);
     return OK;
 }
 

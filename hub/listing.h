@@ -14,6 +14,7 @@ struct hub_file {
     char *path;        /* Own; checked: relative, no "..", printable */
     int64_t size;
     char sha256[65];   /* "" where the hub says none (small files) */
+    char oid[65];      /* those that have none: the hub's own name of these bytes (git's), or "" */
 };
 
 struct hub_listing {

@@ -6,6 +6,7 @@
 
 #include "hub/file.h"
 #include "hub/http.h"
+#include "hub/kept.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +29,9 @@ struct pull {
     struct hub_listing files;
     char *dir;
     int lock;
+    const char *opened_by;  /* hub_listing_choose's */
+    enum hub_here *here; /* Own: [files.n] */
+    bool begun;          /* the folder is marked as unfinished */
     struct hub_progress p;
     /* the file */
     struct hub_part *part;
@@ -133,25 +137,15 @@ out:
     return rc;
 }
 
-static int64_t bytes_here(const struct pull *p, const struct hub_file *f)
-{
-    struct stat st;
-    const char *slash = strrchr(f->path, '/'), *base = slash ? slash + 1 : f->path;
-    char *name = xasprintf("%s/%s", p->dir, f->path), *part = xasprintf("%s/%.*s.%s.part", p->dir, (int)(base - f->path), f->path, base);
-    int64_t n = 0;
-    if (!stat(name, &st) && st.st_size == f->size) n = f->size;
-    else if (!stat(part, &st)) n = MIN(st.st_size, f->size);
-    free(name);
-    free(part);
-    return n;
-}
+static bool has_sum(const struct hub_file *f) { return *f->sha256; }
 
 static enum err check_room(struct pull *p)
 {
     struct statvfs fs;
     for (size_t i = 0; i < p->files.n; i++) {
-        p->p.total += p->files.files[i].size;
-        p->p.had += bytes_here(p, &p->files.files[i]);
+        const struct hub_file *f = &p->files.files[i];
+        p->p.total += f->size;
+        p->p.had += p->here[i] == HERE_SAME ? f->size : has_sum(f) ? MIN(hub_part_left(p->dir, f->path), f->size) : 0;
     }
     int64_t needed = p->p.total - p->p.had;
     if (statvfs(p->dir, &fs)) return OK; /* nobody knows */
@@ -222,30 +216,96 @@ static enum err fetch_bytes(struct pull *p, const struct hub_file *f, const char
     return OK;
 }
 
+/* It takes its name. Before the first one does the folder is marked: old and new files would lie side by side. */
+static enum err keep(struct pull *p, const struct hub_file *f)
+{
+    enum err rc;
+    char sum[HUB_SUM];
+    if (!p->begun) TRY(hub_kept_begin(p->dir, p->opened_by));
+    p->begun = true;
+    hub_kept_forget(p->dir, f->path);
+    TRY(hub_part_finish(p->part, f->sha256, sum));
+    TRY(hub_kept_note(p->dir, f, sum));
+out:
+    return rc;
+}
+
 static enum err fetch(struct pull *p, const struct hub_file *f)
 {
     enum err rc;
-    bool whole;
     char *path = hub_http_escape(f->path), *rev = hub_http_escape(p->r->revision);
     char *url = xasprintf("%s/%s/%s/resolve/%s/%s", p->c->endpoint, p->r->org, p->r->name, rev, path);
     p->p.file = f->path;
     p->begun_again = 0;
-    TRY(hub_part_open(&p->part, p->dir, f->path, f->size, &whole));
-    if (whole) goto out;
+    TRY(hub_part_open(&p->part, p->dir, f->path, f->size, has_sum(f)));
     for (int wrong = 0;; wrong++) { /* a wrong sum once may be a file that changed, or a part of another; twice is the hub's */
         TRY(fetch_bytes(p, f, url));
-        rc = hub_part_finish(p->part, f->sha256);
+        rc = keep(p, f);
         if (rc != ERR_BAD_FILE || wrong) break;
         say(p, err_text(), 0);
     }
 out:
     hub_part_close(p->part);
     p->part = NULL;
-    if (!rc) p->p.done += f->size;
-    if (!rc) progress(p, p->p.done);
     free(path);
     free(rev);
     free(url);
+    return rc;
+}
+
+/* ---- what is here ---- */
+
+static void on_summed(void *user, int64_t bytes)
+{
+    struct pull *p = user;
+    p->p.done += bytes;
+    progress(p, p->p.done);
+}
+
+/* Does the file have the bytes that the hub has? Then that is kept. */
+static enum err sum_file(struct pull *p, const struct hub_file *f, const char *wanted, enum hub_here *here)
+{
+    enum err rc;
+    char sum[HUB_SUM];
+    p->p.file = f->path;
+    TRY(hub_file_sum(p->dir, f->path, on_summed, p, sum));
+    *here = strcmp(sum, wanted) ? HERE_OTHER : HERE_SAME;
+    if (*here == HERE_SAME) TRY(hub_kept_note(p->dir, f, sum));
+    p->p.at++;
+out:
+    return rc;
+}
+
+static void say_other(const struct pull *p, const struct hub_file *f)
+{
+    char *text = xasprintf("%s: the file that is here is not the one that the hub has", f->path);
+    say(p, text, -1);
+    free(text);
+}
+
+/* Fills here[]: SAME, OTHER or NOT. A folder where something is missing is marked at once: nobody is to open it. */
+static enum err look_here(struct pull *p)
+{
+    enum err rc = OK;
+    size_t n = p->files.n;
+    bool missing = false;
+    char (*sums)[HUB_SUM] = xcalloc(n, sizeof *sums);
+    p->here = xcalloc(n, sizeof *p->here);
+    p->p.sums = true;
+    for (size_t i = 0; i < n; i++) {
+        p->here[i] = hub_kept_look(p->dir, &p->files.files[i], p->c->check, sums[i]);
+        missing |= p->here[i] == HERE_NOT;
+        if (p->here[i] == HERE_TO_SUM) p->p.n++, p->p.total += p->files.files[i].size;
+    }
+    if (missing) TRY(hub_kept_begin(p->dir, p->opened_by));
+    p->begun = missing;
+    for (size_t i = 0; i < n; i++) {
+        if (p->here[i] == HERE_TO_SUM) TRY(sum_file(p, &p->files.files[i], sums[i], &p->here[i]));
+        if (p->here[i] == HERE_OTHER) say_other(p, &p->files.files[i]);
+    }
+    p->p = (struct hub_progress){0};
+out:
+    free(sums);
     return rc;
 }
 
@@ -259,18 +319,25 @@ enum err hub_pull(const struct hub_pull_conf *c, const struct hub_ref *r, char *
     TRY(hub_http_open(&p.http, &(struct hub_http_conf){.token = c->token, .connect_s = c->connect_s, .stall_s = c->stall_s}));
     TRY(list_files(&p));
     TRY(hub_listing_choose(&p.files, r, &first));
+    p.opened_by = first;
     TRY(take_folder(&p));
+    TRY(look_here(&p));
     TRY(check_room(&p));
     p.p.n = (int32_t)p.files.n;
     for (size_t i = 0; i < p.files.n; i++) {
         p.p.at = (int32_t)i;
-        TRY(fetch(&p, &p.files.files[i]));
+        p.p.file = p.files.files[i].path;
+        if (p.here[i] != HERE_SAME) TRY(fetch(&p, &p.files.files[i]));
+        p.p.done += p.files.files[i].size;
+        progress(&p, p.p.done);
     }
+    TRY(hub_kept_end(p.dir, first));
     *path = *first ? xasprintf("%s/%s", p.dir, first) : xstrdup(p.dir);
 out:
     if (p.lock >= 0) close(p.lock);
     hub_http_close(p.http);
     hub_listing_close(&p.files);
+    free(p.here);
     free(p.dir);
     return rc;
 }

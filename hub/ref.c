@@ -2,6 +2,7 @@
 #include "hub/ref.h"
 
 #include "base/base.h"
+#include "hub/kept.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -72,7 +73,8 @@ int hub_ref_part(const char *file, int *of)
 struct found {
     char *path; /* Own; the one that fits, or NULL */
     int n;      /* that fit */
-    bool whole; /* a checkpoint: config.json is here */
+    bool config, weights; /* of a checkpoint */
+    bool part;            /* a file of it that is still being fetched, or was */
 };
 
 static bool is_gguf(const char *name)
@@ -81,17 +83,25 @@ static bool is_gguf(const char *name)
     return *name != '.' && n > 5 && !strcasecmp(name + n - 5, ".gguf") && strncasecmp(name, "mmproj", 6);
 }
 
+static bool ends(const char *s, const char *with)
+{
+    size_t n = strlen(s), k = strlen(with);
+    return n >= k && !strcmp(s + n - k, with);
+}
+
 /* Files of the folder, and of the folders in it: parts often lie in one of their own. */
 static void look(struct found *f, const char *dir, const char *quant, int depth)
 {
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         struct stat st;
+        f->part |= !depth && *e->d_name == '.' && ends(e->d_name, ".part") && !ends(e->d_name, ".gguf.part");
         if (*e->d_name == '.') continue;
         char *path = xasprintf("%s/%s", dir, e->d_name);
         bool known = !stat(path, &st);
         if (known && S_ISDIR(st.st_mode) && !depth) look(f, path, quant, 1);
-        f->whole |= !depth && !strcmp(e->d_name, "config.json");
+        f->config |= !depth && !strcmp(e->d_name, "config.json");
+        f->weights |= !depth && ends(e->d_name, ".safetensors");
         if (known && S_ISREG(st.st_mode) && is_gguf(e->d_name) && hub_ref_part(e->d_name, NULL) <= 1 && (!*quant || hub_ref_is_quant(e->d_name, quant))) {
             f->n++;
             free(f->path);
@@ -102,6 +112,35 @@ static void look(struct found *f, const char *dir, const char *quant, int depth)
     if (d) closedir(d);
 }
 
+/* All parts of a split file. */
+static bool has_parts(const char *path)
+{
+    int of = 0;
+    bool all = true;
+    if (!hub_ref_part(path, &of)) return true;
+    for (int i = 1; i <= of && all; i++) {
+        char *part = xasprintf("%.*s-%05d-of-%05d.gguf", (int)(strlen(path) - strlen("-00001-of-00001.gguf")), path, i, of);
+        all = !access(part, F_OK);
+        free(part);
+    }
+    return all;
+}
+
+/* Has a pull left what was found in the middle? Of folders that only older versions know, parts tell. */
+static bool is_unfinished(const char *dir, const struct found *f)
+{
+    if (f->path) return hub_kept_is_unfinished(dir, f->path + strlen(dir) + 1) || !has_parts(f->path);
+    return hub_kept_is_unfinished(dir, "") || !f->weights || (f->part && !hub_kept_is_known(dir));
+}
+
+static enum err say_unfinished(const struct hub_ref *r)
+{
+    char *name = xasprintf("%s/%s%s%s", r->org, r->name, *r->quant ? ":" : "", r->quant);
+    enum err rc = err_raise(ERR_NOT_FOUND, "the pull of %s is not finished: tessera pull %s goes on with it", name, name);
+    free(name);
+    return rc;
+}
+
 enum err hub_ref_local(const struct hub_ref *r, char **out)
 {
     char *dir;
@@ -110,12 +149,15 @@ enum err hub_ref_local(const struct hub_ref *r, char **out)
     *out = NULL;
     if (rc) return rc;
     look(&f, dir, r->quant, 0);
-    if (f.n == 1) {
+    bool checkpoint = !f.n && f.config && !*r->quant;
+    if ((f.n == 1 || checkpoint) && is_unfinished(dir, &f)) {
+        rc = say_unfinished(r);
+    } else if (f.n == 1) {
         *out = f.path;
         f.path = NULL;
     } else if (f.n > 1) {
         rc = err_raise(ERR_BAD_CONFIG, "%s holds %d GGUF models%s%s: say which, as %s/%s:Q4_K_M", dir, f.n, *r->quant ? " of " : "", r->quant, r->org, r->name);
-    } else if (f.whole && !*r->quant) {
+    } else if (checkpoint) {
         *out = xstrdup(dir);
     }
     free(f.path);

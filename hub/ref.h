@@ -21,7 +21,7 @@ bool hub_ref_parse(struct hub_ref *out, const char *arg);
 /* The folder of its files. Own: caller, free(). Err BAD_CONFIG: no home directory is known. */
 MUST_USE enum err hub_ref_dir(const struct hub_ref *r, char **out);
 /* What `tessera serve` would open of a model that was pulled: its folder, or the (first) GGUF file of the quantisation. *out is NULL when it is
- * not here. Own: caller, free(). Err BAD_CONFIG: several GGUF files are here and none is said. */
+ * not here. Own: caller, free(). Err BAD_CONFIG: several GGUF files are here and none is said; NOT_FOUND: it is here in part only, as a pull left it. */
 MUST_USE enum err hub_ref_local(const struct hub_ref *r, char **out);
 
 /* Does a file's name say this quantisation ("model-Q4_K_M.gguf", "Q4_K_M")? Case does not matter, whole words do. */

@@ -1,4 +1,5 @@
 /* Names of models on a hub, and which of its files are taken. What passes between us and a hub is test_pull.py's. */
+#include "hub/kept.h"
 #include "hub/listing.h"
 
 #include "tests/support/scratch.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <cmocka.h>
 
@@ -111,6 +113,94 @@ static void a_checkpoint_is_found_as_its_folder(void **state)
     unsetenv("TESSERA_MODELS");
 }
 
+static void refused(const struct hub_ref *r, const char *sentence)
+{
+    char *path = NULL;
+    assert_int_equal(hub_ref_local(r, &path), ERR_NOT_FOUND);
+    assert_string_equal(err_text(), sentence);
+    assert_null(path);
+}
+
+static void found(const struct hub_ref *r)
+{
+    char *path = NULL;
+    if (hub_ref_local(r, &path)) fail_msg("%s", err_text());
+    assert_non_null(path);
+    free(path);
+}
+
+static void a_pull_in_the_middle_is_no_model(void **state)
+{
+    (void)state;
+    struct hub_ref r, q;
+    static const char sentence[] = "the pull of org/half is not finished: tessera pull org/half goes on with it";
+    static const char of_q8[] = "the pull of org/half:Q8_0 is not finished: tessera pull org/half:Q8_0 goes on with it";
+    char *dir = xasprintf("%s/org/half", scratch_dir());
+    setenv("TESSERA_MODELS", scratch_dir(), 1);
+    mkdir(dir, 0755);
+    assert_true(hub_ref_parse(&r, "org/half"));
+    touch(dir, "config.json");
+    refused(&r, sentence); /* no weights */
+    touch(dir, "model-00001-of-00002.safetensors");
+    touch(dir, ".model-00002-of-00002.safetensors.part");
+    refused(&r, sentence); /* as an older version left it */
+    touch(dir, "model-00002-of-00002.safetensors");
+    assert_int_equal(hub_kept_begin(dir, ""), OK);
+    refused(&r, sentence);
+    assert_int_equal(hub_kept_end(dir, ""), OK);
+    found(&r); /* a part of a file that the hub has no more does not matter */
+
+    touch(dir, "m-Q8_0-00001-of-00002.gguf");
+    assert_true(hub_ref_parse(&q, "org/half:Q8_0"));
+    refused(&q, of_q8);
+    touch(dir, "m-Q8_0-00002-of-00002.gguf");
+    found(&q);
+    assert_int_equal(hub_kept_begin(dir, "m-Q8_0-00001-of-00002.gguf"), OK);
+    refused(&q, of_q8);
+    assert_int_equal(hub_kept_begin(dir, "m-Q8_0-00001-of-00002.gguf"), OK); /* twice is once */
+    assert_int_equal(hub_kept_end(dir, "m-Q8_0-00001-of-00002.gguf"), OK);
+    found(&q);
+    free(dir);
+    unsetenv("TESSERA_MODELS");
+}
+
+static void what_is_here_is_known_by_its_record(void **state)
+{
+    (void)state;
+    const char *dir = scratch_dir();
+    char sum[HUB_SUM], *lfs_sum = xasprintf("%064d", 1), *other_sum = xasprintf("%064d", 2), *path = xasprintf("%s/words.json", dir);
+    char words[] = "words.json";
+    struct hub_file f = {.path = words, .size = 1, .oid = "ab12"}, lfs = {.path = words, .size = 1};
+    memcpy(lfs.sha256, lfs_sum, sizeof lfs.sha256);
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_NOT);
+    touch(dir, "words.json");
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_OTHER); /* nothing says what it is */
+    assert_int_equal(hub_kept_look(dir, &lfs, false, sum), HERE_TO_SUM);
+    assert_string_equal(sum, lfs_sum);
+    assert_int_equal(hub_kept_note(dir, &f, lfs_sum), OK);
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_SAME);
+    assert_int_equal(hub_kept_look(dir, &lfs, false, sum), HERE_SAME); /* the same bytes, promised otherwise */
+    assert_int_equal(hub_kept_look(dir, &f, true, sum), HERE_TO_SUM);
+    memcpy(lfs.sha256, other_sum, sizeof lfs.sha256);
+    assert_int_equal(hub_kept_look(dir, &lfs, false, sum), HERE_OTHER);
+    strcpy(f.oid, "ab13");
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_OTHER);
+    strcpy(f.oid, "ab12");
+    const struct timespec old[2] = {{1, 0}, {1, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_TO_SUM); /* somebody wrote it */
+    assert_string_equal(sum, lfs_sum);
+    hub_kept_forget(dir, "words.json");
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_OTHER);
+    char *record = xasprintf("%s/.tessera/words.json.kept", dir);
+    scratch_write(record, "1 ab", 4); /* a torn one is none */
+    assert_int_equal(hub_kept_look(dir, &f, false, sum), HERE_OTHER);
+    free(record);
+    free(lfs_sum);
+    free(other_sum);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -118,6 +208,8 @@ int main(void)
         cmocka_unit_test(a_quantisation_is_a_whole_word),
         cmocka_unit_test(what_was_pulled_is_found_by_its_name),
         cmocka_unit_test(a_checkpoint_is_found_as_its_folder),
+        cmocka_unit_test(a_pull_in_the_middle_is_no_model),
+        cmocka_unit_test(what_is_here_is_known_by_its_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self.answer(503, b"later", Retry_After=s.plan.get("retry", "0"))
         entries = [{"type": "directory", "path": "sub", "size": 0, "oid": "0"}]
         for name, data in s.files.items():
-            e = {"type": "file", "path": name, "size": len(data), "oid": "0"}
+            e = {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()}
             if len(data) > 1000:
                 e["lfs"] = {"oid": s.plan.get("sums", {}).get(name) or hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 135}
                 e["size"] = 135
@@ -118,7 +118,7 @@ GGUF = {"m-Q4_K_M.gguf": PARTS[0], "m-Q4_K_S.gguf": PARTS[1], "m-Q8_0.gguf": BIG
 failures = []
 
 
-def run(claim, hub, *args, model="org/model", ok=True, says=(), env=None, keep=None, limit=None, tries="3"):
+def run(claim, hub, *args, model="org/model", ok=True, says=(), env=None, keep=None, limit=None, tries="3", mixed=False):
     root = keep or tempfile.mkdtemp(prefix="tessera-pull-")
     environ = {**os.environ, "TESSERA_MODELS": root, "HF_ENDPOINT": hub.url + "/", "HF_TOKEN": "", "HOME": root, **(env or {})}
 
@@ -134,9 +134,9 @@ def run(claim, hub, *args, model="org/model", ok=True, says=(), env=None, keep=N
         wrong.append(f"exit {p.returncode}")
     wrong += [f"'{s}' is not said" for s in says if s not in p.stderr]
     where = os.path.join(root, "org", "model")
-    there = sorted(os.path.relpath(os.path.join(d, f), where) for d, _, files in os.walk(where) for f in files if f != ".lock")
+    there = sorted(os.path.relpath(os.path.join(d, f), where) for d, _, files in os.walk(where) for f in files if f != ".lock" and ".tessera" not in d)
     for name in there:
-        if not os.path.basename(name).startswith(".") and name in hub.files and open(os.path.join(where, name), "rb").read() != hub.files[name]:
+        if not mixed and not os.path.basename(name).startswith(".") and name in hub.files and open(os.path.join(where, name), "rb").read() != hub.files[name]:
             wrong.append(f"{name} has other bytes")
     if wrong:
         failures.append(claim)
@@ -152,6 +152,78 @@ def expect(claim, good):
         print(f"FAILED {claim}")
 
 
+def fetched(hub):
+    return sorted(path.rsplit("/", 1)[1] for path, _, _ in hub.seen if "/resolve/" in path)
+
+
+def flip(path, keep_time=False):
+    """One bit of a file that is here, its size kept."""
+    st = os.stat(path)
+    with open(path, "r+b") as f:
+        byte = f.read(1)[0]
+        f.seek(0)
+        f.write(bytes([byte ^ 1]))
+    if keep_time:
+        os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+def what_changed(root, where):
+    """A folder that was pulled, and a hub whose files have the same sizes and other bytes."""
+    shard = "model-00001-of-00002.safetensors"
+    new = {**CHECKPOINT, "config.json": SMALL.replace(b"Llama", b"Lamma"), shard: PARTS[0][::-1]}
+    hub = serve(new)
+    run("what the hub has changed is fetched again", hub, keep=root, says=["config.json: the file that is here is not the one", "fetched anew"])
+    expect("that and nothing else", fetched(hub) == ["config.json", shard])
+    hub = serve(new)
+    run("once", hub, keep=root)
+    expect("and no more", not fetched(hub))
+    flip(os.path.join(where, shard))
+    flip(os.path.join(where, "config.json"))
+    hub = serve(new)
+    run("what somebody has written into is fetched again", hub, keep=root, says=["checking what is here"])
+    expect("both", fetched(hub) == ["config.json", shard])
+    flip(os.path.join(where, shard), keep_time=True)
+    hub = serve(new)
+    run("what a disk has damaged is found by --check", hub, "--check", keep=root, says=["checking what is here"])
+    expect("that", fetched(hub) == [shard])
+    os.utime(os.path.join(where, shard))
+    hub = serve(new)
+    run("a file that was only touched is summed", hub, keep=root, says=["checking what is here"])
+    expect("and stays", not fetched(hub))
+    shutil.rmtree(os.path.join(where, ".tessera"))
+    hub = serve(new)
+    run("of a folder of an older version what has a sum is summed", hub, keep=root, says=["checking what is here"])
+    expect("and small files come again", fetched(hub) == ["config.json", "model.safetensors.index.json", "tokenizer.json"])
+    part = os.path.join(where, ".config.json.part")
+    with open(part, "wb") as f:
+        f.write(b"other")
+    os.unlink(os.path.join(where, "config.json"))
+    run("a part of a small file, which no sum checks, is begun anew", serve(new), keep=root)
+
+
+def what_is_unfinished():
+    def inspect(root, model="org/model"):
+        p = subprocess.run([TESSERA, "inspect", model], env={**os.environ, "TESSERA_MODELS": root}, capture_output=True, text=True)
+        return "is not finished: tessera pull " + model in p.stderr
+
+    missing = {"model-00002-of-00002.safetensors": bytes(200000)}
+    _, _, _, root = run("a pull that breaks off", serve(CHECKPOINT, wrong=missing), ok=False)
+    expect("leaves no model", inspect(root))
+    run("until it is finished", serve(CHECKPOINT), keep=root)
+    expect("then it is one", not inspect(root))
+    new = {**CHECKPOINT, **{name: data[::-1] for name, data in CHECKPOINT.items() if name.startswith("model-")}}
+    run("old and new shards side by side", serve(new, wrong=missing), ok=False, keep=root, mixed=True)
+    expect("are none", inspect(root))
+    run("until all are new", serve(new), keep=root)
+    expect("then they are one", not inspect(root))
+    _, _, _, root = run("a split file of which a part is missing", serve(GGUF, wrong={"BF16/m-BF16-00002-of-00002.gguf": bytes(200000)}), model="org/model:BF16",
+                        ok=False)
+    expect("is none", inspect(root, "org/model:BF16"))
+    run("another quantisation beside it", serve(GGUF), model="org/model:Q8_0", keep=root)
+    expect("is a model", not inspect(root, "org/model:Q8_0"))
+    expect("and does not finish it", inspect(root, "org/model:BF16"))
+
+
 def main():
     hub = serve(CHECKPOINT)
     p, where, there, root = run("a checkpoint comes with config, words and safetensors, and nothing else", hub)
@@ -160,6 +232,8 @@ def main():
     n = len(hub.seen)
     run("what is here is not fetched again", hub, keep=root)
     expect("only the list was asked for", len(hub.seen) == n + 1)
+    what_changed(root, where)
+    what_is_unfinished()
     hub = serve(GGUF)
     p, where, there, root = run("a quantisation is one file", hub, model="org/model:q4_k_m")
     expect("that one", there == ["m-Q4_K_M.gguf"] and p.stdout.strip().endswith("m-Q4_K_M.gguf"))
