@@ -8,10 +8,11 @@ import tempfile
 import time
 import unittest
 
-from cluster import BIN, Server
+from cluster import BIN, Server, run
 
 MAKE = os.path.join(os.path.dirname(BIN), "make_model")
 MORE = 150e6
+HEADER = 8e6  # names, words and what the system reads ahead; the weights are more than twenty times as much
 
 
 def status(pid, key):
@@ -56,6 +57,29 @@ class Memory(unittest.TestCase):
             with Server("--context", 1024, "--kv-tokens", 4096, "--tp", width, model=self.model) as s:
                 self.work(s)
                 self.check(s, width)
+
+    def resident(self):
+        """Bytes of the model file that the system has read and keeps."""
+        out = subprocess.run(["fincore", "--bytes", "--noheadings", "--output", "RES", self.model], check=True, capture_output=True, text=True)
+        return int(out.stdout)
+
+    def forget(self):
+        with open(self.model, "rb+") as f:
+            os.fsync(f.fileno())
+            os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    @unittest.skipUnless(shutil.which("fincore"), "no fincore (util-linux)")
+    def test_what_does_not_fit_is_refused_before_a_weight_is_read(self):
+        self.forget()
+        if self.resident():
+            self.skipTest("this file system forgets nothing")
+        code, _, text = run("serve", self.model, "--port", 0, "--context", 1024, "--kv-tokens", 10 ** 9)
+        self.assertNotEqual(code, 0)
+        self.assertIn("does not fit", text)
+        self.assertLess(self.resident(), HEADER)
+        with Server("--context", 1024, "--kv-tokens", 4096, model=self.model) as s:  # and what is read would be seen
+            weights = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"][0]["weight_bytes"]
+            self.assertGreater(self.resident(), weights / 2)
 
     def test_the_same_from_the_cache_of_packed_weights(self):
         cache = self.dir + "/cache"
