@@ -13,7 +13,7 @@ void eng_head_open(struct eng_head *hd)
     hd->slice = xmalloc(HEAD_ROWS * (size_t)hd->m->weights->head.rows * sizeof(float));
     hd->gathered = hd->m->shard.tp_width > 1 ? xmalloc(HEAD_ROWS * v * sizeof(float)) : NULL;
     hd->rows = xmalloc((size_t)hd->n_samplers * v * sizeof(float));
-    hd->chosen = xcalloc(HEAD_ROWS, sizeof *hd->chosen);
+    hd->chosen = xcalloc((size_t)(1 + hd->m->shard.tp_width) * HEAD_ROWS, sizeof *hd->chosen);
     hd->masks = xmalloc(HEAD_ROWS * (v / 64 + 1) * sizeof *hd->masks);
     if (hd->m->shard.tp_width > 1) hd->tops = xcalloc((size_t)(1 + hd->m->shard.tp_width) * HEAD_ROWS * KRN_TOP, sizeof *hd->tops);
     hd->tokens = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->tokens);

@@ -21,7 +21,7 @@ struct eng_head {
     float *slice;                /* [rows at once][rows of this rank's head] */
     float *gathered;             /* [rows at once][n_vocab], rank after rank; NULL when this rank holds all rows */
     float *rows;                 /* [n_samplers][n_vocab] */
-    struct result_token *chosen; /* [rows at once] */
+    struct result_token *chosen; /* [rows at once], then [tp_width][rows at once] of all ranks */
     uint64_t *masks;             /* [rows at once][n_vocab / 64 + 1] what grammars allow */
     struct krn_pick *tops;       /* [rows at once][KRN_TOP] of this rank's slice, and then of every rank's; NULL: one rank */
     int32_t *tokens;             /* [n_slots] chosen in this step, in item order */

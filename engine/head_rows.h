@@ -56,7 +56,8 @@ void eng_rows_run(struct eng_rows *r, void (*fn)(struct eng_rows *r, int32_t i, 
 /* Tokens of rows none of which is CHOICE_WHOLE. Err: the collective's. */
 MUST_USE enum err eng_slices_choose(struct eng_rows *r, int32_t ids[]);
 
-/* Whole rows on every rank of the stage, and a token for those that depend on no other row: hd->chosen. Err: the collective's. */
+/* Whole rows on every rank of the stage, and a token for those that depend on no other row: hd->chosen. Ranks share them out and tell each other. Err: the
+ * collective's. */
 MUST_USE enum err eng_whole_begin(struct eng_rows *r);
 /* Row i's token, once what stands before it is known. */
 void eng_whole_choose(struct eng_rows *r, int32_t i, struct result_token *t);

@@ -40,9 +40,36 @@ static void pick(struct eng_rows *r, int32_t i, int32_t thread)
 /* What lies behind a guess waits for the token before it. */
 static bool is_free(const struct eng_rows *r, int32_t i) { return r->how[i] != CHOICE_NONE && !r->w[i].after; }
 
+/* Which rank of the stage chooses it: each a part of those that are free. One alone is chosen by all, who else would wait. */
+static int32_t chooser(const struct eng_rows *r, int32_t i)
+{
+    int32_t before = 0, n = 0;
+    for (int32_t k = 0; k < r->n; k++) {
+        before += k < i && is_free(r, k);
+        n += is_free(r, k);
+    }
+    return n > 1 ? before % r->hd->m->shard.tp_width : r->hd->m->shard.tp_rank;
+}
+
 static void pick_free(struct eng_rows *r, int32_t i, int32_t thread)
 {
-    if (is_free(r, i)) pick(r, i, thread);
+    if (is_free(r, i) && chooser(r, i) == r->hd->m->shard.tp_rank) pick(r, i, thread);
+}
+
+/* What the others have chosen. */
+static enum err hear(struct eng_rows *r)
+{
+    const struct eng_shard *h = &r->hd->m->shard;
+    struct result_token *all = r->hd->chosen + HEAD_ROWS;
+    int64_t bytes[COLL_MAX_RANKS];
+    int32_t n = 0;
+    for (int32_t i = 0; i < r->n; i++) n += is_free(r, i);
+    if (n < 2 || h->tp_width == 1) return OK;
+    for (int32_t k = 0; k < h->tp_width; k++) bytes[k] = r->n * (int64_t)sizeof *all;
+    enum err e = trn_coll_all_gather(r->hd->m->tp, r->hd->chosen, bytes, all, r->hd->m->timeout_us);
+    for (int32_t i = 0; i < r->n && !e; i++)
+        if (is_free(r, i)) r->hd->chosen[i] = all[chooser(r, i) * r->n + i];
+    return e;
 }
 
 /* Grammars share what they have learned, so masks are looked up by one thread. */
@@ -63,6 +90,7 @@ enum err eng_whole_begin(struct eng_rows *r)
     for (int32_t i = 0; i < r->n; i++)
         if (is_free(r, i)) look_up(r, i);
     eng_rows_run(r, pick_free);
+    TRY(hear(r));
 out:
     return rc;
 }
