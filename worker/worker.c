@@ -17,7 +17,7 @@
 
 #define C "worker"
 
-enum { FLUSH_US = 200000, GRACE_US = 3000000, TIMER_SLACK_NS = 1000 };
+enum { FLUSH_US = 200000, GRACE_US = 3000000, TIMER_SLACK_NS = 1000, TELLING_US = 20 };
 static const int64_t LOAD_WAIT_US = INT64_C(7) * 24 * 3600 * 1000000; /* the coordinator's --load-timeout ends it */
 
 /* ---- telling the coordinator ---- */
@@ -59,7 +59,7 @@ static void say_progress(void *user, int64_t done, int64_t total)
     rpc_peer_send(w->loop.coordinator, &m);
 }
 
-static void say_telemetry(struct worker *w)
+static void telemetry(struct worker *w)
 {
     struct control_msg m = {.type = MSG_TELEMETRY};
     struct trn_coll *cards = eng_engine_tp_device(w->loop.engine);
@@ -72,6 +72,14 @@ static void say_telemetry(struct worker *w)
         .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = now.waiting_for < 0 ? -1 : now.waiting_for + (tp.op ? first : 0), .comm_bytes = atomic_load(&w->loop.comm_bytes),
         .comm_us = atomic_load(&w->loop.comm_us), .comm_ops = atomic_load(&w->loop.comm_ops)};
     rpc_peer_send(w->loop.coordinator, &m);
+}
+
+/* Not of an engine and groups that the step thread closes: one of the two sees the other. */
+static void say_telemetry(struct worker *w)
+{
+    atomic_store(&w->telling, true);
+    if (!atomic_load(&w->leaving)) telemetry(w);
+    atomic_store(&w->telling, false);
 }
 
 /* ---- control thread ---- */
@@ -303,6 +311,7 @@ int wrk_worker_run(const struct wrk_conf *conf)
         _exit(1);
     }
     atomic_store(&w->leaving, true);
+    while (atomic_load(&w->telling)) clock_sleep_us(TELLING_US);
     eng_engine_close(w->loop.engine);
     trn_coll_close(w->tp);
     trn_coll_close(w->world);

@@ -31,6 +31,7 @@ struct worker {
     /* [control] */
     int64_t telemetry_us;
     _Atomic uint32_t loaded_epoch; /* of what is loaded; 0: not yet. Set by [step], then by [control] */
+    _Atomic bool telling;          /* telemetry is being gathered */
     _Atomic bool leaving;          /* Shutdown was seen, or the step thread is done */
 };
 
