@@ -30,6 +30,8 @@ static inline uint32_t eng_shard_chunk_tiles(uint64_t tile_bytes, uint64_t tiles
     uint64_t n = SHARD_CHUNK_BYTES / tile_bytes;
     return (uint32_t)(n < 1 ? 1 : n < tiles ? n : tiles);
 }
+/* The checksum of a chunk: XXH3, 64 bits. */
+uint64_t eng_shard_sum(const void *p, int64_t bytes);
 /* Where the tiles begin. */
 int64_t eng_shard_data_at(const struct eng_shard_file *s);
 

@@ -18,7 +18,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum { WRITE_BYTES = 4 << 20, STALE_S = 3600, START_S = 120 };
 
@@ -110,7 +109,7 @@ static bool write_tiles(struct eng_shard_cache *c, int fd, const struct eng_want
     s->sums = xmalloc((size_t)chunks * 8);
     for (int64_t i = 0; i < chunks; i++) {
         int64_t a = i * s->chunk_tiles, b = MIN(a + s->chunk_tiles, (int64_t)s->tiles);
-        s->sums[i] = XXH3_64bits(w->tiles + a * size, (size_t)((b - a) * size));
+        s->sums[i] = eng_shard_sum(w->tiles + a * size, (b - a) * size);
     }
     eng_shard_head(s, head);
     ok = write_whole(fd, head, at);

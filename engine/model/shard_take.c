@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum {
     MOST_FILES = 64, MOST_BYTES = 1 << 29, /* at a time: progress is said between */
@@ -120,7 +119,7 @@ static bool sum_is(const struct piece *p, int64_t chunk, const uint8_t *tiles)
 {
     const struct eng_shard_file *s = &p->s;
     int64_t a = chunk * s->chunk_tiles, b = MIN(a + s->chunk_tiles, (int64_t)s->tiles);
-    return XXH3_64bits(tiles, (size_t)((b - a) * (int64_t)s->tile_bytes)) == s->sums[chunk];
+    return eng_shard_sum(tiles, (b - a) * (int64_t)s->tile_bytes) == s->sums[chunk];
 }
 
 /* A chunk that is wanted whole goes straight to its place, another one through `room`. */
