@@ -2,8 +2,8 @@
  * share of the time passes between ranks, and what the planner had promised of both.
  *
  * Each width is a start of its own. Only the middle of a generation is measured: all sequences have their first tokens, none is finished, so
- * every step is one token for each. Links are what the ranks measure when they join; processors are measured here, and those of other hosts
- * taken as like these unless --topo says more. Making hosts and slow links is somebody else's: tests/bench/scaling.py. */
+ * every step is one token for each. Links are what the ranks measure when they join; processors are measured here, in between, and those of
+ * other hosts taken as like these unless --topo says more. Making hosts and slow links is somebody else's: tests/bench/scaling.py. */
 #include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -159,78 +159,7 @@ out:
     return rc;
 }
 
-/* ---- one line ---- */
-
-/* What was measured, of a step or, with several stages, of a round (forecast.h): ranks of the stage that answers. */
-static struct clu_measured measured_of(const struct sums *s, int32_t width, int32_t stages, int32_t users)
-{
-    double least = -1, lead = 0, steps = (double)MAX(s->n_steps, 1);
-    for (int32_t r = width * (stages - 1); r < width * stages; r++) {
-        double one = s->comm_steps[r] > 0 ? s->comm_s[r] / s->comm_steps[r] : 0;
-        if (least < 0) lead = one;
-        if (least < 0 || one < least) least = one;
-    }
-    if (stages == 1) return (struct clu_measured){users, s->step_s / steps, lead, MAX(least, 0)};
-    double round_steps = steps * users / (double)MAX(s->n_tokens, 1);
-    return (struct clu_measured){users, s->seconds * users / (double)MAX(s->n_tokens, 1), lead * round_steps, MAX(least, 0) * round_steps};
-}
-
-static void report(const struct options *o, const struct placement *p, int32_t width, int32_t users, const struct sums *s)
-{
-    int32_t stages = (int32_t)o->c.model.pp, ranks = width * stages;
-    double compute, comm, steps = (double)MAX(s->n_steps, 1), overhead = stages > 1 ? 0 : clu_rates_default.step_s; /* a round has it already */
-    char text[320];
-    struct clu_measured m = measured_of(s, width, stages, users);
-    clu_forecast_at(&p->forecast[0], users, &compute, &comm);
-    enum clu_term wrong = clu_forecast_judge(&p->forecast[0], &m, text);
-    double tok_s = (double)s->n_tokens / s->seconds, promised = users / (compute + comm + overhead);
-    double whole = stages > 1 ? m.step_s : s->seconds / steps;
-    bool apart = tok_s > 1.25 * promised || promised > 1.25 * tok_s;
-    const char *term = wrong ? clu_term_name[wrong] : apart ? "coordinator" : "";
-    if (o->json) {
-        printf("{\"ranks\":%d,\"stages\":%d,\"users\":%d,\"tok_s\":%.2f,\"planned_tok_s\":%.2f,\"comm\":%.4f,\"planned_comm\":%.4f,\"step_ms\":%.4f,"
-               "\"least_comm_ms\":%.4f,\"lead_comm_ms\":%.4f,\"planned_compute_ms\":%.4f,\"planned_comm_ms\":%.4f,\"latency_us\":%.1f,\"gbit_s\":%.3f,"
-               "\"wrong\":\"%s\"}\n",
-               ranks, stages, users, tok_s, promised, m.least_s / whole, comm / (compute + comm + overhead), m.step_s * 1e3, m.least_s * 1e3, m.lead_s * 1e3,
-               compute * 1e3, comm * 1e3, p->slowest.latency_s * 1e6, p->slowest.bytes_s * 8e-9, term);
-    } else {
-        printf("%5d %6d %6d %9.1f %9.1f %+6.0f %% %8.0f %% %8.0f %%  %s\n", ranks, stages, users, tok_s, promised, 100 * (tok_s / promised - 1),
-               100 * m.least_s / whole, 100 * comm / (compute + comm + overhead), apart ? term : "");
-        if (apart && wrong) fprintf(stderr, "      %s\n", text);
-    }
-    fflush(stdout);
-}
-
-/* ---- one width ---- */
-
-static enum err one_width(const struct options *all, const char *model, int32_t width, const int32_t users[], int32_t n_users, const struct clu_guess *guess)
-{
-    enum err rc;
-    struct options o = *all;
-    struct own_cluster c = {.core = NULL};
-    struct placement *p = &c.place;
-    uint64_t id = 1;
-    o.c.model.tp = width;
-    if (!o.c.model.context) o.c.model.context = o.prompt + o.tokens + 8;
-    TRY(own_cluster_open(&c, &o.c, model));
-    if (o.prompt + o.tokens > p->context)
-        TRY(err_raise(ERR_BAD_CONFIG, "--prompt %lld and --tokens %lld do not fit the context of %d tokens", (long long)o.prompt, (long long)o.tokens, p->context));
-    p->guess = *guess;
-    p->depth = (int32_t)(o.prompt + o.tokens / 2);
-    p->telemetry_us = TELEMETRY_US;
-    c.core_conf.on_pace = NULL; /* said here */
-    c.core_conf.max_guesses = 0; /* one token a step, whatever repeats itself */
-    TRY(own_cluster_start(&c));
-    for (int32_t i = 0; i < n_users; i++) {
-        struct sums s = {0}, warm = {0};
-        TRY(generate(&o, c.core, users[i], &id, &warm));
-        while (s.seconds < o.seconds) TRY(generate(&o, c.core, users[i], &id, &s));
-        report(&o, p, width, users[i], &s);
-    }
-out:
-    own_cluster_close(&c);
-    return rc;
-}
+/* ---- the machine ---- */
 
 /* This machine's processors: one alone, and all at once, which share the memory. */
 struct machine { struct bench_limits one, every; };
@@ -249,11 +178,27 @@ static enum err measure_machine(struct machine *m, bool whole)
     TRY(krn_table_pick("auto", &krn));
     TRY(bench_limits_measure(&m->one, krn->name, 1, NULL));
     TRY(bench_limits_measure(&m->every, krn->name, MAX(n, 1), NULL));
-    fprintf(stderr, "this machine: one of %d processors reads %.1f GB/s, all together %.1f; int8: %.2f and %.2f T operations/s\n", n,
-            m->one.read_bytes_s / 1e9, m->every.read_bytes_s / 1e9, m->one.dot_ops_s / 1e12, m->every.dot_ops_s / 1e12);
 out:
     if (known && whole) (void)sched_setaffinity(0, sizeof mine, &mine);
     return rc;
+}
+
+/* Added up, to be divided by how many they are. */
+static void add_machine(struct machine *sum, const struct machine *m)
+{
+    sum->one.read_bytes_s += m->one.read_bytes_s;
+    sum->one.dot_ops_s += m->one.dot_ops_s;
+    sum->every.read_bytes_s += m->every.read_bytes_s;
+    sum->every.dot_ops_s += m->every.dot_ops_s;
+    sum->every.n_threads = m->every.n_threads;
+}
+
+static void mean_machine(struct machine *sum, int32_t n)
+{
+    sum->one.read_bytes_s /= n;
+    sum->one.dot_ops_s /= n;
+    sum->every.read_bytes_s /= n;
+    sum->every.dot_ops_s /= n;
 }
 
 /* What the planner may count on: of this machine's processors, which other hosts have, too, or share. */
@@ -261,6 +206,100 @@ static struct clu_guess guess_of(const struct machine *m, bool one_machine)
 {
     return (struct clu_guess){.read_bytes_s = m->one.read_bytes_s, .ops_s = MIN(m->one.dot_ops_s, m->every.dot_ops_s / m->every.n_threads),
                               .host_read_bytes_s = m->every.read_bytes_s, .machine = one_machine ? m->every.n_threads : 0, .measured = true};
+}
+
+/* ---- one line ---- */
+
+/* What was measured, of a step or, with several stages, of a round (forecast.h): ranks of the stage that answers. */
+static struct clu_measured measured_of(const struct sums *s, int32_t width, int32_t stages, int32_t users)
+{
+    double least = -1, lead = 0, steps = (double)MAX(s->n_steps, 1);
+    for (int32_t r = width * (stages - 1); r < width * stages; r++) {
+        double one = s->comm_steps[r] > 0 ? s->comm_s[r] / s->comm_steps[r] : 0;
+        if (least < 0) lead = one;
+        if (least < 0 || one < least) least = one;
+    }
+    if (stages == 1) return (struct clu_measured){users, s->step_s / steps, lead, MAX(least, 0)};
+    double round_steps = steps * users / (double)MAX(s->n_tokens, 1);
+    return (struct clu_measured){users, s->seconds * users / (double)MAX(s->n_tokens, 1), lead * round_steps, MAX(least, 0) * round_steps};
+}
+
+static void report(const struct options *o, const struct placement *p, int32_t width, int32_t users, const struct sums *s, const struct machine *on)
+{
+    int32_t stages = (int32_t)o->c.model.pp, ranks = width * stages;
+    double compute, comm, steps = (double)MAX(s->n_steps, 1), overhead = stages > 1 ? 0 : clu_rates_default.step_s; /* a round has it already */
+    char text[320];
+    struct clu_measured m = measured_of(s, width, stages, users);
+    clu_forecast_at(&p->forecast[0], users, &compute, &comm);
+    enum clu_term wrong = clu_forecast_judge(&p->forecast[0], &m, text);
+    double tok_s = (double)s->n_tokens / s->seconds, promised = users / (compute + comm + overhead);
+    double whole = stages > 1 ? m.step_s : s->seconds / steps;
+    bool apart = tok_s > 1.25 * promised || promised > 1.25 * tok_s;
+    const char *term = wrong ? clu_term_name[wrong] : apart ? "coordinator" : "";
+    if (o->json) {
+        printf("{\"ranks\":%d,\"stages\":%d,\"users\":%d,\"tok_s\":%.2f,\"planned_tok_s\":%.2f,\"comm\":%.4f,\"planned_comm\":%.4f,\"step_ms\":%.4f,"
+               "\"least_comm_ms\":%.4f,\"lead_comm_ms\":%.4f,\"planned_compute_ms\":%.4f,\"planned_comm_ms\":%.4f,\"latency_us\":%.1f,\"gbit_s\":%.3f,"
+               "\"read_gb_s\":%.1f,\"all_read_gb_s\":%.1f,\"wrong\":\"%s\"}\n",
+               ranks, stages, users, tok_s, promised, m.least_s / whole, comm / (compute + comm + overhead), m.step_s * 1e3, m.least_s * 1e3, m.lead_s * 1e3,
+               compute * 1e3, comm * 1e3, p->slowest.latency_s * 1e6, p->slowest.bytes_s * 8e-9,
+               on->one.read_bytes_s * 1e-9, on->every.read_bytes_s * 1e-9, term);
+    } else {
+        fprintf(stderr, "this machine: one of %d processors reads %.1f GB/s, all together %.1f; int8: %.2f and %.2f T operations/s\n", on->every.n_threads,
+                on->one.read_bytes_s / 1e9, on->every.read_bytes_s / 1e9, on->one.dot_ops_s / 1e12, on->every.dot_ops_s / 1e12);
+        printf("%5d %6d %6d %9.1f %9.1f %+6.0f %% %8.0f %% %8.0f %%  %s\n", ranks, stages, users, tok_s, promised, 100 * (tok_s / promised - 1),
+               100 * m.least_s / whole, 100 * comm / (compute + comm + overhead), apart ? term : "");
+        if (apart && wrong) fprintf(stderr, "      %s\n", text);
+    }
+    fflush(stdout);
+}
+
+/* ---- one width ---- */
+
+/* The machine is measured before, between and after what is: where others use it too, it is not the same a second later. */
+static enum err one_number(const struct options *o, struct placement *p, struct crd_core *core, int32_t width, int32_t users, uint64_t *id)
+{
+    enum err rc;
+    struct sums s = {0}, warm = {0};
+    struct machine m, mean = {0};
+    int32_t n = 0;
+    TRY(generate(o, core, users, id, &warm));
+    do {
+        if (n) TRY(generate(o, core, users, id, &s));
+        TRY(measure_machine(&m, o->one_machine));
+        add_machine(&mean, &m);
+        n++;
+    } while (s.seconds < o->seconds);
+    mean_machine(&mean, n);
+    struct clu_guess guess = guess_of(&mean, o->one_machine);
+    placement_measured(p, &guess);
+    report(o, p, width, users, &s, &mean);
+out:
+    return rc;
+}
+
+static enum err one_width(const struct options *all, const char *model, int32_t width, const int32_t users[], int32_t n_users, const struct machine *before)
+{
+    enum err rc;
+    struct options o = *all;
+    struct own_cluster c = {.core = NULL};
+    struct placement *p = &c.place;
+    uint64_t id = 1;
+    o.c.model.tp = width;
+    if (!o.c.model.context) o.c.model.context = o.prompt + o.tokens + 8;
+    TRY(own_cluster_open(&c, &o.c, model));
+    if (o.prompt + o.tokens > p->context)
+        TRY(err_raise(ERR_BAD_CONFIG, "--prompt %lld and --tokens %lld do not fit the context of %d tokens", (long long)o.prompt, (long long)o.tokens, p->context));
+    p->guess = guess_of(before, o.one_machine);
+    p->depth = (int32_t)(o.prompt + o.tokens / 2);
+    p->telemetry_us = TELEMETRY_US;
+    c.core_conf.on_pace = NULL; /* said here */
+    c.core_conf.max_guesses = 0; /* one token a step, whatever repeats itself */
+    TRY(own_cluster_start(&c));
+    for (int32_t i = 0; i < n_users; i++) TRY(one_number(&o, p, c.core, width, users[i], &id));
+out:
+    own_cluster_close(&c);
+    free(p->inputs);
+    return rc;
 }
 
 static enum err run(const struct options *o, const char *model)
@@ -275,7 +314,6 @@ static enum err run(const struct options *o, const char *model)
     if (o->c.model.tp || o->c.cluster.replicas > 1)
         TRY(err_raise(ERR_BAD_CONFIG, "bench scaling chooses the ranks by --widths: --tp and --replicas do not go with it"));
     TRY(measure_machine(&machine, o->one_machine));
-    struct clu_guess guess = guess_of(&machine, o->one_machine);
     if (!o->json)
         printf("%5s %6s %6s %9s %9s %8s %10s %10s  %s\n", "ranks", "stages", "users", "tok/s", "planned", "apart", "between", "planned", "wrong term");
     for (int32_t i = 0; i < n_widths; i++) {
@@ -284,7 +322,7 @@ static enum err run(const struct options *o, const char *model)
             fprintf(stderr, "%d ranks: skipped, %s %d\n", ranks, o->c.cluster.hostfile ? "the slots of the hostfile are" : "the most that a replica has are", slots);
             continue;
         }
-        enum err e = one_width(o, model, widths[i], users, n_users, &guess);
+        enum err e = one_width(o, model, widths[i], users, n_users, &machine);
         if (e == ERR_UNSUPPORTED) fprintf(stderr, "%d ranks: skipped, %s\n", ranks, err_text());
         else TRY(e);
     }

@@ -60,6 +60,7 @@ struct placement {
     int64_t telemetry_us;       /* between two heartbeats; 0: a second */
     struct clu_wire slowest;    /* out: the slowest link between two hosts of the last placement; zeros: there is one host */
     struct clu_guess guess;     /* .measured: of this machine's processors, taken for those that --topo does not name */
+    struct plan_inputs *inputs; /* where guess.measured: of the last placement, for placement_measured. Own: free() */
     /* [replica's thread] of each replica: what its placement promises, and what was said of it last */
     struct clu_forecast forecast[ROUTE_REPLICAS];
     struct { enum clu_term term; int64_t us; } said[ROUTE_REPLICAS];
@@ -69,6 +70,9 @@ struct placement {
 MUST_USE enum err placement_open(struct placement *p, const struct common_options *o, const char *model_path);
 /* replica_conf.on_pace: says once which term was wrong when steps take more or less than was promised by a quarter (pace.c). */
 void placement_pace(void *user, const struct replica_pace *p);
+/* The processors were measured again (guess.measured must have been set before): what the last placement promises with these figures, in
+ * forecast[0]; the cut stays. */
+void placement_measured(struct placement *p, const struct clu_guess *guess);
 enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan);
 
 /* Ranks that a managed start needs for each replica: tp x pp, or its share of the hostfile's slots. Err BAD_CONFIG. */

@@ -96,6 +96,7 @@ struct plan_inputs {
     struct clu_work work;
     struct clu_want want;
     struct clu_place place;
+    struct grid grid; /* out */
 };
 
 static enum err gather_inputs(const struct placement *p, const struct msg_hello hellos[], int32_t n, struct plan_inputs *in)
@@ -272,12 +273,31 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
     plan->wire_type = clu_wire_name[wire_of(p, in, &g)];
     if (m->exact) log_info("plan", "--exact off: sums travel between hosts as %s", plan->wire_type);
+    in->grid = g;
     promise(p, in, &g, plan->replica);
     plan->shard_cache = m->shard_cache;
     plan->shard_cache_bytes = m->shard_cache_size;
     plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
     plan->telemetry_us = p->telemetry_us ? p->telemetry_us : 1000000;
+    if (p->guess.measured) {
+        free(p->inputs);
+        p->inputs = in, in = NULL;
+    }
 out:
     free(in);
     return rc;
+}
+
+void placement_measured(struct placement *p, const struct clu_guess *guess)
+{
+    struct clu_topo *t = &p->inputs->topo;
+    for (int32_t i = 0; i < t->n_devices; i++) {
+        struct clu_device *d = &t->devices[i];
+        if (!d->crowd.ranks) continue;
+        d->crowd.read_bytes_s = guess->read_bytes_s;
+        d->crowd.ops_s = guess->ops_s;
+        d->crowd.all_read_bytes_s = guess->host_read_bytes_s;
+        clu_crowd_speed(&d->crowd, d->crowd.ranks, false, &d->read_bytes_s, &d->ops_s);
+    }
+    promise(p, p->inputs, &p->inputs->grid, 0);
 }

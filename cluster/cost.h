@@ -58,6 +58,7 @@ struct clu_work {
     enum kv_type kv_type;
     enum clu_wire_type wire; /* of sums between hosts; anything but f32 is not exact */
     double active; /* of a crowd of ranks that share processors (topo.h), how many compute at once; 0: all */
+    bool staged;   /* those are of several stages, which wait for each other once a round and not in every layer */
 };
 
 /* A cut laid on devices: rank r runs on topo->devices[device[r]]. */

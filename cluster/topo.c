@@ -10,11 +10,11 @@ void clu_topo_init(struct clu_topo *t)
     t->wire = (struct clu_wire){60e-6, 117e6}; /* gigabit Ethernet */
 }
 
-void clu_crowd_speed(const struct clu_crowd *c, int32_t active, double *read_bytes_s, double *ops_s)
+void clu_crowd_speed(const struct clu_crowd *c, int32_t active, bool even, double *read_bytes_s, double *ops_s)
 {
     int32_t n = MAX(active, 1);
-    /* with more of them than processors some processor has several, and its ranks are the slowest */
-    double share = n <= c->processors ? (double)c->processors / n : 1.0 / DIV_UP(n, c->processors), cpus = MIN(c->most, share);
+    bool mean = n <= c->processors || (even && c->moves);
+    double share = mean ? (double)c->processors / n : 1.0 / DIV_UP(n, c->processors), cpus = MIN(c->most, share);
     *read_bytes_s = cpus * c->read_bytes_s;
     if (c->all_read_bytes_s > 0) *read_bytes_s = MIN(*read_bytes_s, c->all_read_bytes_s / n);
     *ops_s = cpus * c->ops_s;

@@ -29,6 +29,7 @@ enum clu_kind { CLU_CPU, CLU_GPU };
 struct clu_crowd {
     int32_t ranks;           /* this one included; 0: nothing is known of it, the device's figures hold always */
     int32_t processors;      /* that they share */
+    bool moves;              /* each may run on any of them */
     double most;             /* processors that one rank can use */
     double read_bytes_s, ops_s;  /* of one processor */
     double all_read_bytes_s; /* of all together; 0: as many times one */
@@ -85,8 +86,9 @@ struct clu_topo {
 
 /* What is assumed where nothing was measured. */
 void clu_topo_init(struct clu_topo *t);
-/* Read bandwidth and peak of one rank while `active` of a crowd compute. */
-void clu_crowd_speed(const struct clu_crowd *c, int32_t active, double *read_bytes_s, double *ops_s);
+/* Read bandwidth and peak of one rank while `active` of a crowd compute. even: they need not wait for each other all the time, so that where they
+ * may move what counts is the mean; else the slowest, which has a processor with the most others. */
+void clu_crowd_speed(const struct clu_crowd *c, int32_t active, bool even, double *read_bytes_s, double *ops_s);
 /* Between two hosts, or within one. */
 struct clu_wire clu_topo_wire(const struct clu_topo *t, int32_t a, int32_t b);
 /* Every CPU device becomes `ranks` equal ones. Err BAD_CONFIG when there would be more than

@@ -200,6 +200,18 @@ void wrk_say_ready(struct worker *w)
     rpc_peer_send(w->loop.coordinator, &m);
 }
 
+/* Processors for the compute threads, n of a rank's own; where ranks of one thread have to share, one that it has with as few others of its stage
+ * as can be: a stage's ranks compute at the same time, and left alone the kernel puts two of them on one processor beside an idle one. NULL: any. */
+static const int32_t *own_cpus(const struct worker *w, const struct grid *g, int32_t stage, int32_t n)
+{
+    int32_t hosts[COLL_MAX_RANKS], first = grid_first(g, stage), here = 0;
+    if (!w->conf->bind || !w->n_cpus) return NULL;
+    if (n * w->host_size <= w->n_cpus) return w->cpus + w->host_rank * n;
+    if (n > 1 || trn_mpi_env_hosts(hosts)) return NULL;
+    for (int32_t r = first; r < first + g->width[stage]; r++) here += hosts[r] == w->host_first;
+    return here % w->n_cpus ? NULL : w->cpus + w->host_rank % w->n_cpus;
+}
+
 static enum err load(struct worker *w, const struct msg_load_plan *p)
 {
     enum err rc;
@@ -210,10 +222,9 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     TRY(wrk_groups_open(w, p, stage, grid_first(g, stage)));
     int32_t n = w->conf->n_threads ? w->conf->n_threads : p->n_threads;
     if (!n) n = MAX(1, w->n_cpus / w->host_size);
-    bool bind = w->conf->bind && n * w->host_size <= w->n_cpus;
     struct eng_engine_conf c = {
         .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .tp_device = wrk_groups_device, .tp_user = w, .world = w->world, .n_threads = n,
-        .cpus = bind ? w->cpus + w->host_rank * n : NULL, .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
+        .cpus = own_cpus(w, g, stage, n), .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
         .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .rounded = !p->exact, .fingerprint = p->model_fingerprint, .isa = p->isa, .device = w->device,
         .timeout_us = p->comm_timeout_us,
         .cache_dir = !strcmp(p->shard_cache, "off") ? NULL : !strcmp(p->shard_cache, "auto") ? "" : p->shard_cache,

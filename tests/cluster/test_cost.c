@@ -22,7 +22,7 @@ static void one_machine(struct clu_topo *t, int32_t n)
         snprintf(t->hosts[i].name, CLU_NAME, "h%d", i);
         *d = (struct clu_device){.kind = CLU_CPU, .name = "cpu", .host = i, .cores = 1, .mem_bytes = INT64_C(100) << 30,
                                  .crowd = {.ranks = n, .processors = 2, .most = 1, .read_bytes_s = 30e9, .ops_s = 1e12, .all_read_bytes_s = 50e9}};
-        clu_crowd_speed(&d->crowd, n, &d->read_bytes_s, &d->ops_s);
+        clu_crowd_speed(&d->crowd, n, false, &d->read_bytes_s, &d->ops_s);
     }
 }
 
@@ -41,17 +41,25 @@ static void a_crowd_shares_what_its_processors_have(void **state)
     (void)state;
     struct clu_crowd c = {.ranks = 4, .processors = 2, .most = 1, .read_bytes_s = 30e9, .ops_s = 1e12, .all_read_bytes_s = 50e9};
     double read, ops;
-    clu_crowd_speed(&c, 1, &read, &ops);
+    clu_crowd_speed(&c, 1, false, &read, &ops);
     assert_float_equal(read, 30e9, 1);
     assert_float_equal(ops, 1e12, 1);
-    clu_crowd_speed(&c, 2, &read, &ops);
+    clu_crowd_speed(&c, 2, false, &read, &ops);
     assert_float_equal(read, 25e9, 1); /* the memory is the limit */
     assert_float_equal(ops, 1e12, 1);
-    clu_crowd_speed(&c, 3, &read, &ops);
+    clu_crowd_speed(&c, 3, false, &read, &ops);
     assert_float_equal(read, 15e9, 1); /* one processor has two of them */
     assert_float_equal(ops, 5e11, 1);
-    clu_crowd_speed(&c, 4, &read, &ops);
+    clu_crowd_speed(&c, 4, false, &read, &ops);
     assert_float_equal(read, 12.5e9, 1);
+    clu_crowd_speed(&c, 3, true, &read, &ops);
+    assert_float_equal(ops, 5e11, 1); /* each is tied to its processor */
+    c.moves = true;
+    clu_crowd_speed(&c, 3, true, &read, &ops);
+    assert_float_equal(ops, 1e12 * 2 / 3, 1); /* they take turns on both */
+    assert_float_equal(read, 50e9 / 3, 1);
+    clu_crowd_speed(&c, 3, false, &read, &ops);
+    assert_float_equal(ops, 5e11, 1); /* all wait for the one that shares */
 }
 
 /* One sequence: stages take turns, and each has the whole machine meanwhile. Two: both are busy all the time. */
@@ -69,6 +77,24 @@ static void idle_stages_leave_their_processors_to_the_others(void **state)
     assert_true(one.tok_s > 1.7 * shared.tok_s && one.tok_s < 2.01 * shared.tok_s);
     assert_true(two.tok_s < 1.1 * one.tok_s); /* a second sequence brings next to nothing to two processors that were busy already */
     assert_true(one.comm_s > 0 && one.comm_s < one.round_s);
+    free(c);
+}
+
+/* Stages that may move need not wait for the processor that two of them are tied to. */
+static void stages_that_may_move_share_processors_evenly(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_Q4_0, DTYPE_Q6_K, NULL, 1024);
+    struct clu_speed tied, moving, flat_tied, flat_moving;
+    one_machine(&c->topo, 3);
+    struct clu_layout l = cut(c, 1, 3), flat = cut(c, 3, 1);
+    clu_cost_decode(&c->work, &c->topo, &l, 6, &tied);
+    clu_cost_decode(&c->work, &c->topo, &flat, 6, &flat_tied);
+    for (int32_t i = 0; i < 3; i++) c->topo.devices[i].crowd.moves = true;
+    clu_cost_decode(&c->work, &c->topo, &l, 6, &moving);
+    clu_cost_decode(&c->work, &c->topo, &flat, 6, &flat_moving);
+    assert_true(moving.tok_s > 1.1 * tied.tok_s && moving.tok_s < 1.34 * tied.tok_s);
+    assert_float_equal(flat_moving.tok_s, flat_tied.tok_s, 1e-6);
     free(c);
 }
 
@@ -127,6 +153,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_crowd_shares_what_its_processors_have),
         cmocka_unit_test(idle_stages_leave_their_processors_to_the_others),
+        cmocka_unit_test(stages_that_may_move_share_processors_evenly),
         cmocka_unit_test(a_round_of_a_pipeline_is_foretold),
         cmocka_unit_test(all_hosts_at_once_take_what_was_measured_of_them),
     };

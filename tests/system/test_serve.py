@@ -173,6 +173,19 @@ class Launching(unittest.TestCase):
             time.sleep(1.2)
             self.assertEqual(len(lines()), 1, s.text())
 
+    @unittest.skipIf(len(os.sched_getaffinity(0)) < 2 or not shutil.which("taskset"), "two processors and taskset are needed")
+    def test_ranks_of_a_stage_that_share_processors_are_spread_over_them(self):
+        """Ranks of a stage compute at the same time: two of them on one processor beside an idle one would take twice as long. Stages alone may move."""
+        two = set(sorted(os.sched_getaffinity(0))[:2])
+        for cut, spread in ((("--tp", 2, "--pp", 2), True), (("--tp", 1, "--pp", 3), False)):
+            with Server(*cut, "--threads", 1, prefix=("taskset", "-c", ",".join(map(str, two)))) as s:
+                at = [os.sched_getaffinity(pid) for pid in s.workers()]
+            if spread:
+                self.assertEqual([len(a) for a in at], [1, 1, 1, 1], at)
+                self.assertEqual([at[0] | at[1], at[2] | at[3]], [two, two], at)
+            else:
+                self.assertEqual(at, [two, two, two])
+
     def test_under_mpirun(self):
         prefix = ["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "2"]
         with Server("--threads", 1, prefix=prefix) as s:

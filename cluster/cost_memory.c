@@ -1,0 +1,127 @@
+/* cost_memory.c: bytes of each rank, and the shares that they and its speed come from. */
+#include "cluster/cost_impl.h"
+
+#include "base/tree.h"
+
+/* What rank r of the grid holds, also when the grid is dealt evenly. */
+struct grid_share clu_cost_share(const struct clu_work *w, const struct grid *g, int32_t rank,
+                                  int32_t *q0, int32_t *leaf0)
+{
+    struct grid_share even[LIMIT_RANKS] = {{0}};
+    struct leaf_shape s = leaf_shape_of(w->info);
+    int32_t stage = grid_stage_of(g, rank), first = grid_first(g, stage);
+    const struct grid_share *all = g->share + first;
+    if (!g->shared) {
+        if (leaf_deal(&s, g->width[stage], even)) even[rank - first] = (struct grid_share){0};
+        all = even;
+    }
+    *q0 = *leaf0 = 0;
+    for (int32_t r = 0; r < rank - first; r++) *q0 += all[r].heads, *leaf0 += all[r].ffn;
+    return all[rank - first];
+}
+
+int32_t clu_cost_parts(int32_t n_leaf, int32_t lo, int32_t n)
+{
+    struct tree_node nodes[TREE_MAX_NODES];
+    return tree_maximal(n_leaf, lo, lo + n, nodes);
+}
+
+int64_t clu_cost_hold(const struct clu_work *w, int64_t n_tok)
+{
+    const struct kv_groups k = kv_groups_of_model(w->info, w->context);
+    return kv_groups_hold(&k, n_tok, w->context, w->max_step_tokens);
+}
+
+int64_t clu_cost_room(const struct clu_work *w, int64_t n_blocks)
+{
+    const struct kv_groups k = kv_groups_of_model(w->info, w->context);
+    return kv_groups_room(&k, n_blocks, w->context, w->max_step_tokens);
+}
+
+static int64_t part_of(int64_t bytes, int64_t share, int64_t all)
+{
+    return (int64_t)((double)bytes * (double)share / (double)all);
+}
+
+/* Columns of a feed-forward of this width that leaves [leaf0, leaf0 + n) stand for. */
+static int32_t columns_of(const struct model_info *m, int32_t width, int32_t leaf0, int32_t n)
+{
+    int32_t all = leaf_ffn_count(m->d_ffn);
+    return width ? leaf_col(width, all, leaf0 + n) - leaf_col(width, all, leaf0) : 0;
+}
+
+struct clu_cost_experts clu_cost_experts(const struct model_info *m, bool whole, int32_t leaf0, int32_t n)
+{
+    int32_t all = leaf_ffn_count(m->d_ffn);
+    struct clu_cost_experts x = {m->n_experts, columns_of(m, m->d_expert, leaf0, n), columns_of(m, m->d_shared, leaf0, n)};
+    if (!whole || !m->n_experts) return x;
+    x.held = leaf_first_expert(m->n_experts, all, leaf0 + n) - leaf_first_expert(m->n_experts, all, leaf0);
+    x.cols = m->d_expert;
+    return x;
+}
+
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
+                     struct clu_memory *out)
+{
+    const struct model_info *m = w->info;
+    const struct model_weights *y = w->weights;
+    struct leaf_shape s = leaf_shape_of(w->info);
+    int32_t stage = grid_stage_of(g, rank), q0, leaf0, kv0, kv1, hpl = leaf_heads(m->head_dim);
+    struct grid_share h = clu_cost_share(w, g, rank, &q0, &leaf0);
+    bool first = stage == 0, last = stage == g->n_stages - 1;
+    int32_t cols = columns_of(m, m->d_ffn, leaf0, h.ffn),
+            tiles = leaf_vocab_tiles(m->n_vocab);
+    const struct clu_cost_experts x = clu_cost_experts(m, g->whole_experts, leaf0, h.ffn);
+    leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
+    *out = (struct clu_memory){.process = w->rates->process_bytes};
+    for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
+        const struct model_layer *l = &y->layers[i];
+        out->weights += part_of(l->q.mem, h.heads, m->n_heads) +
+                        part_of(l->kv.mem, kv1 - kv0, m->n_kv_heads) +
+                        (l->experts ? part_of(l->ffn.mem, (int64_t)x.held * x.cols + x.shared_cols, (int64_t)m->n_experts * m->d_expert + m->d_shared)
+                                    : part_of(l->ffn.mem, cols, m->d_ffn)) +
+                        l->rest.mem;
+    }
+    if (first || (last && y->tied)) out->weights += part_of(y->embd.mem, h.vocab, tiles);
+    if (last && !y->tied) out->weights += part_of(y->head.mem, h.vocab, tiles);
+    if (last) out->weights += y->ends.mem;
+    const struct kv_groups k = kv_groups_of_model(m, w->context);
+    out->kv_block = leaf_kv_block_bytes(&m->kv, kv_groups_planes(&k, m->windowed, g->layers[stage], g->layers[stage + 1]), kv1 - kv0,
+                                        w->kv_type);
+    int32_t attn = clu_cost_parts(DIV_UP(m->n_heads, hpl), q0 / hpl, DIV_UP(h.heads, hpl)),
+            ffn = clu_cost_parts(leaf_ffn_count(m->d_ffn), leaf0, h.ffn);
+    out->buffers =
+        leaf_buffer_bytes(&(struct leaf_buffers){.d_model = m->d_model,
+                                                 .head_dim = m->head_dim,
+                                                 .rope_dim = y->rope_dim,
+                                                 .n_vocab = m->n_vocab,
+                                                 .heads = h.heads,
+                                                 .kv_heads = kv1 - kv0,
+                                                 .ffn_cols = columns_of(m, MAX(m->d_dense, m->d_ffn), leaf0, h.ffn),
+                                                 .nodes = MAX(attn, ffn),
+                                                 .vocab_rows = MIN(h.vocab * LEAF_TILE, m->n_vocab),
+                                                 .last = last,
+                                                 .max_step_tokens = w->max_step_tokens,
+                                                 .context = w->context,
+                                                 .n_slots = w->n_slots,
+                                                 .n_tables = k.n,
+                                                 .experts = {m->n_experts, m->n_used, x.held, x.cols, x.shared_cols, h.ffn},
+                                                 .latent = m->latent});
+}
+
+int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
+                        const struct clu_layout *l, int32_t *tightest)
+{
+    int64_t least = INT64_MAX;
+    for (int32_t r = 0; r < grid_ranks(&l->grid); r++) {
+        struct clu_memory m;
+        clu_cost_memory(w, &l->grid, r, &m);
+        int64_t left = t->devices[l->device[r]].mem_bytes - m.weights - m.buffers - m.process;
+        int64_t blocks = left < 0 ? -1 : left / MAX(m.kv_block, 1);
+        if (blocks < least) {
+            least = blocks;
+            if (tightest) *tightest = r;
+        }
+    }
+    return least;
+}
