@@ -61,9 +61,12 @@ static void head(const struct clu_place *p, const struct clu_work *w, const stru
     int64_t tokens = clu_cost_room(w, p->n_held), room = clu_cost_room(w, p->n_blocks);
     int32_t hosts = n_hosts(p, t);
     bool small = m->n_params < 1000000000;
-    buf_printf(b, "%s (%s): %d layers, d %d, %d query and %d KV heads, FFN %d, %.2f %s parameters\n",
-               m->name, w->weights->type, m->n_layers, m->d_model, m->n_heads, m->n_kv_heads,
-               m->d_ffn, (double)m->n_params / (small ? 1e6 : 1e9), small ? "M" : "G");
+    buf_printf(b, "%s (%s): %d layers, d %d, %d query heads, ", m->name, w->weights->type, m->n_layers, m->d_model, m->n_heads);
+    if (m->latent.rank) buf_printf(b, "a latent of %d, ", m->latent.rank);
+    else buf_printf(b, "%d KV heads, ", m->n_kv_heads);
+    if (m->n_experts) buf_printf(b, "%d experts of %d, %d of them for a token, ", m->n_experts, m->d_expert, m->n_used);
+    else buf_printf(b, "FFN %d, ", m->d_ffn);
+    buf_printf(b, "%.2f %s parameters\n", (double)m->n_params / (small ? 1e6 : 1e9), small ? "M" : "G");
     buf_printf(
         b,
         "%d rank%s on %d host%s, %d stage%s; KV cache for %lld tokens: %lld user%s of %d tokens",
@@ -125,7 +128,7 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
                    g->share[r].heads, g->share[r].ffn, g->share[r].vocab, (double)m.weights / unit,
                    (double)(m.kv_block * p->n_held) / unit, (double)(m.buffers + m.process) / unit,
                    (double)d->mem_bytes / unit,
-                   r != p->tightest ? "" : p->n_held < p->n_blocks ? " <- the least room" : " <- bounds the KV cache");
+                   r != p->tightest ? "" : p->n_held < p->n_blocks ? " <- fills up first" : " <- bounds the KV cache");
     }
     buf_printf(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in %s)\n\n", small ? "MB" : "GB");
 }

@@ -165,6 +165,8 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
                                             w->info->n_kv_heads, w->kv_type) *
                 (double)clu_cost_hold(w, tokens);
     double lacks = least(fits_with_more, w, t, want, 1.5 * (weights + kv) + 4e9 * t->n_devices);
+    double card = least(fits_with_device, w, t, want, 2 * (weights + kv) + 8e9);
+    if (card > 0) lacks = lacks > 0 ? MIN(lacks, card) : card; /* as much on each may be a crooked way to have enough in all */
     buf_printf(&b,
                "%s (%s) does not fit on %d device%s of %.1f GB in all: weights are %.1f GB, KV for "
                "%lld tokens %.1f GB",
@@ -174,7 +176,6 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     int32_t context = shorter_context(w, t, want), n = 0;
     const char *type = smaller_type(w, t, want);
     enum kv_type smaller = smaller_kv(w, t, want);
-    double card = least(fits_with_device, w, t, want, 2 * (weights + kv) + 8e9);
     buf_puts(&b, ". It would fit with");
     if (context) buf_printf(&b, "%s --context %d", n++ ? "," : "", context);
     if (want->need_tokens >= 2LL * w->context && fits_one_user(w, t, want))

@@ -81,6 +81,30 @@ static void a_laptop_does_not_hold_a_235b_model(void **state)
     golden("Qwen3-235B-A22B", DTYPE_Q4_K, DTYPE_Q6_K, "laptop-8core", 8192);
 }
 
+static void a_dgx_holds_deepseek_v3_in_4_bits(void **state)
+{
+    (void)state;
+    golden("DeepSeek-V3", DTYPE_Q4_K, DTYPE_Q6_K, "dgx", 8192);
+}
+
+static void sixteen_nodes_hold_deepseek_v3_in_8_bits(void **state)
+{
+    (void)state;
+    golden("DeepSeek-V3", DTYPE_Q8_0, DTYPE_Q8_0, "cluster-16", 8192);
+}
+
+static void a_workstation_holds_llama_4_scout(void **state)
+{
+    (void)state;
+    golden("Llama-4-Scout", DTYPE_Q4_K, DTYPE_Q6_K, "workstation", 16384);
+}
+
+static void a_card_and_its_host_do_not_hold_llama_4_maverick(void **state)
+{
+    (void)state;
+    golden("Llama-4-Maverick", DTYPE_Q4_K, DTYPE_Q6_K, "hybrid", 16384);
+}
+
 static void json_says_the_same(void **state)
 {
     (void)state;
@@ -111,6 +135,10 @@ int main(void)
         cmocka_unit_test(sixteen_nodes_hold_a_235b_model),
         cmocka_unit_test(two_sockets_hold_a_235b_model_in_8_bits_for_four_users),
         cmocka_unit_test(a_laptop_does_not_hold_a_235b_model),
+        cmocka_unit_test(a_dgx_holds_deepseek_v3_in_4_bits),
+        cmocka_unit_test(sixteen_nodes_hold_deepseek_v3_in_8_bits),
+        cmocka_unit_test(a_workstation_holds_llama_4_scout),
+        cmocka_unit_test(a_card_and_its_host_do_not_hold_llama_4_maverick),
         cmocka_unit_test(json_says_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

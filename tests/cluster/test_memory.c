@@ -56,8 +56,8 @@ static enum err put(void *user, const struct msg_hello hellos[], int32_t n,
 
 static enum clu_experts experts;
 
-/* n ranks of this machine, one of them three times as fast as the others. */
-static void plan(struct job *j)
+/* n ranks of this machine, one of them three times as fast as the others; stages: dealt evenly to so many, 0: as is best. */
+static void plan(struct job *j, int32_t stages)
 {
     struct clu_topo *t = &j->c->topo;
     t->n_hosts = 1;
@@ -77,7 +77,11 @@ static void plan(struct job *j)
     j->c->want.experts = experts;
     j->c->work.max_step_tokens = STEP_TOKENS;
     j->c->work.n_slots = N_SLOTS;
-    if (clu_place_find(&j->place, &j->c->work, t, &j->c->want)) fail_msg("%s", err_text());
+    struct clu_layout l = {{0}, {0}};
+    for (int32_t r = 0; r < j->n; r++) l.device[r] = r;
+    enum err e = stages ? eng_engine_grid(j->model, j->n / stages, stages, &l.grid) : OK;
+    if (!e) e = stages ? clu_place_of(&j->place, &j->c->work, t, &j->c->want, &l) : clu_place_find(&j->place, &j->c->work, t, &j->c->want);
+    if (e) fail_msg("%s", err_text());
 }
 
 static void start(struct job *j)
@@ -89,7 +93,7 @@ static void start(struct job *j)
     trn_auth_key_generate(key_text);
     assert_int_equal(trn_auth_key_of_text(&key, key_text), OK);
     struct replica_conf rc = {
-        .n_ranks = j->n, .max_waiting = 100, .idle_us = 20000, .place = put, .user = j};
+        .n_ranks = j->n, .max_waiting = 100, .idle_us = 20000, .place = put, .user = j, .model = &j->c->info};
     if (crd_replica_open(&j->replica, &rc)) fail_msg("%s", err_text());
     struct rpc_conf sc = {.address = "127.0.0.1:0",
                           .key = &key,
@@ -147,11 +151,11 @@ static int64_t resident(int32_t pid)
     return kb * 1024;
 }
 
-static void predicted_is_measured(const char *name, const char *model, int32_t n)
+static void predicted_is_measured(const char *name, const char *model, int32_t n, int32_t stages)
 {
     struct job j = {.model = model, .n = n, .c = plan_case_of_file(model, NULL, CONTEXT)};
     struct replica_rank ranks[LIMIT_RANKS];
-    plan(&j);
+    plan(&j, stages);
     start(&j);
     prompt(&j);
     assert_int_equal(crd_replica_ranks(j.replica, ranks), n);
@@ -159,7 +163,7 @@ static void predicted_is_measured(const char *name, const char *model, int32_t n
         struct clu_memory m;
         clu_cost_memory(&j.c->work, &j.place.layout.grid, r, &m);
         int64_t want = m.weights + m.buffers + m.process +
-                       m.kv_block * DIV_UP(N_PROMPT + 2, LIMIT_BLOCK_TOKENS),
+                       m.kv_block * clu_cost_hold(&j.c->work, N_PROMPT + 2),
                 got = resident(ranks[r].pid);
         printf("%s rank %d of %d: predicted %.1f MB (weights %.1f, buffers %.1f, process %.1f), "
                "resident %.1f MB; weights held %.1f\n",
@@ -207,8 +211,8 @@ static void a_small_model_on_one_and_three_ranks(void **state)
 {
     (void)state;
     const char *path = demo_sized();
-    predicted_is_measured("demo-sized", path, 1);
-    predicted_is_measured("demo-sized", path, 3);
+    predicted_is_measured("demo-sized", path, 1, 0);
+    predicted_is_measured("demo-sized", path, 3, 0);
 }
 
 /* Its weights are zeros in a sparse file: as heavy in memory as any. */
@@ -218,8 +222,8 @@ static void a_0_5b_model_on_one_and_two_ranks(void **state)
     const char *path = scratch_path("half-a-billion");
     assert_int_equal(
         shape_model_write(shape_model_named("Qwen2.5-0.5B"), DTYPE_Q8_0, DTYPE_Q8_0, path), OK);
-    predicted_is_measured("0.5B", path, 1);
-    predicted_is_measured("0.5B", path, 2);
+    predicted_is_measured("0.5B", path, 1, 0);
+    predicted_is_measured("0.5B", path, 2, 0);
 }
 
 /* Buffers of experts; a dense layer and a shared expert beside. */
@@ -244,9 +248,9 @@ static void a_model_with_experts_on_two_ranks(void **state)
                              .embd_type = DTYPE_Q8_0,
                              .seed = 4};
     assert_int_equal(random_model_write(&m, path), OK);
-    predicted_is_measured("experts", path, 2);
+    predicted_is_measured("experts", path, 2, 0);
     experts = CLU_EXPERTS_WHOLE;
-    predicted_is_measured("whole experts", path, 2);
+    predicted_is_measured("whole experts", path, 2, 0);
     experts = CLU_EXPERTS_CUT;
 }
 
@@ -270,8 +274,41 @@ static void a_model_with_a_latent_on_one_and_two_ranks(void **state)
                              .embd_type = DTYPE_Q8_0,
                              .seed = 5};
     assert_int_equal(random_model_write(&m, path), OK);
-    predicted_is_measured("latent", path, 1);
-    predicted_is_measured("latent", path, 2);
+    predicted_is_measured("latent", path, 1, 0);
+    predicted_is_measured("latent", path, 2, 0);
+}
+
+/* Layers of a window beside others, in blocks that they share; both kinds of cut. */
+static void models_with_windows_by_tensor_ranks_and_stages(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("windows");
+    struct random_model gemma = {.arch = "gemma3", .n_layer = 12, .d_model = 1024, .n_head = 16, .n_kv_head = 8, .head_dim = 64, .d_ffn = 4096,
+                                 .window = 128, .vocab = 8000, .tied = true, .type = DTYPE_Q8_0, .embd_type = DTYPE_Q8_0,
+                                 .vocab_kind = RANDOM_VOCAB_SPM, .seed = 6};
+    struct random_model oss = {.arch = "gpt-oss", .n_layer = 6, .d_model = 1024, .n_head = 16, .n_kv_head = 8, .head_dim = 64, .d_ffn = 1024,
+                               .n_expert = 16, .n_used = 4, .d_expert = 1024, .window = 128, .vocab = 8000, .type = DTYPE_Q8_0,
+                               .embd_type = DTYPE_Q8_0, .seed = 7};
+    assert_int_equal(random_model_write(&gemma, path), OK);
+    predicted_is_measured("windows", path, 2, 1);
+    predicted_is_measured("windows", path, 2, 2);
+    assert_int_equal(random_model_write(&oss, path), OK);
+    predicted_is_measured("windows and experts", path, 2, 1);
+    predicted_is_measured("windows and experts", path, 2, 2);
+}
+
+/* DeepSeek's shape: a latent, a dense layer, experts in groups and a shared one. */
+static void a_model_with_a_latent_and_experts_by_tensor_ranks_and_stages(void **state)
+{
+    (void)state;
+    const char *path = scratch_path("latent-experts");
+    struct random_model m = {.arch = "deepseek2", .n_layer = 6, .d_model = 1024, .n_head = 16, .n_kv_head = 1, .head_dim = 64, .latent = 512,
+                             .q_latent = 512, .rope_part = 64, .d_ffn = 2048, .n_expert = 16, .n_used = 4, .d_expert = 512, .d_shared = 512,
+                             .n_dense = 1, .n_group = 4, .n_group_used = 2, .sigmoid = true, .vocab = 8000, .type = DTYPE_Q8_0,
+                             .embd_type = DTYPE_Q8_0, .seed = 8};
+    assert_int_equal(random_model_write(&m, path), OK);
+    predicted_is_measured("latent and experts", path, 2, 1);
+    predicted_is_measured("latent and experts", path, 2, 2);
 }
 
 int main(void)
@@ -281,6 +318,8 @@ int main(void)
         cmocka_unit_test(a_0_5b_model_on_one_and_two_ranks),
         cmocka_unit_test(a_model_with_experts_on_two_ranks),
         cmocka_unit_test(a_model_with_a_latent_on_one_and_two_ranks),
+        cmocka_unit_test(models_with_windows_by_tensor_ranks_and_stages),
+        cmocka_unit_test(a_model_with_a_latent_and_experts_by_tensor_ranks_and_stages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,8 @@ static const struct shape_model models[] = {
     {"Qwen3-235B-A22B", "qwen3moe", 94, 4096, 64, 4, 128, 12288, 151936, 40960, false, 128, 8, 1536},
     {"DeepSeek-V2-Lite", "deepseek2", 27, 2048, 16, 1, 128, 10944, 102400, 163840, false, 64, 6, 1408, 512, 0, 64, 1, 2816},
     {"DeepSeek-V3", "deepseek2", 61, 7168, 128, 1, 128, 18432, 129280, 163840, false, 256, 8, 2048, 512, 1536, 64, 3, 2048},
+    {"Llama-4-Scout", "llama4", 48, 5120, 40, 8, 128, 16384, 202048, 10485760, false, 16, 1, 8192, .d_shared = 8192},
+    {"Llama-4-Maverick", "llama4", 48, 5120, 40, 8, 128, 16384, 202048, 1048576, false, 128, 1, 8192, .d_shared = 8192, .every = 2},
 };
 
 const struct shape_model *shape_model_named(const char *name)
@@ -79,7 +81,7 @@ static void latent(struct writer *x, const struct shape_model *m, enum dtype t, 
 static void layer(struct writer *x, const struct shape_model *m, enum dtype t, int32_t i)
 {
     char name[64];
-    bool experts = m->n_expert && i >= m->n_dense;
+    bool experts = m->n_expert && i >= m->n_dense && (!m->every || i % m->every == m->every - 1);
     int64_t d = m->d_model, q = (int64_t)m->n_head * m->head_dim,
             kv = (int64_t)m->n_kv_head * m->head_dim;
     bool gemma = !strcmp(m->arch, "gemma3"), oss = !strcmp(m->arch, "gpt-oss"),
