@@ -13,6 +13,7 @@ void clu_hosts_init(struct clu_hosts *h, const struct clu_hostfile *f)
     for (int32_t i = 0; i < f->n; i++) {
         snprintf(h->hosts[i].name, sizeof h->hosts[i].name, "%s", f->hosts[i].name);
         h->hosts[i].slots = f->hosts[i].slots;
+        h->hosts[i].line = f->hosts[i].line;
     }
 }
 

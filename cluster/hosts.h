@@ -14,6 +14,7 @@ struct clu_hosts {
     int32_t n;
     struct clu_hosts_one {
         char name[64], why[256];
+        int32_t line;                         /* of the hostfile, where it is named first */
         int32_t slots, used[CLU_HOSTS_USERS]; /* by replica */
         int32_t first[CLU_HOSTS_USERS];       /* its slots are those from here on, which are nobody else's: so are the cards of that number */
         int32_t n_failed;                     /* in a row */

@@ -1,6 +1,7 @@
 /* workers.c: see workers.h. */
 #include "coordinator/workers.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "cluster/hosts_probe.h"
@@ -128,6 +129,43 @@ static int64_t progress_of(struct crd_workers *w)
     return sum;
 }
 
+static bool leaving(void *user) { return atomic_load(&((struct crd_workers *)user)->stopping); }
+
+/* Each host of the replica is asked for a process. p[LIMIT_RANKS]; returns how many they are. */
+static int32_t ask_hosts(struct crd_workers *w, struct clu_probed p[])
+{
+    struct crd_hosts *h = w->conf.hosts;
+    int32_t n = 0;
+    pthread_mutex_lock(&h->lock);
+    for (int32_t i = 0; i < h->hosts.n; i++)
+        if (h->hosts.hosts[i].used[w->conf.index]) snprintf(p[n++].host, sizeof p[0].host, "%s", h->hosts.hosts[i].name);
+    pthread_mutex_unlock(&h->lock);
+    log_info(LOG, "replica %d: asking its %d host(s) for a process each", w->conf.index, n);
+    clu_hosts_probe(p, n, &w->conf.launch, PROBE_US, leaving, w);
+    return n;
+}
+
+/* mpirun could not start the workers: which lines of the hostfile name a host that starts no process. False: none does. */
+static bool bad_lines(struct crd_workers *w, char out[600])
+{
+    struct crd_hosts *h = w->conf.hosts;
+    struct buf b = {0};
+    if (!h) return false;
+    struct clu_probed *p = xcalloc(LIMIT_RANKS, sizeof *p);
+    int32_t n = ask_hosts(w, p), line = 0;
+    for (int32_t k = 0; k < n && !leaving(w); k++) {
+        if (p[k].good) continue;
+        for (int32_t i = 0; i < h->hosts.n; i++)
+            if (!strcmp(h->hosts.hosts[i].name, p[k].host)) line = h->hosts.hosts[i].line;
+        buf_printf(&b, "%s line %d: no process can be started on %s (%.120s)", b.len ? ";" : "the hostfile,", line, p[k].host, p[k].why);
+    }
+    bool any = b.len > 0;
+    if (any) snprintf(out, 600, "%s", buf_str(&b));
+    buf_free(&b);
+    free(p);
+    return any;
+}
+
 /* True once the replica is READY. */
 static bool first_start(struct crd_workers *w)
 {
@@ -160,7 +198,8 @@ static bool first_start(struct crd_workers *w)
             return false;
         }
         if (clu_launch_ended(&w->job, &status)) {
-            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds what is wrong", s.text);
+            if (!bad_lines(w, text))
+                snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds what is wrong", s.text);
             fail(w, ERR_UNAVAILABLE, text);
             return false;
         }
@@ -174,8 +213,6 @@ static bool first_start(struct crd_workers *w)
 }
 
 /* ---- whose fault it was ---- */
-
-static bool leaving(void *user) { return atomic_load(&((struct crd_workers *)user)->stopping); }
 
 static void set_aside(struct crd_workers *w, struct clu_hosts_one *o, bool gone, const char *why)
 {
@@ -194,19 +231,14 @@ static void blame_rank(struct crd_workers *w, const struct replica_status *s)
     pthread_mutex_unlock(&h->lock);
 }
 
-/* Nobody said why: each host of the replica is asked for a process. True: one cannot give it. */
+/* Nobody said why. True: a host of the replica cannot give a process. */
 static bool blame_silent(struct crd_workers *w)
 {
     struct crd_hosts *h = w->conf.hosts;
-    int32_t n = 0, n_gone = 0;
+    int32_t n_gone = 0;
     if (!h) return false;
     struct clu_probed *p = xcalloc(LIMIT_RANKS, sizeof *p);
-    pthread_mutex_lock(&h->lock);
-    for (int32_t i = 0; i < h->hosts.n; i++)
-        if (h->hosts.hosts[i].used[w->conf.index]) snprintf(p[n++].host, sizeof p[0].host, "%s", h->hosts.hosts[i].name);
-    pthread_mutex_unlock(&h->lock);
-    log_info(LOG, "replica %d: asking its %d host(s) for a process each", w->conf.index, n);
-    clu_hosts_probe(p, n, &w->conf.launch, PROBE_US, leaving, w);
+    int32_t n = ask_hosts(w, p);
     pthread_mutex_lock(&h->lock);
     for (int32_t k = 0; k < n && !leaving(w); k++)
         for (int32_t i = 0; i < h->hosts.n && !p[k].good; i++) {

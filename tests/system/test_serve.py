@@ -173,6 +173,15 @@ class Launching(unittest.TestCase):
             time.sleep(1.2)
             self.assertEqual(len(lines()), 1, s.text())
 
+    def test_a_host_that_starts_nothing_is_named_with_its_line(self):
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write("# two\nlocalhost slots=1\nno-such-host.invalid slots=1\n")
+            f.flush()
+            code, _, err = run("serve", DEMO, "--hostfile", f.name, "--listen", "127.0.0.1:0", "--port", free_port())
+        self.assertNotEqual(code, 0)
+        self.assertIn("the hostfile, line 3: no process can be started on no-such-host.invalid", err)
+        self.assertNotIn("line 2", err)
+
     @unittest.skipIf(len(os.sched_getaffinity(0)) < 2 or not shutil.which("taskset"), "two processors and taskset are needed")
     def test_ranks_of_a_stage_that_share_processors_are_spread_over_them(self):
         """Ranks of a stage compute at the same time: two of them on one processor beside an idle one would take twice as long. Stages alone may move."""
