@@ -8,7 +8,8 @@
  * I1  no buffer of the caller is written before every message of the phase, sent ones included, is
  *     complete.
  *
- * I2  what MPI may still write after a failure is kept, never freed.
+ * I2  what MPI may still write after a failure is kept, never freed: the communicator's own memory, where small messages land; of longer ones the
+ *     caller's, as coll.h says.
  *
  * Not here: detection of a dead peer (MPI tells nobody; the launcher and the deadline do). */
 #include "transport/coll_open.h"
@@ -28,14 +29,18 @@ enum {
 static const int64_t CHUNK_FLOATS = (int64_t)1
                                     << 22; /* bounds the scratch memory of an all_reduce */
 
+static struct trn_mpi_coll *kept; /* I2: reachable, never used */
+
 /* ---- collectives ---- */
 
 static enum err mpi_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[],
                                void *all, int64_t timeout_us)
 {
     struct trn_mpi_coll *m = trn_mpi_of(c);
-    unsigned char *at = all;
+    int64_t total = 0;
     enum err rc = OK;
+    for (int32_t r = 0; r < c->size; r++) total += bytes[r];
+    unsigned char *to = total <= TRN_MPI_LANDING ? m->landing : all, *at = to;
     for (int32_t r = 0; r < c->size; at += bytes[r++]) {
         if (r != c->rank)
             TRY(trn_mpi_post_recv(m, r, at, bytes[r]));
@@ -44,7 +49,9 @@ static enum err mpi_all_gather(struct trn_coll *c, const void *mine, const int64
     }
     for (int32_t i = 1; i < c->size; i++)
         TRY(trn_mpi_post_send(m, (c->rank + i) % c->size, mine, bytes[c->rank]));
-    return trn_mpi_finish(m, timeout_us);
+    rc = trn_mpi_finish(m, timeout_us);
+    if (!rc && to != all && total) memcpy(all, to, (size_t)total);
+    return rc;
 out:
     trn_mpi_cancel(m);
     return rc;
@@ -59,9 +66,11 @@ static enum err mpi_broadcast(struct trn_coll *c, void *data, int64_t bytes, int
     int32_t me = (c->rank - root + c->size) % c->size;
     enum err rc = OK;
     if (me) {
-        TRY(trn_mpi_post_recv(m, ((me - 1) / TREE_WIDTH + root) % c->size, data, bytes));
+        void *to = bytes <= TRN_MPI_LANDING ? m->landing : data;
+        TRY(trn_mpi_post_recv(m, ((me - 1) / TREE_WIDTH + root) % c->size, to, bytes));
         rc = trn_mpi_finish(m, timeout_us);
         if (rc) return rc;
+        if (to != data && bytes) memcpy(data, to, (size_t)bytes);
     }
     for (int32_t child = me * TREE_WIDTH + 1;
          child <= me * TREE_WIDTH + TREE_WIDTH && child < c->size; child++)
@@ -227,9 +236,15 @@ static void mpi_close(struct trn_coll *c)
     bool stuck = false;
     trn_mpi_messages_close(m);
     for (int32_t i = 0; i < m->n_req; i++) stuck |= m->req[i] != MPI_REQUEST_NULL;
-    if (!stuck) free(m->scratch);
-    free(m->req);
     free(m->peer);
+    m->peer = NULL;
+    if (stuck) {
+        m->next_kept = kept;
+        kept = m;
+        return;
+    }
+    free(m->scratch);
+    free(m->req);
     free(m);
 }
 

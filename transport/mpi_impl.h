@@ -29,6 +29,8 @@ struct trn_mpi_pending {
     unsigned char data[];
 };
 
+enum { TRN_MPI_LANDING = 64 << 10 };
+
 struct trn_mpi_coll {
     struct trn_coll base;
     MPI_Comm comm;
@@ -40,8 +42,11 @@ struct trn_mpi_coll {
     MPI_Request *req;
     int32_t *peer;
     int32_t n_req, cap_req;
+    /* what an operation receives, when that is no more: copied to the caller at its end, so that a failed operation leaves no caller's memory to MPI */
+    unsigned char landing[TRN_MPI_LANDING];
     float *scratch;
     int64_t scratch_floats;
+    struct trn_mpi_coll *next_kept; /* closed, while MPI may still write into it */
     struct trn_mpi_pending *oldest, **newest;
     int32_t n_pending;
     int64_t pending_bytes;

@@ -149,6 +149,7 @@ enum err trn_mpi_recv(struct trn_coll *c, int32_t from, void *data, int64_t byte
     struct trn_mpi_coll *m = trn_mpi_of(c);
     int64_t until_us = clock_us() + timeout_us, at = 0, seen = 0;
     MPI_Message msg;
+    unsigned char *to = bytes <= TRN_MPI_LANDING ? m->landing : data;
     enum err rc;
     do {
         struct trn_mpi_wait w = trn_mpi_wait_begin(m, MAX(until_us - clock_us(), 0));
@@ -158,11 +159,13 @@ enum err trn_mpi_recv(struct trn_coll *c, int32_t from, void *data, int64_t byte
             return trn_coll_wrong_length(c, from, seen < 0 ? -1 : at + seen, bytes);
         if (rc) return rc;
         rc = trn_mpi_env_error(
-            MPI_Imrecv((unsigned char *)data + at, (int)k, MPI_BYTE, &msg, trn_mpi_post(m, from)),
+            MPI_Imrecv(to + at, (int)k, MPI_BYTE, &msg, trn_mpi_post(m, from)),
             "MPI_Imrecv");
         at += k;
     } while (at < bytes && !rc);
-    return rc ? rc : trn_mpi_finish(m, MAX(until_us - clock_us(), 0));
+    if (!rc) rc = trn_mpi_finish(m, MAX(until_us - clock_us(), 0));
+    if (!rc && to != data && bytes) memcpy(data, to, (size_t)bytes);
+    return rc;
 }
 
 void trn_mpi_messages_close(struct trn_mpi_coll *m)

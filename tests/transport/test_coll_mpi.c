@@ -47,6 +47,30 @@ static bool groups_do_not_mix(void)
     return ok || die("groups_do_not_mix");
 }
 
+/* The last rank comes when the others have given up: neither what had come from the rest nor its own late message is written to them. */
+static bool a_failed_operation_leaves_the_callers_memory(void)
+{
+    enum { BYTES = 8, WAIT_US = 60000000, SHORT_US = 300000 };
+    struct trn_coll *c, *sync;
+    int32_t members[COLL_MAX_RANKS];
+    int64_t bytes[COLL_MAX_RANKS];
+    char mine[BYTES] = "message", all[COLL_MAX_RANKS * BYTES], before[sizeof all];
+    bool late = rank == size - 1, ok = true;
+    if (size < 3) return true;
+    for (int32_t i = 0; i < size; i++) members[i] = i, bytes[i] = BYTES;
+    memset(all, 0x55, sizeof all);
+    memset(before, 0x55, sizeof before);
+    if (trn_coll_mpi_open(&c, members, size, 7100) || trn_coll_mpi_open(&sync, members, size, 7101)) return die("open");
+    if (!late) ok = trn_coll_all_gather(c, mine, bytes, all, SHORT_US) == ERR_DEADLINE;
+    if (trn_coll_barrier(sync, WAIT_US)) return die("barrier");
+    if (late && trn_coll_all_gather(c, mine, bytes, all, SHORT_US)) return die("what was sent before the deadline is there");
+    if (trn_coll_barrier(sync, WAIT_US)) return die("barrier");
+    ok = ok && (late || !memcmp(all, before, sizeof all));
+    trn_coll_close(c);
+    trn_coll_close(sync);
+    return ok || die("a_failed_operation_leaves_the_callers_memory");
+}
+
 static bool bad_groups_are_refused(void)
 {
     struct trn_coll *c;
@@ -119,7 +143,7 @@ int main(int argc, char **argv)
         const char *s = getenv("TEST_SEED");
         uint64_t seed = s ? strtoull(s, NULL, 0) : 20260; /* one seed for all ranks */
         if (!rank) printf("seed %llu\n", (unsigned long long)seed);
-        ok = environment_is_seen() && bad_groups_are_refused() && groups_do_not_mix();
+        ok = environment_is_seen() && bad_groups_are_refused() && groups_do_not_mix() && a_failed_operation_leaves_the_callers_memory();
         if (!ok) die("environment, groups");
         for (int i = 0; i < coll_n_cases && ok; i++)
             if (size >= coll_cases[i].min_size && !coll_cases[i].sees_loss &&
