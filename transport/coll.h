@@ -6,7 +6,8 @@
  * Every blocking call has a deadline in microseconds from now and returns DEADLINE naming operation, sequence number and
  * the rank waited for, or PEER_LOST; afterwards the communicator is unusable. After such an error mpi may still write into `all`, `data` or `out` and
  * read `mine` and `data`, whenever the late message comes: where more than 64 KiB are received (all_gather: from all together; all_reduce: always) they
- * must live as long as the process, so they lie on no stack and are not freed on the way out. Less lands in the communicator's own memory. Waits spin for microseconds, then sleep.
+ * must live as long as the process, so they lie on no stack and are not freed on the way out. Less lands in the
+ * communicator's own memory. Waits spin for microseconds, then sleep.
  * Every rank calls the same collectives in the same order; messages between two ranks arrive in order.
  * Thr: one thread per communicator (for mpi: the one thread that does all MPI). */
 #ifndef TRANSPORT_COLL_H
