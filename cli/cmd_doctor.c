@@ -2,6 +2,7 @@
  * what exactly? */
 #include "cli/commands.h"
 #include "cli/doctor_collective.h"
+#include "cli/hosts_topo.h"
 #include "cli/options.h"
 
 #include "base/clock.h"
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 struct options {
-    const char *hostfile, *mpirun_args, *listen, *program;
+    const char *hostfile, *mpirun_args, *listen, *program, *record;
     double timeout;
     bool json, facts, helper, collective, reduce;
 };
@@ -31,6 +32,8 @@ static const struct conf_opt table[] = {
      "tessera on the hosts; default: the path of this one"},
     {"timeout", CONF_FLOAT, O(timeout), "20", 1, 600, "S",
      "seconds that mpirun may take to start a process on a host"},
+    {"record", CONF_STR, O(record), NULL, 0, 0, "FILE",
+     "every host measures itself too, and all of them and their links are written to FILE, for --topo of plan and serve"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "everything as JSON, for scripts"},
     {"reduce", CONF_FLAG, O(reduce), "on", 0, 0, "on|off", "run a real all-reduce through mpirun"},
     {"facts", CONF_FLAG, O(facts), NULL, 0, 0, "on|off",
@@ -48,7 +51,8 @@ static const struct conf_table conf = {
     "model file, limits, clocks, the network between every two hosts, and a real all-reduce.\n"
     "Each finding: what, where, seen, needed, cure. Exit code: 0 healthy, 1 warnings, 2 failures.\n"
     "  tessera doctor model.gguf\n"
-    "  tessera doctor model.gguf --hostfile hosts", groups, 0, 1};
+    "  tessera doctor model.gguf --hostfile hosts\n"
+    "  tessera doctor --hostfile hosts --record rack.topo     and the machines, for the planner", groups, 0, 1};
 
 static int print_facts(const char *model)
 {
@@ -69,6 +73,21 @@ static void show(void *user, const char *text)
     else fprintf(stderr, "doctor: %s\n", text);
 }
 
+static enum err record(const struct clu_survey *s, const char *path)
+{
+    enum err rc;
+    int32_t n, all = 0;
+    struct clu_topo *t = xmalloc(sizeof *t);
+    for (int32_t i = 0; i < s->n; i++) all += s->hosts[i].ranks;
+    TRY(clu_survey_topo(s, t, &n));
+    TRY(hosts_record(t, path));
+    fprintf(stderr, "tessera: %s holds %d of %d host(s) and %d link(s)%s\n", path, n, all, t->n_links,
+            n < all ? ": a host that could not be asked is missing" : "");
+out:
+    free(t);
+    return rc;
+}
+
 static enum err examine(const struct options *o, const char *model, int *code)
 {
     enum err rc;
@@ -83,7 +102,7 @@ static enum err examine(const struct options *o, const char *model, int *code)
                                 .model = path, .hostfile = o->hostfile,
                                 .mpirun_args = o->mpirun_args, .listen = address,
                                 .timeout_us = (int64_t)(o->timeout * 1e6),
-                                .collective = o->reduce, .stop = options_stop,
+                                .collective = o->reduce, .machines = o->record != NULL, .stop = options_stop,
                                 .progress = o->json && !isatty(2) ? NULL : show};
     options_catch_signals();
     rc = clu_survey_run(&s, &c);
@@ -94,6 +113,7 @@ static enum err examine(const struct options *o, const char *model, int *code)
     else clu_doctor_text(&s, &f, &b);
     fputs(buf_str(&b), stdout);
     *code = clu_doctor_exit(&f);
+    if (o->record) TRY(record(&s, o->record));
 out:
     clu_findings_free(&f);
     clu_survey_free(&s);
@@ -119,7 +139,7 @@ int cmd_doctor(int argc, char **argv)
     if (n_args) TRY(cmd_model(&args[0]));
     const char *model = n_args ? args[0] : NULL;
     if (o.facts) return print_facts(model);
-    if (o.helper) return clu_helper_run(model);
+    if (o.helper) return clu_helper_run(model, hosts_this_machine);
     TRY(examine(&o, model, &code));
     return code;
 out:

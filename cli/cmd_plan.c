@@ -6,10 +6,8 @@
 
 #include "base/conf.h"
 #include "cluster/place.h"
-#include "engine/bench/limits.h"
 #include "engine/engine.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,41 +64,18 @@ static const struct conf_table conf = {
 
 /* ---- the machines ---- */
 
-static enum err this_machine(struct clu_topo *t)
-{
-    enum err rc;
-    struct bench_limits limits;
-    const struct krn_table *krn;
-    TRY(clu_topo_discover(t, true));
-    struct clu_device *d = &t->devices[0];
-    TRY(krn_table_pick("auto", &krn));
-    if (!bench_limits_measure(&limits, krn->name, d->cores, NULL)) {
-        d->read_bytes_s = limits.read_bytes_s;
-        d->ops_s = limits.dot_ops_s;
-    }
-out:
-    return rc;
-}
-
 static enum err machines(const struct options *o, struct clu_topo *t)
 {
     enum err rc;
     if (o->topo)
         TRY(clu_topo_read(t, o->topo));
     else
-        TRY(this_machine(t));
+        TRY(hosts_this_machine(t));
     if (o->hostfile) TRY(hosts_topo(t, o->hostfile, o->topo != NULL));
     int64_t ranks = o->ranks;
     if (!ranks && !o->topo && !o->hostfile && t->n_devices == 1) ranks = MAX(o->tp, 1) * MAX(o->pp, 1); /* as serve has it on one host */
     if (ranks) TRY(clu_topo_split(t, (int32_t)MIN(ranks, LIMIT_RANKS)));
-    if (o->record) {
-        struct buf b = {0};
-        clu_topo_write(t, &b);
-        FILE *f = fopen(o->record, "wb");
-        if (!f || fwrite(b.data, 1, b.len, f) != b.len || fclose(f))
-            rc = err_raise(ERR_IO, "cannot write %s: %s", o->record, strerror(errno));
-        buf_free(&b);
-    }
+    if (o->record) TRY(hosts_record(t, o->record));
 out:
     return rc;
 }

@@ -4,11 +4,41 @@
 #include "base/log.h"
 #include "cluster/place.h"
 #include "cluster/same_host.h"
+#include "engine/bench/limits.h"
 #include "engine/engine.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum err hosts_this_machine(struct clu_topo *t)
+{
+    enum err rc;
+    struct bench_limits limits;
+    const struct krn_table *krn;
+    TRY(clu_topo_discover(t, true));
+    struct clu_device *d = &t->devices[0];
+    TRY(krn_table_pick("auto", &krn));
+    if (!bench_limits_measure(&limits, krn->name, d->cores, NULL)) {
+        d->read_bytes_s = limits.read_bytes_s;
+        d->ops_s = limits.dot_ops_s;
+    }
+out:
+    return rc;
+}
+
+enum err hosts_record(const struct clu_topo *t, const char *path)
+{
+    struct buf b = {0};
+    clu_topo_write(t, &b);
+    FILE *f = fopen(path, "wb");
+    bool whole = f && fwrite(b.data, 1, b.len, f) == b.len;
+    if (f && fclose(f)) whole = false;
+    enum err rc = whole ? OK : err_raise(ERR_IO, "cannot write %s: %s", path, strerror(errno));
+    buf_free(&b);
+    return rc;
+}
 
 /* The host of this name, or that this name means; n_hosts: none. */
 static int32_t host_named(const struct clu_topo *t, const char *name)

@@ -6,6 +6,11 @@
 #include "cluster/hostfile.h"
 #include "cluster/topo.h"
 
+/* This machine, by hwloc, its bandwidth and peak measured by the engine in a second or two. Err SYSTEM. */
+MUST_USE enum err hosts_this_machine(struct clu_topo *t);
+/* Write machines to a file, as --topo reads them. Err IO naming it. */
+MUST_USE enum err hosts_record(const struct clu_topo *t, const char *path);
+
 /* *t becomes the hosts of the file, in its order: each as the host of its name in *t (known), else like the first one there. Links
  * between hosts that *t knows are kept. Err BAD_CONFIG naming the line, IO. */
 MUST_USE enum err hosts_topo(struct clu_topo *t, const char *hostfile, bool known);

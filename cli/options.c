@@ -5,12 +5,10 @@
 
 #include "base/log.h"
 #include "base/rng.h"
+#include "cluster/facing.h"
 #include "cluster/launch.h"
+#include "cluster/same_host.h"
 
-#include <arpa/inet.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +51,7 @@ const struct conf_opt cluster_option_table[] = {
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
     {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N", "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)", "data-parallel-size dp"},
     {"mpirun-args", CONF_STR, K(mpirun_args), NULL, 0, 0, "ARGS", "more arguments for mpirun"},
-    {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT", "worker plane; default: loopback, or with a hostfile the outward address"},
+    {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT", "worker plane; default: loopback, or with a hostfile the address of this host that faces those hosts"},
     {"cluster-key-file", CONF_STR, K(key_file), NULL, 0, 0, "FILE", "the cluster key (mode 0600); else TESSERA_CLUSTER_KEY"},
     {"tls-cert", CONF_STR, K(tls_cert), NULL, 0, 0, "FILE", "certificate of the worker plane (PEM)"},
     {"tls-key", CONF_STR, K(tls_key), NULL, 0, 0, "FILE", "its key"},
@@ -92,8 +90,37 @@ enum err options_ranks(const struct common_options *o, int32_t *n)
     return OK;
 }
 
+/* The first IPv4 address of this host, where nothing says which one the workers' hosts see. */
+static enum err first_address(char out[CLU_FACING])
+{
+    char all[CLU_ADDRESSES], *save = NULL;
+    int32_t n = 0;
+    clu_own_addresses(all, sizeof all);
+    char *list = xstrdup(all);
+    for (char *a = strtok_r(list, ",", &save); a; a = strtok_r(NULL, ",", &save))
+        if (!strchr(a, ':') && !n++) snprintf(out, CLU_FACING, "%s", a);
+    free(list);
+    if (!n) return err_raise(ERR_BAD_CONFIG, "this host has no network address that workers could reach: name one with --listen HOST:PORT");
+    if (n > 1) log_warn("plan", "this host has several addresses (%s) and nothing says which one the workers' hosts reach: the first is taken; --listen HOST:PORT names another", all);
+    return OK;
+}
+
+/* hostfile: of the workers' hosts, or NULL. */
+static enum err outward(const char *hostfile, char out[CLU_FACING])
+{
+    enum err rc = ERR_NOT_FOUND;
+    struct clu_hostfile *f = xcalloc(1, sizeof *f);
+    if (hostfile) {
+        rc = clu_hostfile_read(f, hostfile);
+        if (!rc) rc = clu_facing(f, out);
+    }
+    free(f);
+    return rc == ERR_NOT_FOUND ? first_address(out) : rc;
+}
+
 enum err options_listen(const struct common_options *o, bool local, char out[128])
 {
+    enum err rc;
     if (o->cluster.listen) {
         snprintf(out, 128, "%s%s", o->cluster.listen, strrchr(o->cluster.listen, ':') ? "" : ":0");
         return OK;
@@ -102,18 +129,12 @@ enum err options_listen(const struct common_options *o, bool local, char out[128
         snprintf(out, 128, "127.0.0.1:0");
         return OK;
     }
-    struct ifaddrs *all = NULL;
-    out[0] = 0;
-    if (!getifaddrs(&all))
-        for (struct ifaddrs *a = all; a && !out[0]; a = a->ifa_next) {
-            char ip[INET_ADDRSTRLEN];
-            if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET || (a->ifa_flags & IFF_LOOPBACK) || !(a->ifa_flags & IFF_UP)) continue;
-            inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr, ip, sizeof ip);
-            snprintf(out, 128, "%s:0", ip);
-            log_info("plan", "the worker plane listens on %s (%s): choose another with --listen", ip, a->ifa_name);
-        }
-    freeifaddrs(all);
-    return out[0] ? OK : err_raise(ERR_BAD_CONFIG, "no network address faces the other hosts: name one with --listen HOST:PORT");
+    char address[CLU_FACING];
+    TRY(outward(o->cluster.hostfile, address));
+    snprintf(out, 128, "%s:0", address);
+    log_info("plan", "the worker plane listens on %s: choose another with --listen", address);
+out:
+    return rc;
 }
 
 void options_program(char out[4096])

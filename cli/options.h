@@ -84,7 +84,8 @@ uint64_t options_hash(const struct common_options *o, const char *const names[],
 /* Of all that decides what workers load, and of all that decides an answer's bits. */
 uint64_t options_fit_load(const struct common_options *o, const struct placement *p);
 uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template, const char *sampling);
-/* An address for the worker plane: loopback when all ranks are local, else this host's first outward address. Printed. */
+/* An address for the worker plane: loopback when all ranks are local, with a hostfile the one that faces its hosts (cluster/facing.h), else this host's
+ * first. Logged. Err BAD_CONFIG: hosts are reached from different addresses, or there is none. */
 MUST_USE enum err options_listen(const struct common_options *o, bool local, char out[128]);
 /* Our own executable; out[4096]. */
 void options_program(char out[4096]);

@@ -9,6 +9,7 @@
 
 #include "cluster/facts.h"
 #include "cluster/probe.h"
+#include "cluster/topo.h"
 #include "proto/limits.h"
 
 enum { CLU_SURVEY_HOSTS = LIMIT_RANKS + 1 }; /* the coordinator's may hold no ranks */
@@ -29,6 +30,8 @@ enum clu_asked {
 struct clu_survey_host {
     char listed[128];      /* as the hostfile says it */
     char resolves[46];     /* what the coordinator's host takes that name for; "": nothing */
+    int32_t slots;         /* as the hostfile says; 0: it is not there */
+    struct clu_topo *topo; /* what it is to the planner, where that was asked for and answered; or NULL. Own: the survey */
     bool ranks;            /* is in the hostfile; false only for the coordinator's own host */
     enum clu_asked asked;
     char why[400];         /* what ssh or mpirun said; facts are empty then */
@@ -66,7 +69,8 @@ struct clu_survey {
     int32_t n_paths;
     struct clu_path *paths;                 /* Own: the survey */
     char include[256];     /* networks or interfaces that MPI is told to use; "": all */
-    char listen[46];       /* the address of the worker plane; "": loopback */
+    char listen[46];       /* the address of the worker plane; "": loopback, or see listen_why */
+    char listen_why[320];  /* why serve would refuse to choose one; "": it does */
     struct clu_collective collective;
 };
 

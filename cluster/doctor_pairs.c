@@ -269,6 +269,13 @@ static void judge_reach(const struct clu_survey *s, struct clu_findings *f)
 static void judge_listen(const struct clu_survey *s, struct clu_findings *f)
 {
     int32_t before = f->n;
+    if (s->listen_why[0]) {
+        struct clu_finding *x = clu_findings_add(f, SEV_FAIL, "worker plane", s->hosts[0].facts.host);
+        TEXT(x->what, "serve would not know at which address the ranks can reach it");
+        TEXT(x->seen, "%s", s->listen_why);
+        TEXT(x->needed, "one address that every host reaches");
+        TEXT(x->cure, "--listen ADDRESS:0, here and for serve");
+    }
     if (!s->listen[0]) return;
     for (int32_t i = 0; i < s->n_paths; i++) {
         const struct clu_path *p = &s->paths[i], *good = NULL;

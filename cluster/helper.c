@@ -4,8 +4,10 @@
 #include "cluster/facts.h"
 #include "cluster/probe.h"
 
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +30,21 @@ static void say_clock(struct buf *b)
     buf_printf(b, "{\"unix_us\":%lld}", (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
 }
 
-static void obey(const char *line, struct clu_probe_server **server, struct buf *b)
+static void say_machine(struct buf *b, enum err (*measure)(struct clu_topo *out))
+{
+    struct clu_topo *t = xmalloc(sizeof *t);
+    struct buf text = {0};
+    if (!measure(t)) clu_topo_write(t, &text);
+    json_t *o = json_pack("{s:s}", "machine", buf_str(&text));
+    char *line = json_dumps(o, JSON_COMPACT);
+    buf_puts(b, line ? line : "{}");
+    free(line);
+    json_decref(o);
+    buf_free(&text);
+    free(t);
+}
+
+static void obey(const char *line, enum err (*measure)(struct clu_topo *out), struct clu_probe_server **server, struct buf *b)
 {
     char token[CLU_PROBE_TOKEN], id[CLU_PROBE_TOKEN], address[64];
     struct clu_probe_result r;
@@ -36,6 +52,8 @@ static void obey(const char *line, struct clu_probe_server **server, struct buf 
     int port = 0;
     if (!strncmp(line, "clock", 5)) {
         say_clock(b);
+    } else if (!strncmp(line, "machine", 7)) {
+        say_machine(b, measure);
     } else if (!*server && sscanf(line, "listen %63s %63s", token, id) == 2) {
         if (clu_probe_open(server, token, id, &port)) port = 0;
         buf_printf(b, "{\"port\":%d}", port);
@@ -49,7 +67,7 @@ static void obey(const char *line, struct clu_probe_server **server, struct buf 
     }
 }
 
-int clu_helper_run(const char *model)
+int clu_helper_run(const char *model, enum err (*measure)(struct clu_topo *out))
 {
     struct clu_facts facts;
     struct clu_probe_server *server = NULL;
@@ -61,7 +79,7 @@ int clu_helper_run(const char *model)
     clu_facts_write(&facts, &b);
     say(&b);
     while (fgets(line, sizeof line, stdin)) {
-        obey(line, &server, &b);
+        obey(line, measure, &server, &b);
         say(&b);
     }
     clu_probe_close(server);

@@ -46,8 +46,7 @@ void clu_own_addresses(char *out, size_t n)
     freeifaddrs(all);
 }
 
-/* "user@[host]" -> "host" */
-static void bare(const char *name, char out[256])
+void clu_bare_name(const char *name, char out[256])
 {
     const char *at = strrchr(name, '@');
     name = at ? at + 1 : name;
@@ -99,7 +98,7 @@ static bool share_one(const char *a, const char *b)
 bool clu_same_host(const char *name, const char *host, const char *addresses)
 {
     char word[256], found[CLU_ADDRESSES];
-    bare(name, word);
+    clu_bare_name(name, word);
     if (equal_names(word, host)) return true;
     if (!addresses[0]) return false;
     resolve(word, found, sizeof found);
@@ -109,8 +108,8 @@ bool clu_same_host(const char *name, const char *host, const char *addresses)
 bool clu_same_name(const char *a, const char *b)
 {
     char x[256], y[256], found[CLU_ADDRESSES];
-    bare(a, x);
-    bare(b, y);
+    clu_bare_name(a, x);
+    clu_bare_name(b, y);
     if (equal_names(x, y)) return true;
     resolve(y, found, sizeof found);
     return clu_same_host(x, y, found);

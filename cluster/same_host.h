@@ -11,6 +11,9 @@ enum { CLU_ADDRESSES = 1024 };
 /* This host's addresses, loopback and link-local ones left out: "10.0.0.7,fd00::7". */
 void clu_own_addresses(char *out, size_t n);
 
+/* "user@[host]" -> "host" */
+void clu_bare_name(const char *name, char out[256]);
+
 /* Is `name` (a name or an address, with or without user@ and brackets) what a host means that calls itself `host` and has these addresses
  * ("": not known)? By name first, then by what `name` resolves to. */
 bool clu_same_host(const char *name, const char *host, const char *addresses);

@@ -3,6 +3,7 @@
 #include "cluster/survey_impl.h"
 
 #include "base/clock.h"
+#include "cluster/facing.h"
 #include "cluster/hostfile.h"
 #include "cluster/launch.h"
 
@@ -130,6 +131,7 @@ static void merge_own(struct survey *v)
         if (s->hosts[0].ranks) continue; /* named twice: likewise */
         memcpy(s->hosts[0].listed, s->hosts[i].listed, sizeof s->hosts[0].listed);
         s->hosts[0].ranks = true;
+        s->hosts[0].slots = s->hosts[i].slots;
         clu_child_end(&v->child[i], LEAVE_US, NULL);
         clu_child_free(&v->child[i]);
         s->n--;
@@ -183,20 +185,29 @@ static void list_hosts(struct clu_survey *s, const struct clu_hostfile *hf)
     for (int32_t i = 0; hf && i < hf->n; i++) {
         struct clu_survey_host *h = &s->hosts[s->n++];
         snprintf(h->listed, sizeof h->listed, "%s", hf->hosts[i].name);
+        h->slots = hf->hosts[i].slots;
         h->ranks = true;
     }
 }
 
-static void networks(struct clu_survey *s, const struct clu_survey_conf *conf)
+/* As serve chooses it, of the hosts that are left when this one is no second one. */
+static void choose_listen(struct clu_survey *s, const struct clu_hostfile *hf)
+{
+    const struct clu_facts *own = &s->hosts[0].facts;
+    enum err e = clu_facing(hf, s->listen);
+    if (e == ERR_BAD_CONFIG) snprintf(s->listen_why, sizeof s->listen_why, "%s", err_text());
+    else if (e && own->n_nics) snprintf(s->listen, sizeof s->listen, "%s", own->nics[0].address);
+}
+
+static void networks(struct clu_survey *s, const struct clu_survey_conf *conf, const struct clu_hostfile *hf)
 {
     static const char key[] = "btl_tcp_if_include";
     const char *e = getenv("OMPI_MCA_btl_tcp_if_include");
     const char *a = conf->mpirun_args ? strstr(conf->mpirun_args, key) : NULL;
     if (a) sscanf(a + sizeof key - 1, "%255s", s->include);
     else if (e) snprintf(s->include, sizeof s->include, "%s", e);
-    const struct clu_facts *own = &s->hosts[0].facts; /* as serve chooses: the first, version 4 */
     if (conf->listen) snprintf(s->listen, sizeof s->listen, "%s", conf->listen);
-    else if (s->n > 1 && own->n_nics) snprintf(s->listen, 46, "%s", own->nics[0].address);
+    else if (s->n > 1) choose_listen(s, hf);
 }
 
 enum err clu_survey_run(struct clu_survey *out, const struct clu_survey_conf *conf)
@@ -211,8 +222,9 @@ enum err clu_survey_run(struct clu_survey *out, const struct clu_survey_conf *co
     if (hf) TRY(clu_hostfile_read(hf, conf->hostfile));
     list_hosts(out, hf);
     TRY(ask_all(v));
-    networks(out, conf);
+    networks(out, conf, hf);
     if (out->n > 1 && !clu_survey_stopped(v)) clu_survey_pairs(v);
+    if (conf->machines && !clu_survey_stopped(v)) clu_survey_machines(v);
     if (conf->collective && !clu_survey_stopped(v)) {
         clu_survey_tell(v, "a small all-reduce through mpirun");
         clu_survey_collective(out, conf);
@@ -234,6 +246,7 @@ out:
 void clu_survey_free(struct clu_survey *s)
 {
     if (!s) return;
+    for (int32_t i = 0; s->hosts && i < CLU_SURVEY_HOSTS; i++) free(s->hosts[i].topo);
     free(s->hosts);
     free(s->paths);
     *s = (struct clu_survey){0};

@@ -18,6 +18,7 @@ struct clu_survey_conf {
     const char *listen;        /* address of the worker plane, or NULL: as serve chooses */
     int64_t timeout_us;        /* to start a helper; all else follows from it */
     bool collective;
+    bool machines;             /* every host measures itself for the planner: clu_survey_topo */
     bool (*stop)(void);        /* a signal came: be quick */
     void (*progress)(void *user, const char *text); /* one phrase; or NULL */
     void *user;
@@ -26,6 +27,10 @@ struct clu_survey_conf {
 /* Err BAD_CONFIG (hostfile), SYSTEM. Own: clu_survey_free. A sick host is no error. */
 MUST_USE enum err clu_survey_run(struct clu_survey *out, const struct clu_survey_conf *conf);
 void clu_survey_free(struct clu_survey *s); /* NULL-safe */
+
+/* The machines of a survey that was asked for them, as the hostfile names them, with a link for every two hosts that reach each other: the slower of
+ * both ways. *n: how many of the hosts with ranks are in it. Err BAD_CONFIG: none, or too many. survey_topo.c. */
+MUST_USE enum err clu_survey_topo(const struct clu_survey *s, struct clu_topo *out, int32_t *n);
 
 /* Why mpirun brought nothing from hosts[i]: sets its asked and why, by asking its name, ssh and the
  * binary in turn. complaint: what mpirun said; hung: it did not end. Thr: any, one per host. */

@@ -21,6 +21,8 @@ bool clu_survey_stopped(const struct survey *v);
 /* The next line of JSON of a helper; what MPI itself prints is passed over. NULL: none until then.
  * line_out[n] (NULL-safe): its text. Own: caller. */
 json_t *clu_survey_answer(struct survey *v, int32_t i, int64_t until_us, char *line_out, size_t n);
+/* Have every host with ranks measure itself, all at the same time: hosts[].topo. */
+void clu_survey_machines(struct survey *v);
 /* Compare clocks, then probe every pair. */
 void clu_survey_pairs(struct survey *v);
 

@@ -10,6 +10,8 @@
  *   wire latency=40us rate=10Gbit/s              between hosts, where no link says otherwise
  *   link node0 node1 latency=20us rate=25Gbit/s
  *
+ * Several recordings in one file are one cluster (`cat a.topo b.topo`): every host once, and the last `wire` line stands.
+ *
  * A parser of outside bytes: every number, count and name is checked, and the refusal names the
  * line. */
 #include "cluster/topo.h"
@@ -260,6 +262,11 @@ static enum err take_line(struct line *l, const char **p, const char *end)
     return OK;
 }
 
+static bool is_head(const char *text)
+{
+    return !strncmp(text, "tessera topology 1", 18) && !text[18 + strspn(text + 18, " \t\r")];
+}
+
 enum err clu_topo_parse(struct clu_topo *out, const char *text, size_t n)
 {
     enum err rc = OK;
@@ -274,11 +281,9 @@ enum err clu_topo_parse(struct clu_topo *out, const char *text, size_t n)
     while (p < end) {
         TRY(take_line(&l, &p, end));
         if (l.text[strspn(l.text, " \t\r")] == 0) continue;
-        if (named) {
-            TRY(read_line(t, &l));
-            continue;
-        }
-        if (strncmp(l.text, "tessera topology 1", 18) || l.text[18 + strspn(l.text + 18, " \t\r")])
+        bool head = is_head(l.text); /* a later one begins another recording: files that were joined */
+        if (named && !head) TRY(read_line(t, &l));
+        if (!named && !head)
             TRY(err_raise(
                 ERR_BAD_FILE,
                 "line %d: '%.40s' is not the first line of a topology, 'tessera topology 1'",

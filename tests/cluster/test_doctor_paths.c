@@ -2,6 +2,8 @@
  * and how it prints. */
 #include "doctor_case.h"
 
+#include "cluster/survey.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,6 +94,43 @@ static void busy_hosts_and_small_pages_are_notes_only(void **state)
     clu_findings_free(&f);
 }
 
+static void an_address_that_serve_would_not_choose_is_a_failure(void **state)
+{
+    (void)state;
+    struct clu_findings f = {0};
+    healthy();
+    s.listen[0] = 0;
+    SET(s.listen_why, "this host reaches b from its address 10.0.0.1, and c from 10.9.0.1");
+    clu_doctor_judge(&s, &f);
+    assert_int_equal(alarms(&f), 1);
+    assert_string_equal(f.v[0].check, "worker plane");
+    assert_non_null(strstr(f.v[0].seen, "10.9.0.1"));
+    assert_non_null(strstr(f.v[0].cure, "--listen"));
+    clu_findings_free(&f);
+}
+
+static void machines_are_named_as_the_hostfile_does_and_linked_by_the_slower_way(void **state)
+{
+    (void)state;
+    static struct clu_topo one, all;
+    int32_t n = 0;
+    healthy();
+    assert_int_equal(clu_survey_topo(&s, &all, &n), ERR_BAD_CONFIG);
+    clu_topo_init(&one);
+    one.n_hosts = one.n_devices = 1;
+    SET(one.hosts[0].name, "itself");
+    for (int i = 0; i < N; i++) s.hosts[i].topo = i == 1 ? NULL : &one; /* b could not be asked */
+    path(0, 2)->seen.latency_us = 50;
+    path(2, 0)->seen.bytes_s = 1e8;
+    if (clu_survey_topo(&s, &all, &n)) fail_msg("%s", err_text());
+    assert_int_equal(n, N - 1);
+    assert_int_equal(all.n_hosts, N - 1);
+    assert_string_equal(all.hosts[1].name, "c");
+    assert_int_equal(all.n_links, (N - 1) * (N - 2) / 2);
+    assert_float_equal(clu_topo_wire(&all, 0, 1).latency_s, 50e-6, 1e-9);
+    assert_float_equal(clu_topo_wire(&all, 0, 1).bytes_s, 1e8, 1);
+}
+
 static void the_same_survey_gives_the_same_text_and_whole_json(void **state)
 {
     (void)state;
@@ -121,6 +160,8 @@ static void the_same_survey_gives_the_same_text_and_whole_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_address_that_serve_would_not_choose_is_a_failure),
+        cmocka_unit_test(machines_are_named_as_the_hostfile_does_and_linked_by_the_slower_way),
         cmocka_unit_test(a_useless_interface_is_named_once_per_host_with_the_network_to_use),
         cmocka_unit_test(the_fastest_interface_is_chosen_and_of_equals_the_first),
         cmocka_unit_test(networks_match_by_bits_and_by_name),

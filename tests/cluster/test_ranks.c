@@ -2,6 +2,7 @@
  * which term of a prediction was wrong. */
 #include "cluster/forecast.h"
 #include "cluster/same_host.h"
+#include "cluster/facing.h"
 #include "cluster/topo_ranks.h"
 
 #include <setjmp.h>
@@ -170,6 +171,19 @@ static void the_wrong_term_is_named(void **state)
     assert_int_equal(clu_forecast_judge(&f, &cases[1].m, text), CLU_TERM_NONE);
 }
 
+/* Whom a line leads to decides: this host's own names count least, and what does not resolve not at all. */
+static void hosts_that_are_this_one_are_faced_by_loopback(void **state)
+{
+    (void)state;
+    struct clu_hostfile f;
+    char address[CLU_FACING] = "";
+    static const char here[] = "no.such.host.invalid\nlocalhost slots=2\nroot@127.0.0.1\n", nobody[] = "no.such.host.invalid\n";
+    if (clu_hostfile_parse(&f, here, sizeof here - 1) || clu_facing(&f, address)) fail_msg("%s", err_text());
+    assert_string_equal(address, "127.0.0.1");
+    if (clu_hostfile_parse(&f, nobody, sizeof nobody - 1)) fail_msg("%s", err_text());
+    assert_int_equal(clu_facing(&f, address), ERR_NOT_FOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +194,7 @@ int main(void)
         cmocka_unit_test(all_at_once_is_known_when_every_host_has_said_it),
         cmocka_unit_test(ranks_that_are_more_than_processors_share_them),
         cmocka_unit_test(the_wrong_term_is_named),
+        cmocka_unit_test(hosts_that_are_this_one_are_faced_by_loopback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,26 @@ static void every_machine_of_the_tree_is_read_and_written_back(void **state)
 #define HEAD "tessera topology 1\n"
 #define HOST HEAD "host a cores=4\n"
 
+/* `cat a.topo b.topo > rack.topo`. */
+static void recordings_that_were_joined_are_one_cluster(void **state)
+{
+    (void)state;
+    static const char a_topo[] = HOST "cpu c memory=1GiB read=1GB/s ops=1G\nwire latency=9us rate=1GB/s\n",
+                      b_topo[] = HEAD "host b cores=2\ncpu c memory=2GiB read=2GB/s ops=2G\nwire latency=7us rate=1GB/s\nlink b a latency=5us rate=2GB/s\n";
+    struct buf t = {0};
+    buf_puts(&t, a_topo);
+    buf_puts(&t, b_topo);
+    if (clu_topo_parse(&b, (char *)t.data, t.len)) fail_msg("%s", err_text());
+    assert_int_equal(b.n_hosts, 2);
+    assert_int_equal(b.devices[1].host, 1);
+    assert_float_equal(b.wire.latency_s, 7e-6, 1e-9);
+    assert_float_equal(clu_topo_wire(&b, 0, 1).latency_s, 5e-6, 1e-9);
+    buf_puts(&t, a_topo); /* a host that comes again is two recordings that disagree */
+    assert_int_equal(clu_topo_parse(&b, (char *)t.data, t.len), ERR_BAD_FILE);
+    if (!strstr(err_text(), "line 10: host a is already there")) fail_msg("%s", err_text());
+    buf_free(&t);
+}
+
 static void what_is_wrong_is_refused_by_its_line(void **state)
 {
     (void)state;
@@ -199,6 +219,7 @@ static void hostfiles_are_read_as_open_mpi_does(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recordings_that_were_joined_are_one_cluster),
         cmocka_unit_test(every_machine_of_the_tree_is_read_and_written_back),
         cmocka_unit_test(what_is_wrong_is_refused_by_its_line),
         cmocka_unit_test(flips_and_truncations_never_crash),

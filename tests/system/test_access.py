@@ -19,6 +19,32 @@ def bearer(key):
     return {"Authorization": f"Bearer {key}"}
 
 
+def listens_on(pid):
+    """Addresses, as the kernel's table has them in hexadecimal, at which a process listens."""
+    own, found = set(), []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            own.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as f:
+            for line in f.readlines()[1:]:
+                word = line.split()
+                if word[3] == "0A" and f"socket:[{word[9]}]" in own:
+                    found.append(word[1].split(":")[0])
+    return found
+
+
+class Doors(unittest.TestCase):
+    def test_without_a_hostfile_only_loopback_is_listened_on(self):
+        """The gateway and the worker plane; of the sockets that Open MPI opens in ranks this says nothing."""
+        with Server("--tp", 2, "--threads", 1) as s:
+            doors = listens_on(s.proc.pid)
+            self.assertEqual(len(doors), 2)
+            self.assertLessEqual(set(doors), {"0100007F", "0000000000000000FFFF00000100007F"})  # 127.0.0.1, and the same as the sixth version writes it
+
+
 class Access(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -48,6 +48,16 @@ class OneHost(unittest.TestCase):
         self.assertEqual(code, 0, err)
         self.assertIn(b"healthy", out)
 
+    def test_this_machine_is_recorded_under_its_own_name(self):
+        with tempfile.TemporaryDirectory() as d:
+            code, _ = self.doctor("--reduce=off", "--record", f"{d}/here.topo")
+            with open(f"{d}/here.topo") as f:
+                self.assertIn(f"host {os.uname().nodename} ", f.read())
+            self.assertEqual(code, 0)
+            code, out, err = run("doctor", "--reduce=off", "--record", "/nowhere/x.topo")
+            self.assertEqual(code, 2)
+            self.assertIn("cannot write /nowhere/x.topo", err)
+
     def test_facts_are_one_line(self):
         code, out, err = run("doctor", "--facts", DEMO)
         self.assertEqual((code, out.count(b"\n")), (0, 1), err)
@@ -167,6 +177,24 @@ class SeveralHosts(unittest.TestCase):
         chosen = {(p["from"], p["to"]) for p in report["paths"] if p["chosen"]}
         self.assertEqual(len(chosen), 6, "every pair, both ways")
         self.assertEqual((report["collective"]["state"], report["collective"]["ranks"]), ("ok", 3))
+
+    def test_machines_and_links_are_recorded_for_the_planner(self):
+        """Written as the hostfile names the hosts, so that plan and serve know them by it."""
+        self.cluster(3)
+        rack = f"{self.files}/rack.topo"
+        code, report = self.doctor("--reduce=off", "--record", rack)
+        self.assertEqual((code, alarms(report)), (0, []), json.dumps(report, indent=1))
+        with open(rack) as f:
+            lines = [line.split() for line in f]
+        self.assertEqual([w[1] for w in lines if w[0] == "host"], [f"{NET}.{i + 1}" for i in range(3)])
+        self.assertEqual(sorted(tuple(sorted(w[1:3])) for w in lines if w[0] == "link"),
+                         [(f"{NET}.{a}", f"{NET}.{b}") for a, b in ((1, 2), (1, 3), (2, 3))])
+        reads = [w for line in lines if line[0] == "cpu" for w in line if w.startswith("read=")]
+        self.assertEqual(len(reads), 3)
+        code, out, err = run("plan", DEMO, "--topo", rack, "--hostfile", f"{self.h.dir}/hosts", "--context", 512, "--json")
+        self.assertEqual(code, 0, err)
+        hosts = {r["host"] for r in json.loads(out)["ranks"]}
+        self.assertTrue(hosts and hosts <= {f"{NET}.{i + 1}" for i in range(3)}, out)
 
     def test_another_model_and_tiny_limits_are_named_with_their_host(self):
         def fault(h, i):

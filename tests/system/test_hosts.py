@@ -76,7 +76,7 @@ class Hosts:
         h, d = self.name(i), self.dir
         if not self.switch:
             sh("ip", "-n", h, "link", "set", "lo", "up")
-            sh("ip", "-n", h, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{i}", "netns", self.pre + "sw")
+            sh("ip", "-n", h, "link", "add", "eth0", "index", "100", "type", "veth", "peer", "name", f"p{i}", "netns", self.pre + "sw")
             sh("ip", "-n", self.pre + "sw", "link", "set", f"p{i}", "master", "br0", "up")
             sh("ip", "-n", h, "addr", "add", f"{self.net}.{i + 1}/24", "dev", "eth0")
             sh("ip", "-n", h, "link", "set", "eth0", "up")
@@ -261,6 +261,36 @@ class OverSsh(Serving):
         p.send_signal(signal.SIGTERM)
         self.assertEqual(p.wait(30), 0)
         log.close()
+
+
+class TwoNetworks(Serving):
+    """The first host's first interface is of a network that the others are not on."""
+    N = 2
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        h = cls.h.name(0)
+        sh("ip", "-n", h, "link", "add", "campus", "index", "50", "type", "bridge")  # before eth0, which is number 100
+        sh("ip", "-n", h, "addr", "add", "10.79.0.1/24", "dev", "campus")
+        sh("ip", "-n", h, "link", "set", "campus", "up")
+
+    def test_the_worker_plane_is_where_the_other_hosts_are(self):
+        p, log = self.serve("--tp", 2)
+        log.seek(0)
+        self.assertIn(f"the worker plane listens on {self.h.net}.1", log.read().decode())
+        self.assertEqual(self.ask()[0]["text"], self.alone())
+        self.stop(p, log)
+
+    def test_hosts_on_two_networks_are_refused_with_both_addresses(self):
+        with open(f"{self.h.dir}/apart", "w") as f:
+            f.write(f"{self.h.net}.2\n10.79.0.7\n")
+        p = subprocess.run(self.h.inside(0, os.path.abspath(BIN), "serve", os.path.abspath(DEMO), "--hostfile", f"{self.h.dir}/apart", "--port", 8200,
+                                         "--mpirun-args", self.h.mpirun_args()), capture_output=True, env=mpi_env(), timeout=30)
+        said = p.stderr.decode()
+        self.assertEqual(p.returncode, 2, said)
+        for word in (f"{self.h.net}.2 from its address {self.h.net}.1", "10.79.0.7 from 10.79.0.1", "--listen"):
+            self.assertIn(word, said)
 
 
 class OneHasTheModel(Serving):
