@@ -139,7 +139,7 @@ int cmd_doctor(int argc, char **argv)
     if (n_args) TRY(cmd_model(&args[0]));
     const char *model = n_args ? args[0] : NULL;
     if (o.facts) return print_facts(model);
-    if (o.helper) return clu_helper_run(model, hosts_this_machine);
+    if (o.helper) return clu_helper_run(model, hosts_this_machine_and_cards);
     TRY(examine(&o, model, &code));
     return code;
 out:

@@ -82,7 +82,7 @@ static const struct conf_table conf = {
     "Serve a model (GGUF file, checkpoint directory, or ORG/NAME as pulled) through the OpenAI API, cut over one or more\n"
     "worker processes.\n"
     "  tessera serve model.gguf --tp 2                        two workers on this machine\n"
-    "  tessera serve model.gguf --hostfile hosts --pp 2       mpirun starts workers on these hosts\n"
+    "  tessera serve model.gguf --hostfile hosts              mpirun starts workers on these hosts\n"
     "  mpirun -n 4 --hostfile hosts tessera serve model.gguf  the same under your own mpirun\n"
     "  tessera serve model.gguf --launch external --listen 10.0.0.1:7000   workers join by themselves", groups, 1, 1};
 

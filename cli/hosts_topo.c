@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cluster/place.h"
 #include "cluster/same_host.h"
+#include "engine/backend/backend.h"
 #include "engine/bench/limits.h"
 #include "engine/engine.h"
 
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static const double READ_PER_CARD = 400e9, OPS_PER_CARD = 40e12; /* where a card does not say; as in topo_ranks.c */
 
 enum err hosts_this_machine(struct clu_topo *t)
 {
@@ -28,6 +31,28 @@ out:
     return rc;
 }
 
+/* Cards as the ranks of a job will say them (topo_ranks.c). */
+static void add_cards(struct clu_topo *t)
+{
+    char name[24];
+    struct plugin_device_info info;
+    int32_t n = 0;
+    for (int32_t i = 0; (!i || i < n) && t->n_devices < LIMIT_RANKS; i++) {
+        if (eng_backend_choose("auto", i, name, &n, &info) || i >= n) return;
+        struct clu_device *d = &t->devices[t->n_devices++];
+        *d = (struct clu_device){.kind = CLU_GPU, .mem_bytes = info.free_bytes / 100 * 92, .read_bytes_s = info.read_bytes_s > 0 ? info.read_bytes_s : READ_PER_CARD,
+                                 .ops_s = info.ops_s > 0 ? info.ops_s : OPS_PER_CARD};
+        snprintf(d->name, sizeof d->name, "card%d", i);
+    }
+}
+
+enum err hosts_this_machine_and_cards(struct clu_topo *t)
+{
+    enum err e = hosts_this_machine(t);
+    if (!e) add_cards(t);
+    return e;
+}
+
 enum err hosts_record(const struct clu_topo *t, const char *path)
 {
     struct buf b = {0};
@@ -37,6 +62,23 @@ enum err hosts_record(const struct clu_topo *t, const char *path)
     if (f && fclose(f)) whole = false;
     enum err rc = whole ? OK : err_raise(ERR_IO, "cannot write %s: %s", path, strerror(errno));
     buf_free(&b);
+    return rc;
+}
+
+/* What a host's slots run on under --device auto: a card each, the others share its processors. */
+static enum err deal_slots(struct clu_topo *one, int32_t slots)
+{
+    enum err rc;
+    struct clu_topo *all = xmalloc(sizeof *all);
+    int32_t cards = 0;
+    *all = *one;
+    one->n_devices = 0;
+    for (int32_t i = 0; i < all->n_devices; i++)
+        if (all->devices[i].kind == CLU_GPU && cards < slots) one->devices[one->n_devices++] = all->devices[i], cards++;
+    for (int32_t i = 0; i < all->n_devices && cards < slots; i++)
+        if (all->devices[i].kind == CLU_CPU) one->devices[one->n_devices++] = all->devices[i];
+    rc = slots - cards > 1 ? clu_topo_split(one, slots - cards) : OK;
+    free(all);
     return rc;
 }
 
@@ -80,7 +122,7 @@ enum err hosts_topo(struct clu_topo *t, const char *path, bool known)
         if (!pick_host(t, known ? f.hosts[i].name : NULL, one))
             TRY(err_raise(ERR_BAD_CONFIG, "the hostfile %s, line %d: the topology has no host %s",
                           path, f.hosts[i].line, f.hosts[i].name));
-        if (f.hosts[i].slots > 1) TRY(clu_topo_split(one, f.hosts[i].slots));
+        TRY(deal_slots(one, f.hosts[i].slots));
         TRY(clu_topo_add(all, one, f.hosts[i].name));
         index[i] = known ? host_named(t, f.hosts[i].name) : 0;
     }

@@ -20,8 +20,8 @@
 
 const struct conf_opt model_option_table[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the model and its cut"},
-    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "tensor-parallel ranks per stage; 0: as the planner finds best, or what --pp leaves", "tensor-parallel-size tensor_parallel_size"},
-    {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "pipeline stages", "pipeline-parallel-size"},
+    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "not planned: N tensor-parallel ranks per stage, in equal parts; 0: the planner gives each rank what suits it, unless --pp is given", "tensor-parallel-size tensor_parallel_size"},
+    {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "not planned: N stages of equally many layers, of equally many ranks each; 1: the planner chooses, unless --tp is given", "pipeline-parallel-size"},
     {"threads", CONF_INT, M(threads), "0", 0, 512, "N", "compute threads per rank; 0: the host's cores divided among its ranks", "threads-batch n-threads nthreads"},
     {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192", "max-model-len ctx-size ctx max-seq-len max-input-length max-total-tokens"},
     {"max-seqs", CONF_INT, M(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once", "max-num-seqs parallel np"},
@@ -46,7 +46,7 @@ const struct conf_opt model_option_table[] = {
 const struct conf_opt cluster_option_table[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the workers"},
     {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE", "the machines as measured (tessera plan --record), for a placement that knows them"},
-    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, in Open MPI's syntax", "hosts machinefile workers"},
+    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, one \"NAME slots=N\" per line; slots are ranks: 1 for the processors of a box, or 1 for each of its cards", "hosts machinefile workers"},
     {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
     {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N", "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)", "data-parallel-size dp"},

@@ -151,6 +151,45 @@ static enum err given(const struct placement *p, struct plan_inputs *in, int32_t
     return OK;
 }
 
+static double spread(double least, double most) { return least > 0 ? most / least : 1; }
+
+/* A cut that was asked for is of equal parts. Where the ranks are not, say so, and what the planner would do with them. */
+static void compare_given(const struct placement *p, struct plan_inputs *in, const struct grid *g)
+{
+    const struct clu_device *d = in->topo.devices;
+    struct clu_layout l = {.grid = *g};
+    double least[2] = {(double)d->mem_bytes, d->read_bytes_s}, most[2] = {least[0], least[1]}, asked = 0;
+    for (int32_t r = 0; r < grid_ranks(g); r++) {
+        double v[2] = {(double)d[r].mem_bytes, d[r].read_bytes_s};
+        l.device[r] = r;
+        for (int i = 0; i < 2; i++) least[i] = MIN(least[i], v[i]), most[i] = MAX(most[i], v[i]);
+    }
+    double memory = spread(least[0], most[0]), speed = spread(least[1], most[1]);
+    if (memory < 1.5 && speed < 1.5) return;
+    if (!clu_place_of(&in->place, &in->work, &in->topo, &in->want, &l)) asked = in->place.judged.tok_s;
+    if (clu_place_find(&in->place, &in->work, &in->topo, &in->want) || in->place.judged.tok_s < 1.05 * asked) return;
+    log_warn("plan", "the cut was asked for with --tp or --pp: equal parts, but the ranks' memory differs by a factor of %.1f and their speed by %.1f; "
+             "%s%.1f tok/s predicted for 8 users, without --tp and --pp the planner would reach %.1f%s", memory, speed, asked > 0 ? "" : "it may not fit: ", asked,
+             in->place.judged.tok_s, p->o->cluster.topo ? "" : " (better known with --topo: tessera doctor --hostfile HOSTS --record FILE)");
+}
+
+/* Slots of a hostfile are ranks, each of which computes with many threads: a hostfile written for other programs has one for each core. */
+static void check_slots(const struct placement *p, const struct msg_hello hellos[], int32_t n)
+{
+    enum { MOST = 4 }; /* processors in sockets of one machine */
+    for (int32_t r = 0; r < n && p->o->cluster.hostfile; r++) {
+        int32_t on_host = 0, before = 0;
+        for (int32_t k = 0; k < n; k++) {
+            bool same = !hellos[k].gpu && !strcmp(hellos[k].host, hellos[r].host);
+            on_host += same;
+            before += same && k < r;
+        }
+        if (!hellos[r].gpu && !before && on_host > MOST)
+            log_warn("plan", "%s has %d ranks on its %d processors: slots of the hostfile are ranks, and one for the processors of a box, or one for each socket, "
+                     "is faster (and one for each card)", hellos[r].host, on_host, hellos[r].n_cpus);
+    }
+}
+
 /* How sums travel when --exact is off: as asked, or as a cut that was given is fastest with. */
 static enum clu_wire_type wire_of(const struct placement *p, struct plan_inputs *in, const struct grid *g)
 {
@@ -240,10 +279,13 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         TRY(err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n,
                       (long long)m->tp, (long long)m->pp));
     TRY(gather_inputs(p, hellos, n, in));
-    if (planned(m, n))
+    check_slots(p, hellos, n);
+    if (planned(m, n)) {
         TRY(find(p, in, &g));
-    else
+    } else {
         TRY(given(p, in, n, &g));
+        compare_given(p, in, &g);
+    }
     if (g.whole_experts && m->exact && !m->experts) log_info("plan", "--exact off: whole experts on each rank");
     TRY(fit_blocks(p, &in->work, &g, hellos, n, &fit));
     int64_t want = clu_place_kv(&in->work, fit, m->kv_tokens);

@@ -183,6 +183,17 @@ static void differs(const struct clu_survey *s, int32_t i, int32_t ref, struct c
          s->hosts[i].listed[0] ? s->hosts[i].listed : a->host, a->model);
 }
 
+/* A host without the file gets its part from one that has it; without some parts of it, it does not. */
+static bool comes_over_the_network(const struct clu_survey *s, int32_t i)
+{
+    const struct clu_facts *h = &s->hosts[i].facts;
+    const char *slash = strrchr(h->model, '/'), *name = slash ? slash + 1 : h->model;
+    size_t n = strlen(name);
+    bool there = false, absent = !strncmp(h->model_error, name, n) && h->model_error[n] == ':' && strstr(h->model_error, "No such file");
+    for (int32_t k = 0; k < s->n; k++) there |= asked(s, k) && s->hosts[k].ranks && s->hosts[k].facts.model_bytes >= 0;
+    return i && there && absent;
+}
+
 static void judge_model(const struct clu_survey *s, struct clu_findings *f)
 {
     int32_t before = f->n, ref = -1;
@@ -190,11 +201,12 @@ static void judge_model(const struct clu_survey *s, struct clu_findings *f)
         const struct clu_facts *h = &s->hosts[i].facts;
         if (!asked(s, i) || !h->model[0]) continue;
         if (h->model_bytes < 0) {
-            struct clu_finding *x = add(s, i, f, SEV_FAIL, "model");
-            TEXT(x->what, "the model cannot be read");
+            bool fetched = comes_over_the_network(s, i);
+            struct clu_finding *x = add(s, i, f, fetched ? SEV_NOTE : SEV_FAIL, "model");
+            TEXT(x->what, fetched ? "the model is not here: its part comes over the network from a host that has it" : "the model cannot be read");
             TEXT(x->seen, "%s", h->model_error);
             TEXT(x->needed, "%.150s, readable", h->model);
-            TEXT(x->cure, "put it there under the same path: rsync -a %.120s %s:%.120s", h->model,
+            TEXT(x->cure, "%s: rsync -a %.120s %s:%.120s", fetched ? "to start faster" : "put it there under the same path", h->model,
                  s->hosts[i].listed[0] ? s->hosts[i].listed : h->host, h->model);
         } else if (ref < 0) {
             ref = i;

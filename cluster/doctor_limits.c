@@ -98,6 +98,19 @@ static void judge_processors(const struct clu_survey *s, int32_t i, struct clu_f
     }
 }
 
+/* Slots are ranks, each with many threads; a hostfile of other programs has one for each core. */
+static void judge_slots(const struct clu_survey *s, int32_t i, struct clu_findings *f)
+{
+    const struct clu_survey_host *h = &s->hosts[i];
+    int64_t fit = h->facts.packages + h->facts.n_cards;
+    if (!h->facts.packages || h->slots <= 2 * fit) return;
+    struct clu_finding *x = add(s, i, f, SEV_WARN, "slots");
+    TEXT(x->what, "more ranks than it has sockets and cards: each rank computes with many threads");
+    TEXT(x->seen, "slots=%d; %" PRId64 " socket(s), %" PRId64 " card(s)", h->slots, h->facts.packages, h->facts.n_cards);
+    TEXT(x->needed, "1 for the processors, or 1 for each card");
+    TEXT(x->cure, "in the hostfile: %.100s slots=%" PRId64, h->listed, MAX(h->facts.n_cards, 1));
+}
+
 static void judge_clocks(const struct clu_survey *s, struct clu_findings *f)
 {
     int32_t before = f->n;
@@ -128,6 +141,7 @@ void clu_doctor_limits(const struct clu_survey *s, struct clu_findings *f)
         judge_memlock(s, i, f);
         judge_shm(s, i, f);
         judge_processors(s, i, f);
+        judge_slots(s, i, f);
     }
     clu_findings_well(f, before, "limits", "open files, locked memory, shared memory, processors");
     judge_clocks(s, f);

@@ -83,6 +83,23 @@ static bool has_entries(const char *path)
     return found;
 }
 
+/* Sockets, counted by the numbers that the kernel gives them. */
+static int64_t packages(void)
+{
+    enum { MOST = 64 };
+    long seen[MOST], n = 0, id;
+    char path[96], a[32];
+    for (int cpu = 0; n < MOST; cpu++) {
+        long k = 0;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/physical_package_id", cpu);
+        if (!first_line(path, a, sizeof a)) break;
+        id = atol(a);
+        while (k < n && seen[k] != id) k++;
+        if (k == n) seen[n++] = id;
+    }
+    return n;
+}
+
 void clu_facts_limits(struct clu_facts *f)
 {
     char a[256];
@@ -91,6 +108,7 @@ void clu_facts_limits(struct clu_facts *f)
     f->cores = sched_getaffinity(0, sizeof cpus, &cpus) ? sysconf(_SC_NPROCESSORS_ONLN)
                                                         : CPU_COUNT(&cpus);
     f->load = getloadavg(load, 1) == 1 ? load[0] : 0;
+    f->packages = packages();
     memory(f);
     control_group(f);
     process_limits(f);

@@ -39,6 +39,7 @@ struct clu_facts {
     char card_apart[48]; /* the first of them, with the driver's word: "cards 0 and 1: CNS" */
     char nccl[16];       /* "2.28.9", where there are cards; "": not found */
     char thp[16];        /* transparent hugepages: always, madvise, never; "": unknown */
+    int64_t packages;    /* sockets with processors; 0: unknown */
     int64_t cores;       /* processors that this process may use */
     double cpu_limit;    /* of the control group, in processors; 0: none */
     double load;         /* average of the last minute */

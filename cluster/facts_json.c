@@ -17,7 +17,7 @@ struct member {
 static const struct member members[] = {
     F(TEXT, host), F(TEXT, resolves), F(TEXT, version), F(TEXT, mpi), F(TEXT, kernel),
     F(TEXT, driver), F(INT, n_cards), F(TEXT, cards), F(TEXT, cards_error), F(INT, card_pairs),
-    F(INT, card_pairs_apart), F(TEXT, card_apart), F(TEXT, nccl), F(TEXT, thp), F(INT, cores), F(REAL, cpu_limit), F(REAL, load),
+    F(INT, card_pairs_apart), F(TEXT, card_apart), F(TEXT, nccl), F(TEXT, thp), F(INT, packages), F(INT, cores), F(REAL, cpu_limit), F(REAL, load),
     F(INT, mem_total), F(INT, mem_available), F(INT, mem_limit), F(INT, nofile_soft),
     F(INT, nofile_hard), F(INT, memlock), F(INT, shm_total), F(INT, shm_free), F(BOOL, rdma),
     F(INT, unix_us), F(TEXT, model), F(INT, model_bytes), F(INT, model_files),

@@ -40,12 +40,12 @@ FAULT(mpi_none) { F(1).mpi[0] = 0; }
 FAULT(model_absent)
 {
     F(1).model_bytes = CLU_FACTS_UNKNOWN;
-    SET(F(1).model_error, "x.gguf: No such file or directory");
+    SET(F(1).model_error, "x-00002-of-00002.gguf: No such file or directory");
 }
 FAULT(model_absent_here)
 {
     F(0).model_bytes = CLU_FACTS_UNKNOWN;
-    SET(F(0).model_error, "x.gguf: Permission denied");
+    SET(F(0).model_error, "x.gguf: No such file or directory");
 }
 FAULT(model_short) { F(2).model_bytes = 39999999999; }
 FAULT(model_head) { F(1).model_head = 9; }
@@ -131,7 +131,7 @@ static const struct fault {
     {"mpi_patch", mpi_patch, SEV_WARN, "versions", "b", "4.1.6", "openmpi-bin"},
     {"mpi_none", mpi_none, SEV_FAIL, "versions", "b", "no mpirun", "openmpi-bin"},
     {"model_absent", model_absent, SEV_FAIL, "model", "b", "No such file", "rsync"},
-    {"model_absent_here", model_absent_here, SEV_FAIL, "model", "a", "denied", "rsync"},
+    {"model_absent_here", model_absent_here, SEV_FAIL, "model", "a", "No such file", "rsync"},
     {"model_short", model_short, SEV_FAIL, "model", "c", "39999999999", "rsync"},
     {"model_head", model_head, SEV_FAIL, "model", "b", "head", "rsync"},
     {"model_tail", model_tail, SEV_FAIL, "model", "b", "tail", "rsync"},

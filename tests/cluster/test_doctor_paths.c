@@ -109,6 +109,43 @@ static void an_address_that_serve_would_not_choose_is_a_failure(void **state)
     clu_findings_free(&f);
 }
 
+static void a_host_without_the_model_is_a_note_where_another_has_it(void **state)
+{
+    (void)state;
+    struct clu_findings f = {0};
+    healthy();
+    F(1).model_bytes = CLU_FACTS_UNKNOWN;
+    SET(F(1).model_error, "x.gguf: No such file or directory");
+    clu_doctor_judge(&s, &f);
+    assert_int_equal(alarms(&f), 0);
+    assert_int_equal(f.v[0].severity, SEV_NOTE);
+    assert_string_equal(f.v[0].check, "model");
+    clu_findings_free(&f);
+    SET(F(1).model_error, "x.gguf: Permission denied");
+    clu_doctor_judge(&s, &f);
+    assert_int_equal(clu_doctor_exit(&f), 2);
+    clu_findings_free(&f);
+}
+
+static void a_slot_for_each_core_is_named(void **state)
+{
+    (void)state;
+    struct clu_findings f = {0};
+    healthy();
+    for (int i = 0; i < N; i++) F(i).packages = 1, s.hosts[i].slots = 2;
+    F(2).n_cards = 4;
+    s.hosts[2].slots = 4;
+    clu_doctor_judge(&s, &f);
+    assert_int_equal(alarms(&f), 0);
+    clu_findings_free(&f);
+    s.hosts[1].slots = 32;
+    clu_doctor_judge(&s, &f);
+    assert_int_equal(alarms(&f), 1);
+    assert_string_equal(f.v[0].check, "slots");
+    assert_string_equal(f.v[0].cure, "in the hostfile: b slots=1");
+    clu_findings_free(&f);
+}
+
 static void machines_are_named_as_the_hostfile_does_and_linked_by_the_slower_way(void **state)
 {
     (void)state;
@@ -160,6 +197,8 @@ static void the_same_survey_gives_the_same_text_and_whole_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_host_without_the_model_is_a_note_where_another_has_it),
+        cmocka_unit_test(a_slot_for_each_core_is_named),
         cmocka_unit_test(an_address_that_serve_would_not_choose_is_a_failure),
         cmocka_unit_test(machines_are_named_as_the_hostfile_does_and_linked_by_the_slower_way),
         cmocka_unit_test(a_useless_interface_is_named_once_per_host_with_the_network_to_use),

@@ -69,7 +69,7 @@ static void recordings_that_were_joined_are_one_cluster(void **state)
     assert_float_equal(clu_topo_wire(&b, 0, 1).latency_s, 5e-6, 1e-9);
     buf_puts(&t, a_topo); /* a host that comes again is two recordings that disagree */
     assert_int_equal(clu_topo_parse(&b, (char *)t.data, t.len), ERR_BAD_FILE);
-    if (!strstr(err_text(), "line 10: host a is already there")) fail_msg("%s", err_text());
+    if (!strstr(err_text(), "line 11: host a is already there")) fail_msg("%s", err_text());
     buf_free(&t);
 }
 

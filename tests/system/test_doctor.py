@@ -58,6 +58,18 @@ class OneHost(unittest.TestCase):
             self.assertEqual(code, 2)
             self.assertIn("cannot write /nowhere/x.topo", err)
 
+    def test_slots_are_cards_first_and_what_is_left_shares_the_processors(self):
+        with tempfile.TemporaryDirectory() as d:
+            with open(f"{d}/topo", "w") as f:
+                f.write("tessera topology 1\nhost box cores=8\ncpu cpu cores=8 memory=8GiB read=80GB/s ops=9T\n"
+                        + "".join(f"gpu card{i} memory=8GiB read=84GB/s ops=9T\n" for i in range(2)))
+            for slots, want in ((1, {"card0"}), (2, {"card0", "card1"}), (4, {"card0", "card1", "cpu/0", "cpu/1"})):
+                with open(f"{d}/hosts", "w") as f:
+                    f.write(f"box slots={slots}\n")
+                code, out, err = run("plan", DEMO, "--topo", f"{d}/topo", "--hostfile", f"{d}/hosts", "--tp", slots, "--json")
+                self.assertEqual(code, 0, err)
+                self.assertEqual({r["device"] for r in json.loads(out)["ranks"]}, want)
+
     def test_facts_are_one_line(self):
         code, out, err = run("doctor", "--facts", DEMO)
         self.assertEqual((code, out.count(b"\n")), (0, 1), err)

@@ -263,6 +263,33 @@ class OverSsh(Serving):
         log.close()
 
 
+class GivenCuts(Serving):
+    N = 2
+
+    def test_equal_parts_of_unequal_machines_are_warned_about(self):
+        """And ranks that are as many as a host's cores: what a hostfile of other programs says."""
+        a, b = (f"{self.h.net}.{i + 1}" for i in range(2))
+        topo, hosts = f"{self.h.dir}/topo", f"{self.h.dir}/hosts"
+        for fast in (20, 2):
+            with open(topo, "w") as f:
+                f.write("tessera topology 1\n" + "".join(f"host {h} cores=2\ncpu c cores=2 memory=1GiB read={g}GB/s ops={50 * g}G\n" for h, g in ((a, 2), (b, fast)))
+                        + "wire latency=20us rate=10Gbit/s\n")
+            p, log = self.serve("--tp", 2, "--topo", topo)
+            log.seek(0)
+            said = [line for line in log.read().decode().splitlines() if "the cut was asked for" in line]
+            self.assertEqual(len(said), fast > 2, said)
+            if fast > 2:
+                self.assertIn("their speed by 10.0", said[0])
+            self.assertEqual(self.ask()[0]["text"], self.alone())
+            self.stop(p, log)
+        with open(hosts, "w") as f:
+            f.write(f"{a} slots=5\n{b} slots=1\n")
+        p, log = self.serve()
+        log.seek(0)
+        self.assertIn(f"{self.h.name(0)} has 5 ranks on its", log.read().decode())
+        self.stop(p, log)
+
+
 class TwoNetworks(Serving):
     """The first host's first interface is of a network that the others are not on."""
     N = 2
