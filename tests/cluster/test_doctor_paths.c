@@ -134,6 +134,7 @@ static void a_slot_for_each_core_is_named(void **state)
     healthy();
     for (int i = 0; i < N; i++) F(i).packages = 1, s.hosts[i].slots = 2;
     F(2).n_cards = 4;
+    SET(F(2).nccl, "2.28.9");
     s.hosts[2].slots = 4;
     clu_doctor_judge(&s, &f);
     assert_int_equal(alarms(&f), 0);
