@@ -16,6 +16,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { TEXT_THREADS = 2 }; /* so that one slow request does not hold up the others */
+
 #define LOG "coordinator"
 
 /* ---- the service the API sees ---- */
@@ -295,7 +297,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
                               .pooling = conf->pooling ? conf->pooling : conf->info.pooling,
                               .stats = crd_api_stats_open(conf->info.context, c->n_units), .created_unix = (int64_t)time(NULL)};
     for (int32_t i = 0; i < c->n_units; i++) TRY(open_unit(c, &c->units[i]));
-    TRY(crd_text_pool_open(&c->api.pool, 1));
+    TRY(crd_text_pool_open(&c->api.pool, TEXT_THREADS));
     *out = c, c = NULL;
 out:
     crd_core_close(c, 0);

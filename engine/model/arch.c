@@ -1,6 +1,7 @@
-/* arch.c: the families: one row each. To add one: a row here, its golden in tests/model, a line in docs/models.md. */
+/* arch.c: the families: one row each. To add one: docs/models.md, "Adding one". */
 #include "engine/model/arch_keys.h"
 
+#include "base/buf.h"
 #include "engine/file/pooling.h"
 
 #include <stdio.h>
@@ -71,12 +72,6 @@ static const struct family families[] = {
     {"llama4", .rope_interleaved = true, .gating = ENG_GATING_SIGMOID_CHOSEN, .weigh_input = true, .period = 4, .no_rope_global = true, .rope_alone = true,
      .window = 8192, .chunked = true, .temper_length = 8192, .temper_scale = 0.1},
 };
-
-const char *eng_spec_known(void)
-{
-    return "llama (Llama 2/3.x, Mistral, Mixtral, Yi), qwen2 (Qwen 2/2.5), qwen3, qwen2moe, qwen3moe, gemma, gemma2, gemma3, phi2, phi3, "
-           "falcon, stablelm, olmo2, olmoe, granite, chatglm, glm4, glm4moe, dots1, minimax-m2, smollm3, seed_oss, exaone4, ernie4_5, command-r, cohere2, gpt-oss, llama4, deepseek2 (DeepSeek V2, V3, R1)";
-}
 
 enum err eng_arch_int(const struct eng_model_file *f, const char *arch, const char *key, int64_t def, int64_t min, int64_t max, int32_t *out)
 {
@@ -253,6 +248,15 @@ out:
     return rc;
 }
 
+static enum err refuse_unknown(const char *arch)
+{
+    struct buf known = {0};
+    for (size_t i = 0; i < COUNT_OF(families); i++) buf_printf(&known, "%s%s", i ? ", " : "", families[i].arch);
+    enum err e = err_raise(ERR_UNSUPPORTED, "architecture '%s' is not supported; known: %s", arch, buf_str(&known));
+    buf_free(&known);
+    return e;
+}
+
 enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
 {
     enum err rc;
@@ -271,7 +275,7 @@ enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
     }
     fam = family_of(arch);
     if (!fam) {
-        rc = err_raise(ERR_UNSUPPORTED, "architecture '%s' is not supported; known: %s", arch, eng_spec_known());
+        rc = refuse_unknown(arch);
         goto out;
     }
     TRY(eng_model_file_string(f, "general.name", &name));

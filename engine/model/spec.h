@@ -103,7 +103,4 @@ void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, str
 /* How its layers share the KV pool of a rank whose sequences are no longer than `context`. */
 struct kv_groups eng_spec_groups(const struct eng_spec *s, int32_t context);
 
-/* Known architecture names, comma separated. */
-const char *eng_spec_known(void);
-
 #endif
