@@ -70,7 +70,7 @@ static void an_unknown_shape_or_type_names_the_known_ones(void **state)
     assert_int_equal(bench_shape_open("llama9", DTYPE_F16, path, &fd), ERR_BAD_CONFIG);
     assert_non_null(strstr(err_text(), "llama3-70b"));
     assert_int_equal(bench_shape_type("q7", &t), ERR_BAD_CONFIG);
-    assert_non_null(strstr(err_text(), "q4_k"));
+    assert_non_null(strstr(err_text(), "Q4_K"));
     assert_int_equal(bench_shape_type("Q6_K", &t), OK);
     assert_int_equal(t, DTYPE_Q6_K);
 }
