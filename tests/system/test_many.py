@@ -10,7 +10,7 @@ import unittest
 
 from cluster import Server
 
-IDLE, BUSY, MOST_KIB = 2000, 64, 48
+IDLE, BUSY, MOST_KIB = 2000, 64, 60
 
 
 def rss_kib(pid):
