@@ -173,9 +173,9 @@ static enum err derive_gptq(struct deriving *d, struct module *m, struct eng_der
 {
     enum err rc;
     bool awq = d->q->method == QUANT_AWQ;
+    if ((!awq && d->q->method != QUANT_GPTQ) || !m->scheme) return bad_shape(d, m, m->main, "no qweight: config.json speaks of neither gptq nor awq");
     int32_t bits = m->scheme->bits;
     int64_t words = m->main->dims[1], across = m->main->dims[0]; /* of qweight */
-    if (d->q->method != QUANT_AWQ && d->q->method != QUANT_GPTQ) TRY(bad_shape(d, m, m->main, "no qweight: config.json speaks of neither gptq nor awq"));
     m->rows = awq ? across * 8 : across;
     m->cols = awq ? words : words * 32 / bits;
     if (!awq && (words * 32 % bits || m->cols % 32 || m->rows * bits % 32))
@@ -236,7 +236,7 @@ static enum err derive_fp4(struct deriving *d, struct module *m, struct eng_deri
     if (!c) TRY(bad_shape(d, m, m->main, "a word on what its codes mean: quantization_config in config.json, or hf_quant_config.json"));
     if (!c->is_float || c->bits != 4) TRY(bad_shape(d, m, m->main, "another type, as config.json says"));
     m->cols *= 2;
-    if (m->cols % c->group) TRY(bad_shape(d, m, m->main, "columns in groups of 16 (NVFP4) or 32 (MXFP4)"));
+    if ((c->group != 16 && c->group != 32) || m->cols % c->group) TRY(bad_shape(d, m, m->main, "columns in groups of 16 (NVFP4) or 32 (MXFP4)"));
     bool mx = c->group == 32;
     *x = (struct eng_derived){.recipe = mx ? &eng_recipe_mxfp4 : &eng_recipe_nvfp4, .codes = m->main, .bits = 4, .scale_rows = 1, .scale_cols = c->group,
                               .n_scale_rows = m->rows, .n_scale_cols = m->cols / c->group, .rows_each = m->rows, .stride = 1};
