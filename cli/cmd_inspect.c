@@ -2,7 +2,9 @@
 #include "cli/commands.h"
 
 #include "base/conf.h"
+#include "engine/model/shard.h"
 #include "engine/model/spec.h"
+#include "engine/model/weights.h"
 #include "engine/model_text.h"
 #include "proto/leaves.h"
 
@@ -11,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct options { bool tensors, keys; };
+struct options { bool tensors, keys; int64_t tp, pp; };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"tensors", CONF_FLAG, O(tensors), NULL, 0, 0, "on|off", "list every tensor"},
     {"keys", CONF_FLAG, O(keys), "on", 0, 0, "on|off", "list the metadata"},
+    {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N", "what each rank would hold of an even cut: N tensor-parallel ranks per stage (tessera plan: of a planned one)"},
+    {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "the same: pipeline stages"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
@@ -96,6 +100,28 @@ static void print_model(const struct eng_model_file *f)
     eng_tokenizer_close(t);
 }
 
+/* Of an even cut; the planner's is `tessera plan`'s to tell. */
+static enum err print_ranks(const struct eng_model_file *f, const struct options *o)
+{
+    enum err rc;
+    struct eng_spec s;
+    struct eng_shard h;
+    struct grid g;
+    if (!o->tp && !o->pp) return OK;
+    TRY(eng_spec_read(&s, f));
+    TRY(eng_grid_even(&g, &s, (int32_t)MAX(o->tp, 1), (int32_t)MAX(o->pp, 1)));
+    printf("\nranks      stage   layers     heads   KV   FFN columns   vocabulary       weights    KV of a token (f16)\n");
+    for (int32_t r = 0; r < grid_ranks(&g); r++) {
+        int64_t in_file, held;
+        TRY(eng_shard_of(&h, &s, &g, r));
+        TRY(eng_weights_count(f, &s, &h, &in_file, &held));
+        printf("  %-8d %5d  %3d-%-3d %9d %4d %13d %12d %10.2f MB %15.1f KB\n", r, h.stage, h.layer0, h.layer1 - 1, h.q1 - h.q0, h.kv1 - h.kv0, h.ffn1 - h.ffn0,
+               h.embd1 - h.embd0, (double)held / 1e6, (double)eng_shard_kv_block_bytes(&h, &s, KV_F16, s.context) / LIMIT_BLOCK_TOKENS / 1e3);
+    }
+out:
+    return rc;
+}
+
 int cmd_inspect(int argc, char **argv)
 {
     enum err rc;
@@ -114,6 +140,7 @@ int cmd_inspect(int argc, char **argv)
     printf("file       %s, %s, %d part(s), %.2f MB\n", args[0], eng_model_file_format(f), eng_model_file_parts(f), (double)eng_model_file_bytes(f) / 1e6);
     print_model(f);
     print_types(f);
+    TRY(print_ranks(f, &o));
     for (int64_t i = 0; o.keys && i < eng_model_file_n_kv(f); i++) {
         const struct model_kv *kv = eng_model_file_kv(f, i);
         printf("%s%-44.*s = ", i ? "" : "\nmetadata\n", (int)kv->key.n, kv->key.p);

@@ -209,6 +209,19 @@ class Text(unittest.TestCase):
             self.assertLessEqual(max(map(len, out[out.index(b"--"):].splitlines())), 120)
 
 
+class Inspect(unittest.TestCase):
+    def test_it_shows_what_each_rank_would_hold(self):
+        code, out, err = run("inspect", DEMO, "--keys", "off", "--tp", 3, "--pp", 2)
+        self.assertEqual(code, 0, err)
+        rows = re.findall(r"^  (\d)\s+(\d)\s+(\d)-(\d)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([\d.]+) MB", out.decode(), re.M)
+        self.assertEqual([r[:4] for r in rows], [(str(k), str(k // 3), "02"[k // 3], "13"[k // 3]) for k in range(6)])
+        for stage in (rows[:3], rows[3:]):
+            self.assertEqual([sum(int(r[c]) for r in stage) for c in (4, 5, 6, 7)], [16, 8, 512, 2048])
+        code, out, err = run("inspect", DEMO, "--keys", "off", "--pp", 9)
+        self.assertNotEqual(code, 0)
+        self.assertIn("use --pp 4 or fewer", err)
+
+
 class Plan(unittest.TestCase):
     def test_this_machine(self):
         with tempfile.TemporaryDirectory() as d:
