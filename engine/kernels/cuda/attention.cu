@@ -5,7 +5,8 @@
 // scores: chains over head_dim), then a lane of the sums, then a value of the output, or PER of them
 // (chains over the keys). Splits lie at absolute positions, so neither batch nor chunking moves one.
 // Values of latent heads are read from the keys, where those of a block lie side by side.
-#include "engine/kernels/cuda/kv.cuh"
+// In calls of many tokens those of a prompt are attention_tile.cu's: items of them end at once.
+#include "engine/kernels/cuda/attention.cuh"
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
@@ -18,32 +19,6 @@ enum { THREADS = KRN_CUDA_THREADS, LANES = KRN_KV_BLOCK };
 template <int PER> struct most { enum { DIM = PER == 1 ? (int)THREADS : (int)KRN_CUDA_KEYS }; };
 static_assert(2 * (int)THREADS == (int)KRN_CUDA_VALUES, "two values a thread at most");
 static_assert((int)THREADS == (int)KRN_ATTN_SPLIT, "a thread per key of a split");
-
-// By value: krn_attention with its kv taken in.
-struct job {
-    struct krn_kv kv;
-    const float *q;
-    float *out, *partial;
-    const int32_t *pos;
-    const int32_t *const *table;
-    int32_t n_tok, n_head, i0, n_split, window, chunked, values;
-    int64_t q_stride, out_stride; // of tokens
-    float scale, softcap;
-    const float *sinks;
-
-    // The first key that a token at this position sees.
-    __device__ int32_t first_of(int32_t pos) const
-    {
-        if (window <= 0 || pos < window) return 0;
-        return chunked ? pos - pos % window : pos - window + 1;
-    }
-};
-
-__device__ float capped(float x, float cap)
-{
-    float t = krn_math_exp(x * (2.0f / cap));
-    return ((t - 1.0f) / (t + 1.0f)) * cap;
-}
 
 // What the threads of a block share about a split.
 template <int HEADS, int PER> struct shared {
@@ -61,7 +36,7 @@ struct keys {
 
 // Their scores into s.p, the maxima into s.m.
 template <int TYPE, int HEADS, int PER>
-__device__ void scores(const job &a, shared<HEADS, PER> &s, const int32_t *table, int32_t kv_head, const keys &in)
+__device__ void scores(const cu_job &a, shared<HEADS, PER> &s, const int32_t *table, int32_t kv_head, const keys &in)
 {
     int32_t dim = a.kv.head_dim, j = in.j0 + (int32_t)threadIdx.x;
     bool there = j >= in.a && j < in.b;
@@ -77,7 +52,7 @@ __device__ void scores(const job &a, shared<HEADS, PER> &s, const int32_t *table
     }
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
-        float score = a.softcap > 0 ? capped(acc[h], a.softcap) : acc[h];
+        float score = a.softcap > 0 ? cu_capped(acc[h], a.softcap) : acc[h];
         if (there) s.p[h][threadIdx.x] = score;
         float m = there ? score : -INFINITY;
         for (int o = 16; o; o >>= 1) {
@@ -134,7 +109,7 @@ template <int HEADS> __device__ mine<HEADS> share(int32_t dim)
 
 // o[k * PER + e] = sum over the split's keys of p V for this thread's e-th value of its k-th head.
 template <int TYPE, int HEADS, int PER>
-__device__ void values(const job &a, const shared<HEADS, PER> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
+__device__ void values(const cu_job &a, const shared<HEADS, PER> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
                        const keys &in, float o[HEADS * PER])
 {
     int32_t dim = a.kv.head_dim;
@@ -156,19 +131,8 @@ __device__ void values(const job &a, const shared<HEADS, PER> &s, const mine<HEA
     }
 }
 
-// A head's output after the last split: the sink, if there is one, and the division.
-__device__ float finished(const job &a, int32_t head, float out, float m, float l)
-{
-    if (a.sinks) {
-        float sink = a.sinks[head], next = sink > m ? sink : m, by = krn_math_exp(m - next);
-        l = fmaf(l, by, krn_math_exp(sink - next));
-        out = out * by;
-    }
-    return out * (1.0f / l);
-}
-
 // Grid: (items or splits, slices of HEADS heads of the group).
-template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREADS) attention_kernel(job a)
+template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREADS) attention_kernel(cu_job a)
 {
     __shared__ shared<HEADS, PER> s;
     int32_t item = a.i0 + (int32_t)blockIdx.x, per = a.n_split ? a.n_split : 1;
@@ -180,6 +144,7 @@ template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREAD
     const float *q = a.q + t * a.q_stride + head0 * dim;
     float *to = a.out + t * a.out_stride + head0 * a.values;
     if (first > pos || first + KRN_ATTN_SPLIT <= lo) return; // a split without keys, or padding
+    if (a.tile && cu_run_of(a, t).is_tiles(a)) return;
 
     for (int32_t i = (int32_t)threadIdx.x; i < HEADS * dim; i += THREADS)
         s.qs[i / dim][i % dim] = i / dim < heads ? q[i] * a.scale : 0.0f;
@@ -220,14 +185,14 @@ template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREAD
             if (part)
                 part[d] = out[k * PER + e];
             else
-                to[h * a.values + d] = finished(a, (int32_t)head0 + h, out[k * PER + e], big_m[k], big_l[k]);
+                to[h * a.values + d] = cu_finished(a, (int32_t)head0 + h, out[k * PER + e], big_m[k], big_l[k]);
         }
         if (part && x.d == 0) part[a.values] = big_m[k], part[a.values + 1] = big_l[k];
     }
 }
 
 // Grid: (items, heads of the group, values by THREADS); a thread is a value.
-__global__ void __launch_bounds__(THREADS) merge_kernel(job a)
+__global__ void __launch_bounds__(THREADS) merge_kernel(cu_job a)
 {
     int32_t item = a.i0 + (int32_t)blockIdx.x, kv_head = item / a.n_tok, t = item % a.n_tok;
     int32_t group = a.n_head / a.kv.n_kv, dim = a.values, g = (int32_t)blockIdx.y, d = (int32_t)(blockIdx.z * blockDim.x + threadIdx.x);
@@ -245,16 +210,7 @@ __global__ void __launch_bounds__(THREADS) merge_kernel(job a)
         out = fmaf(out, f, part[d] * b);
     }
     int32_t head = kv_head * group + g;
-    a.out[t * a.out_stride + (int64_t)head * dim + d] = finished(a, head, out, m, l);
-}
-
-job job_of(const struct krn_attention *a)
-{
-    int32_t values = krn_kv_values(a->kv);
-    int64_t q_row = (int64_t)a->n_head * a->kv->head_dim, out_row = (int64_t)a->n_head * values;
-    return job{*a->kv,   a->q,      a->out,   a->partial, a->pos, a->table, a->n_tok, a->n_head, a->i0,
-               a->n_split, a->window, a->chunked, values, a->q_stride ? a->q_stride : q_row, a->out_stride ? a->out_stride : out_row,
-               a->scale, a->softcap, a->sinks};
+    a.out[t * a.out_stride + (int64_t)head * dim + d] = cu_finished(a, head, out, m, l);
 }
 
 template <int TYPE, int HEADS> void launch(const struct krn_attention *a)
@@ -262,9 +218,9 @@ template <int TYPE, int HEADS> void launch(const struct krn_attention *a)
     int32_t group = a->n_head / a->kv->n_kv;
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)DIV_UP(group, HEADS));
     if (a->kv->head_dim <= THREADS)
-        KRN_LAUNCH((attention_kernel<TYPE, HEADS, 1>), grid, dim3(THREADS), 0, job_of(a));
+        KRN_LAUNCH((attention_kernel<TYPE, HEADS, 1>), grid, dim3(THREADS), 0, cu_job_of(a));
     else
-        KRN_LAUNCH((attention_kernel<TYPE, HEADS, 2>), grid, dim3(THREADS), 0, job_of(a));
+        KRN_LAUNCH((attention_kernel<TYPE, HEADS, 2>), grid, dim3(THREADS), 0, cu_job_of(a));
 }
 
 template <int TYPE> void launch_heads(const struct krn_attention *a)
@@ -283,6 +239,7 @@ template <int TYPE> void launch_heads(const struct krn_attention *a)
 extern "C" void krn_cuda_attention(const struct krn_attention *a)
 {
     if (a->i0 >= a->i1) return;
+    if (cu_job_of(a).tile) krn_cuda_attention_tiles(a);
     switch (a->kv->type) {
     case KV_F16: launch_heads<KV_F16>(a); break;
     case KV_BF16: launch_heads<KV_BF16>(a); break;
@@ -298,6 +255,6 @@ extern "C" void krn_cuda_attention_merge(const struct krn_attention *a)
     if (a->i0 >= a->i1) return;
     int32_t values = krn_kv_values(a->kv), threads = MIN(ROUND_UP(values, 32), (int32_t)THREADS);
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)(a->n_head / a->kv->n_kv), (unsigned)DIV_UP(values, threads));
-    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)threads), 0, job_of(a));
+    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)threads), 0, cu_job_of(a));
     krn_cuda_launched("attention_merge");
 }
