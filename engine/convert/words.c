@@ -194,6 +194,11 @@ static enum err take(void *user, const struct eng_vocab_src *src)
     struct eng_vocab_src s = *src;
     const struct model_tensor *embd = eng_model_file_tensor_find(w->in, "token_embd.weight");
     int32_t n_rows = embd ? (int32_t)MIN(embd->dims[1], 1 << 24) : 0;
+    static const struct { const char *model, *type; } nameless[] = {{"wordpiece", "WordPiece"}, {"wordlevel", "WordLevel"}};
+    for (size_t i = 0; i < COUNT_OF(nameless); i++)
+        if (!strcmp(s.model, nameless[i].model))
+            return err_raise(ERR_UNSUPPORTED, "%s: a tokenizer of type %s is none that a GGUF file is written with here: serve the checkpoint itself",
+                             eng_model_file_path(w->in), nameless[i].type);
     return !strcmp(s.model, "gpt2") ? put_bytes_bpe(w, &s, n_rows) : put_sentencepiece(w, &s, n_rows);
 }
 

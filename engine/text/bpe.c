@@ -3,38 +3,12 @@
  * Works on ids, not texts: a merge is (left id, right id) -> id. An item of the heap is stale when
  * the pair it names no longer stands at its position. */
 #include "engine/text/bpe.h"
-#include "engine/text/rules.h"
+#include "engine/text/normalize_chars.h"
 #include "engine/text/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* GPT-2's table: printable Latin-1 bytes stand for themselves, the others follow from U+0100 on. */
-static bool is_printable(uint32_t b)
-{
-    return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD);
-}
-
-static uint32_t cp_of_byte(uint32_t b)
-{
-    uint32_t n = 0;
-    if (is_printable(b)) return b;
-    for (uint32_t i = 0; i < b; i++) n += !is_printable(i);
-    return 0x100 + n;
-}
-
-static int32_t byte_of_cp(uint32_t cp)
-{
-    static const uint8_t other[68] = {
-        /* the unprintable bytes in order */
-        0,   1,   2,   3,   4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,
-        17,  18,  19,  20,  21,  22,  23,  24,  25,  26,  27,  28,  29,  30,  31,  32,  127,
-        128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144,
-        145, 146, 147, 148, 149, 150, 151, 152, 153, 154, 155, 156, 157, 158, 159, 160, 173};
-    if (cp < 0x100) return is_printable(cp) ? (int32_t)cp : -1;
-    return cp < 0x100 + COUNT_OF(other) ? other[cp - 0x100] : -1;
-}
 
 static uint32_t hash_pair(uint64_t pair)
 {
@@ -60,13 +34,14 @@ static void add_merge(struct bpe *b, int32_t left, int32_t right, int32_t rank, 
     b->merge[at] = (struct bpe_merge){pair, rank, id};
 }
 
-/* A merge given as two texts. */
+/* A merge given as two texts; the second one's mark of a piece within a word is not part of what they make. */
 static void take_merge(struct bpe *b, struct text_span l, struct text_span r, int32_t rank,
                        struct buf *both)
 {
     buf_clear(both);
     buf_put(both, l.p, l.n);
-    buf_put(both, r.p, r.n);
+    if (r.n < b->inner.len) return;
+    buf_put(both, r.p + b->inner.len, r.n - b->inner.len);
     int32_t left = vocab_find_plain(b->v, l.p, l.n), right = vocab_find_plain(b->v, r.p, r.n);
     int32_t id = vocab_find_plain(b->v, (const char *)both->data, both->len);
     if (left >= 0 && right >= 0 && id >= 0) add_merge(b, left, right, rank, id);
@@ -100,8 +75,12 @@ enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_s
     b->merge = xmalloc(sizeof *b->merge * cap);
     for (uint32_t i = 0; i < cap; i++) b->merge[i].rank = -1;
     b->chars = !strcmp(src->model, "bpe");
-    b->byte_fallback = src->rules && src->rules->byte_fallback;
-    b->fuse_unk = src->rules && src->rules->fuse_unk;
+    if (src->rules) {
+        b->byte_fallback = src->rules->byte_fallback;
+        b->fuse_unk = src->rules->fuse_unk;
+        buf_put(&b->inner, src->rules->inner.p, src->rules->inner.n);
+        buf_put(&b->final, src->rules->final.p, src->rules->final.n);
+    }
     for (uint32_t i = 0; i < 256; i++) {
         uint8_t u[8];
         if (b->chars) {
@@ -109,8 +88,11 @@ enum err bpe_open(struct bpe *b, const struct vocab *v, const struct eng_vocab_s
             b->byte_id[i] = vocab_find(v, (const char *)u, 6);
             continue;
         }
-        b->byte_id[i] = vocab_find_plain(v, (const char *)u, utf8_put(u, cp_of_byte(i)));
+        b->byte_id[i] = vocab_find_plain(v, (const char *)u, utf8_put(u, bpe_char_of_byte((uint8_t)i)));
+        b->spelt |= b->byte_id[i] < 0 && src->rules && v->unk >= 0;
     }
+    b->spelt |= !b->chars && (b->inner.len || b->final.len);
+    b->byte_fallback &= b->chars; /* of others b->byte_id is no list of bytes' names */
     for (int64_t i = 0; i < src->n_merges; i++)
         if (src->merge_rights)
             take_merge(b, src->merges[i], src->merge_rights[i], (int32_t)i, &both);
@@ -125,6 +107,8 @@ out:
 void bpe_close(struct bpe *b)
 {
     free(b->merge);
+    buf_free(&b->inner);
+    buf_free(&b->final);
     *b = (struct bpe){0};
 }
 
@@ -133,6 +117,7 @@ void bpe_work_free(struct bpe_work *w)
     free(w->sym);
     free(w->heap.at);
     buf_free(&w->word);
+    buf_free(&w->spelt);
     *w = (struct bpe_work){0};
 }
 
@@ -141,59 +126,8 @@ static int32_t whole_word(const struct bpe *b, struct bpe_work *w, const char *p
     if (n > b->v->max_len) return -1;
     if (b->chars) return vocab_find_plain(b->v, p, n);
     buf_clear(&w->word);
-    for (size_t i = 0; i < n; i++) {
-        uint8_t u[4];
-        buf_put(&w->word, u, utf8_put(u, cp_of_byte((uint8_t)p[i])));
-    }
+    normalize_bytes(p, n, &w->word);
     return vocab_find_plain(b->v, (const char *)w->word.data, w->word.len);
-}
-
-static int32_t put_symbol(struct bpe_work *w, int32_t m, int32_t id)
-{
-    w->sym[m] = (struct bpe_sym){id, m - 1, m + 1};
-    return m + 1;
-}
-
-/* Characters into symbols; those the vocabulary lacks become their bytes' tokens if it has them
- * all, else the unknown token, or are left out. */
-static int32_t char_symbols(const struct bpe *b, struct bpe_work *w, const char *p, size_t n)
-{
-    int32_t m = 0;
-    bool unknown = false; /* the last symbol is an unknown token */
-    for (size_t i = 0, len; i < n; i += len) {
-        bool bad = utf8_step((const uint8_t *)p + i, n - i, &len) != UTF8_OK;
-        int32_t id = bad ? -1 : vocab_find_plain(b->v, p + i, len);
-        bool bytes = id < 0 && b->byte_fallback;
-        for (size_t k = 0; k < len && bytes; k++) bytes = b->byte_id[(uint8_t)p[i + k]] >= 0;
-        for (size_t k = 0; k < len && bytes; k++)
-            m = put_symbol(w, m, b->byte_id[(uint8_t)p[i + k]]);
-        bool unk = id < 0 && !bytes;
-        if (id >= 0)
-            m = put_symbol(w, m, id);
-        else if (unk && b->v->unk >= 0 && !(unknown && b->fuse_unk))
-            m = put_symbol(w, m, b->v->unk);
-        unknown = unk;
-    }
-    return m;
-}
-
-/* Bytes into symbols; the vocabulary's missing bytes become the unknown token, or are left out. */
-static int32_t symbols(const struct bpe *b, struct bpe_work *w, const char *p, size_t n)
-{
-    int32_t unk = b->v->unk >= 0 && b->v->type[b->v->unk] == TOKEN_UNKNOWN ? b->v->unk : -1, m = 0;
-    if (w->cap < n) {
-        w->cap = MAX(n, w->cap * 2);
-        w->sym = xrealloc(w->sym, sizeof *w->sym * w->cap);
-    }
-    if (b->chars) m = char_symbols(b, w, p, n), n = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = b->byte_id[(uint8_t)p[i]];
-        if (id < 0) id = unk;
-        if (id < 0) continue;
-        m = put_symbol(w, m, id);
-    }
-    if (m) w->sym[m - 1].next = -1;
-    return m;
 }
 
 static void offer(const struct bpe *b, struct bpe_work *w, int32_t left, int32_t right)
@@ -228,7 +162,7 @@ void bpe_encode_word(const struct bpe *b, struct bpe_work *w, const char *p, siz
         eng_tokens_push(out, whole);
         return;
     }
-    int32_t m = symbols(b, w, p, n);
+    int32_t m = bpe_symbols(b, w, p, n);
     w->heap.n = 0;
     for (int32_t i = 1; i < m; i++) offer(b, w, i - 1, i);
     while (w->heap.n) {
@@ -236,17 +170,4 @@ void bpe_encode_word(const struct bpe *b, struct bpe_work *w, const char *p, siz
         merge_at(b, w, (int32_t)(uint32_t)it.key, &b->merge[it.b]);
     }
     for (int32_t i = m ? 0 : -1; i >= 0; i = w->sym[i].next) eng_tokens_push(out, w->sym[i].id);
-}
-
-void bpe_decode_text(struct text_span s, struct buf *out)
-{
-    const uint8_t *p = (const uint8_t *)s.p;
-    for (size_t i = 0, len; i < s.n; i += len) {
-        int32_t byte =
-            utf8_step(p + i, s.n - i, &len) == UTF8_OK ? byte_of_cp(utf8_cp(p + i, len)) : -1;
-        if (byte >= 0)
-            buf_u8(out, (uint8_t)byte);
-        else
-            buf_put(out, p + i, len); /* not of the table: an added token's own text */
-    }
 }

@@ -17,7 +17,7 @@ struct stop {
 
 struct eng_detok {
     const struct eng_tokenizer *t;
-    bool include_stop, special, drop_space;
+    bool include_stop, special, drop_space, space; /* space: one that is lost if nothing follows */
     struct stop *stops;
     int32_t n_stops, done; /* done: the stop that was completed, or -1 */
     uint8_t part[4];       /* the beginning of a character */
@@ -72,7 +72,7 @@ void eng_detok_close(struct eng_detok *d)
 
 void eng_detok_drop_first_space(struct eng_detok *d)
 {
-    d->drop_space = eng_tokenizer_space_prefix(d->t);
+    d->drop_space = eng_tokenizer_drops_space(d->t);
 }
 
 /* How much of the stop string the text now ends with. */
@@ -160,13 +160,15 @@ int32_t eng_detok_push(struct eng_detok *d, int32_t id, struct buf *out)
     if (!d->piece.len) return -1;
     size_t skip = d->drop_space && d->piece.data[0] == ' ';
     d->drop_space = false;
-    feed_bytes(d, d->piece.data + skip, d->piece.len - skip, out);
+    bool stopped = d->space && feed_bytes(d, (const uint8_t *)" ", 1, out);
+    d->space = eng_tokenizer_space_behind(d->t, id);
+    if (!stopped) feed_bytes(d, d->piece.data + skip, d->piece.len - skip - d->space, out);
     return d->done;
 }
 
 bool eng_detok_holds(const struct eng_detok *d)
 {
-    return d->n_part || d->held.len;
+    return d->n_part || d->held.len || d->space;
 }
 
 void eng_detok_finish(struct eng_detok *d, struct buf *out)

@@ -16,8 +16,8 @@ struct eng_detok *eng_detok_open(const struct eng_tokenizer *t, const char *cons
                                  bool include_stop, bool special);
 void eng_detok_close(struct eng_detok *d);
 
-/* Before the first push, for an answer that begins a text (chat): drop SentencePiece's leading dummy space, so that
- * the whole equals eng_tokenizer_decode. Without it (completions) every piece stands as in the middle of a text. */
+/* Before the first push, for an answer that begins a text (chat): drop the leading space of the first piece
+ * (eng_tokenizer_drops_space), so that the whole equals eng_tokenizer_decode. Without it (completions) every piece stands as in the middle of a text. */
 void eng_detok_drop_first_space(struct eng_detok *d);
 
 /* Feed one id; append what may leave to *out. Returns the index of the stop string that was completed (nothing

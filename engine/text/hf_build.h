@@ -56,6 +56,16 @@ MUST_USE enum err hf_rules_split(struct hf_build *b, const char *regex, enum tex
                                  bool invert);
 MUST_USE enum err hf_rules_step(struct hf_build *b, struct text_step step);
 
+/* A step's type, a switch of it, and its refusal by name. */
+const char *hf_type(const json_t *o);
+bool hf_flag(const json_t *o, const char *key, bool def);
+enum err hf_unknown(const struct hf_build *b, const char *what, const json_t *o);
+
+/* ---- hf_normalizer.c, hf_decoder.c ---- */
+MUST_USE enum err hf_normalizer_read(struct hf_build *b, const json_t *o, int depth);
+/* Behind the model and the pre-tokenizers. */
+MUST_USE enum err hf_decoder_read(struct hf_build *b, const json_t *o);
+
 /* ---- hf_regex.c ---- */
 /* An expression in Oniguruma's syntax, in which Hugging Face's tokenizers write them, as PCRE2's
  * (Own: the arena). Err UNSUPPORTED. */

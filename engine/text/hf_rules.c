@@ -1,29 +1,35 @@
 /* hf_rules.c: tokenizer.json's steps as rules (rules.h). A step that is not here is refused by its
  * name: a tokenizer that is almost right is wrong. */
 #include "engine/text/hf_build.h"
+#include "engine/text/char_sets.h"
 #include "engine/text/pretoken.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_STEPS = 16 };
 
-static const char *type_of(const json_t *o)
+/* Insides of character classes: what \\w and \\s are where the package goes by Rust's expressions. */
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}"
+#define SPACE "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+
+const char *hf_type(const json_t *o)
 {
     const char *t = json_string_value(json_object_get(o, "type"));
     return t ? t : "(no type)";
 }
 
-static bool flag(const json_t *o, const char *key, bool def)
+bool hf_flag(const json_t *o, const char *key, bool def)
 {
     const json_t *v = json_object_get(o, key);
     return json_is_boolean(v) ? json_is_true(v) : def;
 }
 
-static enum err unknown(const struct hf_build *b, const char *what, const json_t *o)
+enum err hf_unknown(const struct hf_build *b, const char *what, const json_t *o)
 {
     return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: %s '%.40s' is not supported",
-                     b->files->where, what, type_of(o));
+                     b->files->where, what, hf_type(o));
 }
 
 enum err hf_rules_step(struct hf_build *b, struct text_step step)
@@ -44,86 +50,6 @@ enum err hf_rules_split(struct hf_build *b, const char *regex, enum text_split_h
     if (!b->splits) b->splits = arena_alloc(&b->a, PRETOKEN_STAGES * sizeof *b->splits);
     b->splits[b->rules.n_splits++] = (struct text_split){regex, how, invert};
     return OK;
-}
-
-/* ---- normalizer ---- */
-
-static enum err read_replace_regex(struct hf_build *b, const char *regex, const json_t *to)
-{
-    enum err rc = hf_regex_translate(&b->a, regex, &regex);
-    return rc ? rc : hf_rules_step(b, (struct text_step){TEXT_REPLACE_REGEX, {regex, strlen(regex)}, {json_string_value(to), json_string_length(to)}});
-}
-
-static enum err read_replace(struct hf_build *b, const json_t *o)
-{
-    const json_t *pattern = json_object_get(o, "pattern"), *from = json_object_get(pattern, "String"), *to = json_object_get(o, "content");
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    if (regex && json_is_string(to)) return read_replace_regex(b, regex, to);
-    if (!json_is_string(from) || !json_is_string(to))
-        return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: normalizer 'Replace' without a pattern or a content", b->files->where);
-    return hf_rules_step(b, (struct text_step){TEXT_REPLACE,
-                                               {json_string_value(from), json_string_length(from)},
-                                               {json_string_value(to), json_string_length(to)}});
-}
-
-/* Base 64 without line ends. Own: the arena. */
-static bool decode_base64(struct arena *a, const char *p, size_t n, struct text_span *out)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    char *to = arena_alloc(a, n / 4 * 3 + 1);
-    size_t len = 0;
-    while (n && p[n - 1] == '=') n--;
-    for (uint32_t word = 0, i = 0; i < n; i++) {
-        const char *d = p[i] ? strchr(digits, p[i]) : NULL;
-        if (!d) return false;
-        word = word << 6 | (uint32_t)(d - digits);
-        if (i % 4) to[len++] = (char)(word >> (6 - i % 4 * 2));
-    }
-    *out = (struct text_span){to, len};
-    return true;
-}
-
-static enum err read_precompiled(struct hf_build *b, const json_t *o)
-{
-    const json_t *map = json_object_get(o, "precompiled_charsmap");
-    struct text_step step = {.kind = TEXT_PRECOMPILED};
-    if (!map || json_is_null(map)) return OK;
-    if (!json_is_string(map) || json_string_length(map) > INT32_MAX || !decode_base64(&b->a, json_string_value(map), json_string_length(map), &step.from))
-        return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: 'precompiled_charsmap' is not base 64", b->files->where);
-    return hf_rules_step(b, step);
-}
-
-static enum err read_normalizer(struct hf_build *b, const json_t *o, int depth)
-{
-    static const char *const forms[] = {
-        [TEXT_NFC] = "NFC", [TEXT_NFD] = "NFD", [TEXT_NFKC] = "NFKC", [TEXT_NFKD] = "NFKD"};
-    enum err rc = OK;
-    size_t i;
-    json_t *e;
-    if (!o || json_is_null(o)) return OK;
-    const char *t = type_of(o);
-    if (!strcmp(t, "Sequence") && depth < 4) {
-        json_array_foreach(json_object_get(o, "normalizers"), i, e)
-        {
-            TRY(read_normalizer(b, e, depth + 1));
-        }
-        return OK;
-    }
-    for (i = 0; i < COUNT_OF(forms); i++)
-        if (!strcmp(t, forms[i]))
-            return hf_rules_step(b, (struct text_step){.kind = (enum text_step_kind)i});
-    if (!strcmp(t, "Replace")) return read_replace(b, o);
-    if (!strcmp(t, "Precompiled")) return read_precompiled(b, o);
-    if (!strcmp(t, "Strip"))
-        return hf_rules_step(b, (struct text_step){.kind = TEXT_STRIP, .left = flag(o, "strip_left", true), .right = flag(o, "strip_right", true)});
-    const json_t *text = json_object_get(o, "prepend");
-    if (!strcmp(t, "Prepend") && json_is_string(text))
-        return hf_rules_step(
-            b, (struct text_step){.kind = TEXT_PREPEND,
-                                  .to = {json_string_value(text), json_string_length(text)}});
-    return unknown(b, "normalizer", o);
-out:
-    return rc;
 }
 
 /* ---- pre_tokenizer ---- */
@@ -164,7 +90,7 @@ static enum err read_split(struct hf_build *b, const json_t *o)
         TRY(hf_regex_translate(&b->a, regex, &regex));
     else
         regex = hf_regex_literal(&b->a, text);
-    TRY(hf_rules_split(b, regex, how, flag(o, "invert", false)));
+    TRY(hf_rules_split(b, regex, how, hf_flag(o, "invert", false)));
 out:
     return rc;
 }
@@ -179,12 +105,12 @@ static enum err read_metaspace(struct hf_build *b, const json_t *o)
             ERR_UNSUPPORTED,
             "%s/tokenizer.json: 'Metaspace' is supported as the first pre-tokenizer only",
             b->files->where);
-    if (!scheme) scheme = flag(o, "add_prefix_space", true) ? "always" : "never";
+    if (!scheme) scheme = hf_flag(o, "add_prefix_space", true) ? "always" : "never";
     b->rules.meta = !strcmp(scheme, "first")   ? META_FIRST
                     : !strcmp(scheme, "never") ? META_NEVER
                                                : META_ALWAYS;
     b->rules.meta_text = (struct text_span){json_string_value(text), json_string_length(text)};
-    if (!flag(o, "split", true)) return OK;
+    if (!hf_flag(o, "split", true)) return OK;
     return hf_rules_split(b, hf_regex_literal(&b->a, json_string_value(text)), SPLIT_MERGED_NEXT,
                           false);
 }
@@ -192,7 +118,7 @@ static enum err read_metaspace(struct hf_build *b, const json_t *o)
 static enum err read_byte_level(struct hf_build *b, const json_t *o)
 {
     b->src.model = "gpt2";
-    if (flag(o, "add_prefix_space", true)) {
+    if (hf_flag(o, "add_prefix_space", true)) {
         if (b->rules.n_splits)
             return err_raise(ERR_UNSUPPORTED,
                              "%s/tokenizer.json: 'ByteLevel' with add_prefix_space is supported as "
@@ -200,92 +126,131 @@ static enum err read_byte_level(struct hf_build *b, const json_t *o)
                              b->files->where);
         b->rules.prefix_space = true;
     }
-    if (!flag(o, "use_regex", true)) return OK;
+    if (!hf_flag(o, "use_regex", true)) return OK;
     return hf_rules_split(b, pretoken_rule_find("gpt-2")->stages[0], SPLIT_ISOLATED, false);
 }
 
-static enum err read_pre(struct hf_build *b, const json_t *o, int depth)
+/* A set of characters as an expression. Own: the arena. */
+static const char *class_of(struct hf_build *b, enum char_set set)
 {
-    enum err rc = OK;
-    size_t i;
-    json_t *e;
-    enum text_split_how how;
-    if (!o || json_is_null(o)) return OK;
-    const char *t = type_of(o);
-    if (!strcmp(t, "Sequence") && depth < 4) {
-        json_array_foreach(json_object_get(o, "pretokenizers"), i, e)
-        {
-            TRY(read_pre(b, e, depth + 1));
-        }
-        return OK;
-    }
-    if (!strcmp(t, "ByteLevel")) return read_byte_level(b, o);
-    if (!strcmp(t, "Split")) return read_split(b, o);
-    if (!strcmp(t, "Metaspace")) return read_metaspace(b, o);
-    if (!strcmp(t, "Digits"))
-        return hf_rules_split(
-            b, "\\p{N}", flag(o, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS,
-            false);
-    if (!strcmp(t, "Punctuation")) {
-        TRY(read_how(b, o, SPLIT_ISOLATED, &how));
-        return hf_rules_split(b, "[\\p{P}$+<=>^`|~]", how, false);
-    }
-    return unknown(b, "pre_tokenizer", o);
-out:
+    struct buf class = {0};
+    char_set_class(set, &class);
+    const char *out = arena_strndup(&b->a, buf_str(&class), class.len);
+    buf_free(&class);
+    return out;
+}
+
+/* Pieces of n characters. */
+static enum err read_fixed_length(struct hf_build *b, const json_t *o)
+{
+    const json_t *length = json_object_get(o, "length");
+    json_int_t n = length ? json_integer_value(length) : 5;
+    char regex[32];
+    if (n < 1 || n > 65535)
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'FixedLength' of %lld characters; 1 to 65535 are possible", b->files->where, (long long)n);
+    int len = snprintf(regex, sizeof regex, "(?s).{1,%d}", (int)n);
+    return hf_rules_split(b, arena_strndup(&b->a, regex, (size_t)len), SPLIT_ISOLATED, false);
+}
+
+static enum err read_words(struct hf_build *b, const json_t *o)
+{
+    const char *t = hf_type(o), *delimiter = json_string_value(json_object_get(o, "delimiter"));
+    if (!strcmp(t, "Whitespace")) return hf_rules_split(b, "[" WORD "]+|[^" WORD SPACE "]+", SPLIT_REMOVED, true);
+    if (!strcmp(t, "CharDelimiterSplit"))
+        return delimiter && *delimiter ? hf_rules_split(b, hf_regex_literal(&b->a, delimiter), SPLIT_REMOVED, false)
+                                       : err_raise(ERR_BAD_FILE, "%s/tokenizer.json: 'CharDelimiterSplit' without a delimiter", b->files->where);
+    enum err rc = hf_rules_split(b, class_of(b, CHARS_SPACE), SPLIT_REMOVED, false);
+    if (!rc && !strcmp(t, "BertPreTokenizer")) rc = hf_rules_split(b, class_of(b, CHARS_PUNCTUATION), SPLIT_ISOLATED, false);
     return rc;
 }
 
-/* ---- decoder: only whether the first space is dropped again ---- */
+static enum err read_sequence(struct hf_build *b, const json_t *o, int depth);
 
-static void read_decoder(struct hf_build *b, const json_t *o, int depth)
+static enum err read_pre(struct hf_build *b, const json_t *o, int depth)
+{
+    static const char *const words[] = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit", "CharDelimiterSplit"};
+    enum text_split_how how;
+    if (!o || json_is_null(o)) return OK;
+    const char *t = hf_type(o);
+    if (!strcmp(t, "Sequence") && depth < 4) return read_sequence(b, o, depth);
+    if (!strcmp(t, "ByteLevel")) return read_byte_level(b, o);
+    if (!strcmp(t, "Split")) return read_split(b, o);
+    if (!strcmp(t, "Metaspace")) return read_metaspace(b, o);
+    if (!strcmp(t, "FixedLength")) return read_fixed_length(b, o);
+    if (!strcmp(t, "Digits"))
+        return hf_rules_split(b, "\\p{N}", hf_flag(o, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false);
+    if (!strcmp(t, "Punctuation")) {
+        enum err rc = read_how(b, o, SPLIT_ISOLATED, &how);
+        return rc ? rc : hf_rules_split(b, class_of(b, CHARS_PUNCTUATION), how, false);
+    }
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (!strcmp(t, words[i])) return read_words(b, o);
+    return hf_unknown(b, "pre_tokenizer", o);
+}
+
+static enum err read_sequence(struct hf_build *b, const json_t *o, int depth)
 {
     size_t i;
     json_t *e;
-    const char *t = type_of(o), *scheme = json_string_value(json_object_get(o, "prepend_scheme"));
-    if (!strcmp(t, "Sequence") && depth < 4)
-        json_array_foreach(json_object_get(o, "decoders"), i, e) read_decoder(b, e, depth + 1);
-    if (!strcmp(t, "Strip") && json_integer_value(json_object_get(o, "start")) > 0)
-        b->src.add_space_prefix = true;
-    if (!strcmp(t, "Metaspace"))
-        b->src.add_space_prefix =
-            scheme ? strcmp(scheme, "never") != 0 : flag(o, "add_prefix_space", true);
-    if (!strcmp(t, "ByteLevel")) b->src.model = "gpt2";
+    json_array_foreach(json_object_get(o, "pretokenizers"), i, e)
+    {
+        enum err rc = read_pre(b, e, depth + 1);
+        if (rc) return rc;
+    }
+    return OK;
+}
+
+/* ---- model ---- */
+
+static struct text_span text_of(const json_t *o, const char *key, const char *def)
+{
+    const json_t *v = json_object_get(o, key);
+    if (json_is_string(v)) return (struct text_span){json_string_value(v), json_string_length(v)};
+    return (struct text_span){def, strlen(def)};
+}
+
+static enum err read_bpe(struct hf_build *b, const json_t *m)
+{
+    struct eng_text_rules *r = &b->rules;
+    r->inner = text_of(m, "continuing_subword_prefix", "");
+    r->final = text_of(m, "end_of_word_suffix", "");
+    if (json_number_value(json_object_get(m, "dropout")) != 0)
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: BPE with 'dropout' is not supported: it would write a text another way each time", b->files->where);
+    if (r->byte_fallback && (r->inner.n || r->final.n))
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: BPE with byte_fallback and a prefix or suffix of pieces is not supported", b->files->where);
+    return OK;
 }
 
 static enum err read_model(struct hf_build *b, const json_t *m)
 {
-    const json_t *type = json_object_get(m, "type");
+    const json_t *type = json_object_get(m, "type"), *most = json_object_get(m, "max_input_chars_per_word");
     const char *t = json_is_string(type) ? json_string_value(type) : "BPE";
-    const char *prefix = json_string_value(json_object_get(m, "continuing_subword_prefix")),
-               *suffix = json_string_value(json_object_get(m, "end_of_word_suffix"));
-    bool unigram = !strcmp(t, "Unigram");
-    if ((strcmp(t, "BPE") && !unigram) || !json_is_object(m))
-        return err_raise(ERR_UNSUPPORTED,
-                         "%s/tokenizer.json: model '%.40s' is not supported (known: BPE, Unigram)",
-                         b->files->where, t);
-    if ((prefix && *prefix) || (suffix && *suffix))
-        return err_raise(
-            ERR_UNSUPPORTED,
-            "%s/tokenizer.json: BPE with a subword prefix or word suffix is not supported",
-            b->files->where);
-    if (unigram) b->src.model = "unigram";
-    b->rules.ignore_merges = flag(m, "ignore_merges", false);
-    b->rules.byte_fallback = flag(m, "byte_fallback", false);
-    b->rules.fuse_unk = flag(m, "fuse_unk", false);
+    static const struct { const char *type, *model; } known[] = {
+        {"BPE", "bpe"}, {"Unigram", "unigram"}, {"WordPiece", "wordpiece"}, {"WordLevel", "wordlevel"}};
+    for (size_t i = 0; i < COUNT_OF(known); i++)
+        if (!strcmp(t, known[i].type)) b->src.model = known[i].model;
+    if (!b->src.model || !json_is_object(m))
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: model '%.40s' is not supported (known: BPE, Unigram, WordPiece, WordLevel)", b->files->where, t);
+    b->rules.ignore_merges = hf_flag(m, "ignore_merges", false);
+    b->rules.byte_fallback = hf_flag(m, "byte_fallback", false);
+    b->rules.fuse_unk = hf_flag(m, "fuse_unk", false);
+    if (!strcmp(t, "BPE")) return read_bpe(b, m);
+    b->rules.inner = text_of(m, "continuing_subword_prefix", "##");
+    b->rules.most_chars = json_is_integer(most) ? json_integer_value(most) : 100;
     return OK;
 }
 
 enum err hf_rules_read(struct hf_build *b, const json_t *tokenizer)
 {
     enum err rc;
-    b->src.model = "bpe";
     TRY(read_model(b, json_object_get(tokenizer, "model")));
-    TRY(read_normalizer(b, json_object_get(tokenizer, "normalizer"), 0));
+    const char *model = b->src.model;
+    TRY(hf_normalizer_read(b, json_object_get(tokenizer, "normalizer"), 0));
     TRY(read_pre(b, json_object_get(tokenizer, "pre_tokenizer"), 0));
-    read_decoder(b, json_object_get(tokenizer, "decoder"), 0);
-    const char *model = json_string_value(json_object_get(json_object_get(tokenizer, "model"), "type"));
-    if (model && !strcmp(model, "Unigram") && strcmp(b->src.model, "unigram"))
-        TRY(err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Unigram' with 'ByteLevel'", b->files->where));
+    if (strcmp(model, "bpe") && strcmp(model, b->src.model))
+        TRY(err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: '%s' with 'ByteLevel'", b->files->where,
+                      json_string_value(json_object_get(json_object_get(tokenizer, "model"), "type"))));
+    TRY(hf_decoder_read(b, json_object_get(tokenizer, "decoder")));
     if (b->rules.prefix_space && b->rules.meta)
         rc = err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Metaspace' with 'ByteLevel'",
                        b->files->where);

@@ -77,6 +77,26 @@ static enum err read_template(struct hf_build *b, const json_t *o)
     return OK;
 }
 
+/* "sep" and "cls": [token, id]. */
+static enum err read_pair(struct hf_build *b, const json_t *o, const char *key, int32_t *to)
+{
+    const json_t *id = json_array_get(json_object_get(o, key), 1);
+    int64_t v = json_is_integer(id) ? json_integer_value(id) : -1;
+    if (v < 0 || v >= b->n)
+        return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: the post-processor's '%s' has no id of the vocabulary", b->files->where, key);
+    *to = (int32_t)v;
+    return OK;
+}
+
+/* BERT's and RoBERTa's: one token before a text, one after it. */
+static enum err read_both_ends(struct hf_build *b, const json_t *o)
+{
+    enum err rc = read_pair(b, o, "cls", &b->src.bos);
+    if (!rc) rc = read_pair(b, o, "sep", &b->src.eos);
+    b->src.add_bos = b->src.add_eos = !rc;
+    return rc;
+}
+
 static enum err read_post(struct hf_build *b, const json_t *o, int depth)
 {
     size_t i;
@@ -84,6 +104,7 @@ static enum err read_post(struct hf_build *b, const json_t *o, int depth)
     const char *t = json_string_value(json_object_get(o, "type"));
     if (!t || !strcmp(t, "ByteLevel")) return OK;
     if (!strcmp(t, "TemplateProcessing")) return read_template(b, o);
+    if (!strcmp(t, "BertProcessing") || !strcmp(t, "RobertaProcessing")) return read_both_ends(b, o);
     if (strcmp(t, "Sequence") || depth > 4)
         return err_raise(ERR_UNSUPPORTED,
                          "%s/tokenizer.json: post_processor '%.40s' is not supported",

@@ -19,7 +19,7 @@ static enum err from_tokenizer_json(struct hf_build *b)
         TRY(hf_vocab_unigram(b, model));
     } else {
         TRY(hf_vocab_json(b, json_object_get(model, "vocab"), "tokenizer.json"));
-        TRY(hf_merges_json(b, json_object_get(model, "merges")));
+        if (strncmp(b->src.model, "word", 4)) TRY(hf_merges_json(b, json_object_get(model, "merges")));
     }
     TRY(hf_vocab_room(b, json_array_size(added), "tokenizer.json"));
     json_array_foreach(added, i, token)

@@ -1,10 +1,10 @@
 /* hf_tokenizer.h: tokenizers as Hugging Face checkpoints hold them: the contents of their files in,
  * a tokenizer out.
  *
- * tokenizer.json first (BPE over bytes or characters, with the normaliser, splits and added tokens
- * it names; or Unigram), then tokenizer.model (SentencePiece of type BPE or unigram), then vocab.json with merges.txt (by
- * the class that tokenizer_config.json names). WordPiece and what else occurs are refused
- * by name. Nothing here reads files. */
+ * tokenizer.json first (BPE over bytes or characters, Unigram, WordPiece or WordLevel, with the normaliser, splits,
+ * added tokens and decoder it names), then tokenizer.model (SentencePiece of type BPE or unigram), then vocab.json with
+ * merges.txt (by the class that tokenizer_config.json names). What else occurs is refused by name. Nothing here reads
+ * files. */
 #ifndef ENGINE_TEXT_HF_TOKENIZER_H
 #define ENGINE_TEXT_HF_TOKENIZER_H
 

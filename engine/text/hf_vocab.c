@@ -157,6 +157,7 @@ enum err hf_vocab_added(struct hf_build *b, int64_t id, const json_t *token, con
                          b->files->where, what, id);
     bool special = json_is_true(json_object_get(token, "special"));
     const json_t *normalized = json_object_get(token, "normalized");
+    bool foreign = id >= b->n || (id >= 0 && b->types[id] == TOKEN_UNUSED);
     enum err rc = hf_vocab_put(b, id, span_of(content), special ? TOKEN_CONTROL : TOKEN_USER, what);
     if (rc) return rc;
     b->added = xrealloc(b->added, (size_t)(b->rules.n_added + 1) * sizeof *b->added);
@@ -166,6 +167,7 @@ enum err hf_vocab_added(struct hf_build *b, int64_t id, const json_t *token, con
         .rstrip = json_is_true(json_object_get(token, "rstrip")),
         .single_word = json_is_true(json_object_get(token, "single_word")),
         .normalized = normalized ? json_is_true(normalized) : !special,
+        .foreign = foreign,
     };
     return OK;
 }

@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "engine/text/charsmap.h"
+#include "engine/text/normalize_chars.h"
 #include "engine/text/pretoken.h"
 #include "engine/text/utf8.h"
 
@@ -214,6 +215,8 @@ static void strip(const struct step *s, const char *p, size_t n, struct buf *out
 
 static void put_regex(const struct step *s, const char *p, size_t n, struct buf *out) { pretoken_replace(s->regex, p, n, s->s.to, out); }
 
+static void put_chars(const struct step *s, const char *p, size_t n, struct buf *out) { normalize_chars(s->s.kind, p, n, out); }
+
 typedef void valid_fn(const struct step *s, const char *p, size_t n, struct buf *out);
 
 /* Valid stretches go through the step, the bytes between them do not. */
@@ -245,6 +248,13 @@ static void run_step(const struct normalizer *m, const struct step *s, const cha
     case TEXT_STRIP: strip(s, p, n, out); break;
     case TEXT_PRECOMPILED: each_valid(s, p, n, out, put_precompiled); break;
     case TEXT_SENTENCEPIECE: sentencepiece(m, s, p, n, out); break;
+    case TEXT_CLEAN:
+    case TEXT_HAN_APART:
+    case TEXT_STRIP_NONSPACING:
+    case TEXT_STRIP_MARKS:
+    case TEXT_LOWER:
+    case TEXT_NMT: each_valid(s, p, n, out, put_chars); break;
+    case TEXT_BYTES: normalize_bytes(p, n, out); break;
     }
 }
 

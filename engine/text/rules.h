@@ -20,6 +20,14 @@ enum text_step_kind {
     TEXT_STRIP,
     TEXT_PRECOMPILED,   /* SentencePiece's map of characters, as Hugging Face's tokenizers go by it */
     TEXT_SENTENCEPIECE, /* all that SentencePiece does before it looks for pieces */
+    /* character by character (normalize_chars.h) */
+    TEXT_CLEAN,            /* controls go, white space becomes spaces */
+    TEXT_HAN_APART,        /* spaces around CJK ideographs */
+    TEXT_STRIP_NONSPACING, /* marks go, as BertNormalizer knows them */
+    TEXT_STRIP_MARKS,      /* marks go, as StripAccents knows them */
+    TEXT_LOWER,
+    TEXT_NMT,   /* some controls go, some white space becomes spaces */
+    TEXT_BYTES, /* each byte becomes the character that byte-level vocabularies write it with */
 };
 struct text_step {
     enum text_step_kind kind;
@@ -47,6 +55,7 @@ struct text_added {
     bool lstrip, rstrip; /* swallows white space to its left, right */
     bool single_word;    /* only where no letter or digit touches it */
     bool normalized;     /* is looked for in normalised text, itself normalised */
+    bool foreign;        /* the model's own vocabulary lacks it: only cut out of a text, never a piece */
 };
 
 enum text_meta {
@@ -55,6 +64,15 @@ enum text_meta {
     META_FIRST,
     META_ALWAYS
 }; /* before which stretches it is put */
+
+/* How tokens become a text. */
+enum text_decoder {
+    DECODE_BY_MODEL, /* bytes of a byte-level vocabulary, else U+2581 as a space and bytes by their names */
+    DECODE_BYTES,    /* printable characters as the bytes they stand for */
+    DECODE_WORDS,    /* a space before each token but those that begin with `decoder_mark`, which goes */
+    DECODE_SUFFIX,   /* `decoder_mark` as a space */
+    DECODE_JOINED,   /* a space before each token */
+};
 
 struct eng_text_rules {
     const struct text_step *steps;
@@ -67,6 +85,12 @@ struct eng_text_rules {
     const struct text_added *added;
     int32_t n_added;
     bool ignore_merges;           /* a piece that is a token is not merged */
+    struct text_span inner;       /* "wordpiece", "bpe", "gpt2": before a piece that does not begin its word: "##" */
+    struct text_span final;       /* "bpe", "gpt2": behind the piece that ends its word: "</w>" */
+    int64_t most_chars;           /* "wordpiece": a longer word is unknown */
+    enum text_decoder decoder;
+    struct text_span decoder_mark;
+    bool decoder_tidies;          /* DECODE_WORDS: no space before full stops, commas and short forms */
     bool byte_fallback, fuse_unk; /* "bpe": see bpe.h; "unigram" has the first */
     bool sentencepiece;           /* "unigram": as SentencePiece finds pieces, not Hugging Face's tokenizers (unigram.h) */
 };

@@ -1,11 +1,13 @@
 /* tokenizer.c: special tokens cut out, the rest handed to the kind of tokenizer the model has. */
 #include "engine/text/tokenizer.h"
 #include "engine/text/bpe.h"
+#include "engine/text/decoder.h"
 #include "engine/text/pipeline.h"
 #include "engine/text/pretoken.h"
 #include "engine/text/spm.h"
 #include "engine/text/unigram.h"
 #include "engine/text/vocab.h"
+#include "engine/text/wordpiece.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +15,7 @@
 struct eng_tokenizer {
     struct vocab v;
     bool is_spm;                  /* SentencePiece's merges by score */
-    bool is_unigram;
+    bool is_unigram, is_words;    /* is_words: WordPiece, WordLevel */
     bool spaced;                  /* texts write a space as U+2581 */
     bool add_bos, add_eos, space_prefix;
     struct bpe bpe;
@@ -21,6 +23,8 @@ struct eng_tokenizer {
     struct pipeline *pipe;        /* instead of pre: a Hugging Face tokenizer's rules */
     struct spm spm;
     struct unigram unigram;
+    struct wordpiece words;
+    struct decoder decoder;
     char *kind;
 };
 
@@ -66,21 +70,36 @@ out:
     return rc;
 }
 
-/* A Hugging Face tokenizer, or SentencePiece's with a map of characters: "gpt2", "bpe", "llama" or "unigram" with rules. */
+static enum err open_model(struct eng_tokenizer *t, const struct eng_vocab_src *src)
+{
+    if (t->is_unigram) return unigram_open(&t->unigram, &t->v, src);
+    if (t->is_words) return wordpiece_open(&t->words, &t->v, src);
+    if (t->is_spm) spm_open(&t->spm, &t->v);
+    return t->is_spm ? OK : bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges);
+}
+
+static const char *kind_of_rules(const struct eng_tokenizer *t, const struct eng_vocab_src *src)
+{
+    if (t->is_unigram) return src->rules->sentencepiece ? "Unigram (SentencePiece)" : "Unigram (Hugging Face)";
+    if (t->is_words) return t->words.whole ? "WordLevel (Hugging Face)" : "WordPiece (Hugging Face)";
+    return t->is_spm ? "SentencePiece" : t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)";
+}
+
+/* A Hugging Face tokenizer, or SentencePiece's with a map of characters: "gpt2", "bpe", "llama", "unigram", "wordpiece" or "wordlevel" with rules. */
 static enum err open_rules(struct eng_tokenizer *t, const struct eng_vocab_src *src)
 {
     enum err rc = OK;
-    bool unigram = !strcmp(src->model, "unigram");
     t->is_spm = !strcmp(src->model, "llama");
+    t->is_words = !strcmp(src->model, "wordpiece") || !strcmp(src->model, "wordlevel");
+    bool unigram = !strcmp(src->model, "unigram");
     t->spaced = unigram || t->is_spm || !strcmp(src->model, "bpe");
     t->space_prefix = src->add_space_prefix;
     TRY(vocab_open(&t->v, src, t->spaced));
-    if (unigram) TRY(unigram_open(&t->unigram, &t->v, src));
-    else if (t->is_spm) spm_open(&t->spm, &t->v);
-    else TRY(bpe_open(&t->bpe, &t->v, src, src->rules->ignore_merges));
     t->is_unigram = unigram;
+    TRY(open_model(t, src));
     TRY(pipeline_open(&t->pipe, src->rules, &t->v));
-    t->kind = xstrdup(unigram ? src->rules->sentencepiece ? "Unigram (SentencePiece)" : "Unigram (Hugging Face)" : t->is_spm ? "SentencePiece" : t->spaced ? "BPE (Hugging Face)" : "byte-level BPE (Hugging Face)");
+    decoder_open(&t->decoder, src->rules);
+    t->kind = xstrdup(kind_of_rules(t, src));
 out:
     return rc;
 }
@@ -112,8 +131,10 @@ out:
 void eng_tokenizer_close(struct eng_tokenizer *t)
 {
     if (!t) return;
-    if (t->is_unigram) unigram_close(&t->unigram);
-    else if (!t->is_spm) bpe_close(&t->bpe);
+    unigram_close(&t->unigram);
+    wordpiece_close(&t->words);
+    decoder_close(&t->decoder);
+    bpe_close(&t->bpe);
     pretoken_close(t->pre);
     pipeline_close(t->pipe);
     vocab_close(&t->v);
@@ -167,6 +188,7 @@ static void put_word(void *ctx, const char *p, size_t n)
 {
     struct job *j = ctx;
     if (j->t->is_unigram) unigram_encode_word(&j->t->unigram, &j->unigram, p, n, j->out);
+    else if (j->t->is_words) wordpiece_encode_word(&j->t->words, p, n, j->out);
     else if (j->t->is_spm) spm_encode(&j->t->spm, p, n, false, j->out);
     else bpe_encode_word(&j->t->bpe, &j->bpe, p, n, j->out);
 }
@@ -214,22 +236,31 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
     free(j.tmp.at);
 }
 
+/* What a token stands for in an answer, before decoding. */
+static struct text_span text_of(const struct eng_tokenizer *t, int32_t id)
+{
+    struct text_span s = vocab_text(&t->v, id);
+    if (t->pipe && t->v.type[id] == TOKEN_USER) (void)pipeline_token_text(t->pipe, id, &s);
+    return s;
+}
+
+/* Neither a control token nor one that stands for nothing. */
+static bool is_text(const struct eng_tokenizer *t, int32_t id)
+{
+    enum token_type type = eng_tokenizer_type(t, id);
+    return type != TOKEN_CONTROL && type != TOKEN_UNKNOWN && type != TOKEN_UNUSED;
+}
+
 void eng_tokenizer_piece(const struct eng_tokenizer *t, int32_t id, bool special, struct buf *out)
 {
-    if (id < 0 || id >= t->v.n) return;
-    struct text_span s = vocab_text(&t->v, id);
-    switch (eng_tokenizer_type(t, id)) {
-    case TOKEN_CONTROL:
-    case TOKEN_UNKNOWN:
-    case TOKEN_UNUSED:
-        if (special) buf_put(out, s.p, s.n);
-        return;
-    case TOKEN_USER:
-    case TOKEN_NORMAL:
-    case TOKEN_BYTE: break;
-    }
-    if (t->pipe && t->v.type[id] == TOKEN_USER) (void)pipeline_token_text(t->pipe, id, &s);
-    if (t->spaced)
+    if (id < 0 || id >= t->v.n || (!special && !is_text(t, id))) return;
+    struct text_span s = text_of(t, id);
+    enum text_decoder how = t->decoder.how;
+    if (!is_text(t, id))
+        buf_put(out, s.p, s.n);
+    else if (how > DECODE_BYTES)
+        decoder_put(&t->decoder, s, out);
+    else if (t->spaced && how == DECODE_BY_MODEL)
         spm_decode(s, (enum token_type)t->v.type[id], out);
     else if (t->v.type[id] == TOKEN_USER)
         buf_put(out, s.p, s.n);
@@ -241,7 +272,7 @@ void eng_tokenizer_decode(const struct eng_tokenizer *t, const int32_t *ids, siz
                           struct buf *out)
 {
     struct buf piece = {0};
-    bool first = eng_tokenizer_space_prefix(t);
+    bool first = eng_tokenizer_drops_space(t), behind = false;
     for (size_t i = 0; i < n; i++) {
         buf_clear(&piece);
         eng_tokenizer_piece(t, ids[i], special, &piece);
@@ -249,7 +280,9 @@ void eng_tokenizer_decode(const struct eng_tokenizer *t, const int32_t *ids, siz
         size_t skip = first && piece.data[0] == ' ';
         buf_put(out, piece.data + skip, piece.len - skip);
         first = false;
+        behind = eng_tokenizer_space_behind(t, ids[i]);
     }
+    if (behind) out->data[--out->len] = 0;
     buf_free(&piece);
 }
 
@@ -279,6 +312,14 @@ int32_t eng_tokenizer_eos(const struct eng_tokenizer *t) { return t->v.eos; }
 bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t)
 {
     return t->spaced && t->space_prefix;
+}
+bool eng_tokenizer_drops_space(const struct eng_tokenizer *t)
+{
+    return eng_tokenizer_space_prefix(t) || decoder_spaces_before(&t->decoder);
+}
+bool eng_tokenizer_space_behind(const struct eng_tokenizer *t, int32_t id)
+{
+    return id >= 0 && id < t->v.n && is_text(t, id) && decoder_space_behind(&t->decoder, text_of(t, id));
 }
 int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s)
 {

@@ -1,7 +1,7 @@
 /* tokenizer.h: text to token ids and back, by the model's own data.
  *
- * Four kinds: byte-level BPE ("gpt2" in GGUF; the pre-tokenizer rule named by tokenizer.ggml.pre), SentencePiece
- * ("llama" in GGUF), BPE over characters (tokenizer.json of Llama 2 and its like) and Unigram (tokenizer.json). Immutable after open. Thr: any.
+ * Kinds: byte-level BPE ("gpt2" in GGUF; the pre-tokenizer rule named by tokenizer.ggml.pre), SentencePiece ("llama" in GGUF), BPE over
+ * characters (tokenizer.json of Llama 2 and its like), Unigram, WordPiece and WordLevel (tokenizer.json). Immutable after open. Thr: any.
  * Not here: chat templates (template.h), incremental output (detok.h), reading files (hf_tokenizer.h: what the files
  * of a Hugging Face checkpoint say). */
 #ifndef ENGINE_TEXT_TOKENIZER_H
@@ -20,7 +20,7 @@ struct text_span { const char *p; size_t n; };
 
 /* What a tokenizer is made from; every pointer is borrowed during open only. */
 struct eng_vocab_src {
-    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others; "unigram": by log_probs; "llama" may have them too */
+    const char *model;              /* "gpt2" | "llama"; with rules also "bpe": merges over characters, bytes for the others; "unigram": by log_probs; "wordpiece", "wordlevel": words; "llama" may have them too */
     const char *pre;                /* pre-tokenizer name ("llama-bpe", "qwen2", ...) or NULL for the default */
     int32_t n_tokens;
     const struct text_span *tokens; /* [n_tokens] */
@@ -59,10 +59,10 @@ enum {
 void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_t n, unsigned flags,
                           struct eng_tokens *out);
 
-/* Append the bytes of one token as they stand in the middle of a text. Control tokens give their text only when
- * `special`. Ids outside the vocabulary give nothing. */
+/* Append the bytes of one token as they stand in the middle of a text: where tokens are words, with the space between. Control tokens
+ * give their text, and no space, only when `special`. Ids outside the vocabulary give nothing. */
 void eng_tokenizer_piece(const struct eng_tokenizer *t, int32_t id, bool special, struct buf *out);
-/* Append the text of ids[n] (SentencePiece: the leading dummy space is dropped). */
+/* Append the text of ids[n]: the pieces, less a space that is not between two of them (eng_tokenizer_drops_space, _space_behind). */
 void eng_tokenizer_decode(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special, struct buf *out);
 
 int32_t eng_tokenizer_size(const struct eng_tokenizer *t);
@@ -75,6 +75,10 @@ int32_t eng_tokenizer_bos(const struct eng_tokenizer *t); /* -1: none */
 int32_t eng_tokenizer_eos(const struct eng_tokenizer *t);
 /* SentencePiece models that put a dummy space before a text (its decoding drops it again). */
 bool eng_tokenizer_space_prefix(const struct eng_tokenizer *t);
+/* Does the first piece of a text lose a leading space? The dummy one, or that before every word of vocabularies of words. */
+bool eng_tokenizer_drops_space(const struct eng_tokenizer *t);
+/* Does this token's piece end with a space that it loses as the last one of a text? */
+bool eng_tokenizer_space_behind(const struct eng_tokenizer *t, int32_t id);
 /* The token whose stored text is exactly s (control tokens too); -1 if none. */
 int32_t eng_tokenizer_find(const struct eng_tokenizer *t, const char *s);
 const char *eng_tokenizer_kind(const struct eng_tokenizer *t); /* "byte-level BPE (qwen2)" for people */

@@ -378,13 +378,18 @@ static bool keeps_words(const char *json)
 static void a_checkpoint_keeps_its_words(void **state)
 {
     static const char *const known[] = {"llama3", "qwen2", "starcoder", "gpt4o", "llama2"};
-    static const char *const others[] = {"mistral", "deepseek", "falcon", "gpt2-prefix", "meta-always", "meta-never", "words"};
+    static const char *const others[] = {"mistral", "deepseek", "falcon", "gpt2-prefix", "meta-always", "meta-never", "words",
+                                        "gpt1", "clip", "bpe-inner", "bpe-bytes", "bytes-first"};
     (void)state;
     for (size_t i = 0; i < COUNT_OF(known); i++)
         if (!keeps_words(known[i])) fail_msg("%s", known[i]);
     for (size_t i = 0; i < COUNT_OF(others); i++) (void)keeps_words(others[i]); /* the same, or refused */
     assert_false(keeps_words("unigram-map"));
     assert_non_null(strstr(err_text(), "of type Unigram"));
+    assert_false(keeps_words("bert"));
+    assert_non_null(strstr(err_text(), "of type WordPiece"));
+    assert_false(keeps_words("wordlevel"));
+    assert_non_null(strstr(err_text(), "of type WordLevel"));
 }
 
 /* ---- what must not be ---- */

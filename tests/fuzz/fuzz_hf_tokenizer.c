@@ -1,5 +1,6 @@
 /* Any bytes as the tokenizer's files of a checkpoint: opening refuses with a sentence or succeeds,
- * and then texts go through. The first byte picks the file. Seeds: corpus/hf_tokenizer. */
+ * and then texts go through, and come back the same whole and in pieces. The first byte picks the file. Seeds: corpus/hf_tokenizer. */
+#include "engine/text/detok.h"
 #include "engine/text/hf_tokenizer.h"
 
 #include <stdlib.h>
@@ -17,10 +18,23 @@ static struct text_span span(const char *s)
     return (struct text_span){s, strlen(s)};
 }
 
+/* One by one the ids make the same text, unless it has bytes that are no UTF-8. */
+static void stream(const struct eng_tokenizer *t, const struct eng_tokens *ids, bool special, struct buf *whole)
+{
+    struct buf pieces = {0};
+    struct eng_detok *d = eng_detok_open(t, NULL, 0, false, special);
+    eng_detok_drop_first_space(d);
+    for (size_t i = 0; i < ids->n; i++) eng_detok_push(d, ids->ids[i], &pieces);
+    eng_detok_finish(d, &pieces);
+    ASSERT(strstr(buf_str(&pieces), "\xEF\xBF\xBD") || (pieces.len == whole->len && !memcmp(buf_str(&pieces), buf_str(whole), pieces.len)));
+    eng_detok_close(d);
+    buf_free(&pieces);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     static const char some[] =
-        "ab <|x|> a\xCC\x81\xFF \xE2\x96\x81 caf\xC3\xA9 12 \xF0\x9F\x98\x80\n  x<s> b";
+        "ab <|x|> a\xCC\x81\xFF \xE2\x96\x81 Caf\xC3\xA9 12, \xE5\xAD\x97 \xF0\x9F\x98\x80\n  x<s> b";
     static const int32_t eos[] = {0, 2, 1 << 20};
     if (!n) return 0;
     struct text_span in = {(const char *)data + 1, n - 1};
@@ -67,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         for (size_t i = 0; i < ids.n; i++)
             ASSERT(ids.ids[i] >= 0 && ids.ids[i] < eng_tokenizer_size(t));
         eng_tokenizer_decode(t, ids.ids, ids.n, data[0] & 8, &back);
+        stream(t, &ids, data[0] & 8, &back);
         eng_tokens_free(&ids);
         buf_free(&back);
     }

@@ -20,14 +20,21 @@ static const char weights[] = "\x51\0\0\0\0\0\0\0{\"model.embed_tokens.weight\":
                               "\"shape\":[1,4],\"data_offsets\":[0,16]}}"
                               "0123456789abcdef";
 
-/* 4 to 7: weights beside a config that says how they are quantised */
+/* 4 to 11: weights beside a config that says how they are quantised */
 static const char *const quantised[] = {
     "{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32,\"sym\":false,\"desc_act\":true}",
     "{\"quant_method\":\"awq\",\"bits\":4,\"group_size\":32}",
     ("{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"a\":{\"targets\":[\"re:.*q_proj\"],\"weights\":{\"num_bits\":4,\"strategy\":\"group\","
     "\"group_size\":32,\"symmetric\":false}},\"b\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,\"strategy\":\"channel\"}}}}"),
     "{\"quant_method\":\"fp8\",\"weight_block_size\":[16,8]}",
+    ("{\"quant_method\":\"compressed-tensors\",\"format\":\"nvfp4-pack-quantized\",\"config_groups\":{\"a\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":4,"
+     "\"type\":\"float\",\"strategy\":\"tensor_group\",\"group_size\":16,\"symmetric\":true}}}}"),
+    "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"bnb_4bit_quant_type\":\"nf4\",\"bnb_4bit_use_double_quant\":true}",
+    "{\"quant_method\":\"quark\",\"global_quant_config\":{\"weight\":{\"dtype\":\"fp4\",\"qscheme\":\"per_group\",\"group_size\":32,\"scale_format\":\"e8m0\"}}}",
+    "{\"quant_method\":\"modelopt\",\"quant_algo\":\"NVFP4\"}",
 };
+
+enum { PICKS = 4 + COUNT_OF(quantised) };
 
 static volatile uint64_t used;
 
@@ -63,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         for (int i = 0; i < 3; i++) paths[i] = xasprintf("%s/%s", dir, names[i]);
     }
     if (!n) return 0;
-    int pick = data[0] % 8;
+    int pick = data[0] % PICKS;
     char *conf = xasprintf("%.*s,\"quantization_config\":%s}", (int)sizeof config - 2, config, pick < 4 ? "null" : quantised[pick - 4]);
     if (pick >= 4) pick = 1;
     scratch_write(paths[0], conf, strlen(conf));

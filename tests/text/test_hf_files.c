@@ -1,5 +1,6 @@
 /* Files of a checkpoint's tokenizer made by hand: lies are refused by name, damage never crashes,
  * odd bytes pass. */
+#include "engine/text/detok.h"
 #include "tests/text/hf_support.h"
 
 #include <setjmp.h>
@@ -11,6 +12,8 @@
 
 #define VOCAB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]"
 #define BYTES "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+
+#define LONG "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 52 */
 
 #define MAP(text) "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"" text "\"}}"
 
@@ -30,7 +33,19 @@ static const struct lie {
     {"score a text", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"u\",0],[\"a\",\"b\"]],\"unk_id\":0}}", ERR_BAD_FILE, "piece 1"},
     {"piece twice", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"u\",0],[\"a\",-1],[\"a\",-2]],\"unk_id\":0}}", ERR_BAD_FILE, "piece 2 is there twice"},
     {"unigram over bytes", "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"u\",0]],\"unk_id\":0}," BYTES "}", ERR_UNSUPPORTED, "'Unigram' with 'ByteLevel'"},
-    {"word pieces", "{\"model\":{\"type\":\"WordPiece\"}}", ERR_UNSUPPORTED, "'WordPiece'"},
+    {"word pieces without a vocabulary", "{\"model\":{\"type\":\"WordPiece\"}}", ERR_BAD_FILE, "not an object of ids"},
+    {"word pieces, nothing unknown", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"unk_token\":\"[UNK]\"}}", ERR_BAD_FILE, "unk_token"},
+    {"words, nothing unknown", "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}}", ERR_BAD_FILE, "unk_token"},
+    {"word pieces over bytes", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"unk_token\":\"a\"}," BYTES "}", ERR_UNSUPPORTED, "'WordPiece' with 'ByteLevel'"},
+    {"a long piece", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0,\"" LONG LONG LONG LONG LONG "\":1},\"unk_token\":\"a\"}}", ERR_BAD_FILE, "piece 1 has 260 bytes"},
+    {"another model", "{\"model\":{\"type\":\"Char\"}}", ERR_UNSUPPORTED, "'Char'"},
+    {"dropout", "{\"model\":{" VOCAB ",\"dropout\":0.1}}", ERR_UNSUPPORTED, "'dropout'"},
+    {"a suffix with bytes for what is lacking", "{\"model\":{" VOCAB ",\"byte_fallback\":true,\"end_of_word_suffix\":\"</w>\"}}", ERR_UNSUPPORTED, "byte_fallback"},
+    {"another decoder", "{\"model\":{" VOCAB "},\"decoder\":{\"type\":\"CTC\"}}", ERR_UNSUPPORTED, "decoder 'CTC'"},
+    {"a decoder of words beside another",
+     "{\"model\":{" VOCAB "},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"WordPiece\"},{\"type\":\"Metaspace\"}]}}", ERR_UNSUPPORTED, "a decoder of 2 steps"},
+    {"delimiter of nothing", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\"}}", ERR_BAD_FILE, "'CharDelimiterSplit'"},
+    {"pieces of no length", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}}", ERR_UNSUPPORTED, "'FixedLength' of 0"},
     {"vocabulary a list", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", ERR_BAD_FILE,
      "not an object of ids"},
     {"no merges", "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", ERR_BAD_FILE, "merges"},
@@ -50,9 +65,7 @@ static const struct lie {
      ERR_BAD_FILE, "no 'content'"},
     {"added token without id", "{\"model\":{" VOCAB "},\"added_tokens\":[{\"content\":\"x\"}]}",
      ERR_BAD_FILE, "token id -1"},
-    {"subword prefix", "{\"model\":{" VOCAB ",\"continuing_subword_prefix\":\"##\"}}",
-     ERR_UNSUPPORTED, "prefix"},
-    {"unknown normalizer", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"BertNormalizer\"}}", ERR_UNSUPPORTED, "'BertNormalizer'"},
+    {"unknown normalizer", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"OddNormalizer\"}}", ERR_UNSUPPORTED, "'OddNormalizer'"},
     {"map that is not base 64", MAP("AA*A"), ERR_BAD_FILE, "'precompiled_charsmap' is not base 64"},
     {"map a number", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":7}}", ERR_BAD_FILE, "not base 64"},
     {"map too short", MAP("AAA="), ERR_BAD_FILE, "map of characters"},
@@ -62,11 +75,9 @@ static const struct lie {
     {"replacement without content", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a\"}}}", ERR_BAD_FILE, "'Replace'"},
     {"replacement of no expression", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"},\"content\":\"\"}}",
      ERR_UNSUPPORTED, "does not compile"},
-    {"lower case", "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Lowercase\"}}",
-     ERR_UNSUPPORTED, "'Lowercase'"},
     {"unknown pre-tokenizer",
-     "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}}", ERR_UNSUPPORTED,
-     "'BertPreTokenizer'"},
+     "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ERR_UNSUPPORTED,
+     "'UnicodeScripts'"},
     {"split without pattern", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"Split\"}}",
      ERR_BAD_FILE, "pattern"},
     {"split of unknown behavior",
@@ -91,9 +102,10 @@ static const struct lie {
      "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"
      "\"a\"}}],\"special_tokens\":{\"a\":{\"ids\":[99]}}}}",
      ERR_BAD_FILE, "no id of the vocabulary"},
-    {"another post-processor",
-     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"BertProcessing\"}}", ERR_UNSUPPORTED,
-     "'BertProcessing'"},
+    {"another post-processor", "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"OddProcessing\"}}", ERR_UNSUPPORTED, "'OddProcessing'"},
+    {"BERT's without ids", "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"a\",0]}}", ERR_BAD_FILE, "'sep' has no id"},
+    {"RoBERTa's with an id outside", "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",3],\"sep\":[\"a\",0]}}", ERR_BAD_FILE,
+     "'cls' has no id"},
 };
 
 static void each_lie_is_refused_by_name(void **state)
@@ -147,7 +159,7 @@ static void added_tokens_without_a_row_are_left_out(void **state)
 /* Every byte of a broken text comes back; the valid part is what it would be alone. */
 static void broken_utf8_is_encoded_through_bytes(void **state)
 {
-    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon", "unigram-bytes", "unigram-map"};
+    static const char *const names[] = {"llama3", "qwen2", "llama2", "mistral", "falcon", "unigram-bytes", "unigram-map", "bytes-first"};
     static const char broken[] = "ab\xFF\xC3 \xE2\x82 x\xF0\x9F\x98 \x80\xC0\xAF\xED\xA0\x80 end";
     (void)state;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -188,6 +200,75 @@ static void control_tokens_are_text_unless_asked_for(void **state)
     eng_tokens_free(&ids);
     eng_tokenizer_close(t);
     free(file);
+}
+
+/* What a token adds to a text, by each decoder of words; the texts are the package's. */
+static const struct decoding {
+    const char *decoder;
+    struct { int32_t ids[4], n; const char *text; } texts[8];
+} decodings[] = {
+    {"{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true}",
+     {{{1, 2}, 2, "helloing"}, {{1, 3, 1, 4}, 4, "hello! hellon't"}, {{1, 5, 1}, 3, "hello don't hello"}, {{1, 6, 6, 1}, 4, "hello hello"},
+      {{7, 8, 7}, 3, "a</w> b a</w>"}, {{9, 1}, 2, "hello"}, {{3, 3}, 2, "!!"}, {{1, 9, 3}, 3, "hello!"}}},
+    {"{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":false}",
+     {{{1, 2}, 2, "helloing"}, {{1, 3, 1, 4}, 4, "hello ! hello n't"}, {{3, 3}, 2, "! !"}, {{1, 9, 2}, 3, "helloing"}, {{1}, 1, "hello"}}},
+    {"{\"type\":\"BPEDecoder\",\"suffix\":\"</w>\"}",
+     {{{7, 8, 7}, 3, "a ba"}, {{7, 7}, 2, "a a"}, {{10, 10, 10}, 3, "  "}, {{7, 9}, 2, "a"}, {{9, 7, 9, 8}, 4, "a b"}, {{1, 2}, 2, "hello##ing"}, {{10}, 1, ""}}},
+    {"null", {{{1, 2, 3}, 3, "hello ##ing !"}, {{9, 1, 9, 1}, 4, "hello hello"}, {{7, 10}, 2, "a</w> </w>"}}},
+};
+
+static void words_are_put_together_as_the_package_does(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(decodings); i++) {
+        struct buf json = {0};
+        buf_printf(&json, "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"hello\":1,\"##ing\":2,\"!\":3,\"n't\":4,\"do not\":5,\"##\":6,"
+                          "\"a</w>\":7,\"b\":8,\"[SEP]\":9,\"</w>\":10}},\"added_tokens\":[{\"id\":9,\"content\":\"[SEP]\",\"special\":true}],\"decoder\":%s}",
+                   decodings[i].decoder);
+        struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = hf_text(buf_str(&json))});
+        for (size_t k = 0; k < COUNT_OF(decodings[i].texts) && decodings[i].texts[k].n; k++) {
+            struct buf whole = {0}, pieces = {0};
+            struct eng_detok *d = eng_detok_open(t, NULL, 0, false, false);
+            eng_tokenizer_decode(t, decodings[i].texts[k].ids, (size_t)decodings[i].texts[k].n, false, &whole);
+            eng_detok_drop_first_space(d);
+            for (int32_t m = 0; m < decodings[i].texts[k].n; m++) eng_detok_push(d, decodings[i].texts[k].ids[m], &pieces);
+            eng_detok_finish(d, &pieces);
+            assert_string_equal(buf_str(&whole), decodings[i].texts[k].text);
+            assert_string_equal(buf_str(&pieces), decodings[i].texts[k].text);
+            eng_detok_close(d);
+            buf_free(&whole);
+            buf_free(&pieces);
+        }
+        eng_tokenizer_close(t);
+        buf_free(&json);
+    }
+}
+
+/* A word with bytes that are no UTF-8 is unknown; the words beside it are what they are. */
+static void broken_words_are_unknown(void **state)
+{
+    static const char broken[] = "world \xFF\xC3 world";
+    static const char *const names[] = {"bert", "wordpiece", "wordlevel"};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[128];
+        size_t n;
+        struct eng_tokens ids = {0}, alone = {0};
+        snprintf(path, sizeof path, "tests/text/golden/%s.json", names[i]);
+        char *file = hf_read_here(path, &n);
+        struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = {file, n}});
+        int32_t unk = eng_tokenizer_find(t, "[UNK]");
+        eng_tokenizer_encode(t, "world", 5, 0, &alone);
+        eng_tokenizer_encode(t, broken, sizeof broken - 1, 0, &ids);
+        assert_int_equal(ids.n, alone.n * 2 + 1);
+        assert_memory_equal(ids.ids, alone.ids, alone.n * sizeof *ids.ids);
+        assert_int_equal(ids.ids[alone.n], unk);
+        assert_memory_equal(ids.ids + alone.n + 1, alone.ids, alone.n * sizeof *ids.ids);
+        eng_tokens_free(&ids);
+        eng_tokens_free(&alone);
+        eng_tokenizer_close(t);
+        free(file);
+    }
 }
 
 /* Any prefix of any file is refused or opens; nothing else. */
@@ -336,6 +417,8 @@ int main(void)
         cmocka_unit_test(nothing_at_all_is_said_so),
         cmocka_unit_test(added_tokens_without_a_row_are_left_out),
         cmocka_unit_test(broken_utf8_is_encoded_through_bytes),
+        cmocka_unit_test(words_are_put_together_as_the_package_does),
+        cmocka_unit_test(broken_words_are_unknown),
         cmocka_unit_test(control_tokens_are_text_unless_asked_for),
         cmocka_unit_test(truncation_at_every_byte_is_no_crash),
         cmocka_unit_test(a_sentencepiece_model_survives_truncation_and_damage),

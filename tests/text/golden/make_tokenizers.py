@@ -12,8 +12,9 @@ breaks ties by chance, so a second run gives other files, as good as these. It w
     NAME.json     tokenizer.json of that kind
     ids.json      {"texts": [...], "ids": {NAME: [[id, ...], ...]}, "decoded": {NAME: [text, ...]}}
                   ids with special tokens added and parsed; decoded: of those ids, special ones skipped, null where
-                  this project decodes otherwise on purpose: an added token's own letters are not read as bytes, and
-                  only one space is dropped from an answer's beginning
+                  this project decodes otherwise on purpose: an added token's own letters are not read as bytes,
+                  only one space is dropped from an answer's beginning, and a piece that goes on within a word
+                  ("##ing") has no mark there either
     real.json     {"ids": {PATH: [[id, ...], ...]}}: the same texts by the real tokenizer.json files of DATA
 """
 
@@ -108,7 +109,61 @@ def use_map(charsmap):
     UNIGRAM["unigram-map"] = (pre_tokenizers.Metaspace(META, "always", split=True), normalizers.Sequence(steps), {"byte_fallback": True}, True)
 
 
-DECODED = ("llama3", "qwen2", "llama2", "mistral", "gemma", "tekken", "command-r")
+BERT = normalizers.BertNormalizer
+SPACES = normalizers.Replace(Regex(r"\s+"), " ")
+CLIP = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+# Words, and merges that know where a word ends: name: (model, its switches, normalizer, pre-tokenizer, post-processor's kind, decoder)
+WORDS = {
+    "bert": ("WordPiece", {}, BERT(), pre_tokenizers.BertPreTokenizer(), "template", decoders.WordPiece()),
+    "bert-cased": ("WordPiece", {}, BERT(lowercase=False), pre_tokenizers.BertPreTokenizer(), "bert", decoders.WordPiece(cleanup=False)),
+    "bert-plain": ("WordPiece", {"max_input_chars_per_word": 7, "continuing_subword_prefix": "_"},
+                   BERT(clean_text=False, handle_chinese_chars=False, strip_accents=False), pre_tokenizers.WhitespaceSplit(), None,
+                   decoders.WordPiece(prefix="_")),
+    "wordpiece": ("WordPiece", {"continuing_subword_prefix": ""},
+                  normalizers.Sequence([normalizers.Nmt(), normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+                  pre_tokenizers.Whitespace(), "roberta", None),
+    "wordlevel": ("WordLevel", {}, None, pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("merged_with_next")]),
+                  "template", decoders.WordPiece()),
+    "wordlevel-joined": ("WordLevel", {}, BERT(strip_accents=True, lowercase=False), pre_tokenizers.CharDelimiterSplit("e"), None, None),
+    "wordlevel-fixed": ("WordLevel", {}, normalizers.Lowercase(), pre_tokenizers.FixedLength(length=2), None, decoders.WordPiece()),
+    "gpt1": ("BPE", {"end_of_word_suffix": "</w>"}, BERT(), pre_tokenizers.BertPreTokenizer(), None, decoders.BPEDecoder()),
+    "clip": ("BPE", {"end_of_word_suffix": "</w>"}, normalizers.Sequence([normalizers.NFC(), SPACES, normalizers.Lowercase()]),
+             pre_tokenizers.Sequence([split(CLIP, "removed", True), byte_level()]), "roberta", decoders.ByteLevel()),
+    "bpe-inner": ("BPE", {"continuing_subword_prefix": "##", "end_of_word_suffix": "@", "fuse_unk": True}, None,
+                  pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)]), None, decoders.WordPiece()),
+    "bpe-bytes": ("BPE", {"continuing_subword_prefix": "_"}, normalizers.NFC(), byte_level(regex=True), None, decoders.ByteLevel()),
+    "bytes-first": ("BPE", {}, normalizers.ByteLevel(), pre_tokenizers.Split("Ġ", "merged_with_next"), "bert", decoders.ByteLevel()),
+}
+
+
+def train_words(name):
+    kind, switches, normal, pre, post, decoder = WORDS[name]
+    words = kind != "BPE"
+    unk = "[UNK]" if words else "<unk>"
+    t = Tokenizer(getattr(models, kind)(unk_token=unk, **({"vocab": {unk: 0}} if words else {}), **switches))
+    if normal:
+        t.normalizer = normal
+    t.pre_tokenizer = pre
+    marks = {k: v for k, v in switches.items() if k in ("continuing_subword_prefix", "end_of_word_suffix")}
+    how = {"vocab_size": 900, "special_tokens": ["[PAD]", unk, "[CLS]", "[SEP]"], "show_progress": False, **({} if kind == "WordLevel" else marks)}
+    if kind != "WordLevel":
+        how["limit_alphabet"] = 380
+    if name == "bytes-first":
+        how["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
+    t.train_from_iterator([x.replace("\0", "") for x in SCRIPTS + OTHERS] * 2, getattr(trainers, kind.replace("BPE", "Bpe") + "Trainer")(**how))
+    t.add_special_tokens(SPECIAL)
+    t.add_tokens(ADDED)
+    cls, sep = [(s, t.token_to_id(s)) for s in ("[CLS]", "[SEP]")]
+    if post == "template":
+        t.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[cls, sep])
+    elif post:
+        t.post_processor = {"bert": processors.BertProcessing, "roberta": processors.RobertaProcessing}[post](sep, cls)
+    if decoder:
+        t.decoder = decoder
+    return t
+
+
+DECODED = (*WORDS, "llama3", "qwen2", "llama2", "mistral", "gemma", "tekken", "command-r")
 
 
 def train_unigram(name):
@@ -140,6 +195,8 @@ def train_unigram(name):
 
 
 def train(name):
+    if name in WORDS:
+        return train_words(name)
     if name in UNIGRAM:
         return train_unigram(name)
     chars = name in CHARS
@@ -193,6 +250,10 @@ def write_real(out, data):
 
 
 def decoded(t, text, ids):
+    inner = isinstance(t.decoder, decoders.WordPiece) and t.decoder.prefix
+    shown = [i for i in ids if i not in [a for a, d in t.get_added_tokens_decoder().items() if d.special]]
+    if inner and shown and t.id_to_token(shown[0]).startswith(inner):
+        return None
     return None if "<é>" in text or text == "  " else t.decode(ids)
 
 
@@ -208,7 +269,7 @@ def main():
         with open(os.path.join(out, "ids.json")) as f:
             golden = json.load(f)
         assert golden["texts"] == texts, "other texts: make all of them"
-    for name in only or [*BYTES, *CHARS, *UNIGRAM]:
+    for name in only or [*BYTES, *CHARS, *UNIGRAM, *WORDS]:
         t = train(name)
         with open(os.path.join(out, name + ".json"), "w") as f:
             json.dump(json.loads(t.to_str()), f, ensure_ascii=False, separators=(",", ":"))
