@@ -168,9 +168,10 @@ static void compare_given(const struct placement *p, struct plan_inputs *in, con
     if (memory < 1.5 && speed < 1.5) return;
     if (!clu_place_of(&in->place, &in->work, &in->topo, &in->want, &l)) asked = in->place.judged.tok_s;
     if (clu_place_find(&in->place, &in->work, &in->topo, &in->want) || in->place.judged.tok_s < 1.05 * asked) return;
+    char so[64] = "it may not fit";
+    if (asked > 0) snprintf(so, sizeof so, "%.1f tok/s predicted for 8 users", asked);
     log_warn("plan", "the cut was asked for with --tp or --pp: equal parts, but the ranks' memory differs by a factor of %.1f and their speed by %.1f; "
-             "%s%.1f tok/s predicted for 8 users, without --tp and --pp the planner would reach %.1f%s", memory, speed, asked > 0 ? "" : "it may not fit: ", asked,
-             in->place.judged.tok_s, p->o->cluster.topo ? "" : " (better known with --topo: tessera doctor --hostfile HOSTS --record FILE)");
+             "%s, without --tp and --pp the planner would reach %.1f tok/s%s", memory, speed, so, in->place.judged.tok_s, p->o->cluster.topo ? "" : " (better known with --topo: tessera doctor --hostfile HOSTS --record FILE)");
 }
 
 /* Slots of a hostfile are ranks, each of which computes with many threads: a hostfile written for other programs has one for each core. */

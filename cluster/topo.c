@@ -10,13 +10,22 @@ void clu_topo_init(struct clu_topo *t)
     t->wire = (struct clu_wire){60e-6, 117e6}; /* gigabit Ethernet */
 }
 
+/* Of n that compute alike parts and wait for each other, as many at once as there are processors until all have: the last, if alone, has the
+ * memory to itself. */
+static double read_in_turns(const struct clu_crowd *c, int32_t n, double all)
+{
+    double seconds = 0;
+    for (int32_t left = n; left > 0; left -= c->processors) seconds += 1 / MIN(MIN(c->most, 1) * c->read_bytes_s, all / MIN(left, c->processors));
+    return 1 / seconds;
+}
+
 void clu_crowd_speed(const struct clu_crowd *c, int32_t active, bool even, double *read_bytes_s, double *ops_s)
 {
     int32_t n = MAX(active, 1);
     bool mean = n <= c->processors || (even && c->moves);
     double share = mean ? (double)c->processors / n : 1.0 / DIV_UP(n, c->processors), cpus = MIN(c->most, share);
-    *read_bytes_s = cpus * c->read_bytes_s;
-    if (c->all_read_bytes_s > 0) *read_bytes_s = MIN(*read_bytes_s, c->all_read_bytes_s / n);
+    double all = c->all_read_bytes_s > 0 ? c->all_read_bytes_s : c->read_bytes_s * c->processors;
+    *read_bytes_s = mean ? MIN(cpus * c->read_bytes_s, all / n) : read_in_turns(c, n, all);
     *ops_s = cpus * c->ops_s;
 }
 

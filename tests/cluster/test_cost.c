@@ -48,7 +48,7 @@ static void a_crowd_shares_what_its_processors_have(void **state)
     assert_float_equal(read, 25e9, 1); /* the memory is the limit */
     assert_float_equal(ops, 1e12, 1);
     clu_crowd_speed(&c, 3, false, &read, &ops);
-    assert_float_equal(read, 15e9, 1); /* one processor has two of them */
+    assert_float_equal(read, 1 / (1 / 25e9 + 1 / 30e9), 1); /* two, then the third, which has the memory to itself */
     assert_float_equal(ops, 5e11, 1);
     clu_crowd_speed(&c, 4, false, &read, &ops);
     assert_float_equal(read, 12.5e9, 1);
