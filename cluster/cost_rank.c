@@ -17,7 +17,7 @@ struct clu_cost_speed clu_cost_speed(const struct clu_work *w, const struct clu_
 double clu_cost_matrix(const struct clu_work *w, const struct clu_cost_speed *d, double bytes,
                        double weights, int32_t rows)
 {
-    bool floats = d->cpu && is_float(w->weights->type);
+    bool floats = d->cpu && is_float(w->info->type);
     double read = bytes / (d->read_bytes_s * w->rates->read_share),
            ops = 2 * weights * rows / (d->ops_s * (floats ? w->rates->float_share : w->rates->ops_share));
     /* a GPU hides the shorter; so does a processor, but where both are alike neither is hidden whole: within 8 % of what a 1B model of Q4_0

@@ -61,7 +61,7 @@ static void head(const struct clu_place *p, const struct clu_work *w, const stru
     int64_t tokens = clu_cost_room(w, p->n_held), room = clu_cost_room(w, p->n_blocks);
     int32_t hosts = n_hosts(p, t);
     bool small = m->n_params < 1000000000;
-    buf_printf(b, "%s (%s): %d layers, d %d, %d query heads, ", m->name, w->weights->type, m->n_layers, m->d_model, m->n_heads);
+    buf_printf(b, "%s (%s): %d layers, d %d, %d query heads, ", m->name, w->info->type, m->n_layers, m->d_model, m->n_heads);
     if (m->latent.rank) buf_printf(b, "a latent of %d, ", m->latent.rank);
     else buf_printf(b, "%d KV heads, ", m->n_kv_heads);
     if (m->n_experts) buf_printf(b, "%d experts of %d, %d of them for a token, ", m->n_experts, m->d_expert, m->n_used);

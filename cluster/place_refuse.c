@@ -135,7 +135,7 @@ static const char *smaller_type(const struct clu_work *w, const struct clu_topo 
     for (size_t i = 0; i < COUNT_OF(types) && !name; i++) {
         double by = types[i].bits / bits;
         struct clu_work y = *w;
-        if (by > 0.95 || !strcmp(types[i].name, w->weights->type)) continue;
+        if (by > 0.95 || !strcmp(types[i].name, w->info->type)) continue;
         *x = *w->weights;
         for (int32_t l = 0; l < x->n_layers; l++)
             scale(&x->layers[l].q, by), scale(&x->layers[l].kv, by), scale(&x->layers[l].ffn, by);
@@ -170,7 +170,7 @@ enum err clu_place_refuse(const struct clu_work *w, const struct clu_topo *t,
     buf_printf(&b,
                "%s (%s) does not fit on %d device%s of %.1f GB in all: weights are %.1f GB, KV for "
                "%lld tokens %.1f GB",
-               w->info->name, w->weights->type, t->n_devices, t->n_devices == 1 ? "" : "s",
+               w->info->name, w->info->type, t->n_devices, t->n_devices == 1 ? "" : "s",
                have / 1e9, weights / 1e9, (long long)tokens, kv / 1e9);
     if (lacks > 0) buf_printf(&b, "; %.2f GB are missing", lacks / 1e9);
     int32_t context = shorter_context(w, t, want), n = 0;

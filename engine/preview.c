@@ -75,17 +75,8 @@ enum err eng_engine_weights(const char *path, struct model_weights *out)
     enum err rc;
     struct eng_model_file *f = NULL;
     struct eng_spec s;
-    int64_t bytes_of[DTYPE_COUNT] = {0};
     TRY(open_header(path, &f, &s));
     TRY(eng_weights_parts(f, &s, out));
-    for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
-        const struct model_tensor *t = eng_model_file_tensor(f, i);
-        if (t->type < DTYPE_COUNT && t->dims[1] > 1 && !t->part_of) bytes_of[t->type] += t->bytes;
-    }
-    int32_t most = 0;
-    for (int32_t t = 1; t < DTYPE_COUNT; t++)
-        if (bytes_of[t] > bytes_of[most]) most = t;
-    snprintf(out->type, sizeof out->type, "%s", dtype_name((enum dtype)most));
 out:
     eng_model_file_close(f);
     return rc;

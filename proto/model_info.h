@@ -29,6 +29,7 @@ struct model_info {
     int32_t context;           /* trained context */
     enum step_pool pooling;    /* what embeddings are made of; NONE: in a way that we do not have */
     int64_t n_params, weight_bytes;
+    char type[16];             /* of most of its matrices, by bytes: "Q4_K" */
     struct kv_layer kv;
     int32_t window;            /* positions that layers in `windowed` see; 0: there are none */
     bool windowed[LIMIT_LAYERS];

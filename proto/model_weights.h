@@ -32,7 +32,6 @@ struct model_weights {
     struct model_part ends; /* last stage, on every rank */
     bool tied;
     int32_t rope_dim;
-    char type[16]; /* of most bytes: "Q4_K" */
 };
 
 #endif

@@ -13,9 +13,11 @@ static void put_details(const struct crd_api *api, struct buf *out)
     json_out_str(out, m->arch);
     buf_puts(out, ",\"families\":[");
     json_out_str(out, m->arch);
-    buf_printf(out, "],\"parameter_size\":\"%.1f%s\",\"quantization_level\":\"unknown\"}",
+    buf_printf(out, "],\"parameter_size\":\"%.1f%s\",\"quantization_level\":",
                (double)m->n_params / (m->n_params < 1000000000 ? 1e6 : 1e9),
                m->n_params < 1000000000 ? "M" : "B");
+    json_out_str(out, m->type);
+    buf_putc(out, '}');
 }
 
 static void put_model(const struct crd_api *api, const char *name, struct buf *out)

@@ -322,10 +322,16 @@ void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, str
     for (int32_t l = 0; l < s->n_layers; l++) out->windowed[l] = s->window && s->local[l];
     out->kv = (struct kv_layer){.kind = KV_FULL, .n_kv_heads = s->n_kv_heads, .head_dim = s->head_dim};
     if (s->mla.kv_rank) out->kv.kind = KV_LATENT, out->kv.head_dim = eng_latent_cached(&s->mla);
+    int64_t bytes_of[DTYPE_COUNT] = {0};
     for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
         const struct model_tensor *t = eng_model_file_tensor(f, i);
         if (t->part_of) continue;
         out->n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
         out->weight_bytes += t->bytes;
+        if (t->type < DTYPE_COUNT && t->dims[1] > 1) bytes_of[t->type] += t->bytes;
     }
+    int32_t most = 0;
+    for (int32_t t = 1; t < DTYPE_COUNT; t++)
+        if (bytes_of[t] > bytes_of[most]) most = t;
+    snprintf(out->type, sizeof out->type, "%s", dtype_name((enum dtype)most));
 }

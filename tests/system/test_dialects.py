@@ -136,6 +136,7 @@ class Ollama(WithServer):
 
     def test_models(self):
         self.assertEqual([m.model for m in self.c.list().models], [self.model])
+        self.assertEqual(self.c.list().models[0].details.quantization_level, "Q8_0")
         self.assertEqual(self.c.ps().models[0].model, self.model)
         shown = self.c.show(self.model)
         self.assertIn("tools", shown.capabilities)
