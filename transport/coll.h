@@ -106,7 +106,8 @@ MUST_USE enum err trn_coll_barrier(struct trn_coll *c, int64_t timeout_us);
  * the time-out of its operation? Then that is given up, so that the wait ends. Nothing to do for the others. Err PEER_LOST, DEADLINE. */
 MUST_USE enum err trn_coll_poll(struct trn_coll *c);
 /* Where operations are told to a device that records what it is told (a graph): those between begin and end are not begun; *r is what a replay
- * amounts to. replayed: the device has been told the recording once more. false: c's operations cannot be recorded. */
+ * amounts to. replayed: the device has been told the recording once more. Ranks record the same in the same order, and replay the same. false: c's
+ * operations cannot be recorded. */
 bool trn_coll_records(const struct trn_coll *c);
 void trn_coll_record_begin(struct trn_coll *c);
 void trn_coll_record_end(struct trn_coll *c, struct coll_stats *r);

@@ -9,6 +9,10 @@
  *     only as silence; then ncclCommAbort ends what the device waits in.
  * I2  exact: parts are gathered and added in the one tree by our own kernel, so the bits are those of any other implementation.
  * I3  nothing is allocated after open but the host's room for messages, which steps do not send through here.
+ * I4  sums can be recorded. The library issues from a thread of its own, so a recording must let any thread issue, and an operation is settled
+ *     before the next one or the end of the recording. What it sets up at a first use is set up at open. Its communicator is in the graphs: those
+ *     are forgotten before it is ended or given up, since both wait for that. It may set up something with the other ranks in a recording:
+ *     all ranks record and replay the same.
  *
  * The id goes from the group's first rank to the others over `host`, as everything does that ranks must agree on. How far a device has come
  * and who is late: coll_told.h.
@@ -47,6 +51,7 @@ static const struct trn_device *dev_of(const struct nccl *n) { return n->told.de
 static void give_up(struct trn_told *t)
 {
     struct nccl *n = (struct nccl *)t;
+    if (n->comm) dev_of(n)->forget(dev_of(n)->user);
     if (n->comm) (void)n->lib->abort(n->comm);
     n->comm = NULL;
 }
@@ -340,6 +345,7 @@ static void nccl_close(struct trn_coll *c)
 {
     struct nccl *n = of(c);
     bool gone = !n->comm || c->broken;
+    if (!gone) dev_of(n)->forget(dev_of(n)->user);
     if (!gone) gone = settle(n, "finalize", n->lib->finalize(n->comm), clock_us() + CLOSE_US, CLOSE_US) != OK;
     if (!gone) (void)n->lib->destroy(n->comm);
     else give_up(&n->told);
@@ -359,6 +365,8 @@ static const struct trn_coll_ops nccl_ops = {
     .all_reduce = nccl_all_reduce,
     .waits_for = trn_told_waits_for,
     .poll = trn_told_poll,
+    .record = trn_told_record,
+    .replayed = trn_told_replayed,
 };
 
 /* What each rank says of itself before anybody begins. */
@@ -409,6 +417,30 @@ static enum err meet(struct trn_coll *host, const struct hello *mine, char why[T
     return rc;
 }
 
+/* Each operation that a recording may have, waited for: the gathering of short and of long parts, messages with everybody, the library's own sum. */
+static enum err first_uses(struct nccl *n, int64_t timeout_us)
+{
+    enum err rc = OK;
+    struct trn_coll *c = &n->told.base;
+    int64_t bytes[COLL_MAX_RANKS], most = MIN(ONE_SHOT_BYTES, floats(n->scratch_floats) / 2) / c->size / 16 * 16;
+    struct coll_cut cut = {.n_leaf = c->size};
+    char *all = (char *)n->scratch, *own = all + floats(n->scratch_floats) / 2;
+    bool wait = n->told.wait;
+    n->told.wait = true;
+    for (int32_t r = 0; r < c->size; r++) cut.bounds[r + 1] = r + 1, bytes[r] = 4;
+    TRY(trn_coll_all_gather(c, own, bytes, all, timeout_us));
+    for (int32_t r = 0; r < c->size; r++) bytes[r] = most;
+    TRY(trn_coll_all_gather(c, own, bytes, all, timeout_us));
+    bytes[0] = most / 2; /* not all as much: by messages */
+    TRY(trn_coll_all_gather(c, own, bytes, all, timeout_us));
+    if (!n->exact) TRY(trn_coll_all_reduce(c, &cut, (float *)(void *)own, n->scratch, 1, timeout_us));
+    c->seq = 0;
+    c->stats = (struct coll_stats){0};
+out:
+    n->told.wait = wait;
+    return rc;
+}
+
 static enum err start(struct nccl *n, struct hello *h, char why[TRN_NCCL_WHY], int64_t timeout_us)
 {
     enum err rc;
@@ -448,6 +480,12 @@ enum err trn_coll_nccl_open(struct trn_coll **out, const struct trn_nccl_conf *c
     TRY(meet(host, &h, why, conf->timeout_us));
     if (!why[0]) TRY(start(n, &h, why, conf->timeout_us));
     if (!why[0]) TRY(trn_told_open(&n->told, conf->timeout_us));
+    if (!why[0]) {
+        enum err e = first_uses(n, conf->timeout_us);
+        h.waited = e == ERR_DEADLINE;
+        if (e) snprintf(h.why, sizeof h.why, "%s", err_text());
+        TRY(meet(host, &h, why, 2 * conf->timeout_us));
+    }
     if (!why[0]) *out = &n->told.base, n = NULL;
 out:
     if (n && n->lib) give_up(&n->told);

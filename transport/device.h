@@ -38,6 +38,8 @@ struct trn_device {
     enum err (*mark)(void *user, int32_t i);
     /* Has the device come to it? Never waits. */
     enum err (*marked)(void *user, int32_t i, bool *done);
+    /* What was recorded is told no more, nor holds anything once what is under way has come to its end. */
+    void (*forget)(void *user);
     /* optional, all or none: memory that ranks of one host reach. Err UNSUPPORTED: it cannot be had here */
     enum err (*share)(void *user, void *p, struct trn_device_share *out); /* p: of alloc */
     enum err (*reach)(void *user, const struct trn_device_share *s, void **out);

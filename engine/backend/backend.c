@@ -162,6 +162,8 @@ bool eng_backend_keep(struct eng_backend *b, uint64_t key)
     return !b->plugin->keep(b->device, key, text);
 }
 
+void eng_backend_forget(struct eng_backend *b) { b->plugin->forget(b->device); }
+
 void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
                               int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n)
 {
@@ -257,6 +259,8 @@ static enum err dev_marked(void *user, int32_t i, bool *done)
     return e;
 }
 
+static void dev_forget(void *user) { eng_backend_forget(user); }
+
 /* Of sharing: what cannot be had is no failure of the device. */
 static enum err had(const struct eng_backend *b, int failed, const char *text)
 {
@@ -337,7 +341,7 @@ enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
     enum err e = told(b, b->plugin->info(b->index, &info, text), text);
     if (e) return e;
     *out = (struct trn_device){.user = b, .stream = b->plugin->stream(b->device), .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
-                               .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked,
+                               .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked, .forget = dev_forget,
                                .share = dev_share, .reach = dev_reach, .unreach = dev_unreach, .map_host = dev_map_host,
                                .unmap_host = dev_unmap_host, .exchange = dev_exchange, .pack = dev_pack, .unpack = dev_unpack};
     snprintf(out->where, sizeof out->where, "%s", info.where);

@@ -57,6 +57,7 @@ MUST_USE enum err eng_backend_sync(struct eng_backend *b);
 MUST_USE enum err eng_backend_replay(struct eng_backend *b, uint64_t key, bool *done);
 bool eng_backend_record(struct eng_backend *b);
 bool eng_backend_keep(struct eng_backend *b, uint64_t key);
+void eng_backend_forget(struct eng_backend *b); /* all of it, and what is being recorded */
 /* Of a device only, ordered with the kernels. axpy_rows of the kernel table for n_batches y and x, each y_batch and x_batch after the one
  * before; and row i of dst = row at[i] of src (at NULL: row i) times by[i] (by NULL: 1), n values
  * each. */

@@ -23,7 +23,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 9 };
+enum { PLUGIN_VERSION = 10 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -89,6 +89,8 @@ struct plugin {
     int (*record)(struct plugin_device *d, char text[PLUGIN_TEXT]);
     int (*keep)(struct plugin_device *d, uint64_t key, char text[PLUGIN_TEXT]);
     int (*replay)(struct plugin_device *d, uint64_t key, int32_t *known, char text[PLUGIN_TEXT]);
+    /* Nothing is known any more, nor recorded. What is under way comes to its end. */
+    void (*forget)(struct plugin_device *d);
 
     /* As engine/kernels/cuda/rows.h; on the device that was entered. */
     void (*axpy_batches)(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,

@@ -173,7 +173,7 @@ void eng_attention_share(const struct eng_batch *b, int32_t window, bool chunked
 int32_t eng_attention_splits(const struct eng_model *m, const struct eng_batch *b, int32_t nkv, int32_t n)
 {
     int32_t items = b->n_tok * nkv, most = 0;
-    if ((m->be->on_host && items % n == 0) || items >= eng_pass_split_items(m)) return 0;
+    if (m->be->on_host ? items % n == 0 || items >= eng_pass_split_items(m) : b->n_tok >= m->graphs.split_rows) return 0;
     for (int32_t t = 0; t < b->n_tok; t++) most = MAX(most, b->pos[t] / KRN_ATTN_SPLIT + 1);
     if (most < 2) return 0;
     return m->be->on_host ? most : eng_graphs_splits(m, most);

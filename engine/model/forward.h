@@ -31,6 +31,7 @@ enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
 /* On a device the layers of a small step are one graph (engine/model/graphs.h). */
 struct eng_graphs {
     int32_t n_made;
+    int32_t split_rows; /* attention of so many rows or more is not split, on no rank of the stage */
     struct coll_stats sums; /* between cards in each: operations; bytes for a row */
     bool off; /* they cannot be had here */
     int64_t n_replayed;

@@ -1,13 +1,21 @@
 /* graphs.c: see graphs.h.
  *
  * Sizes: rows go up by a third or a half, which costs nothing while a step waits for weights; splits by four, since a split without keys is
- * a block that returns at once. An 8B model with 32k of context has some 35 graphs of 600 kernels each. */
+ * a block that returns at once. An 8B model with 32k of context has some 35 graphs of 600 kernels each.
+ *
+ * TESSERA_GRAPHS=off on any rank: none are made, for comparison.
+ *
+ * I1  the ranks of a stage record the same graphs in the same order, and have all of them or none: what sums between cards set up while they are
+ *     recorded, they may set up together (NCCL). */
 #include "engine/model/graphs.h"
 
 #include "engine/model/moe.h"
 #include "engine/model/staging.h"
 
 #include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 static const int32_t sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 enum { MOST_ROWS = 64, SPLITS = 4 };
@@ -36,6 +44,28 @@ int32_t eng_graphs_splits(const struct eng_model *m, int32_t most)
     return MIN(n, m->max_splits);
 }
 
+/* The least that a rank of the stage says. */
+static enum err least(const struct eng_model *m, int32_t *x)
+{
+    int32_t all[COLL_MAX_RANKS];
+    int64_t bytes[COLL_MAX_RANKS];
+    if (m->tp->size == 1) return OK;
+    for (int32_t r = 0; r < m->tp->size; r++) bytes[r] = sizeof *x;
+    enum err e = trn_coll_all_gather(m->tp, x, bytes, all, m->timeout_us);
+    for (int32_t r = 0; r < m->tp->size && !e; r++) *x = MIN(*x, all[r]);
+    return e;
+}
+
+/* Go on only if every rank can. */
+static enum err all_can(struct eng_model *m, bool can)
+{
+    int32_t x = can;
+    enum err e = least(m, &x);
+    m->graphs.off = !e && !x;
+    if (m->graphs.off) eng_backend_forget(m->be);
+    return e;
+}
+
 static uint64_t key_of(const struct eng_model *m, const struct eng_batch *b)
 {
     return (uint64_t)b->n_tok << 32 | (uint64_t)(uint32_t)eng_attention_splits(m, b, m->shard.kv1 - m->shard.kv0, 1);
@@ -44,29 +74,39 @@ static uint64_t key_of(const struct eng_model *m, const struct eng_batch *b)
 /* The graph of steps of `rows` rows, the longest of which has `splits` splits. */
 static enum err make(struct eng_model *m, int32_t rows, int32_t splits, eng_layers_fn layers)
 {
+    enum err rc;
     int32_t pos[MOST_ROWS] = {(splits - 1) * KRN_ATTN_SPLIT};
     struct eng_batch b = {.n_tok = rows, .pos = pos};
     struct eng_pass p = {.m = m, .b = &b};
     eng_staging_rows(m, rows);
-    m->graphs.off = !eng_backend_record(m->be);
-    if (m->graphs.off) return OK;
+    TRY(all_can(m, eng_backend_record(m->be)));
+    if (m->graphs.off) goto out;
     if (m->tp_dev) trn_coll_record_begin(m->tp_dev);
     eng_team_run(m->team, layers, &p);
     if (m->tp_dev) trn_coll_record_end(m->tp_dev, &m->graphs.sums);
     m->graphs.sums.bytes_sent /= (uint64_t)rows; /* of a row; as many operations in every graph */
-    m->graphs.off = !eng_backend_keep(m->be, key_of(m, &b));
+    bool kept = eng_backend_keep(m->be, key_of(m, &b));
+    TRY(p.failed);
+    TRY(all_can(m, kept));
     m->graphs.n_made += !m->graphs.off;
-    return p.failed;
+out:
+    return rc;
 }
 
 enum err eng_graphs_make(struct eng_model *m, eng_layers_fn layers)
 {
     enum err rc = OK;
     int32_t nkv = m->shard.kv1 - m->shard.kv0, rows = 0;
+    m->graphs.split_rows = nkv ? DIV_UP(eng_pass_split_items(m), nkv) : INT32_MAX;
+    if (most_rows(m)) {
+        const char *said = getenv("TESSERA_GRAPHS");
+        TRY(least(m, &m->graphs.split_rows));
+        TRY(all_can(m, !said || strcmp(said, "off") != 0));
+    }
     while (rows < most_rows(m) && !m->graphs.off) {
         rows = eng_graphs_rows(m, rows + 1);
         TRY(make(m, rows, 1, layers));
-        for (int32_t n = 1; n < m->max_splits && rows * nkv < eng_pass_split_items(m) && !m->graphs.off;) {
+        for (int32_t n = 1; n < m->max_splits && rows < m->graphs.split_rows && !m->graphs.off;) {
             n = eng_graphs_splits(m, n + 1);
             TRY(make(m, rows, n, layers));
         }

@@ -16,7 +16,8 @@ int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok);
 /* Splits of attention that `most` of them are computed as. */
 int32_t eng_graphs_splits(const struct eng_model *m, int32_t most);
 
-/* All graphs; weights and communicators are where they will be used. Where they cannot be had the log says so, and steps do without. */
+/* All graphs; weights and communicators are where they will be used. Where they cannot be had the log says so, and steps do without. Collective over
+ * the stage. Err: the device's, a communicator's. */
 MUST_USE enum err eng_graphs_make(struct eng_model *m, eng_layers_fn layers);
 /* *done: false: there is none for this pass. Err: the device's. */
 MUST_USE enum err eng_graphs_run(struct eng_pass *p, bool *done);

@@ -1,14 +1,10 @@
-// cuda_emu.cpp: see cuda_runtime.h and cuda_runtime_api.h.
+// cuda_emu.cpp: devices, their memory, and the threads of a grid. See cuda_runtime.h and cuda_runtime_api.h; streams are in cuda_emu_stream.cpp.
 #include "cuda_runtime.h"
 
-extern "C" {
-#include "tests/nccl_stub/nccl_stub.h"
-}
+#include "emu_impl.h"
 
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <mutex>
 #include <sched.h>
 #include <sys/mman.h>
@@ -49,22 +45,6 @@ struct memory {
     }
 };
 memory mem;
-thread_local cudaError_t last_error = cudaSuccess;
-
-struct opened {
-    opened()
-    {
-        std::lock_guard<std::mutex> g(mem.lock);
-        if (mem.n_open++ == 0) mem.protect(PROT_READ | PROT_WRITE);
-    }
-    ~opened()
-    {
-        std::lock_guard<std::mutex> g(mem.lock);
-        if (--mem.n_open == 0) mem.protect(PROT_NONE);
-    }
-};
-
-cudaError_t fail(cudaError_t e) { return last_error = e; }
 
 bool on_device(const void *p, size_t n)
 {
@@ -84,14 +64,36 @@ bool is_registered(const void *p, size_t n)
 }
 bool is_pinned(const void *p, size_t n) { return is_registered(p, n) || !getenv("CUDA_EMU_PINNED"); }
 
-// For who works on a stream beside the kernels: either side may be the device's.
+int n_devices()
+{
+    const char *n = getenv("CUDA_EMU_DEVICES");
+    return n ? atoi(n) : 1;
+}
+
+} // namespace
+
+namespace cuda_emu {
+
+thread_local cudaError_t last_error = cudaSuccess;
+cudaError_t fail(cudaError_t e) { return last_error = e; }
+
+opened::opened()
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    if (mem.n_open++ == 0) mem.protect(PROT_READ | PROT_WRITE);
+}
+opened::~opened()
+{
+    std::lock_guard<std::mutex> g(mem.lock);
+    if (--mem.n_open == 0) mem.protect(PROT_NONE);
+}
+
 void touch(void *dst, const void *src, size_t n)
 {
     opened o;
     memcpy(dst, src, n);
 }
 
-// Is this the call that CUDA_EMU_FAIL names?
 bool ordered_to_fail(const char *what)
 {
     static std::mutex lock;
@@ -104,26 +106,9 @@ bool ordered_to_fail(const char *what)
     return !strncmp(order, what, len) && order[len] == ':' && atoi(order + len + 1) == n;
 }
 
-int n_devices()
-{
-    const char *n = getenv("CUDA_EMU_DEVICES");
-    return n ? atoi(n) : 1;
-}
+} // namespace cuda_emu
 
-// Of the thread: what it captures now.
-thread_local std::vector<std::function<void()>> *capture;
-thread_local bool spoiled; // by something that cannot be captured
-
-} // namespace
-
-struct cuda_emu_graph {
-    std::vector<std::function<void()>> all;
-    int n_refs;
-};
-
-struct cuda_emu_stream {
-    nccl_stub_stream stub;
-};
+using namespace cuda_emu;
 
 extern "C" {
 
@@ -253,99 +238,26 @@ cudaError_t cudaDeviceCanAccessPeer(int *can, int, int)
     return cudaSuccess;
 }
 cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return cudaSuccess; }
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t s)
 {
-    bool dst_there = kind != cudaMemcpyDeviceToHost, src_there = kind != cudaMemcpyHostToDevice;
+    bool dst_there = kind != cudaMemcpyDeviceToHost, src_there = kind != cudaMemcpyHostToDevice, within = dst_there && src_there;
     if (!bytes) return cudaSuccess;
-    if (capture) {
-        spoiled |= !dst_there || !src_there;
-        if (!spoiled) capture->push_back([=] { (void)cudaMemcpyAsync(dst, src, bytes, kind, nullptr); });
-        return spoiled ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
-    }
+    if (!within && spoil_capture()) return fail(cudaErrorStreamCaptureUnsupported);
     if (on_device(dst, bytes) != dst_there || on_device(src, bytes) != src_there) return fail(cudaErrorInvalidValue);
     if ((!dst_there && !is_pinned(dst, bytes)) || (!src_there && !is_pinned(src, bytes))) return fail(cudaErrorInvalidValue);
-    opened o;
-    memcpy(dst, src, bytes);
+    tell(s, [=] { touch(dst, src, bytes); });
+    if (!within && !is_registered(dst_there ? src : dst, bytes)) drain(s); // it may be reused at once
     return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t)
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s)
 {
     if (!on_device(dst, bytes)) return fail(cudaErrorInvalidValue);
-    if (capture) {
-        capture->push_back([=] { (void)cudaMemsetAsync(dst, value, bytes, nullptr); });
-        return cudaSuccess;
-    }
-    opened o;
-    memset(dst, value, bytes);
+    tell(s, [=] {
+        opened o;
+        memset(dst, value, bytes);
+    });
     return cudaSuccess;
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
-{
-    *s = new cuda_emu_stream{{nullptr, touch}};
-    return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    delete s;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    spoiled |= capture != nullptr;
-    return capture ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
-}
-cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
-{
-    capture = new std::vector<std::function<void()>>;
-    spoiled = ordered_to_fail("capture");
-    return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
-{
-    *out = spoiled ? nullptr : new cuda_emu_graph{std::move(*capture), 1};
-    delete capture;
-    capture = nullptr;
-    return spoiled ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
-{
-    if (ordered_to_fail("graph")) return fail(cudaErrorMemoryAllocation);
-    *out = g;
-    g->n_refs++;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t)
-{
-    for (auto &f : g->all) f();
-    return last_error;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t g)
-{
-    if (!--g->n_refs) delete g;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t g) { return cudaGraphDestroy(g); }
-cudaError_t cudaStreamQuery(cudaStream_t)
-{
-    static std::atomic<int> said;
-    const char *busy = getenv("CUDA_EMU_BUSY");
-    if (!busy) said = 0;
-    return busy && said++ < atoi(busy) ? cudaErrorNotReady : cudaSuccess;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
-{
-    *e = (cudaEvent_t)malloc(1);
-    return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    free(e);
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventQuery(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaStreamSynchronize(nullptr); }
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t e = last_error;
@@ -483,9 +395,6 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
 const place &here() { return me->at; }
 
 void pause() { sched_yield(); }
-
-bool recording() { return capture != nullptr; }
-void record(std::function<void()> f) { capture->push_back(std::move(f)); }
 
 void sync_threads()
 {

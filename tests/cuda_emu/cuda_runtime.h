@@ -55,22 +55,19 @@ void check_argument(const void *bytes, size_t n);
 
 template <class T> void check(const T &v) { check_argument(&v, sizeof v); }
 
-// Between cudaStreamBeginCapture and its end what is told is kept, not done.
-bool recording();
-void record(std::function<void()> f);
+// On the stream, or kept by a capture (emu_impl.h).
+void tell(cudaStream_t s, std::function<void()> f);
 
-template <class F> void launch(dim3 grid, dim3 block, F f)
+template <class F> void launch(cudaStream_t s, dim3 grid, dim3 block, F f)
 {
-    auto go = [=]() mutable { run(grid, block, [](void *arg) { (*(F *)arg)(); }, &f); };
-    if (recording()) record(go);
-    else go();
+    tell(s, [=]() mutable { run(grid, block, [](void *arg) { (*(F *)arg)(); }, &f); });
 }
 
 // The arguments are copied first, as a real launch does.
-template <class K, class... A> void call(K kernel, dim3 grid, dim3 block, A... a)
+template <class K, class... A> void call(K kernel, cudaStream_t s, dim3 grid, dim3 block, A... a)
 {
     (check(a), ...);
-    launch(grid, block, [=] { kernel(a...); });
+    launch(s, grid, block, [=] { kernel(a...); });
 }
 
 template <class T> T shuffle(unsigned mask, T v, unsigned from)
@@ -86,7 +83,7 @@ template <class T> T shuffle(unsigned mask, T v, unsigned from)
 // Kernels with the parameter types of their declaration, whatever the arguments' are.
 template <class... P> struct kernel_of {
     void (*f)(P...);
-    void operator()(dim3 grid, dim3 block, P... p) { call(f, grid, block, p...); }
+    void operator()(cudaStream_t s, dim3 grid, dim3 block, P... p) { call(f, s, grid, block, p...); }
 };
 template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
 
@@ -98,7 +95,7 @@ template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
 #define gridDim   (cuda_emu::here().grid_dim)
 
 #define KRN_LAUNCH(kernel_, grid, block, shared, ...)                                              \
-    ((void)krn_cuda_stream(), cuda_emu::kernel(kernel_)((grid), (block), __VA_ARGS__))
+    cuda_emu::kernel(kernel_)(krn_cuda_stream(), (grid), (block), __VA_ARGS__)
 
 #define KRN_PAUSE() cuda_emu::pause()
 static inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }

@@ -2,8 +2,9 @@
  * processor: the few functions engine/backend/cuda calls, on one pretended device.
  *
  * Device memory is a region that the host cannot touch (PROT_NONE) unless a kernel or a copy runs, so
- * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous. A stream is what tests/nccl_stub takes.
- * A capture keeps what is told as closures; anything but kernels and work within the device makes it fail, as the real one does.
+ * host code that follows a device pointer ends with SIGSEGV here too. Everything is synchronous, or, under CUDA_EMU_ASYNC, each stream a thread.
+ * A stream is what tests/nccl_stub takes. A capture keeps what is told as closures; anything but kernels, operations of that stub, and work within
+ * the device makes it fail, as the real one does.
  * CUDA_EMU_DEVICES (default 1) says how many devices there are, CUDA_EMU_BYTES how much memory (2 GiB), CUDA_EMU_FAIL=malloc:N, launch:N, capture:N or
  * graph:N lets the Nth such call fail, CUDA_EMU_PINNED refuses copies to or from host memory that is not pinned,
  * CUDA_EMU_APART says that no card reaches another's memory (processes never do), CUDA_EMU_DISPLAY says that a display hangs on the card, CUDA_EMU_BUSY=N lets the first N queries of a stream say that it is not ready, CUDA_EMU_DRIVER gives the driver's version (0: there is none). */

@@ -1,6 +1,7 @@
 /* A rank on a device gives the CPU's bits: logits and texts of whole models are the same whichever ranks compute on a device, alone,
  * sharing one, or beside CPU ranks. memcmp, no tolerance. TESSERA_CUDA_PLUGIN says which plug-in: the emulated one (tests/cuda_emu) or
  * the real one (label gpu); without a device the test is skipped with the reason. */
+#include "base/clock.h"
 #include "engine/model/route.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
@@ -79,14 +80,16 @@ static void the_demo_model_has_the_cpus_bits(void **state)
     check("tessera-demo-f16", "deploy/models/tessera-demo-f16.gguf", KV_F32, false, 1);
 }
 
-/* The same bits when the cards sum by NCCL, or by direct exchange, which steps of decoding have in their graphs; ranks that cannot go by the host
- * and say why. NCCL: a card's own library, or one that stands in for it (tests/nccl_stub). */
+/* The same bits when the cards sum by NCCL or by direct exchange, which steps of decoding have in their graphs; ranks that cannot go by the host
+ * and say why. Where a rank cannot make a graph no rank has one. NCCL: a card's own library, or one that stands in for it (tests/nccl_stub). */
 static void cards_that_sum_have_the_cpus_bits(void **state)
 {
     (void)state;
-    static const struct { int32_t tp; uint64_t on_device; const char *by; bool direct; } cases[] = {
-        {2, 3, "nccl", false}, {3, 7, "nccl", false}, {2, 1, "rank 1: it computes on no card", false},
-        {2, 3, "direct", true}, {3, 7, "direct", true}, {2, 1, "rank 1: it computes on no card", true}};
+    static const struct { int32_t tp; uint64_t on_device; const char *by; bool direct; const char *fail; } cases[] = {
+        {2, 3, "nccl", false, NULL}, {3, 7, "nccl", false, NULL}, {2, 1, "rank 1: it computes on no card", false, NULL},
+        {2, 3, "direct", true, NULL}, {3, 7, "direct", true, NULL}, {2, 1, "rank 1: it computes on no card", true, NULL},
+        {2, 3, "nccl", false, "capture:3"}, {2, 3, "nccl", false, "graph:4"}};
+    bool emulated = strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu");
     struct plugin_device_info info[4];
     char why[PLUGIN_TEXT];
     int32_t pb[N_SEQ][64], ps[N_SEQ][64], n, v;
@@ -101,12 +104,18 @@ static void cards_that_sum_have_the_cpus_bits(void **state)
         struct local_replica_conf c = {.path = path, .tp = cases[k].tp, .context = 64, .n_blocks = 12, .max_step_tokens = 48,
                                        .on_device = cases[k].on_device, .nccl = !cases[k].direct, .direct = cases[k].direct};
         struct eng_engine_info have;
-        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        if (cases[k].fail && !emulated) continue;
+        if (cases[k].fail) setenv("CUDA_EMU_FAIL", cases[k].fail, 1);
+        enum err e = local_replica_open(&r, &c);
+        unsetenv("CUDA_EMU_FAIL");
+        if (e) fail_msg("%s", err_text());
         for (int32_t i = 0; i < cases[k].tp; i++) assert_string_equal(local_replica_sums_by(r, i), cases[k].by);
         make(s, ps, 5);
         if (sequence_run(r, s, N_SEQ, true)) fail_msg("%s", err_text());
-        local_replica_info(r, 0, &have);
-        assert_int_equal(have.n_replayed > 0, !strcmp(cases[k].by, "direct"));
+        for (int32_t i = 0; i < cases[k].tp; i++) {
+            local_replica_info(r, i, &have);
+            assert_int_equal(have.n_replayed > 0, strlen(cases[k].by) <= strlen("direct") && !cases[k].fail);
+        }
         local_replica_close(r);
         for (int32_t i = 0; i < N_SEQ; i++) {
             assert_memory_equal(base[i].logits, s[i].logits, ((size_t)base[i].n_prompt + N_GEN - 1) * (size_t)v * sizeof(float));
@@ -114,6 +123,42 @@ static void cards_that_sum_have_the_cpus_bits(void **state)
         }
     }
     for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&base[i]);
+}
+
+/* A card that waits in a sum of a graph, as one that waits in a sum told by itself: the step ends in time, and says the same. Only where the
+ * emulation's streams are threads: else nobody is left to notice. */
+static void a_sum_that_does_not_come_ends_the_step_in_time(void **state)
+{
+    enum { TIMEOUT_US = 2500000 };
+    static const char said[] = "nccl: another rank has not arrived within 2.5 s";
+    static const struct { const char *order, *graphs; } cases[] = {{"hang:1:11", "off"}, {"hang_replayed:1:7", "on"}};
+    (void)state;
+    if (!getenv("CUDA_EMU_ASYNC")) skip();
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
+        struct local_replica *r;
+        struct sequence s[N_SEQ];
+        int32_t prompts[N_SEQ][64];
+        struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .tp = 2, .context = 64, .n_blocks = 12, .max_step_tokens = 48, .on_device = 3,
+                                       .nccl = true, .timeout_us = TIMEOUT_US};
+        setenv("NCCL_STUB", cases[k].order, 1);
+        setenv("TESSERA_GRAPHS", cases[k].graphs, 1);
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        unsetenv("TESSERA_GRAPHS");
+        make(s, prompts, 5);
+        int64_t since = clock_us();
+        assert_int_equal(sequence_run(r, s, N_SEQ, true), ERR_DEADLINE);
+        struct arena a = {0};
+        struct step_result res;
+        struct eng_engine_info have;
+        assert_int_equal(local_replica_recv(r, &a, &res), ERR_DEADLINE); /* the other rank has ended its step, too */
+        assert_in_range(clock_us() - since, TIMEOUT_US, 20 * TIMEOUT_US);
+        if (!strstr(local_replica_why(r, 0), said) && !strstr(local_replica_why(r, 1), said))
+            fail_msg("%s: rank 0: %s; rank 1: %s", cases[k].order, local_replica_why(r, 0), local_replica_why(r, 1));
+        local_replica_info(r, 0, &have);
+        assert_int_equal(have.n_replayed > 0, k == 1);
+        local_replica_close(r); /* the cards are free */
+        unsetenv("NCCL_STUB");
+    }
 }
 
 static void every_family_has_the_cpus_bits(void **state)
@@ -164,13 +209,15 @@ static void steps_of_the_same_shape_are_told_as_one(void **state)
     if (random_model_write(&m, path)) fail_msg("%s", err_text());
     int32_t prompt[PROMPT];
     for (int32_t k = 0; k < PROMPT; k++) prompt[k] = (k * 31 + 7) % 250;
-    struct sequence s[3];
-    for (int32_t d = 0; d < (emulated ? 3 : 2); d++) { /* the CPU, a device, a device that makes no graphs */
+    struct sequence s[4];
+    for (int32_t d = 0; d < (emulated ? 4 : 3); d++) { /* the CPU, a device, one that shall make no graphs, one that cannot */
         struct local_replica *r;
         struct eng_engine_info info;
         struct local_replica_conf c = {.path = path, .context = 384, .n_blocks = 24, .on_device = d > 0};
-        if (d == 2) setenv("CUDA_EMU_FAIL", "capture:1", 1);
+        if (d == 2) setenv("TESSERA_GRAPHS", "off", 1);
+        if (d == 3) setenv("CUDA_EMU_FAIL", "capture:1", 1);
         if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        unsetenv("TESSERA_GRAPHS");
         s[d] = (struct sequence){.prompt = prompt, .n_prompt = PROMPT, .n_gen = GEN, .chunk = 100, .sampling = sampling_default()};
         s[d].sampling.max_tokens = GEN;
         if (d && emulated) setenv("CUDA_EMU_FAIL", "malloc:1", 1);
@@ -183,7 +230,7 @@ static void steps_of_the_same_shape_are_told_as_one(void **state)
         if (d) assert_memory_equal(s[0].logits, s[d].logits, (PROMPT + GEN - 1) * 320 * sizeof(float));
         if (d) assert_memory_equal(s[0].tokens, s[d].tokens, GEN * sizeof(int32_t));
     }
-    for (int32_t d = 0; d < (emulated ? 3 : 2); d++) sequence_free(&s[d]);
+    for (int32_t d = 0; d < (emulated ? 4 : 3); d++) sequence_free(&s[d]);
 }
 
 /* Steps of every number of rows up to 9 and some beyond: rows of padding change nothing, in the cache least of all. */
@@ -441,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_demo_model_has_the_cpus_bits),
         cmocka_unit_test(cards_that_sum_have_the_cpus_bits),
+        cmocka_unit_test(a_sum_that_does_not_come_ends_the_step_in_time),
         cmocka_unit_test(every_family_has_the_cpus_bits),
         cmocka_unit_test(other_families_have_the_cpus_bits),
         cmocka_unit_test(steps_of_the_same_shape_are_told_as_one),

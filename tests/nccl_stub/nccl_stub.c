@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 enum { MAX_RANKS = 16, RING = 1 << 16, MAX_GROUP = 4096, SPINS = 100 };
-enum { SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, REMOTE_ERROR = 6, IN_PROGRESS = TRN_NCCL_IN_PROGRESS };
+enum { SYSTEM_ERROR = 2, INVALID_ARGUMENT = 4, INVALID_USAGE = 5, REMOTE_ERROR = 6, IN_PROGRESS = TRN_NCCL_IN_PROGRESS };
+enum { COLLECTIVES = 1u << MAX_RANKS, PATIENCE_MS = 20000 };
 
 struct ring {
     _Alignas(64) _Atomic uint64_t written;
@@ -34,8 +35,10 @@ struct trn_nccl_comm {
     struct shared *s;
     int rank, size;
     _Atomic int n_refs, n_ops, error; /* error: learned by asking */
+    _Atomic int n_replayed, n_kept;   /* operations; captured and not yet dropped */
     _Atomic bool aborted, answered;   /* answered: "in progress" once */
-    bool ready;
+    bool ready, finalizing;
+    uint32_t used;                    /* peers that messages went to or from; COLLECTIVES */
     char path[64];
 };
 
@@ -45,6 +48,7 @@ struct op {
     trn_nccl_comm c;
     struct nccl_stub_stream *stream;
     int n;
+    bool hangs;
     float *sum, *sum_parts; /* of an all_reduce: where to, what came; or NULL */
     size_t sum_n;
     struct transfer t[];
@@ -115,7 +119,8 @@ static void run(void *arg)
         bool moved = false;
         uint32_t begun[2] = {0, 0}; /* peers that have an unfinished transfer before this one */
         all = true;
-        for (int i = 0; i < o->n; i++) {
+        if (o->hangs) all = false;
+        for (int i = 0; i < o->n && !o->hangs; i++) {
             struct transfer *t = &o->t[i];
             if (t->done == t->n) continue;
             if (!(begun[t->out] >> t->peer & 1)) moved |= move(o, t);
@@ -131,35 +136,86 @@ static void run(void *arg)
     free(o);
 }
 
+/* ---- captured ---- */
+
+static struct op *twin(const struct op *o)
+{
+    size_t bytes = sizeof *o + (size_t)o->n * sizeof *o->t;
+    struct op *x = malloc(bytes);
+    memcpy(x, o, bytes);
+    atomic_fetch_add(&o->c->n_refs, 1);
+    if (!o->sum) return x;
+    x->sum_parts = malloc((size_t)o->c->size * o->sum_n * sizeof *o->sum + 1);
+    for (int i = 0; i < x->n; i++)
+        if (!x->t[i].out) x->t[i].p = (unsigned char *)(x->sum_parts + (size_t)x->t[i].peer * o->sum_n);
+    return x;
+}
+
+static void replay(void *arg)
+{
+    struct op *x = twin(arg);
+    int nth = atomic_fetch_add(&x->c->n_replayed, 1) + 1;
+    x->hangs = ordered("hang_replayed", x->c->rank, nth);
+    run(x);
+}
+
+static void forget(void *arg)
+{
+    struct op *o = arg;
+    atomic_fetch_sub(&o->c->n_kept, 1);
+    drop(o->c);
+    free(o);
+}
+
+/* The real library would wait for ever. */
+static void await_graphs(trn_nccl_comm c, const char *what)
+{
+    for (int i = 0; i < PATIENCE_MS && atomic_load(&c->n_kept); i++) nanosleep(&(struct timespec){0, 1000000}, NULL);
+    if (!atomic_load(&c->n_kept)) return;
+    fprintf(stderr, "nccl_stub: %s of a communicator whose operations are in graphs\n", what);
+    abort();
+}
+
 /* ---- groups ---- */
 
 static _Thread_local struct group { int depth, n; struct transfer t[MAX_GROUP]; trn_nccl_comm c; void *stream; } group;
 
-static int launch(trn_nccl_comm c, void *stream, const struct transfer t[], int n, float *sum, size_t sum_n)
+/* what: as trn_nccl_comm.used. */
+static int launch(trn_nccl_comm c, void *stream, const struct transfer t[], int n, float *sum, size_t sum_n, uint32_t what)
 {
     int nth = atomic_fetch_add(&c->n_ops, 1) + 1;
     if (!c->ready) return INVALID_ARGUMENT;
     if (ordered("fail", c->rank, nth)) return SYSTEM_ERROR;
     if (ordered("async", c->rank, nth)) atomic_store(&c->error, REMOTE_ERROR);
-    struct op *o = calloc(1, sizeof *o + (size_t)n * sizeof *t);
+    struct op *o = calloc(1, sizeof *o + (size_t)n * sizeof *t), *now;
     *o = (struct op){.c = c, .stream = stream, .n = n, .sum = sum, .sum_n = sum_n};
     for (int i = 0; i < n; i++) o->t[i] = t[i];
-    if (sum) {
-        o->sum_parts = malloc((size_t)c->size * sum_n * sizeof *sum + 1);
-        for (int i = 0; i < n; i++)
-            if (!t[i].out) o->t[i].p = (unsigned char *)(o->sum_parts + (size_t)t[i].peer * sum_n);
-    }
-    atomic_fetch_add(&c->n_refs, 1);
     atomic_store(&c->answered, false);
-    if (o->stream && o->stream->push) o->stream->push(o->stream, run, o);
-    else run(o);
+    if (o->stream && o->stream->record && o->stream->record(o->stream, replay, o, forget)) {
+        atomic_fetch_add(&c->n_refs, 1); /* o is the stream's now */
+        atomic_fetch_add(&c->n_kept, 1);
+        return (what & ~c->used) ? INVALID_USAGE : IN_PROGRESS;
+    }
+    c->used |= what;
+    now = twin(o);
+    now->hangs = ordered("hang", c->rank, nth);
+    free(o);
+    if (now->stream && now->stream->push) now->stream->push(now->stream, run, now);
+    else run(now);
     return IN_PROGRESS;
+}
+
+static uint32_t peers(const struct transfer t[], int n)
+{
+    uint32_t used = 0;
+    for (int i = 0; i < n; i++) used |= 1u << t[i].peer;
+    return used;
 }
 
 static int add(trn_nccl_comm c, void *stream, const struct transfer *t)
 {
     struct group *g = &group;
-    if (!g->depth) return launch(c, stream, t, 1, NULL, 0);
+    if (!g->depth) return launch(c, stream, t, 1, NULL, 0, peers(t, 1));
     if (g->n == MAX_GROUP) return INVALID_ARGUMENT;
     g->t[g->n++] = *t;
     g->c = c;
@@ -179,7 +235,7 @@ EXPORT int ncclGroupEnd(void)
 {
     struct group *g = &group;
     if (--g->depth || !g->n) return TRN_NCCL_SUCCESS;
-    return launch(g->c, g->stream, g->t, g->n, NULL, 0);
+    return launch(g->c, g->stream, g->t, g->n, NULL, 0, peers(g->t, g->n));
 }
 
 EXPORT int ncclSend(const void *from, size_t n, int type, int peer, trn_nccl_comm c, void *stream)
@@ -203,7 +259,7 @@ EXPORT int ncclAllGather(const void *from, void *to, size_t n, int type, trn_ncc
         t[k++] = (struct transfer){true, r, (unsigned char *)(uintptr_t)from, n, 0};
         t[k++] = (struct transfer){false, r, (unsigned char *)to + (size_t)r * n, n, 0};
     }
-    return launch(c, stream, t, k, NULL, 0);
+    return launch(c, stream, t, k, NULL, 0, COLLECTIVES);
 }
 
 EXPORT int ncclBroadcast(const void *from, void *to, size_t n, int type, int root, trn_nccl_comm c, void *stream)
@@ -214,7 +270,7 @@ EXPORT int ncclBroadcast(const void *from, void *to, size_t n, int type, int roo
     if (c->rank != root) t[k++] = (struct transfer){false, root, to, n, 0};
     for (int r = 0; r < c->size && c->rank == root; r++)
         if (r != root) t[k++] = (struct transfer){true, r, (unsigned char *)(uintptr_t)from, n, 0};
-    return launch(c, stream, t, k, NULL, 0);
+    return launch(c, stream, t, k, NULL, 0, COLLECTIVES);
 }
 
 EXPORT int ncclAllReduce(const void *from, void *to, size_t n, int type, int op, trn_nccl_comm c, void *stream)
@@ -227,7 +283,7 @@ EXPORT int ncclAllReduce(const void *from, void *to, size_t n, int type, int op,
         t[k++] = (struct transfer){true, (c->rank + i) % c->size, (unsigned char *)(uintptr_t)from, 4 * n, 0};
         t[k++] = (struct transfer){false, (c->rank + i) % c->size, NULL, 4 * n, 0};
     }
-    return launch(c, stream, t, k, to, n);
+    return launch(c, stream, t, k, to, n, COLLECTIVES);
 }
 
 /* ---- communicators ---- */
@@ -281,7 +337,7 @@ EXPORT int ncclCommGetAsyncError(trn_nccl_comm c, int *state)
         if (!c->rank) shm_unlink(c->path);
     }
     *state = atomic_load(&c->error);
-    if (!*state && (!all || !atomic_exchange(&c->answered, true))) *state = IN_PROGRESS;
+    if (!*state && (!all || !atomic_exchange(&c->answered, true) || (c->finalizing && atomic_load(&c->n_kept)))) *state = IN_PROGRESS;
     return TRN_NCCL_SUCCESS;
 }
 
@@ -289,6 +345,7 @@ EXPORT int ncclCommAbort(trn_nccl_comm c)
 {
     atomic_store(&c->aborted, true);
     if (!c->rank && !c->ready) shm_unlink(c->path);
+    await_graphs(c, "abort");
     drop(c);
     return TRN_NCCL_SUCCESS;
 }
@@ -296,11 +353,13 @@ EXPORT int ncclCommAbort(trn_nccl_comm c)
 EXPORT int ncclCommFinalize(trn_nccl_comm c)
 {
     atomic_store(&c->answered, false);
+    c->finalizing = true;
     return IN_PROGRESS;
 }
 
 EXPORT int ncclCommDestroy(trn_nccl_comm c)
 {
+    await_graphs(c, "destruction");
     drop(c);
     return TRN_NCCL_SUCCESS;
 }
@@ -311,6 +370,7 @@ EXPORT const char *ncclGetErrorString(int result)
     case TRN_NCCL_SUCCESS: return "no error";
     case SYSTEM_ERROR: return "unhandled system error";
     case REMOTE_ERROR: return "remote process exited or there was a network error";
+    case INVALID_USAGE: return "invalid usage";
     case IN_PROGRESS: return "NCCL operation in progress";
     default: return "invalid argument";
     }

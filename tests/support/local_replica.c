@@ -120,7 +120,7 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
             .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
             .context = context, .n_blocks = n_tables * (c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16)), .n_slots = c->n_slots ? c->n_slots : 16,
             .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
-            .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? k->device : "cpu", .timeout_us = 20000000};
+            .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? k->device : "cpu", .timeout_us = c->timeout_us ? c->timeout_us : 20000000};
         ASSERT(!pthread_create(&k->thread, NULL, rank_main, k));
     }
     for (int32_t i = 0; i < r->n; i++) mailbox_get(r->opened, -1);
@@ -175,6 +175,8 @@ enum err local_replica_recv(struct local_replica *r, struct arena *a, struct ste
     free(b);
     return e;
 }
+
+const char *local_replica_why(struct local_replica *r, int32_t rank) { return r->ranks[rank].text; }
 
 enum err local_replica_step(struct local_replica *r, const struct step_plan *p, struct arena *a, struct step_result *out)
 {

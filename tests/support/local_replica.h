@@ -20,6 +20,7 @@ struct local_replica_conf {
     bool nccl;               /* then on cuda:r, and the ranks of a stage sum by NCCL where they can */
     bool direct;             /* the same by exchange in each other's memory */
     uint64_t without_file;   /* bit r: rank r finds no model at its path */
+    int64_t timeout_us;      /* of waits for other ranks; 0: 20 s */
     const char *cache_dir;   /* of packed weights, or NULL */
     int64_t cache_bytes;
 };
@@ -33,6 +34,8 @@ void local_replica_close(struct local_replica *r);
 void local_replica_send(struct local_replica *r, const struct step_plan *p);
 /* The next result in order; arrays live in *a. */
 MUST_USE enum err local_replica_recv(struct local_replica *r, struct arena *a, struct step_result *out);
+/* Why that rank failed; "". */
+const char *local_replica_why(struct local_replica *r, int32_t rank);
 /* Both. */
 MUST_USE enum err local_replica_step(struct local_replica *r, const struct step_plan *p, struct arena *a, struct step_result *out);
 void local_replica_bounds(struct local_replica *r, struct step_bounds *out);

@@ -19,6 +19,9 @@ struct fake_device {
     int32_t told[TRN_DEVICE_MARKS]; /* how often each mark was put */
     _Atomic int32_t marks[TRN_DEVICE_MARKS]; /* and which of those was reached last */
     _Atomic int32_t n_held;
+    struct task *kept; /* of a recording */
+    int32_t n_kept;
+    bool recording;
 };
 
 struct task {
@@ -34,6 +37,7 @@ struct task {
     int64_t stride;
     int32_t mark, nth;
     bool own; /* src is freed */
+    void (*drop)(void *arg); /* of a kept one, or NULL */
     struct mailbox *done;
 };
 
@@ -54,6 +58,12 @@ static void *stream_main(void *arg)
 
 static void tell(struct fake_device *d, struct task t)
 {
+    if (d->recording) {
+        ASSERT(!t.own && !t.done);
+        d->kept = xrealloc(d->kept, (size_t)(d->n_kept + 1) * sizeof *d->kept);
+        d->kept[d->n_kept++] = t;
+        return;
+    }
     struct task *p = malloc(sizeof *p);
     *p = t;
     mailbox_put(d->tasks, p);
@@ -62,6 +72,24 @@ static void tell(struct fake_device *d, struct task t)
 static void push(struct nccl_stub_stream *s, void (*fn)(void *), void *arg)
 {
     tell((struct fake_device *)s, (struct task){.fn = fn, .arg = arg});
+}
+
+static int record(struct nccl_stub_stream *s, void (*fn)(void *), void *arg, void (*drop)(void *))
+{
+    struct fake_device *d = (struct fake_device *)s;
+    if (d->recording) tell(d, (struct task){.fn = fn, .arg = arg, .drop = drop});
+    return d->recording;
+}
+
+/* In the stream, behind the replays that are under way. */
+static void dev_forget(void *user)
+{
+    struct fake_device *d = user;
+    for (int32_t i = 0; i < d->n_kept; i++)
+        if (d->kept[i].drop) tell(d, (struct task){.fn = d->kept[i].drop, .arg = d->kept[i].arg});
+    free(d->kept);
+    d->kept = NULL;
+    d->n_kept = 0;
 }
 
 static void do_copy(void *p)
@@ -191,8 +219,9 @@ struct fake_device *fake_device_open(const char *where)
 {
     struct fake_device *d = xcalloc(1, sizeof *d);
     d->stream.push = push;
+    d->stream.record = record;
     d->ops = (struct trn_device){.user = d, .stream = d, .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
-                                 .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked, .pack = dev_pack, .unpack = dev_unpack};
+                                 .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked, .forget = dev_forget, .pack = dev_pack, .unpack = dev_unpack};
     snprintf(d->ops.where, sizeof d->ops.where, "%s", where);
     d->tasks = mailbox_open();
     ASSERT(!pthread_create(&d->thread, NULL, stream_main, d));
@@ -201,10 +230,19 @@ struct fake_device *fake_device_open(const char *where)
 
 void fake_device_close(struct fake_device *d)
 {
+    dev_forget(d);
     tell(d, (struct task){0});
     pthread_join(d->thread, NULL);
     mailbox_close(d->tasks);
     free(d);
+}
+
+void fake_device_record(struct fake_device *d) { d->recording = true; }
+void fake_device_keep(struct fake_device *d) { d->recording = false; }
+
+void fake_device_replay(struct fake_device *d)
+{
+    for (int32_t i = 0; i < d->n_kept; i++) tell(d, d->kept[i]);
 }
 
 const struct trn_device *fake_device_ops(struct fake_device *d) { return &d->ops; }

@@ -10,6 +10,10 @@ struct fake_device;
 struct fake_device *fake_device_open(const char *where);
 void fake_device_close(struct fake_device *d); /* waits for all it was told */
 const struct trn_device *fake_device_ops(struct fake_device *d);
+/* What it is told between record and keep is kept, not done; replay: it is told that once more. */
+void fake_device_record(struct fake_device *d);
+void fake_device_keep(struct fake_device *d);
+void fake_device_replay(struct fake_device *d);
 /* Allocations that were not given back. */
 int32_t fake_device_held(const struct fake_device *d);
 

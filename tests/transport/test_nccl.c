@@ -253,6 +253,8 @@ static void a_beginning_that_fails_is_no_harm(void **state)
     all_refuse(&(struct how){.n = 3, .timeout_us = 200000}, "fail_init:1", "unhandled system error");
     int64_t t = clock_us();
     all_refuse(&(struct how){.n = 3, .timeout_us = 200000}, "hang_init:2", "has not arrived within 0.2 s");
+    all_refuse(&(struct how){.n = 3, .timeout_us = 200000}, "fail:1:2", "all_gather failed: unhandled system error");
+    all_refuse(&(struct how){.n = 3, .timeout_us = 200000, .async = true}, "hang:2:3", "has not arrived within 0.2 s");
     assert_true(clock_us() - t < 10000000);
 }
 
@@ -346,6 +348,112 @@ static void a_rank_that_stays_away_is_given_up_in_time(void **state)
     assert_true(run(&(struct how){.n = 4, .async = true}, the_last_stays_away, NULL, ranks));
 }
 
+/* ---- recorded ---- */
+
+/* A step's sums: short ones, and long ones that go in two shots; by gathering where all ranks have as many parts, else by messages. */
+enum { STEP_SUMS = 4, STEP_MOST = 40000 };
+static const int64_t step_lengths[STEP_SUMS] = {1, N, STEP_MOST, 77};
+struct step { float *x[STEP_SUMS], *y[STEP_SUMS]; };
+
+static void step_cut(const struct trn_coll *c, int32_t s, struct coll_cut *cut)
+{
+    cut_of(c, cut);
+    if (s % 2) cut->bounds[1] = 1; /* the next one has a leaf more */
+}
+
+static enum err tell_step(struct rank *r, const struct step *s)
+{
+    enum err rc = OK;
+    for (int32_t i = 0; i < STEP_SUMS && !rc; i++) {
+        struct coll_cut cut;
+        step_cut(r->c, i, &cut);
+        rc = trn_coll_all_reduce(r->c, &cut, s->x[i], s->y[i], step_lengths[i], 300000);
+    }
+    return rc;
+}
+
+/* The parts of step k; or, sums: are they the tree's? */
+static bool fill(struct rank *r, const struct step *s, int32_t k, bool sums)
+{
+    bool ok = true;
+    for (int32_t i = 0; i < STEP_SUMS; i++) {
+        struct coll_cut cut;
+        struct tree_node nodes[TREE_MAX_NODES];
+        step_cut(r->c, i, &cut);
+        int32_t parts = tree_maximal(cut.n_leaf, cut.bounds[r->c->rank], cut.bounds[r->c->rank + 1], nodes);
+        for (int64_t e = 0; e < step_lengths[i]; e++) {
+            if (sums) ok &= s->y[i][e] == tree(0, cut.n_leaf, e, k + i);
+            for (int32_t p = 0; p < parts && !sums; p++) s->x[i][p * step_lengths[i] + e] = tree(nodes[p].a, nodes[p].b, e, k + i);
+        }
+    }
+    return ok;
+}
+
+/* Steps, each a replay of one recording, with a sum that is told by itself between them. */
+static bool replays(struct rank *r, const struct step *s, const struct coll_stats *sums)
+{
+    bool ok = true;
+    struct coll_cut cut;
+    cut_of(r->c, &cut);
+    for (int32_t k = 0; k < 3 && ok; k++) {
+        float x[2] = {0}, y[2];
+        fill(r, s, 10 * k, false);
+        fake_device_replay(r->dev);
+        ok = !trn_coll_replayed(r->c, sums, LONG_US) && poll_until_idle(r) && fill(r, s, 10 * k, true);
+        if (k == 1) ok = ok && !trn_coll_all_reduce(r->c, &cut, x, y, 2, LONG_US);
+    }
+    return ok && r->c->stats.n_ops == 3 * sums->n_ops + 1 && r->c->seq == r->c->stats.n_ops;
+}
+
+/* Told, not waited for; given up in time, with the words of a sum that is told by itself; the device is free. */
+static bool nobody_comes(struct rank *r, const struct coll_stats *sums)
+{
+    char who[64];
+    enum err rc = OK;
+    int64_t t = clock_us();
+    fake_device_replay(r->dev);
+    if (trn_coll_replayed(r->c, sums, 300000) || clock_us() - t > 200000) return false;
+    while (!rc && clock_us() - t < LONG_US) rc = trn_coll_poll(r->c);
+    snprintf(who, sizeof who, "rank %d has not arrived within 0.3 s", r->c->size - 1);
+    if (rc != ERR_DEADLINE || !strstr(err_text(), who) || !strstr(err_text(), "nccl all_reduce #17")) return false;
+    if (clock_us() - t < 300000 || clock_us() - t > 10000000) return false;
+    if (r->conf.device->download(r->conf.device->user, NULL, NULL, 0)) return false;
+    fake_device_replay(r->dev); /* it is forgotten */
+    return trn_coll_replayed(r->c, sums, 300000) == ERR_DEADLINE && strstr(err_text(), "refused");
+}
+
+static bool steps_until_the_last_stays_away(struct rank *r)
+{
+    struct coll_stats sums;
+    struct step s;
+    if (!r->c || !trn_coll_records(r->c)) return false;
+    for (int32_t i = 0; i < STEP_SUMS; i++) {
+        s.x[i] = xcalloc((size_t)(4 * step_lengths[i]), sizeof(float));
+        s.y[i] = xcalloc((size_t)step_lengths[i], sizeof(float));
+    }
+    trn_coll_record_begin(r->c);
+    fake_device_record(r->dev);
+    bool ok = !tell_step(r, &s);
+    fake_device_keep(r->dev);
+    trn_coll_record_end(r->c, &sums);
+    ok = ok && sums.n_ops == STEP_SUMS && !r->c->stats.n_ops && !r->c->seq && poll_until_idle(r);
+    ok = ok && replays(r, &s, &sums) && poll_until_idle(r);
+    if (r->c->rank < r->c->size - 1) ok = ok && nobody_comes(r, &sums);
+    ok = ok && trn_coll_barrier(r->host, LONG_US) == OK;
+    if (!ok) fprintf(stderr, "rank %d\n", r->c->rank);
+    trn_coll_close(r->c); /* what it was recorded in is forgotten first: the library would wait for it */
+    r->c = NULL;
+    for (int32_t i = 0; i < STEP_SUMS; i++) free(s.x[i]), free(s.y[i]);
+    return ok;
+}
+
+static void sums_are_recorded_and_replayed(void **state)
+{
+    (void)state;
+    struct rank ranks[MOST];
+    for (int32_t n = 2; n <= MOST; n++) assert_true(run(&(struct how){.n = n, .async = true}, steps_until_the_last_stays_away, NULL, ranks));
+}
+
 /* ---- a library that fails ---- */
 
 static const char *said_by_1;
@@ -374,10 +482,10 @@ static void the_librarys_failures_end_the_group(void **state)
     (void)state;
     struct rank ranks[MOST];
     for (int async = 0; async < 2; async++) {
-        setenv("NCCL_STUB", "fail:1:3", 1);
+        setenv("NCCL_STUB", "fail:1:6", 1); /* three at open */
         said_by_1 = "all_reduce failed: unhandled system error";
         assert_true(run(&(struct how){.n = 4, .async = async}, fails_at_1, NULL, ranks));
-        setenv("NCCL_STUB", "async:1:2", 1);
+        setenv("NCCL_STUB", "async:1:5", 1);
         said_by_1 = "all_reduce failed: remote process exited";
         assert_true(run(&(struct how){.n = 4, .async = async}, fails_at_1, NULL, ranks));
         unsetenv("NCCL_STUB");
@@ -475,6 +583,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(cards_pack_what_leaves_their_host),
         cmocka_unit_test(what_is_told_is_done_later_in_order),
         cmocka_unit_test(a_rank_that_stays_away_is_given_up_in_time),
+        cmocka_unit_test(sums_are_recorded_and_replayed),
         cmocka_unit_test(the_librarys_failures_end_the_group),
         cmocka_unit_test(not_exact_is_the_librarys_own_sum),
     };

@@ -200,13 +200,25 @@ static void release(struct plugin_device *d, void *p)
         }
 }
 
+static void forget(struct plugin_device *d)
+{
+    cudaGraph_t g = NULL;
+    enter(d);
+    if (d->recording) (void)cudaStreamEndCapture(d->stream, &g);
+    if (g) (void)cudaGraphDestroy(g);
+    d->recording = 0;
+    for (int32_t i = 0; i < d->n_graphs; i++) (void)cudaGraphExecDestroy(d->graphs[i].exec);
+    d->n_graphs = 0;
+    (void)cudaGetLastError();
+}
+
 static void close_device(struct plugin_device *d)
 {
     if (!d) return;
     enter(d);
     if (d->stream) (void)cudaStreamSynchronize(d->stream);
     for (int32_t i = 0; i < d->n_blocks; i++) (void)cudaFree(d->blocks[i]);
-    for (int32_t i = 0; i < d->n_graphs; i++) (void)cudaGraphExecDestroy(d->graphs[i].exec);
+    forget(d);
     for (int32_t i = 0; i < PLUGIN_MARKS; i++)
         if (d->marks[i]) (void)cudaEventDestroy(d->marks[i]);
     for (int32_t i = 0; i < PIECES; i++)
@@ -496,6 +508,7 @@ static const struct plugin plugin = {
     .record = begin_record,
     .keep = keep,
     .replay = replay,
+    .forget = forget,
     .best = krn_cuda_best,
     .draw = krn_cuda_draw,
     .top = krn_cuda_top,
