@@ -159,7 +159,8 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
                          .depth = (int32_t)MIN(context / 2, 512),
                          .max_step_tokens = (int32_t)o->max_batch_tokens,
                          .n_slots = (int32_t)o->max_seqs,
-                         .kv_type = (enum kv_type)o->kv_type};
+                         .kv_type = (enum kv_type)o->kv_type,
+                         .rounded = o->exact};
     struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
                             .need_tokens = MAX(context * MAX(o->users, 1), o->kv_tokens),
                             .kv_tokens = o->kv_tokens ? o->kv_tokens : o->users > CLU_KV_CONTEXTS ? context * o->users : 0,

@@ -116,7 +116,8 @@ static enum err gather_inputs(const struct placement *p, const struct msg_hello 
                                  .depth = p->depth ? p->depth : MIN(p->context / 2, 512),
                                  .max_step_tokens = (int32_t)m->max_batch_tokens,
                                  .n_slots = (int32_t)m->max_seqs,
-                                 .kv_type = (enum kv_type)m->kv_type};
+                                 .kv_type = (enum kv_type)m->kv_type,
+                                 .rounded = m->exact};
     if (m->exact && m->wire_type) in->work.wire = (enum clu_wire_type)(m->wire_type - 1);
     in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts), .fixed_order = true};
 out:
@@ -236,8 +237,8 @@ static int64_t free_bytes(const struct placement *p, const struct msg_hello *y)
     return MAX(n, 0);
 }
 
-/* KV blocks that every rank has memory for. */
-static enum err fit_blocks(struct placement *p, const struct clu_work *w, const struct grid *g,
+/* KV blocks that every rank has memory for, rank r on t->devices[r]. */
+static enum err fit_blocks(struct placement *p, const struct clu_work *w, const struct clu_topo *t, const struct grid *g,
                            const struct msg_hello hellos[], int32_t n, int64_t *out)
 {
     int64_t fit = INT32_MAX / 2;
@@ -250,6 +251,8 @@ static enum err fit_blocks(struct placement *p, const struct clu_work *w, const 
         /* before the first load the others have taken nothing yet */
         int32_t others = p->n_blocks ? 1 : p->sharing;
         int64_t share = free_bytes(p, &hellos[r]) / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
+        int32_t stage = grid_stage_of(g, r);
+        need.buffer_bytes += clu_cost_card(w, &t->devices[r], g->layers[stage + 1] - g->layers[stage]);
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
                 least = need.block_bytes * clu_cost_hold(w, p->context);
         if (left < least)
@@ -288,7 +291,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         compare_given(p, in, &g);
     }
     if (g.whole_experts && m->exact && !m->experts) log_info("plan", "--exact off: whole experts on each rank");
-    TRY(fit_blocks(p, &in->work, &g, hellos, n, &fit));
+    TRY(fit_blocks(p, &in->work, &in->topo, &g, hellos, n, &fit));
     int64_t want = clu_place_kv(&in->work, fit, m->kv_tokens);
     if (want > fit)
         TRY(err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",

@@ -1,7 +1,8 @@
 /* cost.c: see cost.h: stages and pipelines, of what cost_rank.c, cost_wire.c and cost_memory.c say of their ranks. */
 #include "cluster/cost_impl.h"
 
-/* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits; docs/performance.md). */
+/* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits; docs/performance.md). Not so graph_bytes, which no card has been
+ * asked for yet (docs/gpu-log.md): some forty graphs of twenty kernels a layer, 10 KiB each. */
 const struct clu_rates clu_rates_default = {
     .read_share = 0.90,
     .ops_share = 0.50,
@@ -14,6 +15,8 @@ const struct clu_rates clu_rates_default = {
     .message_s = 8e-6,
     .sample_s = 1.2e-9,
     .process_bytes = INT64_C(32) << 20,
+    .graph_bytes = INT64_C(8) << 20,
+    .rounded_bytes = INT64_C(64) << 20,
 };
 
 const char *const clu_wire_name[CLU_WIRE_TYPES] = {"f32", "f16", "q8"};
@@ -158,7 +161,7 @@ double clu_cost_load(const struct clu_work *w, const struct clu_topo *t, const s
     }
     for (int32_t r = 0; r < grid_ranks(&l->grid); r++) {
         struct clu_memory m;
-        clu_cost_memory(w, &l->grid, r, &m);
+        clu_cost_memory(w, &l->grid, r, &t->devices[l->device[r]], &m);
         bytes[t->devices[l->device[r]].host] += (double)m.weights * file / MAX(mem, 1);
     }
     for (int32_t h = 0; h < t->n_hosts; h++)

@@ -40,6 +40,8 @@ struct clu_rates {
     double message_s;       /* sending one more message between hosts, and receiving one */
     double sample_s;        /* per sampled row and vocabulary id; every rank of the stage does it whole */
     int64_t process_bytes;  /* a worker before it has a model: program, MPI, gRPC */
+    int64_t graph_bytes;    /* on a card, for each layer: the graphs of steps (engine/model/graphs.h), an allowance */
+    int64_t rounded_bytes;  /* on a card, where products may round: cuBLASLt's (engine/kernels/cuda/lt.h) */
 };
 extern const struct clu_rates clu_rates_default;
 
@@ -57,6 +59,7 @@ struct clu_work {
     int32_t max_step_tokens, n_slots;
     enum kv_type kv_type;
     enum clu_wire_type wire; /* of sums between hosts; anything but f32 is not exact */
+    bool rounded;  /* products may round: --exact off */
     double active; /* of a crowd of ranks that share processors (topo.h), how many compute at once; 0: all */
     bool staged;   /* those are of several stages, which wait for each other once a round and not in every layer */
 };
@@ -73,9 +76,14 @@ int64_t clu_cost_room(const struct clu_work *w, int64_t n_blocks);
 
 struct clu_memory {
     int64_t weights, kv_block, buffers, process;
+    int64_t card; /* what a card keeps for itself, 0 on a processor */
 };
-void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
-                     struct clu_memory *out);
+/* Of rank `rank` on device d. */
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_device *d, struct clu_memory *out);
+/* All but the KV cache. */
+static inline int64_t clu_memory_fixed(const struct clu_memory *m) { return m->weights + m->buffers + m->process + m->card; }
+/* What device d keeps for itself of a stage of n_layers. */
+int64_t clu_cost_card(const struct clu_work *w, const struct clu_device *d, int32_t n_layers);
 /* KV blocks that every rank has room for; negative when some rank lacks room for its weights.
  * *tightest: the rank that decides. */
 int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,

@@ -60,8 +60,12 @@ struct clu_cost_experts clu_cost_experts(const struct model_info *m, bool whole,
     return x;
 }
 
-void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank,
-                     struct clu_memory *out)
+int64_t clu_cost_card(const struct clu_work *w, const struct clu_device *d, int32_t n_layers)
+{
+    return d->kind == CLU_CPU ? 0 : n_layers * w->rates->graph_bytes + (w->rounded ? w->rates->rounded_bytes : 0);
+}
+
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_device *d, struct clu_memory *out)
 {
     const struct model_info *m = w->info;
     const struct model_weights *y = w->weights;
@@ -73,7 +77,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
             tiles = leaf_vocab_tiles(m->n_vocab);
     const struct clu_cost_experts x = clu_cost_experts(m, g->whole_experts, leaf0, h.ffn);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
-    *out = (struct clu_memory){.process = w->rates->process_bytes};
+    *out = (struct clu_memory){.process = w->rates->process_bytes, .card = clu_cost_card(w, d, g->layers[stage + 1] - g->layers[stage])};
     for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
         const struct model_layer *l = &y->layers[i];
         out->weights += part_of(l->q.mem, h.heads, m->n_heads) +
@@ -115,8 +119,9 @@ int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
     int64_t least = INT64_MAX;
     for (int32_t r = 0; r < grid_ranks(&l->grid); r++) {
         struct clu_memory m;
-        clu_cost_memory(w, &l->grid, r, &m);
-        int64_t left = t->devices[l->device[r]].mem_bytes - m.weights - m.buffers - m.process;
+        const struct clu_device *d = &t->devices[l->device[r]];
+        clu_cost_memory(w, &l->grid, r, d, &m);
+        int64_t left = d->mem_bytes - clu_memory_fixed(&m);
         int64_t blocks = left < 0 ? -1 : left / MAX(m.kv_block, 1);
         if (blocks < least) {
             least = blocks;

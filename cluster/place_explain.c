@@ -29,27 +29,27 @@ static int32_t n_hosts(const struct clu_place *p, const struct clu_topo *t)
 }
 
 /* KV of a full context on all ranks: what it takes, and what it would if windows were kept whole. */
-static void context_bytes(const struct clu_place *p, const struct clu_work *w, int64_t *bytes, int64_t *whole)
+static void context_bytes(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, int64_t *bytes, int64_t *whole)
 {
     const struct kv_groups k = kv_groups_of_model(w->info, w->context);
     *bytes = *whole = 0;
     for (int32_t r = 0; r < p->n_ranks; r++) {
         struct clu_memory m;
         int32_t s = grid_stage_of(&p->layout.grid, r), l0 = p->layout.grid.layers[s], l1 = p->layout.grid.layers[s + 1];
-        clu_cost_memory(w, &p->layout.grid, r, &m);
+        clu_cost_memory(w, &p->layout.grid, r, &t->devices[p->layout.device[r]], &m);
         *bytes += m.kv_block * kv_groups_need(&k, w->context);
         *whole += m.kv_block / kv_groups_planes(&k, w->info->windowed, l0, l1) * (l1 - l0) * DIV_UP(w->context, LIMIT_BLOCK_TOKENS);
     }
 }
 
-static void windows(const struct clu_place *p, const struct clu_work *w, struct buf *b)
+static void windows(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t, struct buf *b)
 {
     const struct model_info *m = w->info;
     int32_t n = 0;
     int64_t bytes, whole;
     if (!kv_groups_of_model(m, w->context).window) return;
     for (int32_t i = 0; i < m->n_layers; i++) n += m->windowed[i];
-    context_bytes(p, w, &bytes, &whole);
+    context_bytes(p, w, t, &bytes, &whole);
     buf_printf(b, "\n(%d of the layers keep the last %d tokens: KV of a user %.2f %s instead of %.2f)", n, m->window,
                (double)bytes / (whole < SMALL ? 1e6 : 1e9), whole < SMALL ? "MB" : "GB", (double)whole / (whole < SMALL ? 1e6 : 1e9));
 }
@@ -74,7 +74,7 @@ static void head(const struct clu_place *p, const struct clu_work *w, const stru
         p->layout.grid.n_stages, p->layout.grid.n_stages == 1 ? "" : "s", (long long)tokens,
         (long long)(tokens / w->context), tokens / w->context == 1 ? "" : "s", w->context);
     if (room > tokens) buf_printf(b, "\n(room for %lld: serve takes more with --kv-tokens)", (long long)room);
-    windows(p, w, b);
+    windows(p, w, t, b);
     buf_puts(b, "\n\n");
 }
 
@@ -118,19 +118,25 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
     const double unit = small ? 1e6 : 1e9;
     buf_printf(b, "  %4s %-14s %-14s %7s %5s %6s %6s %8s %8s %8s %8s\n", "rank", "host", "device",
                "layers", "heads", "FFN", "vocab", "weights", "KV", "buffers", small ? "of MB" : "of GB");
+    int64_t card = 0;
     for (int32_t r = 0; r < p->n_ranks; r++) {
         struct clu_memory m;
         const struct clu_device *d = &t->devices[p->layout.device[r]];
         int32_t s = grid_stage_of(g, r);
-        clu_cost_memory(w, g, r, &m);
+        clu_cost_memory(w, g, r, d, &m);
+        card = MAX(card, m.card);
         buf_printf(b, "  %4d %-14.14s %-14.14s %3d-%-3d %5d %6d %6d %8.2f %8.2f %8.2f %8.2f%s\n", r,
                    t->hosts[d->host].name, d->name, g->layers[s], g->layers[s + 1] - 1,
                    g->share[r].heads, g->share[r].ffn, g->share[r].vocab, (double)m.weights / unit,
-                   (double)(m.kv_block * p->n_held) / unit, (double)(m.buffers + m.process) / unit,
+                   (double)(m.kv_block * p->n_held) / unit, (double)(m.buffers + m.process + m.card) / unit,
                    (double)d->mem_bytes / unit,
                    r != p->tightest ? "" : p->n_held < p->n_blocks ? " <- fills up first" : " <- bounds the KV cache");
     }
-    buf_printf(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in %s)\n\n", small ? "MB" : "GB");
+    buf_printf(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in %s)\n", small ? "MB" : "GB");
+    if (card)
+        buf_printf(b, "  (buffers of a card: up to %.2f for the graphs of its steps%s, an allowance)\n", (double)card / unit,
+                   w->rounded ? " and for cuBLASLt" : "");
+    buf_putc(b, '\n');
 }
 
 static void speed(const struct clu_place *p, const struct clu_work *w, struct buf *b)
@@ -251,7 +257,7 @@ static void json_rank(const struct clu_place *p, const struct clu_work *w, const
     const struct clu_device *d = &t->devices[p->layout.device[r]];
     struct clu_memory m;
     int32_t s = grid_stage_of(g, r);
-    clu_cost_memory(w, g, r, &m);
+    clu_cost_memory(w, g, r, d, &m);
     buf_printf(b, "%s{\"rank\":%d,\"host\":", r ? "," : "", r);
     string(b, t->hosts[d->host].name);
     buf_puts(b, ",\"device\":");
@@ -259,10 +265,10 @@ static void json_rank(const struct clu_place *p, const struct clu_work *w, const
     buf_printf(b,
                ",\"stage\":%d,\"layers\":[%d,%d],\"heads\":%d,\"ffn_leaves\":%d,\"vocab_tiles\":%d,"
                "\"weight_bytes\":%lld,\"kv_bytes\":%lld,"
-               "\"buffer_bytes\":%lld,\"process_bytes\":%lld,\"memory_bytes\":%lld}",
+               "\"buffer_bytes\":%lld,\"process_bytes\":%lld,\"card_bytes\":%lld,\"memory_bytes\":%lld}",
                s, g->layers[s], g->layers[s + 1], g->share[r].heads, g->share[r].ffn,
                g->share[r].vocab, (long long)m.weights, (long long)(m.kv_block * p->n_held),
-               (long long)m.buffers, (long long)m.process, (long long)d->mem_bytes);
+               (long long)m.buffers, (long long)m.process, (long long)m.card, (long long)d->mem_bytes);
 }
 
 void clu_place_json(const struct clu_place *p, const struct clu_work *w, const struct clu_topo *t,

@@ -98,8 +98,10 @@ static void weigh(struct stage *s)
     if (s->exact) b.experts = (struct leaf_experts){.n = 0};
     double fixed = y->layers * rest / n + (y->last ? (double)mw->ends.mem : 0) +
                    (double)leaf_buffer_bytes(&b) + (double)y->w->rates->process_bytes;
-    for (int32_t r = 0; r < s->n; r++)
-        s->room[r] = (double)y->t->devices[y->device[r]].mem_bytes - fixed;
+    for (int32_t r = 0; r < s->n; r++) {
+        const struct clu_device *d = &y->t->devices[y->device[r]];
+        s->room[r] = (double)d->mem_bytes - fixed - (double)clu_cost_card(y->w, d, y->layers);
+    }
 }
 
 static int32_t kv_heads(const struct stage *s, int32_t q0, int32_t heads)
@@ -184,10 +186,9 @@ static bool has_room(const struct stage *s)
     memcpy(g.share + at, share, (size_t)s->n * sizeof *share);
     for (int32_t r = 0; r < s->n; r++) {
         struct clu_memory m;
-        clu_cost_memory(y->w, &g, at + r, &m);
-        if (m.weights + m.buffers + m.process + y->n_blocks * m.kv_block >
-            y->t->devices[y->device[r]].mem_bytes)
-            return false;
+        const struct clu_device *d = &y->t->devices[y->device[r]];
+        clu_cost_memory(y->w, &g, at + r, d, &m);
+        if (clu_memory_fixed(&m) + y->n_blocks * m.kv_block > d->mem_bytes) return false;
     }
     return true;
 }

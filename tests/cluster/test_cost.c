@@ -1,5 +1,6 @@
 /* The cost of ranks that share processors, of pipelines, and of exchanges of all hosts at once. */
 #include "cluster/forecast.h"
+#include "engine/kernels/cuda/lt.h"
 #include "engine/model/shard.h"
 #include "tests/support/plan_case.h"
 
@@ -148,6 +149,34 @@ static void all_hosts_at_once_take_what_was_measured_of_them(void **state)
     free(c);
 }
 
+/* The planner's figures are the plug-in's; a stage of fewer layers has smaller graphs; processors keep nothing. */
+static void a_card_keeps_room_for_its_graphs_and_cublaslt(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_BF16, DTYPE_BF16, NULL, 1024);
+    struct clu_memory m;
+    int64_t without, exact, blocks[3];
+    one_machine(&c->topo, 2);
+    struct clu_layout l = cut(c, 1, 2);
+    assert_int_equal(clu_rates_default.rounded_bytes, KRN_LT_WORKSPACE + KRN_LT_ROOM);
+    clu_cost_memory(&c->work, &l.grid, 0, &c->topo.devices[0], &m);
+    assert_int_equal(m.card, 0);
+    without = clu_memory_fixed(&m);
+    blocks[0] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
+    for (int32_t r = 0; r < 2; r++) c->topo.devices[r].kind = CLU_GPU;
+    clu_cost_memory(&c->work, &l.grid, 0, &c->topo.devices[0], &m);
+    exact = clu_memory_fixed(&m);
+    assert_int_equal(exact, without + 16 * clu_rates_default.graph_bytes);
+    blocks[1] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
+    c->work.rounded = true;
+    clu_cost_memory(&c->work, &l.grid, 0, &c->topo.devices[0], &m);
+    assert_int_equal(clu_memory_fixed(&m), exact + KRN_LT_WORKSPACE + KRN_LT_ROOM);
+    blocks[2] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
+    assert_in_range(blocks[0] - blocks[1], 16 * clu_rates_default.graph_bytes / m.kv_block, 16 * clu_rates_default.graph_bytes / m.kv_block + 1);
+    assert_in_range(blocks[1] - blocks[2], clu_rates_default.rounded_bytes / m.kv_block, clu_rates_default.rounded_bytes / m.kv_block + 1);
+    free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +185,7 @@ int main(void)
         cmocka_unit_test(stages_that_may_move_share_processors_evenly),
         cmocka_unit_test(a_round_of_a_pipeline_is_foretold),
         cmocka_unit_test(all_hosts_at_once_take_what_was_measured_of_them),
+        cmocka_unit_test(a_card_keeps_room_for_its_graphs_and_cublaslt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
