@@ -95,16 +95,14 @@ out:
     return rc;
 }
 
-/* Spaces become U+2581, and perhaps one is put in front: done to the text before it is split. */
+/* Spaces become U+2581, and perhaps one is put in front, of each piece there is by then. */
 static enum err read_metaspace(struct hf_build *b, const json_t *o)
 {
     const json_t *text = json_object_get(o, "replacement");
     const char *scheme = json_string_value(json_object_get(o, "prepend_scheme"));
-    if (b->rules.n_splits || b->rules.meta || !json_is_string(text) || !json_string_length(text))
-        return err_raise(
-            ERR_UNSUPPORTED,
-            "%s/tokenizer.json: 'Metaspace' is supported as the first pre-tokenizer only",
-            b->files->where);
+    if (b->rules.meta || b->rules.prefix_space || !json_is_string(text) || !json_string_length(text))
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Metaspace' with another or with 'ByteLevel', or without 'replacement', is not supported", b->files->where);
+    b->rules.n_before = b->rules.n_splits;
     if (!scheme) scheme = hf_flag(o, "add_prefix_space", true) ? "always" : "never";
     b->rules.meta = !strcmp(scheme, "first")   ? META_FIRST
                     : !strcmp(scheme, "never") ? META_NEVER
@@ -119,11 +117,7 @@ static enum err read_byte_level(struct hf_build *b, const json_t *o)
 {
     b->src.model = "gpt2";
     if (hf_flag(o, "add_prefix_space", true)) {
-        if (b->rules.n_splits)
-            return err_raise(ERR_UNSUPPORTED,
-                             "%s/tokenizer.json: 'ByteLevel' with add_prefix_space is supported as "
-                             "the first pre-tokenizer only",
-                             b->files->where);
+        b->rules.n_before = b->rules.n_splits;
         b->rules.prefix_space = true;
     }
     if (!hf_flag(o, "use_regex", true)) return OK;

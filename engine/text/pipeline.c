@@ -23,7 +23,7 @@ struct pipeline {
     struct text_span *shown; /* [n_added] texts of those that are normalised */
     int32_t n_added;
     struct trie raw, normal; /* value: index into added */
-    struct pretoken *pre;
+    struct pretoken *before, *pre; /* before: splits ahead of the spaces' step, or NULL */
 };
 
 /* ---- added tokens ---- */
@@ -72,7 +72,8 @@ enum err pipeline_open(struct pipeline **out, const struct eng_text_rules *r, co
     p->meta_text = span_copy(&p->a, r->meta_text);
     p->prefix_space = r->prefix_space;
     TRY(normalizer_open(&p->normalizer, r->steps, r->n_steps, v));
-    TRY(pretoken_open_splits(&p->pre, r->splits, r->n_splits));
+    if (r->n_before) TRY(pretoken_open_splits(&p->before, r->splits, r->n_before));
+    TRY(pretoken_open_splits(&p->pre, r->n_before ? r->splits + r->n_before : r->splits, r->n_splits - r->n_before));
     copy_added(p, r);
     *out = p, p = NULL;
 out:
@@ -84,6 +85,7 @@ void pipeline_close(struct pipeline *p)
 {
     if (!p) return;
     normalizer_close(p->normalizer);
+    pretoken_close(p->before);
     pretoken_close(p->pre);
     trie_free(&p->raw);
     trie_free(&p->normal);
@@ -140,7 +142,7 @@ struct run {
     const struct pipeline_sink *sink;
     bool control;
     struct buf normal, spaced;
-    struct pieces pieces, tmp;
+    struct pieces outer, pieces, tmp;
 };
 
 typedef void plain_fn(struct run *r, const char *p, size_t n, bool first);
@@ -175,7 +177,8 @@ static void cut(struct run *r, const struct trie *t, const char *text, size_t n,
     if (n > done) plain(r, text + done, n - done, first && !done);
 }
 
-static void words(struct run *r, const char *text, size_t n, bool first)
+/* One piece: spaces are written, the (other) splits applied. */
+static void piece_words(struct run *r, const char *text, size_t n, bool first)
 {
     const struct pipeline *p = r->p;
     struct text_span m = p->meta_text;
@@ -197,6 +200,21 @@ static void words(struct run *r, const char *text, size_t n, bool first)
         r->sink->word(r->sink->ctx, r->pieces.at[i].p, r->pieces.at[i].n);
 }
 
+static void words(struct run *r, const char *text, size_t n, bool first)
+{
+    size_t len;
+    if (!r->p->before) {
+        piece_words(r, text, n, first);
+        return;
+    }
+    pretoken_split(r->p->before, text, n, &r->outer, &r->tmp);
+    for (size_t i = 0; i < r->outer.n; i++) {
+        struct text_span s = r->outer.at[i];
+        if (utf8_step((const uint8_t *)s.p, s.n, &len) != UTF8_OK) r->sink->word(r->sink->ctx, s.p, s.n); /* no text, no spaces */
+        else piece_words(r, s.p, s.n, first && s.p == text);
+    }
+}
+
 static void normal_text(struct run *r, const char *text, size_t n, bool first)
 {
     normalizer_run(r->p->normalizer, text, n, &r->normal);
@@ -210,6 +228,7 @@ void pipeline_run(const struct pipeline *p, const char *text, size_t n, bool con
     cut(&r, &p->raw, text, n, true, normal_text);
     buf_free(&r.normal);
     buf_free(&r.spaced);
+    free(r.outer.at);
     free(r.pieces.at);
     free(r.tmp.at);
 }

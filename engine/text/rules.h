@@ -3,7 +3,8 @@
  *
  * In this order: added tokens are cut out of the text as it stands; what lies between is
  * normalised; added tokens that are to be found in normalised text are cut out; spaces are written
- * as `meta`; the splits are applied one after the other. */
+ * as `meta`; the splits are applied one after the other. Where the file says so some splits come before spaces are written, in each of their
+ * pieces. */
 #ifndef ENGINE_TEXT_RULES_H
 #define ENGINE_TEXT_RULES_H
 
@@ -81,7 +82,7 @@ struct eng_text_rules {
     struct text_span meta_text; /* instead of a space: U+2581 */
     bool prefix_space;          /* a stretch that does not begin with a space gets one */
     const struct text_split *splits;
-    int32_t n_splits;
+    int32_t n_splits, n_before; /* n_before: of the splits, those that come before spaces are written */
     const struct text_added *added;
     int32_t n_added;
     bool ignore_merges;           /* a piece that is a token is not merged */

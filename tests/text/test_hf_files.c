@@ -92,6 +92,7 @@ static const struct lie {
      "{\"model\":{" VOCAB
      "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[bc]]\"}}}",
      ERR_UNSUPPORTED, "within another"},
+    {"what is no word within a class", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[^\\\\W_]\"}}}", ERR_UNSUPPORTED, "within another"},
     {"two tokens before a text",
      "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
                           "\"SpecialToken\":{\"id\":\"a\"}},{\"SpecialToken\":{\"id\":\"a\"}},{"
@@ -226,6 +227,10 @@ static void words_are_put_together_as_the_package_does(void **state)
                           "\"a</w>\":7,\"b\":8,\"[SEP]\":9,\"</w>\":10}},\"added_tokens\":[{\"id\":9,\"content\":\"[SEP]\",\"special\":true}],\"decoder\":%s}",
                    decodings[i].decoder);
         struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = hf_text(buf_str(&json))});
+        struct buf shown = {0};
+        eng_tokenizer_piece(t, 9, true, &shown);
+        assert_string_equal(buf_str(&shown), "[SEP]"); /* a control token brings no space */
+        buf_free(&shown);
         for (size_t k = 0; k < COUNT_OF(decodings[i].texts) && decodings[i].texts[k].n; k++) {
             struct buf whole = {0}, pieces = {0};
             struct eng_detok *d = eng_detok_open(t, NULL, 0, false, false);

@@ -80,6 +80,7 @@ BYTES = {
     "deepseek-v3": ([split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"),
                      split(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
                      byte_level()], None, {}, True),
+    "gpt2-inner": ([pre_tokenizers.Digits(True), byte_level(prefix=True, regex=True)], None, {}, False),
     "falcon": ([pre_tokenizers.Punctuation("contiguous"), byte_level(regex=True), split("[0-9][0-9][0-9]")],
                normalizers.Sequence([normalizers.NFKC()]), {}, False),
 }
@@ -90,6 +91,7 @@ CHARS = {
     "mistral": (pre_tokenizers.Metaspace(META, "first", split=False), None, {"byte_fallback": True, "fuse_unk": True}, True),
     "meta-always": (pre_tokenizers.Metaspace(META, "always", split=True), normalizers.NFD(), {"fuse_unk": True}, False),
     "meta-never": (pre_tokenizers.Metaspace(META, "never", split=True), normalizers.NFKD(), {"byte_fallback": False}, False),
+    "meta-inner": (pre_tokenizers.Sequence([pre_tokenizers.Punctuation(), pre_tokenizers.Metaspace(META, "first", split=True)]), None, {}, False),
     "gemma": (pre_tokenizers.Split(" ", "merged_with_previous"), normalizers.Replace(" ", META), {"byte_fallback": True, "fuse_unk": True}, True),
     "words": (pre_tokenizers.Split(" ", "merged_with_previous"), None, {"byte_fallback": True}, False),
 }
@@ -98,6 +100,7 @@ CHARS = {
 # The same, by scores.
 UNIGRAM = {
     "unigram": (pre_tokenizers.Metaspace(META, "always", split=True), None, {}, True),
+    "unigram-words": (pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(META, "always", split=True)]), None, {}, True),
     "unigram-bytes": (pre_tokenizers.Metaspace(META, "always", split=True), normalizers.NFKC(), {"byte_fallback": True}, True),
     "unigram-whole": (pre_tokenizers.Metaspace(META, "first", split=False), None, {"byte_fallback": True}, False),
 }
@@ -132,6 +135,8 @@ WORDS = {
     "bpe-inner": ("BPE", {"continuing_subword_prefix": "##", "end_of_word_suffix": "@", "fuse_unk": True}, None,
                   pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)]), None, decoders.WordPiece()),
     "bpe-bytes": ("BPE", {"continuing_subword_prefix": "_"}, normalizers.NFC(), byte_level(regex=True), None, decoders.ByteLevel()),
+    "bpe-classes": ("BPE", {"fuse_unk": True}, None,
+                    pre_tokenizers.Sequence([split(r"\w+|\W"), split("[[:punct:]]"), split("[[:alpha:]x]+"), split(r"[^\w\s]")]), None, None),
     "bytes-first": ("BPE", {}, normalizers.ByteLevel(), pre_tokenizers.Split("Ġ", "merged_with_next"), "bert", decoders.ByteLevel()),
 }
 
@@ -163,7 +168,7 @@ def train_words(name):
     return t
 
 
-DECODED = (*WORDS, "llama3", "qwen2", "llama2", "mistral", "gemma", "tekken", "command-r")
+DECODED = (*WORDS, "unigram-words", "llama3", "qwen2", "llama2", "mistral", "gemma", "tekken", "command-r")
 
 
 def train_unigram(name):
@@ -190,8 +195,13 @@ def train_unigram(name):
     t.add_tokens(ADDED)
     if bos:
         t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", t.token_to_id("<s>"))])
-    t.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(META, pre.prepend_scheme, pre.split)])
+    t.decoder = decoders.Sequence([decoders.ByteFallback(), metaspace_back(pre)])
     return t
+
+
+def metaspace_back(pre):
+    pre = pre if isinstance(pre, pre_tokenizers.Metaspace) else pre[1]
+    return decoders.Metaspace(META, pre.prepend_scheme, pre.split)
 
 
 def train(name):
@@ -231,7 +241,7 @@ def train(name):
     elif name == "gemma":
         t.decoder = decoders.Sequence([decoders.Replace(META, " "), decoders.ByteFallback(), decoders.Fuse()])
     elif name != "words":
-        t.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(META, pre.prepend_scheme, pre.split)])
+        t.decoder = decoders.Sequence([decoders.ByteFallback(), metaspace_back(pre)])
     return t
 
 
