@@ -110,6 +110,8 @@ struct plugin {
     struct plugin_experts {
         void (*route)(const struct krn_route *a);
         void (*matmul)(const struct krn_matmul *a, const struct krn_slots *s);
+        void (*group)(const struct krn_grouping *a);
+        void (*matmul_grouped)(const struct krn_matmul *a, const struct krn_grouped *g);
         void (*combine)(const struct krn_combine *a);
         void (*slot_bias)(const struct krn_slot_bias *a);
         void (*token_bias)(const struct krn_token_bias *a);

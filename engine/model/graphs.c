@@ -25,7 +25,7 @@ static int32_t most_rows(const struct eng_model *m)
 {
     bool sums = m->shard.tp_width == 1 || (m->tp_dev && trn_coll_records(m->tp_dev));
     if (m->be->on_host || !sums || m->spec.qk_norm == ENG_QK_ALL) return 0;
-    return MIN(MIN(MOST_ROWS, m->max_tok), m->moe ? m->moe->there.rows : MOST_ROWS);
+    return m->moe && !m->moe->there.tables ? 0 : MIN(MOST_ROWS, m->max_tok);
 }
 
 int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok)

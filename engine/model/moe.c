@@ -54,7 +54,7 @@ static void route(struct eng_pass *p, const struct eng_layer *l, int32_t k, int3
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
     eng_pass_bias(m, logits, l->router_bias, m->spec.experts.n, t0, t1);
-    if (m->moe->there.chosen) return;
+    if (m->moe->there.tables) return;
     if (!here) p->failed = fetch(m, l, k / 2, T, &shift);
     if (!p->failed) choose(m, shift, t0, t1);
     eng_pass_barrier(m, i);
@@ -65,10 +65,9 @@ void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     const struct eng_model *m = p->m;
     const struct eng_layer *l = &m->weights->layers[k / 2];
     int32_t T = p->b->n_tok;
-    m->moe->there.chosen = T <= m->moe->there.rows;
     route(p, l, k, T, i, n);
-    if (m->moe->there.chosen) eng_moe_there_run(m, l, T, eng_pass_parts(m, k));
-    if (p->failed || m->moe->there.chosen) return;
+    if (m->moe->there.tables) eng_moe_there_run(m, l, T, eng_pass_parts(m, k));
+    if (p->failed || m->moe->there.tables) return;
     for (int32_t t = 0; t < T; t += m->moe->tokens) {
         struct moe_group g = {.m = m, .o = m->moe, .l = l, .t0 = t, .n_tok = MIN(m->moe->tokens, T - t)};
         if (t) eng_pass_barrier(m, i);

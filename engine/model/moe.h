@@ -11,16 +11,22 @@
 
 #include "engine/model/forward.h"
 
-/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. Off the host, for
- * many tokens, the choice is still made there: the router's values come over and the lists go back; inputs, products and leaves stay on the device. */
+/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. Off the host the choice is made where
+ * the router's values are (moe_there.c), but for whole experts and those that are not all of one type: then the values come over and the lists go
+ * back; inputs, products and leaves stay on the device. */
 struct eng_moe {
     int32_t tokens;               /* grouped at once */
     struct eng_moe_there {        /* off the host: logits, shared, token, weight and scale as the kernels see them */
         float *logits, *shared, *weight, *scale;
         int32_t *token;
-        int32_t rows;             /* up to so many tokens the choice is made there (moe_there.c): token and weight are then each slot's expert and weight */
-        bool chosen;              /* so it is in this layer */
-        const void *const *tables;/* addresses of experts */
+        const void *const *tables;/* addresses of experts; NULL: the host chooses. Else token and weight are each slot's expert and weight in the chain,
+                                   * scale what its input is multiplied by */
+        int32_t slots_most;       /* of a group of tokens */
+        int32_t rows;             /* up to so many tokens products go slot by slot */
+        int32_t *token_of;        /* [slots_most] of each slot */
+        int32_t *at, *row_token, *row_expert; /* slots by expert (krn_grouping) */
+        float *row_scale;
+        struct krn_part *parts;
     } there;
     bool on_host;
     float **shift;                /* [layer] off the host: what is added to choose by, once it has been fetched */
@@ -45,8 +51,8 @@ void eng_moe_close(struct eng_moe *o); /* what is the backend's goes with it */
 /* sum of token t += the weighted biases of its experts' outputs. */
 void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int64_t t);
 
-/* On a device, for few tokens: all of it there. open: once weights are where they will be used. run: the router's values are there; the sums go
- * to parts. bias: as eng_moe_bias, of all tokens. */
+/* On a device: all of it there, where tables are. open: once weights are where they will be used. run: the router's values are there; the sums go to
+ * parts. bias: as eng_moe_bias, of all tokens. */
 MUST_USE enum err eng_moe_there_open(struct eng_model *m);
 void eng_moe_there_run(const struct eng_model *m, const struct eng_layer *l, int32_t n_tok, float *parts);
 void eng_moe_there_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int32_t n_tok);

@@ -35,6 +35,9 @@ static inline int32_t eng_moe_leaves(const struct eng_shard *h) { return h->ffn.
 int64_t eng_moe_per_row(const struct eng_shard *h);
 int64_t eng_moe_room(const struct eng_model *m);
 
+/* The addresses of a layer's experts on a device (moe_there.tables): gate, up, down, and their biases. */
+enum { MOE_GATE, MOE_UP, MOE_DOWN, MOE_BIAS_GATE, MOE_BIAS_UP, MOE_BIAS_DOWN, MOE_TABLES };
+
 /* ---- moe_slots.c ---- */
 
 /* Thread 0: which slots a group has. Tokens of an expert stand in order. */

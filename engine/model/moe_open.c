@@ -47,20 +47,23 @@ static void take_all(struct eng_moe *o, struct taker *t, const struct eng_model 
     o->token = take(t, slots, sizeof(int32_t));
     o->weight = take(t, slots, sizeof(float));
     if (x->weigh_input) o->scale = take(t, slots, sizeof(float));
-    o->x = take_there(t, slots * s->d_model, sizeof(float));
-    o->gate = take_there(t, cols, sizeof(float));
-    o->up = take_there(t, cols, sizeof(float));
+    int64_t rows = m->be->on_host ? 0 : krn_grouping_rows((int32_t)routed, x->n), apart = MAX(rows - routed, 0); /* that are no slot's */
+    o->x = take_there(t, MAX(slots, rows) * s->d_model, sizeof(float));
+    o->gate = take_there(t, cols + apart * (h->expert1 - h->expert0), sizeof(float));
+    o->up = take_there(t, cols + apart * (h->expert1 - h->expert0), sizeof(float));
     o->act_q = take_there(t, lanes * krn_act_q_bytes(1, wide), 1);
     if (m->krn->interleave) o->act_xt = take_there(t, lanes * krn_act_xt_floats(1, wide), sizeof(float));
     struct leaf_experts part = eng_shard_experts(h, s);
-    o->scratch_each = m->be->on_host ? leaf_expert_scratch(&part, o->tokens) : MAX(eng_moe_room(m), eng_moe_per_row(h) * o->tokens * KRN_TILE);
+    int64_t leaves = MAX(eng_moe_per_row(h) * o->tokens, (h->expert.hi - h->expert.lo) * (rows + o->tokens)); /* of a row of weights */
+    o->scratch_each = m->be->on_host ? leaf_expert_scratch(&part, o->tokens) : MAX(eng_moe_room(m), leaves * KRN_TILE);
     o->scratch = take_there(t, o->scratch_each * eng_team_size(m->team), sizeof(float));
     if (m->be->on_host) return;
     o->there.logits = take_there(t, (int64_t)max_tok * x->n, sizeof(float));
     o->there.shared = take_there(t, max_tok, sizeof(float));
-    o->there.token = take_there(t, slots, sizeof(int32_t));
-    o->there.weight = take_there(t, slots, sizeof(float));
-    if (x->weigh_input) o->there.scale = take_there(t, slots, sizeof(float));
+    int64_t all = MAX(slots, (int64_t)max_tok * x->used); /* a group's, where the host chooses */
+    o->there.token = take_there(t, all, sizeof(int32_t));
+    o->there.weight = take_there(t, all, sizeof(float));
+    if (x->weigh_input) o->there.scale = take_there(t, all, sizeof(float));
     o->n_layers = m->shard.layer1 - m->shard.layer0;
     o->shift = xcalloc((size_t)o->n_layers, sizeof *o->shift);
 }

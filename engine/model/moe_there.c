@@ -1,108 +1,66 @@
-/* moe_there.c: experts of a small step on a device: the choice is made there and products go slot by slot (engine/kernels/experts.h), so that the
- * host waits for nothing and the step can be a graph. An expert that several tokens chose is read for each: more tokens than there.rows go the
- * way of moe.c, expert by expert, and so do models whose weights multiply what experts read (Llama 4), and whole experts on each rank.
+/* moe_there.c: experts on a device: the choice is made there (engine/kernels/experts.h), so that the host waits for nothing and small steps can be
+ * graphs. Products of few tokens go slot by slot, each of which reads its expert; of more, slots are sorted by expert there, and one launch has
+ * all experts' rows. Whole experts on each rank, and experts not of one type, go the way of moe.c, expert by expert.
  *
- * The order of work: choice -> gate, up of every slot -> their product -> down, leaf by leaf, for some rows at a time -> slots and leaves added. */
-#include "engine/model/moe.h"
+ * The order of work: choice -> for a group of tokens: slots by expert -> their inputs -> gate, up of every row -> their product -> down, leaf by
+ * leaf, for some rows of weights at a time -> slots and leaves added. Rows of products are slots, or, by expert, krn_grouping's. */
+#include "engine/model/moe_impl.h"
 
-#include "engine/model/pass.h"
-
-#include <stdlib.h>
-
-/* ---- open ---- */
-
-static bool alike(const struct krn_mat *a, const struct krn_mat *b)
-{
-    return a->type == b->type && a->rows == b->rows && a->cols == b->cols && a->tile_bytes == b->tile_bytes;
-}
-
-/* One kernel computes them all. */
-static bool all_alike(const struct eng_layer *l, int32_t n)
-{
-    bool same = true;
-    for (int32_t e = 1; e < n; e++)
-        same &= alike(&l->experts[e].gate, &l->experts[0].gate) && alike(&l->experts[e].up, &l->experts[0].up) &&
-                alike(&l->experts[e].down, &l->experts[0].down) && !l->experts[e].bgate == !l->experts[0].bgate &&
-                !l->experts[e].bup == !l->experts[0].bup && !l->experts[e].bdown == !l->experts[0].bdown;
-    return same;
-}
-
-/* The addresses of a layer's experts, as [6][n]: gate, up, down, and their biases. */
-enum { GATE, UP, DOWN, BIAS_GATE, BIAS_UP, BIAS_DOWN, TABLES };
-
-static void list(const struct eng_layer *l, int32_t n, const void **to)
-{
-    for (int32_t e = 0; e < n; e++) {
-        const struct eng_ffn *f = &l->experts[e];
-        const void *of[TABLES] = {f->gate.data, f->up.data, f->down.data, f->bgate, f->bup, f->bdown};
-        for (int32_t i = 0; i < TABLES; i++) to[i * n + e] = of[i];
-    }
-}
-
-enum err eng_moe_there_open(struct eng_model *m)
-{
-    enum err rc = OK;
-    const struct eng_experts *x = &m->spec.experts;
-    struct eng_moe_there *o = m->moe ? &m->moe->there : NULL;
-    int32_t n_layers = m->weights->n_layers, each = TABLES * x->n;
-    const void **all = NULL;
-    void *there;
-    bool can = o && !m->be->on_host && x->n_groups <= KRN_ROUTE_GROUPS && !x->weigh_input && !m->shard.whole_experts;
-    for (int32_t l = 0; l < n_layers && can; l++) can = !m->spec.moe[m->shard.layer0 + l] || all_alike(&m->weights->layers[l], x->n);
-    if (!can) return OK;
-    all = xcalloc((size_t)n_layers * (size_t)each, sizeof *all);
-    for (int32_t l = 0; l < n_layers; l++)
-        if (m->spec.moe[m->shard.layer0 + l]) list(&m->weights->layers[l], x->n, all + (int64_t)l * each);
-    int64_t bytes = (int64_t)n_layers * each * (int64_t)sizeof *all;
-    TRY(eng_backend_alloc(m->be, ENG_MEMORY_STEP, &there, bytes));
-    TRY(eng_backend_upload(m->be, there, all, bytes));
-    o->tables = there;
-    o->rows = MIN(m->moe->tokens, MAX(x->n / x->used, 1));
-out:
-    free((void *)all);
-    return rc;
-}
-
-/* ---- the pass ---- */
-
-/* The tokens of a pass in one layer. */
+/* The tokens of a group in one layer. */
 struct job {
     const struct eng_model *m;
     const struct eng_moe *o;
     const struct eng_layer *l;
-    const void *const *tables; /* [TABLES][n], the device's */
-    int32_t n_tok, n_slots;
+    const void *const *tables; /* [MOE_TABLES][n], the device's */
+    int32_t t0, n_tok, n_slots, n_rows;
+    bool grouped;
 };
 
-static struct job job_of(const struct eng_model *m, const struct eng_layer *l, int32_t n_tok)
+static struct job job_of(const struct eng_model *m, const struct eng_layer *l, int32_t t0, int32_t n_tok, bool grouped)
 {
-    int32_t n = m->spec.experts.n, layer = (int32_t)(l - m->weights->layers);
-    return (struct job){m, m->moe, l, m->moe->there.tables + (int64_t)layer * TABLES * n, n_tok, n_tok * m->spec.experts.used};
+    int32_t n = m->spec.experts.n, layer = (int32_t)(l - m->weights->layers), slots = n_tok * m->spec.experts.used;
+    return (struct job){m, m->moe, l, m->moe->there.tables + (int64_t)layer * MOE_TABLES * n, t0, n_tok, slots, grouped ? krn_grouping_rows(slots, n) : slots, grouped};
 }
 
 static const void *table(const struct job *j, int32_t which) { return j->tables + which * j->m->spec.experts.n; }
+static const int32_t *ids_of(const struct job *j) { return j->o->there.token + (int64_t)j->t0 * j->m->spec.experts.used; }
+static const float *weights_of(const struct job *j) { return j->o->there.weight + (int64_t)j->t0 * j->m->spec.experts.used; }
+static const float *scales_of(const struct job *j) { return j->o->there.scale ? j->o->there.scale + (int64_t)j->t0 * j->m->spec.experts.used : NULL; }
 
-static void route(const struct job *j)
+/* Of all tokens. */
+static void route(const struct eng_model *m, const struct eng_layer *l, int32_t n_tok)
 {
     static const enum krn_gating gating[] = {[ENG_GATING_SOFTMAX] = KRN_GATING_SOFTMAX, [ENG_GATING_SIGMOID] = KRN_GATING_SIGMOID,
-                                             [ENG_GATING_SOFTMAX_CHOSEN] = KRN_GATING_SOFTMAX_CHOSEN};
-    const struct eng_experts *x = &j->m->spec.experts;
-    const struct eng_moe_there *o = &j->o->there;
-    eng_backend_experts(j->m->be)->route(&(struct krn_route){
-        .logits = o->logits, .shift = j->l->router_shift, .shared = x->d_shared ? o->shared : NULL, .ids = o->token, .weights = o->weight, .n_tok = j->n_tok,
-        .n = x->n, .used = x->used, .n_groups = x->n_groups, .groups_used = x->groups_used, .gating = gating[x->gating], .renorm = x->renorm,
+                                             [ENG_GATING_SOFTMAX_CHOSEN] = KRN_GATING_SOFTMAX_CHOSEN, [ENG_GATING_SIGMOID_CHOSEN] = KRN_GATING_SIGMOID_CHOSEN};
+    const struct eng_experts *x = &m->spec.experts;
+    const struct eng_moe_there *o = &m->moe->there;
+    eng_backend_experts(m->be)->route(&(struct krn_route){
+        .logits = o->logits, .shift = l->router_shift, .shared = x->d_shared ? o->shared : NULL, .ids = o->token, .weights = x->weigh_input ? o->scale : o->weight,
+        .n_tok = n_tok, .n = x->n, .used = x->used, .n_groups = x->n_groups, .groups_used = x->groups_used, .gating = gating[x->gating], .renorm = x->renorm,
         .shared_gated = x->shared_gated, .scale = x->scale});
 }
 
-/* Rows [row0, row1) of every slot's product; y counted from row0. */
-static void of_slots(const struct job *j, const struct krn_mat *w, int32_t which, const struct krn_act *in, int32_t per, const struct krn_leaves *leaves,
+static void group(const struct job *j)
+{
+    const struct eng_moe_there *o = &j->o->there;
+    eng_backend_experts(j->m->be)->group(&(struct krn_grouping){
+        .ids = ids_of(j), .weights = scales_of(j), .n_slots = j->n_slots, .per = j->m->spec.experts.used, .n = j->m->spec.experts.n, .at = o->at,
+        .token = o->row_token, .expert = o->row_expert, .scale = o->row_scale, .parts = o->parts});
+}
+
+/* Rows [row0, row1) of weights times every row of `in`, or, slot by slot, `per` slots each row; y counted from row0. */
+static void products(const struct job *j, const struct krn_mat *w, int32_t which, const struct krn_act *in, int32_t per, const struct krn_leaves *leaves,
                      float *y, int64_t y_stride, int64_t node_stride, int32_t row0, int32_t row1)
 {
+    const struct plugin_experts *k = eng_backend_experts(j->m->be);
     struct krn_act a = *in;
     if (eng_pass_reads(j->m, w) != READS_CODES) a.q = NULL;
-    eng_backend_experts(j->m->be)->matmul(
-        &(struct krn_matmul){.w = w, .x = &a, .leaves = leaves, .y = y - row0, .y_stride = y_stride, .node_stride = node_stride, .row0 = row0, .row1 = row1},
-        &(struct krn_slots){.data = table(j, which), .ids = j->o->there.token, .n_slots = j->n_slots, .per = per});
+    struct krn_matmul p = {.w = w, .x = &a, .leaves = leaves, .y = y - row0, .y_stride = y_stride, .node_stride = node_stride, .row0 = row0, .row1 = row1};
+    if (j->grouped)
+        k->matmul_grouped(&p, &(struct krn_grouped){.data = table(j, which), .parts = j->o->there.parts,
+                                                    .n_parts = krn_grouping_parts(j->n_slots, j->m->spec.experts.n)});
+    else
+        k->matmul(&p, &(struct krn_slots){.data = table(j, which), .ids = ids_of(j), .n_slots = j->n_slots, .per = per});
 }
 
 static struct krn_leaves whole(int32_t cols)
@@ -110,38 +68,62 @@ static struct krn_leaves whole(int32_t cols)
     return (struct krn_leaves){.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, cols}, .n_nodes = 1, .nodes = {{0, 1}}};
 }
 
-static void slot_bias(const struct job *j, float *y, const float *any, int32_t which, int32_t cols)
+static void row_bias(const struct job *j, float *y, const float *any, int32_t which, int32_t cols)
 {
     if (any)
-        eng_backend_experts(j->m->be)->slot_bias(
-            &(struct krn_slot_bias){.y = y, .bias = table(j, which), .ids = j->o->there.token, .n_slots = j->n_slots, .n = cols});
+        eng_backend_experts(j->m->be)->slot_bias(&(struct krn_slot_bias){
+            .y = y, .bias = table(j, which), .ids = j->grouped ? j->o->there.row_expert : ids_of(j), .n_slots = j->n_rows, .n = cols});
 }
 
-/* gate and up of every slot, and of the shared expert behind them, to what down reads: *shared. */
-static struct krn_act inner(const struct job *j, const struct krn_act *in, struct krn_act *shared)
+/* What gate and up read: the tokens, or copies of them row by row; *per: slots that share one. */
+static struct krn_act inputs(const struct job *j, int32_t *per)
 {
     const struct eng_model *m = j->m;
     const struct eng_ffn *f = &j->l->experts[0], *s = &j->l->shared;
-    int32_t cols = f->down.cols, d = m->spec.d_model;
-    int64_t n = (int64_t)j->n_slots * cols, more = m->spec.experts.d_shared ? (int64_t)j->n_tok * s->down.cols : 0;
+    const struct eng_moe_there *o = &j->o->there;
+    int64_t d = m->spec.d_model;
+    bool copies = j->grouped || o->scale, also = m->spec.experts.d_shared > 0;
+    int forms = eng_pass_reads(m, &f->gate) | eng_pass_reads(m, &f->up), of_tokens = copies ? 0 : forms;
+    if (also) of_tokens |= eng_pass_reads(m, &s->gate) | eng_pass_reads(m, &s->up);
+    struct krn_act in = eng_pass_act(m, m->h + j->t0 * d, j->n_tok, (int32_t)d, of_tokens);
+    eng_pass_prepare(m, &in, 0, j->n_tok, 0, d);
+    *per = m->spec.experts.used;
+    if (!copies) return in;
+    eng_backend_copy_rows(m->be, j->o->x, d, in.x, d, j->grouped ? o->row_token : o->token_of, j->grouped ? o->row_scale : scales_of(j), j->n_rows, (int32_t)d);
+    in = (struct krn_act){.n_tok = j->n_rows, .cols = (int32_t)d, .x = j->o->x};
+    if (forms & READS_CODES) in.q = j->o->act_q;
+    eng_pass_prepare(m, &in, 0, in.n_tok, 0, d);
+    *per = 1;
+    return in;
+}
+
+/* gate and up of every row, and of the shared expert behind them, to what down reads: *shared. */
+static struct krn_act inner(const struct job *j, struct krn_act *shared)
+{
+    const struct eng_model *m = j->m;
+    const struct eng_ffn *f = &j->l->experts[0], *s = &j->l->shared;
+    int32_t cols = f->down.cols, d = m->spec.d_model, per;
+    int64_t n = (int64_t)j->n_rows * cols, more = m->spec.experts.d_shared ? (int64_t)j->n_tok * s->down.cols : 0;
     struct krn_leaves one = whole(d);
     float *gate = j->o->gate, *up = j->o->up;
-    of_slots(j, &f->gate, GATE, in, m->spec.experts.used, &one, gate, f->gate.rows, 0, 0, f->gate.rows);
-    of_slots(j, &f->up, UP, in, m->spec.experts.used, &one, up, f->up.rows, 0, 0, f->up.rows);
-    slot_bias(j, gate, f->bgate, BIAS_GATE, cols);
-    slot_bias(j, up, f->bup, BIAS_UP, cols);
+    struct krn_act in = inputs(j, &per);
+    products(j, &f->gate, MOE_GATE, &in, per, &one, gate, f->gate.rows, 0, 0, f->gate.rows);
+    products(j, &f->up, MOE_UP, &in, per, &one, up, f->up.rows, 0, 0, f->up.rows);
+    row_bias(j, gate, f->bgate, MOE_BIAS_GATE, cols);
+    row_bias(j, up, f->bup, MOE_BIAS_UP, cols);
     if (more) {
-        eng_pass_matmul_whole(m, &s->gate, m->h, j->n_tok, gate + n, 0, 1);
-        eng_pass_matmul_whole(m, &s->up, m->h, j->n_tok, up + n, 0, 1);
+        const float *h = m->h + (int64_t)j->t0 * d;
+        eng_pass_matmul_whole(m, &s->gate, h, j->n_tok, gate + n, 0, 1);
+        eng_pass_matmul_whole(m, &s->up, h, j->n_tok, up + n, 0, 1);
         eng_pass_bias(m, gate + n, s->bgate, s->down.cols, 0, j->n_tok);
         eng_pass_bias(m, up + n, s->bup, s->down.cols, 0, j->n_tok);
     }
     eng_pass_gate(m, gate, up, 0, n + more);
-    struct krn_act a = {.n_tok = j->n_slots, .cols = cols, .x = gate};
+    struct krn_act a = {.n_tok = j->n_rows, .cols = cols, .x = gate};
     if (eng_pass_reads(m, &f->down) & READS_CODES) a.q = j->o->act_q;
     eng_pass_prepare(m, &a, 0, a.n_tok, 0, cols);
     *shared = (struct krn_act){.n_tok = j->n_tok, .cols = s->down.cols, .x = gate + n};
-    if (more && eng_pass_reads(m, &s->down) & READS_CODES) shared->q = j->o->act_q + krn_act_q_bytes(ROUND_UP(j->n_slots, LEAF_EXPERT_PAD), ROUND_UP(cols, KRN_UNIT));
+    if (more && eng_pass_reads(m, &s->down) & READS_CODES) shared->q = j->o->act_q + krn_act_q_bytes(ROUND_UP(j->n_rows, LEAF_EXPERT_PAD), ROUND_UP(cols, KRN_UNIT));
     if (more) eng_pass_prepare(m, shared, 0, j->n_tok, 0, shared->cols);
     return a;
 }
@@ -172,7 +154,8 @@ static void program(struct tree_node node, int32_t lo, int16_t ops[], int32_t *n
     ops[(*n)++] = -1;
 }
 
-static void down(const struct job *j, const struct krn_act *in, const struct krn_act *shared, float *parts, int64_t node_stride)
+/* to: [node][all tokens][d_model], from the group's first token on. */
+static void down(const struct job *j, const struct krn_act *in, const struct krn_act *shared, float *to, int64_t node_stride)
 {
     const struct eng_model *m = j->m;
     const struct krn_leaves *l = &m->shard.expert;
@@ -180,45 +163,46 @@ static void down(const struct job *j, const struct krn_act *in, const struct krn
     bool also = m->spec.experts.d_shared > 0;
     int32_t held = l->hi - l->lo, d = m->spec.d_model;
     if (!held) return;
-    int64_t each = (int64_t)held * (j->n_slots + (also ? j->n_tok : 0));
+    int64_t each = (int64_t)held * (j->n_rows + (also ? j->n_tok : 0));
     int32_t most = (int32_t)MIN(j->o->scratch_each / (each * KRN_TILE) * KRN_TILE, d);
     ASSERT(most >= KRN_TILE || most == d);
     for (int32_t r0 = 0, r1; r0 < d; r0 = r1) {
         r1 = MIN(r0 + most, d);
         int32_t rows = r1 - r0;
-        float *y = j->o->scratch, *ys = y + (int64_t)held * j->n_slots * rows;
-        of_slots(j, w, DOWN, in, 1, l, y, rows, (int64_t)j->n_slots * rows, r0, r1);
+        float *y = j->o->scratch, *ys = y + (int64_t)held * j->n_rows * rows;
+        products(j, w, MOE_DOWN, in, 1, l, y, rows, (int64_t)j->n_rows * rows, r0, r1);
         if (also) shared_leaves(j, shared, ys, r0, r1);
         for (int32_t k = 0; k < l->n_nodes; k++) {
             int16_t ops[2 * KRN_TREE_PARTS];
             int32_t n_ops = 0;
             program(l->nodes[k], l->lo, ops, &n_ops);
             eng_backend_experts(m->be)->combine(&(struct krn_combine){
-                .ops = ops, .n_ops = n_ops, .y = y, .weights = j->o->there.weight, .shared = also ? ys : NULL, .shared_weights = j->o->there.shared,
-                .n_tok = j->n_tok, .used = m->spec.experts.used, .rows = rows, .to = parts + k * node_stride + r0, .to_stride = d});
+                .ops = ops, .n_ops = n_ops, .y = y, .weights = weights_of(j), .at = j->grouped ? j->o->there.at : NULL, .shared = also ? ys : NULL,
+                .shared_weights = j->o->there.shared + j->t0, .n_tok = j->n_tok, .used = m->spec.experts.used, .rows = rows, .y_rows = j->n_rows,
+                .to = to + k * node_stride + r0, .to_stride = d});
         }
     }
 }
 
 void eng_moe_there_run(const struct eng_model *m, const struct eng_layer *l, int32_t n_tok, float *parts)
 {
-    struct job j = job_of(m, l, n_tok);
-    const struct eng_ffn *f = &l->experts[0];
-    int forms = eng_pass_reads(m, &f->gate) | eng_pass_reads(m, &f->up);
-    if (m->spec.experts.d_shared) forms |= eng_pass_reads(m, &l->shared.gate) | eng_pass_reads(m, &l->shared.up);
-    struct krn_act in = eng_pass_act(m, m->h, n_tok, m->spec.d_model, forms), shared;
-    route(&j);
-    eng_pass_prepare(m, &in, 0, n_tok, 0, in.cols);
-    struct krn_act a = inner(&j, &in, &shared);
-    down(&j, &a, &shared, parts, (int64_t)n_tok * m->spec.d_model);
+    int64_t d = m->spec.d_model;
+    route(m, l, n_tok);
+    for (int32_t t = 0; t < n_tok; t += m->moe->tokens) {
+        struct krn_act shared;
+        struct job j = job_of(m, l, t, MIN(m->moe->tokens, n_tok - t), n_tok > m->moe->there.rows);
+        if (j.grouped) group(&j);
+        struct krn_act a = inner(&j, &shared);
+        down(&j, &a, &shared, parts + t * d, n_tok * d);
+    }
 }
 
 void eng_moe_there_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int32_t n_tok)
 {
-    struct job j = job_of(m, l, n_tok);
+    struct job j = job_of(m, l, 0, n_tok, false);
     bool any = l->experts[0].bdown;
     if (!any && !l->shared.bdown) return;
     eng_backend_experts(m->be)->token_bias(&(struct krn_token_bias){
-        .sum = sum, .bias = any ? table(&j, BIAS_DOWN) : NULL, .weights = m->moe->there.weight, .shared = l->shared.bdown, .shared_weights = m->moe->there.shared,
+        .sum = sum, .bias = any ? table(&j, MOE_BIAS_DOWN) : NULL, .weights = m->moe->there.weight, .shared = l->shared.bdown, .shared_weights = m->moe->there.shared,
         .ids = m->moe->there.token, .n_tok = n_tok, .used = m->spec.experts.used, .n = m->spec.d_model});
 }

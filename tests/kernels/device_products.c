@@ -261,6 +261,87 @@ static void check_slots(struct rnd *r, enum dtype type, int32_t n_tok, int32_t p
     next_device();
 }
 
+/* The same of many slots, sorted by expert: which rows they got is the device's to say. Of some experts there are none. */
+static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t per, int32_t n_leaf, bool codes)
+{
+    enum { E = 7, ROWS = 152, MOST = 512 };
+    bool quant = krn_pack_is_quant(type);
+    int32_t cols = quant ? 40 * KRN_UNIT : 133, slots = n_tok * per, rows = krn_grouping_rows(slots, E), n_parts = krn_grouping_parts(slots, E);
+    int32_t ids[MOST], at[MOST], *token = xcalloc((size_t)rows, 4), *expert = xcalloc((size_t)rows, 4), bound[TREE_MAX_LEAF + 1], n_row = 0;
+    float weights[MOST], *scale = xcalloc((size_t)rows, 4);
+    struct krn_part parts[MOST];
+    struct krn_act x = case_act(r, n_tok, cols, codes, CASE_NORMAL);
+    struct krn_leaves l = {.n_leaf = n_leaf, .hi = n_leaf};
+    struct krn_mat w, dw[E];
+    const uint8_t *data[E];
+    assert_true(rows <= MOST && n_parts <= MOST);
+    for (int32_t i = 0; i < slots; i++) ids[i] = (int32_t[]){0, 2, 2, 5, 6}[rnd_below(r, 5)], weights[i] = rnd_normal(r);
+    struct krn_grouping g = {.ids = there(ids, slots * 4), .weights = there(weights, slots * 4), .n_slots = slots, .per = per, .n = E, .at = there(ids, slots * 4),
+                             .token = there(scale, rows * 4), .expert = there(scale, rows * 4), .scale = there(scale, rows * 4),
+                             .parts = there(parts, n_parts * (int64_t)sizeof *parts)};
+    eng_backend_experts(be)->group(&g);
+    here(at, g.at, slots * 4), here(token, g.token, rows * 4), here(expert, g.expert, rows * 4), here(scale, g.scale, rows * 4);
+    here(parts, g.parts, n_parts * (int64_t)sizeof *parts);
+    for (int32_t i = 0; i < n_parts; i++) { /* whole, one after the other, experts ascending */
+        if (parts[i].expert < 0) continue;
+        assert_int_equal(parts[i].row0, i && parts[i].expert == parts[i - 1].expert ? parts[i - 1].row0 + KRN_PART : ROUND_UP(n_row, KRN_GROUP));
+        assert_true(parts[i].n_rows > 0 && parts[i].n_rows <= KRN_PART && (!i || parts[i].expert >= parts[i - 1].expert));
+        n_row = parts[i].row0 + parts[i].n_rows;
+    }
+    assert_true(n_row <= rows);
+    float *copies = xcalloc((size_t)rows * (size_t)cols, 4);
+    bool taken[MOST] = {false};
+    for (int32_t i = 0; i < slots; i++) {
+        bool found = false;
+        for (int32_t k = 0; k < n_parts; k++) found |= parts[k].expert == ids[i] && at[i] >= parts[k].row0 && at[i] < parts[k].row0 + parts[k].n_rows;
+        assert_true(found && !taken[at[i]]);
+        taken[at[i]] = true;
+        assert_int_equal(token[at[i]], i / per);
+        assert_int_equal(expert[at[i]], ids[i]);
+        assert_true(scale[at[i]] == weights[i]);
+        memcpy(copies + (int64_t)at[i] * cols, x.x + (int64_t)(i / per) * cols, (size_t)cols * 4);
+    }
+    for (int32_t i = 0; i < rows; i++) assert_true(taken[i] || (!token[i] && !expert[i] && scale[i] == 0));
+
+    struct krn_act dx = {.n_tok = rows, .cols = cols, .x = there(copies, (int64_t)rows * cols * 4)};
+    if (codes) {
+        dx.q = there(copies, krn_act_q_bytes(rows, cols));
+        be->krn->quantize(&dx, 0, rows, 0, cols / KRN_UNIT);
+    }
+    case_bounds(r, n_leaf, cols, quant ? KRN_UNIT : 1, bound);
+    for (int32_t i = 0; i <= n_leaf; i++) l.cols[i] = bound[i];
+    int64_t each = (int64_t)slots * ROWS, there_each = (int64_t)rows * ROWS;
+    float *want = xcalloc((size_t)(each * n_leaf), 4), *got = xcalloc((size_t)(there_each * n_leaf), 4), *y = case_alloc((size_t)n_tok * ROWS * TREE_MAX_NODES * 4);
+    void *d = there(got, there_each * n_leaf * 4);
+    for (int32_t e = 0; e < E; e++) {
+        struct case_file f = case_file_make(r, type, ROWS, ROUND_UP(cols, dtype_block(type)));
+        w = case_pack(&f, 0, cols);
+        dw[e] = mat_there(&w);
+        data[e] = dw[e].data;
+        for (int32_t i = 0; i < n_leaf; i += l.n_nodes) {
+            l.n_nodes = MIN(n_leaf - i, TREE_MAX_NODES);
+            for (int32_t k = 0; k < l.n_nodes; k++) l.nodes[k] = (struct tree_node){i + k, i + k + 1};
+            krn_ref.matmul(&(struct krn_matmul){.w = &w, .x = &x, .leaves = &l, .y = y, .y_stride = ROWS, .node_stride = n_tok * ROWS, .row1 = ROWS});
+            for (int32_t k = 0; k < l.n_nodes; k++)
+                for (int32_t s = 0; s < slots; s++)
+                    if (ids[s] == e) memcpy(want + (i + k) * each + s * ROWS + KRN_TILE, y + (k * n_tok + s / per) * ROWS + KRN_TILE, (ROWS - KRN_TILE) * 4);
+        }
+        case_file_free(&f);
+        free((void *)w.data);
+    }
+    eng_backend_experts(be)->matmul_grouped(
+        &(struct krn_matmul){.w = &dw[0], .x = &dx, .leaves = &l, .y = d, .y_stride = ROWS, .node_stride = there_each, .row0 = KRN_TILE, .row1 = ROWS},
+        &(struct krn_grouped){.data = there(data, sizeof data), .parts = g.parts, .n_parts = n_parts});
+    here(got, d, there_each * n_leaf * 4);
+    for (int32_t i = 0; i < n_leaf; i++)
+        for (int32_t s = 0; s < slots; s++)
+            if (memcmp(want + i * each + s * ROWS, got + i * there_each + (int64_t)at[s] * ROWS, ROWS * 4))
+                fail_msg("%s %s, %d slots, leaf %d of %d: slot %d has other values", dtype_name(type), codes ? "int8" : "f32", slots, i, n_leaf, s);
+    free(want), free(got), free(y), free(copies), free(token), free(expert), free(scale);
+    case_act_free(&x);
+    next_device();
+}
+
 static void products_of_experts_equal_ref(void **state)
 {
     static const enum dtype some[] = {DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_MXFP4, DTYPE_IQ2_S};
@@ -269,6 +350,20 @@ static void products_of_experts_equal_ref(void **state)
     for (size_t i = 0; i < COUNT_OF(some); i++) {
         check_slots(&r, some[i], 5, 2, 1);
         check_slots(&r, some[i], 19, 1, 25);
+    }
+}
+
+static void grouped_products_of_experts_equal_ref(void **state)
+{
+    static const enum dtype some[] = {DTYPE_BF16, DTYPE_F16, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_MXFP4, DTYPE_IQ2_S};
+    (void)state;
+    struct rnd r = {.key = 84};
+    for (size_t i = 0; i < COUNT_OF(some); i++) {
+        bool quant = krn_pack_is_quant(some[i]);
+        check_grouped(&r, some[i], 1, 2, 1, quant);
+        check_grouped(&r, some[i], 97, 4, 1, quant);
+        check_grouped(&r, some[i], 80, 1, 25, quant);
+        if (quant) check_grouped(&r, some[i], 23, 3, 3, false);
     }
 }
 
@@ -335,6 +430,7 @@ const struct CMUnitTest device_products[] = {
     cmocka_unit_test_setup_teardown(rounded_products_are_near, start, finish),
     cmocka_unit_test_setup_teardown(products_of_many_tokens_are_the_librarys, start, finish),
     cmocka_unit_test_setup_teardown(products_of_experts_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(grouped_products_of_experts_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(leaves_in_no_node_are_left_out, start, finish),
     cmocka_unit_test_setup_teardown(rows_unpack_to_the_files_values, start, finish),
     cmocka_unit_test_setup_teardown(types_without_kernels_are_told, start, finish),

@@ -40,12 +40,14 @@ static void make(struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64], int32_t c
     s[1].sampling.n_logprobs = 3;
 }
 
+static bool whole_experts;
+
 static int32_t run(const char *path, const struct variant *v, enum kv_type kv, bool oracle, struct sequence s[N_SEQ], int32_t prompts[N_SEQ][64])
 {
     struct local_replica *r;
     struct step_bounds b;
     struct local_replica_conf c = {.path = path, .tp = v->tp, .pp = v->pp, .context = 64, .n_blocks = 12, .kv_type = kv, .oracle = oracle,
-                                   .max_step_tokens = 48, .on_device = v->on_device};
+                                   .whole_experts = whole_experts, .max_step_tokens = 48, .on_device = v->on_device};
     if (local_replica_open(&r, &c)) fail_msg("%s: %s", v->what, err_text());
     local_replica_bounds(r, &b);
     make(s, prompts, v->chunk);
@@ -306,6 +308,7 @@ static void choices_of_experts_equal_the_hosts(void **state)
         {.n = 300, .used = 300, .gating = ENG_GATING_SOFTMAX_CHOSEN, .scale = 1.5f, .d_shared = 1},
         {.n = 256, .used = 8, .gating = ENG_GATING_SIGMOID, .renorm = true, .scale = 2.5f, .n_groups = 8, .groups_used = 4},
         {.n = 64, .used = 6, .gating = ENG_GATING_SOFTMAX, .scale = 16, .n_groups = 8, .groups_used = 3},
+        {.n = 16, .used = 1, .gating = ENG_GATING_SIGMOID_CHOSEN, .scale = 1, .d_shared = 1},
     };
     struct eng_backend *be;
     (void)state;
@@ -338,8 +341,8 @@ static void choices_of_experts_equal_the_hosts(void **state)
     eng_backend_close(be);
 }
 
-/* Experts: a few tokens' choice is made on the device, many tokens' on the host; routers with and without groups, shared experts, biases, sinks;
- * more leaves than a product has nodes. Steps whose choice is made there are graphs. */
+/* Experts: the choice is made on the device, products of few tokens go slot by slot, of more by experts; shared experts, biases, sinks; weights
+ * that multiply inputs; more leaves than a product has nodes. Steps are graphs. Whole experts are chosen by the host. */
 static void experts_have_the_cpus_bits(void **state)
 {
     static const struct random_model models[] = {
@@ -350,17 +353,22 @@ static void experts_have_the_cpus_bits(void **state)
         {.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0},
         {.arch = "llama", .type = DTYPE_Q8_0, .d_expert = 24 * 256 + 32},
         {.arch = "llama4", .window = 9, .d_shared = 96, .moe_step = 2, .type = DTYPE_Q8_0},
+        {.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_Q8_0},
     };
+    enum { WHOLE = COUNT_OF(models) - 1 };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         struct random_model m = models[i];
         if (!m.d_expert) m.d_expert = 96;
+        whole_experts = i == WHOLE;
         m.n_expert = 6, m.n_used = 2, m.n_layer = strcmp(m.arch, "llama4") ? 2 : 4, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
         m.vocab = 300, m.embd_type = DTYPE_Q8_0, m.seed = 400 + i;
         const char *path = scratch_path("device.gguf");
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(m.arch, path, KV_F16, false, i ? 1 : 4);
+        check(m.arch, path, KV_F16, false, i == 0 ? 4 : i == WHOLE ? 3 : 1);
+        whole_experts = false;
         if (i) continue;
+        check("the same, f32 activations", path, KV_F16, true, 1);
         struct local_replica *r; /* one sequence: a token a step, whose choice is a graph's */
         struct eng_engine_info info;
         struct sequence s = {.prompt = (int32_t[]){5, 6, 7}, .n_prompt = 3, .n_gen = 4, .chunk = 1, .sampling = sampling_default()};

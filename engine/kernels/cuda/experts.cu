@@ -1,4 +1,5 @@
-// experts.cu: engine/kernels/experts.h but for its products (matmul_int8.cu, matmul_float.cu): the choice, and what is added up by it.
+// experts.cu: engine/kernels/experts.h but for its products (matmul_int8.cu, matmul_mma.cu, matmul_float.cu): the choice, slots by expert, and
+// what is added up by the choice.
 //
 // The choice of a token is a block's: exponentials and comparisons are shared out, sums are one thread's, since their order is the contract.
 #include "engine/kernels/cuda/cuda.cuh"
@@ -111,6 +112,7 @@ __device__ void weigh(const krn_route &a, const shared &s, const int32_t *ids, f
         for (int32_t k = 0; k < a.used; k++) all = all + (w[k] = krn_math_exp(w[k] - m));
         for (int32_t k = 0; k < a.used; k++) w[k] = w[k] / all;
     }
+    for (int32_t k = 0; k < a.used && a.gating == KRN_GATING_SIGMOID_CHOSEN; k++) w[k] = 1.0f / (1.0f + krn_math_exp(-w[k]));
     for (int32_t k = 0; k < a.used; k++) sum = sum + w[k];
     for (int32_t k = 0; k < a.used && a.renorm; k++) w[k] = w[k] / sum;
     for (int32_t k = 0; k < a.used; k++) w[k] = w[k] * a.scale;
@@ -149,6 +151,47 @@ __global__ void __launch_bounds__(THREADS) route_kernel(krn_route a)
     if (a.shared) a.shared[t] = a.shared_gated ? 1.0f / (1.0f + krn_math_exp(-a.shared[t])) : 1.0f;
 }
 
+// What the threads share that sort slots by expert: how many each has, then where its next one goes.
+struct sorted {
+    int32_t count[LIMIT_EXPERTS], next[LIMIT_EXPERTS];
+    int32_t rows[THREADS], parts[THREADS]; // of a thread's experts; then of all before them and these
+};
+
+// By one block: thread j has the experts from j * each on.
+__global__ void __launch_bounds__(THREADS) group_kernel(krn_grouping a, int32_t n_rows, int32_t n_parts)
+{
+    __shared__ sorted s;
+    int32_t j = (int32_t)threadIdx.x, each = DIV_UP(a.n, (int32_t)THREADS), e0 = min(j * each, a.n), e1 = min(e0 + each, a.n), rows = 0, parts = 0;
+    for (int32_t e = j; e < a.n; e += THREADS) s.count[e] = 0;
+    for (int32_t i = j; i < n_rows; i += THREADS) {
+        a.token[i] = 0, a.expert[i] = 0;
+        if (a.scale) a.scale[i] = 0.0f;
+    }
+    __syncthreads();
+    for (int32_t i = j; i < a.n_slots; i += THREADS) atomicAdd(&s.count[a.ids[i]], 1);
+    __syncthreads();
+    for (int32_t e = e0; e < e1; e++) rows += ROUND_UP(s.count[e], KRN_GROUP), parts += DIV_UP(s.count[e], KRN_PART);
+    s.rows[j] = rows, s.parts[j] = parts;
+    for (int32_t by = 1; by < THREADS; by *= 2) {
+        __syncthreads();
+        int32_t r = j >= by ? s.rows[j - by] : 0, p = j >= by ? s.parts[j - by] : 0;
+        __syncthreads();
+        s.rows[j] += r, s.parts[j] += p;
+    }
+    int32_t row = s.rows[j] - rows, part = s.parts[j] - parts;
+    for (int32_t e = e0; e < e1; row += ROUND_UP(s.count[e], KRN_GROUP), e++) {
+        s.next[e] = row;
+        for (int32_t i = 0; i < s.count[e]; i += KRN_PART) a.parts[part++] = {e, row + i, min(s.count[e] - i, (int32_t)KRN_PART)};
+    }
+    __syncthreads();
+    for (int32_t i = s.parts[THREADS - 1] + j; i < n_parts; i += THREADS) a.parts[i] = {-1, 0, 0};
+    for (int32_t i = j; i < a.n_slots; i += THREADS) {
+        int32_t e = a.ids[i], at = atomicAdd(&s.next[e], 1);
+        a.at[i] = at, a.token[at] = i / a.per, a.expert[at] = e;
+        if (a.scale) a.scale[at] = a.weights[i];
+    }
+}
+
 struct program {
     int32_t n;
     int16_t ops[2 * KRN_TREE_PARTS];
@@ -167,9 +210,12 @@ __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program
             h--, stack[h - 1] = stack[h - 1] + stack[h];
             continue;
         }
-        const float *y = a.y + (leaf * a.n_tok + t) * a.used * a.rows + c;
+        const float *y = a.y + leaf * a.y_rows * a.rows + c;
         float v = 0.0f;
-        for (int32_t i = 0; i < a.used; i++) v = fmaf(w[i], y[(int64_t)i * a.rows], v);
+        for (int32_t i = 0; i < a.used; i++) {
+            int64_t slot = (int64_t)t * a.used + i, row = a.at ? a.at[slot] : slot;
+            v = fmaf(w[i], y[row * a.rows], v);
+        }
         if (a.shared) v = fmaf(a.shared_weights[t], a.shared[(leaf * a.n_tok + t) * a.rows + c], v);
         stack[h++] = v;
     }
@@ -205,6 +251,13 @@ extern "C" void krn_cuda_route(const struct krn_route *a)
     if (a->n_tok < 1) return;
     KRN_LAUNCH(route_kernel, dim3((unsigned)a->n_tok), dim3(THREADS), 0, *a);
     krn_cuda_launched("route");
+}
+
+extern "C" void krn_cuda_group(const struct krn_grouping *a)
+{
+    if (a->n_slots < 1) return;
+    KRN_LAUNCH(group_kernel, dim3(1), dim3(THREADS), 0, *a, krn_grouping_rows(a->n_slots, a->n), krn_grouping_parts(a->n_slots, a->n));
+    krn_cuda_launched("group");
 }
 
 extern "C" void krn_cuda_combine(const struct krn_combine *a)

@@ -48,7 +48,14 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     __shared__ float values[NT][PIECE];
 
     int32_t t0 = (int32_t)blockIdx.y * NT, lanes = min(NT, n_tok - t0), to = t0;
-    if (slots.data) {
+    if (slots.parts) {
+        constexpr int PIECES = KRN_PART / KRN_GROUP;
+        krn_part part = slots.parts[blockIdx.y / PIECES];
+        int32_t piece = (int32_t)blockIdx.y % PIECES * KRN_GROUP;
+        if (part.expert < 0 || piece >= part.n_rows) return;
+        to = t0 = part.row0 + piece, lanes = NT;
+        w.data = slots.data[part.expert];
+    } else if (slots.data) {
         to = (int32_t)blockIdx.y, t0 = to / slots.per, lanes = 1;
         w.data = slots.data[slots.ids[to]];
     }
@@ -99,10 +106,15 @@ __device__ void load_wide(const cu_mat &w, int32_t first, const float *x, int32_
 // Grid: (WIDE rows, WIDE tokens).
 template <int TYPE, int N>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
-    wide_kernel(cu_mat w, const float *x, int32_t n_tok, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf, cu_leaves<N> leaves)
+    wide_kernel(cu_mat w, const float *x, int32_t n_tok, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf, cu_leaves<N> leaves, cu_slots slots)
 {
     __shared__ float4 weights[WIDE_PIECE][WIDE / EACH], values[WIDE_PIECE][WIDE / EACH];
     int32_t first = row0 + (int32_t)blockIdx.x * WIDE, t0 = (int32_t)blockIdx.y * WIDE;
+    if (slots.parts) {
+        krn_part part = slots.parts[blockIdx.y];
+        if (part.expert < 0) return;
+        w.data = slots.data[part.expert], t0 = part.row0, n_tok = t0 + part.n_rows;
+    }
     int32_t a = (int32_t)threadIdx.x % (WIDE / EACH), b = (int32_t)threadIdx.x / (WIDE / EACH); // rows 4a.., tokens 4b..
 
     cu_chains<N, EACH * EACH> chains;
@@ -135,7 +147,7 @@ template <int TYPE> void launch_wide(const struct krn_matmul *a)
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
         dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, (int32_t)WIDE), (unsigned)DIV_UP(a->x->n_tok, (int32_t)WIDE));
         KRN_LAUNCH((wide_kernel<TYPE, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->x, a->x->n_tok, a->row0, a->row1,
-                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves);
+                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{});
     });
 }
 
@@ -159,11 +171,36 @@ template <int TYPE> void launch_slots(const struct krn_matmul *a, const struct k
         cu_leaves_each(a->leaves, a->w->cols, &leaves);
         dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)s->n_slots);
         KRN_LAUNCH((float_kernel<TYPE, 1, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->x, a->x->n_tok, a->row0, a->row1,
-                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{s->data, s->ids, s->per});
+                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{s->data, s->ids, s->per, nullptr});
+    });
+}
+
+// Parts of experts' rows: wide ones of unquantised weights, else groups of tokens.
+template <int TYPE> void launch_grouped(const struct krn_matmul *a, const struct krn_grouped *g)
+{
+    static_assert((int)KRN_PART == (int)WIDE, "a part of an expert's rows is a wide block's");
+    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+        constexpr int N = decltype(n)::value;
+        cu_leaves<N> leaves = {};
+        cu_leaves_each(a->leaves, a->w->cols, &leaves);
+        cu_slots slots = {g->data, nullptr, 1, g->parts};
+        int32_t n_leaf = a->leaves->hi - a->leaves->lo, rows = a->row1 - a->row0;
+        if constexpr (!cu_type<TYPE>::quant)
+            KRN_LAUNCH((wide_kernel<TYPE, N>), dim3((unsigned)DIV_UP(rows, (int32_t)WIDE), (unsigned)g->n_parts), dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w),
+                       a->x->x, a->x->n_tok, a->row0, a->row1, cu_out_of(a), n_leaf, leaves, slots);
+        else
+            KRN_LAUNCH((float_kernel<TYPE, KRN_GROUP, N>), dim3((unsigned)DIV_UP(rows, KRN_TILE), (unsigned)(g->n_parts * (KRN_PART / KRN_GROUP))),
+                       dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->x, a->x->n_tok, a->row0, a->row1, cu_out_of(a), n_leaf, leaves, slots);
     });
 }
 
 } // namespace
+
+extern "C" void krn_cuda_matmul_float_grouped(const struct krn_matmul *a, const struct krn_grouped *g)
+{
+    cu_for_type(a->w->type, [&](auto t) { launch_grouped<decltype(t)::value>(a, g); });
+    krn_cuda_launched("matmul_float_grouped");
+}
 
 extern "C" void krn_cuda_matmul_float_slots(const struct krn_matmul *a, const struct krn_slots *s)
 {

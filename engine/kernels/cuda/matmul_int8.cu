@@ -140,7 +140,7 @@ template <int TYPE> void launch_slots(const struct krn_matmul *a, const struct k
         cu_leaves_each(a->leaves, a->w->cols, &leaves);
         dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)s->n_slots);
         KRN_LAUNCH((int8_kernel<TYPE, 1, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, 0, a->row0, a->row1,
-                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{s->data, s->ids, s->per});
+                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{s->data, s->ids, s->per, nullptr});
     });
 }
 
@@ -158,6 +158,15 @@ extern "C" void krn_cuda_matmul_slots(const struct krn_matmul *a, const struct k
         if constexpr (cu_type<TYPE>::quant) launch_slots<TYPE>(a, s);
     });
     krn_cuda_launched("matmul_slots");
+}
+
+extern "C" void krn_cuda_matmul_grouped(const struct krn_matmul *a, const struct krn_grouped *g)
+{
+    if (a->row0 >= a->row1 || g->n_parts < 1) return;
+    if (!krn_pack_is_quant(a->w->type) || !a->x->q)
+        krn_cuda_matmul_float_grouped(a, g);
+    else
+        krn_cuda_matmul_mma_grouped(a, g);
 }
 
 extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t first_tok)

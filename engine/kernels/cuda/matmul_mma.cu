@@ -15,6 +15,10 @@
 #include "engine/kernels/cuda/mma.cuh"
 #include "engine/kernels/cuda/unit.cuh"
 
+extern "C" {
+#include "engine/kernels/cuda/experts.h"
+}
+
 namespace {
 
 enum {
@@ -28,6 +32,7 @@ enum {
     PIECES = GROUP_BYTES / 16,
 };
 static_assert((int)KRN_CUDA_THREADS == 32 * WARPS_DOWN * WARPS_ACROSS, "warps of a block");
+static_assert((int)KRN_PART == BLOCK_GROUPS * KRN_GROUP, "a part of an expert's rows is a block's");
 
 constexpr int32_t MAGIC = 0x4b400000;
 constexpr float MAGIC_FLOAT = 12582912.0f;
@@ -149,12 +154,17 @@ __device__ void load_panels(const uint8_t *panels, int32_t units, int32_t g0, in
 template <int TYPE, int N>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     mma_kernel(cu_mat w, const uint8_t *panels, int32_t all_groups, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf,
-               cu_leaves<N> leaves)
+               cu_leaves<N> leaves, cu_slots slots)
 {
     __shared__ int4 shared[UNITS][BLOCK_GROUPS][PIECES];
     constexpr int CHAINS = 4 * COLUMNS; // of a tile
 
     int32_t units = w.cols / KRN_UNIT, g0 = (int32_t)blockIdx.y * BLOCK_GROUPS, n_groups = min(all_groups - g0, BLOCK_GROUPS);
+    if (slots.data) {
+        krn_part part = slots.parts[blockIdx.y];
+        if (part.expert < 0) return;
+        w.data = slots.data[part.expert], g0 = part.row0 / KRN_GROUP, n_groups = DIV_UP(part.n_rows, KRN_GROUP);
+    }
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     int32_t first = row0 + (int32_t)blockIdx.x * BLOCK_ROWS + warp % WARPS_DOWN * TILES * KRN_TILE;
     int32_t column0 = warp / WARPS_DOWN * COLUMNS, columns = min(n_groups * KRN_GROUP / 8 - column0, COLUMNS);
@@ -198,20 +208,36 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 
 } // namespace
 
-extern "C" void krn_cuda_matmul_mma(const struct krn_matmul *a)
+namespace {
+
+// Groups of tokens, or parts of experts' rows; leaves_of: cu_leaves_of or cu_leaves_each.
+template <class L> void launch(const struct krn_matmul *a, int32_t groups, int32_t across, const cu_slots &slots, const L &leaves_of)
 {
-    int32_t groups = a->x->n_tok / KRN_GROUP;
-    dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, BLOCK_ROWS), (unsigned)DIV_UP(groups, BLOCK_GROUPS));
+    dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, BLOCK_ROWS), (unsigned)across);
     cu_for_type(a->w->type, [&](auto t) {
         constexpr int TYPE = decltype(t)::value;
         if constexpr (cu_type<TYPE>::quant)
             cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
                 constexpr int N = decltype(n)::value;
                 cu_leaves<N> leaves = {};
-                cu_leaves_of(a->leaves, a->w->cols, &leaves);
+                leaves_of(&leaves);
                 KRN_LAUNCH((mma_kernel<TYPE, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, groups, a->row0, a->row1,
-                           cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves);
+                           cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, slots);
             });
     });
+}
+
+} // namespace
+
+extern "C" void krn_cuda_matmul_mma(const struct krn_matmul *a)
+{
+    int32_t groups = a->x->n_tok / KRN_GROUP;
+    launch(a, groups, DIV_UP(groups, BLOCK_GROUPS), cu_slots{}, [&](auto *l) { cu_leaves_of(a->leaves, a->w->cols, l); });
     krn_cuda_launched("matmul_mma");
+}
+
+extern "C" void krn_cuda_matmul_mma_grouped(const struct krn_matmul *a, const struct krn_grouped *g)
+{
+    launch(a, a->x->n_tok / KRN_GROUP, g->n_parts, cu_slots{g->data, nullptr, 1, g->parts}, [&](auto *l) { cu_leaves_each(a->leaves, a->w->cols, l); });
+    krn_cuda_launched("matmul_mma_grouped");
 }

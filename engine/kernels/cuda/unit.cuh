@@ -6,6 +6,10 @@
 
 #include "engine/kernels/cuda/cuda.cuh"
 
+extern "C" {
+#include "engine/kernels/experts.h"
+}
+
 // A packed matrix as a kernel takes it.
 struct cu_mat {
     const uint8_t *data;
@@ -20,11 +24,13 @@ static inline cu_mat cu_mat_of(const struct krn_mat *w)
     return {w->data, w->tile_bytes, pairs, w->rows, w->cols};
 }
 
-// Products slot by slot (engine/kernels/experts.h): row y of the grid is a slot. data NULL: it is a group of tokens.
+// Products of experts (engine/kernels/experts.h): row y of the grid is a slot, or, where there are parts, rows of one. data NULL: it is a group
+// of tokens.
 struct cu_slots {
     const uint8_t *const *data;
     const int32_t *ids;
     int32_t per;
+    const struct krn_part *parts;
 };
 
 // What differs between layouts at compile time: pack.h's functions as constants.
