@@ -71,7 +71,12 @@ static enum err machines(const struct options *o, struct clu_topo *t)
         TRY(clu_topo_read(t, o->topo));
     else
         TRY(hosts_this_machine(t));
-    if (o->hostfile) TRY(hosts_topo(t, o->hostfile, o->topo != NULL));
+    if (o->hostfile) {
+        struct clu_hostfile f;
+        TRY(clu_hostfile_read(&f, o->hostfile));
+        clu_hostfile_warn(&f);
+        TRY(hosts_topo(t, o->hostfile, o->topo != NULL));
+    }
     int64_t ranks = o->ranks;
     if (!ranks && !o->topo && !o->hostfile && t->n_devices == 1) ranks = MAX(o->tp, 1) * MAX(o->pp, 1); /* as serve has it on one host */
     if (ranks) TRY(clu_topo_split(t, (int32_t)MIN(ranks, LIMIT_RANKS)));

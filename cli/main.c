@@ -44,8 +44,36 @@ static int usage(FILE *f)
     return f == stdout ? 0 : 2;
 }
 
+static const struct command *named(const char *word)
+{
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
+        if (!strcmp(commands[i].name, word)) return &commands[i];
+    return NULL;
+}
+
+/* What other programs call it. */
+static const struct {
+    const char *word, *here;
+} elsewhere[] = {
+    {"run", "tessera generate MODEL --chat --prompt TEXT, or tessera serve"},
+    {"chat", "tessera generate MODEL --chat --prompt TEXT"},
+    {"start", "tessera serve"},
+    {"stop", "tessera drain"},
+    {"show", "tessera inspect"},
+    {"download", "tessera pull"},
+    {"convert", "tessera quantize IN OUT F16 (or BF16, or a smaller type)"},
+    {"status", "curl http://HOST:PORT/health (and /v1/cluster, /metrics)"},
+    {"ps", "curl http://HOST:PORT/health (and /v1/cluster, /metrics)"},
+    {"list", "ls ~/.cache/tessera/models (or $TESSERA_MODELS), where tessera pull puts them"},
+};
+
 static int unknown(const char *word)
 {
+    for (size_t i = 0; i < COUNT_OF(elsewhere); i++)
+        if (!strcmp(word, elsewhere[i].word)) {
+            fprintf(stderr, "tessera: '%s' is no command; here it is: %s\n", word, elsewhere[i].here);
+            return 2;
+        }
     struct near s = {.word = word, .n = strlen(word)};
     for (size_t i = 0; i < COUNT_OF(commands); i++) near_see(&s, commands[i].name);
     if (near_best(&s)) fprintf(stderr, "tessera: '%s' is no command: is %s meant? (tessera --help lists them)\n", word, near_best(&s));
@@ -57,12 +85,14 @@ int main(int argc, char **argv)
 {
     if (argc < 2) return usage(stderr);
     const char *c = argv[1];
+    if (!strcmp(c, "help") && argc > 2) { /* tessera help COMMAND */
+        char help[] = "--help", *page[] = {argv[2], help, NULL};
+        return named(argv[2]) ? named(argv[2])->run(2, page) : unknown(argv[2]);
+    }
     if (!strcmp(c, "--help") || !strcmp(c, "-h") || !strcmp(c, "help")) return usage(stdout);
     if (!strcmp(c, "version") || !strcmp(c, "--version")) {
         printf("tessera %s\n", TESSERA_VERSION);
         return 0;
     }
-    for (size_t i = 0; i < COUNT_OF(commands); i++)
-        if (!strcmp(commands[i].name, c)) return commands[i].run(argc - 1, argv + 1);
-    return unknown(c);
+    return named(c) ? named(c)->run(argc - 1, argv + 1) : unknown(c);
 }

@@ -45,7 +45,7 @@ const struct conf_opt model_option_table[] = {
 
 const struct conf_opt cluster_option_table[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the workers"},
-    {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE", "the machines as measured (tessera plan --record), for a placement that knows them"},
+    {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE", "the machines as measured (tessera doctor --hostfile HOSTS --record FILE), for a placement that knows them"},
     {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, one \"NAME slots=N\" per line; slots are ranks: 1 for the processors of a box, or 1 for each of its cards", "hosts machinefile workers"},
     {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
@@ -167,8 +167,11 @@ enum err options_begin(const struct conf_table *t, int argc, char **argv, struct
 /* Slots of the hostfile: each replica's ranks, and spare ones. The planner may also do with fewer; a cut that was asked for cannot. */
 static enum err share_hosts(const struct common_options *o, struct core_conf *c)
 {
-    int32_t slots = clu_hostfile_slots(o->cluster.hostfile);
-    if (!slots) return ERR_BAD_CONFIG;
+    struct clu_hostfile f;
+    enum err rc = clu_hostfile_read(&f, o->cluster.hostfile);
+    if (rc) return rc;
+    clu_hostfile_warn(&f);
+    const int32_t slots = f.n_slots;
     if (slots < c->n_ranks * c->n_replicas)
         return err_raise(ERR_BAD_CONFIG, "the hostfile has %d slot(s); %d replica(s) of %d rank(s) need %d", slots, c->n_replicas, c->n_ranks,
                          c->n_ranks * c->n_replicas);

@@ -88,7 +88,7 @@ static void judge_name(const struct clu_survey *s, int32_t i, struct clu_finding
                                                         "tell it to their peers would hang");
         TEXT(x->seen, "%s -> %s", h->facts.host, none ? "nothing" : h->facts.resolves);
         TEXT(x->needed, "%s -> %s", h->facts.host, outward);
-        TEXT(x->cure, "on %s: echo '%s %s' >> /etc/hosts, above any 127.* line of that name",
+        TEXT(x->cure, "on %s: sudo sed -i '1i %s %s' /etc/hosts (it must stand above any 127.* line of that name)",
              h->facts.host, outward, h->facts.host);
     }
 }

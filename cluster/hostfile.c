@@ -26,17 +26,23 @@ static enum err add(struct clu_hostfile *f, const char *name, int32_t slots, int
     f->n_slots += slots;
     for (int32_t i = 0; i < f->n; i++) {
         if (strcmp(f->hosts[i].name, name)) continue;
-        log_warn("plan",
-                 "the hostfile names %s on line %d and again on line %d: taken as one host with %d "
-                 "slots",
-                 name, f->hosts[i].line, line, f->hosts[i].slots + slots);
         f->hosts[i].slots += slots;
+        f->hosts[i].again = line;
         return OK;
     }
     snprintf(f->hosts[f->n].name, sizeof f->hosts[0].name, "%s", name);
     f->hosts[f->n].slots = slots;
+    f->hosts[f->n].again = 0;
     f->hosts[f->n++].line = line;
     return OK;
+}
+
+/* "box:4", as mpirun's --host has it: Open MPI reads a name in it, and would start one rank. (An IPv6 address has more colons.) */
+static enum err check_colon(const char *name, int32_t line)
+{
+    const char *colon = strchr(name, ':');
+    if (!colon || !colon[1] || colon[1 + strspn(colon + 1, "0123456789")]) return OK;
+    return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s': in a hostfile slots are written '%.*s slots=%.5s'", line, name, (int)MIN(colon - name, 40), name, colon + 1);
 }
 
 static enum err read_line(struct clu_hostfile *f, char *text, int32_t line)
@@ -50,6 +56,7 @@ static enum err read_line(struct clu_hostfile *f, char *text, int32_t line)
             return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is no host name", line, name);
     if (strlen(name) > 63 || *name == '-')
         return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s' is no host name", line, name);
+    TRY(check_colon(name, line));
     for (char *w; (w = strtok_r(NULL, " \t\r", &save));) {
         if (!strncmp(w, "slots=", 6))
             TRY(slots_of(w + 6, line, &slots));
@@ -104,4 +111,12 @@ enum err clu_hostfile_read(struct clu_hostfile *out, const char *path)
     fclose(f);
     free(text);
     return e;
+}
+
+void clu_hostfile_warn(const struct clu_hostfile *f)
+{
+    for (int32_t i = 0; i < f->n; i++)
+        if (f->hosts[i].again)
+            log_warn("plan", "the hostfile names %s on line %d and again on line %d: taken as one host with %d slots", f->hosts[i].name, f->hosts[i].line,
+                     f->hosts[i].again, f->hosts[i].slots);
 }

@@ -220,13 +220,14 @@ enum err clu_survey_run(struct clu_survey *out, const struct clu_survey_conf *co
     v->conf = conf;
     v->out = out;
     if (hf) TRY(clu_hostfile_read(hf, conf->hostfile));
+    if (hf) clu_hostfile_warn(hf);
     list_hosts(out, hf);
     TRY(ask_all(v));
     networks(out, conf, hf);
     if (out->n > 1 && !clu_survey_stopped(v)) clu_survey_pairs(v);
     if (conf->machines && !clu_survey_stopped(v)) clu_survey_machines(v);
     if (conf->collective && !clu_survey_stopped(v)) {
-        clu_survey_tell(v, "a small all-reduce through mpirun");
+        if (clu_survey_can_reduce(out, conf)) clu_survey_tell(v, "a small all-reduce through mpirun");
         clu_survey_collective(out, conf);
     }
     if (clu_survey_stopped(v)) rc = err_raise(ERR_CANCELLED, "stopped by a signal");

@@ -39,5 +39,7 @@ void clu_survey_why(struct clu_survey_host *h, const struct clu_survey_conf *con
 
 /* A real all-reduce through mpirun, on the hosts that can be asked: sets s->collective. */
 void clu_survey_collective(struct clu_survey *s, const struct clu_survey_conf *conf);
+/* Are there two ranks for it? Of a hostfile each host that answers gives one. */
+bool clu_survey_can_reduce(const struct clu_survey *s, const struct clu_survey_conf *conf);
 
 #endif

@@ -56,6 +56,13 @@ static void follow(struct clu_collective *c, struct clu_child *job,
     snprintf(c->why, sizeof c->why, "%s", clu_child_complaint(job));
 }
 
+bool clu_survey_can_reduce(const struct clu_survey *s, const struct clu_survey_conf *conf)
+{
+    int32_t n = 2;
+    if (conf->hostfile) free(host_list(s, &n));
+    return n >= 2;
+}
+
 void clu_survey_collective(struct clu_survey *s, const struct clu_survey_conf *conf)
 {
     static const char *const command[] = {"doctor", "--collective", NULL};

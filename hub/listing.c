@@ -141,7 +141,7 @@ static enum err choose_gguf(struct hub_listing *l, const struct hub_ref *r, cons
     }
     list_gguf(l, &there);
     if (!n) rc = err_raise(ERR_BAD_CONFIG, "%s/%s has no GGUF of '%s'; it has: %.400s", r->org, r->name, quant, there.len ? buf_str(&there) : "none");
-    if (n > 1) rc = err_raise(ERR_BAD_CONFIG, "%s/%s has %d such GGUF models: say which, as %s/%s:Q4_K_M; it has: %.400s", r->org, r->name, n, r->org, r->name,
+    if (n > 1) rc = err_raise(ERR_BAD_CONFIG, "%s/%s has %d such GGUF models: say which, as %s/%s:QUANT; it has: %.400s", r->org, r->name, n, r->org, r->name,
                               buf_str(&there));
     buf_free(&there);
     return rc;

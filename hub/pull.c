@@ -151,8 +151,10 @@ static enum err check_room(struct pull *p)
     if (statvfs(p->dir, &fs)) return OK; /* nobody knows */
     int64_t room = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
     if (needed <= room) return OK;
-    return err_raise(ERR_NO_FIT, "%s/%s needs %.2f GB more in %s, where %.2f GB are free: make room, or say another place in TESSERA_MODELS", p->r->org, p->r->name,
-                     (double)needed / 1e9, p->dir, (double)room / 1e9);
+    const double unit = needed < 1000000000 ? 1e6 : 1e9;
+    const char *name = needed < 1000000000 ? "MB" : "GB";
+    return err_raise(ERR_NO_FIT, "%s/%s needs %.1f %s more in %s, where %.1f %s are free: make room, or say another place in TESSERA_MODELS", p->r->org, p->r->name,
+                     (double)needed / unit, name, p->dir, (double)room / unit, name);
 }
 
 /* ---- one file ---- */

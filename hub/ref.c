@@ -23,9 +23,22 @@ static bool take(const char *p, size_t n, char out[HUB_NAME])
     return true;
 }
 
+/* What people copy from a browser or from other programs' command lines. A path that begins so is told by its second slash. */
+static const char *without_hub(const char *arg)
+{
+    static const char *const before[] = {"https://", "http://"}, *const host[] = {"huggingface.co/", "hf.co/"};
+    const char *p = arg;
+    for (size_t i = 0; i < COUNT_OF(before); i++)
+        if (!strncmp(p, before[i], strlen(before[i]))) p += strlen(before[i]);
+    for (size_t i = 0; i < COUNT_OF(host); i++)
+        if (!strncmp(p, host[i], strlen(host[i])) && strchr(p + strlen(host[i]), '/')) return p + strlen(host[i]);
+    return arg;
+}
+
 bool hub_ref_parse(struct hub_ref *out, const char *arg)
 {
     struct hub_ref r = {.revision = "main"};
+    arg = without_hub(arg);
     const char *slash = strchr(arg, '/'), *colon = slash ? strchr(slash, ':') : NULL;
     if (!slash || strchr(slash + 1, '/')) return false;
     const char *end = colon ? colon : arg + strlen(arg);
@@ -156,7 +169,7 @@ enum err hub_ref_local(const struct hub_ref *r, char **out)
         *out = f.path;
         f.path = NULL;
     } else if (f.n > 1) {
-        rc = err_raise(ERR_BAD_CONFIG, "%s holds %d GGUF models%s%s: say which, as %s/%s:Q4_K_M", dir, f.n, *r->quant ? " of " : "", r->quant, r->org, r->name);
+        rc = err_raise(ERR_BAD_CONFIG, "%s holds %d GGUF models%s%s: say which, as %s/%s:QUANT", dir, f.n, *r->quant ? " of " : "", r->quant, r->org, r->name);
     } else if (checkpoint) {
         *out = xstrdup(dir);
     }

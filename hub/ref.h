@@ -16,7 +16,8 @@ struct hub_ref {
     char revision[HUB_NAME];                             /* "main" unless set */
 };
 
-/* Has a MODEL argument this form? Letters, digits, '-', '_', '.'; one slash; not "." or ".." . */
+/* Has a MODEL argument this form? Letters, digits, '-', '_', '.'; one slash; not "." or ".." . "hf.co/" and "https://huggingface.co/" before it are
+ * passed over. */
 bool hub_ref_parse(struct hub_ref *out, const char *arg);
 /* The folder of its files. Own: caller, free(). Err BAD_CONFIG: no home directory is known. */
 MUST_USE enum err hub_ref_dir(const struct hub_ref *r, char **out);

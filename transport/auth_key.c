@@ -105,7 +105,7 @@ enum err trn_auth_key_load(struct auth_key *out, const char *file_or_null)
     if (file_or_null) return load_file(out, file_or_null);
     const char *text = getenv(env_name);
     if (!text)
-        return err_raise(ERR_BAD_CONFIG, "no cluster key: name a key file (mode 0600) or set %s",
+        return err_raise(ERR_BAD_CONFIG, "no cluster key: give --cluster-key-file FILE (mode 0600) or set %s",
                          env_name);
     return key_of(out, text, strlen(text), env_name);
 }

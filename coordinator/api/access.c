@@ -37,6 +37,8 @@ bool crd_access_gate(void *user, struct gw_exchange *x, struct gw_request *r)
     crd_api_refuse(&e, 401, NULL, "%s",
                    secret
                        ? "Incorrect API key provided."
+                   : !strcmp(r->path, "/metrics")
+                       ? "/metrics needs an API key: `Authorization: Bearer KEY`, or start the server with --public-metrics."
                        : "You didn't provide an API key. Send it as `Authorization: Bearer KEY`.");
     crd_http_refuse(x, r->path, &e, "WWW-Authenticate: Bearer\n");
     return false;

@@ -26,7 +26,6 @@ void crd_pulse_begin(struct crd_replica *r)
 {
     if (!r->conf.pulse_us || r->pulse.since_us) return;
     r->pulse.since_us = clock_us();
-    crd_sched_stats(r->sched, &r->pulse.from);
 }
 
 static void look(struct crd_replica *r, int64_t since_us)
@@ -47,4 +46,5 @@ void crd_pulse_rest(struct crd_replica *r)
 {
     look(r, r->pulse.said_us);
     r->pulse.since_us = 0;
+    if (r->conf.pulse_us) crd_sched_stats(r->sched, &r->pulse.from);
 }

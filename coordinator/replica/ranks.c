@@ -268,7 +268,10 @@ static void become_ready(struct crd_replica *r)
     for (int32_t i = 0; i < r->n_ranks; i++) peers[i] = r->ranks[i].peer;
     r->link = trn_step_link_rpc_open(peers, r->n_ranks);
     if (r->sched) crd_sched_restart(r->sched, &c, clock_us());
-    else r->sched = crd_sched_open(&c, on_token_event, r);
+    else {
+        r->sched = crd_sched_open(&c, on_token_event, r);
+        r->pulse.from = (struct sched_stats){0};
+    }
     crd_pace_reset(r);
     r->state = REPLICA_READY;
     r->awake = false;

@@ -194,8 +194,11 @@ static void hostfiles_are_read_as_open_mpi_does(void **state)
     assert_int_equal(f.n, 3);
     assert_int_equal(f.n_slots, 7);
     assert_string_equal(f.hosts[1].name, "10.0.0.2");
-    assert_int_equal(f.hosts[0].slots, 3); /* named twice: one host, with a warning */
+    assert_int_equal(f.hosts[0].slots, 3); /* named twice: one host */
+    assert_int_equal(f.hosts[0].again, 6);
+    assert_int_equal(f.hosts[1].again, 0);
     assert_int_equal(f.hosts[2].line, 5);
+    assert_int_equal(hosts(&f, "fe80::4\n2001:db8::17 slots=2\n"), OK); /* colons of addresses */
     static const struct {
         const char *text, *says;
     } cases[] = {
@@ -205,6 +208,7 @@ static void hostfiles_are_read_as_open_mpi_does(void **state)
         {"a\n\nb!c\n", "line 3: 'b!c' is no host name"},
         {"-x\n", "line 1"},
         {"a slot=3\n", "line 1: 'slot=3' is neither"},
+        {"a\nbox:4\n", "line 2: 'box:4': in a hostfile slots are written 'box slots=4'"},
         {"a slots=99999999999\n", "line 1"},
         {"a slots=60\nb slots=5\n", "line 2: more than 64 slots"},
     };

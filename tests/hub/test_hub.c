@@ -15,9 +15,10 @@
 
 static void names_are_one_slash_and_no_more(void **state)
 {
-    static const char *const good[] = {"org/name", "Qwen/Qwen3-0.6B", "a/b:Q4_K_M", "TheBloke/Llama-2-7B-GGUF:q8_0"};
+    static const char *const good[] = {"org/name", "Qwen/Qwen3-0.6B", "a/b:Q4_K_M", "TheBloke/Llama-2-7B-GGUF:q8_0", "hf.co/org/name"};
     static const char *const bad[] = {"name", "/name", "org/", "org/na/me", "../name", "org/..", "./x", "org/.hidden", "org/name:", "org/name:a/b", "o rg/name",
-                                      "org/name:..", "org/na\nme", "-o/name", "models/m.gguf/x", ""};
+                                      "org/name:..", "org/na\nme", "-o/name", "models/m.gguf/x", "", "https://huggingface.co/org", "https://huggingface.co/org/name/tree/main",
+                                      "https://example.org/org/name"};
     (void)state;
     struct hub_ref r;
     for (size_t i = 0; i < COUNT_OF(good); i++)
@@ -29,6 +30,10 @@ static void names_are_one_slash_and_no_more(void **state)
     assert_string_equal(r.name, "b");
     assert_string_equal(r.quant, "Q4_K_M");
     assert_string_equal(r.revision, "main");
+    assert_true(hub_ref_parse(&r, "https://huggingface.co/org/name-GGUF:Q8_0"));
+    assert_string_equal(r.org, "org");
+    assert_string_equal(r.name, "name-GGUF");
+    assert_string_equal(r.quant, "Q8_0");
     char *long_name = xasprintf("org/%0200d", 7);
     assert_false(hub_ref_parse(&r, long_name));
     free(long_name);

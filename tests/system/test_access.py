@@ -82,6 +82,7 @@ class Access(unittest.TestCase):
         self.assertEqual(self.s.get("/health")[0], 200)
         for path in ("/metrics", "/v1/models", "/v1/cluster", "/nothing"):
             self.assertEqual(self.s.get(path)[0], 401, path)
+        self.assertIn(b"--public-metrics", self.s.get("/metrics")[1])
 
     def test_errors_come_in_the_dialect_of_the_path(self):
         self.assertEqual(self.ask(None, "/v1/messages")[1]["error"]["type"], "authentication_error")

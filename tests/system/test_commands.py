@@ -181,10 +181,25 @@ class Text(unittest.TestCase):
 
     def test_a_mistyped_word_is_told_what_was_meant(self):
         for args, says in ((("serv",), "is serve meant?"), (("serve", DEMO, "--prot", "1"), "is --port meant?"),
-                           (("serve", DEMO, "--max-model-len", "99"), "here it is --context"), (("frobnicate",), "is no command (tessera --help")):
+                           (("serve", DEMO, "--max-model-len", "99"), "here it is --context"), (("frobnicate",), "is no command (tessera --help"),
+                           (("status",), "/health"), (("help", "serv"), "is serve meant?"), (("pull", "name"), "such as Qwen/")):
             code, _, err = run(*args)
             self.assertEqual((code, err.count("\n")), (2, 1), err)
             self.assertIn(says, err)
+
+    def test_help_of_a_command_is_its_page(self):
+        code, out, _ = run("help", "serve")
+        self.assertEqual((code, out), run("serve", "--help")[:2])
+        self.assertIn(b"--hostfile", out)
+
+    def test_slots_after_a_colon_are_refused(self):
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write("localhost:2\n")
+            f.flush()
+            for args in (("plan", DEMO), ("doctor",), ("serve", DEMO)):
+                code, _, err = run(*args, "--hostfile", f.name)
+                self.assertEqual(code, 2, err)
+                self.assertIn("line 1: 'localhost:2': in a hostfile slots are written 'localhost slots=2'", err)
 
     def test_a_name_that_was_not_pulled_is_said_to_be_none(self):
         for args in (("bench", "engine", "org/none"), ("render", "org/none"), ("reload", "org/none")):

@@ -164,23 +164,25 @@ class Serving(unittest.TestCase):
 class Launching(unittest.TestCase):
     def test_the_log_says_how_busy_it_is_while_it_is(self):
         with Server("--log-stats", 0.5) as s:
-            lines = lambda: re.findall(r"sched: .*tok/s generated, .* of prompts; 0 running, 0 waiting; KV 0 % in use", s.text())
+            lines = lambda: re.findall(r"sched: .*tok/s generated, (.*) of prompts; 0 running, 0 waiting; KV 0 % in use", s.text())
             s.post("/v1/chat/completions", ASK)
             end = time.monotonic() + 10
             while not lines() and time.monotonic() < end:
                 time.sleep(0.05)
             self.assertEqual(len(lines()), 1, s.text())
+            self.assertGreater(float(lines()[0]), 0)  # the first prompt, too
             time.sleep(1.2)
             self.assertEqual(len(lines()), 1, s.text())
 
     def test_a_host_that_starts_nothing_is_named_with_its_line(self):
         with tempfile.NamedTemporaryFile("w") as f:
-            f.write("# two\nlocalhost slots=1\nno-such-host.invalid slots=1\n")
+            f.write("# two\nlocalhost slots=1\nno-such-host.invalid slots=1\nlocalhost slots=1\n")
             f.flush()
             code, _, err = run("serve", DEMO, "--hostfile", f.name, "--listen", "127.0.0.1:0", "--port", free_port())
         self.assertNotEqual(code, 0)
         self.assertIn("the hostfile, line 3: no process can be started on no-such-host.invalid", err)
-        self.assertNotIn("line 2", err)
+        self.assertNotIn("the hostfile, line 2", err)
+        self.assertEqual(err.count("on line 2 and again on line 4: taken as one host with 2 slots"), 1, err)  # said once, by the one who acts on it
 
     @unittest.skipIf(len(os.sched_getaffinity(0)) < 2 or not shutil.which("taskset"), "two processors and taskset are needed")
     def test_ranks_of_a_stage_that_share_processors_are_spread_over_them(self):
