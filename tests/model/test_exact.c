@@ -365,6 +365,12 @@ static void every_cut_of_other_families(void **state)
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
         check(m.arch, path, i % 4 == 2, false);
     }
+    static const char *const shapes[] = {"stablelm-parallel", "exaone4-plain", "llama4-dense", "falcon-40b"};
+    for (size_t i = 0; i < COUNT_OF(shapes); i++) {
+        char path[64];
+        snprintf(path, sizeof path, "tests/model/golden/%s.gguf", shapes[i]);
+        check(shapes[i], path, KV_F16, i == 0);
+    }
 }
 
 /* Of the types that share their layouts' parts one of each kind: every type is cut in tests/kernels. */
