@@ -25,12 +25,17 @@ struct by_size {
 
 static struct by_size *of(struct trn_coll *c) { return (struct by_size *)c; }
 
-/* A recording has sums of one of them only, so that a replay knows whose it repeats. */
+/* A recording has operations of one of them only, so that a replay knows whose it repeats. */
 static enum err sized_all_reduce(struct trn_coll *c, const struct coll_cut *cut, const float *mine, float *out, int64_t n, int64_t timeout_us)
 {
     struct by_size *b = of(c);
     bool small = b->recording || n * (int64_t)sizeof *out < LIMIT_BYTES;
     return trn_coll_all_reduce(small ? b->small : b->pass.inner, cut, mine, out, n, timeout_us);
+}
+
+static enum err sized_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us)
+{
+    return trn_coll_all_gather(of(c)->recording ? of(c)->small : of(c)->pass.inner, mine, bytes, all, timeout_us);
 }
 
 static enum err sized_barrier(struct trn_coll *c, int64_t timeout_us)
@@ -75,7 +80,7 @@ static void sized_close(struct trn_coll *c)
 }
 
 #define SIZED                                                                                                                               \
-    .name = "by size", .all_gather = trn_pass_all_gather, .broadcast = trn_pass_broadcast, .send = trn_pass_send, .recv = trn_pass_recv, \
+    .name = "by size", .all_gather = sized_all_gather, .broadcast = trn_pass_broadcast, .send = trn_pass_send, .recv = trn_pass_recv, \
     .barrier = sized_barrier, .close = sized_close, .all_reduce = sized_all_reduce, .waits_for = sized_waits_for, .poll = sized_poll
 static const struct trn_coll_ops sized_ops = {SIZED}, sized_ops_recorded = {SIZED, .record = sized_record, .replayed = sized_replayed};
 

@@ -188,6 +188,8 @@ const struct krn_rounded *eng_backend_rounded(struct eng_backend *b)
 
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b) { return &b->plugin->experts; }
 
+const struct plugin_heads *eng_backend_heads(const struct eng_backend *b) { return &b->plugin->heads; }
+
 void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best)
 {
     b->plugin->best(x, n_rows, n, best);

@@ -69,6 +69,8 @@ void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride
 const struct krn_rounded *eng_backend_rounded(struct eng_backend *b);
 /* Kernels of experts (engine/kernels/experts.h). */
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b);
+/* Kernels of a norm over all heads (engine/kernels/heads.h). */
+const struct plugin_heads *eng_backend_heads(const struct eng_backend *b);
 /* Each row's largest logit, what noise draws of it, and its few best (engine/kernels/cuda/choose.h). */
 void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
 void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,

@@ -12,6 +12,7 @@
 #include "base/exchange.h"
 #include "base/wire.h"
 #include "engine/kernels/experts.h"
+#include "engine/kernels/heads.h"
 #include "engine/kernels/rounded.h"
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
@@ -23,7 +24,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 10 };
+enum { PLUGIN_VERSION = 11 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -116,6 +117,11 @@ struct plugin {
         void (*slot_bias)(const struct krn_slot_bias *a);
         void (*token_bias)(const struct krn_token_bias *a);
     } experts;
+    /* As engine/kernels/heads.h. */
+    struct plugin_heads {
+        void (*squares)(const struct krn_head_squares *a);
+        void (*norm)(const struct krn_head_norm *a);
+    } heads;
     int (*tree_sum)(struct plugin_device *d, const struct krn_tree_sum *a, char text[PLUGIN_TEXT]);
 
     /* Memory that ranks of one host reach. share: what another rank needs to reach an allocation of d's; reach: that, as d's kernels see it

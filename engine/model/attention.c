@@ -1,5 +1,6 @@
 /* attention.c: the attention sublayer: norm -> q, k, v -> rope and cache -> attention -> output. */
 #include "engine/model/graphs.h"
+#include "engine/model/heads.h"
 #include "engine/model/pass.h"
 
 /* ---- norms of q and k ---- */
@@ -13,103 +14,6 @@ static void norm_heads(const struct eng_model *m, float *x, const float *w, int3
         return;
     }
     for (int64_t r = t0 * heads; r < t1 * heads; r++) eng_pass_norm(m, x + r * hd, x + r * hd, w + r % heads * hd, NULL, hd, 0, 1);
-}
-
-/* A norm over all heads needs every rank's: each sends its heads' sums of squares, first those of q, then those of k. */
-static void sum_heads(const struct eng_model *m, const float *q, const float *k, int64_t t0, int64_t t1)
-{
-    int32_t hd = m->spec.head_dim, nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0;
-    for (int64_t t = t0; t < t1; t++) {
-        float *to = m->squares + t * (nq + nkv);
-        for (int32_t h = 0; h < nq; h++) to[h] = m->be->host->sum_squares(q + (t * nq + h) * hd, hd);
-        for (int32_t h = 0; h < nkv; h++) to[nq + h] = m->be->host->sum_squares(k + (t * nkv + h) * hd, hd);
-    }
-}
-
-static void heads_of_rank(const struct eng_model *m, int32_t rank, int32_t *q0, int32_t *q1, int32_t *kv0, int32_t *kv1)
-{
-    const struct eng_spec *s = &m->spec;
-    const struct leaf_shape shape = {.n_heads = s->n_heads, .n_kv_heads = s->n_kv_heads, .head_dim = s->head_dim};
-    *q0 = MIN(m->shard.attn_cut.bounds[rank] * leaf_heads(s->head_dim), s->n_heads);
-    *q1 = MIN(m->shard.attn_cut.bounds[rank + 1] * leaf_heads(s->head_dim), s->n_heads);
-    leaf_kv_range(&shape, *q0, *q1, kv0, kv1);
-}
-
-static float *everyones(const struct eng_model *m)
-{
-    return m->shard.tp_width == 1 ? m->squares : m->squares + (int64_t)m->max_tok * (m->shard.q1 - m->shard.q0 + m->shard.kv1 - m->shard.kv0);
-}
-
-static enum err gather_sums(const struct eng_model *m, int32_t n_tok)
-{
-    int64_t bytes[COLL_MAX_RANKS];
-    for (int32_t r = 0; r < m->shard.tp_width; r++) {
-        int32_t q0, q1, kv0, kv1;
-        heads_of_rank(m, r, &q0, &q1, &kv0, &kv1);
-        bytes[r] = (int64_t)n_tok * (q1 - q0 + kv1 - kv0) * (int64_t)sizeof(float);
-    }
-    return trn_coll_all_gather(m->tp, m->squares, bytes, everyones(m), m->timeout_us);
-}
-
-/* Heads in order, a KV head once however many ranks have it. */
-static void add_sums(const struct eng_model *m, int32_t n_tok, int64_t t, float *q, float *k)
-{
-    const float *from = everyones(m);
-    int32_t next = 0;
-    *q = *k = 0;
-    for (int32_t r = 0; r < m->shard.tp_width; r++) {
-        int32_t q0, q1, kv0, kv1;
-        heads_of_rank(m, r, &q0, &q1, &kv0, &kv1);
-        const float *row = from + t * (q1 - q0 + kv1 - kv0);
-        for (int32_t h = 0; h < q1 - q0; h++) *q += row[h];
-        for (int32_t h = MAX(next, kv0); h < kv1; h++) *k += row[q1 - q0 + h - kv0];
-        next = MAX(next, kv1);
-        from += (int64_t)n_tok * (q1 - q0 + kv1 - kv0);
-    }
-}
-
-static void norm_whole(const struct eng_model *m, const struct eng_layer *l, int32_t n_tok, int64_t t0, int64_t t1)
-{
-    const struct eng_spec *s = &m->spec;
-    int32_t q = (m->shard.q1 - m->shard.q0) * s->head_dim, kv = (m->shard.kv1 - m->shard.kv0) * s->head_dim;
-    for (int64_t t = t0; t < t1; t++) {
-        float sum[2];
-        add_sums(m, n_tok, t, &sum[0], &sum[1]);
-        float *x[] = {m->q + t * q, m->k + t * kv};
-        const float *w[] = {l->q_norm, l->k_norm};
-        int32_t cols[] = {q, kv}, all[] = {s->n_heads * s->head_dim, s->n_kv_heads * s->head_dim};
-        for (int i = 0; i < 2; i++) {
-            m->krn->scale(x[i], 1.0f / __builtin_sqrtf(sum[i] / (float)all[i] + s->norm_eps), cols[i]);
-            m->krn->mul(x[i], w[i], cols[i]);
-        }
-    }
-}
-
-/* Thread 0 exchanges the sums. False: the exchange failed. */
-static bool norm_over_heads(struct eng_pass *p, const struct eng_layer *l, int64_t t0, int64_t t1, int32_t i)
-{
-    struct eng_model *m = p->m;
-    const float *q = m->q, *k = m->k;
-    if (!m->be->on_host) { /* the sums are the host's: one copy, and one wait, for all of them */
-        int64_t nq = (int64_t)p->b->n_tok * (m->shard.q1 - m->shard.q0) * m->spec.head_dim;
-        int64_t nk = (int64_t)p->b->n_tok * (m->shard.kv1 - m->shard.kv0) * m->spec.head_dim;
-        q = m->heads, k = m->heads + nq;
-        p->failed = eng_backend_download(m->be, m->heads, m->q, nq * (int64_t)sizeof *q);
-        if (!p->failed) p->failed = eng_backend_download(m->be, m->heads + nq, m->k, nk * (int64_t)sizeof *k);
-        if (p->failed) return false;
-    }
-    sum_heads(m, q, k, t0, t1);
-    if (m->shard.tp_width > 1) {
-        eng_pass_barrier(m, i);
-        if (i == 0) {
-            p->failed = gather_sums(m, p->b->n_tok);
-            eng_pass_lap(m, i, ENG_OP_COLLECTIVE);
-        }
-        eng_pass_barrier(m, i);
-        if (p->failed) return false;
-    }
-    norm_whole(m, l, p->b->n_tok, t0, t1);
-    return true;
 }
 
 /* ---- q, k, v ---- */
@@ -127,7 +31,8 @@ static void rope_append(struct eng_pass *p, int32_t layer, int32_t t0, int32_t t
     eng_pass_bias(m, m->k, l->bk, nkv * hd, t0, t1);
     eng_pass_bias(m, m->v, l->bv, nkv * hd, t0, t1);
     if (s->qk_norm == ENG_QK_ALL) {
-        if (!norm_over_heads(p, l, t0, t1, i)) return;
+        eng_heads_norm(p, l, t0, t1, i);
+        if (p->failed) return;
     } else if (s->qk_norm && s->qk_norm != ENG_QK_BARE) {
         norm_heads(m, m->q, l->q_norm, nq, t0, t1);
         norm_heads(m, m->k, l->k_norm, nkv, t0, t1);

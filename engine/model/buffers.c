@@ -1,5 +1,6 @@
 /* buffers.c: what a pass writes into, sized once for the largest step. */
 #include "engine/kernels/cuda/choose.h"
+#include "engine/model/heads.h"
 #include "engine/model/mla.h"
 #include "engine/model/moe.h"
 #include "engine/model/pass.h"
@@ -40,31 +41,12 @@ static enum err take_temper(struct eng_model *m, int32_t context)
     return rc ? rc : take_copy(m, &m->temper, host, (int64_t)(context / m->spec.temper_length + 1) * m->spec.head_dim);
 }
 
-/* Of one token, from every rank of the stage: a KV head that several have comes several times. */
-static int64_t squares_of(const struct eng_model *m)
-{
-    return m->spec.n_heads + (int64_t)m->spec.n_kv_heads * m->shard.tp_width;
-}
-
-static enum err take_host(float **p, int64_t n)
-{
-    *p = malloc((size_t)MAX(n, 1) * sizeof **p);
-    return *p ? OK : err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of sums over heads: lower --max-batch-tokens", (double)n * 4 / 1e6);
-}
-
 /* What only some families need. */
 static enum err open_special(struct eng_model *m)
 {
     enum err rc = OK;
     const struct eng_spec *s = &m->spec;
-    const struct eng_shard *h = &m->shard;
-    int32_t own = h->q1 - h->q0 + h->kv1 - h->kv0;
-    if (s->qk_norm == ENG_QK_ALL) {
-        int64_t sums = m->max_tok * (own + (h->tp_width > 1 ? squares_of(m) : 0));
-        if (m->be->on_host) TRY(take(m, &m->squares, sums));
-        else TRY(take_host(&m->squares, sums));
-        if (!m->be->on_host) TRY(take_host(&m->heads, (int64_t)m->max_tok * own * s->head_dim));
-    }
+    TRY(eng_heads_open(m));
     if (s->experts.n) TRY(eng_moe_open(&m->moe, m));
     if (s->mla.kv_rank) TRY(eng_mla_open(&m->mla, m));
 out:
@@ -169,8 +151,7 @@ void eng_forward_close(struct eng_model *m)
     free((void *)m->row_temper);
     eng_moe_close(m->moe);
     eng_mla_close(m->mla);
-    if (m->heads) free(m->squares); /* both are the host's */
-    free(m->heads);
+    eng_heads_close(m);
     free(m->own);
     free(m->shares);
 }

@@ -90,8 +90,11 @@ struct eng_model {
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
     int32_t max_splits;           /* of one item */
-    float *squares;               /* of whole-vector head norms: each head's sum of squares, this rank's and then everyone's; or NULL */
-    float *heads;                 /* then, off the host: q and k as its processor sums them; the host's memory */
+    struct eng_heads {            /* of norms over all heads (engine/model/heads.h): each head's sum of squares, this rank's and then everyone's; or NULL */
+        float *sums, *host;       /* where it computes, and on the host's way to other ranks: the same on the host */
+        struct krn_head_at *at;   /* where each is, in the order of adding */
+        const struct krn_head_at *at_there; /* on a device */
+    } heads;
     struct eng_mla *mla;          /* NULL: keys and values are kept by heads (engine/model/mla.h) */
     struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
     struct eng_times *times;      /* NULL: not measured */

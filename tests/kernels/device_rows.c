@@ -58,6 +58,50 @@ static void norms_equal_ref(void **state)
         }
 }
 
+/* Two ranks, of which this is the first: sums of its heads, then its norms with everybody's, a KV head that both have counted once; more heads than
+ * a block has threads. */
+static void norms_over_heads_equal_ref(void **state)
+{
+    (void)state;
+    enum { T = 3 };
+    static const struct { int32_t nq, nkv, q2, kv2, hd; bool shared; } cases[] = {{1, 1, 0, 0, 16, false}, {4, 2, 3, 2, 80, true}, {5, 1, 300, 7, 9, false}};
+    struct rnd r = {.key = 79};
+    for (size_t c = 0; c < COUNT_OF(cases); c++) {
+        int32_t nq = cases[c].nq, nkv = cases[c].nkv, q2 = cases[c].q2, kv2 = cases[c].kv2, hd = cases[c].hd, n = nq + nkv, n2 = q2 + kv2, n_at = 0;
+        int32_t nx[2] = {T * nq * hd, T * nkv * hd}, cols[2] = {nq * hd, nkv * hd}, all[2] = {nq + q2, nkv + kv2 - cases[c].shared};
+        float *x[2] = {case_floats(&r, nx[0], CASE_NORMAL), case_floats(&r, nx[1], CASE_NORMAL)};
+        float *w[2] = {case_floats(&r, cols[0], CASE_NORMAL), case_floats(&r, cols[1], CASE_NORMAL)}, sums[T * 400];
+        struct krn_head_at at[400];
+        for (int32_t t = 0; t < T; t++)
+            for (int32_t h = 0; h < n; h++) sums[t * n + h] = krn_ref.sum_squares(h < nq ? x[0] + (t * nq + h) * hd : x[1] + (t * nkv + h - nq) * hd, hd);
+        for (int32_t i = 0; i < T * n2; i++) sums[T * n + i] = 0.5f + (float)(rnd_below(&r, 1 << 20)) * 0x1p-14f;
+        for (int32_t h = 0; h < nq + q2; h++) at[n_at++] = h < nq ? (struct krn_head_at){0, n, h} : (struct krn_head_at){n, n2, h - nq};
+        for (int32_t h = 0; h < nkv; h++) at[n_at++] = (struct krn_head_at){0, n, nq + h};
+        for (int32_t h = cases[c].shared; h < kv2; h++) at[n_at++] = (struct krn_head_at){n, n2, q2 + h};
+        float *dx[2] = {there_off(x[0], 4 * nx[0], 4), there_off(x[1], 4 * nx[1], 8)}, *dsums = there(sums, (int64_t)sizeof sums);
+        ok(eng_backend_clear(be, dsums, T * n * 4));
+        eng_backend_heads(be)->squares(&(struct krn_head_squares){.q = dx[0], .k = dx[1], .n_tok = T, .nq = nq, .nkv = nkv, .head_dim = hd, .out = dsums});
+        assert_floats(sums, dsums, T * (n + n2), "squares of heads", hd);
+        eng_backend_heads(be)->norm(&(struct krn_head_norm){.q = dx[0], .k = dx[1], .wq = there(w[0], 4 * cols[0]), .wk = there(w[1], 4 * cols[1]), .n_tok = T, .nq = nq,
+                                                            .nkv = nkv, .head_dim = hd, .sums = dsums, .at = there(at, (int64_t)sizeof at), .all_q = all[0],
+                                                            .all_kv = all[1], .eps = 1e-5f});
+        for (int i = 0; i < 2; i++) {
+            for (int32_t t = 0; t < T; t++) {
+                float s = 0;
+                for (int32_t h = 0; h < all[i]; h++) {
+                    const struct krn_head_at *a = &at[(i ? all[0] : 0) + h];
+                    s += sums[a->before * T + t * a->width + a->at];
+                }
+                krn_ref.scale(x[i] + t * cols[i], 1.0f / sqrtf(s / (float)(all[i] * hd) + 1e-5f), cols[i]);
+                krn_ref.mul(x[i] + t * cols[i], w[i], cols[i]);
+            }
+            assert_floats(x[i], dx[i], nx[i], i ? "norm over the heads of k" : "norm over the heads of q", hd);
+            free(x[i]), free(w[i]);
+        }
+        next_device();
+    }
+}
+
 static void ropes_equal_ref(void **state)
 {
     (void)state;
@@ -225,6 +269,7 @@ static void the_best_of_rows_equal_a_sort(void **state)
 const struct CMUnitTest device_rows[] = {
     cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(norms_over_heads_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(ropes_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(elements_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),

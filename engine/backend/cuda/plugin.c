@@ -7,6 +7,7 @@
 #include "engine/kernels/cuda/choose.h"
 #include "engine/kernels/cuda/cuda.h"
 #include "engine/kernels/cuda/experts.h"
+#include "engine/kernels/cuda/heads.h"
 #include "engine/kernels/cuda/lt.h"
 #include "engine/kernels/cuda/rows.h"
 #include "engine/kernels/pack.h"
@@ -514,6 +515,7 @@ static const struct plugin plugin = {
     .top = krn_cuda_top,
     .rounded = &rounded,
     .rounded_begin = rounded_begin,
+    .heads = {.squares = krn_cuda_head_squares, .norm = krn_cuda_head_norm},
     .experts = {.route = krn_cuda_route, .matmul = krn_cuda_matmul_slots, .group = krn_cuda_group, .matmul_grouped = krn_cuda_matmul_grouped,
                 .combine = krn_cuda_combine, .slot_bias = krn_cuda_slot_bias, .token_bias = krn_cuda_token_bias},
     .tree_sum = tree_sum,

@@ -18,6 +18,15 @@ __device__ static inline void cu_lane_sum(float *lane, float mine)
     __syncthreads();
 }
 
+// This thread's part of a row's sum of squares; 0 beyond the lanes.
+__device__ static inline float cu_squares(const float *row, int32_t d)
+{
+    float s = 0.0f;
+    if (threadIdx.x < CU_LANES)
+        for (int32_t i = (int32_t)threadIdx.x; i < d; i += CU_LANES) s = fmaf(row[i], row[i], s);
+    return s;
+}
+
 // Threads for rows of d values.
 static inline int32_t cu_lane_threads(int32_t d) { return d <= 256 ? (int32_t)CU_LANES : (int32_t)KRN_CUDA_THREADS; }
 

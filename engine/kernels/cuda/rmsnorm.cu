@@ -7,21 +7,13 @@ extern "C" {
 
 namespace {
 
-__device__ float squares(const float *row, int32_t d)
-{
-    float s = 0.0f;
-    if (threadIdx.x < CU_LANES)
-        for (int32_t i = (int32_t)threadIdx.x; i < d; i += CU_LANES) s = fmaf(row[i], row[i], s);
-    return s;
-}
-
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     rmsnorm_kernel(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0)
 {
     __shared__ float lane[CU_LANES];
     int64_t at = (int64_t)(t0 + (int32_t)blockIdx.x) * d;
     const float *row = x + at;
-    cu_lane_sum(lane, squares(row, d));
+    cu_lane_sum(lane, cu_squares(row, d));
     float scale = 1.0f / sqrtf(lane[0] / (float)d + eps);
     for (int32_t i = (int32_t)threadIdx.x; i < d; i += (int32_t)blockDim.x) y[at + i] = (row[i] * scale) * w[i];
 }
@@ -29,7 +21,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) sum_squares_kernel(const float *x, int32_t d, float *out)
 {
     __shared__ float lane[CU_LANES];
-    cu_lane_sum(lane, squares(x, d));
+    cu_lane_sum(lane, cu_squares(x, d));
     if (threadIdx.x == 0) *out = lane[0];
 }
 
