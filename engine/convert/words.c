@@ -61,6 +61,7 @@ static bool fits(const struct words *w, struct eng_vocab_src src, const char *mo
     src.model = model;
     src.pre = pre;
     src.rules = NULL;
+    src.n_behind_bos = src.n_before_eos = 0; /* GGUF has no keys for them */
     bool ok = !eng_tokenizer_open(&t, &src) && same_ids(w->own, t);
     eng_tokenizer_close(t);
     return ok;
@@ -181,7 +182,8 @@ static enum err put_sentencepiece(struct words *w, struct eng_vocab_src *s, int3
         rc = err_raise(ERR_UNSUPPORTED, "%s: a tokenizer of type Unigram with bytes for what it lacks is none that a GGUF file has a name for: serve the checkpoint itself",
                        eng_model_file_path(w->in));
     else if (fits(w, *s, "llama", "default")) put_vocab(w->out, s, "llama", "default", n_rows);
-    else rc = err_raise(ERR_UNSUPPORTED, "%s: this tokenizer.json cannot be said as a GGUF file's SentencePiece model: put its tokenizer.model beside it", eng_model_file_path(w->in));
+    else rc = err_raise(ERR_UNSUPPORTED, "%s: this tokenizer.json cannot be said as a GGUF file's SentencePiece model: %s", eng_model_file_path(w->in),
+                        eng_tokenizer_find(w->own, "\xE2\x96\x81") >= 0 ? "put its tokenizer.model beside it" : "serve the checkpoint itself");
     free(merges);
     free(room);
     free(scores);

@@ -38,42 +38,64 @@ static int32_t named_id(const struct hf_build *b, const json_t *map, const char 
     return def < b->n ? def : -1;
 }
 
-/* "single": [special tokens before] the text [special tokens after]. */
+enum { MOST_AT_AN_END = 16 };
+
+/* Tokens at one end of a text, from the outside in or out. */
+struct end {
+    int32_t ids[MOST_AT_AN_END], n;
+};
+
+/* The ids of one special token of a template. */
+static enum err put_special(struct hf_build *b, const json_t *o, const json_t *name, struct end *to)
+{
+    const char *key = json_string_value(name);
+    const json_t *ids = json_object_get(json_object_get(json_object_get(o, "special_tokens"), key ? key : ""), "ids");
+    size_t i;
+    json_t *e;
+    json_array_foreach(ids, i, e)
+    {
+        int64_t id = json_is_integer(e) ? json_integer_value(e) : -1;
+        if (id < 0 || id >= b->n) break;
+        if (to->n == MOST_AT_AN_END)
+            return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: a post-processor that adds more than %d tokens before or after a text is not supported", b->files->where,
+                             MOST_AT_AN_END);
+        to->ids[to->n++] = (int32_t)id;
+    }
+    if (i && i == json_array_size(ids)) return OK;
+    return err_raise(ERR_BAD_FILE, "%s/tokenizer.json: the post-processor's token '%.40s' has no id of the vocabulary", b->files->where, key ? key : "");
+}
+
+static const int32_t *keep_ids(struct hf_build *b, const int32_t *ids, int32_t n)
+{
+    int32_t *to = arena_alloc(&b->a, (size_t)(n + 1) * sizeof *to);
+    for (int32_t i = 0; i < n; i++) to[i] = ids[i];
+    return to;
+}
+
+/* "single": [special tokens before] the text [special tokens after]. The first is BOS, the last EOS. */
 static enum err read_template(struct hf_build *b, const json_t *o)
 {
     size_t i;
     json_t *e;
-    int before = 0, after = 0;
+    struct end before = {0}, after = {0};
     bool text = false;
     json_array_foreach(json_object_get(o, "single"), i, e)
     {
         const json_t *name = json_object_get(json_object_get(e, "SpecialToken"), "id");
-        if (!name) {
-            text = true;
-            continue;
-        }
-        const json_t *ids =
-            json_object_get(json_object_get(json_object_get(o, "special_tokens"),
-                                            json_string_value(name) ? json_string_value(name) : ""),
-                            "ids");
-        const json_t *id = json_array_get(ids, 0);
-        int64_t v = json_is_integer(id) ? json_integer_value(id) : -1;
-        if (v < 0 || v >= b->n || json_array_size(ids) != 1)
-            return err_raise(
-                ERR_BAD_FILE,
-                "%s/tokenizer.json: the post-processor's token %zu has no id of the vocabulary",
-                b->files->where, i);
-        if (text)
-            b->src.eos = (int32_t)v, b->src.add_eos = true, after++;
-        else
-            b->src.bos = (int32_t)v, b->src.add_bos = true, before++;
+        enum err rc = name ? put_special(b, o, name, text ? &after : &before) : OK;
+        if (rc) return rc;
+        text |= !name;
     }
-    if (before > 1 || after > 1)
-        return err_raise(
-            ERR_UNSUPPORTED,
-            "%s/tokenizer.json: a post-processor that adds %d tokens before and %d after a "
-            "text is not supported (at most one each)",
-            b->files->where, before, after);
+    if (before.n) {
+        b->src.bos = before.ids[0], b->src.add_bos = true;
+        b->src.n_behind_bos = before.n - 1;
+        b->src.behind_bos = keep_ids(b, before.ids + 1, before.n - 1);
+    }
+    if (after.n) {
+        b->src.eos = after.ids[after.n - 1], b->src.add_eos = true;
+        b->src.n_before_eos = after.n - 1;
+        b->src.before_eos = keep_ids(b, after.ids, after.n - 1);
+    }
     return OK;
 }
 

@@ -17,7 +17,8 @@ struct eng_tokenizer {
     bool is_spm;                  /* SentencePiece's merges by score */
     bool is_unigram, is_words;    /* is_words: WordPiece, WordLevel */
     bool spaced;                  /* texts write a space as U+2581 */
-    bool add_bos, add_eos, space_prefix;
+    bool space_prefix;
+    struct eng_tokens head, tail; /* what ADD_SPECIAL puts around a text, if the model says so */
     struct bpe bpe;
     struct pretoken *pre;
     struct pipeline *pipe;        /* instead of pre: a Hugging Face tokenizer's rules */
@@ -119,8 +120,14 @@ enum err eng_tokenizer_open(struct eng_tokenizer **out, const struct eng_vocab_s
             "the tokenizer model \"%.60s\" is not known; known are: gpt2 (byte-level BPE), "
             "llama (SentencePiece)",
             src->model ? src->model : "(none)"));
-    t->add_bos = src->add_bos;
-    t->add_eos = src->add_eos;
+    if (src->add_bos && src->bos >= 0) {
+        eng_tokens_push(&t->head, src->bos);
+        for (int32_t i = 0; i < src->n_behind_bos; i++) eng_tokens_push(&t->head, src->behind_bos[i]);
+    }
+    if (src->add_eos && src->eos >= 0) {
+        for (int32_t i = 0; i < src->n_before_eos; i++) eng_tokens_push(&t->tail, src->before_eos[i]);
+        eng_tokens_push(&t->tail, src->eos);
+    }
     *out = t;
     t = NULL;
 out:
@@ -138,6 +145,8 @@ void eng_tokenizer_close(struct eng_tokenizer *t)
     pretoken_close(t->pre);
     pipeline_close(t->pipe);
     vocab_close(&t->v);
+    eng_tokens_free(&t->head);
+    eng_tokens_free(&t->tail);
     free(t->kind);
     free(t);
 }
@@ -214,7 +223,7 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
     bool add = flags & TOKENIZE_ADD_SPECIAL, control = flags & TOKENIZE_PARSE_SPECIAL,
          prefix = true;
     size_t start = 0, len = 0;
-    if (add && t->add_bos && t->v.bos >= 0) eng_tokens_push(out, t->v.bos);
+    for (size_t i = 0; add && i < t->head.n; i++) eng_tokens_push(out, t->head.ids[i]);
     if (t->pipe) encode_rules(&j, text, n, control), n = 0;
     for (size_t at = 0; at < n;) {
         int32_t id = vocab_special_at(&t->v, text + at, n - at, control, &len);
@@ -229,7 +238,7 @@ void eng_tokenizer_encode(const struct eng_tokenizer *t, const char *text, size_
             true; /* SentencePiece: the dummy space stands before every stretch of plain text */
     }
     if (n > start) encode_text(&j, text + start, n - start, prefix);
-    if (add && t->add_eos && t->v.eos >= 0) eng_tokens_push(out, t->v.eos);
+    for (size_t i = 0; add && i < t->tail.n; i++) eng_tokens_push(out, t->tail.ids[i]);
     bpe_work_free(&j.bpe);
     unigram_work_free(&j.unigram);
     free(j.pieces.at);

@@ -32,6 +32,8 @@ struct eng_vocab_src {
     bool add_bos, add_eos, add_space_prefix;
     const int32_t *eog;             /* [n_eog] further ids that end a generation */
     int32_t n_eog;
+    const int32_t *behind_bos, *before_eos; /* [n_] further tokens put between BOS and a text, and between it and EOS, where those are */
+    int32_t n_behind_bos, n_before_eos;
     const struct text_span *merge_rights; /* [n_merges]: `merges` are then the left texts alone; NULL: both in one */
     const double *log_probs;              /* [n_log_probs] of the first tokens, which are Unigram's pieces */
     int32_t n_log_probs;
@@ -50,7 +52,7 @@ void eng_tokens_free(struct eng_tokens *t);
 void eng_tokens_push(struct eng_tokens *t, int32_t id);
 
 enum {
-    TOKENIZE_ADD_SPECIAL = 1,   /* BOS/EOS as the model says */
+    TOKENIZE_ADD_SPECIAL = 1,   /* BOS and EOS, and what stands with them, as the model says */
     TOKENIZE_PARSE_SPECIAL = 2, /* "<|im_start|>" in the text becomes its control token (templates); else plain text */
 };
 /* Append the ids of text[n] (any bytes; invalid UTF-8 is encoded through byte tokens). Linear or n log n in n:

@@ -13,6 +13,8 @@
 #define VOCAB "\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]"
 #define BYTES "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
 
+#define A1 "{\"SpecialToken\":{\"id\":\"a\"}},"
+#define A4 A1 A1 A1 A1
 #define LONG "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" /* 52 */
 
 #define MAP(text) "{\"model\":{" VOCAB "},\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"" text "\"}}"
@@ -93,11 +95,12 @@ static const struct lie {
      "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[bc]]\"}}}",
      ERR_UNSUPPORTED, "within another"},
     {"what is no word within a class", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[^\\\\W_]\"}}}", ERR_UNSUPPORTED, "within another"},
-    {"two tokens before a text",
-     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{"
-                          "\"SpecialToken\":{\"id\":\"a\"}},{\"SpecialToken\":{\"id\":\"a\"}},{"
-                          "\"Sequence\":{}}],\"special_tokens\":{\"a\":{\"ids\":[0]}}}}",
-     ERR_UNSUPPORTED, "2 tokens before"},
+    {"seventeen tokens before a text",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" A4 A4 A4 A4 A1 "{\"Sequence\":{}}],\"special_tokens\":{\"a\":{\"ids\":[0]}}}}",
+     ERR_UNSUPPORTED, "more than 16 tokens before"},
+    {"post-processor's token without ids",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" A1 "{\"Sequence\":{}}],\"special_tokens\":{\"a\":{\"ids\":[]}}}}",
+     ERR_BAD_FILE, "no id of the vocabulary"},
     {"post-processor's id outside",
      "{\"model\":{" VOCAB
      "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":"

@@ -136,7 +136,7 @@ WORDS = {
                   pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(True)]), None, decoders.WordPiece()),
     "bpe-bytes": ("BPE", {"continuing_subword_prefix": "_"}, normalizers.NFC(), byte_level(regex=True), None, decoders.ByteLevel()),
     "bpe-classes": ("BPE", {"fuse_unk": True}, None,
-                    pre_tokenizers.Sequence([split(r"\w+|\W"), split("[[:punct:]]"), split("[[:alpha:]x]+"), split(r"[^\w\s]")]), None, None),
+                    pre_tokenizers.Sequence([split(r"\w+|\W"), split("[[:punct:]]"), split("[[:alpha:]x]+"), split(r"[^\w\s]")]), "long", None),
     "bytes-first": ("BPE", {}, normalizers.ByteLevel(), pre_tokenizers.Split("Ġ", "merged_with_next"), "bert", decoders.ByteLevel()),
 }
 
@@ -161,6 +161,8 @@ def train_words(name):
     cls, sep = [(s, t.token_to_id(s)) for s in ("[CLS]", "[SEP]")]
     if post == "template":
         t.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[cls, sep])
+    elif post == "long":
+        t.post_processor = processors.TemplateProcessing(single="[CLS] [SEP] $A [CLS] [SEP] [SEP]", special_tokens=[cls, sep])
     elif post:
         t.post_processor = {"bert": processors.BertProcessing, "roberta": processors.RobertaProcessing}[post](sep, cls)
     if decoder:
