@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct options {
     int64_t port;
@@ -60,7 +61,7 @@ static int ask(const struct conf_table *t, const char *verb, int argc, char **ar
     enum err rc;
     struct options o = {0};
     const char *args[1];
-    char path[ADMIN_PATH], line[ADMIN_LINE], full[4096];
+    char path[ADMIN_PATH], usual[ADMIN_PATH], line[ADMIN_LINE], full[4096];
     int n_args;
     bool help;
     TRY(conf_parse(t, argc, argv, &o, args, &n_args, &help));
@@ -72,11 +73,13 @@ static int ask(const struct conf_table *t, const char *verb, int argc, char **ar
         TRY(ask_elsewhere(&o, verb, n_args ? args[0] : NULL));
         return 0;
     }
-    crd_admin_path(path, (int32_t)o.port);
     if (n_args) TRY(cmd_model(&args[0]));
     if (n_args && !realpath(args[0], full))
         TRY(err_raise(ERR_IO, "there is no %s: give the path of a GGUF file or of a checkpoint's directory, or the name of a model that was pulled", args[0]));
     snprintf(line, sizeof line, "%s%s%s", verb, n_args ? " " : "", n_args ? full : "");
+    if (!o.admin_socket) TRY(crd_admin_find(path, (int32_t)o.port));
+    crd_admin_path(usual, (int32_t)o.port);
+    if (!o.admin_socket && strcmp(path, usual)) fprintf(stderr, "tessera: asking the server at %s\n", path);
     TRY(crd_admin_ask(o.admin_socket ? o.admin_socket : path, line, stdout));
     return 0;
 out:

@@ -177,7 +177,7 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
 {
     enum err rc;
     FILE *in = NULL, *out = NULL;
-    json_t *done = json_object();
+    json_t *done = json_object(), *seen = json_object(); /* custom_ids: answered in the file; of the lines so far, with their numbers */
     struct mailbox *mail = mailbox_open();
     char *text = NULL;
     size_t cap = 0;
@@ -202,10 +202,14 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
             const char *id = json_string_value(json_object_get(v, "custom_id"));
             struct job *j;
             if (!v) rc = err_raise(ERR_BAD_REQUEST, "%s line %lld is no JSON: %s", in_path, (long long)line, je.text);
+            else if (id && json_object_get(seen, id))
+                rc = err_raise(ERR_BAD_REQUEST, "%s line %lld: custom_id '%.64s' is that of line %lld too, and answers are told apart by it: each line needs its own",
+                               in_path, (long long)line, id, (long long)json_integer_value(json_object_get(seen, id)));
             else if (!id || !json_object_get(done, id)) {
                 rc = start_line(api, mail, v, line, &j);
                 running += !rc;
             }
+            if (id && !rc) json_object_set_new(seen, id, json_integer(line));
             json_decref(v);
         }
         if (rc) more = false; /* what runs may finish; then the sentence */
@@ -219,6 +223,7 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
 out:
     free(text);
     json_decref(done);
+    json_decref(seen);
     if (in) fclose(in);
     if (out && fclose(out) && !rc) rc = err_raise(ERR_IO, "cannot write %s: %s", out_path, strerror(errno));
     if (!rc && stop()) rc = err_raise(ERR_CANCELLED, "stopped after %lld line(s); run the command again to answer the rest", (long long)*n_done);

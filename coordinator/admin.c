@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -84,6 +85,15 @@ static bool trusted(int fd)
     return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) && (c.uid == geteuid() || c.uid == 0);
 }
 
+/* Root may give orders to everybody's server; what answers must be its file's owner's. */
+static bool is_owners(int fd, const char *path)
+{
+    struct ucred c;
+    struct stat st;
+    socklen_t n = sizeof c;
+    return geteuid() == 0 && !lstat(path, &st) && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) && c.uid == st.st_uid;
+}
+
 /* Nobody answers at a socket that lies there: its server is dead. */
 static void clear_stale(const struct sockaddr_un *a)
 {
@@ -135,6 +145,44 @@ void crd_admin_close(struct crd_admin *a)
     if (a->listen_fd >= 0) close(a->listen_fd);
     if (a->path[0]) unlink(a->path);
     free(a);
+}
+
+/* ---- which one ---- */
+
+static bool answers(const char *path)
+{
+    struct sockaddr_un a;
+    if (address(&a, path)) return false;
+    int fd = dial(&a);
+    bool yes = fd >= 0 && (trusted(fd) || is_owners(fd, path));
+    if (fd >= 0) close(fd);
+    return yes;
+}
+
+/* A service has no XDG_RUNTIME_DIR where its user's login shell has one, and root looks for everybody's. */
+enum err crd_admin_find(char out[ADMIN_PATH], int32_t port)
+{
+    enum { MOST = 300 };
+    char tmp[ADMIN_PATH], run[ADMIN_PATH], all[MOST] = "";
+    int n = 0;
+    glob_t g = {0};
+    crd_admin_path(out, port);
+    if (answers(out)) return OK;
+    char whose[16] = "*";
+    if (geteuid()) snprintf(whose, sizeof whose, "%u", (unsigned)geteuid());
+    snprintf(tmp, sizeof tmp, "/tmp/tessera-%s-%d.sock", whose, port);
+    snprintf(run, sizeof run, "/run/user/%s/tessera-%d.sock", whose, port);
+    (void)glob(tmp, 0, NULL, &g);
+    (void)glob(run, GLOB_APPEND, NULL, &g);
+    for (size_t i = 0; i < g.gl_pathc; i++) {
+        if (!strcmp(g.gl_pathv[i], out) || !answers(g.gl_pathv[i])) continue;
+        const size_t at = strlen(all);
+        snprintf(all + at, sizeof all - at, "%s%s", at ? ", " : "", g.gl_pathv[i]);
+        n++;
+    }
+    if (n == 1) snprintf(out, ADMIN_PATH, "%s", all);
+    globfree(&g);
+    return n > 1 ? err_raise(ERR_BAD_CONFIG, "several servers have port %d: name one with --admin-socket: %s", port, all) : OK;
 }
 
 /* ---- one asker at a time ---- */
@@ -216,7 +264,7 @@ enum err crd_admin_ask(const char *path, const char *line, FILE *to)
     TRY(address(&a, path));
     fd = dial(&a);
     if (fd < 0) return err_raise(ERR_UNAVAILABLE, "no server answers at %s (%s): is it another port (--port) or socket (--admin-socket)?", path, strerror(errno));
-    if (!trusted(fd)) {
+    if (!trusted(fd) && !is_owners(fd, path)) {
         rc = err_raise(ERR_UNAVAILABLE, "the server at %s is another user's", path);
         goto out;
     }

@@ -29,6 +29,10 @@ MUST_USE enum err crd_admin_parse(struct crd_admin_request *out, const char *lin
 /* Where the server of a port has its door unless told otherwise: in $XDG_RUNTIME_DIR, else /tmp, with user and port in its name. */
 void crd_admin_path(char out[ADMIN_PATH], int32_t port);
 
+/* The same from the other side: where a server of this port answers. What crd_admin_path says if one does there, or nowhere; else where this user's
+ * server has its door without that variable, or with it; root: anybody's. Err BAD_CONFIG: there are several, which it names. */
+MUST_USE enum err crd_admin_find(char out[ADMIN_PATH], int32_t port);
+
 struct crd_admin;
 /* A socket that a dead server left is taken over. Err SYSTEM: another server lives there, or the path cannot be used, and what helps. */
 MUST_USE enum err crd_admin_open(struct crd_admin **out, const char *path);

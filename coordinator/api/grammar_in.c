@@ -109,7 +109,7 @@ static enum err response_format(struct asked *q)
     if (!strcmp(type, "json_object")) return settle(q, GRAMMAR_JSON_OBJECT, NULL);
     if (!strcmp(type, "structural_tag")) return structural_tag(q, f, q->field);
     if (strcmp(type, "json_schema"))
-        return crd_api_refuse(q->e, 400, q->field, "response_format type '%.64s' is not supported.",
+        return crd_api_refuse(q->e, 400, q->field, "response_format type '%.64s' is not supported: text, json_object, json_schema and structural_tag are.",
                               type);
     const json_t *j = json_object_get(f, "json_schema"), *s;
     if (!json_is_object(j))

@@ -121,7 +121,7 @@ static enum MHD_Result see_header(void *cls, enum MHD_ValueKind kind, const char
 static void refuse_too_large(struct gw_exchange *x)
 {
     struct buf b = {0};
-    buf_printf(&b, "The request body is larger than %lld bytes.",
+    buf_printf(&b, "The request body is larger than %lld bytes, which --max-body of the server allows.",
                (long long)x->conn->gw->conf.max_body);
     crd_exchange_refuse(x, MHD_HTTP_CONTENT_TOO_LARGE, "BadRequestError", buf_str(&b));
     buf_free(&b);

@@ -126,6 +126,17 @@ class Generate(unittest.TestCase):
             self.assertTrue(all(v == 200 for k, v in status.items() if k != "bad"))
 
 
+    def test_two_lines_of_one_id_are_refused(self):
+        with tempfile.TemporaryDirectory() as d:
+            src, dst = os.path.join(d, "in.jsonl"), os.path.join(d, "out.jsonl")
+            line = json.dumps({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "x", "max_tokens": 1}}) + "\n"
+            for text, expected in ((line + "\n" + line, 1), (line, 0), (line + "\n" + line, 1)):  # the last time line 1 is answered already
+                with open(src, "w") as f:
+                    f.write(text)
+                code, _, err = run("generate", DEMO, "--prompts", src, "--output", dst, *QUIET)
+                self.assertEqual(code, expected, err)
+                self.assertEqual("line 3: custom_id 'a' is that of line 1 too" in err, bool(expected), err)
+
     def test_a_file_that_is_not_ours_is_never_touched(self):
         with tempfile.TemporaryDirectory() as d:
             src, dst = os.path.join(d, "in.jsonl"), os.path.join(d, "notes.md")

@@ -102,6 +102,23 @@ class Draining(unittest.TestCase):
             self.assertEqual(s.proc.wait(10), 0)
             self.assertIn("ops asks: drain", s.text())
 
+    def test_a_service_is_found_from_a_login_shell(self):
+        service = {k: v for k, v in mpi_env().items() if k != "XDG_RUNTIME_DIR"}
+        with Server("--threads", 1, env=service) as s:
+            code, _, err = run("drain", "--port", s.port, env={**service, "XDG_RUNTIME_DIR": self.dir})
+            self.assertEqual((code, s.proc.wait(10)), (0, 0), err)
+            self.assertIn(f"asking the server at /tmp/tessera-{os.geteuid()}-{s.port}.sock", err)
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setpriv"), "root and setpriv are needed")
+    def test_root_may_drain_the_server_of_another_user(self):
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        if subprocess.run([*nobody, "sh", "-c", f"test -x '{BIN}' && test -r '{DEMO}'"]).returncode:
+            self.skipTest("the program lies where other users do not get to")
+        service = {k: v for k, v in mpi_env().items() if k != "XDG_RUNTIME_DIR"} | {"HOME": "/nonexistent"}
+        with Server("--threads", 1, prefix=nobody, env=service) as s:
+            code, _, err = run("drain", "--port", s.port)
+            self.assertEqual((code, s.proc.wait(10)), (0, 0), err)
+
     def test_nobody_there(self):
         code, _, err = run("drain", "--admin-socket", self.socket)
         self.assertEqual(code, 1)
