@@ -41,7 +41,7 @@ static const struct conf_opt table[] = {
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
      "inputs of quantised matmuls; f32 is the oracle mode"},
-    {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off", "off: products of bf16 and f16 weights may round more, where that is faster"},
+    {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off", "off: products of bf16 and f16 weights, and on cards the attention of prompts, may round more, where that is faster"},
     {"experts", CONF_ENUM, O(experts), "cut", 0, 0, "cut|whole", "of --tp ranks: each expert cut inside, or whole on one of them"},
     {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},

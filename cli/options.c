@@ -29,7 +29,7 @@ const struct conf_opt model_option_table[] = {
     {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts", "gpu-memory-utilization num-gpu-blocks-override"},
     {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache", "kv-cache-dtype cache-type-k cache-type-v buffer-float-type"},
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
-    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights round more where that is faster"},
+    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights, and on cards the attention of prompts, round more where that is faster"},
     {"experts", CONF_ENUM, M(experts), "auto", 0, 0, EXPERTS_NAMES, EXPERTS_HELP, "enable-expert-parallel expert-parallel-size ep-size"},
     {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes", "enable-prefix-caching no-enable-prefix-caching cache-reuse"},
     {"speculate", CONF_INT, M(speculate), "7", 0, LIMIT_RESULT_TOKENS - 1, "N", "tokens guessed ahead where a text repeats itself, checked in one step, with the same answers; 0: none", "num-speculative-tokens draft-max draft"},

@@ -128,7 +128,7 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
     } else {
         eng_attention_share(b, seen.window, seen.chunked, nkv, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
-        m->krn->attention(&a);
+        eng_pass_attention(m)(&a);
     }
     struct krn_act out = eng_pass_act(m, m->att, T, nq * hd, eng_pass_reads(m, &m->weights->layers[layer].o));
     prepare_attention(m, &out, nkv, i0, i1, i, n);

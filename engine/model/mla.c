@@ -167,7 +167,7 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
                               .partial = m->partial};
     if (!a.n_split) {
         eng_attention_share(b, 0, false, slices, i, n, &i0, &i1);
-        run_items(m, &a, slices, T, i0, i1, m->krn->attention);
+        run_items(m, &a, slices, T, i0, i1, eng_pass_attention(m));
         return;
     }
     eng_team_range((int64_t)T * slices * a.n_split, 1, i, n, &i0, &i1);

@@ -24,6 +24,11 @@ int32_t eng_pass_split_items(const struct eng_model *m)
     return m->be->on_host ? 8 * eng_team_size(m->team) : 2 * m->be->n_units;
 }
 
+void (*eng_pass_attention(const struct eng_model *m))(const struct krn_attention *a)
+{
+    return m->rounded && m->rounded->attention ? m->rounded->attention : m->krn->attention;
+}
+
 static bool quantised(const struct krn_mat *w) { return dtype_block(w->type) > 1; }
 
 /* The form in which a product of these weights reads its input. */

@@ -10,6 +10,8 @@
 
 /* Items from which attention does not split them: there are enough for all that compute side by side. */
 int32_t eng_pass_split_items(const struct eng_model *m);
+/* The kernel of attention that is not split. */
+void (*eng_pass_attention(const struct eng_model *m))(const struct krn_attention *a);
 
 /* Items [i0,i1) = slice * n_tok + t that cost thread i of n its share, of so many slices of heads; an item costs as many keys as its token reads. */
 void eng_attention_share(const struct eng_batch *b, int32_t window, bool chunked, int32_t n_slices, int32_t i, int32_t n, int64_t *i0, int64_t *i1);

@@ -439,22 +439,22 @@ static void norms_over_all_heads_have_the_cpus_bits(void **state)
     for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&base[i]);
 }
 
-/* --exact off: prompts with BF16 weights by tensor cores say nearly the same, and the same again; single tokens the same bits. */
-static void products_that_round_say_nearly_the_same(void **state)
+/* --exact off: prompts by tensor cores say nearly the same, and the same again; single tokens the same bits. n: the prompt's tokens. */
+static void say_nearly_the_same(enum dtype weights, enum kv_type kv, int32_t n)
 {
-    enum { N = 40, V = 320 };
-    (void)state;
+    enum { MOST = 80, V = 320 };
+    const int32_t N = n;
     struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 128, .n_head = 4, .head_dim = 32, .n_kv_head = 2, .d_ffn = 256, .vocab = V, .context = 256,
-                             .type = DTYPE_BF16, .embd_type = DTYPE_BF16, .seed = 21};
+                             .type = weights, .embd_type = DTYPE_BF16, .seed = 21};
     const char *path = scratch_path("device.gguf");
     if (random_model_write(&m, path)) fail_msg("%s", err_text());
-    int32_t prompt[N];
+    int32_t prompt[MOST];
     struct sequence s[4];
     double off = 0, size = 0;
     for (int32_t k = 0; k < N; k++) prompt[k] = (k * 31 + 7) % 250;
     for (int32_t d = 0; d < 4; d++) { /* exact, rounded, again, token by token */
         struct local_replica *r;
-        struct local_replica_conf c = {.path = path, .context = 64, .n_blocks = 8, .kv_type = KV_F32, .max_step_tokens = 64, .rounded = d > 0, .on_device = 1};
+        struct local_replica_conf c = {.path = path, .context = 96, .n_blocks = 8, .kv_type = kv, .max_step_tokens = 96, .rounded = d > 0, .on_device = 1};
         if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
         s[d] = (struct sequence){.prompt = prompt, .n_prompt = N, .n_gen = 1, .chunk = d == 3 ? 1 : 0, .sampling = sampling_default()};
         s[d].sampling.max_tokens = 1;
@@ -466,9 +466,21 @@ static void products_that_round_say_nearly_the_same(void **state)
         size += (double)s[0].logits[i] * (double)s[0].logits[i];
     }
     assert_true(off > 0 && off < 4e-4 * size);
-    assert_memory_equal(s[1].logits, s[2].logits, N * V * sizeof(float));
-    assert_memory_equal(s[0].logits, s[3].logits, N * V * sizeof(float));
+    assert_memory_equal(s[1].logits, s[2].logits, (size_t)N * V * sizeof(float));
+    assert_memory_equal(s[0].logits, s[3].logits, (size_t)N * V * sizeof(float));
     for (int32_t d = 0; d < 4; d++) sequence_free(&s[d]);
+}
+
+static void products_that_round_say_nearly_the_same(void **state)
+{
+    (void)state;
+    say_nearly_the_same(DTYPE_BF16, KV_F32, 40);
+}
+
+static void attention_that_rounds_says_nearly_the_same(void **state)
+{
+    (void)state;
+    say_nearly_the_same(DTYPE_Q8_0, KV_F16, 80);
 }
 
 static void a_prompt_past_a_split_has_the_cpus_bits(void **state)
@@ -533,6 +545,7 @@ int main(void)
         cmocka_unit_test(latents_have_the_cpus_bits),
         cmocka_unit_test(norms_over_all_heads_have_the_cpus_bits),
         cmocka_unit_test(products_that_round_say_nearly_the_same),
+        cmocka_unit_test(attention_that_rounds_says_nearly_the_same),
         cmocka_unit_test(a_prompt_past_a_split_has_the_cpus_bits),
         cmocka_unit_test(a_device_that_fails_ends_the_step_with_its_reason),
     };

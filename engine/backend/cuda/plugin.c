@@ -480,7 +480,8 @@ static void rounded_begin(struct plugin_device *d, char *how)
     else snprintf(how, PLUGIN_TEXT, "without cuBLASLt: %s", why);
 }
 
-static const struct krn_rounded rounded = {.name = "cuda", .interleave = krn_cuda_rounded_pairs, .matmul = krn_cuda_rounded_matmul};
+static const struct krn_rounded rounded = {.name = "cuda", .interleave = krn_cuda_rounded_pairs, .matmul = krn_cuda_rounded_matmul,
+                                           .attention = krn_cuda_rounded_attention};
 
 static const struct plugin plugin = {
     .abi = PLUGIN_ABI,

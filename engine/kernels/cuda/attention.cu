@@ -234,12 +234,9 @@ template <int TYPE> void launch_heads(const struct krn_attention *a)
         launch<TYPE, 8>(a);
 }
 
-} // namespace
-
-extern "C" void krn_cuda_attention(const struct krn_attention *a)
+// Tokens that are no tile's.
+void launch_items(const struct krn_attention *a)
 {
-    if (a->i0 >= a->i1) return;
-    if (cu_job_of(a).tile) krn_cuda_attention_tiles(a);
     switch (a->kv->type) {
     case KV_F16: launch_heads<KV_F16>(a); break;
     case KV_BF16: launch_heads<KV_BF16>(a); break;
@@ -248,6 +245,22 @@ extern "C" void krn_cuda_attention(const struct krn_attention *a)
     default: launch_heads<KV_F32>(a);
     }
     krn_cuda_launched("attention");
+}
+
+} // namespace
+
+extern "C" void krn_cuda_attention(const struct krn_attention *a)
+{
+    if (a->i0 >= a->i1) return;
+    if (cu_job_of(a).tile) krn_cuda_attention_tiles(a);
+    launch_items(a);
+}
+
+extern "C" void krn_cuda_rounded_attention(const struct krn_attention *a)
+{
+    if (a->i0 >= a->i1) return;
+    if (cu_job_of(a).tile) krn_cuda_attention_rounded_tiles(a);
+    launch_items(a);
 }
 
 extern "C" void krn_cuda_attention_merge(const struct krn_attention *a)

@@ -19,7 +19,9 @@ void krn_cuda_unpack_rows(const struct krn_mat *w, const int32_t *rows, int32_t 
 void krn_cuda_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
 void krn_cuda_kv_append(const struct krn_kv_append *a);
 void krn_cuda_attention(const struct krn_attention *a);
-void krn_cuda_attention_tiles(const struct krn_attention *a); /* of calls of many tokens, those that are a prompt's (attention.cuh) */
+/* Of calls of many tokens, those that are a prompt's (attention.cuh). */
+void krn_cuda_attention_tiles(const struct krn_attention *a);
+void krn_cuda_attention_rounded_tiles(const struct krn_attention *a);
 void krn_cuda_attention_merge(const struct krn_attention *a);
 void krn_cuda_rmsnorm(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0,
                       int32_t t1);
@@ -41,6 +43,7 @@ void krn_cuda_tree_sum(const struct krn_tree_sum *a);
 /* engine/kernels/rounded.h, the sums of a leaf in the card's own order; from compute capability 8.0 on. */
 void krn_cuda_rounded_pairs(const struct krn_act *a, int32_t t0, int32_t t1, int32_t k0, int32_t k1);
 void krn_cuda_rounded_matmul(const struct krn_matmul *a);
+void krn_cuda_rounded_attention(const struct krn_attention *a);
 void krn_cuda_exchange(const struct exchange *x);
 void krn_cuda_wire_pack(const struct wire_pack *a);
 void krn_cuda_wire_unpack(const struct wire_unpack *a);

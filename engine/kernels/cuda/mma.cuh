@@ -21,8 +21,16 @@ __device__ static inline void cu_mma_bf16(float c[4], const uint32_t a[4], const
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+// The same of f16.
+__device__ static inline void cu_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 #else
 __device__ static inline void cu_mma_bf16(float *, const uint32_t *, const uint32_t *) {} // never asked of these cards
+__device__ static inline void cu_mma_f16(float *, const uint32_t *, const uint32_t *) {}
 #endif
 // A of shared memory that holds 16 columns, `stride` halves apart, of 16 rows each, 16-byte aligned.
 __device__ static inline void cu_load_a(uint32_t a[4], const uint16_t *from, int stride, int lane)
@@ -65,7 +73,7 @@ __device__ static inline void cu_mma_k32(int32_t c[4], const int32_t a[4], const
 
 #else
 
-__device__ static inline void cu_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+template <class W> __device__ static inline void cu_mma_halves(float c[4], const uint32_t a[4], const uint32_t b[2], const W &widen)
 {
     int lane = (int)(threadIdx.x % 32), row = lane / 4, col = lane % 4 * 2;
     for (int t = 0; t < 4; t++)
@@ -74,11 +82,13 @@ __device__ static inline void cu_mma_bf16(float c[4], const uint32_t a[4], const
             uint32_t b0 = __shfl_sync(0xffffffffu, b[half], col * 4 + t), b1 = __shfl_sync(0xffffffffu, b[half], (col + 1) * 4 + t);
             const uint32_t rows[4] = {r0, r0, r8, r8}, cols[4] = {b0, b1, b0, b1};
             for (int e = 0; e < 4; e++) {
-                c[e] = fmaf(cu_bf16((uint16_t)rows[e]), cu_bf16((uint16_t)cols[e]), c[e]);
-                c[e] = fmaf(cu_bf16((uint16_t)(rows[e] >> 16)), cu_bf16((uint16_t)(cols[e] >> 16)), c[e]);
+                c[e] = fmaf(widen((uint16_t)rows[e]), widen((uint16_t)cols[e]), c[e]);
+                c[e] = fmaf(widen((uint16_t)(rows[e] >> 16)), widen((uint16_t)(cols[e] >> 16)), c[e]);
             }
         }
 }
+__device__ static inline void cu_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2]) { cu_mma_halves(c, a, b, cu_bf16); }
+__device__ static inline void cu_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2]) { cu_mma_halves(c, a, b, cu_f16); }
 __device__ static inline void cu_load_a(uint32_t a[4], const uint16_t *from, int stride, int lane)
 {
     for (int i = 0; i < 4; i++) {
