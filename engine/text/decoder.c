@@ -1,7 +1,9 @@
 /* decoder.c: see decoder.h. */
 #include "engine/text/decoder.h"
 
+#include "engine/text/bpe.h"
 #include "engine/text/normalize.h"
+#include "engine/text/utf8.h"
 
 #include <string.h>
 
@@ -56,6 +58,17 @@ void decoder_put(const struct decoder *d, struct text_span s, struct buf *out)
         buf_putc(out, ' ');
         buf_put(out, s.p, s.n);
     }
+}
+
+void decoder_put_added(const struct decoder *d, struct text_span s, struct buf *out)
+{
+    struct buf bytes = {0};
+    if (d->how == DECODE_BYTES) bpe_decode_text(s, &bytes);
+    bool text = bytes.len;
+    for (size_t i = 0, len; text && i < bytes.len; i += len) text = utf8_step(bytes.data + i, bytes.len - i, &len) == UTF8_OK;
+    if (text) buf_put(out, bytes.data, bytes.len);
+    else buf_put(out, s.p, s.n);
+    buf_free(&bytes);
 }
 
 bool decoder_spaces_before(const struct decoder *d) { return d->how == DECODE_WORDS || d->how == DECODE_JOINED; }

@@ -18,6 +18,8 @@ void decoder_close(struct decoder *d);
 
 /* DECODE_WORDS, _SUFFIX and _JOINED: append what token s adds. */
 void decoder_put(const struct decoder *d, struct text_span s, struct buf *out);
+/* Append the text of an added token where tokens are bytes: its letters are bytes too only where the normaliser made them so. */
+void decoder_put_added(const struct decoder *d, struct text_span s, struct buf *out);
 /* Do pieces begin with a space that the first one of a text loses? */
 bool decoder_spaces_before(const struct decoder *d);
 /* Does this token's piece end with a space that the last one of a text loses? */

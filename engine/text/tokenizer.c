@@ -272,7 +272,7 @@ void eng_tokenizer_piece(const struct eng_tokenizer *t, int32_t id, bool special
     else if (t->spaced && how == DECODE_BY_MODEL)
         spm_decode(s, (enum token_type)t->v.type[id], out);
     else if (t->v.type[id] == TOKEN_USER)
-        buf_put(out, s.p, s.n);
+        decoder_put_added(&t->decoder, s, out);
     else
         bpe_decode_text(s, out);
 }
