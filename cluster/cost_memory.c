@@ -62,7 +62,10 @@ struct clu_cost_experts clu_cost_experts(const struct model_info *m, bool whole,
 
 int64_t clu_cost_card(const struct clu_work *w, const struct clu_device *d, int32_t n_layers)
 {
-    return d->kind == CLU_CPU ? 0 : n_layers * w->rates->graph_bytes + (w->rounded ? w->rates->rounded_bytes : 0);
+    const struct model_info *m = w->info;
+    const struct leaf_experts x = {.n = m->n_experts, .used = m->n_used, .cols = m->d_expert};
+    if (d->kind == CLU_CPU) return 0;
+    return n_layers * w->rates->graph_bytes + (w->rounded ? w->rates->rounded_bytes : 0) + leaf_expert_card_bytes(&x, m->d_model, w->max_step_tokens);
 }
 
 void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_device *d, struct clu_memory *out)

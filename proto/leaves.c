@@ -198,6 +198,13 @@ int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t
            4 * n_threads * leaf_expert_scratch(x, (int32_t)tokens);
 }
 
+int64_t leaf_expert_card_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens)
+{
+    if (!x->n) return 0;
+    int64_t slots = MIN((int64_t)max_step_tokens, LEAF_EXPERT_TOKENS) * x->used, apart = MIN(x->n, slots) * (LEAF_EXPERT_GROUP - 1);
+    return 4 * (apart * (d_model + 2 * x->cols) + LEAF_EXPERT_ROOM);
+}
+
 enum { HEAD_ROWS = 32 }; /* rows of logits computed at once (engine/engine.c) */
 
 /* Floats of a token that attention over a latent takes beside its output: queries of heads and over the latent, what it attended to, the token's

@@ -62,10 +62,14 @@ struct leaf_experts {
 enum {
     LEAF_EXPERT_TOKENS = 512,       /* of a step that are grouped by expert at once */
     LEAF_EXPERT_SCRATCH = 1 << 18,  /* floats per thread that hold the leaves of some rows, if so many rows fit */
-    LEAF_EXPERT_PAD = 32            /* lanes between the panels of two experts, so that each is whole and aligned */
+    LEAF_EXPERT_PAD = 32,           /* lanes between the panels of two experts, so that each is whole and aligned */
+    LEAF_EXPERT_GROUP = 16,         /* on a card: to a multiple of so many slots each expert's are rounded up */
+    LEAF_EXPERT_ROOM = 1 << 22      /* and floats that hold the leaves of some rows */
 };
 int64_t leaf_expert_scratch(const struct leaf_experts *x, int32_t tokens); /* floats, per thread */
 int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens, int32_t n_threads);
+/* What a card takes beside that. */
+int64_t leaf_expert_card_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens);
 
 /* What a rank needs beside weights and KV: buffers of a step, tables, the sampler. */
 struct leaf_buffers {

@@ -76,8 +76,7 @@ int64_t eng_moe_per_row(const struct eng_shard *h)
 /* A device has many rows at once: each block is a launch for every expert. */
 int64_t eng_moe_room(const struct eng_model *m)
 {
-    enum { THERE = 1 << 22 };
-    return m->be->on_host ? LEAF_EXPERT_SCRATCH : THERE;
+    return m->be->on_host ? LEAF_EXPERT_SCRATCH : LEAF_EXPERT_ROOM;
 }
 
 static void show_products(const struct moe_group *g, int32_t i)

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+_Static_assert((int)KRN_GROUP == (int)LEAF_EXPERT_GROUP, "the planner counts rows of no slot by it");
+
 static bool alike(const struct krn_mat *a, const struct krn_mat *b)
 {
     return a->type == b->type && a->rows == b->rows && a->cols == b->cols && a->tile_bytes == b->tile_bytes;

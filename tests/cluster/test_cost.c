@@ -177,6 +177,25 @@ static void a_card_keeps_room_for_its_graphs_and_cublaslt(void **state)
     free(c);
 }
 
+/* Rows that round experts' slots up, of inputs and of two products; none where there are no experts. */
+static void a_card_keeps_room_for_experts_of_prompts(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_BF16, DTYPE_BF16, NULL, 1024);
+    one_machine(&c->topo, 2);
+    struct clu_device *d = &c->topo.devices[0];
+    d->kind = CLU_GPU;
+    int64_t dense = clu_cost_card(&c->work, d, 32);
+    c->info.n_experts = 64, c->info.n_used = 8, c->info.d_expert = 512;
+    c->work.max_step_tokens = 512;
+    assert_int_equal(clu_cost_card(&c->work, d, 32) - dense, 4 * (64 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
+    c->work.max_step_tokens = 1; /* eight slots, each with rows of its own */
+    assert_int_equal(clu_cost_card(&c->work, d, 32) - dense, 4 * (8 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
+    d->kind = CLU_CPU;
+    assert_int_equal(clu_cost_card(&c->work, d, 32), 0);
+    free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +205,7 @@ int main(void)
         cmocka_unit_test(a_round_of_a_pipeline_is_foretold),
         cmocka_unit_test(all_hosts_at_once_take_what_was_measured_of_them),
         cmocka_unit_test(a_card_keeps_room_for_its_graphs_and_cublaslt),
+        cmocka_unit_test(a_card_keeps_room_for_experts_of_prompts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
