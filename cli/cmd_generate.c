@@ -150,7 +150,7 @@ static enum err generate_one(const struct options *o, struct crd_api *api)
         }
         if (!done) mailbox_get(one.mail, 200000);
     }
-    if (!rc && status == 200 && crd_generation_streaming(g)) printf("\n");
+    if (!rc && status == 200 && crd_generation_streaming(g)) printf("\n"), fflush(stdout);
     if (!rc && options_stop()) rc = err_raise(ERR_CANCELLED, "stopped");
     crd_generation_close(g);
     mailbox_close(one.mail);

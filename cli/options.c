@@ -302,11 +302,19 @@ static void on_signal(int sig)
     if (++signals > 1) _exit(130);
 }
 
+/* Kernel and shell both send one when a terminal closes: however many come, nobody meant "at once". */
+static void on_hangup(int sig)
+{
+    (void)sig;
+    if (!signals) signals = 1;
+}
+
 void options_catch_signals(void)
 {
-    struct sigaction a = {.sa_handler = on_signal};
+    struct sigaction a = {.sa_handler = on_signal}, hangup = {.sa_handler = on_hangup}, before;
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN) sigaction(SIGHUP, &hangup, NULL); /* nohup stays nohup */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of whoever writes it */
 }

@@ -106,7 +106,7 @@ struct own_cluster {
 MUST_USE enum err own_cluster_open(struct own_cluster *c, const struct common_options *o, const char *model);
 MUST_USE enum err own_cluster_start(struct own_cluster *c);
 void own_cluster_close(struct own_cluster *c);
-/* SIGINT, SIGTERM -> options_stop() true; a second one ends the process. */
+/* SIGINT, SIGTERM -> options_stop() true; a second one ends the process. SIGHUP, unless it is ignored, is the same but for its second. */
 void options_catch_signals(void);
 bool options_stop(void);
 

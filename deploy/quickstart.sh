@@ -67,7 +67,9 @@ cat <<TXT
 Ask it from another terminal:
   curl $url/v1/chat/completions -H 'Content-Type: application/json' \\
        -d '{"messages":[{"role":"user","content":"What is 7 + 5?"}]}'
-  pip install openai; OPENAI_BASE_URL=$url/v1 OPENAI_API_KEY=none openai api chat.completions.create -m tessera-demo -g user "Tell me the story of the fox."
+or with Python's openai package (python3 -m venv v; v/bin/pip install openai):
+  OPENAI_BASE_URL=$url/v1 OPENAI_API_KEY=none v/bin/python -c 'import openai; print(openai.OpenAI().chat.completions.create(
+      model="tessera-demo", messages=[{"role": "user", "content": "Tell me the story of the fox."}]).choices[0].message.content)'
 Serve a model of your own:
   $bin serve /path/to/model.gguf --tp 2
 TXT

@@ -461,6 +461,22 @@ class Losing(unittest.TestCase):
             self.assertNotIn("error", rest[-2])
             self.assertEqual(s.proc.wait(30), 0)
 
+    def test_a_terminal_that_closes_lets_running_answers_finish(self):
+        with Server("--tp", 2, "--threads", 1) as s:
+            events = s.stream("/v1/completions", {**STORY, "max_tokens": 600})
+            next(events)
+            for _ in range(3):  # the kernel's and the shell's
+                s.proc.send_signal(signal.SIGHUP)
+                time.sleep(0.02)
+            rest = list(events)
+            self.assertEqual(rest[-1], "[DONE]")
+            self.assertNotIn("error", rest[-2])
+            self.assertEqual(s.proc.wait(30), 0)
+        with Server("--threads", 1, prefix=["nohup"]) as s:
+            s.proc.send_signal(signal.SIGHUP)
+            time.sleep(0.5)
+            self.assertEqual(s.get("/health")[0], 200)
+
     def test_ctrl_c_while_loading_leaves_nothing(self):
         for delay in (0.0, 0.1, 0.3, 0.5):
             s = Server("--tp", 2, "--threads", 1, wait=False)
