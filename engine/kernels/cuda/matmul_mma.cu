@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     int32_t first = row0 + (int32_t)blockIdx.x * BLOCK_ROWS + warp % WARPS_DOWN * TILES * KRN_TILE;
     int32_t column0 = warp / WARPS_DOWN * COLUMNS, columns = min(n_groups * KRN_GROUP / 8 - column0, COLUMNS);
-    int32_t tiles = min((row1 - first + KRN_TILE - 1) / KRN_TILE, TILES);
+    int32_t tiles = columns > 0 ? min((row1 - first + KRN_TILE - 1) / KRN_TILE, TILES) : 0; // experts of prompts have few tokens
 
     cu_chains<N, TILES * CHAINS> chains;
     chains.begin();
