@@ -134,8 +134,8 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
     }
     buf_printf(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in %s)\n", small ? "MB" : "GB");
     if (card)
-        buf_printf(b, "  (buffers of a card: up to %.2f for the graphs of its steps%s, an allowance)\n", (double)card / unit,
-                   w->rounded ? " and for cuBLASLt" : "");
+        buf_printf(b, "  (buffers of a card: up to %.2f beside, for the graphs of its steps, an allowance%s%s)\n", (double)card / unit,
+                   w->info->n_experts ? "; rows of experts" : "", w->rounded ? "; cuBLASLt" : "");
     buf_putc(b, '\n');
 }
 
