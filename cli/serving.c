@@ -56,6 +56,9 @@ static enum err served_open(struct served **out, struct serving *v, const char *
     if (beside) leave_room(&s->place, before);
     cc->listen = s->listen;
     cc->served_name = conf->served_name;
+    hub_ref_labels(s->model, s->label[0], s->label[1]);
+    for (int i = 0, n = 0; i < 2 && !conf->served_name; i++)
+        if (s->label[i][0]) s->also[n++] = s->label[i];
     cc->chat_template = conf->chat_template;
     cc->max_waiting = conf->max_waiting;
     cc->pulse_us = conf->pulse_us;
@@ -67,6 +70,7 @@ static enum err served_open(struct served **out, struct serving *v, const char *
     if (conf->state) cc->state = crd_state_of(conf->state, number);
     TRY(crd_core_open(&s->core, cc));
     struct crd_api *api = crd_core_api(s->core);
+    api->unlisted_names = s->also;
     api->max_context = s->place.context; /* also before the replicas say so */
     api->keys = conf->keys;
     api->replay = conf->replay;

@@ -6,6 +6,7 @@
 #include "cli/options.h"
 #include "coordinator/admin.h"
 #include "coordinator/gateway/gateway.h"
+#include "hub/ref.h"
 
 struct crd_keys;
 struct crd_replay;
@@ -35,6 +36,8 @@ struct served {
     struct core_conf core_conf;
     struct crd_core *core;
     char *model, listen[160];
+    char label[2][HUB_LABEL];  /* of a model that was pulled */
+    const char *also[3];       /* those that clients may use */
     int32_t number; /* of its files in the state directory */
 };
 

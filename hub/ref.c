@@ -48,18 +48,67 @@ bool hub_ref_parse(struct hub_ref *out, const char *arg)
     return true;
 }
 
-enum err hub_ref_dir(const struct hub_ref *r, char **out)
+static enum err root_of(char **out)
 {
     const char *own = getenv("TESSERA_MODELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (own && *own) *out = xstrdup(own);
+    else if (cache && *cache == '/') *out = xasprintf("%s/tessera/models", cache);
+    else if (home && *home == '/') *out = xasprintf("%s/.cache/tessera/models", home);
+    else return err_raise(ERR_BAD_CONFIG, "no home directory is known: say in TESSERA_MODELS where models are to lie");
+    return OK;
+}
+
+enum err hub_ref_dir(const struct hub_ref *r, char **out)
+{
     bool main = !strcmp(r->revision, "main");
     char *root;
-    if (own && *own) root = xstrdup(own);
-    else if (cache && *cache == '/') root = xasprintf("%s/tessera/models", cache);
-    else if (home && *home == '/') root = xasprintf("%s/.cache/tessera/models", home);
-    else return err_raise(ERR_BAD_CONFIG, "no home directory is known: say in TESSERA_MODELS where models are to lie");
+    enum err rc = root_of(&root);
+    if (rc) return rc;
     *out = xasprintf("%s/%s/%s%s%s", root, r->org, r->name, main ? "" : "@", main ? "" : r->revision);
     free(root);
     return OK;
+}
+
+/* "m-Q4_K_M.gguf", "m.q8_0-00001-of-00002.gguf": the word before the end, in capitals. */
+static bool quant_of(const char *file, char out[HUB_NAME])
+{
+    size_t n = strlen(file), k = strlen("-00001-of-00001.gguf"), from;
+    if (n <= 5 || strcasecmp(file + n - 5, ".gguf")) return false;
+    n -= hub_ref_part(file, NULL) ? k : 5;
+    for (from = n; from && (isalnum((unsigned char)file[from - 1]) || file[from - 1] == '_'); from--) {}
+    if (!from || n - from >= HUB_NAME || !memchr("QqIiFfBbTtMm", file[from], 12)) return false;
+    bool digit = false;
+    for (size_t i = from; i < n; i++) {
+        out[i - from] = (char)toupper((unsigned char)file[i]);
+        digit |= isdigit((unsigned char)file[i]) != 0;
+    }
+    out[n - from] = 0;
+    return digit;
+}
+
+void hub_ref_labels(const char *path, char name[HUB_LABEL], char with_quant[HUB_LABEL])
+{
+    char *root = NULL, *real = NULL, label[HUB_LABEL], quant[HUB_NAME];
+    *name = *with_quant = 0;
+    if (root_of(&root)) return;
+    real = realpath(root, NULL); /* `tessera reload` sends paths without links */
+    const char *rest = NULL;
+    for (int i = 0; i < 2 && !rest; i++) {
+        const char *at = i ? real : root;
+        size_t n = at ? strlen(at) : 0;
+        if (n && !strncmp(path, at, n) && path[n] == '/') rest = path + n + 1;
+    }
+    const char *slash = rest ? strchr(rest, '/') : NULL;
+    size_t n = slash ? (size_t)(slash - rest) + 1 + strcspn(slash + 1, "/@") : 0;
+    struct hub_ref r;
+    snprintf(label, sizeof label, "%.*s", (int)MIN(n, sizeof label - 1), rest ? rest : "");
+    if (n && hub_ref_parse(&r, label)) {
+        snprintf(name, HUB_LABEL, "%s/%s", r.org, r.name);
+        const char *file = strrchr(path, '/') + 1;
+        if (quant_of(file, quant)) snprintf(with_quant, HUB_LABEL, "%s/%s:%s", r.org, r.name, quant);
+    }
+    free(root);
+    free(real);
 }
 
 bool hub_ref_is_quant(const char *file, const char *quant)

@@ -25,6 +25,10 @@ MUST_USE enum err hub_ref_dir(const struct hub_ref *r, char **out);
  * not here. Own: caller, free(). Err BAD_CONFIG: several GGUF files are here and none is said; NOT_FOUND: it is here in part only, as a pull left it. */
 MUST_USE enum err hub_ref_local(const struct hub_ref *r, char **out);
 
+/* What a path in the folder of models is called there: "ORG/NAME", and "ORG/NAME:QUANT" of a GGUF file whose name ends in one; "" where it is not so. */
+enum { HUB_LABEL = 3 * HUB_NAME };
+void hub_ref_labels(const char *path, char name[HUB_LABEL], char with_quant[HUB_LABEL]);
+
 /* Does a file's name say this quantisation ("model-Q4_K_M.gguf", "Q4_K_M")? Case does not matter, whole words do. */
 bool hub_ref_is_quant(const char *file, const char *quant);
 /* "NAME-00002-of-00003.gguf": the part's number from 1; 0: not split. */

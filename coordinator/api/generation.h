@@ -35,6 +35,7 @@ struct crd_api {
     struct crd_grammar_vocab *grammar_vocab;  /* calls_grammar.h; NULL: budgets are not checked */
     struct model_info model;
     const char *const *model_names; /* NULL-terminated; [0] is shown */
+    const char *const *unlisted_names; /* by which it may be asked for too, in any case; NULL-terminated; or NULL */
     int32_t max_context;
     int32_t max_n; /* choices per request */
     const struct sampling *defaults; /* of requests that do not say; NULL: sampling_default() */

@@ -62,8 +62,7 @@ void crd_http_model(struct crd_api *api, struct gw_exchange *x, const char *id)
         crd_http_models(api, x, NULL);
         return;
     }
-    for (const char *const *name = api->model_names; *name; name++) {
-        if (strcmp(*name, id)) continue;
+    if (crd_request_is_model(api, id)) {
         put_model(api, id, &out);
         crd_http_json(x, 200, &out);
         return;

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* The parser recurses once per level, so depth is bounded before it runs. */
 static bool too_deep(const char *p, size_t n)
@@ -58,6 +59,15 @@ enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd
     return OK;
 }
 
+bool crd_request_is_model(const struct crd_api *api, const char *name)
+{
+    for (const char *const *known = api->model_names; *known; known++)
+        if (!strcmp(*known, name)) return true;
+    for (const char *const *known = api->unlisted_names; known && *known; known++)
+        if (!strcasecmp(*known, name)) return true;
+    return false;
+}
+
 enum err crd_request_model(const struct crd_api *api, const json_t *body, struct crd_api_error *e)
 {
     const json_t *j = json_object_get(body, "model");
@@ -65,8 +75,7 @@ enum err crd_request_model(const struct crd_api *api, const json_t *body, struct
     const char *name = json_string_value(j);
     if (!name) return crd_api_malformed(e, "model", "model: Input should be a valid string");
     if (!*name) return OK;
-    for (const char *const *known = api->model_names; *known; known++)
-        if (!strcmp(*known, name)) return OK;
+    if (crd_request_is_model(api, name)) return OK;
     return crd_api_refuse(e, 404, "model", "The model `%s` does not exist. This server serves `%s`.",
                           name, api->model_names[0]);
 }

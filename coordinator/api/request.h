@@ -85,6 +85,8 @@ MUST_USE enum err crd_request_parse(struct crd_request *out, const struct crd_ap
 /* The same steps for other endpoints: body[n] as an object (Own: caller), its "model" known. */
 MUST_USE enum err crd_request_object(json_t **out, const char *body, size_t n,
                                      struct crd_api_error *e);
+/* Is this one of the names by which it may be asked for? */
+bool crd_request_is_model(const struct crd_api *api, const char *name);
 MUST_USE enum err crd_request_model(const struct crd_api *api, const json_t *body,
                                     struct crd_api_error *e);
 /* A field of r->body; NULL when absent or null. */

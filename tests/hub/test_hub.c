@@ -206,6 +206,33 @@ static void what_is_here_is_known_by_its_record(void **state)
     free(path);
 }
 
+static void a_path_says_what_was_pulled(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *name, *with_quant;
+    } cases[] = {
+        {"/m/Qwen/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf", "Qwen/Qwen3-8B-GGUF", "Qwen/Qwen3-8B-GGUF:Q4_K_M"},
+        {"/m/a/b/q8_0/m.q8_0-00001-of-00002.gguf", "a/b", "a/b:Q8_0"},
+        {"/m/a/b@v2/m-IQ2_XS.gguf", "a/b", "a/b:IQ2_XS"},
+        {"/m/a/b/model-large.gguf", "a/b", ""},
+        {"/m/a/b/Q4_0.gguf", "a/b", ""}, /* no word before it */
+        {"/m/a/b", "a/b", ""},
+        {"/m/a", "", ""},
+        {"/m/model.gguf", "", ""},
+        {"/mm/a/b/x-Q4_0.gguf", "", ""},
+        {"x-Q4_0.gguf", "", ""},
+    };
+    setenv("TESSERA_MODELS", "/m", 1);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char name[HUB_LABEL], with_quant[HUB_LABEL];
+        hub_ref_labels(cases[i].path, name, with_quant);
+        assert_string_equal(name, cases[i].name);
+        assert_string_equal(with_quant, cases[i].with_quant);
+    }
+    unsetenv("TESSERA_MODELS");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +241,7 @@ int main(void)
         cmocka_unit_test(what_was_pulled_is_found_by_its_name),
         cmocka_unit_test(a_checkpoint_is_found_as_its_folder),
         cmocka_unit_test(a_pull_in_the_middle_is_no_model),
+        cmocka_unit_test(a_path_says_what_was_pulled),
         cmocka_unit_test(what_is_here_is_known_by_its_record),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,7 @@ import tempfile
 import time
 import unittest
 
-from cluster import DEMO, Server, run
+from cluster import DEMO, Server, mpi_env, run
 
 QUIET = ("--log-level", "warn", "--threads", 1)
 
@@ -211,6 +211,19 @@ class Text(unittest.TestCase):
                 code, _, err = run(*args, "--hostfile", f.name)
                 self.assertEqual(code, 2, err)
                 self.assertIn("line 1: 'localhost:2': in a hostfile slots are written 'localhost slots=2'", err)
+
+    def test_a_pulled_model_may_be_asked_for_as_it_was_pulled(self):
+        with tempfile.TemporaryDirectory() as d:
+            os.makedirs(os.path.join(d, "org/name"))
+            os.symlink(os.path.abspath(DEMO), os.path.join(d, "org/name/m-q8_0.gguf"))
+            env = {**mpi_env(), "TESSERA_MODELS": d}
+            ask = lambda s, name: s.post("/v1/completions", {"model": name, "prompt": "x", "max_tokens": 1})[0]
+            with Server("--threads", 1, model="org/name:Q8_0", env=env) as s:
+                self.assertEqual([ask(s, n) for n in ("org/name:Q8_0", "org/name:q8_0", "org/name", "tessera-demo")], [200] * 4)
+                self.assertEqual([ask(s, n) for n in ("org/name:Q4_0", "org/nam", "name")], [404] * 3)
+                self.assertEqual(len(json.loads(s.get("/v1/models")[1])["data"]), 1)  # and is listed once
+            with Server("--threads", 1, "--served-model-name", "mine", model="org/name:Q8_0", env=env) as s:
+                self.assertEqual((ask(s, "mine"), ask(s, "org/name")), (200, 404))
 
     def test_a_name_that_was_not_pulled_is_said_to_be_none(self):
         for args in (("bench", "engine", "org/none"), ("render", "org/none"), ("reload", "org/none")):
