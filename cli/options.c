@@ -180,13 +180,23 @@ static enum err share_hosts(const struct common_options *o, struct core_conf *c)
     return OK;
 }
 
+/* Workers on other hosts begin elsewhere. Links stay: what they lead to may be replaced. */
+static const char *absolute(const char *path, char out[OPTIONS_PATH])
+{
+    char here[OPTIONS_PATH];
+    if (!path || *path == '/' || !getcwd(here, sizeof here) || strlen(here) + strlen(path) + 2 > OPTIONS_PATH) return path;
+    stpcpy(stpcpy(stpcpy(out, here), "/"), path);
+    return out;
+}
+
 enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *c)
 {
     enum err rc = OK;
     *c = (struct core_conf){.model_path = p->model_path, .launch = o->cluster.launch ? LAUNCH_EXTERNAL : LAUNCH_MANAGED,
                             .n_ranks = (int32_t)o->cluster.ranks, .hostfile = o->cluster.hostfile, .mpirun_args = o->cluster.mpirun_args,
                             .program = program, .device = o->model.device, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
-                            .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca,
+                            .tls_cert = absolute(o->cluster.tls_cert, p->tls[0]), .tls_key = absolute(o->cluster.tls_key, p->tls[1]),
+                            .tls_ca = absolute(o->cluster.tls_ca, p->tls[2]),
                             .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache, .max_guesses = (int32_t)o->model.speculate, .inexact = o->model.exact != 0, .info = p->info,
                             .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6),
                             .stall_us = (int64_t)(o->cluster.stall_timeout * 1e6),

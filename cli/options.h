@@ -44,6 +44,8 @@ struct common_options { struct model_options model; struct cluster_options clust
 extern const struct conf_opt model_option_table[], cluster_option_table[];
 
 /* The placement that these options ask for: replica_conf.place's user. */
+enum { OPTIONS_PATH = 1024 };
+
 struct placement {
     const struct common_options *o;
     const char *model_path;
@@ -56,6 +58,7 @@ struct placement {
     /* KV caches of replicas that this model is loaded beside: promised, whether touched yet or not */
     struct { char host[64]; int64_t bytes; } taken[LIMIT_RANKS];
     int32_t n_taken;
+    char tls[3][OPTIONS_PATH]; /* certificate, key, CA: where they lie, from the root; "" where they were named so */
     int32_t depth;              /* of the sequences that speed is foretold for; 0: half the context, at most 512 */
     int64_t telemetry_us;       /* between two heartbeats; 0: a second */
     struct clu_wire slowest;    /* out: the slowest link between two hosts of the last placement; zeros: there is one host */

@@ -72,6 +72,9 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
     add(a, n_ranks);
     add(a, c->program);
     for (const char *const *w = command ? command : worker; *w; w++) add(a, *w);
+    const char *const tls[][2] = {{"--tls-cert", c->tls_cert}, {"--tls-key", c->tls_key}, {"--tls-ca", c->tls_ca}};
+    for (size_t i = 0; i < COUNT_OF(tls) && !command; i++)
+        if (tls[i][1]) add(a, tls[i][0]), add(a, tls[i][1]);
     a->v[a->n] = NULL;
 }
 

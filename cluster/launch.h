@@ -21,6 +21,7 @@ struct clu_launch_conf {
     const char *hosts;           /* instead of the whole hostfile: "a:2,b:1", ranks in this order; or NULL */
     bool unbound;                /* others share this host: the workers bind no cores */
     const char *device;          /* of the workers: "auto", "cpu", "cuda", "cuda:N", "auto+K,K"; NULL: auto */
+    const char *tls_cert, *tls_key, *tls_ca; /* of the workers, the same paths on every host; or NULL */
     bool yield;                  /* more ranks than processors on a host */
     const char *output;          /* a file for all that mpirun and the workers print, appended to; NULL: where we print */
     const char *extra;           /* more mpirun arguments, separated by blanks, or NULL */

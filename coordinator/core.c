@@ -203,7 +203,8 @@ static void open_workers(struct core_unit *u)
                                   .least_ranks = conf->least_ranks, .load_timeout_us = conf->load_timeout_us,
                                   .left = u->left, .takes_over = u->takes_over, .on_job = crd_takeover_job, .user = u};
     wc.launch = (struct clu_launch_conf){.program = conf->program, .n_ranks = conf->n_ranks, .hostfile = conf->hostfile, .join = u->join, .key = c->key_text,
-                                         .log_level = conf->log_level, .device = device_of(u), .yield = conf->oversubscribed, .unbound = c->n_units > 1 && !conf->hostfile,
+                                         .log_level = conf->log_level, .device = device_of(u),
+                                         .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca, .yield = conf->oversubscribed, .unbound = c->n_units > 1 && !conf->hostfile,
                                          .extra = c->launch_extra};
     char name[32];
     snprintf(name, sizeof name, "workers-%d.log", u->index);

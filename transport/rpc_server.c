@@ -225,8 +225,9 @@ static void on_shutdown(struct rpc_tag *t, bool ok)
 /* ---- open, close ---- */
 
 /* gRPC says only "no": bind once more ourselves to learn why. */
-static enum err why_not(const char *address)
+static enum err why_not(const struct rpc_conf *conf)
 {
+    const char *address = conf->address;
     char host[RPC_ADDRESS_BYTES];
     struct addrinfo hint = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *at = NULL;
     snprintf(host, sizeof host, "%s", address);
@@ -243,7 +244,7 @@ static enum err why_not(const char *address)
     close(fd);
     freeaddrinfo(at);
     return err_raise(
-        ERR_SYSTEM, "cannot listen on %s: %s%s", address, e ? strerror(e) : "gRPC refused it",
+        ERR_SYSTEM, "cannot listen on %s: %s%s", address, e ? strerror(e) : conf->tls_cert ? "TLS refused it: are --tls-cert, --tls-key and --tls-ca PEM, and do certificate and key belong together?" : "gRPC refused it",
         e == EADDRINUSE ? "; choose another port, or end the process that holds it" : "");
 }
 
@@ -258,7 +259,7 @@ static enum err listen_on(struct rpc_server *s, const struct rpc_conf *conf)
     grpc_server_register_completion_queue(s->grpc, s->core.cq, NULL);
     s->port = grpc_server_add_http2_port(s->grpc, conf->address, creds);
     grpc_server_credentials_release(creds);
-    if (!s->port) TRY(why_not(conf->address));
+    if (!s->port) TRY(why_not(conf));
 out:
     return rc;
 }

@@ -461,6 +461,19 @@ class Losing(unittest.TestCase):
             self.assertNotIn("error", rest[-2])
             self.assertEqual(s.proc.wait(30), 0)
 
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is needed")
+    def test_workers_that_serve_starts_speak_tls_too(self):
+        with tempfile.TemporaryDirectory() as d:
+            for name in ("a", "b"):
+                subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{d}/{name}.key", "-out", f"{d}/{name}.pem", "-days", "2",
+                                "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+            tls = [os.path.relpath(d + "/a.pem"), os.path.relpath(d + "/a.key"), os.path.relpath(d + "/a.pem")]
+            with Server("--tp", 2, "--threads", 1, "--tls-cert", tls[0], "--tls-key", tls[1], "--tls-ca", tls[2]) as s:
+                self.assertEqual(s.post("/v1/completions", {"prompt": "x", "max_tokens": 1})[0], 200)
+            code, _, err = run("serve", DEMO, "--port", free_port(), "--tls-cert", tls[0], "--tls-key", d + "/b.key", "--tls-ca", tls[2])
+            self.assertNotEqual(code, 0)
+            self.assertIn("do certificate and key belong together?", err)
+
     def test_a_terminal_that_closes_lets_running_answers_finish(self):
         with Server("--tp", 2, "--threads", 1) as s:
             events = s.stream("/v1/completions", {**STORY, "max_tokens": 600})
