@@ -91,6 +91,7 @@ enum err crd_keys_open(struct crd_keys **out, const struct crd_keys_conf *conf, 
         rc = err_raise(ERR_IO, "cannot read the keys in %s: %s", k->path, strerror(errno));
     if (rc) goto out;
     TRY(read_all(k, now_us));
+    if (k->path && !k->n) log_warn("api", "%s holds no key: nobody may ask until one stands there", k->path);
     k->looked_us = now_us;
     *out = k;
     k = NULL;

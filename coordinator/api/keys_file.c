@@ -115,6 +115,7 @@ enum err crd_keys_file_read(const char *path, const struct crd_limits *defaults,
         TRY(take_line(&r, line, &at[n]));
         for (int32_t i = 0; i < n; i++)
             if (!strcmp(at[i].name, at[n].name)) TRY(wrong(&r, "the name stands there twice"));
+            else if (!memcmp(at[i].hash, at[n].hash, KEY_HASH)) TRY(wrong(&r, "the secret is that of a line before, whose limits and account would be used"));
         n++;
     }
     TRY(check_mode(&r, f));

@@ -150,6 +150,7 @@ static void what_is_wrong_with_a_file_is_said(void **state)
     } rows[] = {
         {"anna\n", "line 1: there is a name and no secret"},
         {"a b@d-key-long-enough\na another-one\n", "line 2: the name stands there twice"},
+        {"a one-secret\nb other-secret\nc one-secret\n", "line 3: the secret is that of a line before"},
         {"anna short\n", "fewer than 8"},
         {"anna sha256:abc\n", "64 hex digits"},
         {"anna long-enough rpm\n", "not NAME=NUMBER"},
