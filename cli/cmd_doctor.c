@@ -6,6 +6,7 @@
 #include "cli/options.h"
 
 #include "base/clock.h"
+#include "cluster/launch.h"
 #include "cluster/helper.h"
 #include "cluster/survey.h"
 
@@ -95,6 +96,7 @@ static enum err examine(const struct options *o, const char *model, int *code)
     struct clu_survey s = {0};
     struct clu_findings f = {0};
     struct buf b = {0};
+    TRY(clu_launch_check(o->mpirun_args));
     options_program(program);
     if (model && !(path = realpath(model, NULL))) path = xstrdup(model); /* a finding, later */
     if (address && strrchr(address, ':')) *strrchr(address, ':') = 0;

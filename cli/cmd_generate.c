@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -27,11 +28,12 @@ static const struct conf_opt table[] = {
     {"chat", CONF_FLAG, O(chat), NULL, 0, 0, "on|off", "--prompt is a user's message, rendered by the chat template"},
     {"prompts", CONF_STR, O(prompts), NULL, 0, 0, "IN.jsonl", "a batch in OpenAI's batch file format", "input-file batch file"},
     {"output", CONF_STR, O(output), NULL, 0, 0, "OUT.jsonl", "its answers; lines already there are not asked again"},
-    {"concurrency", CONF_INT, O(concurrency), "64", 1, 4096, "N", "batch lines in work at once"},
+    {"concurrency", CONF_INT, O(concurrency), "64", 1, GENERATE_BATCH_MOST, "N", "batch lines in work at once"},
     {"logits", CONF_STR, O(logits_file), NULL, 0, 0, "FILE", "write the logits of every prompt position and of every generated token: f32 rows"},
     {"ids", CONF_FLAG, O(ids), NULL, 0, 0, "on|off", "print token ids after the text"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
-    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of batch lines that do not say: as the model's files say, or temperature 1 and nothing else"},
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none",
+     "sampling of batch lines that do not say: as the model's files say, or temperature 1 and nothing else"},
     {"max-tokens", CONF_INT, O(max_tokens), "128", 1, LIMIT_CONTEXT, "N", "tokens to generate", "n-predict predict max-new-tokens num-predict"},
     {"temperature", CONF_FLOAT, O(temperature), "1", 0, 1000, "X", "0: greedy"},
     {"top-p", CONF_FLOAT, O(top_p), "1", 0, 1, "X", "nucleus"},
@@ -161,32 +163,53 @@ static enum err generate_one(const struct options *o, struct crd_api *api)
 
 /* ---- logits ---- */
 
-struct logits { FILE *f; struct mailbox *mail; enum err err; char text[512]; int32_t n_vocab; int64_t rows; bool done; };
+/* Written by the scheduler's thread until it puts itself into `mail`; then it is the command's. */
+struct logits {
+    FILE *f;
+    struct mailbox *mail;
+    enum err err; /* the first that happened; text: why */
+    char text[512];
+    int32_t n_vocab;
+    int64_t rows;
+};
+
+static void fail(struct logits *l, enum err e, const char *text)
+{
+    if (l->err) return;
+    l->err = e;
+    snprintf(l->text, sizeof l->text, "%s", text);
+}
 
 static void on_logits(void *user, const struct token_event *e)
 {
     struct logits *l = user;
     if (e->kind == EVENT_LOGITS) {
         size_t n = (size_t)e->n_rows * (size_t)l->n_vocab;
-        if (fwrite(e->logits, sizeof(float), n, l->f) != n && !l->err) {
-            l->err = ERR_IO;
-            snprintf(l->text, sizeof l->text, "cannot write the logits: is the disk full?");
-        }
+        if (fwrite(e->logits, sizeof(float), n, l->f) != n) fail(l, ERR_IO, "cannot write the logits: is the disk full?");
         l->rows += e->n_rows;
     }
     if (e->kind != EVENT_FINISH) return;
-    if (e->err) {
-        l->err = e->err;
-        snprintf(l->text, sizeof l->text, "%s", e->text ? e->text : err_short(e->err));
-    }
+    if (e->err) fail(l, e->err, e->text ? e->text : err_short(e->err));
     mailbox_put(l->mail, l);
+}
+
+/* Until the last event: before it the scheduler's thread has l. After a signal there is little to wait for. */
+static void await_end(struct logits *l, struct crd_api *api, uint64_t request)
+{
+    bool cancelled = false;
+    while (!mailbox_get(l->mail, 200000)) {
+        if (cancelled || !options_stop()) continue;
+        api->service.ops->cancel(api->service.self, request);
+        cancelled = true;
+    }
 }
 
 static enum err generate_logits(const struct options *o, struct crd_api *api)
 {
-    struct logits l = {.f = fopen(o->logits_file, "wb"), .mail = mailbox_open(), .n_vocab = api->model.n_vocab};
+    struct logits l = {.f = fopen(o->logits_file, "wb"), .n_vocab = api->model.n_vocab};
     struct eng_tokens ids = {0};
-    if (!l.f) return err_raise(ERR_IO, "cannot write %s", o->logits_file);
+    if (!l.f) return err_raise(ERR_IO, "cannot write %s: %s", o->logits_file, strerror(errno));
+    l.mail = mailbox_open();
     eng_tokenizer_encode(api->tokenizer, o->prompt, strlen(o->prompt), TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, &ids);
     struct gen_request q = {.id = 1, .weight = 1, .n_prompt = (int32_t)ids.n, .prompt = ids.ids, .n = 1, .sampling = sampling_default(),
                             .prompt_logits = true, .sample_logits = true};
@@ -198,8 +221,8 @@ static enum err generate_logits(const struct options *o, struct crd_api *api)
     q.sampling.seed = (uint64_t)o->seed;
     if (!o->ignore_eos) q.sampling.n_stop_ids = eng_tokenizer_eog(api->tokenizer, q.sampling.stop_ids, LIMIT_STOP_IDS);
     api->service.ops->submit(api->service.self, &q, on_logits, &l);
-    while (!mailbox_get(l.mail, 200000) && !options_stop()) {}
-    fclose(l.f);
+    await_end(&l, api, q.id);
+    if (fclose(l.f)) fail(&l, ERR_IO, "cannot write the logits: is the disk full?");
     mailbox_close(l.mail);
     eng_tokens_free(&ids);
     if (l.err) return err_raise(l.err, "%s", l.text);

@@ -25,7 +25,8 @@ struct options {
 static const struct conf_opt table[] = {
     {"endpoint", CONF_STR, O(endpoint), NULL, 0, 0, "URL", "the hub, or a mirror (HF_ENDPOINT; default https://huggingface.co)"},
     {"revision", CONF_STR, O(revision), "main", 0, 0, "NAME", "branch, tag or commit"},
-    {"token-file", CONF_STR, O(token_file), NULL, 0, 0, "FILE", "an access token (else HF_TOKEN, else the file that HF_TOKEN_PATH names, else ~/.cache/huggingface/token)"},
+    {"token-file", CONF_STR, O(token_file), NULL, 0, 0, "FILE",
+     "an access token (else HF_TOKEN, else the file that HF_TOKEN_PATH names, else ~/.cache/huggingface/token)"},
     {"check", CONF_FLAG, O(check), NULL, 0, 0, "on|off", "read every file that is here and sum it again, not only those that changed since they came"},
     {"connect-timeout", CONF_INT, O(connect_s), "15", 1, 3600, "S", "give a connection up after so long"},
     {"stall-timeout", CONF_INT, O(stall_s), "30", 1, 3600, "S", "and a download that brings nothing for so long"},
@@ -59,6 +60,7 @@ static void draw(void *user, const struct hub_progress *p)
     s->last_us = now;
     char bar[BAR + 1], left[64] = "";
     double part = p->total ? (double)p->done / (double)p->total : 1, seconds = (double)(now - s->begun_us) / 1e6;
+    part = CLAMP(part, 0, 1); /* a file may grow while it is summed */
     double rate = seconds > 0.2 ? (double)(p->done - p->had) / seconds : 0;
     if (rate > 0 && !end) snprintf(left, sizeof left, ", %.0f s left", (double)(p->total - p->done) / rate);
     memset(bar, '#', (size_t)(part * BAR));

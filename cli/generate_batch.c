@@ -111,7 +111,8 @@ static enum err write_result(FILE *f, const struct job *j)
 
 /* ---- jobs ---- */
 
-static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v, int64_t line, struct job **out)
+/* A line as a job, which the mailbox has from now on. */
+static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v, int64_t line)
 {
     const char *url = json_string_value(json_object_get(v, "url")), *id = json_string_value(json_object_get(v, "custom_id"));
     json_t *body = json_object_get(v, "body");
@@ -132,11 +133,10 @@ static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v,
     j->g = crd_generation_open(api, ep, text, strlen(text), 0, id, wake, j);
     free(text);
     wake(j); /* the first run is ours to start */
-    *out = j;
     return OK;
 }
 
-/* Run a woken job; true when it has finished (and is gone). */
+/* Run a woken job; true when it has finished: what is left of it is for forget(). *rc: the first error of writing; none is tried after it. */
 static bool advance(struct job *j, FILE *f, int64_t *n_done, int64_t *n_failed, enum err *rc)
 {
     atomic_store(&j->queued, false);
@@ -145,15 +145,16 @@ static bool advance(struct job *j, FILE *f, int64_t *n_done, int64_t *n_failed, 
     *n_done += !*rc;
     *n_failed += !*rc && j->status != 200;
     crd_generation_close(j->g);
-    /* a last wake may still lie in the mailbox: closing the generation ends all wakes, so what is there is there now */
     buf_free(&j->out);
     free(j->custom_id);
     return true;
 }
 
+/* A last wake may still lie in the mailbox. Closing the generation has ended all wakes, so what is there is there now; and each job is there at
+ * most once. */
 static void forget(struct mailbox *mail, struct job *gone)
 {
-    struct job *kept[4096];
+    struct job *kept[GENERATE_BATCH_MOST];
     int32_t n = 0;
     for (struct job *j; n < (int32_t)COUNT_OF(kept) && (j = mailbox_get(mail, 0));)
         if (j != gone) kept[n++] = j;
@@ -172,47 +173,66 @@ enum err generate_batch_check(const char *in_path, const char *out_path)
     return e;
 }
 
+/* The lines that are still to be asked. */
+struct lines {
+    FILE *f;
+    const char *path;
+    json_t *done, *seen; /* custom_ids: answered in the file; of the lines so far, with their numbers */
+    char *text;          /* getline's */
+    size_t cap;
+    int64_t number;
+    bool more;
+};
+
+/* Begin the next line that is not answered yet. *started: one was; else there are no more. */
+static enum err start_next(struct lines *l, struct crd_api *api, struct mailbox *mail, bool *started)
+{
+    enum err rc = OK;
+    *started = false;
+    while (l->more && !*started && !rc) {
+        ssize_t n = getline(&l->text, &l->cap, l->f);
+        l->more = n > 0;
+        if (!l->more) break;
+        l->number++;
+        if (l->text[strspn(l->text, " \t\r\n")] == 0) continue;
+        json_error_t why;
+        json_t *v = json_loadb(l->text, (size_t)n, JSON_REJECT_DUPLICATES, &why);
+        const char *id = json_string_value(json_object_get(v, "custom_id"));
+        const json_t *before = id ? json_object_get(l->seen, id) : NULL;
+        if (!v) {
+            rc = err_raise(ERR_BAD_REQUEST, "%s line %lld is no JSON: %s", l->path, (long long)l->number, why.text);
+        } else if (before) {
+            rc = err_raise(ERR_BAD_REQUEST, "%s line %lld: custom_id '%.64s' is that of line %lld too, and answers are told apart by it: each line needs its own",
+                           l->path, (long long)l->number, id, (long long)json_integer_value(before));
+        } else if (!id || !json_object_get(l->done, id)) {
+            rc = start_line(api, mail, v, l->number);
+            *started = !rc;
+        }
+        if (id && !rc) json_object_set_new(l->seen, id, json_integer(l->number));
+        json_decref(v);
+    }
+    return rc;
+}
+
 enum err generate_batch(struct crd_api *api, const char *in_path, const char *out_path, int32_t concurrency, bool (*stop)(void), int64_t *n_done,
                         int64_t *n_failed)
 {
     enum err rc;
     FILE *in = NULL, *out = NULL;
-    json_t *done = json_object(), *seen = json_object(); /* custom_ids: answered in the file; of the lines so far, with their numbers */
     struct mailbox *mail = mailbox_open();
-    char *text = NULL;
-    size_t cap = 0;
-    int64_t line = 0;
+    struct lines lines = {.path = in_path, .done = json_object(), .seen = json_object(), .more = true};
     int32_t running = 0;
-    bool more = true;
     *n_done = *n_failed = 0;
     TRY(open_files(in_path, out_path, &in, &out));
-    TRY(read_done(out, out_path, done));
-    if (json_object_size(done)) log_info("generate", "%zu line(s) are answered already: going on", json_object_size(done));
-    while ((more || running) && !(stop() && !running)) {
-        while (more && !rc && running < concurrency && !stop()) {
-            ssize_t n = getline(&text, &cap, in);
-            if (n <= 0) {
-                more = false;
-                break;
-            }
-            line++;
-            if (text[strspn(text, " \t\r\n")] == 0) continue;
-            json_error_t je;
-            json_t *v = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &je);
-            const char *id = json_string_value(json_object_get(v, "custom_id"));
-            struct job *j;
-            if (!v) rc = err_raise(ERR_BAD_REQUEST, "%s line %lld is no JSON: %s", in_path, (long long)line, je.text);
-            else if (id && json_object_get(seen, id))
-                rc = err_raise(ERR_BAD_REQUEST, "%s line %lld: custom_id '%.64s' is that of line %lld too, and answers are told apart by it: each line needs its own",
-                               in_path, (long long)line, id, (long long)json_integer_value(json_object_get(seen, id)));
-            else if (!id || !json_object_get(done, id)) {
-                rc = start_line(api, mail, v, line, &j);
-                running += !rc;
-            }
-            if (id && !rc) json_object_set_new(seen, id, json_integer(line));
-            json_decref(v);
+    TRY(read_done(out, out_path, lines.done));
+    lines.f = in;
+    if (json_object_size(lines.done)) log_info("generate", "%zu line(s) are answered already: going on", json_object_size(lines.done));
+    while ((lines.more || running) && !(stop() && !running)) {
+        for (bool started = true; started && !rc && running < concurrency && !stop();) {
+            rc = start_next(&lines, api, mail, &started);
+            running += started;
         }
-        if (rc) more = false; /* what runs may finish; then the sentence */
+        if (rc) lines.more = false; /* what runs may finish; then the sentence */
         if (!running) continue;
         struct job *j = mailbox_get(mail, 200000);
         if (j && advance(j, out, n_done, n_failed, &rc)) {
@@ -221,9 +241,9 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
         }
     }
 out:
-    free(text);
-    json_decref(done);
-    json_decref(seen);
+    free(lines.text);
+    json_decref(lines.done);
+    json_decref(lines.seen);
     if (in) fclose(in);
     if (out && fclose(out) && !rc) rc = err_raise(ERR_IO, "cannot write %s: %s", out_path, strerror(errno));
     if (!rc && stop()) rc = err_raise(ERR_CANCELLED, "stopped after %lld line(s); run the command again to answer the rest", (long long)*n_done);

@@ -108,6 +108,19 @@ static bool pick_host(const struct clu_topo *from, const char *name, struct clu_
     return out->n_devices > 0;
 }
 
+/* A link of the topology's between the hosts of the hostfile's lines, of which host index[line] of the topology is each. Two lines may name the
+ * same host. */
+static enum err copy_link(struct clu_topo *to, const struct clu_link *l, const int32_t index[], int32_t n_lines)
+{
+    for (int32_t a = 0; a < n_lines; a++)
+        for (int32_t b = 0; b < n_lines; b++) {
+            if (a == b || l->a != index[a] || l->b != index[b]) continue;
+            if (to->n_links == CLU_MAX_LINKS) return err_raise(ERR_BAD_CONFIG, "the hosts of the hostfile have more than %d links in the topology", CLU_MAX_LINKS);
+            to->links[to->n_links++] = (struct clu_link){a, b, l->wire};
+        }
+    return OK;
+}
+
 enum err hosts_topo(struct clu_topo *t, const char *path, bool known)
 {
     enum err rc;
@@ -126,11 +139,7 @@ enum err hosts_topo(struct clu_topo *t, const char *path, bool known)
         TRY(clu_topo_add(all, one, f.hosts[i].name));
         index[i] = known ? host_named(t, f.hosts[i].name) : 0;
     }
-    for (int32_t i = 0; i < t->n_links && known; i++)
-        for (int32_t a = 0; a < f.n; a++)
-            for (int32_t b = 0; b < f.n; b++)
-                if (t->links[i].a == index[a] && t->links[i].b == index[b] && a != b)
-                    all->links[all->n_links++] = (struct clu_link){a, b, t->links[i].wire};
+    for (int32_t i = 0; i < t->n_links && known; i++) TRY(copy_link(all, &t->links[i], index, f.n));
     *t = *all;
 out:
     free(all);

@@ -20,38 +20,58 @@
 
 const struct conf_opt model_option_table[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the model and its cut"},
-    {"tp", CONF_INT, M(tp), "0", 0, 64, "N", "not planned: N tensor-parallel ranks per stage, in equal parts; 0: the planner gives each rank what suits it, unless --pp is given", "tensor-parallel-size tensor_parallel_size"},
-    {"pp", CONF_INT, M(pp), "1", 1, 64, "N", "not planned: N stages of equally many layers, of equally many ranks each; 1: the planner chooses, unless --tp is given", "pipeline-parallel-size"},
-    {"threads", CONF_INT, M(threads), "0", 0, 512, "N", "compute threads per rank; 0: the host's cores divided among its ranks", "threads-batch n-threads nthreads"},
-    {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N", "longest sequence in tokens; 0: the model's, at most 8192", "max-model-len ctx-size ctx max-seq-len max-input-length max-total-tokens"},
+    {"tp", CONF_INT, M(tp), "0", 0, 64, "N",
+     "not planned: N tensor-parallel ranks per stage, in equal parts; 0: the planner gives each rank what suits it, unless --pp is given",
+     "tensor-parallel-size tensor_parallel_size"},
+    {"pp", CONF_INT, M(pp), "1", 1, 64, "N",
+     "not planned: N stages of equally many layers, of equally many ranks each; 1: the planner chooses, unless --tp is given", "pipeline-parallel-size"},
+    {"threads", CONF_INT, M(threads), "0", 0, 512, "N",
+     "compute threads per rank; 0: the host's cores divided among its ranks", "threads-batch n-threads nthreads"},
+    {"context", CONF_INT, M(context), "0", 0, LIMIT_CONTEXT, "N",
+     "longest sequence in tokens; 0: the model's, at most 8192", "max-model-len ctx-size ctx max-seq-len max-input-length max-total-tokens"},
     {"max-seqs", CONF_INT, M(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once", "max-num-seqs parallel np"},
-    {"max-batch-tokens", CONF_INT, M(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N", "tokens computed in one step", "max-num-batched-tokens batch-size ubatch-size"},
-    {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N", "tokens the KV cache holds; 0: as memory allows, at most 8 contexts", "gpu-memory-utilization num-gpu-blocks-override"},
+    {"max-batch-tokens", CONF_INT, M(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N",
+     "tokens computed in one step", "max-num-batched-tokens batch-size ubatch-size"},
+    {"kv-tokens", CONF_INT, M(kv_tokens), "0", 0, 1e9, "N",
+     "tokens the KV cache holds; 0: as memory allows, at most 8 contexts", "gpu-memory-utilization num-gpu-blocks-override"},
     {"kv-type", CONF_ENUM, M(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache", "kv-cache-dtype cache-type-k cache-type-v buffer-float-type"},
     {"activations", CONF_ENUM, M(activations), "q8", 0, 0, "q8|f32", "inputs of quantised matmuls; f32 is the oracle mode"},
-    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off", "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights, and on cards the attention of prompts, round more where that is faster"},
+    {"exact", CONF_ENUM, M(exact), "on", 0, 0, "on|off",
+     "the same bits whatever the cut and the processor; off lets sums travel as fewer bytes between hosts, and products of bf16 and f16 weights, and on cards "
+     "the attention of prompts, round more where that is faster"},
     {"experts", CONF_ENUM, M(experts), "auto", 0, 0, EXPERTS_NAMES, EXPERTS_HELP, "enable-expert-parallel expert-parallel-size ep-size"},
-    {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off", "reuse the KV blocks of common prefixes", "enable-prefix-caching no-enable-prefix-caching cache-reuse"},
-    {"speculate", CONF_INT, M(speculate), "7", 0, LIMIT_RESULT_TOKENS - 1, "N", "tokens guessed ahead where a text repeats itself, checked in one step, with the same answers; 0: none", "num-speculative-tokens draft-max draft"},
-    {"device", CONF_STR, M(device), "auto", 0, 0, "NAME", "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N", "n-gpu-layers gpu-layers ngl main-gpu"},
+    {"prefix-cache", CONF_FLAG, M(prefix_cache), "on", 0, 0, "on|off",
+     "reuse the KV blocks of common prefixes", "enable-prefix-caching no-enable-prefix-caching cache-reuse"},
+    {"speculate", CONF_INT, M(speculate), "7", 0, LIMIT_RESULT_TOKENS - 1, "N",
+     "tokens guessed ahead where a text repeats itself, checked in one step, with the same answers; 0: none", "num-speculative-tokens draft-max draft"},
+    {"device", CONF_STR, M(device), "auto", 0, 0, "NAME",
+     "where ranks compute: auto (each GPU of a host one rank, the others on its CPU), cpu, cuda (GPUs only, shared if need be), cuda:N",
+     "n-gpu-layers gpu-layers ngl main-gpu"},
     {"isa", CONF_STR, M(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"wire", CONF_ENUM, M(wire), "auto", 0, 0, "auto|shm|mpi", "how ranks speak: shared memory on one host, else MPI"},
-    {"shard-cache", CONF_STR, M(shard_cache), "auto", 0, 0, "DIR", "packed weights kept on each rank's disk for the next start: a directory, off, or auto: ~/.cache/tessera where the model lies on another machine"},
+    {"shard-cache", CONF_STR, M(shard_cache), "auto", 0, 0, "DIR",
+     "packed weights kept on each rank's disk for the next start: a directory, off, or auto: ~/.cache/tessera where the model lies on another machine"},
     {"shard-cache-size", CONF_SIZE, M(shard_cache_size), "0", 0, 1e15, "BYTES", "its bound on each host; 0: a quarter of the free space"},
-    {"wire-type", CONF_ENUM, M(wire_type), "auto", 0, 0, "auto|f32|f16|q8", "with --exact off: how sums travel between hosts; auto: what the links make fastest"},
+    {"wire-type", CONF_ENUM, M(wire_type), "auto", 0, 0, "auto|f32|f16|q8",
+     "with --exact off: how sums travel between hosts; auto: what the links make fastest"},
     {"comm-timeout", CONF_FLOAT, M(comm_timeout), "30", 0.1, 3600, "S", "seconds a rank waits for another before it gives up"},
     {0},
 };
 
 const struct conf_opt cluster_option_table[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the workers"},
-    {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE", "the machines as measured (tessera doctor --hostfile HOSTS --record FILE), for a placement that knows them"},
-    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE", "hosts for the workers, one \"NAME slots=N\" per line; slots are ranks: 1 for the processors of a box, or 1 for each of its cards", "hosts machinefile workers"},
+    {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE",
+     "the machines as measured (tessera doctor --hostfile HOSTS --record FILE), for a placement that knows them"},
+    {"hostfile", CONF_STR, K(hostfile), NULL, 0, 0, "FILE",
+     "hosts for the workers, one \"NAME slots=N\" per line; slots are ranks: 1 for the processors of a box, or 1 for each of its cards",
+     "hosts machinefile workers"},
     {"launch", CONF_ENUM, K(launch), "managed", 0, 0, "managed|external", "start the workers with mpirun, or wait for them to join"},
     {"ranks", CONF_INT, K(ranks), "0", 0, LIMIT_RANKS, "N", "with --launch external: how many ranks will join; 0: any job"},
-    {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N", "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)", "data-parallel-size dp"},
+    {"replicas", CONF_INT, K(replicas), "1", 1, 16, "N",
+     "copies of the model behind one gateway, each on its own ranks (--tp, --pp and --ranks are one copy's)", "data-parallel-size dp"},
     {"mpirun-args", CONF_STR, K(mpirun_args), NULL, 0, 0, "ARGS", "more arguments for mpirun"},
-    {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT", "worker plane; default: loopback, or with a hostfile the address of this host that faces those hosts"},
+    {"listen", CONF_STR, K(listen), NULL, 0, 0, "HOST:PORT",
+     "worker plane; default: loopback, or with a hostfile the address of this host that faces those hosts"},
     {"cluster-key-file", CONF_STR, K(key_file), NULL, 0, 0, "FILE", "the cluster key (mode 0600); else TESSERA_CLUSTER_KEY"},
     {"tls-cert", CONF_STR, K(tls_cert), NULL, 0, 0, "FILE", "certificate of the worker plane (PEM)"},
     {"tls-key", CONF_STR, K(tls_key), NULL, 0, 0, "FILE", "its key"},
@@ -59,7 +79,8 @@ const struct conf_opt cluster_option_table[] = {
     {"load-timeout", CONF_FLOAT, K(load_timeout), "600", 1, 1e6, "S", "seconds in which no rank joins and no byte is loaded until the start has failed"},
     {"stall-timeout", CONF_FLOAT, K(stall_timeout), "10", 0, 1e6, "S", "seconds without progress of any rank until the replica counts as hung; 0: never"},
     {"recovery-timeout", CONF_FLOAT, K(recovery_timeout), "60", 0, 1e6, "S", "seconds that open answers wait for lost workers to be back; 0: end at once"},
-    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S", "workers that join by themselves: the same, for a new job; and how long workers wait for another coordinator (--state-dir)"},
+    {"rejoin-timeout", CONF_FLOAT, K(rejoin_timeout), "30", 0, 1e6, "S",
+     "workers that join by themselves: the same, for a new job; and how long workers wait for another coordinator (--state-dir)"},
     {"log-level", CONF_STR, K(log_level), "info", 0, 0, "LEVEL", "error, warn, info or debug"},
     {0},
 };
@@ -101,7 +122,9 @@ static enum err first_address(char out[CLU_FACING])
         if (!strchr(a, ':') && !n++) snprintf(out, CLU_FACING, "%s", a);
     free(list);
     if (!n) return err_raise(ERR_BAD_CONFIG, "this host has no network address that workers could reach: name one with --listen HOST:PORT");
-    if (n > 1) log_warn("plan", "this host has several addresses (%s) and nothing says which one the workers' hosts reach: the first is taken; --listen HOST:PORT names another", all);
+    if (n > 1)
+        log_warn("plan", "this host has several addresses (%s) and nothing says which one the workers' hosts reach: the first is taken; --listen HOST:PORT "
+                 "names another", all);
     return OK;
 }
 
@@ -192,19 +215,22 @@ static const char *absolute(const char *path, char out[OPTIONS_PATH])
 enum err options_core(const struct common_options *o, struct placement *p, const char *program, struct core_conf *c)
 {
     enum err rc = OK;
-    *c = (struct core_conf){.model_path = p->model_path, .launch = o->cluster.launch ? LAUNCH_EXTERNAL : LAUNCH_MANAGED,
+    bool external = o->cluster.launch != 0;
+    double recovery_s = external ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout;
+    *c = (struct core_conf){.model_path = p->model_path, .info = p->info, .launch = external ? LAUNCH_EXTERNAL : LAUNCH_MANAGED,
                             .n_ranks = (int32_t)o->cluster.ranks, .hostfile = o->cluster.hostfile, .mpirun_args = o->cluster.mpirun_args,
                             .program = program, .device = o->model.device, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
                             .tls_cert = absolute(o->cluster.tls_cert, p->tls[0]), .tls_key = absolute(o->cluster.tls_key, p->tls[1]),
                             .tls_ca = absolute(o->cluster.tls_ca, p->tls[2]),
-                            .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache, .max_guesses = (int32_t)o->model.speculate, .inexact = o->model.exact != 0, .info = p->info,
-                            .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6),
-                            .stall_us = (int64_t)(o->cluster.stall_timeout * 1e6),
-                            .recovery_us = (int64_t)((o->cluster.launch ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout) * 1e6), .place = placement_place,
-                            .on_change = progress_on_change, .on_pace = placement_pace, .user = p};
+                            .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache,
+                            .max_guesses = (int32_t)o->model.speculate, .inexact = o->model.exact != 0,
+                            .load_timeout_us = (int64_t)(o->cluster.load_timeout * 1e6), .stall_us = (int64_t)(o->cluster.stall_timeout * 1e6),
+                            .recovery_us = (int64_t)(recovery_s * 1e6), .place = placement_place, .on_change = progress_on_change,
+                            .on_pace = placement_pace, .user = p};
+    TRY(clu_launch_check(o->cluster.mpirun_args));
     c->n_replicas = (int32_t)o->cluster.replicas;
     if (c->launch == LAUNCH_MANAGED) TRY(options_ranks(o, &c->n_ranks));
-    bool better;
+    bool better; /* in another order than the hostfile's */
     hosts_order(p, &p->order, &better);
     if (better) {
         c->hosts_order = &p->order;

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +17,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* CLU_LAUNCH_EXTRA words of the user's, and fewer than 48 of ours. */
 enum { MAX_ARGS = CLU_LAUNCH_ARGS };
 
 struct args { const char *v[MAX_ARGS]; int n; };
+
+enum err clu_launch_check(const char *extra)
+{
+    int32_t n = 0;
+    for (const char *at = extra; at && *(at += strspn(at, " \t")); at += strcspn(at, " \t")) n++;
+    if (n <= CLU_LAUNCH_EXTRA) return OK;
+    return err_raise(ERR_BAD_CONFIG, "--mpirun-args has %d words, at most %d are possible: a file of parameters says more (mpirun --tune FILE)", n, CLU_LAUNCH_EXTRA);
+}
 
 static void add(struct args *a, const char *s)
 {
@@ -80,16 +90,19 @@ static void build(struct args *a, const struct clu_launch_conf *c, char *n_ranks
 
 void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_conf *c, const char *hosts, const char *const command[])
 {
+    enum { NUMBER = 16 };
     struct args a = {.n = 0};
     char *order = c->hosts && !hosts ? name_per_rank(c->hosts, c->n_ranks) : NULL;
-    int n_order = order ? (int)strlen(order) + 1 : 0;
-    char *extra = xasprintf("%16d%*s%s", c->n_ranks, n_order, "", c->extra ? c->extra : ""); /* the number, the hosts, the words */
-    snprintf(extra, 16, "%d", c->n_ranks);
-    if (order) memcpy(extra + 16, order, (size_t)n_order);
+    size_t n_order = order ? strlen(order) + 1 : 0, n_extra = c->extra ? strlen(c->extra) + 1 : 1;
+    /* one piece of memory: the number of ranks, their hosts if there is an order, the user's words */
+    char *number = xcalloc(1, NUMBER + n_order + n_extra), *names = number + NUMBER, *extra = names + n_order;
+    snprintf(number, NUMBER, "%d", c->n_ranks);
+    if (order) memcpy(names, order, n_order);
+    if (c->extra) memcpy(extra, c->extra, n_extra);
     free(order);
-    build(&a, c, extra, extra + 16 + n_order, n_order ? extra + 16 : NULL, hosts, command);
+    build(&a, c, number, extra, n_order ? names : NULL, hosts, command);
     memcpy(argv, a.v, sizeof a.v);
-    *room = extra;
+    *room = number;
     if (geteuid()) return; /* mpirun refuses root unless told twice */
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
@@ -116,6 +129,9 @@ static void redirect(int output)
     dup2(output, 2);
 }
 
+/* Of the environment while the key is in it: keepers of several replicas start workers at the same time, and one would take away another's. */
+static pthread_mutex_t key_lock = PTHREAD_MUTEX_INITIALIZER;
+
 enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *c)
 {
     const char *argv[CLU_LAUNCH_ARGS];
@@ -127,8 +143,9 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
         return err_raise(ERR_SYSTEM, "cannot make a pipe: %s", strerror(errno));
     }
     /* everything the child needs is ready before fork: between fork and exec only async-signal-safe calls */
-    setenv("TESSERA_CLUSTER_KEY", c->key, 1);
     int output = open_output(c->output);
+    pthread_mutex_lock(&key_lock);
+    setenv("TESSERA_CLUSTER_KEY", c->key, 1);
     pid_t pid = fork();
     if (pid == 0) {
         setsid();
@@ -139,14 +156,16 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
         (void)ignored;
         _exit(127);
     }
-    if (output >= 0) close(output);
+    int not_forked = pid < 0 ? errno : 0;
     unsetenv("TESSERA_CLUSTER_KEY");
+    pthread_mutex_unlock(&key_lock);
+    if (output >= 0) close(output);
     close(fail[1]);
     int e = 0;
     bool failed = pid > 0 && read(fail[0], &e, sizeof e) == (ssize_t)sizeof e;
     close(fail[0]);
     free(room);
-    if (pid < 0) return err_raise(ERR_SYSTEM, "cannot start mpirun: %s", strerror(errno));
+    if (not_forked) return err_raise(ERR_SYSTEM, "cannot start mpirun: %s", strerror(not_forked));
     if (failed) {
         waitpid(pid, NULL, 0);
         return err_raise(ERR_SYSTEM, "cannot run mpirun: %s (on Debian: apt-get install openmpi-bin)", strerror(e));

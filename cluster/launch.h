@@ -24,7 +24,7 @@ struct clu_launch_conf {
     const char *tls_cert, *tls_key, *tls_ca; /* of the workers, the same paths on every host; or NULL */
     bool yield;                  /* more ranks than processors on a host */
     const char *output;          /* a file for all that mpirun and the workers print, appended to; NULL: where we print */
-    const char *extra;           /* more mpirun arguments, separated by blanks, or NULL */
+    const char *extra;           /* more mpirun arguments, separated by blanks, or NULL; at most CLU_LAUNCH_EXTRA (clu_launch_check) and 16 of ours */
 };
 
 struct clu_launch {
@@ -32,14 +32,17 @@ struct clu_launch {
     uint64_t start; /* not our child but one that another process started: its start time */
 };
 
+/* Can so many arguments of the user's be given to mpirun? Err BAD_CONFIG, with the option's name. */
+MUST_USE enum err clu_launch_check(const char *extra);
+
 /* The mpirun command line that starts these workers; with `command` (NULL-terminated) those
  * processes instead, one on each of the hosts (comma-separated), of the same binary: for checks
  * that must take the same way as a start. argv[CLU_LAUNCH_ARGS] and texts point into conf and
  * `room`, which the caller frees after argv. */
-enum { CLU_LAUNCH_ARGS = 128 };
+enum { CLU_LAUNCH_ARGS = 128, CLU_LAUNCH_EXTRA = 64 };
 void clu_launch_argv(const char *argv[], char **room, const struct clu_launch_conf *conf, const char *hosts, const char *const command[]);
 
-/* Err SYSTEM (mpirun not found: the package that has it). */
+/* Thr any, several at once. Err SYSTEM (mpirun not found: the package that has it). */
 MUST_USE enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *conf);
 /* When a process began, as /proc/PID/stat has it; 0: there is none. A pid and this name a process for good. */
 uint64_t clu_launch_start_time(pid_t pid);

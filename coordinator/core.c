@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { TEXT_THREADS = 2 }; /* so that one slow request does not hold up the others */
+enum { TEXT_THREADS = 2 /* so that one slow request does not hold up the others */, MOST_TEMPLATE = 4 << 20, IDLE_US = 20000 /* without work: then ranks are told to sleep */ };
 
 #define LOG "coordinator"
 
@@ -33,14 +33,17 @@ static const struct crd_service_ops service_ops = {service_submit, service_cance
 
 /* ---- text ---- */
 
-static enum err read_file(const char *path, struct buf *out)
+static enum err read_template(const char *path, struct buf *out)
 {
     char chunk[65536];
     FILE *f = fopen(path, "rb");
     if (!f)
         return err_raise(ERR_IO, "--chat-template: cannot read %s: %s; built-in ones are %s", path, strerror(errno), eng_template_builtin_names());
-    for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0 && out->len < 4 << 20;) buf_put(out, chunk, n);
+    for (size_t n; out->len <= MOST_TEMPLATE && (n = fread(chunk, 1, sizeof chunk, f)) > 0;) buf_put(out, chunk, n);
+    int failed = ferror(f) ? errno : 0; /* a directory can be opened, and not read */
     fclose(f);
+    if (failed) return err_raise(ERR_IO, "--chat-template: cannot read %s: %s", path, strerror(failed));
+    if (out->len > MOST_TEMPLATE) return err_raise(ERR_BAD_CONFIG, "--chat-template: %s has more than %d bytes: it is no template", path, MOST_TEMPLATE);
     return OK;
 }
 
@@ -71,7 +74,7 @@ static enum err open_text(struct crd_core *c)
     if (c->conf.chat_template) {
         source = eng_template_builtin(c->conf.chat_template);
         if (!source) {
-            TRY(read_file(c->conf.chat_template, &given));
+            TRY(read_template(c->conf.chat_template, &given));
             source = buf_str(&given);
         }
     } else {
@@ -165,8 +168,8 @@ static enum err open_plane(struct core_unit *u)
     enum err rc;
     const struct core_conf *conf = &u->core->conf;
     const char *colon = strrchr(conf->listen, ':');
-    int host = (int)(colon ? colon - conf->listen : (int)strlen(conf->listen)), port = colon ? atoi(colon + 1) : 0;
-    snprintf(u->listen, sizeof u->listen, "%.*s:%d", host, conf->listen, port ? port + u->index : 0);
+    int n_host = (int)(colon ? (size_t)(colon - conf->listen) : strlen(conf->listen)), port = colon ? atoi(colon + 1) : 0;
+    snprintf(u->listen, sizeof u->listen, "%.*s:%d", n_host, conf->listen, port ? port + u->index : 0);
     struct rpc_conf sc = {.address = u->listen, .key = &u->core->key, .identity = "coordinator", .keepalive_ms = 5000, .keepalive_timeout_ms = 5000,
                           .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca, .key_file = conf->key_file};
     if (u->takes_over) { /* its ranks dial where it was */
@@ -180,7 +183,7 @@ static enum err open_plane(struct core_unit *u)
         sc.address = u->listen;
     }
     TRY(rpc_server_open(&u->server, &sc, crd_replica_mailbox(u->replica)));
-    snprintf(u->join, sizeof u->join, "%.*s:%d", host, conf->listen, rpc_server_port(u->server));
+    snprintf(u->join, sizeof u->join, "%.*s:%d", n_host, conf->listen, rpc_server_port(u->server));
 out:
     return rc;
 }
@@ -202,10 +205,10 @@ static void open_workers(struct core_unit *u)
     struct crd_workers_conf wc = {.index = u->index, .replica = u->replica, .hosts = conf->share_hosts ? &c->hosts : NULL,
                                   .least_ranks = conf->least_ranks, .load_timeout_us = conf->load_timeout_us,
                                   .left = u->left, .takes_over = u->takes_over, .on_job = crd_takeover_job, .user = u};
-    wc.launch = (struct clu_launch_conf){.program = conf->program, .n_ranks = conf->n_ranks, .hostfile = conf->hostfile, .join = u->join, .key = c->key_text,
-                                         .log_level = conf->log_level, .device = device_of(u),
-                                         .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca, .yield = conf->oversubscribed, .unbound = c->n_units > 1 && !conf->hostfile,
-                                         .extra = c->launch_extra};
+    wc.launch = (struct clu_launch_conf){.program = conf->program, .n_ranks = conf->n_ranks, .hostfile = conf->hostfile, .join = u->join,
+                                         .key = c->key_text, .log_level = conf->log_level, .device = device_of(u),
+                                         .tls_cert = conf->tls_cert, .tls_key = conf->tls_key, .tls_ca = conf->tls_ca, .yield = conf->oversubscribed,
+                                         .unbound = c->n_units > 1 && !conf->hostfile, .extra = c->launch_extra};
     char name[32];
     snprintf(name, sizeof name, "workers-%d.log", u->index);
     if (c->state) wc.launch.output = u->output = crd_state_path(c->state, name); /* a terminal may go; they shall not go with it */
@@ -220,9 +223,10 @@ static enum err open_unit(struct crd_core *c, struct core_unit *u)
     const struct core_conf *conf = &c->conf;
     bool managed = conf->launch == LAUNCH_MANAGED;
     struct replica_conf rconf = {.index = u->index, .peers = crd_fleet_peers(c->fleet), .n_ranks = conf->n_ranks, .max_waiting = conf->max_waiting,
-                                 .model = &conf->info, .prefix_cache = conf->prefix_cache, .max_guesses = conf->max_guesses, .pulse_us = conf->pulse_us, .relaunched = managed, .idle_us = 20000,
-                                 .recovery_us = conf->recovery_us, .stall_us = conf->stall_us, .place = place, .on_change = on_change,
-                                 .on_step = on_step, .on_pace = on_pace, .user = u};
+                                 .model = &conf->info, .prefix_cache = conf->prefix_cache, .max_guesses = conf->max_guesses,
+                                 .pulse_us = conf->pulse_us, .relaunched = managed, .idle_us = IDLE_US, .recovery_us = conf->recovery_us,
+                                 .stall_us = conf->stall_us, .place = place, .on_change = on_change, .on_step = on_step, .on_pace = on_pace,
+                                 .user = u};
     if (u->left.epoch) rconf.first_epoch = u->left.epoch + 1;
     if (u->takes_over) rconf.left_epoch = u->left.epoch, rconf.n_ranks = grid_ranks(&u->left_plan->load_plan.grid);
     if (u->takes_over) u->now = u->left;

@@ -36,7 +36,8 @@ void wrk_say_hello(struct worker *w, struct rpc_peer *to)
     m.hello = (struct msg_hello){
         .version = TESSERA_VERSION, .job = w->job, .host = w->host, .rank = w->rank, .size = w->size, .host_rank = w->host_rank,
         .host_size = w->host_size, .pid = getpid(), .n_cpus = w->n_cpus, .mem_total = total, .mem_available = available,
-        .mem_ranks = w->mem_ranks, .gpu = gpu, .read_bytes_s = card->read_bytes_s, .ops_s = card->ops_s, .device = device, .addresses = w->addresses, .n_links = w->n_links, .links = w->links, .loaded_epoch = atomic_load(&w->loaded_epoch)};
+        .mem_ranks = w->mem_ranks, .gpu = gpu, .read_bytes_s = card->read_bytes_s, .ops_s = card->ops_s, .device = device,
+        .addresses = w->addresses, .n_links = w->n_links, .links = w->links, .loaded_epoch = atomic_load(&w->loaded_epoch)};
     rpc_peer_send(to, &m);
 }
 
@@ -59,17 +60,25 @@ static void say_progress(void *user, int64_t done, int64_t total)
     rpc_peer_send(w->loop.coordinator, &m);
 }
 
+/* The collective that this rank is in, of whichever of its groups: the stage's ranks, their cards, all ranks. waiting_for in the job's numbers. */
+static struct trn_coll_now current_collective(struct worker *w)
+{
+    struct trn_coll *cards = eng_engine_tp_device(w->loop.engine);
+    struct trn_coll_now now = trn_coll_now(w->tp);
+    if (!now.op && cards) now = trn_coll_now(cards);
+    if (!now.op) return trn_coll_now(w->world);
+    int32_t first = w->rank - w->tp->rank; /* the ranks of a stage are neighbours */
+    if (now.waiting_for >= 0) now.waiting_for += first;
+    return now;
+}
+
 static void telemetry(struct worker *w)
 {
+    struct trn_coll_now now = current_collective(w);
     struct control_msg m = {.type = MSG_TELEMETRY};
-    struct trn_coll *cards = eng_engine_tp_device(w->loop.engine);
-    struct trn_coll_now tp = trn_coll_now(w->tp), world = trn_coll_now(w->world), dev = cards ? trn_coll_now(cards) : tp;
-    if (!tp.op) tp = dev;
-    struct trn_coll_now now = tp.op ? tp : world;
-    int32_t first = w->rank - w->tp->rank; /* tensor ranks of a stage are neighbours */
     m.telemetry = (struct msg_telemetry){
         .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = now.op ? now.op : "", .op_seq = now.seq,
-        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = now.waiting_for < 0 ? -1 : now.waiting_for + (tp.op ? first : 0), .comm_bytes = atomic_load(&w->loop.comm_bytes),
+        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = MAX(now.waiting_for, -1), .comm_bytes = atomic_load(&w->loop.comm_bytes),
         .comm_us = atomic_load(&w->loop.comm_us), .comm_ops = atomic_load(&w->loop.comm_ops)};
     rpc_peer_send(w->loop.coordinator, &m);
 }
@@ -83,6 +92,23 @@ static void say_telemetry(struct worker *w)
 }
 
 /* ---- control thread ---- */
+
+/* A message of the coordinator's, to the step thread or done here. Does not return from Shutdown. */
+static void on_message(struct worker *w, struct rpc_event *e)
+{
+    if (e->msg->type == MSG_ADOPT) { /* parked and whole: nothing for the step thread */
+        atomic_store(&w->loaded_epoch, e->msg->adopt.epoch);
+        wrk_say_ready(w);
+        return;
+    }
+    bool last = e->msg->type == MSG_SHUTDOWN;
+    mailbox_put(w->loop.in, e->msg);
+    e->msg = NULL; /* the step thread's now */
+    if (!last) return;
+    atomic_store(&w->leaving, true);
+    clock_sleep_us(GRACE_US); /* ended early by the step thread's exit */
+    _exit(0);
+}
 
 static void *control_main(void *arg)
 {
@@ -102,23 +128,11 @@ static void *control_main(void *arg)
             reporting = false;
             continue;
         }
-        if (e->kind == RPC_MESSAGE && e->msg->type == MSG_ADOPT) { /* parked and whole: nothing for the step thread */
-            atomic_store(&w->loaded_epoch, e->msg->adopt.epoch);
-            wrk_say_ready(w);
-        } else if (e->kind == RPC_MESSAGE) {
-            bool last = e->msg->type == MSG_SHUTDOWN;
-            if (e->msg->type == MSG_WAKE && !reporting) {
-                reporting = true;
-                due = clock_us() + w->telemetry_us;
-            }
-            mailbox_put(w->loop.in, e->msg);
-            e->msg = NULL;
-            rpc_event_free(e);
-            if (!last) continue;
-            atomic_store(&w->leaving, true);
-            clock_sleep_us(GRACE_US); /* ended early by the step thread's exit */
-            _exit(0);
+        if (e->kind == RPC_MESSAGE && e->msg->type == MSG_WAKE && !reporting) {
+            reporting = true;
+            due = clock_us() + w->telemetry_us;
         }
+        if (e->kind == RPC_MESSAGE) on_message(w, e);
         rpc_event_free(e);
     }
     return NULL;
@@ -205,11 +219,24 @@ void wrk_say_ready(struct worker *w)
 static const int32_t *own_cpus(const struct worker *w, const struct grid *g, int32_t stage, int32_t n)
 {
     int32_t hosts[COLL_MAX_RANKS], first = grid_first(g, stage), here = 0;
-    if (!w->conf->bind || !w->n_cpus) return NULL;
+    if (!w->may_bind) return NULL;
     if (n * w->host_size <= w->n_cpus) return w->cpus + w->host_rank * n;
     if (n > 1 || trn_mpi_env_hosts(hosts)) return NULL;
     for (int32_t r = first; r < first + g->width[stage]; r++) here += hosts[r] == w->host_first;
     return here % w->n_cpus ? NULL : w->cpus + w->host_rank % w->n_cpus;
+}
+
+static int32_t n_threads(const struct worker *w, const struct msg_load_plan *p)
+{
+    if (w->conf->n_threads) return w->conf->n_threads;
+    return p->n_threads ? p->n_threads : MAX(1, w->n_cpus / w->host_size);
+}
+
+/* The plan's word as the engine takes it: NULL: none, "": where the engine thinks best. */
+static const char *cache_dir(const struct msg_load_plan *p)
+{
+    if (!strcmp(p->shard_cache, "off")) return NULL;
+    return strcmp(p->shard_cache, "auto") ? p->shard_cache : "";
 }
 
 static enum err load(struct worker *w, const struct msg_load_plan *p)
@@ -218,17 +245,15 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     const struct grid *g = &p->grid;
     if (grid_ranks(g) != w->size)
         return err_raise(ERR_BAD_CONFIG, "the plan is for %d ranks, this job has %d", grid_ranks(g), w->size);
-    int32_t stage = grid_stage_of(g, w->rank);
+    int32_t stage = grid_stage_of(g, w->rank), n = n_threads(w, p);
     TRY(wrk_groups_open(w, p, stage, grid_first(g, stage)));
-    int32_t n = w->conf->n_threads ? w->conf->n_threads : p->n_threads;
-    if (!n) n = MAX(1, w->n_cpus / w->host_size);
     struct eng_engine_conf c = {
-        .model_path = p->model_path, .grid = *g, .rank = w->rank, .tp = w->tp, .tp_device = wrk_groups_device, .tp_user = w, .world = w->world, .n_threads = n,
-        .cpus = own_cpus(w, g, stage, n), .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots,
-        .max_step_tokens = p->max_step_tokens, .kv_type = p->kv_type, .oracle = p->oracle, .rounded = !p->exact, .fingerprint = p->model_fingerprint, .isa = p->isa, .device = w->device,
-        .timeout_us = p->comm_timeout_us,
-        .cache_dir = !strcmp(p->shard_cache, "off") ? NULL : !strcmp(p->shard_cache, "auto") ? "" : p->shard_cache,
-        .cache_bytes = p->shard_cache_bytes, .progress = say_progress, .user = w};
+        .model_path = p->model_path, .fingerprint = p->model_fingerprint, .grid = *g, .rank = w->rank,
+        .tp = w->tp, .tp_device = wrk_groups_device, .tp_user = w, .world = w->world, .timeout_us = p->comm_timeout_us,
+        .device = w->device, .isa = p->isa, .n_threads = n, .cpus = own_cpus(w, g, stage, n),
+        .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots, .max_step_tokens = p->max_step_tokens,
+        .kv_type = p->kv_type, .oracle = p->oracle, .rounded = !p->exact,
+        .cache_dir = cache_dir(p), .cache_bytes = p->shard_cache_bytes, .progress = say_progress, .user = w};
     TRY(eng_engine_open(&w->loop.engine, &c));
     TRY(trn_coll_barrier(w->world, LOAD_WAIT_US)); /* who loads slowly is no dead peer */
     w->loop.world = w->world;
@@ -245,17 +270,21 @@ out:
     return rc;
 }
 
-/* What --device says to this host: of "auto+2,0", which other replicas' cards on each of the job's hosts precede ours, its own number. */
+/* What --device says to this host. "auto+2,0" has a number for each of the job's hosts (so many of its cards are other replicas'): "auto+0" for
+ * the second of them. */
 static enum err own_device(const struct worker *w, char out[64])
 {
-    const char *said = w->conf->device ? w->conf->device : "auto", *at = strchr(said, '+');
+    const char *said = w->conf->device ? w->conf->device : "auto", *sep = strchr(said, '+'); /* what stands before this host's number */
     int32_t hosts[COLL_MAX_RANKS];
     snprintf(out, 64, "%.63s", said);
-    if (!at || !strchr(at, ',')) return OK;
+    if (!sep || !strchr(sep, ',')) return OK;
     enum err e = trn_mpi_env_hosts(hosts);
-    for (int32_t r = 0; r < w->host_first && !e; r++)
-        if (hosts[r] == r && !(at = strchr(at + 1, ','))) return err_raise(ERR_BAD_CONFIG, "--device %s has fewer numbers than the job has hosts", said);
-    if (!e) snprintf(out, 64, "%.*s+%.*s", (int)MIN(strcspn(said, "+"), 16), said, (int)MIN(strcspn(at + 1, ","), 16), at + 1);
+    for (int32_t r = 0; r < w->host_first && !e; r++) {
+        if (hosts[r] != r) continue; /* not the first of its host */
+        sep = strchr(sep + 1, ',');
+        if (!sep) return err_raise(ERR_BAD_CONFIG, "--device %s has fewer numbers than the job has hosts", said);
+    }
+    if (!e) snprintf(out, 64, "%.*s+%.*s", (int)MIN(strcspn(said, "+"), 16), said, (int)MIN(strcspn(sep + 1, ","), 16), sep + 1);
     return e;
 }
 
@@ -288,6 +317,7 @@ static enum err run(struct worker *w)
     name_job(w);
     if (w->conf->share_join) TRY(share_join(w));
     w->n_cpus = wrk_bind_cpus(w->cpus, MAX_CPUS);
+    w->may_bind = w->conf->bind && w->n_cpus > 0;
     if (!w->n_cpus) w->n_cpus = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     wrk_links_measure(w->rank, w->size, w->links, &w->n_links);
     clu_own_addresses(w->addresses, sizeof w->addresses);
@@ -328,7 +358,6 @@ int wrk_worker_run(const struct wrk_conf *conf)
     trn_coll_close(w->world);
     trn_mpi_env_finalize();
     control_msg_free(w->plan);
-    clock_sleep_us(0);
     fflush(NULL);
     _exit(0); /* the control thread and gRPC's hold nothing that outlives the process */
 }

@@ -1,4 +1,4 @@
-/* worker_impl.h: what worker.c and rejoin.c share: one rank. Private. */
+/* worker_impl.h: what worker.c, groups.c and rejoin.c share: one rank. Private. */
 #ifndef WORKER_WORKER_IMPL_H
 #define WORKER_WORKER_IMPL_H
 
@@ -15,7 +15,8 @@ struct worker {
     int32_t rank, size, host_rank, host_size, host_first;
     char host[64], job[64], join[128];
     struct auth_key key;
-    int32_t cpus[MAX_CPUS], n_cpus;
+    int32_t cpus[MAX_CPUS], n_cpus; /* processors that this process may use; only their number is known when !may_bind */
+    bool may_bind;                  /* compute threads are bound to them */
     char device[24];               /* "cpu", "cuda:0" */
     struct plugin_device_info card; /* zeroed: a CPU */
     char addresses[1024];

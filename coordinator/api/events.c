@@ -79,13 +79,14 @@ static void deliver(void *user, const struct token_event *e)
     if (last) crd_generation_unref(g);
 }
 
-static void write_prompt(struct crd_journaled *q, int32_t sub, const struct crd_prompt_logprobs *p)
+static bool write_prompt(struct crd_journaled *q, int32_t sub, const struct crd_prompt_logprobs *p)
 {
     struct record_score *scores = xmalloc((size_t)p->n * sizeof *scores);
     for (int32_t i = 0; i < p->n; i++)
         scores[i] = (struct record_score){p->at[i].token, p->at[i].rank};
-    crd_journaled_prompt(q, sub, scores, p->n);
+    bool written = crd_journaled_prompt(q, sub, scores, p->n);
     free(scores);
+    return written;
 }
 
 /* By way of the journal: it is handed on once it is written; all of a request's events go that way,
@@ -96,7 +97,10 @@ static void write_down(struct crd_sub *s, const struct token_event *e)
     int32_t sub = (int32_t)(s - g->subs);
     pthread_mutex_lock(&g->lock);
     struct crd_journaled *q = g->journal;
-    if (q && s->prompt_logprobs.n && !s->prompt_written) write_prompt(q, sub, &s->prompt_logprobs);
+    if (q && s->prompt_logprobs.n && !s->prompt_written && !write_prompt(q, sub, &s->prompt_logprobs)) {
+        crd_journaled_end(q, false); /* it is served, and would not survive this coordinator */
+        q = g->journal = NULL;
+    }
     s->prompt_written = true;
     if (q)
         crd_journaled_event(q, sub, e, deliver, s);

@@ -377,11 +377,16 @@ struct crd_journaled *crd_journal_accept(struct crd_journal *j, const struct rec
     return q;
 }
 
-void crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct record_score t[], int32_t n)
+bool crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct record_score t[], int32_t n)
 {
     struct job *b = job(JOB_RECORD, q);
     record_put_prompt(&b->record, q->number, sub, t, n);
+    if (b->record.len > RECORD_HEAD + RECORD_MAX + RECORD_TAIL) { /* a reader would believe nothing from there on */
+        hand_on(b);
+        return false;
+    }
     mailbox_put(q->j->mail, b);
+    return true;
 }
 
 static void put_event(struct crd_journal *j, struct job *b, int32_t sub, const struct token_event *e, token_event_fn then, void *user)

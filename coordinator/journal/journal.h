@@ -37,7 +37,8 @@ struct rd crd_journaled_records(const struct crd_journaled *q);
 
 /* A request begins. NULL: there is no room, it is not journaled. Thr: any, as all below; in the order of the request's life. */
 struct crd_journaled *crd_journal_accept(struct crd_journal *j, const struct record_accept *a);
-void crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct record_score t[], int32_t n);
+/* False: longer than a record may be, nothing was written; the request cannot go on elsewhere and is to be ended (crd_journaled_end). */
+bool crd_journaled_prompt(struct crd_journaled *q, int32_t sub, const struct record_score t[], int32_t n);
 /* e is copied; then(user, e) on [journal] once it is written. */
 void crd_journaled_event(struct crd_journaled *q, int32_t sub, const struct token_event *e, token_event_fn then, void *user);
 /* An event that is not written, in order with those that are. */

@@ -7,7 +7,9 @@
 
 #include "base/rng.h"
 
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { BUCKETS = 4096 };
@@ -110,17 +112,24 @@ static void on_event(void *user, const struct token_event *ev)
     if (last) free(e);
 }
 
+/* An id in use: a replica, which keeps its listeners by id, must not see it a second time. */
+static void refuse_id(uint64_t id, token_event_fn fn, void *user)
+{
+    char text[80];
+    snprintf(text, sizeof text, "request %" PRIu64 " is already running; ids are unique", id);
+    fn(user, &(struct token_event){.kind = EVENT_FINISH, .request = id, .choice = -1, .err = ERR_BAD_REQUEST, .text = text});
+}
+
 void crd_fleet_submit(struct crd_fleet *f, const struct gen_request *q, token_event_fn fn, void *user)
 {
     struct entry *e = xmalloc(sizeof *e);
     *e = (struct entry){.fleet = f, .id = q->id, .replica = -1, .n_left = gen_request_open(q), .fn = fn, .user = user};
     pthread_mutex_lock(&f->lock);
     struct entry **at = find(f, q->id);
-    if (*at) { /* an id in use: the replica where it is says so, in words */
-        int32_t where = (*at)->replica;
+    if (*at) {
         pthread_mutex_unlock(&f->lock);
         free(e);
-        crd_replica_submit(f->replicas[where], q, fn, user);
+        refuse_id(q->id, fn, user);
         return;
     }
     *at = e;

@@ -20,7 +20,7 @@ struct replica_peers crd_fleet_peers(struct crd_fleet *f);
 /* In the order of their indices, 0 first; at most ROUTE_REPLICAS, before requests come. */
 void crd_fleet_add(struct crd_fleet *f, struct crd_replica *r);
 
-/* As crd_service_ops. */
+/* As crd_service_ops. An id that is in use is refused before this returns (EVENT_FINISH, BAD_REQUEST). */
 void crd_fleet_submit(struct crd_fleet *f, const struct gen_request *q, token_event_fn on_event, void *user);
 void crd_fleet_cancel(struct crd_fleet *f, uint64_t request);
 /* Choices open at a replica. */

@@ -287,6 +287,34 @@ static void a_full_disk_stops_nobody(void **state)
     assert_int_equal(n_events, N_EVENTS); /* nothing that was said meanwhile is missing */
 }
 
+/* A long prompt's log-probabilities: it is not journaled, and what comes behind it is. */
+static void a_record_that_is_too_long_spoils_nothing(void **state)
+{
+    enum { N = 400000 };
+    char body[64];
+    struct crd_journal_conf c = conf_of(scratch_path("long"));
+    struct record_score *t = calloc(N, sizeof *t);
+    int n_events, i = 2;
+    (void)state;
+    c.max_bytes = 1 << 30;
+    for (int k = 0; k < N; k++) t[k] = (struct record_score){.token = {.id = k, .n_top = LIMIT_LOGPROBS}, .rank = 1};
+    struct crd_journal *j = open_at(&c);
+    assert_int_equal(crd_journal_run(j), OK);
+    struct record_accept a = accept_of(1, body);
+    struct crd_journaled *q = crd_journal_accept(j, &a);
+    assert_non_null(q);
+    assert_false(crd_journaled_prompt(q, 0, t, N));
+    crd_journaled_end(q, false);
+    a = accept_of(2, body);
+    q = crd_journal_accept(j, &a);
+    assert_non_null(q);
+    say(q, &i, 0);
+    crd_journal_close(j);
+    free(t);
+    assert_int_equal(count_left(&c, &n_events), 1);
+    assert_int_equal(n_events, 1);
+}
+
 static void threads_that_cannot_be_started_are_an_error(void **state)
 {
     const char *path = scratch_path("threads");
@@ -306,7 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_read),  cmocka_unit_test(it_is_safe_at_every_byte), cmocka_unit_test(damage_ends_what_is_read),
         cmocka_unit_test(it_stays_within_its_bound), cmocka_unit_test(a_full_disk_stops_nobody),
-        cmocka_unit_test(threads_that_cannot_be_started_are_an_error),
+        cmocka_unit_test(a_record_that_is_too_long_spoils_nothing), cmocka_unit_test(threads_that_cannot_be_started_are_an_error),
     };
     log_set_level(LOG_ERROR);
     setenv("TMPDIR", "/dev/shm", 0); /* thousands of files are opened, each synced: in memory that costs nothing */

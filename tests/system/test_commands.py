@@ -3,12 +3,14 @@ import json
 import math
 import os
 import re
+import signal
 import struct
+import subprocess
 import tempfile
 import time
 import unittest
 
-from cluster import DEMO, Server, mpi_env, run
+from cluster import BIN, DEMO, Server, mpi_env, run
 
 QUIET = ("--log-level", "warn", "--threads", 1)
 
@@ -67,6 +69,22 @@ class Generate(unittest.TestCase):
         self.assertGreater(len(rows[0]), 10000)
         for r in rows[1:]:
             self.assertEqual(r, rows[0])
+
+    def test_logits_that_were_cut_short_are_no_success(self):
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "logits")
+            p = subprocess.Popen([BIN, "generate", DEMO, "--prompt", "Once", "--logits", path, "--max-tokens", "1000", "--ignore-eos",
+                                  *map(str, QUIET)], env=mpi_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            until = time.time() + 60
+            while not (os.path.exists(path) and os.path.getsize(path)) and p.poll() is None and time.time() < until:
+                time.sleep(0.005)
+            p.send_signal(signal.SIGINT)
+            _, err = p.communicate(timeout=60)
+            self.assertEqual(p.returncode, 130, err.decode())
+            self.assertIn("cancelled", err.decode())
+            rows = os.path.getsize(path) / 4 / 2048
+            self.assertEqual(rows, int(rows))
+            self.assertLess(rows, 1000)
 
     def test_perplexity_is_that_of_the_logits_and_of_every_cut(self):
         text = "Tell me the story of the lighthouse. What is the capital of Italy? " * 2
@@ -361,6 +379,28 @@ class BadInput(unittest.TestCase):
         self.refuse("serve", DEMO, "--api-keys", "/nonexistent/keys", say=["/nonexistent/keys"])
         self.refuse("serve", DEMO, "--api-key-env", "NO_SUCH_VARIABLE", say=["--api-key-env", "NO_SUCH_VARIABLE"])
         self.refuse("serve", DEMO, "--https-cert", DEMO, say=["both a certificate and its key"])
+        self.refuse("serve", DEMO, "--chat-template", "tests", say=["--chat-template", "cannot read tests", "directory"])
+        with tempfile.NamedTemporaryFile() as f:
+            f.write(b" " * (5 << 20))
+            f.flush()
+            self.refuse("serve", DEMO, "--chat-template", f.name, say=["--chat-template", f.name, "no template"])
+        for command in (("generate", DEMO, "--prompt", "x"), ("serve", DEMO), ("doctor",)):
+            self.refuse(*command, "--mpirun-args", "-q " * 65, say=["--mpirun-args has 65 words, at most 64"])
+
+    def test_a_topology_may_say_a_link_more_than_once(self):
+        host = "host box%d cores=2\ncpu package0 cores=2 memory=16GiB read=10GB/s ops=100G\n"
+        with tempfile.TemporaryDirectory() as d:
+            hosts, topo = os.path.join(d, "hosts"), os.path.join(d, "topo")
+            with open(hosts, "w") as f:
+                f.write("box1\nme@box1\nbox2\nme@box2\n")
+            for n, fits in ((504, True), (2016, False)):
+                with open(topo, "w") as f:
+                    f.write("tessera topology 1\n" + host % 1 + host % 2 + "link box1 box2 latency=20us rate=10Gbit/s\n" * n)
+                if fits:
+                    code, _, err = run("plan", DEMO, "--hostfile", hosts, "--topo", topo)
+                    self.assertEqual(code, 0, err)
+                else:
+                    self.refuse("plan", DEMO, "--hostfile", hosts, "--topo", topo, say=["more than 2016 links"])
 
     def test_too_large_a_cache_is_refused_before_loading(self):
         self.refuse("serve", DEMO, "--kv-tokens", "900000000", say=["--kv-tokens", "fit"])
