@@ -19,7 +19,8 @@ struct options { bool tensors, keys; int64_t tp, pp; };
 static const struct conf_opt table[] = {
     {"tensors", CONF_FLAG, O(tensors), NULL, 0, 0, "on|off", "list every tensor"},
     {"keys", CONF_FLAG, O(keys), "on", 0, 0, "on|off", "list the metadata"},
-    {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N", "what each rank would hold of an even cut: N tensor-parallel ranks per stage (tessera plan: of a planned one)"},
+    {"tp", CONF_INT, O(tp), "0", 0, LIMIT_RANKS, "N",
+     "what each rank would hold of an even cut: N tensor-parallel ranks per stage (tessera plan: of a planned one)"},
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "the same: pipeline stages"},
     {0},
 };

@@ -49,12 +49,16 @@ static const struct conf_opt table[] = {
     {"https-cert", CONF_STR, O(https_cert), NULL, 0, 0, "FILE", "serve HTTPS with this certificate chain (PEM)", "ssl-certfile ssl-cert-file"},
     {"https-key", CONF_STR, O(https_key), NULL, 0, 0, "FILE", "and this key", "ssl-keyfile ssl-key-file"},
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "what the API shows"},
-    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME,...", "what the API calls the model, and other names by which it may be asked for; default: the file's name for it", "alias model-name"},
+    {"served-model-name", CONF_STR, O(served_model_name), NULL, 0, 0, "NAME,...",
+     "what the API calls the model, and other names by which it may be asked for; default: the file's name for it", "alias model-name"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own", "chat-template-file"},
-    {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean", "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
-    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none", "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},
+    {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean",
+     "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none",
+     "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "who may ask, and how much"},
-    {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE", "who may ask: lines NAME SECRET [weight=W] [rpm=N] [tpm=N] [concurrency=N]; read again when it changes", "api-key api-key-file"},
+    {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE",
+     "who may ask: lines NAME SECRET [weight=W] [rpm=N] [tpm=N] [concurrency=N]; read again when it changes", "api-key api-key-file"},
     {"api-key-env", CONF_STR, O(api_key_env), NULL, 0, 0, "VARIABLE", "one API key, in this environment variable"},
     {"public-metrics", CONF_FLAG, O(public_metrics), NULL, 0, 0, "on|off", "/metrics needs no key, as /health"},
     {"limit-rpm", CONF_INT, O(limit_rpm), "0", 0, 1e9, "N", "requests per minute of a key whose line does not say; 0: any number"},
@@ -68,12 +72,15 @@ static const struct conf_opt table[] = {
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
     {"admin-keys", CONF_STR, O(admin_keys), NULL, 0, 0, "FILE", "who may POST /admin/drain and /admin/reload: lines as of --api-keys; default: nobody"},
     {"drain-timeout", CONF_FLOAT, O(drain_timeout), "30", 0, 1e6, "S", "seconds that running answers may take after SIGTERM", "shutdown-timeout"},
-    {"replay-seconds", CONF_FLOAT, O(replay_seconds), "60", 0, 86400, "S", "seconds that an answer can be read again after its end, by GET /v1/requests/ID/events"},
+    {"replay-seconds", CONF_FLOAT, O(replay_seconds), "60", 0, 86400, "S",
+     "seconds that an answer can be read again after its end, by GET /v1/requests/ID/events"},
     {"replay-memory", CONF_SIZE, O(replay_memory), "64M", 0, 1e12, "BYTES", "most memory that answers kept for it may take"},
-    {"state-dir", CONF_STR, O(state_dir), NULL, 0, 0, "DIR", "a directory (0700) for what a coordinator after this one needs to take over the workers, should this one be killed"},
+    {"state-dir", CONF_STR, O(state_dir), NULL, 0, 0, "DIR",
+     "a directory (0700) for what a coordinator after this one needs to take over the workers, should this one be killed"},
     {"journal", CONF_FLAG, O(journal), NULL, 0, 0, "on|off", "keep accepted requests and what was answered there too, so that they go on; it holds prompts"},
     {"journal-bytes", CONF_SIZE, O(journal_bytes), "256M", 1 << 20, 1e12, "BYTES", "most that the journal may take on disk; half of it in memory"},
-    {"journal-sync", CONF_FLOAT, O(journal_sync), "1", 0, 3600, "S", "seconds after which it survives a crash of the machine (of the process: at once); 0: before anything is answered"},
+    {"journal-sync", CONF_FLOAT, O(journal_sync), "1", 0, 3600, "S",
+     "seconds after which it survives a crash of the machine (of the process: at once); 0: before anything is answered"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
@@ -159,10 +166,13 @@ static void drain(const struct options *o, struct serving *v, struct crd_admin *
 }
 
 /* A server that is ending may still hold the port. */
-static enum err open_gateway(const struct options *o, const struct gw_conf *gc, struct serving *v)
+static enum err open_gateway(const struct options *o, struct serving *v)
 {
+    const struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
+                               .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
+                               .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins, .alarm = crd_api_alarm};
     for (int64_t until = clock_us() + (int64_t)(o->port_timeout * 1e6);;) {
-        enum err e = gw_open(&v->gw, gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(v->now->core));
+        enum err e = gw_open(&v->gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(v->now->core));
         if (e != ERR_SYSTEM || clock_us() >= until || options_stop()) return e;
         clock_sleep_us(50000);
     }
@@ -207,41 +217,55 @@ static void say_starting(const struct served *s)
     const struct model_info *m = &s->place.info;
     const struct core_conf *cc = &s->core_conf;
     bool managed = cc->launch == LAUNCH_MANAGED;
-    if (managed) log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", m->name, (double)m->weight_bytes / 1e6, m->n_layers, cc->n_ranks * cc->n_replicas);
-    else log_info("serve", "%s: %.1f MB, %d layers; workers join at %s", m->name, (double)m->weight_bytes / 1e6, m->n_layers, crd_core_join(s->core, 0));
+    double mb = (double)m->weight_bytes / 1e6;
+    if (managed) log_info("serve", "%s: %.1f MB, %d layers; starting %d worker(s)", m->name, mb, m->n_layers, cc->n_ranks * cc->n_replicas);
+    else log_info("serve", "%s: %.1f MB, %d layers; workers join at %s", m->name, mb, m->n_layers, crd_core_join(s->core, 0));
     for (int32_t i = 1; !managed && crd_core_join(s->core, i); i++) log_info("serve", "those of replica %d at %s", i, crd_core_join(s->core, i));
+}
+
+/* What outlives a model that is replaced; into v->conf. Own: close_lasting, also after an error. */
+static enum err open_lasting(const struct options *o, const char *program, struct serving_conf *lasting)
+{
+    enum err rc;
+    *lasting = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
+                                     .pulse_us = (int64_t)(o->log_stats * 1e6), .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n,
+                                     .pooling = (enum step_pool)o->pooling, .plain_sampling = o->generation_config == 1,
+                                     .drain_timeout = o->drain_timeout, .journal = o->journal, .journal_bytes = o->journal_bytes,
+                                     .journal_sync_us = (int64_t)(o->journal_sync * 1e6), .keep_us = (int64_t)(o->replay_seconds * 1e6)};
+    TRY(check_state(o));
+    if (o->state_dir) TRY(crd_state_open(&lasting->state, o->state_dir));
+    TRY(open_keys(o, &lasting->keys));
+    if (o->admin_keys) TRY(crd_admin_door_open(&lasting->door, o->admin_keys));
+    if (o->usage_log) TRY(crd_ledger_open(&lasting->ledger, o->usage_log));
+    lasting->replay = crd_replay_open(&(struct crd_replay_conf){.keep_us = lasting->keep_us, .max_bytes = o->replay_memory});
+out:
+    return rc;
+}
+
+/* With the models that use them, and behind the gateway: requests first, while the service still answers their cancellations. */
+static void close_lasting(struct serving *v)
+{
+    struct serving_conf *lasting = &v->conf;
+    if (v->gw) gw_close(v->gw);
+    crd_replay_close(lasting->replay);
+    crd_ledger_close(lasting->ledger);
+    serving_close(v);
+    crd_state_close(lasting->state);
+    crd_keys_close(lasting->keys);
+    crd_admin_door_close(lasting->door);
 }
 
 static enum err serve(const struct options *o, const char *model)
 {
     enum err rc;
     struct serving v = {.gw = NULL};
-    struct crd_keys *keys = NULL;
-    struct crd_replay *replay = NULL;
-    struct crd_ledger *ledger = NULL;
-    struct crd_state *state = NULL;
     struct crd_admin *admin = NULL;
-    struct crd_admin_door *door = NULL;
     char program[4096];
-    TRY(check_state(o));
-    if (o->state_dir) TRY(crd_state_open(&state, o->state_dir));
-    TRY(open_keys(o, &keys));
-    if (o->admin_keys) TRY(crd_admin_door_open(&door, o->admin_keys));
-    if (o->usage_log) TRY(crd_ledger_open(&ledger, o->usage_log));
     options_program(program);
-    struct crd_replay_conf rc_replay = {.keep_us = (int64_t)(o->replay_seconds * 1e6), .max_bytes = o->replay_memory};
-    replay = crd_replay_open(&rc_replay);
-    v.conf = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
-                                   .pulse_us = (int64_t)(o->log_stats * 1e6), .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n, .pooling = (enum step_pool)o->pooling,
-                                   .plain_sampling = o->generation_config == 1, .drain_timeout = o->drain_timeout, .keys = keys, .replay = replay, .ledger = ledger, .door = door,
-                                   .state = state, .journal = o->journal, .journal_bytes = o->journal_bytes, .journal_sync_us = (int64_t)(o->journal_sync * 1e6),
-                                   .keep_us = (int64_t)(o->replay_seconds * 1e6)};
+    TRY(open_lasting(o, program, &v.conf));
     TRY(serving_open(&v, model));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
-    struct gw_conf gc = {.host = o->host, .port = (int32_t)o->port, .max_body = o->max_body, .header_timeout_s = (int32_t)o->header_timeout,
-                         .idle_timeout_s = (int32_t)o->idle_timeout, .ping_ms = 5000, .max_connections = (int32_t)o->max_connections,
-                         .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins, .alarm = crd_api_alarm};
-    TRY(open_gateway(o, &gc, &v));
+    TRY(open_gateway(o, &v));
     TRY(open_admin(o, gw_port(v.gw), &admin));
     under_mpirun_announce(crd_core_join(v.now->core, 0));
     say_starting(v.now);
@@ -253,14 +277,7 @@ static enum err serve(const struct options *o, const char *model)
     drain(o, &v, admin);
 out:
     if (rc == ERR_CANCELLED) rc = OK;
-    /* requests first, while the service still answers their cancellations */
-    if (v.gw) gw_close(v.gw);
-    crd_replay_close(replay);
-    crd_ledger_close(ledger);
-    serving_close(&v);
-    crd_state_close(state);
-    crd_keys_close(keys);
-    crd_admin_door_close(door);
+    close_lasting(&v);
     crd_admin_done(admin, OK); /* nothing of this server is left */
     crd_admin_close(admin);
     return rc;

@@ -119,7 +119,8 @@ static enum err gather_inputs(const struct placement *p, const struct msg_hello 
                                  .kv_type = (enum kv_type)m->kv_type,
                                  .rounded = m->exact};
     if (m->exact && m->wire_type) in->work.wire = (enum clu_wire_type)(m->wire_type - 1);
-    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts), .fixed_order = true};
+    in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens,
+                                 .experts = options_experts(m->exact, m->experts), .fixed_order = true};
 out:
     return rc;
 }
@@ -170,9 +171,10 @@ static void compare_given(const struct placement *p, struct plan_inputs *in, con
     if (!clu_place_of(&in->place, &in->work, &in->topo, &in->want, &l)) asked = in->place.judged.tok_s;
     if (clu_place_find(&in->place, &in->work, &in->topo, &in->want) || in->place.judged.tok_s < 1.05 * asked) return;
     char so[64] = "it may not fit";
+    const char *hint = p->o->cluster.topo ? "" : " (better known with --topo: tessera doctor --hostfile HOSTS --record FILE)";
     if (asked > 0) snprintf(so, sizeof so, "%.1f tok/s predicted for 8 users", asked);
     log_warn("plan", "the cut was asked for with --tp or --pp: equal parts, but the ranks' memory differs by a factor of %.1f and their speed by %.1f; "
-             "%s, without --tp and --pp the planner would reach %.1f tok/s%s", memory, speed, so, in->place.judged.tok_s, p->o->cluster.topo ? "" : " (better known with --topo: tessera doctor --hostfile HOSTS --record FILE)");
+             "%s, without --tp and --pp the planner would reach %.1f tok/s%s", memory, speed, so, in->place.judged.tok_s, hint);
 }
 
 /* Slots of a hostfile are ranks, each of which computes with many threads: a hostfile written for other programs has one for each core. */
@@ -187,8 +189,8 @@ static void check_slots(const struct placement *p, const struct msg_hello hellos
             before += same && k < r;
         }
         if (!hellos[r].gpu && !before && on_host > MOST)
-            log_warn("plan", "%s has %d ranks on its %d processors: slots of the hostfile are ranks, and one for the processors of a box, or one for each socket, "
-                     "is faster (and one for each card)", hellos[r].host, on_host, hellos[r].n_cpus);
+            log_warn("plan", "%s has %d ranks on its %d processors: slots of the hostfile are ranks, and one for the processors of a box, or one for each "
+                     "socket, is faster (and one for each card)", hellos[r].host, on_host, hellos[r].n_cpus);
     }
 }
 
@@ -270,6 +272,49 @@ static enum err fit_blocks(struct placement *p, const struct clu_work *w, const 
     return OK;
 }
 
+/* KV blocks: as --kv-tokens says, else as fit; of later loads no more than of the first, so that replicas are alike. */
+static enum err choose_blocks(struct placement *p, const struct plan_inputs *in, const struct grid *g, const struct msg_hello hellos[], int32_t n,
+                              int32_t *n_blocks)
+{
+    enum err rc;
+    const struct clu_work *w = &in->work;
+    int64_t fit, kv_tokens = p->o->model.kv_tokens;
+    TRY(fit_blocks(p, w, &in->topo, g, hellos, n, &fit));
+    int64_t want = clu_place_kv(w, fit, kv_tokens);
+    if (want > fit)
+        TRY(err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do", (long long)kv_tokens, (long long)clu_cost_room(w, fit)));
+    if (want < clu_cost_hold(w, p->context))
+        TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens", (long long)kv_tokens, p->context));
+    if (!p->n_blocks) p->n_blocks = (int32_t)want;
+    *n_blocks = (int32_t)MIN(want, p->n_blocks);
+out:
+    return rc;
+}
+
+/* What the ranks are told besides the cut, the blocks and how sums travel. */
+static void fill_plan(const struct placement *p, const struct msg_hello hellos[], int32_t n, struct msg_load_plan *plan)
+{
+    const struct model_options *m = &p->o->model;
+    bool one_host = true;
+    for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
+    plan->model_path = p->model_path;
+    plan->model_fingerprint = p->fingerprint;
+    plan->n_threads = (int32_t)m->threads;
+    if (!m->threads && p->sharing > 1) plan->n_threads = MAX(1, hellos[0].n_cpus / MAX(hellos[0].host_size, 1) / p->sharing);
+    plan->context = p->context;
+    plan->n_slots = (int32_t)m->max_seqs;
+    plan->max_step_tokens = (int32_t)m->max_batch_tokens;
+    plan->kv_type = (enum kv_type)m->kv_type;
+    plan->oracle = m->activations == 1;
+    plan->exact = m->exact == 0; /* the option's numbers: options.h */
+    plan->isa = m->isa;
+    plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
+    plan->shard_cache = m->shard_cache;
+    plan->shard_cache_bytes = m->shard_cache_size;
+    plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
+    plan->telemetry_us = p->telemetry_us ? p->telemetry_us : 1000000;
+}
+
 enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
                          struct msg_load_plan *plan)
 {
@@ -277,7 +322,6 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
     struct placement *p = user;
     const struct model_options *m = &p->o->model;
     struct grid g;
-    int64_t fit = 0;
     struct plan_inputs *in = xcalloc(1, sizeof *in);
     if (n % m->pp || (m->tp && m->tp * m->pp != n))
         TRY(err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n,
@@ -291,40 +335,12 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         compare_given(p, in, &g);
     }
     if (g.whole_experts && m->exact && !m->experts) log_info("plan", "--exact off: whole experts on each rank");
-    TRY(fit_blocks(p, &in->work, &in->topo, &g, hellos, n, &fit));
-    int64_t want = clu_place_kv(&in->work, fit, m->kv_tokens);
-    if (want > fit)
-        TRY(err_raise(ERR_NO_FIT, "--kv-tokens %lld does not fit: %lld tokens do",
-                      (long long)m->kv_tokens, (long long)clu_cost_room(&in->work, fit)));
-    if (want < clu_cost_hold(&in->work, p->context))
-        TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds less than one context of %d tokens",
-                      (long long)m->kv_tokens, p->context));
-    if (p->n_blocks) want = MIN(want, p->n_blocks);
-    else p->n_blocks = (int32_t)want;
-    bool one_host = true;
-    for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
-    plan->model_path = p->model_path;
-    plan->grid = g;
-    plan->n_threads = (int32_t)m->threads;
-    if (!m->threads && p->sharing > 1) plan->n_threads = MAX(1, hellos[0].n_cpus / MAX(hellos[0].host_size, 1) / p->sharing);
-    plan->context = p->context;
-    plan->n_blocks = (int32_t)want;
-    plan->n_slots = (int32_t)m->max_seqs;
-    plan->max_step_tokens = (int32_t)m->max_batch_tokens;
-    plan->kv_type = (enum kv_type)m->kv_type;
-    plan->model_fingerprint = p->fingerprint;
-    plan->oracle = m->activations == 1;
-    plan->exact = !m->exact; /* 0: on */
-    plan->isa = m->isa;
-    plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
+    plan->grid = in->grid = g;
+    TRY(choose_blocks(p, in, &g, hellos, n, &plan->n_blocks));
+    fill_plan(p, hellos, n, plan);
     plan->wire_type = clu_wire_name[wire_of(p, in, &g)];
     if (m->exact) log_info("plan", "--exact off: sums travel between hosts as %s", plan->wire_type);
-    in->grid = g;
     promise(p, in, &g, plan->replica);
-    plan->shard_cache = m->shard_cache;
-    plan->shard_cache_bytes = m->shard_cache_size;
-    plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
-    plan->telemetry_us = p->telemetry_us ? p->telemetry_us : 1000000;
     if (p->guess.measured) {
         free(p->inputs);
         p->inputs = in, in = NULL;

@@ -22,7 +22,8 @@ static enum err slots_of(const char *word, int32_t line, int32_t *out)
 static enum err add(struct clu_hostfile *f, const char *name, int32_t slots, int32_t line)
 {
     if (f->n_slots + slots > LIMIT_RANKS)
-        return err_raise(ERR_BAD_CONFIG, "line %d: more than %d slots in all; slots are ranks: 1 for the processors of a box, or 1 for each of its cards", line, LIMIT_RANKS);
+        return err_raise(ERR_BAD_CONFIG, "line %d: more than %d slots in all; slots are ranks: 1 for the processors of a box, or 1 for each of its cards", line,
+                         LIMIT_RANKS);
     f->n_slots += slots;
     for (int32_t i = 0; i < f->n; i++) {
         if (strcmp(f->hosts[i].name, name)) continue;

@@ -14,8 +14,16 @@
 
 #define LOG "workers"
 
-enum { TAKE_OVER_US = 12000000 /* longer than a keepalive needs to find out that a coordinator is gone */, JOIN_US = 20000000, POLL_US = 50000, PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 };
-enum { ASK_US = 5000000, PROBE_US = 8000000 }; /* ranks that join at all join sooner; a host that starts no process within PROBE_US is gone */
+enum {
+    TAKE_OVER_US = 12000000, /* longer than a keepalive needs to find out that a coordinator is gone */
+    ENDED_US = 3000000,      /* until the ranks of a job that was ended are seen to go */
+    ASK_US = 5000000,        /* ranks that join at all join sooner: then their hosts are asked */
+    PROBE_US = 8000000,      /* a host that starts no process within it is gone */
+    JOIN_US = 20000000,      /* then they are started again; doubled each time */
+    POLL_US = 50000,
+    FIRST_POLL_US = 5000,    /* somebody waits at a terminal */
+    PAUSE_MIN_US = 200000, PAUSE_MAX_US = 10000000 /* between two starts */
+};
 
 struct crd_workers {
     struct crd_workers_conf conf;
@@ -102,7 +110,7 @@ static enum err start_instead(struct crd_workers *w, const char *why)
     w->conf.takes_over = false;
     crd_replica_forsake(w->conf.replica);
     clear_away(w, 0);
-    for (int64_t until = clock_us() + 3000000; clock_us() < until; clock_sleep_us(POLL_US / 10)) { /* those that had come are seen to go */
+    for (int64_t until = clock_us() + ENDED_US; clock_us() < until; clock_sleep_us(FIRST_POLL_US)) { /* those that had come are seen to go */
         crd_replica_status(w->conf.replica, &s);
         if (!s.n_joined) break;
     }
@@ -166,48 +174,52 @@ static bool bad_lines(struct crd_workers *w, char out[600])
     return any;
 }
 
+/* Has the first start failed? Then why is noted. epoch: losses before it are of a job that was left. late: nothing moves any more. */
+static bool has_failed(struct crd_workers *w, const struct replica_status *s, uint32_t epoch, bool late)
+{
+    char text[600];
+    int status;
+    if (s->state == REPLICA_LOST && s->epoch != epoch) {
+        fail(w, s->err == ERR_NO_FIT ? s->err : ERR_UNAVAILABLE, s->text);
+    } else if (clu_launch_ended(&w->job, &status)) {
+        if (!bad_lines(w, text))
+            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds what is wrong", s->text);
+        fail(w, ERR_UNAVAILABLE, text);
+    } else if (late) {
+        snprintf(text, sizeof text, "no progress for %.0f s: %s (--load-timeout)", (double)w->conf.load_timeout_us / 1e6, s->text);
+        fail(w, ERR_DEADLINE, text);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* True once the replica is READY. */
 static bool first_start(struct crd_workers *w)
 {
     int64_t until = clock_us() + w->conf.load_timeout_us, over_until = clock_us() + TAKE_OVER_US, progress = 0;
-    char text[600];
-    int status;
-    uint32_t epoch = 0; /* losses before it are of the job that was left */
+    uint32_t epoch = 0;
     while (!atomic_load(&w->stopping)) {
         struct replica_status s;
-        mailbox_get(w->mail, POLL_US / 10);
+        mailbox_get(w->mail, FIRST_POLL_US);
         crd_replica_status(w->conf.replica, &s);
         if (s.state == REPLICA_READY) return true;
         int64_t now = progress_of(w);
         if (now != progress) until = clock_us() + w->conf.load_timeout_us;
         progress = now;
-        if (w->conf.takes_over) {
-            const char *why = not_taken_over(w, over_until, s.state == REPLICA_LOST);
-            if (!why) continue;
-            if (start_instead(w, why)) {
-                fail(w, ERR_SYSTEM, err_text());
-                return false;
-            }
-            crd_replica_status(w->conf.replica, &s);
-            epoch = s.epoch;
-            until = clock_us() + w->conf.load_timeout_us;
+        if (!w->conf.takes_over) {
+            if (has_failed(w, &s, epoch, clock_us() > until)) return false;
             continue;
         }
-        if (s.state == REPLICA_LOST && s.epoch != epoch) {
-            fail(w, s.err == ERR_NO_FIT ? s.err : ERR_UNAVAILABLE, s.text);
+        const char *why = not_taken_over(w, over_until, s.state == REPLICA_LOST);
+        if (!why) continue;
+        if (start_instead(w, why)) {
+            fail(w, ERR_SYSTEM, err_text());
             return false;
         }
-        if (clu_launch_ended(&w->job, &status)) {
-            if (!bad_lines(w, text))
-                snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds what is wrong", s.text);
-            fail(w, ERR_UNAVAILABLE, text);
-            return false;
-        }
-        if (clock_us() > until) {
-            snprintf(text, sizeof text, "no progress for %.0f s: %s (--load-timeout)", (double)w->conf.load_timeout_us / 1e6, s.text);
-            fail(w, ERR_DEADLINE, text);
-            return false;
-        }
+        crd_replica_status(w->conf.replica, &s);
+        epoch = s.epoch;
+        until = clock_us() + w->conf.load_timeout_us;
     }
     return false;
 }

@@ -87,7 +87,8 @@ static const struct trn_coll_ops sized_ops = {SIZED}, sized_ops_recorded = {SIZE
 static struct trn_coll *by_size(struct trn_coll *small, struct trn_coll *large)
 {
     struct by_size *b = xcalloc(1, sizeof *b);
-    b->pass.base = (struct trn_coll){.ops = trn_coll_records(small) ? &sized_ops_recorded : &sized_ops, .rank = small->rank, .size = small->size, .now_rank = -1};
+    b->pass.base = (struct trn_coll){.ops = trn_coll_records(small) ? &sized_ops_recorded : &sized_ops, .rank = small->rank, .size = small->size,
+                                     .now_rank = -1};
     b->small = small;
     b->pass.inner = large;
     return &b->pass.base;
@@ -98,8 +99,9 @@ static struct trn_coll *by_size(struct trn_coll *small, struct trn_coll *large)
 /* The way after one by exchange is the same communicator's in two shots. */
 enum way { PEERS, PEERS_TWICE, HOST, HOST_TWICE, NCCL, MEMORY, WAYS };
 static const char *const names[WAYS] = {"peers", "peers2", "host", "host2", "nccl", "memory"};
-static const char *const sentences[WAYS] = {"by exchange in each other's memory", "by exchange in each other's memory in two shots", "by exchange in the host's memory",
-                                            "by exchange in the host's memory in two shots", "by NCCL", "by way of the host's memory"};
+static const char *const sentences[WAYS] = {"by exchange in each other's memory", "by exchange in each other's memory in two shots",
+                                            "by exchange in the host's memory", "by exchange in the host's memory in two shots", "by NCCL",
+                                            "by way of the host's memory"};
 
 static bool twice(enum way w) { return w == PEERS_TWICE || w == HOST_TWICE; }
 static bool direct(enum way w) { return w < NCCL; }
@@ -208,12 +210,20 @@ static enum way only(void)
     return w;
 }
 
+/* From how many values on an exchange takes two shots. */
+static int64_t two_shots_from(const struct choice *h, enum way small, enum way large)
+{
+    if (twice(small)) return 0;
+    bool both = h->c[small] == h->c[large]; /* one communicator, which is to change its way with the length */
+    return both && twice(large) ? LIMIT_BYTES / (int64_t)sizeof(float) : INT64_MAX;
+}
+
 /* The communicator of both, which is no longer h's. */
 static struct trn_coll *take(struct choice *h, enum way small, enum way large)
 {
     struct trn_coll *a = h->c[small], *b = h->c[large];
     if (small == MEMORY) return NULL;
-    if (direct(small)) trn_coll_direct_two_shots(a, twice(small) ? 0 : a == b && twice(large) ? LIMIT_BYTES / (int64_t)sizeof(float) : INT64_MAX);
+    if (direct(small)) trn_coll_direct_two_shots(a, two_shots_from(h, small, large));
     else if (direct(large)) trn_coll_direct_two_shots(b, twice(large) ? 0 : INT64_MAX);
     for (enum way w = 0; w < WAYS; w++)
         if (h->c[w] == a || h->c[w] == b) h->c[w] = NULL;
@@ -243,7 +253,8 @@ enum err trn_coll_cards_open(struct trn_coll **out, const struct trn_cards_conf 
     }
     if (!n && one != MEMORY) snprintf(said, TRN_NCCL_WHY, "by way of its memory: %.220s", why);
     else if (one < WAYS) snprintf(said, TRN_NCCL_WHY, "%s", sentences[small]);
-    else snprintf(said, TRN_NCCL_WHY, "%s, %.0f us for 32 kB%s%s", sentences[small], h.us[small][0], small == large ? "" : "; long ones ", small == large ? "" : sentences[large]);
+    else snprintf(said, TRN_NCCL_WHY, "%s, %.0f us for 32 kB%s%s", sentences[small], h.us[small][0], small == large ? "" : "; long ones ",
+                  small == large ? "" : sentences[large]);
     *out = take(&h, small, large);
 out:
     for (enum way w = 0; w < WAYS; w++)

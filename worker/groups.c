@@ -12,45 +12,77 @@
 
 enum { GROUP_TAGS = 100 }; /* more than there are groups: the tag of a group's first ranks */
 
+/* How the members of a group lie over hosts. A run: neighbours in the group that are of one host. */
+struct spread {
+    int32_t run_of[COLL_MAX_RANKS];  /* [size] of each member */
+    int32_t leaders[COLL_MAX_RANKS]; /* [n_runs] the first of each, as a rank of the job */
+    int32_t n_runs;
+    int32_t me, first, here; /* this rank in the group; the first member of its run, and how many it has */
+    bool together;           /* each host's members are one run */
+};
+
+static enum err spread_of(struct spread *s, int32_t rank, const int32_t members[], int32_t size)
+{
+    enum err rc;
+    int32_t host_of[COLL_MAX_RANKS]; /* by rank of the job */
+    *s = (struct spread){.together = true};
+    TRY(trn_mpi_env_hosts(host_of));
+    for (int32_t i = 0; i < size; i++) {
+        int32_t host = host_of[members[i]];
+        if (members[i] == rank) s->me = i;
+        if (!i || host != host_of[members[i - 1]]) {
+            for (int32_t k = 0; k < s->n_runs; k++) s->together &= host_of[s->leaders[k]] != host;
+            s->leaders[s->n_runs++] = members[i];
+        }
+        s->run_of[i] = s->n_runs - 1;
+    }
+    for (int32_t i = size - 1; i >= 0; i--)
+        if (s->run_of[i] == s->run_of[s->me]) s->first = i, s->here++;
+out:
+    return rc;
+}
+
+/* Of several hosts, some with several ranks: a group inside this host, one of the hosts' first ranks, and `flat`, of all, for messages. On success
+ * *out owns flat. */
+static enum err open_layers(const struct spread *s, int32_t size, const char *name, int64_t timeout_us, int32_t tag, enum trn_wire_type type,
+                            struct trn_coll *flat, struct trn_coll **out)
+{
+    enum err rc = OK;
+    char text[128];
+    struct trn_coll *local = NULL, *across = NULL;
+    snprintf(text, sizeof text, "%s-h%d", name, s->first);
+    if (s->here > 1) TRY(trn_coll_shm_open(&local, text, s->me - s->first, s->here, timeout_us));
+    if (s->me == s->first) TRY(trn_coll_mpi_open(&across, s->leaders, s->n_runs, tag + GROUP_TAGS));
+    if (across && type) TRY(trn_coll_packed_open(&across, across, type));
+    TRY(trn_coll_hier_open(out, s->me, size, s->run_of, local, across, flat));
+    local = across = NULL;
+out:
+    trn_coll_close(local);
+    trn_coll_close(across);
+    return rc;
+}
+
 /* The group of members[size] (ranks of the job, this one among them). Sums between hosts travel as `type`. */
 static enum err open_group(struct worker *w, const struct msg_load_plan *p, const char *name, const int32_t members[], int32_t size, int32_t tag,
                            enum trn_wire_type type, struct trn_coll **out)
 {
-    enum err rc = OK;
-    char text[128];
-    int32_t host_of_rank[COLL_MAX_RANKS], hosts[COLL_MAX_RANKS], leaders[COLL_MAX_RANKS], n_hosts = 0, me = 0, first = 0, here = 0;
-    struct trn_coll *local = NULL, *across = NULL, *flat = NULL;
-    bool together = true; /* each host's ranks stand side by side */
+    enum err rc;
+    struct spread s;
+    struct trn_coll *flat = NULL;
+    bool mpi_alone = !strcmp(p->wire, "mpi");
     if (size == 1) return trn_coll_self_open(out);
-    TRY(trn_mpi_env_hosts(host_of_rank));
-    for (int32_t i = 0; i < size; i++) {
-        int32_t h = host_of_rank[members[i]];
-        if (members[i] == w->rank) me = i;
-        if (!i || h != host_of_rank[members[i - 1]]) {
-            for (int32_t k = 0; k < n_hosts; k++) together &= host_of_rank[leaders[k]] != h;
-            leaders[n_hosts++] = members[i];
-        }
-        hosts[i] = n_hosts - 1;
-    }
-    for (int32_t i = size - 1; i >= 0; i--)
-        if (hosts[i] == hosts[me]) first = i, here++;
-    if (n_hosts == 1 && strcmp(p->wire, "mpi")) return trn_coll_shm_open(out, name, me, size, p->comm_timeout_us);
+    TRY(spread_of(&s, w->rank, members, size));
+    if (s.n_runs == 1 && !mpi_alone) return trn_coll_shm_open(out, name, s.me, size, p->comm_timeout_us);
     TRY(trn_coll_mpi_open(&flat, members, size, tag));
-    bool layers = together && n_hosts > 1 && n_hosts < size && strcmp(p->wire, "mpi");
-    if (!layers) {
-        *out = flat, flat = NULL;
+    if (s.together && s.n_runs > 1 && s.n_runs < size && !mpi_alone) {
+        TRY(open_layers(&s, size, name, p->comm_timeout_us, tag, type, flat, out));
+    } else if (type) {
+        TRY(trn_coll_packed_open(out, flat, type));
     } else {
-        snprintf(text, sizeof text, "%s-h%d", name, first);
-        if (here > 1) TRY(trn_coll_shm_open(&local, text, me - first, here, p->comm_timeout_us));
-        if (me == first) TRY(trn_coll_mpi_open(&across, leaders, n_hosts, tag + GROUP_TAGS));
-        if (across && type) TRY(trn_coll_packed_open(&across, across, type));
-        TRY(trn_coll_hier_open(out, me, size, hosts, local, across, flat));
-        local = across = flat = NULL;
+        *out = flat;
     }
-    if (!layers && type) TRY(trn_coll_packed_open(out, *out, type));
+    flat = NULL;
 out:
-    trn_coll_close(local);
-    trn_coll_close(across);
     trn_coll_close(flat);
     return rc;
 }

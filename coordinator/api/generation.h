@@ -67,8 +67,8 @@ enum crd_endpoint {
 struct crd_generation;
 /* body[n] is copied. wake(user) is called (from any thread, also before this returns) whenever
  * crd_generation_run has something to do; it must not call back into the generation. The first run
- * is the caller's to make. request_id NULL: one is drawn. offline: token ids and logprobs as asked,
- * no SSE; used by `tessera generate`. tenant: whose share it counts against. */
+ * is the caller's to make. tenant: whose share it counts against. request_id NULL: one is drawn.
+ * Own: crd_generation_close. */
 struct crd_generation *crd_generation_open(struct crd_api *api, enum crd_endpoint ep,
                                            const char *body, size_t n, uint64_t tenant,
                                            const char *request_id, void (*wake)(void *user),

@@ -4,7 +4,11 @@
  *   ranks.c    joining, loading, losing, coming back
  *   steps.c    plans out, results in
  *   watch.c    heartbeats, and the verdict on a hang
- *   pace.c     how long steps take, for who wants to compare */
+ *   pace.c     how long steps take, for who wants to compare
+ *   pulse.c    how busy it is, for the log
+ *
+ * Of the folder's others requests.c (who listens) and reach.c (does a rank's host answer) are pieces of it, and fleet.c with route.c stand above
+ * all replicas: they see replica.h only. */
 #ifndef COORDINATOR_REPLICA_STATE_H
 #define COORDINATOR_REPLICA_STATE_H
 

@@ -53,7 +53,8 @@ static const char *layer_name(int32_t layer, char name[32])
     return name;
 }
 
-static int32_t is_here(const struct rank *k)
+/* Its process, where this host's kernel can be asked of it; 0: it is on another. */
+static int32_t pid_here(const struct rank *k)
 {
     char host[64] = "";
     return !gethostname(host, sizeof host - 1) && !strcmp(host, k->info.host) ? k->info.pid : 0;
@@ -88,8 +89,8 @@ void crd_watch_evidence(struct crd_replica *r, struct rank *k, char *text, size_
         n -= (size_t)len;
     }
     bool asked = k->reach.asked;
-    if (!asked && !is_here(k)) return;
-    crd_reach_ask(&k->reach, rpc_peer_address(k->peer), is_here(k), now);
+    if (!asked && !pid_here(k)) return;
+    crd_reach_ask(&k->reach, rpc_peer_address(k->peer), pid_here(k), now);
     const char *said = crd_reach_look(&k->reach, now);
     if (said[0]) snprintf(text, n, "; %s", said);
 }
@@ -104,7 +105,7 @@ static bool link_between(const struct crd_replica *r, int32_t a, int32_t b, int6
 static void verdict(struct crd_replica *r, int64_t now, char *text, size_t n)
 {
     char why[256], name[32];
-    int32_t s = suspect(r, now), waiting = -1;
+    int32_t s = suspect(r, now), waiting = -1; /* waiting: who waits for it, or else for anybody; -1: nobody does */
     struct rank *k = &r->ranks[s];
     for (int32_t i = 0; i < r->n_ranks; i++)
         if (i != s && r->ranks[i].op[0] && (waiting < 0 || r->ranks[i].op_rank == s)) waiting = i;
@@ -120,7 +121,8 @@ static void verdict(struct crd_replica *r, int64_t now, char *text, size_t n)
         len += snprintf(text + len, n - (size_t)len, "; rank %d waits %sin %s #%llu (%s) for %.1f s", waiting, w->op_rank == s ? "for it " : "", w->op,
                         (unsigned long long)w->op_seq, layer_name(w->layer, name), (double)w->op_waited_us / 1e6);
     if (len > 0 && (size_t)len < n && waiting >= 0 && link_between(r, s, waiting, now))
-        snprintf(text + len, n - (size_t)len, ", and it for that: both are heard of, so the link between %s and %s carries nothing", k->info.host, w->info.host);
+        snprintf(text + len, n - (size_t)len, ", and it for that: both are heard of, so the link between %s and %s carries nothing", k->info.host,
+                 w->info.host);
 }
 
 bool crd_watch_due(const struct crd_replica *r)
@@ -135,7 +137,7 @@ void crd_watch_check(struct crd_replica *r)
     if (!crd_watch_due(r)) return;
     for (int32_t i = 0; i < r->n_ranks; i++) {
         struct rank *k = &r->ranks[i];
-        if (silent(r, k, now) && k->peer) crd_reach_ask(&k->reach, rpc_peer_address(k->peer), is_here(k), now);
+        if (silent(r, k, now) && k->peer) crd_reach_ask(&k->reach, rpc_peer_address(k->peer), pid_here(k), now);
     }
     for (int32_t i = 0; i < r->n_ranks; i++) moved = MAX(moved, r->ranks[i].moved_us);
     if (now - moved < r->conf.stall_us) return;

@@ -116,21 +116,27 @@ out:
     return rc;
 }
 
+/* Not on a network file system: a home directory there would be no nearer than the model. */
+static bool is_near(const char *path)
+{
+    static const uint32_t far[] = {0x6969 /* NFS */, 0x0BD00BD0 /* Lustre */, 0xFF534D42 /* CIFS */, 0xFE534D42 /* SMB2 */, 0x00C36400 /* Ceph */,
+                                   0x47504653 /* GPFS */};
+    struct statfs fs;
+    if (statfs(path, &fs)) return false;
+    for (size_t i = 0; i < COUNT_OF(far); i++)
+        if ((uint32_t)fs.f_type == far[i]) return false;
+    return true;
+}
+
 char *eng_shard_cache_default(void)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char *root = xdg && *xdg == '/' ? xstrdup(xdg) : home && *home == '/' ? xasprintf("%s/.cache", home) : NULL;
     if (!root) return NULL;
-    char *dir = xasprintf("%s/tessera", root);
     (void)mkdir(root, 0700);
-    struct statfs fs;
-    /* a home directory on a network file system would be no nearer than the model */
-    bool near = !statfs(root, &fs) && (uint32_t)fs.f_type != 0x6969 && (uint32_t)fs.f_type != 0x0BD00BD0 && (uint32_t)fs.f_type != 0xFF534D42 &&
-                (uint32_t)fs.f_type != 0xFE534D42 && (uint32_t)fs.f_type != 0x00C36400 && (uint32_t)fs.f_type != 0x47504653;
+    char *dir = is_near(root) ? xasprintf("%s/tessera", root) : NULL;
     free(root);
-    if (near) return dir;
-    free(dir);
-    return NULL;
+    return dir;
 }
 
 struct eng_shard_file eng_shard_of_want(const struct eng_shard_cache *c, const struct eng_want *w, int64_t row0, int64_t row1)
