@@ -396,7 +396,7 @@ static bool replays(struct rank *r, const struct step *s, const struct coll_stat
     struct coll_cut cut;
     cut_of(r->c, &cut);
     for (int32_t k = 0; k < 3 && ok; k++) {
-        float x[2] = {0}, y[2];
+        float x[4] = {0}, y[2]; /* two parts where ranks are three */
         fill(r, s, 10 * k, false);
         fake_device_replay(r->dev);
         ok = !trn_coll_replayed(r->c, sums, LONG_US) && poll_until_idle(r) && fill(r, s, 10 * k, true);
