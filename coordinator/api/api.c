@@ -116,6 +116,15 @@ static const char *method_of(const char *path)
     return NULL;
 }
 
+/* Where Ollama's clients ask to fetch, make or remove models. */
+static bool is_keeping_models(const char *path)
+{
+    static const char *const paths[] = {"/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"};
+    for (size_t i = 0; i < COUNT_OF(paths); i++)
+        if (!strcmp(path, paths[i])) return true;
+    return false;
+}
+
 void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request *r)
 {
     static const char models[] = "/v1/models/", requests[] = "/v1/requests/";
@@ -134,6 +143,8 @@ void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request
     if (allowed) {
         snprintf(allow, sizeof allow, "Allow: %s\n", allowed);
         crd_api_refuse(&e, 405, NULL, "Method Not Allowed: %s answers %s only", r->path, allowed);
+    } else if (is_keeping_models(r->path)) {
+        crd_api_refuse(&e, 404, NULL, "Models are not fetched, made or removed over the API: `tessera pull` and `tessera reload` on the server's host do that.");
     } else {
         crd_api_refuse(&e, 404, NULL, "Not Found: there is nothing at %s %.200s", r->method,
                        r->path);

@@ -200,6 +200,9 @@ static void unknown_places_are_said(void **state)
 {
     struct answer a;
     (void)state;
+    json_t *o = fetch("POST", "/api/pull", "{\"name\":\"m\"}", 404); /* Ollama's form */
+    assert_non_null(strstr(json_string_value(json_object_get(o, "error")), "tessera pull"));
+    json_decref(o);
     json_t *j = fetch("GET", "/nothing", NULL, 404);
     assert_string_equal(str(json_object_get(j, "error"), "type"), "NotFoundError");
     json_decref(j);
