@@ -1,40 +1,14 @@
-/* engine.c: see engine.h: the life of one step on one rank.
- *
- *   apply records -> inputs -> [receive hidden] -> layers -> [send hidden | head, sample, answer, send tokens to the first stage]
- *
- * What stages say to each other is in stages.c, the end of a step on the last stage in head.c, what can be said of a model before it is loaded
+/* engine.c: see engine.h: a rank opened and closed, and what it says of itself. Its steps are in step.c, what can be said of a model before it is loaded
  * in preview.c. */
-#include "engine/engine.h"
-
-#include "engine/mask_ahead.h"
+#include "engine/engine_impl.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/head.h"
-#include "engine/model/staging.h"
 #include "engine/model/shard_cache.h"
-#include "engine/stages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct eng_engine {
-    struct eng_engine_conf conf;
-    struct eng_model_file *file;
-    struct eng_shard_cache *cache;
-    struct grid grid;
-    struct eng_model m;
-    struct trn_device device;            /* m.be's, for m.tp_dev */
-    struct eng_team *host_team;          /* off the host: who packed the weights, and then shares rows of logits */
-    struct eng_slots slots;
-    struct eng_constraints *constraints; /* last stage */
-    struct eng_mask_ahead *masks;        /* last stage */
-    struct eng_stages stages;
-    struct eng_head head;                /* last stage */
-    struct eng_batch batch;
-    struct eng_engine_info info;
-};
 
 /* ---- open, close ---- */
 
@@ -232,6 +206,7 @@ out:
 enum err eng_engine_reset(struct eng_engine *e)
 {
     enum err rc;
+    ASSERT(e->n_begun == e->n_ended);
     TRY(eng_stages_read_all(&e->stages));
     eng_slots_clear(&e->slots);
 out:
@@ -247,6 +222,8 @@ void eng_engine_settle(struct eng_engine *e)
 void eng_engine_close(struct eng_engine *e)
 {
     if (!e) return;
+    if (e->m.left.there)
+        log_debug("engine", "%lld of %lld steps were begun before the tokens of the one before had come", (long long)e->n_ahead, (long long)e->n_begun);
     eng_mask_ahead_close(e->masks);
     eng_head_close(&e->head);
     eng_stages_close(&e->stages);
@@ -272,6 +249,7 @@ void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out)
 {
     *out = e->info;
     out->n_replayed = e->m.graphs.n_replayed;
+    out->n_ahead = e->n_ahead;
 }
 void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out)
 {
@@ -293,96 +271,4 @@ struct step_bounds eng_engine_bounds(const struct eng_engine *e)
 {
     return (struct step_bounds){.n_slots = e->conf.n_slots, .n_groups = e->m.groups.n, .n_blocks = e->conf.n_blocks,
                                 .n_vocab = e->m.spec.n_vocab, .context = e->conf.context};
-}
-
-/* ---- the step ---- */
-
-static enum err fill_batch(struct eng_engine *e, const struct step_plan *p)
-{
-    enum err rc = OK;
-    struct eng_batch *b = &e->batch;
-    struct eng_slot *s;
-    b->n_tok = 0;
-    if (step_plan_tokens(p) > e->m.max_tok)
-        return err_raise(ERR_LINK_PROTOCOL, "step %llu has %d tokens, this rank was opened for %d", (unsigned long long)p->step,
-                         step_plan_tokens(p), e->m.max_tok);
-    for (int32_t i = 0; i < p->n_items; i++) {
-        const struct step_item *it = &p->items[i];
-        TRY(eng_slots_of_item(&e->slots, it, &s));
-        for (int32_t k = 0; k < it->n_in; k++) {
-            int32_t t = b->n_tok++;
-            b->pos[t] = it->pos + k;
-            for (int32_t g = 0; g < e->m.groups.n; g++) b->table[g][t] = s->table[g];
-            b->ids[t] = it->in[k].id;
-            if (it->in[k].id < 0 && e->m.shard.first) TRY(eng_stages_token(&e->stages, &it->in[k], &b->ids[t]));
-        }
-    }
-out:
-    return rc;
-}
-
-static enum err run_layers(struct eng_engine *e)
-{
-    enum err rc;
-    const float *x;
-    int64_t n = (int64_t)e->batch.n_tok * e->m.spec.d_model;
-    if (e->m.shard.first) TRY(eng_forward_embed(&e->m, &e->batch));
-    else {
-        TRY(eng_stages_receive(&e->stages, eng_staging_room(&e->m, e->m.x), n));
-        TRY(eng_staging_put(&e->m, e->m.x, n));
-    }
-    TRY(eng_forward_run(&e->m, &e->batch));
-    if (!e->m.shard.last) {
-        TRY(eng_staging_get(&e->m, e->m.x, n, &x));
-        TRY(eng_stages_send(&e->stages, x, n));
-    }
-out:
-    return rc;
-}
-
-static enum err finish(struct eng_engine *e, const struct step_plan *p, struct arena *a, struct step_result *res)
-{
-    enum err rc;
-    TRY(eng_head_step(&e->head, p, a, res));
-    if (e->grid.n_stages > 1 && e->m.shard.tp_rank == 0) TRY(eng_stages_send_tokens(&e->stages, e->head.tokens, e->head.n_tokens));
-out:
-    return rc;
-}
-
-/* Masks of the sequences that will choose at the end of this step, from here on beside the pass. */
-static void look_ahead(struct eng_engine *e, const struct step_plan *p)
-{
-    for (int32_t i = 0; i < p->n_items; i++) {
-        const struct eng_slot *s = &e->slots.slots[p->items[i].slot];
-        if ((p->items[i].out & OUT_SAMPLE) && !s->stopped) eng_mask_ahead_add(e->masks, s->constraint);
-    }
-    eng_mask_ahead_start(e->masks);
-}
-
-enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct arena *a, struct step_result *result)
-{
-    enum err rc;
-    int64_t t0 = clock_us();
-    struct coll_stats before, after;
-    eng_engine_comm(e, &before);
-    const struct eng_shard *h = &e->m.shard;
-    *result = (struct step_result){.epoch = p->epoch, .step = p->step};
-    if (e->m.times) e->m.times->last_ns = eng_times_now();
-    eng_backend_enter(e->m.be);
-    TRY(eng_slots_apply(&e->slots, p));
-    for (int32_t i = 0; i < p->n_copies; i++) TRY(eng_kv_pool_copy(e->m.kv, p->copies[i].src, p->copies[i].dst));
-    TRY(fill_batch(e, p));
-    if (h->last) look_ahead(e, p);
-    if (e->batch.n_tok) TRY(run_layers(e));
-    if (h->last) eng_mask_ahead_settle(e->masks);
-    if (h->last) TRY(finish(e, p, a, result));
-    else if (h->first) TRY(eng_stages_expect_tokens(&e->stages, p));
-    eng_times_lap(e->m.times, ENG_OP_OTHER);
-    eng_engine_comm(e, &after);
-    result->comm_us = (uint32_t)(after.wait_us - before.wait_us);
-    result->comm_bytes = after.bytes_sent - before.bytes_sent;
-    result->compute_us = (uint32_t)(clock_us() - t0);
-out:
-    if (rc && h->last) eng_mask_ahead_settle(e->masks);
-    return rc;
 }

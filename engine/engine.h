@@ -49,6 +49,7 @@ struct eng_engine_info {
     int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
     int32_t n_blocks;
     int64_t n_replayed;                  /* steps whose layers were told to the device as one graph */
+    int64_t n_ahead;                     /* steps begun before the one before had ended */
     struct eng_load_stats loaded;        /* how the weights came */
     char device[24];
     const char *isa;
@@ -83,6 +84,16 @@ struct step_bounds eng_engine_bounds(const struct eng_engine *e);
 /* Execute one plan. *result is filled on the last stage's first rank (eng_engine_answers), from `a`; elsewhere it is empty.
  * Err: anything from a collective (the engine is then unusable), LINK_PROTOCOL (the plan contradicts the state: slot, table, reference). */
 MUST_USE enum err eng_engine_step(struct eng_engine *e, const struct step_plan *p, struct arena *a, struct step_result *result);
+/* The same in two halves. begin: what can be told to a device is; whatever cannot is done. end, of the oldest step begun: what is left is waited for.
+ * Own: all three are borrowed until the end, which fills *result. One step more may be begun before the one in hand has ended, where eng_engine_may_begin
+ * allows that plan; the order of ends, and every bit, is the same. Err: of either, as eng_engine_step; what was begun is lost. */
+MUST_USE enum err eng_engine_begin(struct eng_engine *e, const struct step_plan *p, struct arena *a, struct step_result *result);
+MUST_USE enum err eng_engine_end(struct eng_engine *e);
+/* Is the one step in hand left to a device, so that another may be begun? */
+bool eng_engine_overlaps(struct eng_engine *e);
+bool eng_engine_may_begin(struct eng_engine *e, const struct step_plan *p);
+/* *done: the end of the oldest step has nothing to wait for. Err: the device's. */
+MUST_USE enum err eng_engine_came(struct eng_engine *e, bool *done);
 /* Does this rank send the results? */
 bool eng_engine_answers(const struct eng_engine *e);
 

@@ -17,6 +17,7 @@ void eng_head_open(struct eng_head *hd)
     hd->masks = xmalloc(HEAD_ROWS * (v / 64 + 1) * sizeof *hd->masks);
     if (hd->m->shard.tp_width > 1) hd->tops = xcalloc((size_t)(1 + hd->m->shard.tp_width) * HEAD_ROWS * KRN_TOP, sizeof *hd->tops);
     hd->tokens = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->tokens);
+    hd->left = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->left);
 }
 
 void eng_head_close(struct eng_head *hd)
@@ -30,13 +31,15 @@ void eng_head_close(struct eng_head *hd)
     free(hd->masks);
     free(hd->tops);
     free(hd->tokens);
+    free(hd->left);
 }
 
 /* ---- which rows ---- */
 
-static int32_t wanted_rows(const struct step_plan *p, struct eng_wanted *w)
+int32_t eng_rows_wanted(const struct step_plan *p, struct arena *a, struct eng_wanted **out)
 {
     int32_t n = 0, row = 0;
+    struct eng_wanted *w = *out = arena_alloc(a, ((size_t)step_plan_tokens(p) + 1) * sizeof *w);
     for (int32_t i = 0; i < p->n_items; i++) {
         const struct step_item *it = &p->items[i];
         for (int32_t k = 0; k < it->n_in; k++, row++) {
@@ -67,15 +70,13 @@ void eng_rows_run(struct eng_rows *r, void (*fn)(struct eng_rows *r, int32_t i, 
 
 /* ---- the choice ---- */
 
-static enum eng_choice choice_of(const struct eng_rows *r, int32_t i)
+enum eng_choice eng_rows_choice(const struct eng_head *hd, const struct eng_slot *s, int64_t position)
 {
-    const struct eng_head *hd = r->hd;
-    const struct eng_slot *s = eng_rows_slot(r, i);
     struct eng_history h = eng_rows_history(s);
-    if (!r->w[i].sample || s->stopped) return CHOICE_NONE;
+    if (s->stopped) return CHOICE_NONE;
     if (s->constraint) return CHOICE_WHOLE;
     if (eng_sampler_plain_greedy(&s->sampling, &h)) return CHOICE_GREEDY;
-    if (eng_sampler_plain_draw(&s->sampling, &h, eng_rows_position(r, i))) return CHOICE_DRAW;
+    if (eng_sampler_plain_draw(&s->sampling, &h, position)) return CHOICE_DRAW;
     bool apart = hd->m->shard.tp_width > 1 || !hd->m->be->on_host; /* else the whole row is here */
     return apart && eng_sampler_plain_top(&s->sampling, &h) ? CHOICE_TOP : CHOICE_WHOLE;
 }
@@ -116,6 +117,23 @@ static void repeat_last(struct eng_rows *r, int32_t i)
     r->hd->over = r->w[i].item;
 }
 
+void eng_rows_settle(struct eng_rows *r, const int32_t ids[], struct step_result *res)
+{
+    struct eng_head *hd = r->hd;
+    for (int32_t i = 0; i < r->n; i++) {
+        struct result_token t = {0};
+        if (!r->w[i].sample || r->w[i].item == hd->over) continue;
+        if (!r->w[i].after) hd->n_tokens++; /* one for each item, its last: the first stage counts on it */
+        if (eng_rows_slot(r, i)->stopped) {
+            repeat_last(r, i);
+            continue;
+        }
+        if (ids) t.id = ids[i];
+        else eng_whole_choose(r, i, &t);
+        settle(r, i, &t, res);
+    }
+}
+
 /* Rows [0,n) of `w` have their logits. */
 static enum err choose(struct eng_head *hd, const struct step_plan *p, const struct eng_wanted *w, int32_t n, struct step_result *res)
 {
@@ -124,24 +142,13 @@ static enum err choose(struct eng_head *hd, const struct step_plan *p, const str
     int32_t ids[HEAD_ROWS];
     struct eng_rows r = {.hd = hd, .p = p, .w = w, .n = n};
     for (int32_t i = 0; i < n; i++) {
-        r.how[i] = choice_of(&r, i);
+        r.how[i] = w[i].sample ? eng_rows_choice(hd, eng_rows_slot(&r, i), eng_rows_position(&r, i)) : CHOICE_NONE;
         whole |= w[i].keep || w[i].score >= 0 || r.how[i] == CHOICE_WHOLE;
         if (w[i].sample && sampling_dry(eng_rows_sampling(&r, i))) TRY(know_texts(hd));
     }
     TRY(whole ? eng_whole_begin(&r) : eng_slices_choose(&r, ids));
     if (whole) eng_whole_report(&r, res);
-    for (int32_t i = 0; i < n; i++) {
-        struct result_token t = {0};
-        if (!w[i].sample || w[i].item == hd->over) continue;
-        if (!w[i].after) hd->n_tokens++; /* one for each item, its last: the first stage counts on it */
-        if (eng_rows_slot(&r, i)->stopped) {
-            repeat_last(&r, i);
-            continue;
-        }
-        if (whole) eng_whole_choose(&r, i, &t);
-        else t.id = ids[i];
-        settle(&r, i, &t, res);
-    }
+    eng_rows_settle(&r, whole ? NULL : ids, res);
 out:
     return rc;
 }
@@ -158,8 +165,11 @@ static void prepare_scores(const struct eng_head *hd, const struct step_item *it
     it->scores = s;
 }
 
-static void prepare_result(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
+void eng_rows_prepare(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
 {
+    hd->n_tokens = 0;
+    hd->over = -1;
+    if (!eng_head_answers(hd)) return;
     res->items = arena_alloc(a, (size_t)MAX(p->n_items, 1) * sizeof *res->items);
     res->n_items = p->n_items;
     for (int32_t i = 0; i < p->n_items; i++) {
@@ -187,12 +197,10 @@ out:
 enum err eng_head_step(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res)
 {
     enum err rc = OK;
-    struct eng_wanted *w = arena_alloc(a, ((size_t)step_plan_tokens(p) + 1) * sizeof *w);
-    int32_t n = wanted_rows(p, w);
-    if (eng_head_answers(hd)) prepare_result(hd, p, a, res);
+    struct eng_wanted *w;
+    int32_t n = eng_rows_wanted(p, a, &w);
+    eng_rows_prepare(hd, p, a, res);
     if (eng_head_answers(hd)) TRY(pool(hd, p, a, res));
-    hd->n_tokens = 0;
-    hd->over = -1;
     for (int32_t i = 0; i < n; i += HEAD_ROWS) {
         int32_t rows[HEAD_ROWS], m = MIN(HEAD_ROWS, n - i);
         for (int32_t j = 0; j < m; j++) rows[j] = w[i + j].row;

@@ -1,6 +1,7 @@
 /* head_rows.h: the rows of logits that a step wants, a few at a time, and how their tokens are chosen. Private to head*.c.
  *
  *   head.c         which rows, in which way, and what becomes of the tokens
+ *   head_left.c    tokens that stay on a device until the step ends
  *   head_slices.c  tokens that are found in slices of the vocabulary: only candidates travel between ranks
  *   head_whole.c   tokens for which a rank must see the whole row, and what else is wanted of one */
 #ifndef ENGINE_HEAD_ROWS_H
@@ -52,6 +53,15 @@ static inline struct eng_history eng_rows_history(const struct eng_slot *s)
 
 /* fn(r, row, thread) for every row, shared by the team. */
 void eng_rows_run(struct eng_rows *r, void (*fn)(struct eng_rows *r, int32_t i, int32_t thread));
+
+/* Rows that a step wants, in order: *w in `a`; returns how many. */
+int32_t eng_rows_wanted(const struct step_plan *p, struct arena *a, struct eng_wanted **w);
+/* How a sequence's token for `position` comes to be; CHOICE_NONE: it has stopped. */
+enum eng_choice eng_rows_choice(const struct eng_head *hd, const struct eng_slot *s, int64_t position);
+/* The step's result is empty: every item, and room for what is wanted of it. */
+void eng_rows_prepare(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res);
+/* Tokens take their places: ids[i] of row i; NULL: chosen of whole rows. */
+void eng_rows_settle(struct eng_rows *r, const int32_t ids[], struct step_result *res);
 
 /* Tokens of rows none of which is CHOICE_WHOLE. Err: the collective's. */
 MUST_USE enum err eng_slices_choose(struct eng_rows *r, int32_t ids[]);

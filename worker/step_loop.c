@@ -80,27 +80,82 @@ static void reply(struct wrk_step_loop *l, const struct step_result *r, struct b
     rpc_peer_send(l->coordinator, &m);
 }
 
+/* A plan, and what becomes of it until it is answered. */
+struct step {
+    struct arena a;
+    struct step_plan p;
+    struct step_result r;
+};
+
+static enum err read_plan(struct wrk_step_loop *l, const void *data, size_t n, struct step *s)
+{
+    struct step_bounds bounds = eng_engine_bounds(l->engine);
+    return step_plan_unpack(&s->p, data, n, &bounds, &s->a);
+}
+
+static enum err begin(struct wrk_step_loop *l, struct step *s)
+{
+    atomic_store_explicit(&l->step, s->p.step, memory_order_relaxed);
+    return eng_engine_begin(l->engine, &s->p, &s->a, &s->r);
+}
+
+static enum err end(struct wrk_step_loop *l, struct step *s, struct buf *scratch)
+{
+    enum err rc;
+    struct coll_stats comm;
+    TRY(eng_engine_end(l->engine));
+    if (eng_engine_answers(l->engine)) reply(l, &s->r, scratch);
+    eng_engine_comm(l->engine, &comm);
+    atomic_store_explicit(&l->comm_ops, comm.n_ops, memory_order_relaxed);
+    atomic_store_explicit(&l->comm_bytes, comm.bytes_sent, memory_order_relaxed);
+    atomic_store_explicit(&l->comm_us, comm.wait_us, memory_order_relaxed);
+out:
+    arena_free(&s->a);
+    return rc;
+}
+
+/* While a rank alone waits for its device: the next plan, if it comes meanwhile and may be begun. One that may not is kept for next_plan, and is understood
+ * again, or refused, when this step has been answered; so is whatever else has come. */
+static enum err begin_ahead(struct wrk_step_loop *l, struct step *s, bool *begun)
+{
+    enum err rc = OK;
+    *begun = false;
+    for (bool came = false; eng_engine_overlaps(l->engine) && !l->kept && !came;) {
+        l->kept = mailbox_get(l->in, 0);
+        if (l->kept && l->kept->type == MSG_STEP_PLAN && !is_stale(l) && !read_plan(l, l->kept->bytes.data, l->kept->bytes.n, s))
+            *begun = eng_engine_may_begin(l->engine, &s->p);
+        if (*begun) {
+            control_msg_free(l->kept);
+            l->kept = NULL;
+            TRY(begin(l, s));
+            break;
+        }
+        TRY(eng_engine_came(l->engine, &came));
+    }
+out:
+    if (!*begun) arena_free(&s->a);
+    return rc;
+}
+
+/* A plan is done and answered, and with it those that were begun on the way. */
 static enum err one_step(struct wrk_step_loop *l, const void *data, size_t n, struct buf *scratch, uint32_t *flags)
 {
     enum err rc;
-    struct arena a = {0};
-    struct step_plan p;
-    struct step_result r;
-    struct step_bounds bounds = eng_engine_bounds(l->engine);
-    TRY(step_plan_unpack(&p, data, n, &bounds, &a));
-    atomic_store_explicit(&l->step, p.step, memory_order_relaxed);
-    *flags = p.flags;
-    if (p.n_items + p.n_ends + p.n_starts + p.n_forks + p.n_tables + p.n_copies) {
-        TRY(eng_engine_step(l->engine, &p, &a, &r));
-        if (eng_engine_answers(l->engine)) reply(l, &r, scratch);
-        struct coll_stats comm;
-        eng_engine_comm(l->engine, &comm);
-        atomic_store_explicit(&l->comm_ops, comm.n_ops, memory_order_relaxed);
-        atomic_store_explicit(&l->comm_bytes, comm.bytes_sent, memory_order_relaxed);
-        atomic_store_explicit(&l->comm_us, comm.wait_us, memory_order_relaxed);
+    struct step two[2] = {0};
+    int32_t now = 0;
+    TRY(read_plan(l, data, n, &two[now]));
+    const struct step_plan *p = &two[now].p;
+    *flags = p->flags;
+    bool more = p->n_items + p->n_ends + p->n_starts + p->n_forks + p->n_tables + p->n_copies;
+    if (more) TRY(begin(l, &two[now]));
+    else atomic_store_explicit(&l->step, p->step, memory_order_relaxed);
+    for (; more; now = !now) {
+        more = false;
+        if (!*flags) TRY(begin_ahead(l, &two[!now], &more));
+        TRY(end(l, &two[now], scratch));
     }
 out:
-    arena_free(&a);
+    for (int32_t i = 0; i < 2; i++) arena_free(&two[i].a);
     return rc;
 }
 
@@ -108,7 +163,8 @@ out:
 static struct control_msg *next_plan(struct wrk_step_loop *l, bool *lost)
 {
     for (;;) {
-        struct control_msg *m = mailbox_get(l->in, trn_coll_push(l->world) ? PUSH_US : -1);
+        struct control_msg *m = l->kept ? l->kept : mailbox_get(l->in, trn_coll_push(l->world) ? PUSH_US : -1);
+        l->kept = NULL;
         if (!m) continue;
         if (m->type == MSG_STEP_PLAN && !is_stale(l)) return m;
         /* Wake while awake and Drain change nothing here: sequences end by the plans that are still to come */
@@ -189,5 +245,7 @@ enum err wrk_step_loop_run(struct wrk_step_loop *l)
         rc = rhythm(l, &leave);
         atomic_store(&l->awake, false);
     }
+    control_msg_free(l->kept);
+    l->kept = NULL;
     return rc;
 }

@@ -98,16 +98,24 @@ enum err eng_backend_upload(struct eng_backend *b, void *dst, const void *src, i
     return OK;
 }
 
-/* With somebody watching: by asking, since a device that waits for another rank for ever would hold us as well. */
-static enum err wait(struct eng_backend *b)
+enum { ALL = -1 }; /* no mark: everything told so far */
+
+static enum err ask(struct eng_backend *b, int32_t mark, int32_t *done)
 {
     char text[PLUGIN_TEXT];
+    if (mark == ALL) return told(b, b->plugin->ready(b->device, done, text), text);
+    return told(b, b->plugin->marked(b->device, mark, done, text), text);
+}
+
+/* By asking, since a device that waits for another rank for ever would hold us as well: somebody may be watching. */
+static enum err wait(struct eng_backend *b, int32_t mark)
+{
     enum err rc = OK;
     int32_t done = 0;
     int64_t since = clock_us();
     while (!rc && !done) {
-        rc = told(b, b->plugin->ready(b->device, &done, text), text);
-        if (!rc && !done) rc = b->watch(b->watch_user);
+        rc = ask(b, mark, &done);
+        if (!rc && !done && b->watch) rc = b->watch(b->watch_user);
         if (!rc && !done && clock_us() - since > WAIT_SPIN_US) clock_sleep_us(WAIT_SLEEP_US);
     }
     return rc;
@@ -117,7 +125,7 @@ enum err eng_backend_download(struct eng_backend *b, void *dst, const void *src,
 {
     char text[PLUGIN_TEXT];
     if (!b->on_host && b->watch) {
-        enum err e = wait(b);
+        enum err e = wait(b, ALL);
         if (e) return e;
     }
     if (!b->on_host) return told(b, b->plugin->download(b->device, dst, src, bytes, text), text);
@@ -207,14 +215,52 @@ void eng_backend_top(struct eng_backend *b, const float *x, int32_t n_rows, int3
     b->plugin->top(x, n_rows, n, id0, how, best, scratch, top);
 }
 
+void eng_backend_chosen(struct eng_backend *b, int32_t n, const struct krn_noise *how, const struct krn_pick *best, const struct krn_pick *drawn,
+                        int32_t *there, int32_t *host)
+{
+    b->plugin->chosen(n, how, best, drawn, there, host);
+}
+
+void eng_backend_inputs(struct eng_backend *b, int32_t n, int32_t *ids, const int32_t *chosen) { b->plugin->inputs(n, ids, chosen); }
+
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type) { return b->on_host || b->plugin->reads(type); }
 
 enum err eng_backend_sync(struct eng_backend *b)
 {
     char text[PLUGIN_TEXT];
     if (b->on_host) return OK;
-    return b->watch ? wait(b) : told(b, b->plugin->sync(b->device, text), text);
+    return b->watch ? wait(b, ALL) : told(b, b->plugin->sync(b->device, text), text);
 }
+
+enum err eng_backend_mark(struct eng_backend *b, int32_t i)
+{
+    char text[PLUGIN_TEXT];
+    return told(b, b->plugin->mark(b->device, i, text), text);
+}
+
+enum err eng_backend_marked(struct eng_backend *b, int32_t i, bool *done)
+{
+    int32_t there = 0;
+    enum err e = ask(b, i, &there);
+    *done = there;
+    return e;
+}
+
+enum err eng_backend_reach(struct eng_backend *b, int32_t i) { return wait(b, i); }
+
+/* Of sharing: what cannot be had is no failure of the device. */
+static enum err had(const struct eng_backend *b, int failed, const char *text)
+{
+    return failed ? err_raise(ERR_UNSUPPORTED, "%s: %s", b->name, text) : OK;
+}
+
+enum err eng_backend_map(struct eng_backend *b, void *host, int64_t bytes, void **out)
+{
+    char text[PLUGIN_TEXT];
+    return had(b, b->plugin->map_host(b->device, host, bytes, out, text), text);
+}
+
+void eng_backend_unmap(struct eng_backend *b, void *host) { b->plugin->unmap_host(b->device, host); }
 
 void eng_backend_watch(struct eng_backend *b, enum err (*fn)(void *), void *user)
 {
@@ -244,30 +290,9 @@ static enum err dev_reduce(void *user, const struct trn_reduce *plan, const floa
     return told(b, b->plugin->tree_sum(b->device, &a, text), text);
 }
 
-static enum err dev_mark(void *user, int32_t i)
-{
-    struct eng_backend *b = user;
-    char text[PLUGIN_TEXT];
-    return told(b, b->plugin->mark(b->device, i, text), text);
-}
-
-static enum err dev_marked(void *user, int32_t i, bool *done)
-{
-    struct eng_backend *b = user;
-    char text[PLUGIN_TEXT];
-    int32_t there = 0;
-    enum err e = told(b, b->plugin->marked(b->device, i, &there, text), text);
-    *done = there;
-    return e;
-}
-
+static enum err dev_mark(void *user, int32_t i) { return eng_backend_mark(user, i); }
+static enum err dev_marked(void *user, int32_t i, bool *done) { return eng_backend_marked(user, i, done); }
 static void dev_forget(void *user) { eng_backend_forget(user); }
-
-/* Of sharing: what cannot be had is no failure of the device. */
-static enum err had(const struct eng_backend *b, int failed, const char *text)
-{
-    return failed ? err_raise(ERR_UNSUPPORTED, "%s: %s", b->name, text) : OK;
-}
 
 _Static_assert(sizeof(struct trn_device_share) >= sizeof(struct plugin_share), "a share fits");
 
@@ -299,18 +324,8 @@ static void dev_unreach(void *user, const struct trn_device_share *s, void *p)
     b->plugin->unreach(b->device, &from, p);
 }
 
-static enum err dev_map_host(void *user, void *host, int64_t bytes, void **out)
-{
-    struct eng_backend *b = user;
-    char text[PLUGIN_TEXT];
-    return had(b, b->plugin->map_host(b->device, host, bytes, out, text), text);
-}
-
-static void dev_unmap_host(void *user, void *host)
-{
-    struct eng_backend *b = user;
-    b->plugin->unmap_host(b->device, host);
-}
+static enum err dev_map_host(void *user, void *host, int64_t bytes, void **out) { return eng_backend_map(user, host, bytes, out); }
+static void dev_unmap_host(void *user, void *host) { eng_backend_unmap(user, host); }
 
 static enum err dev_exchange(void *user, const struct exchange *x)
 {

@@ -24,7 +24,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 12 };
+enum { PLUGIN_VERSION = 13 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -103,6 +103,8 @@ struct plugin {
                  struct krn_pick *drawn);
     void (*top)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
                 struct krn_pick *scratch, struct krn_pick *top);
+    void (*chosen)(int32_t n, const struct krn_noise *how, const struct krn_pick *best, const struct krn_pick *drawn, int32_t *there, int32_t *host);
+    void (*inputs)(int32_t n, int32_t *ids, const int32_t *chosen);
     /* As engine/kernels/rounded.h, xb being a row of pairs for each token; from compute capability PLUGIN_ROUNDED_MAJOR on. */
     const struct krn_rounded *rounded;
     /* Before those are used: takes what memory they need, and what library there is. how: "by cuBLASLt", or why not. */

@@ -247,6 +247,34 @@ out:
     return rc;
 }
 
+enum err eng_forward_leave(struct eng_model *m, int32_t n, const struct krn_noise how[], int32_t first, int32_t side)
+{
+    enum err rc;
+    int32_t rows = m->weights->head.rows;
+    bool draws = false;
+    for (int32_t i = 0; i < n; i++) draws |= how[i].t > 0;
+    eng_backend_best(m->be, m->logits, n, rows, m->picks.best);
+    if (draws) {
+        TRY(eng_backend_upload(m->be, m->picks.how, how, n * (int64_t)sizeof *how));
+        eng_backend_draw(m->be, m->logits, n, rows, 0, m->picks.how, m->picks.best, m->picks.drawn);
+    }
+    eng_backend_chosen(m->be, n, draws ? m->picks.how : NULL, m->picks.best, m->picks.drawn, m->left.there + first, m->left.mapped[side] + first);
+    rc = eng_backend_mark(m->be, side);
+    eng_times_lap(m->times, ENG_OP_HEAD);
+out:
+    return rc;
+}
+
+enum err eng_forward_came(struct eng_model *m, int32_t side, bool *done) { return eng_backend_marked(m->be, side, done); }
+
+enum err eng_forward_left(struct eng_model *m, int32_t side, const int32_t **ids)
+{
+    *ids = m->left.host[side];
+    enum err e = eng_backend_reach(m->be, side);
+    eng_times_lap(m->times, ENG_OP_HEAD);
+    return e;
+}
+
 struct hidden { struct eng_model *m; int32_t row0, n; };
 
 static void hidden(void *arg, int32_t i, int32_t n)

@@ -21,7 +21,7 @@
  * lies behind n_tok is the pass's. */
 struct eng_batch {
     int32_t n_tok;
-    int32_t *ids;                 /* first stage */
+    int32_t *ids;                 /* first stage; below 0: token -1 - id of the last eng_forward_leave */
     int32_t *pos;
     const int32_t **table[LIMIT_GROUPS]; /* block ids of the row's sequence, by group */
 };
@@ -87,6 +87,10 @@ struct eng_model {
         struct krn_pick *pieces;             /* scratch of top */
         struct krn_noise *how;
     } picks;
+    struct eng_left {             /* tokens that a rank alone on a device leaves there for the next step; NULLs: it does not */
+        int32_t *there;           /* [n_seqs] */
+        int32_t *host[2], *mapped[2]; /* [n_seqs] the same for the host: a side for each of two steps on their way; as the device finds them */
+    } left;
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
     int32_t max_splits;           /* of one item */
@@ -126,6 +130,12 @@ MUST_USE enum err eng_forward_logits(struct eng_model *m, int32_t n, float *out)
 MUST_USE enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[]);
 MUST_USE enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise how[], const struct krn_pick over[], struct krn_pick best[],
                                    struct krn_pick drawn[], struct krn_pick top[][KRN_TOP]);
+/* On a device that has m->left, of the same rows: tokens stay there as number first + i, and come to the host by themselves; drawn where how[i].t > 0,
+ * else the largest logit. Nothing waits. */
+MUST_USE enum err eng_forward_leave(struct eng_model *m, int32_t n, const struct krn_noise how[], int32_t first, int32_t side);
+/* Have those of `side` come (never waits); wait for them: *ids, until that side is used again. */
+MUST_USE enum err eng_forward_came(struct eng_model *m, int32_t side, bool *done);
+MUST_USE enum err eng_forward_left(struct eng_model *m, int32_t side, const int32_t **ids);
 /* *out: the normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], for the host to read until the next call of
  * anything here. */
 MUST_USE enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out);

@@ -37,6 +37,8 @@ int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok)
     return MIN(sizes[i], most);
 }
 
+bool eng_graphs_cover(const struct eng_model *m, int32_t n_tok) { return !m->graphs.off && n_tok <= most_rows(m); }
+
 int32_t eng_graphs_splits(const struct eng_model *m, int32_t most)
 {
     int32_t n = SPLITS;

@@ -13,6 +13,8 @@ typedef void (*eng_layers_fn)(void *pass, int32_t i, int32_t n);
 
 /* Rows that a step of n_tok tokens is computed with: n_tok itself where there are no graphs. The same on every rank of a stage. */
 int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok);
+/* Is such a step told to the device without the host waiting on the way? */
+bool eng_graphs_cover(const struct eng_model *m, int32_t n_tok);
 /* Splits of attention that `most` of them are computed as. */
 int32_t eng_graphs_splits(const struct eng_model *m, int32_t most);
 

@@ -17,7 +17,7 @@ void eng_staging_close(struct eng_model *m);
 MUST_USE enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b);
 /* m->in = where a batch of so many rows will lie. On a device. */
 void eng_staging_rows(struct eng_model *m, int32_t n_tok);
-/* ids[n] as the kernels read them, until the next call. */
+/* ids[n] as the kernels read them, until the next call; below 0 as in eng_batch. */
 MUST_USE enum err eng_staging_ids(struct eng_model *m, const int32_t ids[], int32_t n, const int32_t **out);
 
 /* *host = x[n], to be read by the host until the next call. */

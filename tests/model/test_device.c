@@ -298,6 +298,64 @@ static void tokens_are_chosen_on_the_device(void **state)
     for (size_t k = 0; k < COUNT_OF(cases) * N; k++) sequence_free(&s[k / N][k % N]);
 }
 
+/* All plans are there before the first is done, each naming what the one before chooses; the second sequence ends on the way. What came of each, -1:
+ * nothing. */
+enum { AHEAD_SEQS = 3, AHEAD_GEN = 20, AHEAD_PROMPT = 5 };
+static int64_t plans_at_once(bool on_device, int32_t got[AHEAD_GEN][AHEAD_SEQS])
+{
+    struct local_replica *r;
+    struct eng_engine_info info;
+    struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .context = 64, .n_blocks = 4 * AHEAD_SEQS, .max_step_tokens = 48};
+    c.on_device = on_device;
+    if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+    for (int32_t n = 0; n < AHEAD_GEN; n++) {
+        struct step_start starts[AHEAD_SEQS];
+        struct step_table tables[AHEAD_SEQS];
+        struct step_item items[AHEAD_SEQS];
+        struct step_in in[AHEAD_SEQS][AHEAD_PROMPT];
+        int32_t ids[AHEAD_SEQS][2], pos = n ? AHEAD_PROMPT + n - 1 : 0, more = n ? 0 : AHEAD_SEQS;
+        for (int32_t i = 0; i < AHEAD_SEQS; i++) {
+            starts[i] = (struct step_start){.slot = i, .seq_id = (uint64_t)i + 1, .n_prompt = AHEAD_PROMPT, .sampling = sampling_default()};
+            starts[i].sampling.temperature = 0.7f * (float)i, starts[i].sampling.seed = 9, starts[i].sampling.max_tokens = i == 1 ? 7 : AHEAD_GEN;
+            for (int32_t k = 0; k < 2; k++) ids[i][k] = 2 * i + k;
+            tables[i] = (struct step_table){.slot = i, .n = 2, .ids = ids[i]};
+            for (int32_t k = 0; k < AHEAD_PROMPT; k++)
+                in[i][k] = n ? (struct step_in){.id = -1, .ref_step = (uint64_t)n, .ref_slot = i} : (struct step_in){.id = 40 * i + k};
+            items[i] = (struct step_item){.slot = i, .pos = pos, .n_in = n ? 1 : AHEAD_PROMPT, .out = OUT_SAMPLE, .next = -1, .in = in[i]};
+        }
+        local_replica_send(r, &(struct step_plan){.epoch = 1, .step = (uint64_t)n + 1, .n_starts = more, .starts = starts, .n_tables = more, .tables = tables,
+                                                  .n_items = AHEAD_SEQS, .items = items});
+    }
+    for (int32_t n = 0; n < AHEAD_GEN; n++) {
+        struct arena a = {0};
+        struct step_result res;
+        if (local_replica_recv(r, &a, &res)) fail_msg("%s", err_text());
+        assert_int_equal(res.step, n + 1);
+        for (int32_t i = 0; i < AHEAD_SEQS; i++) got[n][i] = res.items[i].n_tokens ? res.items[i].tokens[0].id : -1;
+        arena_free(&a);
+    }
+    local_replica_info(r, 0, &info);
+    local_replica_close(r);
+    return info.n_ahead;
+}
+
+/* A step's inputs are taken from where the one before left its tokens, before the host has them. */
+static void steps_are_begun_before_the_tokens_have_come(void **state)
+{
+    int32_t want[AHEAD_GEN][AHEAD_SEQS], got[AHEAD_GEN][AHEAD_SEQS];
+    (void)state;
+    assert_int_equal(plans_at_once(false, want), 0);
+    assert_int_equal(want[6][1] >= 0, 1);
+    assert_int_equal(want[7][1], -1);
+    for (int32_t waits = 0; waits < 2; waits++) {
+        if (waits) setenv("TESSERA_AHEAD", "off", 1);
+        int64_t n = plans_at_once(true, got);
+        unsetenv("TESSERA_AHEAD");
+        assert_int_equal(n > 0, !waits);
+        assert_memory_equal(want, got, sizeof want);
+    }
+}
+
 /* A router's choice on the device is the host's: every kind of gate, with a shift, with groups, with ties. */
 static void choices_of_experts_equal_the_hosts(void **state)
 {
@@ -540,6 +598,7 @@ int main(void)
         cmocka_unit_test(steps_of_the_same_shape_are_told_as_one),
         cmocka_unit_test(steps_are_rounded_up_to_graphs),
         cmocka_unit_test(tokens_are_chosen_on_the_device),
+        cmocka_unit_test(steps_are_begun_before_the_tokens_have_come),
         cmocka_unit_test(choices_of_experts_equal_the_hosts),
         cmocka_unit_test(experts_have_the_cpus_bits),
         cmocka_unit_test(latents_have_the_cpus_bits),

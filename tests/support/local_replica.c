@@ -17,7 +17,7 @@ struct rank {
     struct trn_coll *tp, *world;
     char device[24], why[TRN_NCCL_WHY];
     struct mailbox *in;
-    struct buf *plan;
+    struct buf *kept; /* taken from it while a step was in hand */
     enum err err;
     char text[1024];
 };
@@ -29,21 +29,74 @@ struct local_replica {
     bool broken;
 };
 
-static void run_plan(struct rank *k, struct buf *plan)
-{
-    struct arena a = {0};
+struct step {
+    struct arena a;
     struct step_plan p;
     struct step_result res;
+};
+
+static enum err begin(struct rank *k, const struct buf *plan, bool only_ahead, bool *begun, struct step *s)
+{
+    enum err rc;
     struct step_bounds b = eng_engine_bounds(k->engine);
-    if (!k->err) k->err = step_plan_unpack(&p, plan->data, plan->len, &b, &a);
-    if (!k->err) k->err = eng_engine_step(k->engine, &p, &a, &res);
-    if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
-    if (eng_engine_answers(k->engine) || k->err) {
-        struct buf *out = xcalloc(1, sizeof *out);
-        if (!k->err) step_result_pack(&res, out);
-        mailbox_put(k->r->results, out);
+    *begun = false;
+    TRY(step_plan_unpack(&s->p, plan->data, plan->len, &b, &s->a));
+    if (only_ahead && !eng_engine_may_begin(k->engine, &s->p)) arena_free(&s->a);
+    else {
+        TRY(eng_engine_begin(k->engine, &s->p, &s->a, &s->res));
+        *begun = true;
     }
-    arena_free(&a);
+out:
+    return rc;
+}
+
+static void free_plan(struct buf *plan)
+{
+    if (plan) buf_free(plan);
+    free(plan);
+}
+
+/* As worker/step_loop.c does it. */
+static enum err begin_ahead(struct rank *k, struct step *s, bool *begun)
+{
+    enum err rc = OK;
+    *begun = false;
+    for (bool came = false; eng_engine_overlaps(k->engine) && !k->kept && !came;) {
+        k->kept = mailbox_get(k->in, 0);
+        if (k->kept && k->kept->len) TRY(begin(k, k->kept, true, begun, s));
+        if (*begun) {
+            free_plan(k->kept);
+            k->kept = NULL;
+            break;
+        }
+        TRY(eng_engine_came(k->engine, &came));
+    }
+out:
+    return rc;
+}
+
+static void answer(struct rank *k, const struct step *s)
+{
+    struct buf *out = xcalloc(1, sizeof *out);
+    if (!k->err) step_result_pack(&s->res, out);
+    mailbox_put(k->r->results, out);
+}
+
+static void run_plan(struct rank *k, struct buf *plan)
+{
+    struct step two[2] = {0};
+    int32_t now = 0;
+    bool more;
+    k->err = begin(k, plan, false, &more, &two[now]);
+    for (; more && !k->err; now = !now) {
+        k->err = begin_ahead(k, &two[!now], &more);
+        if (!k->err) k->err = eng_engine_end(k->engine);
+        if (!k->err && eng_engine_answers(k->engine)) answer(k, &two[now]);
+        arena_free(&two[now].a);
+    }
+    if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
+    if (k->err) answer(k, NULL);
+    for (int32_t i = 0; i < 2; i++) arena_free(&two[i].a);
 }
 
 static void *rank_main(void *arg)
@@ -53,12 +106,12 @@ static void *rank_main(void *arg)
     if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
     mailbox_put(k->r->opened, k);
     for (bool live = true; live && !k->err;) {
-        struct buf *plan = mailbox_get(k->in, -1);
+        struct buf *plan = k->kept ? k->kept : mailbox_get(k->in, -1);
+        k->kept = NULL;
         if (!plan) break;
         live = plan->len; /* an empty one is the end */
         if (live) run_plan(k, plan);
-        buf_free(plan);
-        free(plan);
+        free_plan(plan);
     }
     trn_coll_close(k->tp);
     trn_coll_close(k->world);
@@ -140,10 +193,8 @@ void local_replica_close(struct local_replica *r)
         struct rank *k = &r->ranks[i];
         pthread_join(k->thread, NULL);
         eng_engine_close(k->engine);
-        for (struct buf *b; (b = mailbox_get(k->in, 0));) {
-            buf_free(b);
-            free(b);
-        }
+        free_plan(k->kept);
+        for (struct buf *b; (b = mailbox_get(k->in, 0));) free_plan(b);
         mailbox_close(k->in);
     }
     for (struct buf *b; (b = mailbox_get(r->results, 0));) {

@@ -1,6 +1,7 @@
 """--device: what is said where there is no GPU; and, with the emulated plug-in, a cluster whose ranks compute on a device."""
 import json
 import os
+import re
 import tempfile
 import time
 import unittest
@@ -85,6 +86,19 @@ class Computed(unittest.TestCase):
         self.assertGreater(len(want), 10000)
         for got in (one, shared, mixed, staged):
             self.assertEqual(got, want)
+
+    def test_the_next_step_is_begun_before_the_tokens_have_come(self):
+        texts = []
+        for ahead in ("on", "off"):
+            with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="1", TESSERA_AHEAD=ahead):
+                code, out, err = run(*ASK[:4], "--temperature", 1, "--seed", 5, "--max-tokens", 16, "--ignore-eos", "--device", "cuda", "--log-level", "debug", "--threads", 1, timeout=150)
+            self.assertEqual(code, 0, err)
+            begun = re.findall(r"([0-9]+) of ([0-9]+) steps were begun before the tokens of the one before had come", err)
+            texts.append(out)
+            self.assertEqual(len(begun), ahead == "on", err)
+            if begun:
+                self.assertGreater(int(begun[0][0]), 0)
+        self.assertEqual(texts[0], texts[1])
 
     @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
     def test_ranks_on_cards_of_their_own_sum_there(self):

@@ -514,6 +514,8 @@ static const struct plugin plugin = {
     .best = krn_cuda_best,
     .draw = krn_cuda_draw,
     .top = krn_cuda_top,
+    .chosen = krn_cuda_chosen,
+    .inputs = krn_cuda_inputs,
     .rounded = &rounded,
     .rounded_begin = rounded_begin,
     .heads = {.squares = krn_cuda_head_squares, .norm = krn_cuda_head_norm},

@@ -1,5 +1,5 @@
 // choose.cu: of each row of logits the one that is largest, with noise or without, or the few largest: a block reduces a piece of a row, then a
-// block the row's pieces.
+// block the row's pieces. And tokens that stay here: chosen for the next step's inputs, which the host has not seen.
 //
 // Both choices are orders without ties (of equals the lowest index), so who compares first shows nowhere.
 #include "engine/kernels/cuda/cuda.cuh"
@@ -156,6 +156,26 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS) top_rows_kernel(const krn_pi
     best_first(from, 0, pieces * h.top, h.top, out + (int64_t)blockIdx.x * KRN_TOP);
 }
 
+// A thread per row.
+__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+    chosen_kernel(int32_t n, const krn_noise *how, const krn_pick *best, const krn_pick *drawn, int32_t *there, int32_t *host)
+{
+    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= n) return;
+    krn_pick b = best[i];
+    int32_t id = b.id;
+    if (how && how[i].t > 0.0f && b.z > -INFINITY && drawn[i].id >= 0) id = drawn[i].id;
+    there[i] = host[i] = id;
+}
+
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) inputs_kernel(int32_t n, int32_t *ids, const int32_t *chosen)
+{
+    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n && ids[i] < 0) ids[i] = chosen[-1 - ids[i]];
+}
+
+unsigned blocks_of(int32_t n) { return (unsigned)DIV_UP(n, KRN_CUDA_THREADS); }
+
 int32_t piece_of(int32_t n) { return MAX((int32_t)PIECE, DIV_UP(n, (int32_t)MAX_PIECES)); }
 
 void of_rows(int32_t n_rows, int32_t pieces, const krn_noise *how, krn_pick *out)
@@ -193,6 +213,21 @@ extern "C" void krn_cuda_top(const float *x, int32_t n_rows, int32_t n, int32_t 
     KRN_LAUNCH(top_kernel, dim3((unsigned)pieces, (unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, x, n, piece, id0, how, best, scratch);
     KRN_LAUNCH(top_rows_kernel, dim3((unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, (const krn_pick *)scratch, pieces, how, top);
     krn_cuda_launched("top");
+}
+
+extern "C" void krn_cuda_chosen(int32_t n, const struct krn_noise *how, const struct krn_pick *best, const struct krn_pick *drawn, int32_t *there,
+                                int32_t *host)
+{
+    if (n < 1) return;
+    KRN_LAUNCH(chosen_kernel, dim3(blocks_of(n)), dim3(KRN_CUDA_THREADS), 0, n, how, best, drawn, there, host);
+    krn_cuda_launched("chosen");
+}
+
+extern "C" void krn_cuda_inputs(int32_t n, int32_t *ids, const int32_t *chosen)
+{
+    if (n < 1) return;
+    KRN_LAUNCH(inputs_kernel, dim3(blocks_of(n)), dim3(KRN_CUDA_THREADS), 0, n, ids, chosen);
+    krn_cuda_launched("inputs");
 }
 
 extern "C" int32_t krn_cuda_argmax(const float *x, int32_t n)

@@ -20,4 +20,10 @@ enum { KRN_CHOOSE_PIECES = 32 };
 void krn_cuda_top(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
                   struct krn_pick *scratch, struct krn_pick *top);
 
+/* there[i] = host[i] = the token of row i: drawn[i], where how[i].t > 0 and there was a candidate, else best[i]; how NULL: best of all. host: mapped memory
+ * of the host. */
+void krn_cuda_chosen(int32_t n, const struct krn_noise *how, const struct krn_pick *best, const struct krn_pick *drawn, int32_t *there, int32_t *host);
+/* ids[i] = chosen[-1 - ids[i]] where ids[i] < 0. */
+void krn_cuda_inputs(int32_t n, int32_t *ids, const int32_t *chosen);
+
 #endif

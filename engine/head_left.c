@@ -1,0 +1,62 @@
+/* head_left.c: see head.h: tokens that stay on the device, where the next step finds them, until this one ends. */
+#include "engine/head_rows.h"
+
+/* The largest logit or a draw, and nothing else wanted. What the choice is does not depend on tokens that are still on their way: min_tokens, reached or
+ * not, is judged by those that have come, and once reached stays so. */
+static bool stays(const struct eng_head *hd, const struct step_item *it)
+{
+    const struct eng_slot *s = &hd->slots->slots[it->slot];
+    if (it->out & ~(uint32_t)OUT_SAMPLE) return false;
+    return !(it->out & OUT_SAMPLE) || eng_rows_choice(hd, s, it->pos + it->n_in) <= CHOICE_DRAW;
+}
+
+bool eng_head_leaves(const struct eng_head *hd, const struct step_plan *p)
+{
+    int32_t n = 0;
+    bool all = hd->m->left.there;
+    for (int32_t i = 0; i < p->n_items && all; i++) {
+        all = stays(hd, &p->items[i]);
+        n += p->items[i].out & OUT_SAMPLE;
+    }
+    return all && n;
+}
+
+enum err eng_head_leave(struct eng_head *hd, const struct step_plan *p, struct arena *a, int32_t side)
+{
+    enum err rc = OK;
+    struct eng_wanted *w;
+    int32_t n = eng_rows_wanted(p, a, &w);
+    ASSERT(n <= hd->slots->n_slots);
+    for (int32_t i = 0; i < n; i += HEAD_ROWS) {
+        struct eng_rows r = {.hd = hd, .p = p, .w = w + i, .n = MIN(HEAD_ROWS, n - i)};
+        struct krn_noise how[HEAD_ROWS] = {{0}};
+        int32_t rows[HEAD_ROWS];
+        for (int32_t j = 0; j < r.n; j++) {
+            const struct eng_slot *s = eng_rows_slot(&r, j);
+            int64_t position = eng_rows_position(&r, j);
+            rows[j] = r.w[j].row;
+            hd->left[p->items[r.w[j].item].slot] = i + j;
+            if (eng_rows_choice(hd, s, position) == CHOICE_DRAW) how[j] = eng_sampler_noise(&s->sampling, position);
+        }
+        TRY(eng_forward_head(hd->m, rows, r.n, hd->slice));
+        TRY(eng_forward_leave(hd->m, r.n, how, i, side));
+    }
+out:
+    return rc;
+}
+
+enum err eng_head_take(struct eng_head *hd, const struct step_plan *p, struct arena *a, int32_t side, struct step_result *res)
+{
+    enum err rc;
+    struct eng_wanted *w;
+    const int32_t *ids;
+    int32_t n = eng_rows_wanted(p, a, &w);
+    TRY(eng_forward_left(hd->m, side, &ids));
+    eng_rows_prepare(hd, p, a, res);
+    for (int32_t i = 0; i < n; i += HEAD_ROWS) {
+        struct eng_rows r = {.hd = hd, .p = p, .w = w + i, .n = MIN(HEAD_ROWS, n - i)};
+        eng_rows_settle(&r, ids + i, res);
+    }
+out:
+    return rc;
+}
