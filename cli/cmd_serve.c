@@ -60,7 +60,7 @@ static const struct conf_opt table[] = {
     {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE",
      "who may ask: lines NAME SECRET [weight=W] [rpm=N] [tpm=N] [concurrency=N]; read again when it changes", "api-key api-key-file"},
     {"api-key-env", CONF_STR, O(api_key_env), NULL, 0, 0, "VARIABLE", "one API key, in this environment variable"},
-    {"public-metrics", CONF_FLAG, O(public_metrics), NULL, 0, 0, "on|off", "/metrics needs no key, as /health"},
+    {"public-metrics", CONF_FLAG, O(public_metrics), NULL, 0, 0, "on|off", "/metrics needs no key"},
     {"limit-rpm", CONF_INT, O(limit_rpm), "0", 0, 1e9, "N", "requests per minute of a key whose line does not say; 0: any number"},
     {"limit-tpm", CONF_INT, O(limit_tpm), "0", 0, 1e9, "N", "tokens per minute, likewise"},
     {"limit-concurrency", CONF_INT, O(limit_concurrency), "0", 0, 1e6, "N", "requests at once, likewise"},

@@ -29,11 +29,11 @@ bool crd_access_gate(void *user, struct gw_exchange *x, struct gw_request *r)
     struct crd_api *api = user;
     struct crd_api_error e = {0};
     if (api->admin && crd_admin_is_path(r->path)) return crd_admin_gate(api->admin, x, r);
-    if (!api->keys || is_public(api->keys, r->path)) return true;
+    if (!api->keys) return true;
     crd_keys_refresh(api->keys, clock_us());
     const char *secret = crd_access_secret(x);
     r->caller = crd_keys_find(api->keys, secret);
-    if (r->caller) return true;
+    if (r->caller || is_public(api->keys, r->path)) return true;
     crd_api_refuse(&e, 401, NULL, "%s",
                    secret
                        ? "Incorrect API key provided."

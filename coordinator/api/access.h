@@ -7,7 +7,7 @@
 #include "coordinator/gateway/gateway.h"
 
 /* For gw_open; `user` is a struct crd_api. 401 in the path's dialect when a key is needed and none,
- * or a wrong one, was given. Sets r->caller (struct crd_key; NULL: a public path). Paths below
+ * or a wrong one, was given. Sets r->caller (struct crd_key; NULL: a public path, and no key or a wrong one). Paths below
  * /admin/ need an admin key instead, where there are any. */
 bool crd_access_gate(void *api, struct gw_exchange *x, struct gw_request *r);
 

@@ -79,10 +79,17 @@ class Access(unittest.TestCase):
             self.assertEqual(set(body["error"]), {"message", "type", "param", "code"})
             self.assertIn("www-authenticate", headers)
         self.assertEqual(self.s.request("POST", CHAT, ASK, {"x-api-key": "key-of-anna"})[0], 200)
-        self.assertEqual(self.s.get("/health")[0], 200)
         for path in ("/metrics", "/v1/models", "/v1/cluster", "/nothing"):
             self.assertEqual(self.s.get(path)[0], 401, path)
         self.assertIn(b"--public-metrics", self.s.get("/metrics")[1])
+
+    def test_strangers_learn_the_status_alone(self):
+        for headers in ({}, bearer("key-of-ann")):
+            status, raw, _ = self.s.request("GET", "/health", None, headers)
+            self.assertEqual((status, json.loads(raw)), (200, {"status": "ok"}))
+        status, raw, _ = self.s.request("GET", "/health", None, bearer("key-of-anna"))
+        self.assertEqual(status, 200)
+        self.assertEqual(len(json.loads(raw)["cluster"]["replicas"]), 1)
 
     def test_errors_come_in_the_dialect_of_the_path(self):
         self.assertEqual(self.ask(None, "/v1/messages")[1]["error"]["type"], "authentication_error")

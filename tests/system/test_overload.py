@@ -66,7 +66,7 @@ class Overload(unittest.TestCase):
         threads.append(threading.Thread(target=client, args=(999, "secret-of-the-light-one", light)))
         for t in threads:
             t.start()
-        pids = [s.proc.pid, *(r["pid"] for r in json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"])]
+        pids = [s.proc.pid, *(r["pid"] for r in json.loads(s.request("GET", "/health", None, {"Authorization": "Bearer secret-of-the-light-one"})[1])["cluster"]["replicas"][0]["ranks"])]
         time.sleep(min(SECONDS / 2, 30))
         before = [rss(p) for p in pids]
         time.sleep(SECONDS - min(SECONDS / 2, 30))
