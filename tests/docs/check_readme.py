@@ -47,12 +47,12 @@ def unit(program):
     path = ROOT / "deploy/systemd/tessera.service"
     text = path.read_text()
     n = commands(program, path.name, re.sub(r"\\\n\s*", "", text))
-    if not re.search(r"(?m)^\[Unit\]$", text) or not re.search(r"(?m)^ExecStart=/", text) or not re.search(r"(?m)^WantedBy=", text):
+    if not re.search(r"(?m)^\[Unit\]$", text) or not re.search(r"(?m)^ExecStart=tessera ", text) or not re.search(r"(?m)^WantedBy=", text):
         wrong.append(f"{path.name}: no unit with ExecStart and WantedBy")
     if shutil.which("systemd-analyze"):
         with tempfile.TemporaryDirectory() as d:  # the program and the user of the unit need not be on this machine
             copy = pathlib.Path(d) / path.name
-            copy.write_text(re.sub(r"(?m)^User=.*\n", "", text).replace("/usr/local/bin/tessera", "/bin/true"))
+            copy.write_text(re.sub(r"(?m)^User=.*\n", "", text).replace("ExecStart=tessera ", "ExecStart=/bin/true "))
             p = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True)
             if p.returncode or path.name in p.stderr:
                 wrong.append(f"{path.name}: systemd says: {p.stderr.strip()}")
