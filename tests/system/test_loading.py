@@ -61,7 +61,7 @@ class Loading(unittest.TestCase):
             self.assertEqual(sum(x["cached_bytes"] for x in ranks(s)), 0)
             size = -1
             for _ in range(60):  # it is written while the model is already served
-                before, size = size, sum(os.path.getsize(os.path.join(cache, f)) for f in os.listdir(cache))
+                before, size = size, sum(f.stat().st_size for f in os.scandir(cache) if f.name.endswith(".tiles"))
                 if size == before and size > self.bytes * 0.9:
                     break
                 time.sleep(0.2)
