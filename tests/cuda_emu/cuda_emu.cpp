@@ -452,8 +452,8 @@ void run(dim3 grid, dim3 dim, body_fn body, void *arg)
 }
 
 // An aligned word that is the address of mapped memory outside the device's region is a pointer of the
-// host's. A small number beside padding in which half an old pointer is left can look like one too, so
-// words whose lower half is small are passed over: most mistakes are found, and nothing else.
+// host's. Two numbers side by side can look like one too, so words whose lower half is small are passed
+// over: most mistakes are found, and nothing else.
 void check_argument(const void *bytes, size_t n)
 {
     for (size_t i = 0; i + 8 <= n; i += 8) {
