@@ -133,9 +133,7 @@ int cmd_pull(int argc, char **argv)
         return 0;
     }
     if (!hub_ref_parse(&r, args[0])) TRY(err_raise(ERR_BAD_CONFIG, "'%s' is not ORG/NAME or ORG/NAME:QUANT, such as Qwen/Qwen3-8B-GGUF:Q4_K_M", args[0]));
-    if (strlen(o.revision) >= sizeof r.revision || !*o.revision || strchr(o.revision, '/') || *o.revision == '.')
-        TRY(err_raise(ERR_BAD_CONFIG, "--revision '%s' is not a name of one", o.revision));
-    strcpy(r.revision, o.revision);
+    TRY(hub_ref_set_revision(&r, o.revision));
     TRY(find_token(&o, &token));
     endpoint = find_endpoint(&o);
     shown.tries = (int32_t)o.tries;

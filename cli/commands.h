@@ -18,6 +18,9 @@ int cmd_plan(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
+int cmd_list(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
+int cmd_status(int argc, char **argv);
 
 /* Say the last error's sentence as this program does, and give its exit code (2 for configuration, 130 after Ctrl-C, else 1). */
 #include "base/err.h"

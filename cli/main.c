@@ -15,9 +15,12 @@ static const struct command {
     {"serve", "the cluster and its gateway", cmd_serve},
     {"generate", "one-shot and offline batches, no HTTP", cmd_generate},
     {"perplexity", "how well a model foretells a text", cmd_perplexity},
+    {"status", "what the running server does: ranks, requests, KV cache, speed", cmd_status},
     {"drain", "ask a running server to finish and end", cmd_drain},
     {"reload", "ask a running server to serve another model, without a pause if memory allows", cmd_reload},
     {"pull", "fetch a model from the Hugging Face hub or a mirror", cmd_pull},
+    {"list", "the models that were pulled", cmd_list},
+    {"rm", "remove one of them", cmd_rm},
     {"worker", "what mpirun starts", cmd_worker},
     {"tokenize", "text to token ids and back", cmd_tokenize},
     {"render", "a conversation to the prompt the model sees", cmd_render},
@@ -62,9 +65,10 @@ static const struct {
     {"show", "tessera inspect"},
     {"download", "tessera pull"},
     {"convert", "tessera quantize IN OUT F16 (or BF16, or a smaller type)"},
-    {"status", "curl http://HOST:PORT/health (and /v1/cluster, /metrics)"},
-    {"ps", "curl http://HOST:PORT/health (and /v1/cluster, /metrics)"},
-    {"list", "ls ~/.cache/tessera/models (or $TESSERA_MODELS), where tessera pull puts them"},
+    {"ps", "tessera status"},
+    {"ls", "tessera list"},
+    {"remove", "tessera rm"},
+    {"delete", "tessera rm"},
 };
 
 static int unknown(const char *word)

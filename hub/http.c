@@ -171,7 +171,9 @@ enum err hub_http_body(struct hub_http *h, const char *url, int64_t first, const
     curl_easy_setopt(h->curl, CURLOPT_HEADERDATA, h);
     curl_easy_setopt(h->curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(h->curl, CURLOPT_WRITEDATA, h);
-    if (h->token && hub_http_is_safe(url)) { /* curl gives it to no other host that a redirect names */
+    if (h->conf.direct) curl_easy_setopt(h->curl, CURLOPT_NOPROXY, "*");
+    if (h->conf.ca) curl_easy_setopt(h->curl, CURLOPT_CAINFO, h->conf.ca);
+    if (h->token && (h->conf.direct || hub_http_is_safe(url))) { /* curl gives it to no other host that a redirect names */
         curl_easy_setopt(h->curl, CURLOPT_HTTPAUTH, CURLAUTH_BEARER);
         curl_easy_setopt(h->curl, CURLOPT_XOAUTH2_BEARER, h->token);
     }
@@ -203,5 +205,5 @@ enum err hub_http_get(struct hub_http *h, const char *url, size_t most, struct b
     struct hub_sink sink = {&w, NULL, take_whole};
     buf_clear(out);
     enum err rc = hub_http_body(h, url, 0, &sink, a);
-    return rc ? err_prefix(rc, "the hub") : OK;
+    return rc && !h->conf.direct ? err_prefix(rc, "the hub") : rc;
 }

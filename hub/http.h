@@ -6,10 +6,14 @@
 #include "base/buf.h"
 #include "base/err.h"
 
+#include <stdbool.h>
+
 struct hub_http;
 
 struct hub_http_conf {
     const char *token;       /* or NULL */
+    bool direct;             /* a server of one's own and no hub: no proxy is asked, and the token goes there without https, too */
+    const char *ca;          /* or NULL: a file of certificates (PEM) to trust instead of the system's */
     int64_t connect_s, stall_s;
 };
 

@@ -48,7 +48,15 @@ bool hub_ref_parse(struct hub_ref *out, const char *arg)
     return true;
 }
 
-static enum err root_of(char **out)
+enum err hub_ref_set_revision(struct hub_ref *r, const char *revision)
+{
+    if (strlen(revision) >= sizeof r->revision || !*revision || strchr(revision, '/') || *revision == '.')
+        return err_raise(ERR_BAD_CONFIG, "--revision '%s' is not a name of one", revision);
+    strcpy(r->revision, revision);
+    return OK;
+}
+
+enum err hub_ref_root(char **out)
 {
     const char *own = getenv("TESSERA_MODELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     if (own && *own) *out = xstrdup(own);
@@ -62,7 +70,7 @@ enum err hub_ref_dir(const struct hub_ref *r, char **out)
 {
     bool main = !strcmp(r->revision, "main");
     char *root;
-    enum err rc = root_of(&root);
+    enum err rc = hub_ref_root(&root);
     if (rc) return rc;
     *out = xasprintf("%s/%s/%s%s%s", root, r->org, r->name, main ? "" : "@", main ? "" : r->revision);
     free(root);
@@ -90,7 +98,7 @@ void hub_ref_labels(const char *path, char name[HUB_LABEL], char with_quant[HUB_
 {
     char *root = NULL, *real = NULL, label[HUB_LABEL], quant[HUB_NAME];
     *name = *with_quant = 0;
-    if (root_of(&root)) return;
+    if (hub_ref_root(&root)) return;
     real = realpath(root, NULL); /* `tessera reload` sends paths without links */
     const char *rest = NULL;
     for (int i = 0; i < 2 && !rest; i++) {

@@ -19,6 +19,10 @@ struct hub_ref {
 /* Has a MODEL argument this form? Letters, digits, '-', '_', '.'; one slash; not "." or ".." . "hf.co/" and "https://huggingface.co/" before it are
  * passed over. */
 bool hub_ref_parse(struct hub_ref *out, const char *arg);
+/* Another revision than main. Err BAD_CONFIG: no name of one. */
+MUST_USE enum err hub_ref_set_revision(struct hub_ref *r, const char *revision);
+/* The folder of models. Own: caller, free(). Err BAD_CONFIG: no home directory is known. */
+MUST_USE enum err hub_ref_root(char **out);
 /* The folder of its files. Own: caller, free(). Err BAD_CONFIG: no home directory is known. */
 MUST_USE enum err hub_ref_dir(const struct hub_ref *r, char **out);
 /* What `tessera serve` would open of a model that was pulled: its folder, or the (first) GGUF file of the quantisation. *out is NULL when it is

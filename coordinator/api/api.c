@@ -144,7 +144,7 @@ void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request
         snprintf(allow, sizeof allow, "Allow: %s\n", allowed);
         crd_api_refuse(&e, 405, NULL, "Method Not Allowed: %s answers %s only", r->path, allowed);
     } else if (is_keeping_models(r->path)) {
-        crd_api_refuse(&e, 404, NULL, "Models are not fetched, made or removed over the API: `tessera pull` and `tessera reload` on the server's host do that.");
+        crd_api_refuse(&e, 404, NULL, "Models are not fetched, made or removed over the API: `tessera pull`, `rm` and `reload` on the server's host do that.");
     } else {
         crd_api_refuse(&e, 404, NULL, "Not Found: there is nothing at %s %.200s", r->method,
                        r->path);

@@ -1,4 +1,5 @@
 /* http_status.c: GET /health, /metrics, /version and /v1/cluster. */
+#include "base/clock.h"
 #include "coordinator/api/api_metrics.h"
 #include "coordinator/api/http.h"
 #include "coordinator/api/json_out.h"
@@ -40,7 +41,8 @@ void crd_http_cluster(void *user, struct gw_exchange *x, const struct gw_request
     (void)r;
     api->service.ops->status(api->service.self, &st);
     const struct sched_stats *s = &st.sched;
-    buf_printf(&out, "{\"object\":\"cluster\",\"status\":\"%s\",\"reason\":", names[st.state]);
+    buf_printf(&out, "{\"object\":\"cluster\",\"version\":\"" TESSERA_VERSION "\",\"uptime_seconds\":%.1f,\"status\":\"%s\",\"reason\":",
+               (double)(clock_us() - gw_opened_us(gw_of(x))) / 1e6, names[st.state]);
     if (st.text[0])
         json_out_str(&out, st.text);
     else

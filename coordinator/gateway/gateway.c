@@ -221,6 +221,7 @@ enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_ro
     TRY(crd_waker_hub_open(&g->hub));
     TRY(crd_listen_open(conf->host, conf->port, &listen_fd));
     g->port = crd_listen_port(listen_fd);
+    g->opened_us = clock_us();
     TRY(start_library(g, listen_fd));
     TRY(watch(g));
     TRY(start_thread(g));
@@ -234,6 +235,10 @@ out:
 int32_t gw_port(const struct gw *g)
 {
     return g->port;
+}
+int64_t gw_opened_us(const struct gw *g)
+{
+    return g->opened_us;
 }
 int32_t gw_active(const struct gw *g)
 {

@@ -71,6 +71,7 @@ struct gw_route { const char *method, *path; gw_handler handler; };  /* exact pa
 MUST_USE enum err gw_open(struct gw **out, const struct gw_conf *conf, const struct gw_route routes[], int32_t n_routes, gw_handler fallback,
                           gw_gate gate, void *user);
 int32_t gw_port(const struct gw *g);
+int64_t gw_opened_us(const struct gw *g); /* by clock_us() */
 /* Append the HTTP layer's metrics (Prometheus' text): requests, seconds and bytes by handler. Thr: net. */
 void gw_metrics(const struct gw *g, struct buf *out);
 /* Handlers get this user from now on; once it returns none runs with the old one, but streams go on as they are. Not from a handler. */

@@ -44,6 +44,7 @@ struct gw {
     struct waker_hub *hub;
     int epoll_fd;
     int32_t port;
+    int64_t opened_us;
     pthread_t thread;
     /* [net] */
     struct timer_set timers;

@@ -34,7 +34,7 @@ def options_of(program, command, seen={}):
 def commands(program, where, text):
     """Command lines with their options, up to a comment or the end of the line."""
     n = 0
-    for command, rest in re.findall(r"tessera (serve|plan|doctor|worker|generate|reload|drain|pull) ([^#`|\n]*)", text):
+    for command, rest in re.findall(r"tessera (serve|plan|doctor|worker|generate|reload|drain|pull|status|list|rm) ([^#`|\n]*)", text):
         rest = re.sub(r'"[^"]*"', "", rest)
         for option in re.findall(r"(?<=\s)--([a-z][a-z0-9-]*)", " " + rest):
             n += 1

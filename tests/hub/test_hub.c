@@ -1,6 +1,7 @@
 /* Names of models on a hub, and which of its files are taken. What passes between us and a hub is test_pull.py's. */
 #include "hub/kept.h"
 #include "hub/listing.h"
+#include "hub/store.h"
 
 #include "tests/support/scratch.h"
 
@@ -10,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void names_are_one_slash_and_no_more(void **state)
@@ -233,6 +236,140 @@ static void a_path_says_what_was_pulled(void **state)
     unsetenv("TESSERA_MODELS");
 }
 
+static void in_store(const struct hub_store *s, size_t i, const char *name, const char *type, int64_t bytes, bool unfinished)
+{
+    assert_true(i < s->n);
+    assert_string_equal(s->models[i].name, name);
+    assert_string_equal(s->models[i].type, type);
+    assert_int_equal(s->models[i].bytes, bytes);
+    assert_int_equal(s->models[i].unfinished, unfinished);
+}
+
+static char *model_dir(const char *root, const char *org, const char *name)
+{
+    char *dir = xasprintf("%s/%s", root, org);
+    mkdir(dir, 0755);
+    free(dir);
+    dir = xasprintf("%s/%s/%s", root, org, name);
+    mkdir(dir, 0755);
+    return dir;
+}
+
+/* A store of its own: three models of a folder, a checkpoint, another revision of it, half a pull, and what is no model. */
+static char *made_store(void)
+{
+    char *root = xasprintf("%s/store", scratch_dir()), *dir, *sub;
+    mkdir(root, 0755);
+    setenv("TESSERA_MODELS", root, 1);
+    dir = model_dir(root, "a", "many");
+    touch(dir, "m-Q4_K_M.gguf");
+    touch(dir, "m-F16.gguf");
+    sub = xasprintf("%s/Q8_0", dir);
+    mkdir(sub, 0755);
+    touch(sub, "m-Q8_0-00001-of-00003.gguf");
+    touch(sub, "m-Q8_0-00002-of-00003.gguf");
+    touch(sub, ".m-Q8_0-00003-of-00003.gguf.part");
+    free(sub);
+    free(dir);
+    for (int i = 0; i < 2; i++) {
+        dir = model_dir(root, "b", i ? "whole@v2" : "whole");
+        touch(dir, "config.json");
+        touch(dir, "model.safetensors");
+        free(dir);
+    }
+    dir = model_dir(root, "c", "half");
+    assert_int_equal(hub_kept_begin(dir, ""), OK);
+    free(dir);
+    dir = model_dir(root, "c", "notes");
+    touch(dir, "notes.txt");
+    free(dir);
+    return root;
+}
+
+static void the_store_says_what_is_in_it(void **state)
+{
+    (void)state;
+    struct hub_store s;
+    char *root = made_store();
+    assert_int_equal(hub_store_list(&s), OK);
+    assert_int_equal(s.n, 6);
+    in_store(&s, 0, "a/many:F16", "F16", 1, false);
+    in_store(&s, 1, "a/many:Q4_K_M", "Q4_K_M", 1, false);
+    in_store(&s, 2, "a/many:Q8_0", "Q8_0", 3, true); /* its third part is not whole */
+    in_store(&s, 3, "b/whole", "checkpoint", 2, false);
+    assert_string_equal(s.models[3].revision, "main");
+    in_store(&s, 4, "b/whole", "checkpoint", 2, false);
+    assert_string_equal(s.models[4].revision, "v2");
+    in_store(&s, 5, "c/half", "checkpoint", 0, true);
+    hub_store_close(&s);
+    setenv("TESSERA_MODELS", "/no/such/folder", 1);
+    assert_int_equal(hub_store_list(&s), OK);
+    assert_int_equal(s.n, 0);
+    hub_store_close(&s);
+    unsetenv("TESSERA_MODELS");
+    free(root);
+}
+
+static enum err take_away(const char *name, struct hub_removed *gone)
+{
+    struct hub_ref r;
+    assert_true(hub_ref_parse(&r, name));
+    *gone = (struct hub_removed){0};
+    return hub_store_remove(&r, gone);
+}
+
+static bool is_there(const char *root, const char *path)
+{
+    char *full = xasprintf("%s/%s", root, path);
+    bool there = !access(full, F_OK);
+    free(full);
+    return there;
+}
+
+static void one_model_goes_and_its_neighbours_stay(void **state)
+{
+    (void)state;
+    struct hub_removed gone;
+    char *root = made_store();
+    assert_int_equal(take_away("a/many", &gone), ERR_BAD_CONFIG);
+    assert_non_null(strstr(err_text(), "holds 3 models"));
+    assert_int_equal(take_away("a/many:Q5_0", &gone), ERR_NOT_FOUND);
+    assert_int_equal(take_away("a/none", &gone), ERR_NOT_FOUND);
+    assert_int_equal(take_away("a/many:q8_0", &gone), OK);
+    assert_int_equal(gone.files, 3);
+    assert_int_equal(gone.bytes, 3);
+    assert_false(is_there(root, "a/many/Q8_0"));
+    assert_true(is_there(root, "a/many/m-F16.gguf") && is_there(root, "a/many/m-Q4_K_M.gguf"));
+    assert_int_equal(take_away("a/many:F16", &gone), OK);
+    assert_int_equal(take_away("a/many", &gone), OK); /* the last one, unsaid, and the folder with it */
+    assert_false(is_there(root, "a"));
+    assert_int_equal(take_away("b/whole", &gone), OK);
+    assert_false(is_there(root, "b/whole"));
+    assert_true(is_there(root, "b/whole@v2/config.json"));
+    assert_int_equal(take_away("c/notes", &gone), ERR_NOT_FOUND); /* no model: nothing of ours */
+    assert_true(is_there(root, "c/notes/notes.txt"));
+    unsetenv("TESSERA_MODELS");
+    free(root);
+}
+
+static void nothing_goes_while_a_pull_is_at_work(void **state)
+{
+    (void)state;
+    struct hub_removed gone;
+    char *root = made_store(), *lock = xasprintf("%s/b/whole/.lock", root);
+    int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(take_away("b/whole", &gone), ERR_IO);
+    assert_non_null(strstr(err_text(), "a pull is at work"));
+    assert_true(is_there(root, "b/whole/config.json"));
+    close(fd);
+    assert_int_equal(take_away("b/whole", &gone), OK);
+    unsetenv("TESSERA_MODELS");
+    free(lock);
+    free(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +380,9 @@ int main(void)
         cmocka_unit_test(a_pull_in_the_middle_is_no_model),
         cmocka_unit_test(a_path_says_what_was_pulled),
         cmocka_unit_test(what_is_here_is_known_by_its_record),
+        cmocka_unit_test(the_store_says_what_is_in_it),
+        cmocka_unit_test(one_model_goes_and_its_neighbours_stay),
+        cmocka_unit_test(nothing_goes_while_a_pull_is_at_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -211,7 +212,7 @@ class Text(unittest.TestCase):
     def test_a_mistyped_word_is_told_what_was_meant(self):
         for args, says in ((("serv",), "is serve meant?"), (("serve", DEMO, "--prot", "1"), "is --port meant?"),
                            (("serve", DEMO, "--max-model-len", "99"), "here it is --context"), (("frobnicate",), "is no command (tessera --help"),
-                           (("status",), "/health"), (("help", "serv"), "is serve meant?"), (("pull", "name"), "such as Qwen/")):
+                           (("ps",), "here it is: tessera status"), (("ls",), "here it is: tessera list"), (("help", "serv"), "is serve meant?"), (("pull", "name"), "such as Qwen/")):
             code, _, err = run(*args)
             self.assertEqual((code, err.count("\n")), (2, 1), err)
             self.assertIn(says, err)
@@ -414,6 +415,99 @@ class BadInput(unittest.TestCase):
         code, _, err = run("worker", "--join", "127.0.0.1:9", "--join-timeout", 1, env=env)
         self.assertNotEqual(code, 0)
         self.assertIn("127.0.0.1:9", err)
+
+
+class Store(unittest.TestCase):
+    def test_what_was_pulled_is_listed_and_removed(self):
+        with tempfile.TemporaryDirectory() as d:
+            env = {**mpi_env(), "TESSERA_MODELS": d}
+            code, out, err = run("list", env=env)
+            self.assertEqual((code, out), (0, b""))
+            self.assertIn("tessera pull", err)
+            os.makedirs(os.path.join(d, "org/name"))
+            for quant, size in (("Q8_0", 3000), ("Q4_0", 20)):
+                with open(os.path.join(d, f"org/name/m-{quant}.gguf"), "wb") as f:
+                    f.write(bytes(size))
+            self.assertRegex(run("list", env=env)[1].decode(), r"\norg/name:Q4_0 +Q4_0 +20 B +\d{4}-.*\norg/name:Q8_0 +Q8_0 +3.0 kB +\d{4}-.*\n$")
+            known = json.loads(run("list", "--json", env=env)[1])
+            self.assertEqual([(m["name"], m["bytes"], m["unfinished"]) for m in known["models"]], [("org/name:Q4_0", 20, False), ("org/name:Q8_0", 3000, False)])
+            self.assertEqual(run("list", "--names", env=env)[1], b"org/name:Q4_0\norg/name:Q8_0\n")
+            self.assertEqual(run("rm", "org/name", env=env)[0], 2)  # which?
+            code, out, err = run("rm", "org/name:Q8_0", env=env)
+            self.assertEqual((code, out), (0, b"removed org/name:Q8_0: 1 files, 3.0 kB (3000 bytes)\n"), err)
+            self.assertEqual(run("list", "--names", env=env)[1], b"org/name:Q4_0\n")
+            self.assertEqual(run("rm", "org/name", env=env)[0], 0)
+            code, _, err = run("rm", "org/name", env=env)
+            self.assertEqual((code, "tessera list says what is" in err), (1, True), err)
+            for bad in (DEMO, "name"):
+                code, _, err = run("rm", bad, env=env)
+                self.assertEqual(code, 2, err)
+            self.assertTrue(os.path.exists(DEMO))
+
+    def test_a_server_goes_on_with_a_model_that_was_removed(self):
+        with tempfile.TemporaryDirectory() as d:
+            os.makedirs(os.path.join(d, "org/name"))
+            shutil.copy(DEMO, os.path.join(d, "org/name/m-q8_0.gguf"))
+            env = {**mpi_env(), "TESSERA_MODELS": d}
+            ask = {"model": "org/name", "prompt": "Once", "max_tokens": 8, "temperature": 0, "ignore_eos": True}
+            with Server("--threads", 1, "--prefix-cache", "off", model="org/name", env=env) as s:
+                before = s.post("/v1/completions", ask)[1]["choices"][0]["text"]
+                self.assertEqual(run("rm", "org/name", env=env)[0], 0)
+                self.assertEqual(s.post("/v1/completions", ask)[1]["choices"][0]["text"], before)
+
+
+class Status(unittest.TestCase):
+    def test_a_server_says_what_it_does(self):
+        with Server("--threads", 1, "--tp", 2, "--api-keys", self.keys()) as s:
+            s.request("POST", "/v1/completions", {"prompt": "Once", "max_tokens": 4, "ignore_eos": True}, {"Authorization": "Bearer key-of-anna"})
+            env = {**mpi_env(), "TESSERA_API_KEY": "key-of-anna", "http_proxy": "http://127.0.0.1:9"}  # which is not asked
+            code, out, err = run("status", "--port", s.port, env=env)
+            self.assertEqual(code, 0, err)
+            text = out.decode()
+            for said in (r"^server +http://127.0.0.1:\d+: ok, tessera [0-9.]+, up \d+ s\n", r"\nmodel +tessera-demo, sequences of up to \d+ tokens\n",
+                         r"\nrequests +0 running, 0 waiting\n", r"\nKV cache +\d+ of [1-9]\d* blocks in use \(\d+ %\)", r"\nspeed +0.0 tokens/s",
+                         r"\nreplica 0 +ready, 2 rank\(s\) in 1 stage", r"\n +0 +ready ", r"\n +1 +ready "):
+                self.assertRegex(text, said)
+            code, out, err = run("status", "--url", f"http://localhost:{s.port}/", "--json", env=env)
+            j = json.loads(out)
+            self.assertEqual((code, j["status"], j["tokens"]["generated"], j["tokens_per_second"]["generated"]), (0, "ok", 4, 0), err)
+            self.assertGreater(j["uptime_seconds"], 0)
+            code, out, err = run("status", "--port", s.port)  # a stranger
+            self.assertEqual(code, 0, err)
+            self.assertIn(": ok\n", out.decode())
+            self.assertIn("--key-env", out.decode())
+
+    def keys(self):
+        f = tempfile.NamedTemporaryFile("w", suffix=".keys")
+        self.addCleanup(f.close)
+        f.write("anna key-of-anna\n")
+        f.flush()
+        return f.name
+
+    def test_its_speed_is_what_was_generated_meanwhile(self):
+        with Server("--threads", 1) as s:
+            stream = s.stream("/v1/completions", {"prompt": "Once", "max_tokens": 1000, "ignore_eos": True, "n": 16})
+            next(stream)
+            code, out, err = run("status", "--port", s.port, "--json")
+            j = json.loads(out)
+            self.assertEqual((code, j["requests"]["running"] > 0), (0, True), err)
+            self.assertGreater(j["tokens_per_second"]["generated"], 1)
+            stream.close()
+
+    def test_a_server_that_does_not_serve_is_no_success(self):
+        with Server("--launch", "external", "--ranks", 2, wait=False, env={**mpi_env(), "TESSERA_CLUSTER_KEY": "0" * 64}) as s:
+            for _ in range(100):
+                code, out, err = run("status", "--port", s.port)
+                if out:
+                    break
+                time.sleep(0.1)
+            self.assertEqual(code, 1, err)
+            self.assertIn(": loading", out.decode())
+            port = s.port
+        code, out, err = run("status", "--port", port)
+        self.assertEqual((code, out, err.count("\n")), (1, b"", 1), err)
+        self.assertIn("no server answers", err)
+        self.assertIn("--url", err)
 
 
 if __name__ == "__main__":

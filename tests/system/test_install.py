@@ -15,8 +15,8 @@ INSTALLED = ("bin/tessera", "lib/systemd/system/tessera.service", "share/bash-co
              "share/doc/tessera/README.md", "share/doc/tessera/LICENSE", "share/doc/tessera/docs/cluster.md")
 
 
-def call(*args, **kw):
-    p = subprocess.run(args, capture_output=True, text=True, timeout=120, env=mpi_env(), **kw)
+def call(*args, **env):
+    p = subprocess.run(args, capture_output=True, text=True, timeout=120, env={**mpi_env(), **env})
     assert p.returncode == 0, (args, p.stdout, p.stderr)
     return p.stdout
 
@@ -51,12 +51,12 @@ class Install(unittest.TestCase):
 
 
 class Completion(unittest.TestCase):
-    def complete(self, line):
+    def complete(self, line, **env):
         """What a bash that has read the script offers at the end of a line."""
         script = """source deploy/completion/tessera.bash
             read -ra COMP_WORDS <<<"$1"; [[ $1 == *' ' ]] && COMP_WORDS+=(''); COMP_WORDS[0]=$2
             COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _tessera; printf '%s\n' "${COMPREPLY[@]}" """
-        return call("bash", "--norc", "-c", script, "bash", line, BIN).split()
+        return call("bash", "--norc", "-c", script, "bash", line, BIN, **env).split()
 
     def test_commands(self):
         self.assertEqual(self.complete("tessera pu"), ["pull"])
@@ -77,6 +77,15 @@ class Completion(unittest.TestCase):
         self.assertEqual(self.complete("tessera serve --context "), [])
         self.assertEqual(self.complete("tessera serve --launch = ex"), ["external"])  # as bash hands on --launch=ex
         self.assertEqual(self.complete("tessera serve --launch ="), ["managed", "external"])
+
+    def test_models_are_those_that_were_pulled(self):
+        with tempfile.TemporaryDirectory() as d:
+            os.makedirs(f"{d}/org/name")
+            for quant in ("Q4_0", "Q8_0"):
+                pathlib.Path(f"{d}/org/name/m-{quant}.gguf").write_bytes(b"x")
+            for line, offered in (("tessera rm or", ["org/name:Q4_0", "org/name:Q8_0"]), ("tessera serve org/name : Q8", ["Q8_0"]),  # parted as bash does
+                                  ("tessera rm org/name :", ["Q4_0", "Q8_0"]), ("tessera rm other", [])):
+                self.assertEqual(self.complete(line, TESSERA_MODELS=d), offered, line)
 
     def test_the_script_is_bash_without_a_mistake(self):
         call("bash", "-n", "deploy/completion/tessera.bash")
