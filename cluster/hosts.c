@@ -110,6 +110,20 @@ struct clu_hosts_one *clu_hosts_of(struct clu_hosts *h, int32_t replica, int32_t
     return NULL;
 }
 
+void clu_hosts_absent(const struct clu_hosts *h, int32_t replica, const bool joined[], int32_t n, char out[], size_t size)
+{
+    size_t len = 0;
+    out[0] = 0;
+    for (int32_t i = 0, rank = 0; i < h->n; i++) {
+        const struct clu_hosts_one *o = &h->hosts[i];
+        int32_t end = rank + o->used[replica];
+        bool any = rank == end;
+        for (; rank < end; rank++) any |= rank < n && joined[rank];
+        if (any || len + strlen(o->name) + 3 > size) continue;
+        len += (size_t)snprintf(out + len, size - len, "%s%s", len ? ", " : "", o->name);
+    }
+}
+
 bool clu_hosts_failed(struct clu_hosts *h, struct clu_hosts_one *o, bool gone, const char *why, int64_t now_us)
 {
     (void)h;

@@ -7,6 +7,7 @@
 #include "cluster/hostfile.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum { CLU_HOSTS_USERS = 16, CLU_HOSTS_LIST = LIMIT_RANKS * 72, CLU_HOSTS_TRIES = 3, CLU_HOSTS_DEVICE = 16 + LIMIT_RANKS * 4 };
 
@@ -34,6 +35,8 @@ MUST_USE enum err clu_hosts_take(struct clu_hosts *h, int32_t replica, int32_t n
 void clu_hosts_device(const struct clu_hosts *h, int32_t replica, const char *device, char out[CLU_HOSTS_DEVICE]);
 /* The host of a replica's rank: mpirun deals ranks to slots in order. NULL: no such rank. */
 struct clu_hosts_one *clu_hosts_of(struct clu_hosts *h, int32_t replica, int32_t rank);
+/* Names of the replica's hosts of whose ranks none has joined, "a, b"; "" if there are none. joined[n] by rank; what does not fit is left out. */
+void clu_hosts_absent(const struct clu_hosts *h, int32_t replica, const bool joined[], int32_t n, char out[], size_t size);
 /* It failed: the CLU_HOSTS_TRIES-th time in a row, or at once when it is known to be gone, it is set aside: a minute, then twice as long
  * each time, ten minutes at most. True: just set aside. */
 bool clu_hosts_failed(struct clu_hosts *h, struct clu_hosts_one *one, bool gone, const char *why, int64_t now_us);

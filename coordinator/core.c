@@ -327,6 +327,7 @@ static enum err failed(struct core_unit *u, const struct replica_status *s)
 
 enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
 {
+    int64_t begun = clock_us();
     for (;;) {
         int32_t n_ready = 0;
         for (int32_t i = 0; i < c->n_units; i++) {
@@ -336,6 +337,7 @@ enum err crd_core_await_ready(struct crd_core *c, bool (*stop)(void))
             n_ready += was;
             enum err e = was ? OK : failed(&c->units[i], &s);
             if (e) return e;
+            crd_joining_look(&c->units[i], &s, begun);
         }
         if (n_ready == c->n_units) return OK;
         if (stop && stop()) return err_raise(ERR_CANCELLED, "stopped while starting");

@@ -13,6 +13,7 @@ struct core_unit {
     char listen[160], join[160], device[24];
     struct rpc_server *server;
     struct crd_replica *replica;
+    int64_t say_us;              /* when joining.c speaks next; 0: not yet set. [awaiter] */
     struct crd_workers *workers; /* NULL: they join by themselves; set under core.lock, since ranks may dial before */
     /* with --state-dir: what the coordinator before left (plan Own), and what we shall; the latter under core.lock */
     struct crd_left left, now;
@@ -57,6 +58,9 @@ void crd_takeover_placed(struct core_unit *u, struct msg_load_plan *plan);
 void crd_takeover_job(void *unit, pid_t mpirun);
 void crd_takeover_ready(struct core_unit *u, const struct replica_rank ranks[], int32_t n);
 void crd_takeover_close(struct crd_core *c);
+
+/* joining.c: a line of the log, now and then, while ranks of a start are still to join. */
+void crd_joining_look(struct core_unit *u, const struct replica_status *s, int64_t begun_us);
 
 /* report.c: what /health, /metrics and the API's admission see. self: a struct crd_core. */
 void crd_report_status(void *self, struct service_status *out);

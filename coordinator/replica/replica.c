@@ -47,6 +47,7 @@ static void publish(struct crd_replica *r)
     s->culprit = r->culprit;
     s->recovering = r->sched && r->lost_us;
     s->n_ranks = r->n_ranks;
+    s->n_expected = r->n_ranks ? r->n_ranks : r->conf.n_ranks;
     s->n_joined = s->n_ready = 0;
     for (int32_t i = 0; i < r->n_ranks; i++) {
         s->n_joined += r->ranks[i].info.joined;

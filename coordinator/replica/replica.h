@@ -131,6 +131,7 @@ struct replica_status {
     char text[512];
     struct sched_stats sched;
     int32_t n_ranks, n_joined, n_ready, n_stages;
+    int32_t n_expected;              /* ranks that it waits for; 0: not known before one has joined */
     int32_t context, n_blocks;
     int64_t kv_tokens;               /* that so many blocks hold, in full contexts */
     double load_seconds;

@@ -42,6 +42,25 @@ static void replicas_get_slots_in_order_and_the_rest_is_spare(void **state)
     free(h);
 }
 
+static void hosts_without_a_joined_rank_are_named(void **state)
+{
+    (void)state;
+    struct clu_hosts *h = of("a slots=2\nb slots=1\nc slots=2\nspare slots=1\n");
+    char out[64], little[8];
+    assert_string_equal(take(h, 0, 5, 5, 0), "a:2,b:1,c:2");
+    clu_hosts_absent(h, 0, NULL, 0, out, sizeof out); /* nobody has come */
+    assert_string_equal(out, "a, b, c");
+    clu_hosts_absent(h, 0, (bool[]){false, true, false, false, false}, 5, out, sizeof out);
+    assert_string_equal(out, "b, c");
+    clu_hosts_absent(h, 0, (bool[]){true, true, true, false, true}, 5, out, sizeof out);
+    assert_string_equal(out, "");
+    clu_hosts_absent(h, 0, NULL, 0, little, sizeof little); /* whole names only */
+    assert_string_equal(little, "a, b, c");
+    clu_hosts_absent(h, 0, NULL, 0, little, 4);
+    assert_string_equal(little, "a");
+    free(h);
+}
+
 static const char *device(const struct clu_hosts *h, int32_t replica, const char *said)
 {
     static char out[CLU_HOSTS_DEVICE];
@@ -119,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replicas_get_slots_in_order_and_the_rest_is_spare),
+        cmocka_unit_test(hosts_without_a_joined_rank_are_named),
         cmocka_unit_test(replicas_that_share_a_host_have_cards_of_their_own),
         cmocka_unit_test(a_host_that_keeps_failing_is_set_aside_and_a_spare_one_comes_in),
         cmocka_unit_test(what_is_left_is_used_or_what_lacks_is_said),

@@ -219,6 +219,31 @@ class Launching(unittest.TestCase):
                 s.proc.wait(20)
                 self.assertEqual(w.wait(20), 0)
 
+    def test_ranks_that_do_not_come_are_missed_aloud(self):
+        port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that is long enough"}
+        with Server("--launch", "external", "--ranks", 2, "--listen", f"127.0.0.1:{port}", env=env, wait=False) as s:
+            self.wait_status(s)
+            rank = ["-n", "1", BIN, "worker", "--threads", "1", "--join"]
+            w = subprocess.Popen(["mpirun", "-q", "--oversubscribe", "--bind-to", "none", *rank, f"127.0.0.1:{port}", ":", *rank, f"127.0.0.1:{free_port()}"],
+                                 env=env, stderr=subprocess.PIPE)
+            end = time.monotonic() + 12
+            while "1 of 2 rank(s) have joined after" not in s.text():
+                self.assertLess(time.monotonic(), end, s.text())
+                time.sleep(0.1)
+            self.assertIn(f"do the others reach 127.0.0.1:{port} (", s.text())
+            s.proc.send_signal(signal.SIGTERM)
+            s.proc.wait(20)
+            self.assertNotIn(b"error worker", w.communicate(timeout=40)[1])
+
+    def test_a_job_that_the_coordinator_ends_is_no_error_of_its_ranks(self):
+        port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that is long enough"}
+        with Server("--launch", "external", "--tp", 2, "--listen", f"127.0.0.1:{port}", env=env, wait=False) as s:
+            self.wait_status(s)
+            w = subprocess.run([BIN, "worker", "--join", f"127.0.0.1:{port}"], capture_output=True, timeout=30, env=env)
+            self.assertNotEqual(w.returncode, 0)  # whoever starts ranks again does so
+            self.assertIn(f"127.0.0.1:{port} closed the connection: leaving", w.stderr.decode())
+            self.assertNotIn(" error ", w.stderr.decode())
+
     def wait_status(self, s):
         for _ in range(200):
             try:
