@@ -110,15 +110,23 @@ static bool print_events(struct buf *out)
     return good;
 }
 
+/* A refusal of the API as this command's reader knows it: a sentence that begins with a field's name begins with the option's. */
+static enum err refused(const json_t *error, const char *document)
+{
+    const char *m = json_string_value(json_object_get(error, "message")), *field = json_string_value(json_object_get(error, "param"));
+    char option[64];
+    size_t n = field ? strlen(field) : 0;
+    if (!m || !n || n >= sizeof option || strncmp(m, field, n) || !strchr(":. ", m[n])) return err_raise(ERR_BAD_REQUEST, "%s", m ? m : document);
+    for (size_t i = 0; i <= n; i++) option[i] = field[i] == '_' ? '-' : field[i];
+    return err_raise(ERR_BAD_REQUEST, "--%s%s", option, m + n);
+}
+
 static enum err print_document(const struct options *o, struct buf *out, int32_t status)
 {
     json_t *v = json_loadb(buf_str(out), out->len, 0, NULL), *choice;
     size_t i;
     enum err rc = OK;
-    if (status != 200) {
-        const char *m = json_string_value(json_object_get(json_object_get(v, "error"), "message"));
-        rc = err_raise(ERR_BAD_REQUEST, "%s", m ? m : buf_str(out));
-    }
+    if (status != 200) rc = refused(json_object_get(v, "error"), buf_str(out));
     json_array_foreach(json_object_get(v, "choices"), i, choice) {
         const char *text = json_string_value(json_object_get(choice, "text"));
         if (!text) text = json_string_value(json_object_get(json_object_get(choice, "message"), "content"));

@@ -136,14 +136,27 @@ static enum err start_line(struct crd_api *api, struct mailbox *mail, json_t *v,
     return OK;
 }
 
-/* Run a woken job; true when it has finished: what is left of it is for forget(). *rc: the first error of writing; none is tried after it. */
-static bool advance(struct job *j, FILE *f, int64_t *n_done, int64_t *n_failed, enum err *rc)
+/* The first of its kind, and its sentence, which what runs meanwhile may not replace. */
+struct trouble {
+    enum err err;
+    char text[800];
+};
+
+static void note(struct trouble *t, enum err e)
+{
+    if (!e || t->err) return;
+    t->err = e;
+    snprintf(t->text, sizeof t->text, "%s", err_text());
+}
+
+/* Run a woken job; true when it has finished: what is left of it is for forget(). After an answer that could not be written none is tried. */
+static bool advance(struct job *j, FILE *f, int64_t *n_done, int64_t *n_failed, struct trouble *writing)
 {
     atomic_store(&j->queued, false);
     if (!crd_generation_run(j->g, &j->out, &j->status)) return false;
-    if (!*rc) *rc = write_result(f, j);
-    *n_done += !*rc;
-    *n_failed += !*rc && j->status != 200;
+    if (!writing->err) note(writing, write_result(f, j));
+    *n_done += !writing->err;
+    *n_failed += !writing->err && j->status != 200;
     crd_generation_close(j->g);
     buf_free(&j->out);
     free(j->custom_id);
@@ -221,6 +234,7 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
     FILE *in = NULL, *out = NULL;
     struct mailbox *mail = mailbox_open();
     struct lines lines = {.path = in_path, .done = json_object(), .seen = json_object(), .more = true};
+    struct trouble reading = {0}, writing = {0};
     int32_t running = 0;
     *n_done = *n_failed = 0;
     TRY(open_files(in_path, out_path, &in, &out));
@@ -228,18 +242,22 @@ enum err generate_batch(struct crd_api *api, const char *in_path, const char *ou
     lines.f = in;
     if (json_object_size(lines.done)) log_info("generate", "%zu line(s) are answered already: going on", json_object_size(lines.done));
     while ((lines.more || running) && !(stop() && !running)) {
-        for (bool started = true; started && !rc && running < concurrency && !stop();) {
-            rc = start_next(&lines, api, mail, &started);
+        for (bool started = true; started && !reading.err && !writing.err && running < concurrency && !stop();) {
+            note(&reading, start_next(&lines, api, mail, &started));
             running += started;
         }
-        if (rc) lines.more = false; /* what runs may finish; then the sentence */
+        if (reading.err || writing.err) lines.more = false; /* what runs may finish, and is written if it can be; then the sentence */
         if (!running) continue;
         struct job *j = mailbox_get(mail, 200000);
-        if (j && advance(j, out, n_done, n_failed, &rc)) {
+        if (j && advance(j, out, n_done, n_failed, &writing)) {
             running--;
             forget(mail, j);
         }
     }
+    if (writing.err) rc = err_raise(writing.err, "%s", writing.text);
+    else if (reading.err)
+        rc = err_raise(reading.err, "%s; %lld answer(s) are in %s: put the line right and run the command again for the rest", reading.text,
+                       (long long)*n_done + (long long)json_object_size(lines.done), out_path);
 out:
     free(lines.text);
     json_decref(lines.done);

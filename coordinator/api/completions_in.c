@@ -6,9 +6,6 @@
 
 static enum err empty(const char *field, struct crd_api_error *e)
 {
-    if (!strcmp(field, "prompt"))
-        return crd_api_refuse(e, 400, field,
-                              "Either prompt or prompt_embeds must be provided and non-empty.");
     return crd_api_refuse(e, 400, field, "%s must be provided and non-empty.", field);
 }
 

@@ -21,15 +21,17 @@ enum err crd_sampling_fit(struct crd_request *r, const struct crd_api *api, int6
             "This model's maximum context length is %d tokens. However, your "
             "request has %lld input tokens. Please reduce the length of the input messages.",
             context, (long long)n_prompt);
-    if (asked > room)
+    if (asked > room) {
+        const char *field = crd_request_get(r, "max_completion_tokens") ? "max_completion_tokens"
+                                                                        : "max_tokens";
         return crd_api_refuse(
-            e, 400,
-            crd_request_get(r, "max_completion_tokens") ? "max_completion_tokens" : "max_tokens",
-            "'max_tokens' or 'max_completion_tokens' is too large: %lld. This "
+            e, 400, field,
+            "%s is too large: %lld. This "
             "model's maximum context length is %d tokens and your request has %lld input tokens "
             "(%lld > %d - %lld).",
-            (long long)asked, context, (long long)n_prompt, (long long)asked, context,
+            field, (long long)asked, context, (long long)n_prompt, (long long)asked, context,
             (long long)n_prompt);
+    }
     if (asked < 0) asked = r->chat ? room : MIN(room, 16);
     s->max_tokens = (int32_t)MAX(asked, 1);
     int32_t need = r->forced ? crd_calls_need(r, api) : 0;

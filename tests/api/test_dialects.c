@@ -444,6 +444,12 @@ static void errors_are_in_the_dialect(void **state)
          "images are not supported"},
         {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"max_output_tokens\":0}",
          "\"param\":\"max_output_tokens\""},
+        {ENDPOINT_MESSAGES, "{\"max_tokens\":100000,\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+         "\"max_tokens is too large: 100000."},
+        {ENDPOINT_RESPONSES, "{\"input\":\"a\",\"max_output_tokens\":100000}",
+         "\"max_output_tokens is too large: 100000."},
+        {ENDPOINT_OLLAMA_GENERATE, "{\"prompt\":\"a\",\"options\":{\"num_predict\":100000}}",
+         "\"options.num_predict is too large: 100000."},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(rows); i++) {

@@ -63,13 +63,10 @@ static const struct row rows[] = {
     {C, "{\"messages\":[{\"role\":\"user\",\"content\":[{}]}]}", 400, MALFORMED, "messages",
      "messages.0.content.0.type"},
     /* prompts */
-    {P, "{}", 400, BAD, "prompt", "Either prompt or prompt_embeds must be provided and non-empty."},
-    {P, "{\"prompt\":\"\"}", 400, BAD, "prompt",
-     "Either prompt or prompt_embeds must be provided and non-empty."},
-    {P, "{\"prompt\":[]}", 400, BAD, "prompt",
-     "Either prompt or prompt_embeds must be provided and non-empty."},
-    {P, "{\"prompt\":[[]]}", 400, BAD, "prompt",
-     "Either prompt or prompt_embeds must be provided and non-empty."},
+    {P, "{}", 400, BAD, "prompt", "prompt must be provided and non-empty."},
+    {P, "{\"prompt\":\"\"}", 400, BAD, "prompt", "prompt must be provided and non-empty."},
+    {P, "{\"prompt\":[]}", 400, BAD, "prompt", "prompt must be provided and non-empty."},
+    {P, "{\"prompt\":[[]]}", 400, BAD, "prompt", "prompt must be provided and non-empty."},
     {P, "{\"prompt\":5}", 400, MALFORMED, "prompt", "prompt: Input should be"},
     {P, "{\"prompt\":[1,\"a\"]}", 400, MALFORMED, "prompt", "prompt: Input should be"},
     {P, "{\"prompt\":[\"a\",[{}]]}", 400, MALFORMED, "prompt", "prompt: Input should be"},
@@ -224,7 +221,9 @@ static const struct row rows[] = {
     {C, "{" MSG ",\"verbosity\":\"high\"}", 400, BAD, "verbosity", "chat template does not know of it"},
     /* too long */
     {C, "{" MSG ",\"max_tokens\":1000}", 400, BAD, "max_tokens",
-     "This model's maximum context length is 300 tokens"},
+     "max_tokens is too large: 1000. This model's maximum context length is 300 tokens"},
+    {C, "{" MSG ",\"max_completion_tokens\":1000}", 400, BAD, "max_completion_tokens",
+     "max_completion_tokens is too large: 1000."},
 };
 
 static struct test_api t;

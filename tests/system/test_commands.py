@@ -156,6 +156,32 @@ class Generate(unittest.TestCase):
                 self.assertEqual(code, expected, err)
                 self.assertEqual("line 3: custom_id 'a' is that of line 1 too" in err, bool(expected), err)
 
+    def test_answers_before_a_bad_line_are_kept(self):
+        with tempfile.TemporaryDirectory() as d:
+            src, dst = os.path.join(d, "in.jsonl"), os.path.join(d, "out.jsonl")
+            good = [json.dumps({"custom_id": f"q{i}", "url": "/v1/completions", "body": {"prompt": "x", "max_tokens": 4}}) for i in range(4)]
+            for bad, say in (("{", "line 4 is no JSON"), (json.dumps({"custom_id": "y"}), "line 4: a batch line needs")):
+                with open(src, "w") as f:
+                    f.write("\n".join([*good[:3], bad, good[3]]) + "\n")
+                code, _, err = run("generate", DEMO, "--prompts", src, "--output", dst, "--concurrency", 64, *QUIET)
+                self.assertEqual(code, 1, err)
+                self.assertIn(say, err)
+                self.assertIn("3 answer(s) are in " + dst, err)
+                with open(dst) as f:
+                    self.assertEqual(sorted(json.loads(line)["custom_id"] for line in f), ["q0", "q1", "q2"])
+            with open(src, "w") as f:
+                f.write("\n".join(good) + "\n")
+            code, _, err = run("generate", DEMO, "--prompts", src, "--output", dst, *QUIET)
+            self.assertEqual(code, 0, err)
+            with open(dst) as f:
+                self.assertEqual(sorted(json.loads(line)["custom_id"] for line in f), ["q0", "q1", "q2", "q3"])
+
+    def test_a_refusal_names_the_option(self):
+        code, _, err = run("generate", DEMO, "--prompt", "x", "--max-tokens", 100000, *QUIET)
+        self.assertEqual(code, 1, err)
+        self.assertIn("--max-tokens is too large: 100000. This model's", err)
+        self.assertNotIn("max_", err)
+
     def test_a_file_that_is_not_ours_is_never_touched(self):
         with tempfile.TemporaryDirectory() as d:
             src, dst = os.path.join(d, "in.jsonl"), os.path.join(d, "notes.md")
