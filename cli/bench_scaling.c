@@ -51,6 +51,24 @@ static const struct conf_table conf = {
 
 enum { MAX_LIST = 16, MAX_USERS = 256, WARM = 4, TELEMETRY_US = 50000 };
 
+/* ---- what is going on ---- */
+
+/* Rows take their time: on stderr, at a terminal in one line that the row replaces, else once for each row. */
+static void going_on(const struct options *o, int32_t width, int32_t users, double seconds)
+{
+    bool terminal = isatty(STDERR_FILENO);
+    if (!terminal && seconds > 0) return;
+    fprintf(stderr, "%s%d rank(s), %d user(s): ", terminal ? "\r\033[K" : "", width * (int32_t)o->c.model.pp, users);
+    if (terminal) fprintf(stderr, "%.1f of %.1f s of decoding are measured", MIN(seconds, o->seconds), o->seconds);
+    else fprintf(stderr, "measuring %.1f s of decoding\n", o->seconds);
+    fflush(stderr);
+}
+
+static void row_is_there(void)
+{
+    if (isatty(STDERR_FILENO)) fputs("\r\033[K", stderr);
+}
+
 /* ---- one generation of several sequences ---- */
 
 /* Filled on the replica's thread, watched from here. */
@@ -256,25 +274,37 @@ static void report(const struct options *o, const struct placement *p, int32_t w
 /* ---- one width ---- */
 
 /* The machine is measured before, between and after what is: where others use it too, it is not the same a second later. */
-static enum err one_number(const struct options *o, struct placement *p, struct crd_core *core, int32_t width, int32_t users, uint64_t *id)
+static enum err measure(const struct options *o, struct crd_core *core, int32_t width, int32_t users, uint64_t *id, struct sums *s, struct machine *mean)
 {
     enum err rc;
-    struct sums s = {0}, warm = {0};
-    struct machine m, mean = {0};
+    struct sums warm = {0};
+    struct machine m;
     int32_t n = 0;
+    going_on(o, width, users, 0);
     TRY(generate(o, core, users, id, &warm));
     do {
-        if (n) TRY(generate(o, core, users, id, &s));
+        if (n) TRY(generate(o, core, users, id, s));
+        if (n) going_on(o, width, users, s->seconds);
         TRY(measure_machine(&m, o->one_machine));
-        add_machine(&mean, &m);
+        add_machine(mean, &m);
         n++;
-    } while (s.seconds < o->seconds);
-    mean_machine(&mean, n);
+    } while (s->seconds < o->seconds);
+    mean_machine(mean, n);
+out:
+    row_is_there();
+    return rc;
+}
+
+static enum err one_number(const struct options *o, struct placement *p, struct crd_core *core, int32_t width, int32_t users, uint64_t *id)
+{
+    struct sums s = {0};
+    struct machine mean = {0};
+    enum err e = measure(o, core, width, users, id, &s, &mean);
+    if (e) return e;
     struct clu_guess guess = guess_of(&mean, o->one_machine);
     placement_measured(p, &guess);
     report(o, p, width, users, &s, &mean);
-out:
-    return rc;
+    return OK;
 }
 
 static enum err one_width(const struct options *all, const char *model, int32_t width, const int32_t users[], int32_t n_users, const struct machine *before)
