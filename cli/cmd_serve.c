@@ -67,7 +67,7 @@ static const struct conf_opt table[] = {
     {"max-waiting", CONF_INT, O(max_waiting), "4096", 1, 1e6, "N", "queued requests before 503", "max-queue-size"},
     {"max-n", CONF_INT, O(max_n), "16", 1, 128, "N", "choices of one request"},
     {"log-stats", CONF_FLOAT, O(log_stats), "10", 0, 1e6, "S", "seconds between two lines of the log that say how busy the server is, while it is; 0: none"},
-    {"usage-log", CONF_STR, O(usage_log), NULL, 0, 0, "FILE", "append a line of JSON for every answer: who, where, tokens, seconds"},
+    {"usage-log", CONF_STR, O(usage_log), NULL, 0, 0, "FILE", "append a line of JSON for every answer, and for every request turned away: who, where, status, tokens, seconds", "access-log"},
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "orders, ends and restarts"},
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH|none", "where `tessera drain` and `tessera reload` reach this server; default: by its port"},
     {"admin-keys", CONF_STR, O(admin_keys), NULL, 0, 0, "FILE", "who may POST /admin/drain and /admin/reload: lines as of --api-keys; default: nobody"},

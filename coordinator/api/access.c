@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "coordinator/api/admin_http.h"
 #include "coordinator/api/http.h"
+#include "coordinator/api/ledger.h"
 
 #include <string.h>
 #include <strings.h>
@@ -24,6 +25,11 @@ const char *crd_access_secret(struct gw_exchange *x)
     return gw_header(x, "x-api-key");
 }
 
+static void note_refused(const struct crd_api *api, const struct gw_request *r, const char *key, int32_t status)
+{
+    crd_ledger_add(api->ledger, &(struct crd_ledger_entry){.id = r->request_id, .key = key, .path = r->path, .status = status});
+}
+
 bool crd_access_gate(void *user, struct gw_exchange *x, struct gw_request *r)
 {
     struct crd_api *api = user;
@@ -40,6 +46,7 @@ bool crd_access_gate(void *user, struct gw_exchange *x, struct gw_request *r)
                    : !strcmp(r->path, "/metrics")
                        ? "/metrics needs an API key: `Authorization: Bearer KEY`, or start the server with --public-metrics."
                        : "You didn't provide an API key. Send it as `Authorization: Bearer KEY`.");
+    note_refused(api, r, NULL, 401);
     crd_http_refuse(x, r->path, &e, "WWW-Authenticate: Bearer\n");
     return false;
 }
@@ -50,7 +57,6 @@ bool crd_access_begin(struct crd_api *api, struct gw_exchange *x, const struct g
     struct crd_api_error e = {0};
     struct buf headers = {0};
     int32_t retry_s;
-    (void)api;
     if (!key) return true;
     const char *too_much = crd_quota_begin(&key->quota, clock_us(), &retry_s);
     key->n_requests++;
@@ -61,6 +67,7 @@ bool crd_access_begin(struct crd_api *api, struct gw_exchange *x, const struct g
     crd_quota_headers(&key->quota, clock_us(), &headers);
     buf_printf(&headers, "Retry-After: %d\n", retry_s);
     log_debug("api", "%s: %s", r->request_id, e.message);
+    note_refused(api, r, key->name, 429);
     crd_http_refuse(x, r->path, &e, buf_str(&headers));
     buf_free(&headers);
     return false;

@@ -230,7 +230,8 @@ void crd_generation_note(struct crd_generation *g, const char *key, const char *
                                                                .n_cached = u.n_cached,
                                                                .n_completion = u.n_completion,
                                                                .n_thought = u.n_thought,
-                                                               .us = clock_us() - g->arrived_us});
+                                                               .us = clock_us() - g->arrived_us,
+                                                               .first_us = g->first_us ? g->first_us - g->arrived_us : 0});
 }
 
 const char *crd_generation_type(const struct crd_generation *g)

@@ -99,6 +99,8 @@ void crd_ledger_close(struct crd_ledger *l)
     free(l);
 }
 
+enum { PATH_SHOWN = 256 }; /* a stranger's may be long */
+
 static void put_line(const struct crd_ledger_entry *e, struct buf *out)
 {
     struct timespec now;
@@ -112,17 +114,24 @@ static void put_line(const struct crd_ledger_entry *e, struct buf *out)
         json_out_str(out, e->key);
     else
         buf_puts(out, "null");
+    buf_puts(out, ",\"path\":");
+    json_out_text(out, e->path, strnlen(e->path, PATH_SHOWN));
     buf_printf(out,
-               ",\"path\":\"%s\",\"status\":%d,\"prompt_tokens\":%lld,\"cached_tokens\":%lld,"
-               "\"completion_tokens\":%lld,\"reasoning_tokens\":%lld,\"seconds\":%.3f}\n",
-               e->path, e->status, (long long)e->n_prompt, (long long)e->n_cached,
-               (long long)e->n_completion, (long long)e->n_thought, (double)e->us / 1e6);
+               ",\"status\":%d,\"prompt_tokens\":%lld,\"cached_tokens\":%lld,"
+               "\"completion_tokens\":%lld,\"reasoning_tokens\":%lld,\"first_token_seconds\":",
+               e->status, (long long)e->n_prompt, (long long)e->n_cached,
+               (long long)e->n_completion, (long long)e->n_thought);
+    if (e->first_us)
+        buf_printf(out, "%.3f", (double)e->first_us / 1e6);
+    else
+        buf_puts(out, "null");
+    buf_printf(out, ",\"seconds\":%.3f}\n", (double)e->us / 1e6);
 }
 
 void crd_ledger_add(struct crd_ledger *l, const struct crd_ledger_entry *e)
 {
-    log_debug("api", "%s %s: %d, %lld prompt tokens (%lld cached), %lld generated, %.3f s%s%s", e->id,
-              e->path, e->status, (long long)e->n_prompt, (long long)e->n_cached,
+    log_debug("api", "%s %.*s: %d, %lld prompt tokens (%lld cached), %lld generated, %.3f s%s%s", e->id,
+              (int)strcspn(e->path, "\r\n\033"), e->path, e->status, (long long)e->n_prompt, (long long)e->n_cached,
               (long long)e->n_completion, (double)e->us / 1e6, e->key ? ", key " : "",
               e->key ? e->key : "");
     if (!l) return;

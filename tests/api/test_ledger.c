@@ -45,7 +45,8 @@ static void a_line_says_who_used_what(void **state)
     assert_int_equal(crd_ledger_open(&l, path), OK);
     for (int i = 0; i < 100; i++) {
         struct crd_ledger_entry e = entry(i ? "a\"b" : "first");
-        if (i == 1) e.key = NULL;
+        if (i == 1) e.key = NULL, e.path = "/a\"b\n";
+        if (!i) e.first_us = 250000;
         crd_ledger_add(l, &e);
     }
     crd_ledger_close(l); /* writes what is left */
@@ -60,9 +61,12 @@ static void a_line_says_who_used_what(void **state)
     for (size_t i = 0; i < COUNT_OF(numbers); i++)
         assert_int_equal(json_integer_value(json_object_get(j, numbers[i].name)), numbers[i].v);
     assert_true(json_real_value(json_object_get(j, "seconds")) > 1.23);
+    assert_true(json_real_value(json_object_get(j, "first_token_seconds")) == 0.25);
     json_decref(j);
     j = json_loads(strtok(NULL, "\n"), 0, NULL);
     assert_true(json_is_null(json_object_get(j, "key")));
+    assert_true(json_is_null(json_object_get(j, "first_token_seconds")));
+    assert_string_equal(json_string_value(json_object_get(j, "path")), "/a\"b\n");
     json_decref(j);
     buf_free(&text);
 }

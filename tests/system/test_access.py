@@ -50,7 +50,7 @@ class Access(unittest.TestCase):
     def setUpClass(cls):
         cls.dir = tempfile.TemporaryDirectory()
         cls.path = os.path.join(cls.dir.name, "keys")
-        cls.write("anna key-of-anna\nslow key-of-slow rpm=2\nfew key-of-few tpm=50\none key-of-one concurrency=1\n")
+        cls.write("anna key-of-anna\nslow key-of-slow rpm=2\nslower key-of-slower rpm=2\nfew key-of-few tpm=50\none key-of-one concurrency=1\n")
         env = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "MY_KEY": "key-of-the-env"}
         cls.s = Server("--threads", 1, "--api-keys", cls.path, "--api-key-env", "MY_KEY", "--cors-origins", "https://a.example, https://b.example",
                        "--usage-log", os.path.join(cls.dir.name, "usage"), "--log-level", "debug", env=env)
@@ -135,6 +135,7 @@ class Access(unittest.TestCase):
         self.assertEqual((line["prompt_tokens"], line["completion_tokens"]), (usage["prompt_tokens"], usage["completion_tokens"]))
         self.assertEqual(line["cached_tokens"], usage["prompt_tokens_details"]["cached_tokens"])
         self.assertIn("whole-1 " + CHAT + ": 200", self.s.text())
+        self.assertTrue(0 < line["first_token_seconds"] <= line["seconds"], line)
         self.s.request("POST", CHAT, {**ASK, "temperature": -1}, {**named, "X-Request-Id": "bad-1"})
         self.assertEqual([(v["status"], v["prompt_tokens"]) for v in self.lines("bad-1")], [(400, 0)])
         c = http.client.HTTPConnection("127.0.0.1", self.s.port, timeout=20)
@@ -147,6 +148,13 @@ class Access(unittest.TestCase):
         self.assertGreater(line["prompt_tokens"], 0)
         self.s.request("POST", "/v1/embeddings", {"input": ["a", "b"]}, {**named, "X-Request-Id": "vectors-1"})
         self.assertEqual([v["completion_tokens"] for v in self.lines("vectors-1")], [0])
+
+    def test_who_is_turned_away_is_in_the_usage_log_too(self):
+        self.s.request("POST", CHAT, ASK, {**bearer("key-of-ann"), "X-Request-Id": "stranger-1"})
+        self.assertEqual([(v["status"], v["key"], v["first_token_seconds"]) for v in self.lines("stranger-1")], [(401, None, None)])
+        for i in range(3):  # rpm=2
+            self.s.request("POST", CHAT, ASK, {**bearer("key-of-slower"), "X-Request-Id": f"fast-{i}"})
+        self.assertEqual([(v["status"], v["key"]) for v in self.lines("fast-2")], [(429, "slower")])
 
     def test_one_at_once(self):
         story = {"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True, "stream": True}
