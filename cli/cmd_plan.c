@@ -184,6 +184,8 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
         clu_place_json(p, &w, t, out);
     else
         clu_place_explain(p, &w, t, out);
+    if (o->topo && t->n_hosts > 2 && !o->json && !o->tp && !o->pp)
+        buf_puts(out, "\nlinks are taken as recorded, two hosts at a time; serve measures all of them at once, too, and may find another cut as good\n");
     if (o->users > CLU_KV_CONTEXTS && !o->kv_tokens && !o->json)
         buf_printf(out, "\n%lld full contexts: serve holds them with --kv-tokens %lld, by itself %d\n", (long long)o->users, (long long)want.kv_tokens,
                    CLU_KV_CONTEXTS);

@@ -71,7 +71,16 @@ out:
 
 /* ---- the cut ---- */
 
-static void say(const struct clu_place *c)
+/* What it was judged by, where `tessera plan` with the same topology may have judged otherwise. */
+static void say_basis(const struct clu_place *c, const struct clu_topo *t, bool recorded, struct buf *out)
+{
+    buf_printf(out, "; %.1f tok/s predicted for 8 users", c->judged.tok_s);
+    if (t->together.latency_s > 0)
+        buf_printf(out, ", by what all hosts at once do, measured now (%.0f us, %.2f Gbit/s)%s", t->together.latency_s * 1e6, t->together.bytes_s * 8e-9,
+                   recorded ? ", which a topology does not tell `tessera plan`" : "");
+}
+
+static void say(const struct clu_place *c, const struct clu_topo *t, bool recorded)
 {
     struct buf b = {0};
     const struct grid *g = &c->layout.grid;
@@ -83,6 +92,7 @@ static void say(const struct clu_place *c)
                        g->share[r].heads, g->share[r].ffn);
         buf_putc(&b, ')');
     }
+    say_basis(c, t, recorded, &b);
     log_info("plan", "placement:%s", buf_str(&b));
     buf_free(&b);
 }
@@ -134,7 +144,7 @@ static enum err find(const struct placement *p, struct plan_inputs *in, struct g
         in->work.wire = clu_place_wire(&in->place);
         TRY(clu_place_find(&in->place, &in->work, &in->topo, &in->want));
     }
-    say(&in->place);
+    say(&in->place, &in->topo, p->o->cluster.topo != NULL);
     *out = in->place.layout.grid;
 out:
     return rc;
