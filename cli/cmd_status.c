@@ -52,7 +52,7 @@ static enum err get(const struct server *s, const char *path, json_t **out, long
     rc = hub_http_get(s->http, url, MOST, &body, &a);
     if (rc) {
         char *why = xstrdup(err_text());
-        rc = err_raise(ERR_UNAVAILABLE, "no server answers: %s (another port: --port; another host, or HTTPS: --url)", why);
+        rc = err_raise(ERR_UNAVAILABLE, "no server answers: %s (another port: --port; another host, or HTTPS: --url; a certificate of your own: --https-ca)", why);
         free(why);
     } else if (!(*out = json_loadb((const char *)body.data, body.len, 0, &e)) || !json_is_object(*out)) {
         rc = err_raise(ERR_UNAVAILABLE, "%s answers %ld, but not as tessera does: is it another port (--port) or address (--url)?", url, a.status);

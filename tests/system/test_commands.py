@@ -510,6 +510,25 @@ class Status(unittest.TestCase):
         f.flush()
         return f.name
 
+    @unittest.skipUnless(shutil.which("openssl"), "no openssl here")
+    def test_a_certificate_of_ones_own_is_named(self):
+        with tempfile.TemporaryDirectory() as d:
+            cert, key = os.path.join(d, "cert.pem"), os.path.join(d, "key.pem")
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost",
+                            "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+            with Server("--threads", 1, "--https-cert", cert, "--https-key", key, wait=False) as s:
+                ask = ("status", "--url", f"https://localhost:{s.port}")
+                for _ in range(200):
+                    code, out, err = run(*ask, "--https-ca", cert)
+                    if code == 0:
+                        break
+                    time.sleep(0.1)
+                self.assertEqual(code, 0, err)
+                self.assertIn(": ok, ", out.decode())
+                code, _, err = run(*ask)
+                self.assertEqual(code, 1)
+                self.assertIn("--https-ca", err)
+
     def test_its_speed_is_what_was_generated_meanwhile(self):
         with Server("--threads", 1) as s:
             stream = s.stream("/v1/completions", {"prompt": "Once", "max_tokens": 1000, "ignore_eos": True, "n": 16})
