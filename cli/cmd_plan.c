@@ -113,14 +113,14 @@ out:
 /* A hostfile numbers the ranks; where another order, or fewer hosts, would be clearly faster, say
  * which. */
 static void better_order(const struct clu_work *w, const struct clu_topo *t, struct clu_want want,
-                         const struct clu_place *p, struct buf *out)
+                         const struct clu_place *p, bool recorded, struct buf *out)
 {
     struct clu_place *free_order = xmalloc(sizeof *free_order);
     want.fixed_order = false;
     if (!clu_place_find(free_order, w, t, &want) &&
         free_order->judged.tok_s > 1.02 * p->judged.tok_s) {
-        buf_printf(out, "\n%.1f tok/s instead of %.1f would be possible with this hostfile:\n",
-                   free_order->judged.tok_s, p->judged.tok_s);
+        buf_printf(out, "\n%.1f tok/s instead of %.1f would be possible with this hostfile%s:\n",
+                   free_order->judged.tok_s, p->judged.tok_s, recorded ? ", and serve --topo takes that order by itself" : "");
         for (int32_t r = 0, n; r < free_order->n_ranks; r += n) {
             const int32_t *device = free_order->layout.device, host = t->devices[device[r]].host;
             for (n = 1; r + n < free_order->n_ranks && t->devices[device[r + n]].host == host;
@@ -189,7 +189,7 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     if (o->users > CLU_KV_CONTEXTS && !o->kv_tokens && !o->json)
         buf_printf(out, "\n%lld full contexts: serve holds them with --kv-tokens %lld, by itself %d\n", (long long)o->users, (long long)want.kv_tokens,
                    CLU_KV_CONTEXTS);
-    if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, out);
+    if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, o->topo != NULL, out);
 out:
     free(weights);
     free(t);
