@@ -35,15 +35,14 @@ template <int N> static inline void cu_leaves_of(const struct krn_leaves *l, int
 {
     if constexpr (N == 1) {
         out->end[0] = cols, out->merges[0] = CU_NODE_ENDS;
-        return;
+    } else {
+        for (int32_t i = 0; i < l->hi - l->lo; i++) out->end[i] = l->cols[i + 1], out->merges[i] = CU_LEFT_OUT;
+        for (int32_t i = 0; i < l->n_nodes; i++)
+            for (int32_t leaf = l->nodes[i].a; leaf < l->nodes[i].b; leaf++) {
+                bool last = leaf == l->nodes[i].b - 1;
+                out->merges[leaf - l->lo] = (uint8_t)(cu_merges(l->nodes[i], leaf) | (last ? CU_NODE_ENDS : 0));
+            }
     }
-    for (int32_t i = 0; i < l->hi - l->lo; i++) out->end[i] = l->cols[i + 1], out->merges[i] = CU_LEFT_OUT;
-    for (int32_t i = 0; i < l->n_nodes; i++)
-        for (int32_t leaf = l->nodes[i].a; leaf < l->nodes[i].b; leaf++) {
-            bool last = leaf == l->nodes[i].b - 1;
-            out->merges[leaf - l->lo] =
-                (uint8_t)(cu_merges(l->nodes[i], leaf) | (last ? CU_NODE_ENDS : 0));
-        }
 }
 
 // The same with every leaf a node, however many.
