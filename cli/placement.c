@@ -288,7 +288,7 @@ static enum err choose_blocks(struct placement *p, const struct plan_inputs *in,
 {
     enum err rc;
     const struct clu_work *w = &in->work;
-    int64_t fit, kv_tokens = p->o->model.kv_tokens;
+    int64_t fit = 0, kv_tokens = p->o->model.kv_tokens;
     TRY(fit_blocks(p, w, &in->topo, g, hellos, n, &fit));
     int64_t want = clu_place_kv(w, fit, kv_tokens);
     if (want > fit)

@@ -165,6 +165,7 @@ enum err crd_admin_find(char out[ADMIN_PATH], int32_t port)
     enum { MOST = 300 };
     char tmp[ADMIN_PATH], run[ADMIN_PATH], all[MOST] = "";
     int n = 0;
+    size_t only = 0;
     glob_t g = {0};
     crd_admin_path(out, port);
     if (answers(out)) return OK;
@@ -178,9 +179,10 @@ enum err crd_admin_find(char out[ADMIN_PATH], int32_t port)
         if (!strcmp(g.gl_pathv[i], out) || !answers(g.gl_pathv[i])) continue;
         const size_t at = strlen(all);
         snprintf(all + at, sizeof all - at, "%s%s", at ? ", " : "", g.gl_pathv[i]);
+        only = i;
         n++;
     }
-    if (n == 1) snprintf(out, ADMIN_PATH, "%s", all);
+    if (n == 1) snprintf(out, ADMIN_PATH, "%s", g.gl_pathv[only]);
     globfree(&g);
     return n > 1 ? err_raise(ERR_BAD_CONFIG, "several servers have port %d: name one with --admin-socket: %s", port, all) : OK;
 }
