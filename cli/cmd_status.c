@@ -139,8 +139,9 @@ static void print_duration(double seconds)
 static void print_rank(const json_t *r)
 {
     const char *state = json_is_true(json_object_get(r, "ready")) ? "ready" : json_is_true(json_object_get(r, "joined")) ? "loading" : "missing";
-    printf("  %4d  %-8s  %-20s  %-14s  %10.3f  %8.3f\n", whole(r, "rank"), state, text(r, "host"), text(r, "device"),
-           (double)json_integer_value(json_object_get(r, "weight_bytes")) / 1e9, (double)json_integer_value(json_object_get(r, "kv_bytes")) / 1e9);
+    printf("  %4d  %-8s  %-20s  %-14s  %10.3f  %8.3f  %11.3f\n", whole(r, "rank"), state, text(r, "host"), text(r, "device"),
+           (double)json_integer_value(json_object_get(r, "weight_bytes")) / 1e9, (double)json_integer_value(json_object_get(r, "kv_bytes")) / 1e9,
+           (double)json_integer_value(json_object_get(r, "rss_bytes")) / 1e9);
 }
 
 static void print_replicas(const json_t *j)
@@ -153,7 +154,7 @@ static void print_replicas(const json_t *j)
         const char *state = text(r, "state"), *why = text(r, "reason");
         printf("\nreplica %zu %s, %zu rank(s) in %d stage(s), %d open request(s), %d recoveries%s%s\n", i, state, json_array_size(ranks), whole(r, "stages"),
                whole(r, "open"), whole(r, "recoveries"), strcmp(why, state) ? ": " : "", strcmp(why, state) ? why : "");
-        if (json_array_size(ranks)) printf("  %4s  %-8s  %-20s  %-14s  %10s  %8s\n", "rank", "state", "host", "device", "weights GB", "KV GB");
+        if (json_array_size(ranks)) printf("  %4s  %-8s  %-20s  %-14s  %10s  %8s  %11s\n", "rank", "state", "host", "device", "weights GB", "KV GB", "resident GB");
         json_array_foreach(ranks, k, rank) print_rank(rank);
     }
 }

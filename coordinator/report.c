@@ -73,9 +73,9 @@ void crd_report_engine(void *self, int32_t i, struct sched_stats *out)
 
 static void rank_json(struct buf *out, int32_t i, const struct replica_rank *r)
 {
-    buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"read_bytes\":%lld,\"received_bytes\":%lld,"
+    buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"rss_bytes\":%lld,\"read_bytes\":%lld,\"received_bytes\":%lld,"
                "\"cached_bytes\":%lld,\"host\":", i ? "," : "", i,
-               r->joined ? "true" : "false", r->ready ? "true" : "false", r->pid, (long long)r->weight_bytes, (long long)r->kv_bytes,
+               r->joined ? "true" : "false", r->ready ? "true" : "false", r->pid, (long long)r->weight_bytes, (long long)r->kv_bytes, (long long)r->rss_bytes,
                (long long)r->read_bytes, (long long)r->received_bytes, (long long)r->cached_bytes);
     json_out_str(out, r->host);
     buf_puts(out, ",\"device\":");
@@ -151,6 +151,7 @@ static void rank_metrics(struct crd_core *c, struct buf *out)
     static const struct { const char *name, *kind, *help; } heads[] = {
         {"rank_weight_bytes", "gauge", "Bytes of packed weights a rank holds."},
         {"rank_kv_bytes", "gauge", "Bytes of KV cache a rank holds."},
+        {"rank_rss_bytes", "gauge", "Bytes of a rank's process in memory."},
         {"rank_comm_bytes_total", "counter", "Bytes a rank sent in collectives."},
         {"rank_comm_wait_seconds_total", "counter", "Seconds a rank waited in collectives."},
         {"rank_comm_ops_total", "counter", "Collectives a rank took part in."},
@@ -161,7 +162,7 @@ static void rank_metrics(struct crd_core *c, struct buf *out)
             struct replica_rank ranks[LIMIT_RANKS];
             int32_t n = crd_replica_ranks(c->units[k].replica, ranks);
             for (int32_t i = 0; i < n; i++) {
-                const double v[] = {(double)ranks[i].weight_bytes, (double)ranks[i].kv_bytes, (double)ranks[i].comm_bytes,
+                const double v[] = {(double)ranks[i].weight_bytes, (double)ranks[i].kv_bytes, (double)ranks[i].rss_bytes, (double)ranks[i].comm_bytes,
                                     (double)ranks[i].comm_us / 1e6, (double)ranks[i].comm_ops};
                 buf_printf(out, "tessera:%s{engine=\"%d\",rank=\"%d\"} %.17g\n", heads[h].name, k, i, v[h]);
             }

@@ -46,7 +46,7 @@ struct msg_hello {
     const struct msg_link *links;
 };
 
-struct msg_load_progress { int64_t bytes_done, bytes_total; double mb_per_s; };
+struct msg_load_progress { int64_t bytes_done, bytes_total; };
 
 struct msg_ready {
     int64_t weight_bytes, kv_bytes; int32_t n_blocks; double seconds;

@@ -52,7 +52,6 @@ static enum err check_progress(const struct control_msg *m)
     TRY(control_need("LoadProgress", "bytes_total", m->progress.bytes_total, 0, INT64_MAX));
     TRY(control_need("LoadProgress", "bytes_done", m->progress.bytes_done, 0,
                      m->progress.bytes_total));
-    TRY(need_real("LoadProgress", "mb_per_s", m->progress.mb_per_s));
 out:
     return rc;
 }

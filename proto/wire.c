@@ -122,13 +122,12 @@ static void fill_progress(union pb *to, const struct control_msg *from)
 {
     to->progress.bytes_done = from->progress.bytes_done;
     to->progress.bytes_total = from->progress.bytes_total;
-    to->progress.mb_per_s = from->progress.mb_per_s;
 }
 
 static void read_progress(struct control_msg *to, const union pb *from)
 {
     const Tessera__LoadProgress *p = &from->progress;
-    to->progress = (struct msg_load_progress){p->bytes_done, p->bytes_total, p->mb_per_s};
+    to->progress = (struct msg_load_progress){p->bytes_done, p->bytes_total};
 }
 
 static void fill_ready(union pb *to, const struct control_msg *from)

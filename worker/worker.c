@@ -72,13 +72,23 @@ static struct trn_coll_now current_collective(struct worker *w)
     return now;
 }
 
+/* What of this process is in memory, shared pages included; 0: nobody says. */
+static int64_t resident_bytes(void)
+{
+    long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f && fscanf(f, "%*d %lld", &pages) != 1) pages = 0;
+    if (f) fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
 static void telemetry(struct worker *w)
 {
     struct trn_coll_now now = current_collective(w);
     struct control_msg m = {.type = MSG_TELEMETRY};
     m.telemetry = (struct msg_telemetry){
         .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = now.op ? now.op : "", .op_seq = now.seq,
-        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = MAX(now.waiting_for, -1), .comm_bytes = atomic_load(&w->loop.comm_bytes),
+        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = MAX(now.waiting_for, -1), .rss_bytes = resident_bytes(), .comm_bytes = atomic_load(&w->loop.comm_bytes),
         .comm_us = atomic_load(&w->loop.comm_us), .comm_ops = atomic_load(&w->loop.comm_ops)};
     rpc_peer_send(w->loop.coordinator, &m);
 }

@@ -26,6 +26,7 @@ struct replica_rank {
     int32_t pid;
     int64_t bytes_done, bytes_total;   /* while loading */
     int64_t weight_bytes, kv_bytes;
+    int64_t rss_bytes; /* of the process, as it said last; 0: not yet */
     int64_t read_bytes, received_bytes, cached_bytes; /* how the weights came, once ready */
     uint64_t comm_bytes, comm_us, comm_ops, step;
     int64_t seen_us;                   /* last message */

@@ -34,6 +34,7 @@ void crd_watch_heartbeat(struct crd_replica *r, struct rank *k, const struct msg
     snprintf(k->op, sizeof k->op, "%s", t->op);
     pthread_mutex_lock(&r->lock);
     k->info.step = t->step;
+    k->info.rss_bytes = t->rss_bytes;
     k->info.comm_bytes = t->comm_bytes;
     k->info.comm_us = t->comm_us;
     k->info.comm_ops = t->comm_ops;

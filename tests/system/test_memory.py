@@ -47,6 +47,8 @@ class Memory(unittest.TestCase):
             most, now = status(r["pid"], "VmHWM"), status(r["pid"], "VmRSS")
             self.assertGreater(r["weight_bytes"] * width, MORE, "too small a model to see a second copy")
             self.assertGreater(now, r["weight_bytes"], "weights must be counted")
+            self.assertGreater(r["rss_bytes"], r["weight_bytes"], "what a rank says of itself")
+            self.assertLess(r["rss_bytes"], most + (1 << 20))
             for what, bytes_ in (("at most", most), ("now", now)):
                 over = bytes_ - r["weight_bytes"] - r["kv_bytes"]
                 print(f"rank {r['rank']} of {width}, {what}: {bytes_ / 1e6:.0f} MB, of which weights {r['weight_bytes'] / 1e6:.0f}, KV {r['kv_bytes'] / 1e6:.0f}, else {over / 1e6:.0f}")
