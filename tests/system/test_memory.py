@@ -43,6 +43,10 @@ class Memory(unittest.TestCase):
     def check(self, s, width):
         ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
         self.assertEqual(len(ranks), width)
+        until = time.time() + 60
+        while not all(r["rss_bytes"] for r in ranks) and time.time() < until:  # said every second of work
+            self.work(s)
+            ranks = json.loads(s.get("/health")[1])["cluster"]["replicas"][0]["ranks"]
         for r in ranks:
             most, now = status(r["pid"], "VmHWM"), status(r["pid"], "VmRSS")
             self.assertGreater(r["weight_bytes"] * width, MORE, "too small a model to see a second copy")
