@@ -171,6 +171,13 @@ static inline struct krn_planes krn_pack_planes(enum dtype t, const uint8_t *til
     return p;
 }
 
+/* A kernel that fetches each unit's codes `ahead` bytes before it needs them leaves out as many bytes as lie in front of a
+ * tile's first group; at the beginning of a tile it fetches these, and the whole matrix comes as one run. */
+static inline void krn_pack_fetch_front(const struct krn_planes *p, int64_t ahead)
+{
+    for (const uint8_t *line = p->supers; line < p->pairs; line += 64) __builtin_prefetch(line + ahead);
+}
+
 /* The super-block of a unit. */
 static inline const uint8_t *krn_pack_super(enum dtype t, const struct krn_planes *p, int32_t unit)
 {

@@ -80,6 +80,7 @@ KRN_INLINE void narrow_chain(const struct krn_leaf_job *j, int32_t tile, const e
         acc[half][t] =
             j->more ? _mm256_load_ps(out + t * KRN_TILE + 8 * half) : _mm256_setzero_ps();
 
+    if (krn_pack_is_super(type) && j->k0 == 0) krn_pack_fetch_front(&p, AHEAD);
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * width * KRN_UNIT_BYTES;
@@ -130,6 +131,7 @@ KRN_INLINE void wide_chain(const struct krn_leaf_job *j, int32_t tile, const enu
     _Alignas(64) uint8_t buffer[64 * UNIT_VECTORS];
     if (!j->more) memset(acc, 0, (size_t)j->width * KRN_TILE * sizeof *acc);
 
+    if (krn_pack_is_super(type) && j->k0 == 0) krn_pack_fetch_front(&p, AHEAD);
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;

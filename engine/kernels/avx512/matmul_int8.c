@@ -81,6 +81,7 @@ KRN_INLINE void chain(const struct krn_leaf_job *j, int32_t tile, const enum dty
     KRN_UNROLL for (int t = 0; t < width; t++) acc[t] =
         j->more ? _mm512_load_ps(out + t * KRN_TILE) : _mm512_setzero_ps();
 
+    if (krn_pack_is_super(type) && j->k0 == 0) krn_pack_fetch_front(&p, AHEAD);
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * width * KRN_UNIT_BYTES;
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);

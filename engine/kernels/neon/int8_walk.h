@@ -100,6 +100,7 @@ KRN_INLINE void narrow_chain(const struct krn_leaf_job *j, int32_t tile, const e
     KRN_UNROLL for (int t = 0; t < width; t++) KRN_UNROLL for (int i = 0; i < QUARTERS; i++)
         acc[t][i] = j->more ? vld1q_f32(out + t * KRN_TILE + LANES * i) : vmath_zero();
 
+    if (krn_pack_is_super(type) && j->k0 == 0) krn_pack_fetch_front(&p, AHEAD);
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * width * KRN_UNIT_BYTES;
@@ -131,6 +132,7 @@ KRN_INLINE void wide_chain(const struct krn_leaf_job *j, int32_t tile, const enu
     float *acc = j->acc + tile * j->width * KRN_TILE;
     if (!j->more) memset(acc, 0, (size_t)j->width * KRN_TILE * sizeof *acc);
 
+    if (krn_pack_is_super(type) && j->k0 == 0) krn_pack_fetch_front(&p, AHEAD);
     for (int32_t u = j->k0 / KRN_UNIT; u < j->k1 / KRN_UNIT; u++) {
         const uint8_t *codes = p.pairs + krn_pack_codes_at(type, u);
         const uint8_t *x = (const uint8_t *)j->panel + (int64_t)u * j->width * KRN_UNIT_BYTES;
