@@ -71,6 +71,16 @@ static enum err set_enum(const struct conf_opt *o, void *at, const char *v)
     return err_raise(ERR_BAD_CONFIG, "--%s: '%s' is not one of %s", o->name, v, o->arg);
 }
 
+/* What is said of a list again goes behind what was said before. The texts are kept: there are few, and options live as long as the process. */
+static void append(const char **at, const char *v)
+{
+    enum { MOST = 64 };
+    static char *kept[MOST];
+    static int n;
+    ASSERT(n < MOST);
+    *at = kept[n++] = xasprintf("%s,%s", *at, v);
+}
+
 static enum err set(const struct conf_opt *o, void *out, const char *v)
 {
     void *at = (char *)out + o->offset;
@@ -80,7 +90,8 @@ static enum err set(const struct conf_opt *o, void *out, const char *v)
         else if (!strcmp(v, "off") || !strcmp(v, "0") || !strcmp(v, "false")) *(bool *)at = false;
         else return err_raise(ERR_BAD_CONFIG, "--%s: '%s' is neither on nor off", o->name, v);
         return OK;
-    case CONF_STR: *(const char **)at = v; return OK;
+    case CONF_STR:
+    case CONF_LIST: *(const char **)at = v; return OK;
     case CONF_ENUM: return set_enum(o, at, v);
     case CONF_INT:
     case CONF_SIZE:
@@ -152,6 +163,7 @@ enum err conf_parse(const struct conf_table *t, int argc, char **argv, void *out
         }
     TRY(set_defaults(t, out));
     bool only_args = false;
+    const struct conf_opt *listed = NULL; /* the list that argv has begun: what the environment said of it is gone */
     for (int i = 1; i < argc; i++) {
         const char *a = argv[i];
         if (only_args || strncmp(a, "--", 2)) {
@@ -179,7 +191,9 @@ enum err conf_parse(const struct conf_table *t, int argc, char **argv, void *out
             if (i + 1 >= argc) return err_raise(ERR_BAD_CONFIG, "--%s needs a value (%s)", o->name, o->arg);
             v = argv[++i];
         }
-        TRY(set(o, out, v));
+        if (o->type == CONF_LIST && o == listed) append((const char **)(void *)((char *)out + o->offset), v);
+        else TRY(set(o, out, v));
+        if (o->type == CONF_LIST) listed = o;
     }
     if (*n_args < t->min_args) return err_raise(ERR_BAD_CONFIG, "too few arguments: tessera %s", t->synopsis);
 out:

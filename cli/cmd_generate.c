@@ -49,7 +49,7 @@ static const struct conf_opt table[] = {
     {"ignore-eos", CONF_FLAG, O(ignore_eos), NULL, 0, 0, "on|off", "go on past the end of the answer"},
     {0},
 };
-static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
+static const struct conf_opt *const groups[] = {table, adapter_option_table, model_option_table, cluster_option_table, NULL};
 static const struct conf_table conf = {
     "generate", "generate MODEL (--prompt TEXT | --prompts IN.jsonl --output OUT.jsonl) [options]",
     "Generate text without a server: starts the workers, answers, stops them.\n"
@@ -62,12 +62,14 @@ struct one { struct mailbox *mail; };
 
 static void wake(void *user) { mailbox_poke(((struct one *)user)->mail); }
 
-static char *make_body(const struct options *o)
+/* With adapters it is the first that answers; lines of a batch name theirs. */
+static char *make_body(const struct options *o, const struct crd_api *api)
 {
     json_t *b = json_pack("{s:b, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:I}", "stream", o->n == 1 && o->logprobs < 0 && !o->ids, "max_tokens",
                           (json_int_t)o->max_tokens, "temperature", o->temperature, "top_p", o->top_p, "min_p", o->min_p, "top_k",
                           (json_int_t)o->top_k, "presence_penalty", o->presence_penalty, "frequency_penalty", o->frequency_penalty,
                           "repetition_penalty", o->repetition_penalty, "n", (json_int_t)o->n);
+    if (api->adapter_names) json_object_set_new(b, "model", json_string(api->adapter_names[0]));
     if (o->seed >= 0) json_object_set_new(b, "seed", json_integer(o->seed));
     if (o->stop) json_object_set_new(b, "stop", json_string(o->stop));
     if (o->ignore_eos) json_object_set_new(b, "ignore_eos", json_true());
@@ -149,7 +151,7 @@ static enum err generate_one(const struct options *o, struct crd_api *api)
     struct one one = {mailbox_open()};
     struct buf out = {0};
     int32_t status = 0;
-    char *body = make_body(o);
+    char *body = make_body(o, api);
     struct crd_generation *g = crd_generation_open(api, o->chat ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS, body, strlen(body), 0, "generate", wake, &one);
     for (bool done = false; !done && !options_stop();) {
         done = crd_generation_run(g, &out, &status);
@@ -220,7 +222,7 @@ static enum err generate_logits(const struct options *o, struct crd_api *api)
     l.mail = mailbox_open();
     eng_tokenizer_encode(api->tokenizer, o->prompt, strlen(o->prompt), TOKENIZE_ADD_SPECIAL | TOKENIZE_PARSE_SPECIAL, &ids);
     struct gen_request q = {.id = 1, .weight = 1, .n_prompt = (int32_t)ids.n, .prompt = ids.ids, .n = 1, .sampling = sampling_default(),
-                            .prompt_logits = true, .sample_logits = true};
+                            .prompt_logits = true, .sample_logits = true, .adapter = api->adapter_names != NULL};
     q.sampling.temperature = (float)o->temperature;
     q.sampling.top_p = (float)o->top_p;
     q.sampling.top_k = MAX((int32_t)o->top_k, 0);

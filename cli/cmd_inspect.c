@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #include "base/conf.h"
+#include "engine/file/adapter.h"
 #include "engine/model/shard.h"
 #include "engine/model/spec.h"
 #include "engine/model/weights.h"
@@ -82,6 +83,21 @@ static void print_types(const struct eng_model_file *f)
             printf("  %-6s %5lld tensors  %10.2f MB\n", t < DTYPE_COUNT ? dtype_name((enum dtype)t) : "other", (long long)count[t], (double)bytes[t] / 1e6);
 }
 
+static void print_adapter(const struct eng_model_file *f)
+{
+    double alpha = 0;
+    int64_t least = INT64_MAX, most = 0;
+    (void)!eng_model_file_float(f, "adapter.lora.alpha", 0, &alpha);
+    for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) { /* of A the rows are few, of B the columns */
+        const struct model_tensor *t = eng_model_file_tensor(f, i);
+        least = MIN(least, MIN(t->dims[0], t->dims[1]));
+        most = MAX(most, MIN(t->dims[0], t->dims[1]));
+    }
+    printf("adapter    LoRA of %lld matrices, rank %lld", (long long)eng_model_file_n_tensors(f) / 2, (long long)MIN(least, most));
+    if (most > least) printf(" to %lld", (long long)most);
+    printf(", alpha %g: tessera serve its base with --lora NAME=%s\n", alpha, eng_model_file_path(f));
+}
+
 static void print_model(const struct eng_model_file *f)
 {
     struct eng_spec s;
@@ -139,7 +155,8 @@ int cmd_inspect(int argc, char **argv)
     TRY(cmd_model(&args[0]));
     TRY(eng_model_file_open(&f, args[0]));
     printf("file       %s, %s, %d part(s), %.2f MB\n", args[0], eng_model_file_format(f), eng_model_file_parts(f), (double)eng_model_file_bytes(f) / 1e6);
-    print_model(f);
+    if (eng_adapter_is(f)) print_adapter(f);
+    else print_model(f);
     print_types(f);
     TRY(print_ranks(f, &o));
     for (int64_t i = 0; o.keys && i < eng_model_file_n_kv(f); i++) {

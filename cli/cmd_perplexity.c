@@ -33,7 +33,7 @@ static const struct conf_opt table[] = {
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document"},
     {0},
 };
-static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
+static const struct conf_opt *const groups[] = {table, adapter_option_table, model_option_table, cluster_option_table, NULL};
 static const struct conf_table conf = {
     "perplexity", "perplexity MODEL --file FILE [options]",
     "How well the model foretells a text; lower is better. Compare runs over the same text and chunk:\n"
@@ -99,7 +99,7 @@ static enum err read_text(const char *path, struct buf *out)
 static void submit(struct crd_api *api, struct chunk *c, int64_t id)
 {
     struct gen_request q = {.id = (uint64_t)id + 1, .weight = 1, .n_prompt = c->n, .prompt = c->ids, .n = 1, .sampling = sampling_default(),
-                            .prompt_logits = true};
+                            .prompt_logits = true, .adapter = api->adapter_names != NULL};
     q.sampling.max_tokens = 1;
     q.sampling.temperature = 0;
     api->service.ops->submit(api->service.self, &q, on_event, c);

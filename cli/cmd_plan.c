@@ -13,7 +13,7 @@
 #include <string.h>
 
 struct options {
-    const char *hostfile, *topo, *record;
+    const char *hostfile, *topo, *record, *lora;
     int64_t ranks, context, users, kv_tokens, tp, pp, max_batch_tokens, max_seqs;
     int32_t kv_type, exact, experts, wire_type;
     bool json;
@@ -45,6 +45,7 @@ static const struct conf_opt table[] = {
     {"max-batch-tokens", CONF_INT, O(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N",
      "tokens computed in one step"},
     {"max-seqs", CONF_INT, O(max_seqs), "64", 1, LIMIT_SLOTS, "N", "sequences running at once"},
+    {"lora", CONF_LIST, O(lora), NULL, 0, 0, "NAME=PATH", "a LoRA adapter beside the model, as of serve; may be given again"},
     {"record", CONF_STR, O(record), NULL, 0, 0, "FILE",
      "write the machines to FILE, for --topo here or elsewhere"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "one JSON document instead of the picture"},
@@ -146,8 +147,12 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     struct model_weights *weights = xmalloc(sizeof *weights);
     struct clu_topo *t = xmalloc(sizeof *t);
     struct clu_place *p = xmalloc(sizeof *p);
+    struct adapters lora = {.n = 0};
     TRY(eng_engine_model_info(path, &info));
     TRY(eng_engine_weights(path, weights));
+    TRY(adapters_open(&lora, o->lora, path));
+    const struct eng_adapters adapters = adapters_of(&lora);
+    TRY(eng_engine_adapters_weigh(path, &adapters, weights));
     int64_t context = o->context ? o->context : MIN(info.context, 8192);
     if (context > info.context)
         TRY(err_raise(ERR_BAD_CONFIG,
@@ -191,6 +196,7 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
                    CLU_KV_CONTEXTS);
     if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, o->topo != NULL, out);
 out:
+    adapters_free(&lora);
     free(weights);
     free(t);
     free(p);

@@ -83,7 +83,7 @@ static const struct conf_opt table[] = {
      "seconds after which it survives a crash of the machine (of the process: at once); 0: before anything is answered"},
     {0},
 };
-static const struct conf_opt *const groups[] = {table, model_option_table, cluster_option_table, NULL};
+static const struct conf_opt *const groups[] = {table, adapter_option_table, model_option_table, cluster_option_table, NULL};
 static const struct conf_table conf = {
     "serve", "serve MODEL [options]",
     "Serve a model (GGUF file, checkpoint directory, or ORG/NAME as pulled) through the OpenAI API, cut over one or more\n"

@@ -182,7 +182,9 @@ static enum err plan_twice(const struct placement *p, struct two_plans *x)
     const struct model_options *m = &p->o->model;
     TRY(clu_topo_read(&x->topo, p->o->cluster.topo));
     TRY(hosts_topo(&x->topo, p->o->cluster.hostfile, true));
+    const struct eng_adapters adapters = adapters_of(&p->adapters);
     TRY(eng_engine_weights(p->model_path, &x->weights));
+    TRY(eng_engine_adapters_weigh(p->model_path, &adapters, &x->weights));
     struct clu_work w = {.info = &p->info,
                          .weights = &x->weights,
                          .rates = &clu_rates_default,

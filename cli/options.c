@@ -58,6 +58,12 @@ const struct conf_opt model_option_table[] = {
     {0},
 };
 
+const struct conf_opt adapter_option_table[] = {
+    {"lora", CONF_LIST, M(lora), NULL, 0, 0, "NAME=PATH",
+     "a LoRA adapter beside the model (PEFT's directory or a GGUF file), asked for as model NAME; may be given again, for more", "lora-modules adapters lora-adapter lora-paths enable-lora"},
+    {0},
+};
+
 const struct conf_opt cluster_option_table[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the workers"},
     {"topo", CONF_STR, K(topo), NULL, 0, 0, "FILE",
@@ -219,7 +225,7 @@ enum err options_core(const struct common_options *o, struct placement *p, const
     double recovery_s = external ? o->cluster.rejoin_timeout : o->cluster.recovery_timeout;
     *c = (struct core_conf){.model_path = p->model_path, .info = p->info, .launch = external ? LAUNCH_EXTERNAL : LAUNCH_MANAGED,
                             .n_ranks = (int32_t)o->cluster.ranks, .hostfile = o->cluster.hostfile, .mpirun_args = o->cluster.mpirun_args,
-                            .program = program, .device = o->model.device, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
+                            .adapter_names = p->adapters.n ? p->adapters.names : NULL, .program = program, .device = o->model.device, .log_level = o->cluster.log_level, .key_file = o->cluster.key_file,
                             .tls_cert = absolute(o->cluster.tls_cert, p->tls[0]), .tls_key = absolute(o->cluster.tls_key, p->tls[1]),
                             .tls_ca = absolute(o->cluster.tls_ca, p->tls[2]),
                             .max_waiting = 4096, .max_n = 16, .prefix_cache = o->model.prefix_cache,
@@ -274,6 +280,7 @@ void own_cluster_close(struct own_cluster *c)
     enum { GRACE_US = 3000000 };
     crd_core_close(c->core, GRACE_US);
     c->core = NULL;
+    placement_close(&c->place);
 }
 
 /* ---- do two starts fit? ---- */
@@ -295,6 +302,7 @@ static uint64_t mix_option(uint64_t h, const struct common_options *o, const str
     case CONF_FLOAT: return mix_bytes(h, at, sizeof(double));
     case CONF_ENUM: return mix_bytes(h, at, sizeof(int32_t));
     case CONF_STR:
+    case CONF_LIST:
         memcpy(&text, at, sizeof text);
         return text ? mix_bytes(h, text, strlen(text) + 1) : rng_mix(h);
     case CONF_TITLE: break;
@@ -312,19 +320,29 @@ uint64_t options_hash(const struct common_options *o, const char *const names[],
     return before;
 }
 
+static uint64_t mix_adapters(uint64_t h, const struct adapters *a)
+{
+    for (int32_t i = 0; i < a->n; i++) {
+        h = mix_bytes(h, a->names[i], strlen(a->names[i]) + 1);
+        h = mix_bytes(h, &a->sums[i], sizeof a->sums[i]);
+    }
+    return h;
+}
+
 uint64_t options_fit_load(const struct common_options *o, const struct placement *p)
 {
     static const char *const cluster[] = {"topo", "hostfile", "launch", "ranks", "replicas", "mpirun-args", "listen", "tls-cert", "tls-ca", NULL};
     uint64_t h = mix_bytes(p->fingerprint, p->model_path, strlen(p->model_path));
     for (const struct conf_opt *c = model_option_table; c->name; c++) h = mix_option(h, o, c);
-    return options_hash(o, cluster, h);
+    for (int32_t i = 0; i < p->adapters.n; i++) h = mix_bytes(h, p->adapters.paths[i], strlen(p->adapters.paths[i]));
+    return options_hash(o, cluster, mix_adapters(h, &p->adapters));
 }
 
 uint64_t options_fit_answers(const struct common_options *o, const struct placement *p, const char *chat_template, const char *sampling)
 {
     static const char *const names[] = {"kv-type", "activations", "exact", "experts", NULL};
     uint64_t h = options_hash(o, names, p->fingerprint);
-    h = mix_bytes(h, sampling, strlen(sampling));
+    h = mix_adapters(mix_bytes(h, sampling, strlen(sampling)), &p->adapters);
     return chat_template ? mix_bytes(h, chat_template, strlen(chat_template)) : h;
 }
 

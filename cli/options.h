@@ -9,6 +9,7 @@
 #include "cluster/topo_ranks.h"
 #include "coordinator/core.h"
 #include "coordinator/replica/route.h"
+#include "engine/model/lora.h"
 
 /* How the model is cut and run. */
 struct model_options {
@@ -22,6 +23,7 @@ struct model_options {
     bool prefix_cache;
     int64_t speculate;
     const char *isa, *device, *shard_cache;
+    const char *lora;        /* "NAME=PATH,...": adapters */
     int64_t shard_cache_size;
     double comm_timeout;
 };
@@ -42,15 +44,30 @@ enum clu_experts options_experts(int32_t exact, int32_t experts);
 /* Tables whose offsets are into a struct beginning with model_options, then cluster_options. */
 struct common_options { struct model_options model; struct cluster_options cluster; };
 extern const struct conf_opt model_option_table[], cluster_option_table[];
+extern const struct conf_opt adapter_option_table[]; /* of commands that use adapters */
 
 /* The placement that these options ask for: replica_conf.place's user. */
 enum { OPTIONS_PATH = 1024 };
+
+/* LoRA adapters, as "NAME=PATH,..." names them. */
+struct adapters {
+    int32_t n;
+    const char *names[LIMIT_ADAPTERS + 1], *paths[LIMIT_ADAPTERS]; /* in text; names end with NULL */
+    uint64_t sums[LIMIT_ADAPTERS];
+    char *text; /* Own: adapters_free */
+};
+/* Names, paths, and that each suits the model (headers only). Err BAD_CONFIG, and those of eng_lora_open. */
+MUST_USE enum err adapters_open(struct adapters *a, const char *said, const char *model_path);
+/* As the engine takes them. */
+struct eng_adapters adapters_of(const struct adapters *a);
+void adapters_free(struct adapters *a);
 
 struct placement {
     const struct common_options *o;
     const char *model_path;
     struct model_info info;
     uint64_t fingerprint;       /* of the model at our start: every rank, also of a later job, must find the same */
+    struct adapters adapters;   /* Own: placement_close */
     int32_t context;            /* out: decided */
     int32_t n_blocks;           /* of the first load: later ones have no more, so that replicas are alike; 0: none yet */
     int32_t sharing;            /* replicas that share one host's memory and cores */
@@ -71,6 +88,7 @@ struct placement {
 /* Headers only: info, and that the cut is possible when the number of ranks is known. Without --tp and --pp the cut is the planner's
  * (cluster/place.h), made once the ranks have said what they have. Err: see eng_engine_grid. */
 MUST_USE enum err placement_open(struct placement *p, const struct common_options *o, const char *model_path);
+void placement_close(struct placement *p);
 /* replica_conf.on_pace: says once which term was wrong when steps take more or less than was promised by a quarter (pace.c). */
 void placement_pace(void *user, const struct replica_pace *p);
 /* The processors were measured again (guess.measured must have been set before): what the last placement promises with these figures, in

@@ -42,6 +42,7 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
                          clu_wire_name[o->model.wire_type - 1]);
     TRY(eng_engine_model_info(path, &p->info));
     TRY(eng_engine_fingerprint(path, &p->fingerprint));
+    TRY(adapters_open(&p->adapters, o->model.lora, path));
     if (o->cluster.topo) TRY(check_topo(o->cluster.topo));
     int64_t context = o->model.context ? o->model.context : MIN(p->info.context, 8192);
     if (context > p->info.context)
@@ -68,6 +69,8 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
 out:
     return rc;
 }
+
+void placement_close(struct placement *p) { adapters_free(&p->adapters); }
 
 /* ---- the cut ---- */
 
@@ -115,7 +118,9 @@ static enum err gather_inputs(const struct placement *p, const struct msg_hello 
     const struct model_options *m = &p->o->model;
     in->rates = clu_rates_default;
     in->rates.process_bytes = 0; /* the ranks run already: memory that is available is theirs */
+    const struct eng_adapters adapters = adapters_of(&p->adapters);
     TRY(eng_engine_weights(p->model_path, &in->weights));
+    TRY(eng_engine_adapters_weigh(p->model_path, &adapters, &in->weights));
     if (p->o->cluster.topo) TRY(clu_topo_read(&in->known, p->o->cluster.topo));
     clu_topo_ranks(&in->topo, hellos, n, p->o->cluster.topo ? &in->known : NULL, (int32_t)m->threads, p->guess.measured ? &p->guess : &per_processor,
                    &in->what);
@@ -256,10 +261,14 @@ static enum err fit_blocks(struct placement *p, const struct clu_work *w, const 
     int64_t fit = INT32_MAX / 2;
     const struct model_options *m = &p->o->model;
     for (int32_t r = 0; r < n; r++) {
-        struct eng_engine_need need;
+        struct eng_engine_need need, more;
+        const struct eng_adapters adapters = adapters_of(&p->adapters);
         enum err e = eng_engine_need(p->model_path, g, r, (enum kv_type)m->kv_type,
                                      (int32_t)m->max_batch_tokens, p->context, &need);
+        if (!e) e = eng_engine_adapters_need(p->model_path, &adapters, g, r, (int32_t)m->max_batch_tokens, &more);
         if (e) return e;
+        need.weight_bytes += more.weight_bytes;
+        need.buffer_bytes += more.buffer_bytes;
         /* before the first load the others have taken nothing yet */
         int32_t others = p->n_blocks ? 1 : p->sharing;
         int64_t share = free_bytes(p, &hellos[r]) / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
@@ -309,6 +318,11 @@ static void fill_plan(const struct placement *p, const struct msg_hello hellos[]
     for (int32_t r = 0; r < n; r++) one_host &= !strcmp(hellos[r].host, hellos[0].host);
     plan->model_path = p->model_path;
     plan->model_fingerprint = p->fingerprint;
+    plan->n_adapters = p->adapters.n;
+    for (int32_t i = 0; i < p->adapters.n; i++) {
+        plan->adapters[i] = p->adapters.paths[i];
+        plan->adapter_fingerprints[i] = p->adapters.sums[i];
+    }
     plan->n_threads = (int32_t)m->threads;
     if (!m->threads && p->sharing > 1) plan->n_threads = MAX(1, hellos[0].n_cpus / MAX(hellos[0].host_size, 1) / p->sharing);
     plan->context = p->context;
@@ -325,6 +339,15 @@ static void fill_plan(const struct placement *p, const struct msg_hello hellos[]
     plan->telemetry_us = p->telemetry_us ? p->telemetry_us : 1000000;
 }
 
+/* Before anything is loaded: adapters are the processors'. */
+static enum err check_devices(const struct placement *p, const struct msg_hello hellos[], int32_t n)
+{
+    for (int32_t r = 0; r < n && p->adapters.n; r++)
+        if (hellos[r].gpu)
+            return err_raise(ERR_UNSUPPORTED, "--lora: rank %d computes on %s, and adapters are computed on the CPU only: --device cpu", r, hellos[r].device);
+    return OK;
+}
+
 enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
                          struct msg_load_plan *plan)
 {
@@ -337,6 +360,7 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         TRY(err_raise(ERR_BAD_CONFIG, "%d ranks are not --tp %lld x --pp %lld", n,
                       (long long)m->tp, (long long)m->pp));
     TRY(gather_inputs(p, hellos, n, in));
+    TRY(check_devices(p, hellos, n));
     check_slots(p, hellos, n);
     if (planned(m, n)) {
         TRY(find(p, in, &g));

@@ -36,6 +36,7 @@ static void served_close(struct served *s)
 {
     if (!s) return;
     crd_core_close(s->core, GRACE_US);
+    placement_close(&s->place);
     free(s->model);
     free(s);
 }

@@ -268,6 +268,11 @@ static enum err open_names(struct crd_core *c)
             return err_raise(ERR_BAD_CONFIG, "--served-model-name '%.200s' is no list of up to %d names, parted by commas", said, CORE_NAMES);
         c->names[n++] = name;
     }
+    for (const char *const *adapter = c->conf.adapter_names; adapter && *adapter; adapter++)
+        for (int32_t i = 0; i < n; i++)
+            if (!strcmp(c->names[i], *adapter))
+                return err_raise(ERR_BAD_CONFIG, "--lora: '%s' is what the model itself is called: give the adapter another name, or the model one by "
+                                 "--served-model-name", *adapter);
     return OK;
 }
 
@@ -297,7 +302,7 @@ enum err crd_core_open(struct crd_core **out, const struct core_conf *conf)
     c->api = (struct crd_api){.service = {&service_ops, c}, .tokenizer = c->tokenizer, .chat_template = c->chat_template,
                               .template_source = c->template_source, .style = crd_style_of(c->template_source),
                               .grammar_vocab = crd_grammar_vocab_open(c->tokenizer), .model = conf->info,
-                              .model_names = c->names, .max_context = conf->info.context, .max_n = conf->max_n,
+                              .model_names = c->names, .adapter_names = conf->adapter_names, .max_context = conf->info.context, .max_n = conf->max_n,
                               .defaults = &c->sampling, .defaults_text = buf_str(&c->sampling_text),
                               .pooling = conf->pooling ? conf->pooling : conf->info.pooling,
                               .stats = crd_api_stats_open(conf->info.context, c->n_units), .created_unix = (int64_t)time(NULL)};

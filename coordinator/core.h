@@ -12,6 +12,7 @@ enum core_launch { LAUNCH_MANAGED, LAUNCH_EXTERNAL }; /* we run mpirun | workers
 struct core_conf {
     const char *model_path;
     const char *served_name;         /* or several, parted by commas: the first is shown; NULL: the file's own */
+    const char *const *adapter_names;/* of LoRA adapters, NULL-terminated, in the order of the load plan's; NULL: none */
     const char *chat_template;       /* a file or a built-in name, or NULL: the model's own */
     enum core_launch launch;
     int32_t n_replicas;              /* 1 .. ROUTE_REPLICAS; 0 as 1 */

@@ -44,6 +44,8 @@ static void add(struct sched_stats *sum, const struct sched_stats *s)
     sum->n_guessed_steps += s->n_guessed_steps;
     sum->n_guesses += s->n_guesses;
     sum->n_right += s->n_right;
+    sum->adapters_running |= s->adapters_running;
+    sum->adapters_waiting |= s->adapters_waiting;
     sum->last_step_tokens = MAX(sum->last_step_tokens, s->last_step_tokens);
 }
 

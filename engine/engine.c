@@ -170,6 +170,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     /* columns go in pairs, and inputs fall apart by heads and by rows of the feed-forward */
     if (conf->rounded && m->spec.head_dim % 2 == 0 && m->spec.d_ffn % 2 == 0) m->rounded = eng_backend_rounded(m->be);
     TRY(eng_team_open(&m->team, conf->n_threads, conf->cpus));
+    TRY(eng_lora_open(m, &conf->adapters, conf->world));
     TRY(load(e, &peers));
     TRY(check_types(e));
     if (!m->be->on_host) TRY(one_thread(e));
@@ -183,6 +184,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     eng_slots_open(&e->slots, conf->n_slots, conf->context, &m->groups);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);
     e->batch.pos = xcalloc((size_t)m->max_tok, sizeof *e->batch.pos);
+    e->batch.adapter = xcalloc((size_t)m->max_tok, sizeof *e->batch.adapter);
     for (int32_t g = 0; g < m->groups.n; g++) e->batch.table[g] = xcalloc((size_t)m->max_tok, sizeof *e->batch.table[g]);
     e->stages = (struct eng_stages){.grid = &e->grid, .shard = &m->shard, .world = conf->world, .slots = &e->slots, .timeout_us = conf->timeout_us};
     eng_stages_open(&e->stages);
@@ -192,7 +194,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
         e->head = (struct eng_head){.m = m, .slots = &e->slots, .team = e->host_team ? e->host_team : m->team};
         eng_head_open(&e->head);
     }
-    e->info = (struct eng_engine_info){.weight_bytes = m->weights->bytes, .kv_bytes = m->kv->bytes, .n_blocks = conf->n_blocks,
+    e->info = (struct eng_engine_info){.weight_bytes = m->weights->bytes + (m->lora ? m->lora->mem->bytes : 0), .kv_bytes = m->kv->bytes, .n_blocks = conf->n_blocks,
                                        .loaded = m->weights->loaded, .isa = m->be->host->name, .load_seconds = (double)(clock_us() - t0) / 1e6};
     snprintf(e->info.device, sizeof e->info.device, "%s", m->be->name);
     count_work(e);
@@ -235,12 +237,14 @@ void eng_engine_close(struct eng_engine *e)
     eng_kv_pool_close(e->m.kv);
     eng_shard_cache_close(e->cache); /* its thread reads the weights */
     eng_weights_close(e->m.weights);
+    eng_lora_close(e->m.lora);
     eng_team_close(e->m.team);
     eng_team_close(e->host_team);
     eng_backend_close(e->m.be);
     eng_model_file_close(e->file);
     free(e->batch.ids);
     free(e->batch.pos);
+    free(e->batch.adapter);
     for (int32_t g = 0; g < LIMIT_GROUPS; g++) free((void *)e->batch.table[g]);
     free(e);
 }
@@ -270,5 +274,5 @@ bool eng_engine_answers(const struct eng_engine *e) { return e->m.shard.last && 
 struct step_bounds eng_engine_bounds(const struct eng_engine *e)
 {
     return (struct step_bounds){.n_slots = e->conf.n_slots, .n_groups = e->m.groups.n, .n_blocks = e->conf.n_blocks,
-                                .n_vocab = e->m.spec.n_vocab, .context = e->conf.context};
+                                .n_vocab = e->m.spec.n_vocab, .context = e->conf.context, .n_adapters = e->conf.adapters.n};
 }

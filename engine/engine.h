@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "engine/model/forward.h"
+#include "engine/model/lora.h"
 #include "engine/model/times.h"
 #include "engine/model/weights.h"
 #include "proto/model_weights.h"
@@ -34,6 +35,7 @@ struct eng_engine_conf {
     bool rounded;              /* products of BF16 and F16 weights may round more, where that is faster (engine/kernels/rounded.h) */
     uint64_t made;             /* not 0: weights are made from this seed instead of read (engine/model/made.h) */
     uint64_t fingerprint;      /* the model must be this one (eng_engine_fingerprint); 0: any */
+    struct eng_adapters adapters; /* served beside it; arrays are borrowed during open */
     const char *device;        /* "cpu" (or NULL), "cuda:N", "auto" (engine/backend/backend.h) */
     const char *isa;           /* of the host: "auto" or a kernel table's name */
     int64_t timeout_us;        /* of every collective */
@@ -44,7 +46,7 @@ struct eng_engine_conf {
 };
 
 struct eng_engine_info {
-    int64_t weight_bytes, kv_bytes;
+    int64_t weight_bytes, kv_bytes;      /* weights: adapters' included */
     int64_t step_bytes;                  /* weights that a step reads: all matrices but the embedding */
     int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
     int32_t n_blocks;
@@ -112,6 +114,11 @@ MUST_USE enum err eng_engine_need(const char *model_path, const struct grid *g, 
                                   int32_t context, struct eng_engine_need *out);
 /* What the parts of the model weigh: headers only. Err as eng_engine_model_info; a tensor that is missing weighs nothing here. */
 MUST_USE enum err eng_engine_weights(const char *model_path, struct model_weights *out);
+/* The adapters suit the model at the path: what they need of a rank of the grid beside eng_engine_need, weights and buffers; what their parts weigh
+ * for the planner, added to *w. Headers only. Err as eng_lora_open. */
+MUST_USE enum err eng_engine_adapters_need(const char *model_path, const struct eng_adapters *a, const struct grid *g, int32_t rank, int32_t max_step_tokens,
+                                           struct eng_engine_need *out);
+MUST_USE enum err eng_engine_adapters_weigh(const char *model_path, const struct eng_adapters *a, struct model_weights *w);
 /* An even grid of tp x pp ranks for the model. Err as eng_grid_even, eng_shard_of (each rank is checked). */
 MUST_USE enum err eng_engine_grid(const char *model_path, int32_t tp, int32_t pp, struct grid *out);
 

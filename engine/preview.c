@@ -68,7 +68,42 @@ out:
     return rc;
 }
 
+enum err eng_engine_adapters_need(const char *path, const struct eng_adapters *a, const struct grid *g, int32_t rank, int32_t max_step_tokens,
+                                  struct eng_engine_need *out)
+{
+    enum err rc;
+    struct eng_model_file *f = NULL;
+    struct eng_spec s;
+    struct eng_shard h;
+    *out = (struct eng_engine_need){0};
+    if (!a->n) return OK;
+    TRY(open_header(path, &f, &s));
+    TRY(eng_shard_of(&h, &s, g, rank));
+    TRY(eng_lora_count(a, &s, &h, max_step_tokens, NULL, &out->weight_bytes, &out->buffer_bytes));
+out:
+    eng_model_file_close(f);
+    return rc;
+}
+
 /* ---- for the planner ---- */
+
+enum err eng_engine_adapters_weigh(const char *path, const struct eng_adapters *a, struct model_weights *w)
+{
+    enum err rc;
+    struct eng_model_file *f = NULL;
+    struct eng_spec s;
+    struct eng_shard h;
+    struct grid g;
+    int64_t mats, step;
+    if (!a->n) return OK;
+    TRY(open_header(path, &f, &s));
+    TRY(eng_grid_even(&g, &s, 1, 1));
+    TRY(eng_shard_of(&h, &s, &g, 0));
+    TRY(eng_lora_count(a, &s, &h, 1, w, &mats, &step));
+out:
+    eng_model_file_close(f);
+    return rc;
+}
 
 enum err eng_engine_weights(const char *path, struct model_weights *out)
 {

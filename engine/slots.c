@@ -64,6 +64,7 @@ static enum err start(struct eng_slots *s, const struct step_start *r)
     slot->n_prompt = r->n_prompt;
     slot->n_generated = r->n_generated;
     slot->pool = r->pool;
+    slot->adapter = r->adapter;
     if (r->pool == POOL_MEAN && s->pool_dim) slot->pool_sum = xcalloc((size_t)s->pool_dim, sizeof(float));
     if (sampling_needs_history(&r->sampling)) remember(slot, r->history, r->n_history);
     if (r->grammar.kind == GRAMMAR_NONE || !s->constraints) return OK;

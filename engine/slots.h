@@ -10,6 +10,7 @@
 struct eng_slot {
     bool used, stopped;        /* stopped: a stop id or max_tokens was reached; later items give nothing */
     uint64_t seq_id;
+    int32_t adapter;           /* number of the LoRA adapter that it uses, 0: none */
     struct sampling sampling;  /* Own: its arrays */
     int32_t n_prompt, n_generated;
     int32_t *table[LIMIT_GROUPS]; /* [n_groups][max_blocks] block ids */

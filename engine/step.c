@@ -28,6 +28,7 @@ static enum err fill_batch(struct eng_engine *e, const struct step_plan *p, bool
         for (int32_t k = 0; k < it->n_in; k++) {
             int32_t t = b->n_tok++;
             b->pos[t] = it->pos + k;
+            b->adapter[t] = s->adapter;
             for (int32_t g = 0; g < e->m.groups.n; g++) b->table[g][t] = s->table[g];
             b->ids[t] = it->in[k].id;
             if (it->in[k].id >= 0 || !e->m.shard.first) continue;

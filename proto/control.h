@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CONTROL_VERSION = 6 };
+enum { CONTROL_VERSION = 7 };
 
 enum control_type {
     MSG_HELLO = 1, MSG_LOAD_PROGRESS, MSG_READY, MSG_STEP_RESULT, MSG_TELEMETRY, MSG_FAULT,
@@ -76,6 +76,9 @@ struct msg_load_plan {
     int32_t max_step_tokens;
     enum kv_type kv_type;
     uint64_t model_fingerprint;                  /* of the coordinator's model file at its start; 0: not compared */
+    int32_t n_adapters;                          /* LoRA adapters beside it, numbered from 1 in step plans */
+    const char *adapters[LIMIT_ADAPTERS];        /* where they lie */
+    uint64_t adapter_fingerprints[LIMIT_ADAPTERS];
     bool oracle;                                 /* --activations f32 */
     bool exact;                                  /* the same bits whatever the cut: no sums of a vendor's own, no fewer bytes */
     const char *isa;                             /* "auto" or a table's name */

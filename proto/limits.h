@@ -20,6 +20,7 @@ enum {
     LIMIT_POOLED = 1 << 16,       /* values of a pooled hidden state */
     LIMIT_CONTEXT = 1 << 20,
     LIMIT_RANKS = 64,
+    LIMIT_ADAPTERS = 32,          /* LoRA adapters beside one model */
     LIMIT_LAYERS = 256,
     LIMIT_EXPERTS = 1024,         /* of a layer */
     LIMIT_FRAME_BYTES = 32 << 20, /* one control frame */

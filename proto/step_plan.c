@@ -6,7 +6,7 @@
  * u64 step and i32 slot when the id is negative.
  *
  * I1  no allocation is larger than a constant times the bytes that are really there (scan_count).
- * I2  every slot, group, block and token id of an unpacked plan lies inside step_bounds.
+ * I2  every slot, group, block, adapter and token id of an unpacked plan lies inside step_bounds.
  * I3  no two items of an unpacked plan are of one slot: arrays of n_slots hold what one step has for each.
  * Not here: whether the plan makes sense for the sequences in state (slot in use, table
  * contiguous): the engine's business. */
@@ -17,7 +17,7 @@
 #include <inttypes.h>
 
 enum {
-    LAYOUT = 5,
+    LAYOUT = 6,
     KNOWN_FLAGS = STEP_SLEEP | STEP_SHUTDOWN,
     KNOWN_OUT = OUT_SAMPLE | OUT_LOGITS | OUT_PROMPT | OUT_POOL | OUT_DRAFT
 };
@@ -25,7 +25,7 @@ enum {
 /* Fewest bytes of one record of each kind: what bounds a count before anything is allocated. */
 enum {
     END_BYTES = 4,
-    START_BYTES = 32 + SAMPLING_WIRE_BYTES,
+    START_BYTES = 36 + SAMPLING_WIRE_BYTES,
     FORK_BYTES = 20,
     TABLE_BYTES = 16,
     COPY_BYTES = 12,
@@ -59,6 +59,7 @@ static void pack_starts(const struct step_plan *p, struct buf *out)
         put_i32(out, s->n_generated);
         put_i32(out, s->n_prompt);
         put_i32(out, (int32_t)s->pool);
+        put_i32(out, s->adapter);
         put_i32(out, s->n_history);
         for (int32_t j = 0; j < s->n_history; j++) put_i32(out, s->history[j]);
         pack_grammar(&s->grammar, out);
@@ -215,6 +216,7 @@ static enum err unpack_starts(struct step_plan *p, struct scan *in, const struct
         TRY(scan_i32(in, "n_prompt", 0, b->context, &s->n_prompt));
         TRY(scan_i32(in, "pool", POOL_NONE, POOL_MEAN, &pool));
         s->pool = (enum step_pool)pool;
+        TRY(scan_i32(in, "adapter", 0, b->n_adapters, &s->adapter));
         TRY(scan_count(in, "n_history", b->context, 4, &s->n_history));
         TRY(scan_ids(in, "history token", s->n_history, b->n_vocab, a, &s->history));
         TRY(unpack_grammar(&s->grammar, in, a));

@@ -35,6 +35,7 @@ struct step_start {
     struct sampling sampling;
     int32_t n_generated;         /* tokens already generated before (resumed after preemption or recovery) */
     int32_t n_prompt;            /* prompt length, for penalties and positions */
+    int32_t adapter;             /* which LoRA adapter of the load plan, counted from 1; 0: the model alone */
     enum step_pool pool;         /* not NONE: nothing is sampled; POOL_MEAN: all of the prompt is computed, from position 0 on */
     /* Known tokens sent along: all of them if sampling_needs_history, else the n_generated ones if
      * there is a grammar, else none. */
@@ -81,7 +82,7 @@ struct step_plan {
 };
 
 /* What a plan may refer to; unpack refuses anything outside. n_slots: at most LIMIT_SLOTS. */
-struct step_bounds { int32_t n_slots, n_groups, n_blocks, n_vocab, context; };
+struct step_bounds { int32_t n_slots, n_groups, n_blocks, n_vocab, context, n_adapters; };
 
 void step_plan_pack(const struct step_plan *p, struct buf *out);   /* appends */
 /* Arrays are allocated in `a` and live as long as it. Err LINK_PROTOCOL naming the record and the value. */

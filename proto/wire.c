@@ -32,7 +32,7 @@ union pb {
     Tessera__Fault fault;
     Tessera__LoadPlan load_plan;
     struct { Tessera__Hello hello; int32_t rank[LIMIT_RANKS]; double s[LIMIT_RANKS], bytes_s[LIMIT_RANKS]; } greeted;
-    struct { Tessera__LoadPlan plan; int32_t shares[3][LIMIT_RANKS]; } filled; /* what a plan being encoded points at */
+    struct { Tessera__LoadPlan plan; int32_t shares[3][LIMIT_RANKS]; char *adapters[LIMIT_ADAPTERS]; } filled; /* what a plan being encoded points at */
     Tessera__Shutdown shutdown;
     Tessera__Adopt adopt;
 };
@@ -215,6 +215,12 @@ static void fill_load_plan(union pb *to, const struct control_msg *from)
     p->max_step_tokens = l->max_step_tokens;
     p->kv_type = (uint32_t)l->kv_type;
     p->model_fingerprint = l->model_fingerprint;
+    ASSERT(l->n_adapters >= 0 && l->n_adapters <= LIMIT_ADAPTERS);
+    p->adapter_count = l->n_adapters;
+    p->n_adapters = p->n_adapter_fingerprints = (size_t)l->n_adapters;
+    p->adapters = to->filled.adapters;
+    p->adapter_fingerprints = (uint64_t *)(uintptr_t)l->adapter_fingerprints;
+    for (int32_t i = 0; i < l->n_adapters; i++) p->adapters[i] = str(l->adapters[i]);
     p->oracle = l->oracle;
     p->exact = l->exact;
     p->whole_experts = g->whole_experts;
@@ -245,6 +251,7 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
         .max_step_tokens = p->max_step_tokens,
         .kv_type = (enum kv_type)p->kv_type,
         .model_fingerprint = p->model_fingerprint,
+        .n_adapters = (int32_t)p->n_adapters,
         .oracle = p->oracle,
         .exact = p->exact,
         .isa = keep(to, p->isa),
@@ -258,6 +265,10 @@ static void read_load_plan(struct control_msg *to, const union pb *from)
     };
     memcpy(l->grid.layers, p->stage_layers, p->n_stage_layers * sizeof *l->grid.layers);
     memcpy(l->grid.width, p->stage_width, p->n_stage_width * sizeof *l->grid.width);
+    for (size_t i = 0; i < p->n_adapters; i++) {
+        l->adapters[i] = keep(to, p->adapters[i]);
+        l->adapter_fingerprints[i] = p->adapter_fingerprints[i];
+    }
     for (size_t r = 0; r < p->n_share_heads; r++)
         l->grid.share[r] = (struct grid_share){p->share_heads[r], p->share_ffn[r], p->share_vocab[r]};
 }
@@ -332,12 +343,20 @@ static void mark_present(ProtobufCMessage *m)
     }
 }
 
+static enum err check_text(const char *msg, const char *field, const char *s)
+{
+    if (strnlen(s, STRING_MAX_BYTES + 1) <= STRING_MAX_BYTES) return OK;
+    return err_raise(ERR_LINK_PROTOCOL, "%s: field %s is longer than %d bytes", msg, field, STRING_MAX_BYTES);
+}
+
 static enum err check_field(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 {
     const char *msg = m->descriptor->short_name;
     if (f->label == PROTOBUF_C_LABEL_REPEATED) {
         size_t n = *(size_t *)member(m, f->quantifier_offset);
-        return control_need(msg, f->name, (int64_t)n, 0, LIMIT_RANKS + 1);
+        enum err e = control_need(msg, f->name, (int64_t)n, 0, LIMIT_RANKS + 1);
+        for (size_t i = 0; i < n && !e && f->type == PROTOBUF_C_TYPE_STRING; i++) e = check_text(msg, f->name, (*(char ***)member(m, f->offset))[i]);
+        return e;
     }
     if (f->type != PROTOBUF_C_TYPE_STRING) {
         if (*(protobuf_c_boolean *)member(m, f->quantifier_offset)) return OK;
@@ -345,10 +364,7 @@ static enum err check_field(const ProtobufCMessage *m, const ProtobufCFieldDescr
     }
     const char *s = *(char **)member(m, f->offset);
     if (!s) return err_raise(ERR_LINK_PROTOCOL, "%s: field %s is missing", msg, f->name);
-    size_t n = strnlen(s, STRING_MAX_BYTES + 1);
-    if (n <= STRING_MAX_BYTES) return OK;
-    return err_raise(ERR_LINK_PROTOCOL, "%s: field %s is longer than %d bytes", msg, f->name,
-                     STRING_MAX_BYTES);
+    return check_text(msg, f->name, s);
 }
 
 static enum err check_fields(const ProtobufCMessage *m)
@@ -378,6 +394,17 @@ out:
     return rc;
 }
 
+static enum err check_adapters(const pb_load_plan *p)
+{
+    enum err rc = OK;
+    int64_t n = p->adapter_count;
+    TRY(control_need("LoadPlan", "adapter_count", n, 0, LIMIT_ADAPTERS));
+    TRY(control_need("LoadPlan", "number of adapters", (int64_t)p->n_adapters, n, n));
+    TRY(control_need("LoadPlan", "number of adapter_fingerprints", (int64_t)p->n_adapter_fingerprints, n, n));
+out:
+    return rc;
+}
+
 static enum err check_links(const pb_hello *p)
 {
     enum err rc = OK;
@@ -401,6 +428,7 @@ static enum err check_narrow(const union pb *p)
     TRY(control_need("LoadPlan", "n_stages", (int64_t)p->load_plan.n_stage_width, 1, LIMIT_RANKS));
     TRY(control_need("LoadPlan", "number of stage_layers", (int64_t)p->load_plan.n_stage_layers,
              (int64_t)p->load_plan.n_stage_width + 1, (int64_t)p->load_plan.n_stage_width + 1));
+    TRY(check_adapters(&p->load_plan));
     TRY(check_shares(&p->load_plan));
 out:
     return rc;

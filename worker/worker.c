@@ -259,6 +259,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     TRY(wrk_groups_open(w, p, stage, grid_first(g, stage)));
     struct eng_engine_conf c = {
         .model_path = p->model_path, .fingerprint = p->model_fingerprint, .grid = *g, .rank = w->rank,
+        .adapters = {p->n_adapters, p->adapters, p->adapter_fingerprints},
         .tp = w->tp, .tp_device = wrk_groups_device, .tp_user = w, .world = w->world, .timeout_us = p->comm_timeout_us,
         .device = w->device, .isa = p->isa, .n_threads = n, .cpus = own_cpus(w, g, stage, n),
         .context = p->context, .n_blocks = p->n_blocks, .n_slots = p->n_slots, .max_step_tokens = p->max_step_tokens,

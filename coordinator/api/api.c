@@ -125,6 +125,9 @@ static bool is_keeping_models(const char *path)
     return false;
 }
 
+/* Where vLLM's clients ask to change the LoRA adapters of a running server. */
+static bool is_changing_adapters(const char *path) { return !strcmp(path, "/v1/load_lora_adapter") || !strcmp(path, "/v1/unload_lora_adapter"); }
+
 void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request *r)
 {
     static const char models[] = "/v1/models/", requests[] = "/v1/requests/";
@@ -145,6 +148,8 @@ void crd_api_fallback(void *user, struct gw_exchange *x, const struct gw_request
         crd_api_refuse(&e, 405, NULL, "Method Not Allowed: %s answers %s only", r->path, allowed);
     } else if (is_keeping_models(r->path)) {
         crd_api_refuse(&e, 404, NULL, "Models are not fetched, made or removed over the API: `tessera pull`, `rm` and `reload` on the server's host do that.");
+    } else if (is_changing_adapters(r->path)) {
+        crd_api_refuse(&e, 404, NULL, "LoRA adapters are not loaded or unloaded while the server runs: start it with --lora NAME=PATH for each of them.");
     } else {
         crd_api_refuse(&e, 404, NULL, "Not Found: there is nothing at %s %.200s", r->method,
                        r->path);

@@ -385,6 +385,39 @@ static const struct {
     {OF("prompt_tokens_recomputed", COUNTER, "Prompt tokens computed again, after a preemption or a loss."), "", recomputed},
 };
 
+/* Names of the adapters in a mask, parted by commas. */
+static void put_adapters(const struct crd_api *api, uint32_t mask, struct buf *out)
+{
+    struct buf names = {0};
+    for (int32_t i = 0; api->adapter_names[i]; i++)
+        if (mask >> i & 1) buf_printf(&names, "%s%s", names.len ? "," : "", api->adapter_names[i]);
+    json_out_str(out, buf_str(&names));
+    buf_free(&names);
+}
+
+/* As vLLM has it: what it says is in the labels, its value is the time. */
+static void render_adapters(const struct crd_api *api, struct buf *out)
+{
+    const struct crd_service *v = &api->service;
+    struct service_status st;
+    int32_t n_adapters = 0;
+    if (!api->adapter_names || !api->adapter_names[0]) return;
+    while (api->adapter_names[n_adapters]) n_adapters++;
+    v->ops->status(v->self, &st);
+    buf_puts(out, "# HELP vllm:lora_requests_info LoRA adapters that requests use.\n# TYPE vllm:lora_requests_info gauge\n");
+    for (int32_t i = 0; i < CLAMP(st.n_engines, 1, STATS_ENGINES); i++) {
+        struct sched_stats one = st.sched;
+        if (st.n_engines) v->ops->engine(v->self, i, &one);
+        buf_puts(out, "vllm:lora_requests_info{model_name=");
+        json_out_str(out, api->model_names[0]);
+        buf_printf(out, ",engine=\"%d\",max_lora=\"%d\",waiting_lora_adapters=", i, n_adapters);
+        put_adapters(api, one.adapters_waiting, out);
+        buf_puts(out, ",running_lora_adapters=");
+        put_adapters(api, one.adapters_running, out);
+        buf_printf(out, "} %lld\n", (long long)time(NULL));
+    }
+}
+
 void crd_api_metrics(const struct crd_api *api, struct buf *out)
 {
     struct crd_api_stats *s = api->stats;
@@ -407,6 +440,7 @@ void crd_api_metrics(const struct crd_api *api, struct buf *out)
     }
     metric_render(out, all, n, buf_str(&common));
     buf_free(&common);
+    render_adapters(api, out);
     if (api->keys) crd_keys_metrics(api->keys, out);
     if (api->service.ops->metrics) api->service.ops->metrics(api->service.self, out);
 }

@@ -148,6 +148,7 @@ void crd_sub_submit(struct crd_sub *s)
         .sampling = r->sampling,
         .grammar = r->grammar,
         .cache_salt = r->cache_salt,
+        .adapter = r->adapter,
         .pool = r->pool,
     };
     struct gen_known *known = s->known ? xcalloc((size_t)r->n, sizeof *known) : NULL;

@@ -221,9 +221,14 @@ void crd_generation_note(struct crd_generation *g, const char *key, const char *
     enum { CLIENT_LEFT = 499 };
     bool over = g->step == STEP_OVER;
     struct crd_usage u = {0};
-    if (over || g->submitted_us) u = g->answer.usage; /* else a text thread may have it */
+    const char *adapter = NULL;
+    if (over || g->submitted_us) { /* else a text thread may have them */
+        u = g->answer.usage;
+        if (g->request.adapter) adapter = g->answer.model;
+    }
     crd_ledger_add(g->api->ledger, &(struct crd_ledger_entry){.id = request_id,
                                                                .key = key,
+                                                               .adapter = adapter,
                                                                .path = path_of(g->endpoint),
                                                                .status = over ? g->status : CLIENT_LEFT,
                                                                .n_prompt = u.n_prompt,
@@ -251,6 +256,7 @@ static enum progress step_parse(struct crd_generation *g, struct buf *out)
     enum err rc = crd_request_parse(&g->request, g->api, g->endpoint, buf_str(&g->body),
                                     g->body.len, &g->error);
     if (!g->journaling) buf_free(&g->body); /* else it is written down when all is settled */
+    if (g->request.adapter) g->answer.model = g->api->adapter_names[g->request.adapter - 1];
     return rc ? FAILED : NEXT;
 }
 

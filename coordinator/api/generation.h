@@ -35,6 +35,7 @@ struct crd_api {
     struct crd_grammar_vocab *grammar_vocab;  /* calls_grammar.h; NULL: budgets are not checked */
     struct model_info model;
     const char *const *model_names; /* NULL-terminated; [0] is shown */
+    const char *const *adapter_names; /* of LoRA adapters, NULL-terminated: the model with number i + 1; NULL: there are none */
     const char *const *unlisted_names; /* by which it may be asked for too, in any case; NULL-terminated; or NULL */
     int32_t max_context;
     int32_t max_n; /* choices per request */

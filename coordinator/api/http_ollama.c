@@ -32,20 +32,26 @@ static void put_model(const struct crd_api *api, const char *name, struct buf *o
     put_details(api, out);
 }
 
+static void put_named(const struct crd_api *api, const char *const *names, bool running, struct buf *out)
+{
+    for (const char *const *name = names; name && *name; name++) {
+        if (*name != api->model_names[0]) buf_putc(out, ',');
+        put_model(api, *name, out);
+        if (running) /* it stays as long as we do */
+            buf_printf(out,
+                       ",\"expires_at\":\"9999-12-31T23:59:59Z\",\"size_vram\":0,"
+                       "\"context_length\":%d",
+                       crd_request_context(api));
+        buf_putc(out, '}');
+    }
+}
+
 static void put_all(struct crd_api *api, struct gw_exchange *x, bool running)
 {
     struct buf out = {0};
     buf_puts(&out, "{\"models\":[");
-    for (const char *const *name = api->model_names; *name; name++) {
-        if (name != api->model_names) buf_putc(&out, ',');
-        put_model(api, *name, &out);
-        if (running) /* it stays as long as we do */
-            buf_printf(&out,
-                       ",\"expires_at\":\"9999-12-31T23:59:59Z\",\"size_vram\":0,"
-                       "\"context_length\":%d",
-                       crd_request_context(api));
-        buf_putc(&out, '}');
-    }
+    put_named(api, api->model_names, running, &out);
+    put_named(api, api->adapter_names, running, &out);
     buf_puts(&out, "]}");
     crd_http_json(x, 200, &out);
 }

@@ -116,6 +116,10 @@ static void put_line(const struct crd_ledger_entry *e, struct buf *out)
         buf_puts(out, "null");
     buf_puts(out, ",\"path\":");
     json_out_text(out, e->path, strnlen(e->path, PATH_SHOWN));
+    if (e->adapter) {
+        buf_puts(out, ",\"adapter\":");
+        json_out_str(out, e->adapter);
+    }
     buf_printf(out,
                ",\"status\":%d,\"prompt_tokens\":%lld,\"cached_tokens\":%lld,"
                "\"completion_tokens\":%lld,\"reasoning_tokens\":%lld,\"first_token_seconds\":",
@@ -130,10 +134,10 @@ static void put_line(const struct crd_ledger_entry *e, struct buf *out)
 
 void crd_ledger_add(struct crd_ledger *l, const struct crd_ledger_entry *e)
 {
-    log_debug("api", "%s %.*s: %d, %lld prompt tokens (%lld cached), %lld generated, %.3f s%s%s", e->id,
+    log_debug("api", "%s %.*s: %d, %lld prompt tokens (%lld cached), %lld generated, %.3f s%s%s%s%s", e->id,
               (int)strcspn(e->path, "\r\n\033"), e->path, e->status, (long long)e->n_prompt, (long long)e->n_cached,
               (long long)e->n_completion, (double)e->us / 1e6, e->key ? ", key " : "",
-              e->key ? e->key : "");
+              e->key ? e->key : "", e->adapter ? ", adapter " : "", e->adapter ? e->adapter : "");
     if (!l) return;
     struct buf line = {0};
     put_line(e, &line);

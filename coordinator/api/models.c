@@ -1,20 +1,24 @@
 /* models.c: GET /v1/models and /v1/models/{id}: OpenAI's objects with vLLM's and llama-server's
- * additions, and what Anthropic's clients look for. */
+ * additions, and what Anthropic's clients look for. LoRA adapters stand behind the model, which is their parent. */
 #include "coordinator/api/http.h"
 #include "coordinator/api/json_out.h"
 #include "coordinator/api/request.h"
 
 #include <string.h>
 
-static void put_model(const struct crd_api *api, const char *id, struct buf *out)
+/* parent: the model that an adapter stands beside, or NULL. */
+static void put_model(const struct crd_api *api, const char *id, const char *parent, struct buf *out)
 {
     const struct model_info *m = &api->model;
     buf_puts(out, "{\"id\":");
     json_out_str(out, id);
     buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"tessera\",\"root\":",
                (long long)api->created_unix);
-    json_out_str(out, m->name[0] ? m->name : api->model_names[0]);
-    buf_printf(out, ",\"parent\":null,\"max_model_len\":%d,\"permission\":[{\"id\":\"modelperm-",
+    json_out_str(out, parent ? id : m->name[0] ? m->name : api->model_names[0]);
+    buf_puts(out, ",\"parent\":");
+    if (parent) json_out_str(out, parent);
+    else buf_puts(out, "null");
+    buf_printf(out, ",\"max_model_len\":%d,\"permission\":[{\"id\":\"modelperm-",
                crd_request_context(api));
     buf_printf(
         out,
@@ -42,10 +46,14 @@ void crd_http_models(void *user, struct gw_exchange *x, const struct gw_request 
     buf_puts(&out, "{\"object\":\"list\",\"data\":[");
     for (const char *const *name = api->model_names; *name; name++) {
         if (name != api->model_names) buf_putc(&out, ',');
-        put_model(api, *name, &out);
+        put_model(api, *name, NULL, &out);
     }
     const char *const *last = api->model_names;
     while (last[1]) last++;
+    for (const char *const *name = api->adapter_names; name && *name; last = name++) {
+        buf_putc(&out, ',');
+        put_model(api, *name, api->model_names[0], &out);
+    }
     buf_puts(&out, "],\"has_more\":false,\"first_id\":");
     json_out_str(&out, api->model_names[0]);
     buf_puts(&out, ",\"last_id\":");
@@ -63,7 +71,7 @@ void crd_http_model(struct crd_api *api, struct gw_exchange *x, const char *id)
         return;
     }
     if (crd_request_is_model(api, id)) {
-        put_model(api, id, &out);
+        put_model(api, id, crd_request_adapter(api, id) ? api->model_names[0] : NULL, &out);
         crd_http_json(x, 200, &out);
         return;
     }

@@ -59,13 +59,20 @@ enum err crd_request_object(json_t **out, const char *body, size_t n, struct crd
     return OK;
 }
 
+int32_t crd_request_adapter(const struct crd_api *api, const char *name)
+{
+    for (int32_t i = 0; api->adapter_names && api->adapter_names[i]; i++)
+        if (!strcmp(api->adapter_names[i], name)) return i + 1;
+    return 0;
+}
+
 bool crd_request_is_model(const struct crd_api *api, const char *name)
 {
     for (const char *const *known = api->model_names; *known; known++)
         if (!strcmp(*known, name)) return true;
     for (const char *const *known = api->unlisted_names; known && *known; known++)
         if (!strcasecmp(*known, name)) return true;
-    return false;
+    return crd_request_adapter(api, name) > 0;
 }
 
 enum err crd_request_model(const struct crd_api *api, const json_t *body, struct crd_api_error *e)
@@ -114,6 +121,8 @@ enum err crd_request_parse(struct crd_request *r, const struct crd_api *api, enu
     TRY(crd_request_object(&r->body, body, n, e));
     if (crd_dialect_in_of(ep)) TRY(translated(r, crd_dialect_in_of(ep), e));
     TRY(crd_request_model(api, r->body, e));
+    const char *model = json_string_value(json_object_get(r->body, "model"));
+    if (model) r->adapter = crd_request_adapter(api, model);
     if (embeds(ep)) return crd_embeddings_in(r, api, e);
     TRY(crd_sampling_in(r, api, e));
     r->text_logprobs = r->logprobs && ep == ENDPOINT_RESPONSES;

@@ -56,6 +56,7 @@ struct crd_request {
     int32_t truncate_prompt; /* keep the last so many tokens; -1: as many as fit */
     int32_t priority;
     uint64_t cache_salt; /* 0: none */
+    int32_t adapter;     /* of the model that it names; 0: none */
     enum step_pool pool; /* not NONE: embeddings are wanted, nothing is generated */
     struct crd_vector_conf vector;
     const char *stops[REQUEST_MAX_STOPS];
@@ -87,6 +88,8 @@ MUST_USE enum err crd_request_object(json_t **out, const char *body, size_t n,
                                      struct crd_api_error *e);
 /* Is this one of the names by which it may be asked for? */
 bool crd_request_is_model(const struct crd_api *api, const char *name);
+/* The number of the LoRA adapter of this name; 0: it is none's. */
+int32_t crd_request_adapter(const struct crd_api *api, const char *name);
 MUST_USE enum err crd_request_model(const struct crd_api *api, const json_t *body,
                                     struct crd_api_error *e);
 /* A field of r->body; NULL when absent or null. */

@@ -134,7 +134,7 @@ void crd_fleet_submit(struct crd_fleet *f, const struct gen_request *q, token_ev
     }
     *at = e;
     e->next = NULL;
-    int32_t to = choose(f, -1, q->cache_salt, q->prompt, q->n_prompt);
+    int32_t to = choose(f, -1, gen_request_salt(q), q->prompt, q->n_prompt);
     put_at(f, e, MAX(to, 0)); /* when none can, the first says why */
     crd_replica_submit(f->replicas[e->replica], q, on_event, e);
     pthread_mutex_unlock(&f->lock);
@@ -184,7 +184,7 @@ static bool submit_elsewhere(void *self, int32_t index, const struct gen_request
     struct crd_fleet *f = self;
     struct entry *e = listener;
     pthread_mutex_lock(&f->lock);
-    int32_t to = choose(f, index, q->cache_salt, q->prompt, q->n_prompt);
+    int32_t to = choose(f, index, gen_request_salt(q), q->prompt, q->n_prompt);
     if (to >= 0) {
         put_at(f, e, to);
         crd_replica_submit(f->replicas[to], q, on_event, e);

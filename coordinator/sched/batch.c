@@ -132,6 +132,7 @@ void crd_batch_start(struct crd_batch *b, const struct crd_seq *q)
                              .n_generated = q->n_gen,
                              .n_prompt = g->n_prompt,
                              .pool = g->pool,
+                             .adapter = g->adapter,
                              .n_history = history_length(q),
                              .history = history(b->a, q)};
     r->sampling.choice += q->choice;

@@ -28,12 +28,14 @@ static void enlist(struct crd_sched *s, struct crd_group *g)
     g->next = s->groups;
     if (s->groups) s->groups->prev = g;
     s->groups = g;
+    s->of_adapter[g->adapter]++;
 }
 
 static void delist(struct crd_sched *s, struct crd_group *g)
 {
     *(g->prev ? &g->prev->next : &s->groups) = g->next;
     if (g->next) g->next->prev = g->prev;
+    s->of_adapter[g->adapter]--;
 }
 
 enum err crd_life_submit(struct crd_sched *s, const struct gen_request *r)

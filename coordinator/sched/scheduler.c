@@ -330,6 +330,20 @@ void crd_sched_discard(struct crd_group *g)
 
 /* ---- what it looks like ---- */
 
+static uint32_t adapter_bit(int32_t adapter) { return adapter ? UINT32_C(1) << (adapter - 1) : 0; }
+
+static void adapter_stats(const struct crd_sched *s, struct sched_stats *out)
+{
+    const struct crd_list *const running[] = {&s->prefills, &s->decodes};
+    out->adapters_running = out->adapters_waiting = 0;
+    for (int32_t i = 1; i <= LIMIT_ADAPTERS; i++)
+        if (s->of_adapter[i]) out->adapters_waiting |= adapter_bit(i);
+    if (!out->adapters_waiting) return;
+    for (size_t k = 0; k < COUNT_OF(running); k++)
+        for (const struct crd_seq *q = running[k]->head; q; q = q->next) out->adapters_running |= adapter_bit(q->group->adapter);
+    out->adapters_waiting &= ~out->adapters_running;
+}
+
 void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out)
 {
     *out = s->stats;
@@ -337,6 +351,7 @@ void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out)
     out->n_waiting = s->n_new + s->resumed.n;
     out->n_waiting_blocks = s->stalled ? out->n_waiting : 0;
     out->n_in_flight = s->n_in_flight;
+    adapter_stats(s, out);
     out->n_behind = s->resumed.n;
     for (const struct crd_seq *q = s->prefills.head; q; q = q->next) out->n_behind += q->resumed;
     out->n_blocks = s->conf.n_blocks;

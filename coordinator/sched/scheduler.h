@@ -19,6 +19,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "base/rng.h"
 #include "proto/kv_groups.h"
 #include "proto/step_plan.h"
 #include "proto/step_result.h"
@@ -67,12 +68,19 @@ struct gen_request {
     struct sampling sampling;
     bool prompt_logits;  /* return logits of every prompt position (no prefix hits are used) */
     bool sample_logits;  /* return the logits row each token was sampled from */
-    uint64_t cache_salt; /* prefixes are shared within a salt only */
+    uint64_t cache_salt; /* prefixes are shared within a salt, and an adapter, only */
+    int32_t adapter;     /* which LoRA adapter it uses, counted from 1; 0: the model alone */
     /* Not NONE: nothing is generated; the prompt's hidden states come as one EVENT_POOLED. A mean
      * needs every one of them, so it uses no prefix hits. n must be 1. */
     enum step_pool pool;
     const struct gen_known *known; /* [n] of its choices; NULL: it begins here */
 };
+
+/* What its prefixes are rooted in. */
+static inline uint64_t gen_request_salt(const struct gen_request *r)
+{
+    return r->adapter ? rng_mix(r->cache_salt ^ rng_mix((uint64_t)r->adapter)) : r->cache_salt;
+}
 
 /* Choices that will still end with an EVENT_FINISH. */
 static inline int32_t gen_request_open(const struct gen_request *r)
@@ -164,6 +172,7 @@ struct sched_stats {
     uint64_t n_guessed_steps, n_guesses, n_right; /* items with guesses, and what became of them */
     uint64_t prompt_recomputed; /* prompt tokens computed again, after a preemption or a loss */
     int32_t last_step_tokens;
+    uint32_t adapters_running, adapters_waiting; /* bit i - 1: adapter i, of sequences in the batch; only of such as are not */
     int32_t n_behind; /* sequences that began, lost their replica or their blocks, and have not caught up */
 };
 void crd_sched_stats(const struct crd_sched *s, struct sched_stats *out);

@@ -85,6 +85,7 @@ struct crd_group {
     bool prompt_logits, sample_logits;
     enum step_pool pool;
     uint64_t salt;
+    int32_t adapter;
     int32_t *prompt;
     int32_t n_prompt;
     int32_t *likely; /* [n_likely] what the answers may well say; guess.c */

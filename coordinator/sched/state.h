@@ -54,6 +54,7 @@ struct crd_sched {
     int32_t *ends, n_ends; /* [n_slots] slots whose end record goes into the next plan */
 
     struct crd_group *groups;      /* all */
+    int32_t of_adapter[LIMIT_ADAPTERS + 1]; /* how many of them use it */
     struct crd_group **by_request; /* [n_buckets] those with open choices */
     int32_t n_buckets;
     struct crd_group *shared; /* those that keep prompt blocks for choices that have not started */

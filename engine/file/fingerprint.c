@@ -22,6 +22,8 @@ enum err eng_fingerprint(const struct eng_model_file *f, uint64_t *out)
         if (e) return e;
         h = XXH3_64bits_withSeed(sample, (size_t)bytes, h);
     }
+    const struct model_kv *alpha = eng_model_file_find(f, "adapter.lora.alpha"); /* of an adapter: matrices alone do not say how much they count */
+    if (alpha && alpha->kind == KV_FLOAT) h = XXH3_64bits_withSeed(&alpha->f, sizeof alpha->f, h);
     *out = h ? h : 1;
     return OK;
 }

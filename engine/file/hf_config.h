@@ -50,6 +50,13 @@ struct eng_hf_model {
 MUST_USE enum err eng_hf_config_read(struct eng_hf_model *out, struct eng_hf_keys *keys,
                                      const struct eng_model_file *f);
 
+/* PEFT's directory of a LoRA adapter (hf_adapter.c): is it one; its keys and tensors. Err BAD_FILE, UNSUPPORTED naming the key. */
+bool eng_hf_adapter_is(const struct eng_model_file *f);
+MUST_USE enum err eng_hf_adapter_read(struct eng_model_file *f);
+
+/* The keys become the file's. */
+void eng_hf_keys_give(const struct eng_hf_keys *k, struct eng_model_file *f);
+
 /* Which family the class or model_type names, and its keys; parts of eng_hf_config_read. */
 struct eng_hf_obj;
 /* The part of config.json that is about text: all of it, or, of a class that also sees, its text_config. */
@@ -72,5 +79,7 @@ MUST_USE enum err eng_hf_rope_read(const struct eng_hf_obj *config, const char *
  * the checkpoint. Err BAD_FILE. */
 MUST_USE enum err eng_hf_names(struct eng_model_file *f, const struct eng_hf_model *m,
                                struct eng_hf_keys *keys);
+/* One name ("model.layers.0.mlp.up_proj.weight") of a model of GGUF's architecture `arch`. False: such a model has none of that name. */
+bool eng_hf_tensor_name(const char *arch, const char *name, char out[96]);
 
 #endif

@@ -195,24 +195,30 @@ static enum err check_is_one(const struct eng_model_file *f)
                      f->path);
 }
 
+void eng_hf_keys_give(const struct eng_hf_keys *k, struct eng_model_file *f)
+{
+    struct model_kv *kv = arena_alloc(&f->arena, (size_t)k->n * sizeof *kv);
+    memcpy(kv, k->at, (size_t)k->n * sizeof *kv);
+    eng_name_table_open(&f->keys, &f->arena, k->n);
+    for (int64_t i = 0; i < k->n; i++)
+        (void)eng_name_table_put(&f->keys, kv[i].key.p, kv[i].key.n, i);
+    f->kv = kv;
+    f->n_kv = k->n;
+}
+
 static enum err hf_read(struct eng_model_file *f)
 {
     enum err rc;
     struct eng_hf_model m;
     struct eng_hf_keys k = {.a = &f->arena};
+    if (eng_hf_adapter_is(f)) return eng_hf_adapter_read(f);
     TRY(eng_foreign_dir(f));
     TRY(check_is_one(f));
     TRY(eng_hf_config_read(&m, &k, f));
     TRY(read_weights(f, &k));
     TRY(eng_hf_derive(f, m.quant, m.arch));
     TRY(eng_hf_names(f, &m, &k));
-    struct model_kv *kv = arena_alloc(&f->arena, (size_t)k.n * sizeof *kv);
-    memcpy(kv, k.at, (size_t)k.n * sizeof *kv);
-    eng_name_table_open(&f->keys, &f->arena, k.n);
-    for (int64_t i = 0; i < k.n; i++)
-        (void)eng_name_table_put(&f->keys, kv[i].key.p, kv[i].key.n, i);
-    f->kv = kv;
-    f->n_kv = k.n;
+    eng_hf_keys_give(&k, f);
     snprintf(f->version, sizeof f->version, "safetensors");
 out:
     free(k.at);

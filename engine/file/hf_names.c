@@ -188,6 +188,13 @@ static const char *within(const char *name, char out[320])
     return out;
 }
 
+bool eng_hf_tensor_name(const char *arch, const char *name, char out[96])
+{
+    char own[320];
+    const char *text = within(name, own);
+    return text && rename_one(arch, text, out);
+}
+
 /* What goes from f->tensors stays in f->raw, which the seal looks at. */
 static void keep_raw(struct eng_model_file *f)
 {

@@ -2,6 +2,7 @@
 #include "engine/model/arch_keys.h"
 
 #include "base/buf.h"
+#include "engine/file/adapter.h"
 #include "engine/file/pooling.h"
 
 #include <stdio.h>
@@ -263,6 +264,9 @@ enum err eng_spec_read(struct eng_spec *out, const struct eng_model_file *f)
     struct eng_spec s = {0};
     const struct family *fam = NULL;
     char *arch = NULL, *name = NULL, *why = NULL;
+    if (eng_adapter_is(f))
+        return err_raise(ERR_UNSUPPORTED, "%s is a LoRA adapter, not a model: serve the model that it was trained on, with --lora NAME=%s",
+                         eng_model_file_path(f), eng_model_file_path(f));
     TRY(eng_model_file_string(f, "tessera.unsupported", &why)); /* engine/file/hf_config.h */
     if (why) {
         rc = err_raise(ERR_UNSUPPORTED, "%s", why);

@@ -1,6 +1,7 @@
 /* attention.c: the attention sublayer: norm -> q, k, v -> rope and cache -> attention -> output. */
 #include "engine/model/graphs.h"
 #include "engine/model/heads.h"
+#include "engine/model/lora.h"
 #include "engine/model/pass.h"
 
 /* ---- norms of q and k ---- */
@@ -152,9 +153,12 @@ void eng_attention(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     const struct eng_product qkv[] = {{.w = &l->q, .x = m->h, .y = m->q, .y_stride = l->q.rows},
                                       {.w = &l->k, .x = m->h, .y = m->k, .y_stride = l->k.rows},
                                       {.w = &l->v, .x = m->h, .y = m->v, .y_stride = l->v.rows}};
+    const struct eng_lora_product adapted[] = {{ADAPTER_Q, m->q, l->q.rows}, {ADAPTER_K, m->k, l->k.rows}, {ADAPTER_V, m->v, l->v.rows}};
+    eng_lora_in(m, k / 2, adapted, 3, m->h, d, i, n);
     eng_pass_products(m, qkv, 3, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
+    if (eng_lora_out(m, k / 2, adapted, 3, i, n)) eng_pass_barrier(m, i);
 
     rope_append(p, k / 2, (int32_t)t0, (int32_t)t1, i);
     if (p->failed) return;
@@ -165,7 +169,8 @@ void eng_attention(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     eng_pass_lap(m, i, ENG_OP_ATTENTION);
     eng_pass_barrier(m, i);
 
+    eng_lora_leaves(m, k, m->att, l->o.cols, &m->shard.attn, T, i, n);
     eng_pass_products(m, &(struct eng_product){.w = &l->o, .x = m->att, .leaves = &m->shard.attn, .y = eng_pass_parts(m, k), .y_stride = d,
-                                               .node_stride = (int64_t)T * d}, 1, T, i, n);
+                                               .node_stride = (int64_t)T * d + eng_lora_behind(m, k)}, 1, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
 }

@@ -1,6 +1,7 @@
 /* buffers.c: what a pass writes into, sized once for the largest step. */
 #include "engine/kernels/cuda/choose.h"
 #include "engine/model/heads.h"
+#include "engine/model/lora.h"
 #include "engine/model/mla.h"
 #include "engine/model/moe.h"
 #include "engine/model/pass.h"
@@ -161,8 +162,9 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     if (!m->mla) TRY(open_heads(m));
     TRY(take(m, &m->gate, T * f));
     TRY(take(m, &m->up, T * f));
-    TRY(take(m, &m->parts, T * d * nodes));
-    TRY(take(m, &m->red, T * d));
+    const int64_t behind = m->lora ? m->lora->room : 0;
+    TRY(take(m, &m->parts, T * (d + behind) * nodes));
+    TRY(take(m, &m->red, T * (d + behind)));
     wide = ROUND_UP(wide, KRN_UNIT);
     TRY(take(m, (float **)&m->act_q, DIV_UP(krn_act_q_bytes((int32_t)T, (int32_t)wide), 4)));
     if (m->krn->interleave) TRY(take(m, &m->act_xt, krn_act_xt_floats((int32_t)T, (int32_t)wide)));

@@ -4,6 +4,7 @@
  * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. The
  * sublayers are in attention.c and mlp.c, what they share in pass.c. */
 #include "engine/model/graphs.h"
+#include "engine/model/lora.h"
 #include "engine/model/mla.h"
 #include "engine/model/moe.h"
 #include "engine/model/pass.h"
@@ -25,14 +26,14 @@ out:
 }
 
 /* Everyone's rows of the last product are there; with several ranks, summed over them. */
-static bool reduce(struct eng_pass *p, const struct coll_cut *cut, int32_t n_nodes, int32_t i)
+static bool reduce(struct eng_pass *p, int32_t k, const struct coll_cut *cut, int32_t n_nodes, int32_t i)
 {
     struct eng_model *m = p->m;
     eng_pass_barrier(m, i);
     if (i == 0 && m->beside) (void)trn_coll_push(m->beside);
     if (m->shard.tp_width == 1) return true;
     if (i == 0) {
-        p->failed = all_reduce(m, cut, n_nodes, (int64_t)p->b->n_tok * m->spec.d_model);
+        p->failed = all_reduce(m, cut, n_nodes, (int64_t)p->b->n_tok * m->spec.d_model + eng_lora_behind(m, k));
         eng_pass_lap(m, i, ENG_OP_COLLECTIVE);
     }
     eng_pass_barrier(m, i);
@@ -50,10 +51,12 @@ static void layers(void *arg, int32_t i, int32_t n)
             atomic_store_explicit(&m->layer, m->shard.layer0 + k / 2, memory_order_relaxed);
         if (m->mla) eng_mla_run(p, k, i, n);
         else eng_attention(p, k, i, n);
-        if (p->failed || !reduce(p, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
+        if (p->failed || !reduce(p, k, &m->shard.attn_cut, m->shard.attn.n_nodes, i)) return;
+        eng_lora_sums(m, k, p->b->n_tok, i, n);
         if (m->spec.moe[m->shard.layer0 + k / 2]) eng_moe_run(p, k + 1, i, n);
         else eng_mlp(p, k + 1, i, n);
-        if (p->failed || !reduce(p, &m->shard.ffn_cut, m->shard.ffn.n_nodes, i)) return;
+        if (p->failed || !reduce(p, k + 1, &m->shard.ffn_cut, m->shard.ffn.n_nodes, i)) return;
+        eng_lora_sums(m, k + 1, p->b->n_tok, i, n);
     }
     eng_team_range(p->b->n_tok, 1, i, n, &t0, &t1);
     eng_pass_leave(m, n_sub - 1, t0, t1);
@@ -76,6 +79,7 @@ enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b)
         m->cs_local[t] = m->rope_local ? m->rope_local + at : m->cs[t];
         m->row_temper[t] = m->temper ? m->temper + (rows.pos[t] + 1) / m->spec.temper_length * (int64_t)m->spec.head_dim : m->cs[t];
     }
+    eng_lora_step(m, b);
     p.failed = eng_staging_batch(m, &rows);
     if (p.failed) return p.failed;
     eng_times_lap(m->times, ENG_OP_OTHER);

@@ -24,6 +24,7 @@ struct eng_batch {
     int32_t *ids;                 /* first stage; below 0: token -1 - id of the last eng_forward_leave */
     int32_t *pos;
     const int32_t **table[LIMIT_GROUPS]; /* block ids of the row's sequence, by group */
+    int32_t *adapter;             /* number of the LoRA adapter that the row uses, 0: none */
 };
 
 enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
@@ -101,6 +102,7 @@ struct eng_model {
     } heads;
     struct eng_mla *mla;          /* NULL: keys and values are kept by heads (engine/model/mla.h) */
     struct eng_moe *moe;          /* NULL: no experts (engine/model/moe.h) */
+    struct eng_lora *lora;        /* NULL: no adapters (engine/model/lora.h). Own: the engine */
     struct eng_times *times;      /* NULL: not measured */
     _Atomic int32_t layer;        /* being computed, for heartbeats; -1: none */
     eng_watch_fn watch; void *watch_user; /* or NULL */

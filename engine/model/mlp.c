@@ -1,4 +1,5 @@
 /* mlp.c: the dense feed-forward sublayer: norm -> gate, up -> their product -> down. */
+#include "engine/model/lora.h"
 #include "engine/model/pass.h"
 
 enum {
@@ -45,16 +46,21 @@ void eng_mlp(const struct eng_pass *p, int32_t k, int32_t i, int32_t n)
 
     const struct eng_product in_products[] = {{.w = &f->up, .x = m->h, .y = m->up, .y_stride = f->up.rows},
                                               {.w = &f->gate, .x = m->h, .y = m->gate, .y_stride = f->gate.rows}};
+    const struct eng_lora_product adapted[] = {{ADAPTER_UP, m->up, f->up.rows}, {ADAPTER_GATE, m->gate, f->gate.rows}};
+    eng_lora_in(m, k / 2, adapted, gated ? 2 : 1, m->h, d, i, n);
     eng_pass_products(m, in_products, gated ? 2 : 1, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
+    if (eng_lora_out(m, k / 2, adapted, gated ? 2 : 1, i, n)) eng_pass_barrier(m, i);
 
     biases(m, f, t0, t1, i);
     gate_up(m, T, &f->down, i, n);
     eng_pass_lap(m, i, ENG_OP_GATE);
     eng_pass_barrier(m, i);
 
-    eng_pass_products(m, &(struct eng_product){.w = &f->down, .x = gated ? m->gate : m->up, .leaves = &m->shard.ffn, .y = eng_pass_parts(m, k),
-                                               .y_stride = d, .node_stride = (int64_t)T * d}, 1, T, i, n);
+    const float *x = gated ? m->gate : m->up;
+    eng_lora_leaves(m, k, x, f->down.cols, &m->shard.ffn, T, i, n);
+    eng_pass_products(m, &(struct eng_product){.w = &f->down, .x = x, .leaves = &m->shard.ffn, .y = eng_pass_parts(m, k), .y_stride = d,
+                                               .node_stride = (int64_t)T * d + eng_lora_behind(m, k)}, 1, T, i, n);
     eng_pass_lap(m, i, ENG_OP_MATMUL);
 }

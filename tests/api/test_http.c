@@ -196,6 +196,48 @@ static void models_are_listed(void **state)
     json_decref(j);
 }
 
+static void adapters_are_models_with_a_parent(void **state)
+{
+    static const char *const names[] = {"first", "second", NULL};
+    struct answer a;
+    (void)state;
+    t.api.adapter_names = names;
+    json_t *j = fetch("GET", "/v1/models", NULL, 200), *data = json_object_get(j, "data");
+    assert_int_equal(json_array_size(data), 4);
+    assert_true(json_is_null(json_object_get(json_array_get(data, 0), "parent")));
+    for (size_t i = 0; i < 2; i++) {
+        assert_string_equal(str(json_array_get(data, 2 + i), "id"), names[i]);
+        assert_string_equal(str(json_array_get(data, 2 + i), "parent"), "test-model");
+    }
+    assert_string_equal(str(j, "last_id"), "second");
+    json_decref(j);
+    j = fetch("GET", "/v1/models/second", NULL, 200);
+    assert_string_equal(str(j, "parent"), "test-model");
+    json_decref(j);
+    j = fetch("GET", "/api/tags", NULL, 200);
+    assert_int_equal(json_array_size(json_object_get(j, "models")), 4);
+    json_decref(j);
+    static const struct { const char *model; int32_t adapter; const char *says; } asked[] = {
+        {"second", 2, "second"}, {"first", 1, "first"}, {"test-model", 0, "test-model"}, {"alias", 0, "test-model"}, {"", 0, "test-model"}};
+    for (size_t i = 0; i < COUNT_OF(asked); i++) {
+        char *body = xasprintf("{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"max_tokens\":2}", asked[i].model);
+        j = fetch("POST", CHAT, body, 200);
+        assert_string_equal(str(j, "model"), asked[i].says);
+        assert_int_equal(fake_last(t.fake).adapter, asked[i].adapter);
+        json_decref(j);
+        free(body);
+    }
+    json_decref(fetch("POST", CHAT, "{\"model\":\"First\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}", 404));
+    j = fetch("POST", "/v1/load_lora_adapter", "{\"lora_name\":\"x\",\"lora_path\":\"/x\"}", 404);
+    assert_non_null(strstr(error_of(j), "--lora NAME=PATH"));
+    json_decref(j);
+    client_fetch(gw_port(gw), "GET", "/metrics", NULL, &a);
+    assert_non_null(strstr(buf_str(&a.body), "vllm:lora_requests_info{model_name=\"test-model\",engine=\"0\",max_lora=\"2\",waiting_lora_adapters=\"\","
+                                             "running_lora_adapters=\"\"}"));
+    answer_free(&a);
+    t.api.adapter_names = NULL;
+}
+
 static void unknown_places_are_said(void **state)
 {
     struct answer a;
@@ -369,7 +411,7 @@ int main(void)
         CASE(chat_streams_over_a_socket),   CASE(errors_come_before_the_stream),
         CASE(a_client_that_leaves_cancels), CASE(silence_is_filled_with_pings),
         CASE(health_follows_the_service),   CASE(models_are_listed),
-        CASE(unknown_places_are_said),      CASE(texts_and_tokens),
+        CASE(adapters_are_models_with_a_parent), CASE(unknown_places_are_said),      CASE(texts_and_tokens),
         CASE(metrics_count_what_happened),  CASE(sixteen_users_at_once),
         CASE(ollama_loads_ahead),
     };

@@ -15,7 +15,7 @@ struct opts {
     bool fast;
     int64_t threads, cache;
     double rate;
-    const char *model;
+    const char *model, *many;
     int32_t mode;
 };
 
@@ -30,6 +30,7 @@ static const struct conf_opt table_b[] = {
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "the rest"},
     {"rate", CONF_FLOAT, AT(rate), "0.5", 0, 1, "X", "a float"},
     {"model", CONF_STR, AT(model), NULL, 0, 0, "FILE", "a string"},
+    {"many", CONF_LIST, AT(many), NULL, 0, 0, "A,B", "may be given again"},
     {"mode", CONF_ENUM, AT(mode), "auto", 0, 0, "on|off=no|auto", "a choice"},
     {"an-option-whose-name-is-long", CONF_STR, AT(model), NULL, 0, 0, "MANY-WORDS",
      "explained at such length that a line of a hundred and twenty columns cannot hold it, and a second begins"},
@@ -240,6 +241,7 @@ static void help_page_lists_every_option_with_its_default(void **state)
                               "\nthe rest:\n"
                               "  --rate X                           a float [0.5]\n"
                               "  --model FILE                       a string\n"
+                              "  --many A,B                         may be given again\n"
                               "  --mode on|off=no|auto              a choice [auto]\n"
                               "  --an-option-whose-name-is-long MANY-WORDS\n"
                               "                                     explained at such length that a line of a hundred and twenty columns cannot hold\n"
@@ -248,9 +250,25 @@ static void help_page_lists_every_option_with_its_default(void **state)
                               "Every option can also be set as TESSERA_NAME in the environment.\n");
 }
 
+static void lists_grow_and_argv_comes_before_the_environment(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("--many", "a"), OK);
+    assert_string_equal(o.many, "a");
+    assert_int_equal(parse("--many", "a", "--threads", "3", "--many=b,c", "--many", "d"), OK);
+    assert_string_equal(o.many, "a,b,c,d");
+    setenv("TESSERA_MANY", "x,y", 1);
+    assert_int_equal(parse("--fast"), OK);
+    assert_string_equal(o.many, "x,y");
+    assert_int_equal(parse("--many", "a", "--many", "b"), OK);
+    assert_string_equal(o.many, "a,b");
+    unsetenv("TESSERA_MANY");
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lists_grow_and_argv_comes_before_the_environment),
         cmocka_unit_test(defaults_hold_when_nothing_is_said),
         cmocka_unit_test(both_spellings_set_every_type),
         cmocka_unit_test(positionals_mix_with_options),

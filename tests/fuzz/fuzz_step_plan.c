@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static void plan(const uint8_t *data, size_t n, struct arena *a, struct buf *again)
 {
     static const struct step_bounds b = {
-        .n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048};
+        .n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048, .n_adapters = 3};
     struct step_plan p, q;
     if (step_plan_unpack(&p, data, n, &b, a)) return;
     step_plan_pack(&p, again);

@@ -140,6 +140,7 @@ struct step_plan random_plan(struct dice *d, const struct step_bounds *b, int32_
                                           .n_generated = dice_in(d, 0, 9),
                                           .n_prompt = dice_in(d, 1, 40),
                                           .pool = (enum step_pool)dice_in(d, POOL_NONE, POOL_MEAN),
+                                          .adapter = dice_in(d, 0, b->n_adapters),
                                           .n_history = n,
                                           .history = random_ids(d, n, b->n_vocab, a)};
     }
@@ -255,7 +256,7 @@ static bool sampling_equal(const struct sampling *x, const struct sampling *y)
 static bool start_equal(const struct step_start *x, const struct step_start *y)
 {
     return x->slot == y->slot && x->seq_id == y->seq_id && x->n_generated == y->n_generated &&
-           x->n_prompt == y->n_prompt && x->pool == y->pool && x->n_history == y->n_history &&
+           x->n_prompt == y->n_prompt && x->pool == y->pool && x->adapter == y->adapter && x->n_history == y->n_history &&
            sampling_equal(&x->sampling, &y->sampling) && x->grammar.kind == y->grammar.kind &&
            x->grammar.flags == y->grammar.flags && x->grammar.hash == y->grammar.hash &&
            x->grammar.n == y->grammar.n &&

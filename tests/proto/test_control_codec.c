@@ -52,6 +52,9 @@ static struct control_msg load_plan(void)
                                               .replica = 1,
                                               .model = 2,
                                               .model_path = "/m/x.gguf",
+                                              .n_adapters = 2,
+                                              .adapters = {"/a/one", "/a/two"},
+                                              .adapter_fingerprints = {7, UINT64_MAX},
                                               .grid = {.n_stages = 2, .layers = {0, 3, 7}, .width = {2, 3}, .whole_experts = true},
                                               .n_threads = 2,
                                               .context = 4096,
@@ -135,6 +138,10 @@ static void load_plan_round_trip(void **state)
     assert_int_equal(p->replica, 1);
     assert_int_equal(p->model, 2);
     assert_string_equal(p->model_path, "/m/x.gguf");
+    assert_int_equal(p->n_adapters, 2);
+    assert_string_equal(p->adapters[0], "/a/one");
+    assert_string_equal(p->adapters[1], "/a/two");
+    assert_true(p->adapter_fingerprints[0] == 7 && p->adapter_fingerprints[1] == UINT64_MAX);
     assert_memory_equal(&p->grid, &m.load_plan.grid, sizeof p->grid);
     assert_int_equal(p->n_threads, 2);
     assert_int_equal(p->context, 4096);

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 static const struct step_bounds bounds = {
-    .n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048};
+    .n_slots = 64, .n_groups = 2, .n_blocks = 500, .n_vocab = 1000, .context = 2048, .n_adapters = 3};
 static uint64_t seed;
 
 static enum err unpack_exact(const void *data, size_t n, struct step_plan *p, struct arena *a)

@@ -286,6 +286,7 @@ static void over_the_wire(const struct fake_replica *f, const struct step_plan *
                                        .n_groups = f->conf.groups.n,
                                        .n_blocks = f->conf.n_blocks,
                                        .n_vocab = FAKE_VOCAB,
+                                       .n_adapters = 2,
                                        .context = f->conf.context};
     struct buf b = {0};
     step_plan_pack(in, &b);

@@ -258,6 +258,31 @@ static void a_prefix_is_found_once_its_step_was_sent(void **state)
     rig_teardown(b);
 }
 
+/* The same prompt for the model alone, an adapter, another one, and the first again, which alone finds anything. */
+static void adapters_share_no_prefixes_and_are_told_to_the_ranks(void **state)
+{
+    static const int32_t uses[] = {0, 1, 2, 1};
+    (void)state;
+    struct rig *b = rig_setup(rig_plain());
+    for (int32_t i = 0; i < 4; i++) {
+        struct gen_request r = rig_request(1, 48, 2);
+        r.id = (uint64_t)i + 1;
+        r.adapter = uses[i];
+        rig_submit(b, r);
+        assert_true(rig_step(b));
+        assert_int_equal(b->plan.n_starts, 1);
+        assert_int_equal(b->plan.starts[0].adapter, uses[i]);
+        assert_int_equal(b->plan.items[0].pos, i == 3 ? 32 : 0);
+        struct sched_stats st;
+        crd_sched_stats(b->s, &st);
+        assert_int_equal(st.adapters_running, uses[i] ? 1 << (uses[i] - 1) : 0);
+        rig_run_out(b);
+        crd_sched_stats(b->s, &st);
+        assert_int_equal(st.adapters_running | st.adapters_waiting, 0);
+    }
+    rig_teardown(b);
+}
+
 static void generated_tokens_are_found_by_the_next_turn(void **state)
 {
     (void)state;
@@ -319,6 +344,7 @@ int main(void)
         cmocka_unit_test(senseless_requests_are_refused),
         cmocka_unit_test(a_pooled_prompt_may_fill_the_context_and_has_one_choice),
         cmocka_unit_test(a_mean_reads_no_prefix),
+        cmocka_unit_test(adapters_share_no_prefixes_and_are_told_to_the_ranks),
         cmocka_unit_test(decodes_come_first_and_prefill_takes_the_rest),
         cmocka_unit_test(an_input_may_be_the_output_of_a_step_in_flight),
         cmocka_unit_test(stages_are_kept_busy_by_equal_micro_batches),

@@ -118,6 +118,9 @@ static void *rank_main(void *arg)
     return NULL;
 }
 
+/* Where a rank that has no files looks for them. */
+static const char *const nowhere[LIMIT_ADAPTERS] = {[0 ... LIMIT_ADAPTERS - 1] = "/nowhere/adapter"};
+
 static enum err sum_by_nccl(void *user, const struct trn_device *d, struct trn_coll **out)
 {
     struct rank *k = user;
@@ -171,6 +174,7 @@ enum err local_replica_open(struct local_replica **out, const struct local_repli
         k->conf = (struct eng_engine_conf){
             .tp_device = c->nccl ? sum_by_nccl : c->direct ? sum_direct : NULL, .tp_user = k,
             .model_path = c->without_file >> i & 1 ? "/nowhere/model.gguf" : c->path, .cache_dir = c->cache_dir, .cache_bytes = c->cache_bytes, .grid = g, .rank = i, .tp = k->tp, .world = k->world, .n_threads = c->n_threads ? c->n_threads : 1,
+            .adapters = {c->adapters.n, c->without_file >> i & 1 ? nowhere : c->adapters.paths, c->adapters.sums},
             .context = context, .n_blocks = n_tables * (c->n_blocks ? c->n_blocks : 4 * DIV_UP(context, 16)), .n_slots = c->n_slots ? c->n_slots : 16,
             .max_step_tokens = c->max_step_tokens ? c->max_step_tokens : 512, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
             .isa = c->isa ? c->isa : "auto", .device = c->on_device >> i & 1 ? k->device : "cpu", .timeout_us = c->timeout_us ? c->timeout_us : 20000000};

@@ -12,6 +12,7 @@ struct local_replica_conf {
     const struct grid *grid; /* instead of tp and pp, or NULL */
     int32_t tp, pp, n_threads, context, n_blocks, n_slots, max_step_tokens;
     bool exact_blocks;    /* n_blocks in all; else for each block table of a sequence */
+    struct eng_adapters adapters; /* beside the model */
     enum kv_type kv_type; /* zero: f16 */
     bool oracle, rounded;
     bool whole_experts;   /* each on one rank */
@@ -19,7 +20,7 @@ struct local_replica_conf {
     uint64_t on_device;      /* bit r: rank r computes on cuda:0 */
     bool nccl;               /* then on cuda:r, and the ranks of a stage sum by NCCL where they can */
     bool direct;             /* the same by exchange in each other's memory */
-    uint64_t without_file;   /* bit r: rank r finds no model at its path */
+    uint64_t without_file;   /* bit r: rank r finds no model at its path, nor adapters */
     int64_t timeout_us;      /* of waits for other ranks; 0: 20 s */
     const char *cache_dir;   /* of packed weights, or NULL */
     int64_t cache_bytes;

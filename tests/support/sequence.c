@@ -51,6 +51,7 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             ASSERT(block <= b.n_blocks);
             p.starts[p.n_starts++] = (struct step_start){
                 .slot = i, .seq_id = (uint64_t)i + 1, .sampling = s[i].sampling, .n_prompt = s[i].n_prompt - s[i].n_before, .pool = s[i].pool,
+                .adapter = s[i].adapter,
                 .n_generated = s[i].n_before, .n_history = sampling_needs_history(&s[i].sampling) ? s[i].n_prompt : 0, .history = s[i].prompt,
                 .grammar = s[i].grammar};
             if (s[i].grammar.kind && !p.starts[i].n_history) {

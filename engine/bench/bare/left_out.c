@@ -1,7 +1,7 @@
 /* left_out.c: what the bare build has no libraries for, as far as the engine asks for it: Hugging Face directories (they are JSON) and
  * grammars (they need a tokenizer), and the pooling of embeddings (its settings are JSON too). Asked for, each refuses with a sentence. */
 #include "engine/constraint.h"
-#include "engine/file/format.h"
+#include "engine/file/hf_config.h"
 #include "engine/file/pooling.h"
 
 #include <stdlib.h>
@@ -22,6 +22,11 @@ enum err eng_model_file_beside(const struct eng_model_file *f, const char *name,
     (void)f, (void)name, (void)most, (void)out;
     *there = false;
     return OK;
+}
+bool eng_hf_tensor_name(const char *arch, const char *name, char out[96])
+{
+    (void)arch, (void)name, (void)out;
+    return false;
 }
 enum step_pool eng_pooling_of(const struct eng_model_file *f, const char *arch)
 {
