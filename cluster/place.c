@@ -211,7 +211,7 @@ static void take_alts(struct clu_place *p, const struct search *s)
 /* The order of sums is another one: only where it clearly pays. */
 static bool clearly_faster(double whole, double cut) { return whole > 1.03 * cut; }
 
-/* Where devices choose experts themselves (engine/model/moe_there.c) they have a part of each. */
+/* No card has been measured with whole experts (docs/gpu-log.md): auto leaves them cut there. */
 static bool may_be_whole(const struct clu_work *w, const struct clu_topo *t)
 {
     bool may = w->info->n_experts > 0;

@@ -172,16 +172,15 @@ bool eng_backend_keep(struct eng_backend *b, uint64_t key)
 
 void eng_backend_forget(struct eng_backend *b) { b->plugin->forget(b->device); }
 
-void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
-                              int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n)
-{
-    b->plugin->axpy_batches(y, y_batch, y_stride, at, a, x, x_batch, x_stride, n_batches, n_rows, n);
-}
-
 void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by,
                            int32_t n_rows, int32_t n)
 {
     b->plugin->copy_rows(dst, dst_stride, src, src_stride, at, by, n_rows, n);
+}
+
+void eng_backend_copy_codes(struct eng_backend *b, uint8_t *dst, const uint8_t *src, int32_t n_tok, int32_t cols, const int32_t *at, int32_t n_rows)
+{
+    b->plugin->copy_codes(dst, src, n_tok, cols, at, n_rows);
 }
 
 const struct krn_rounded *eng_backend_rounded(struct eng_backend *b)

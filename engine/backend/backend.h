@@ -66,13 +66,10 @@ MUST_USE enum err eng_backend_replay(struct eng_backend *b, uint64_t key, bool *
 bool eng_backend_record(struct eng_backend *b);
 bool eng_backend_keep(struct eng_backend *b, uint64_t key);
 void eng_backend_forget(struct eng_backend *b); /* all of it, and what is being recorded */
-/* Of a device only, ordered with the kernels. axpy_rows of the kernel table for n_batches y and x, each y_batch and x_batch after the one
- * before; and row i of dst = row at[i] of src (at NULL: row i) times by[i] (by NULL: 1), n values
- * each. */
-void eng_backend_axpy_batches(struct eng_backend *b, float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
-                              int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
+/* Of a device only, ordered with the kernels: rows by a list, of floats and of codes (engine/kernels/cuda/rows.h). */
 void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by,
                            int32_t n_rows, int32_t n);
+void eng_backend_copy_codes(struct eng_backend *b, uint8_t *dst, const uint8_t *src, int32_t n_tok, int32_t cols, const int32_t *at, int32_t n_rows);
 /* Products that round more than the contract, where they are faster: the host's or the device's; NULL: none. */
 const struct krn_rounded *eng_backend_rounded(struct eng_backend *b);
 /* Kernels of experts (engine/kernels/experts.h). */

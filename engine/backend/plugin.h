@@ -24,7 +24,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 13 };
+enum { PLUGIN_VERSION = 14 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -94,9 +94,8 @@ struct plugin {
     void (*forget)(struct plugin_device *d);
 
     /* As engine/kernels/cuda/rows.h; on the device that was entered. */
-    void (*axpy_batches)(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,
-                         int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n);
     void (*copy_rows)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by, int32_t n_rows, int32_t n);
+    void (*copy_codes)(uint8_t *dst, const uint8_t *src, int32_t n_tok, int32_t cols, const int32_t *at, int32_t n_rows);
     /* As engine/kernels/cuda/choose.h. */
     void (*best)(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
     void (*draw)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,

@@ -3,7 +3,10 @@
  *
  * A slot is a token's kth choice: slot = token * used + k, its experts ascending. Products of few tokens are computed slot by slot, each reading
  * the weights of the expert that its slot names; those of many by experts, whose weights are read for all that chose them. What the choice and the
- * sums are, docs/exactness.md says ("Experts"). */
+ * sums are, docs/exactness.md says ("Experts").
+ *
+ * A product is of the experts whose matrices are of one type, which one kernel computes: the others are NULL among its addresses, as are experts
+ * that lie on another rank, and nothing is computed of them. */
 #ifndef ENGINE_KERNELS_EXPERTS_H
 #define ENGINE_KERNELS_EXPERTS_H
 
@@ -11,7 +14,6 @@
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
 
-enum { KRN_ROUTE_GROUPS = 64 }; /* of a router's at most */
 enum krn_gating { KRN_GATING_SOFTMAX, KRN_GATING_SIGMOID, KRN_GATING_SOFTMAX_CHOSEN, KRN_GATING_SIGMOID_CHOSEN };
 
 /* The choice: ids and weights [n_tok][used] of logits [n_tok][n] (overwritten) by the rules of engine/model/route.h; shared[n_tok]: what the
@@ -31,7 +33,7 @@ struct krn_route {
 /* y of row slot = W of expert ids[slot] times token slot / per of a->x, as krn_matmul's but with each leaf of this rank a node; a->w: any
  * expert's, its data from data[expert] instead. y_stride is a slot's. */
 struct krn_slots {
-    const uint8_t *const *data; /* [n] packed matrices of one type and shape */
+    const uint8_t *const *data; /* [n] packed matrices of one type and shape; NULL: nothing is written of slots that name it */
     const int32_t *ids;
     int32_t n_slots, per;
 };
@@ -49,8 +51,9 @@ struct krn_grouping {
     const int32_t *ids;   /* [n_slots], of n experts */
     const float *weights; /* [n_slots]; NULL: no scale is wanted */
     int32_t n_slots, per, n;
-    int32_t *at;          /* [n_slots] its row */
-    int32_t *token, *expert; /* [krn_grouping_rows] slot / per and ids[slot]; of rows that are no slot's: 0 */
+    int32_t e0, e1;       /* slots of other experts get no row; rows and parts are those of e1 - e0 experts */
+    int32_t *at;          /* [n_slots] its row, or -1 */
+    int32_t *token, *expert; /* [krn_grouping_rows] slot / per and ids[slot]; of rows that are no slot's: -1 */
     float *scale;         /* [krn_grouping_rows] weights[slot]; of rows that are no slot's: 0 */
     struct krn_part *parts; /* [krn_grouping_parts] */
 };
@@ -65,18 +68,20 @@ struct krn_grouped {
 
 /* to[t * to_stride + c] = the program's value (krn_tree_sum: `ops` is the host's) over leaves, leaf i of token t being the chain over k of
  * fma(weights[slot], y[(i * y_rows + r) * rows + c], .) from +0, where r is slot, or at[slot] (at not NULL); then of the shared expert's,
- * shared[(i * n_tok + t) * rows + c], where there is one (shared not NULL). c < rows. */
+ * shared[(i * n_tok + t) * rows + c], where there is one (shared not NULL). c < rows. Of whole experts (leaf not NULL) the chain of leaf i is over
+ * the slots with leaf[ids[slot]] == i, and y has one leaf. */
 struct krn_combine {
     const int16_t *ops;
     int32_t n_ops;
     const float *y, *weights, *shared, *shared_weights;
     const int32_t *at;
+    const int32_t *ids, *leaf; /* leaf: [n] of each expert, ascending; ids are not looked at without */
     int32_t n_tok, used, rows, y_rows;
     float *to;
     int64_t to_stride;
 };
 
-/* y of row slot, n values, += bias[ids[slot]]; of rows by expert likewise. */
+/* y of row slot, n values, += bias[ids[slot]]; of rows by expert likewise. ids[slot] -1, bias NULL: nothing. */
 struct krn_slot_bias {
     float *y;
     const float *const *bias;

@@ -9,7 +9,6 @@
  *     recorded, they may set up together (NCCL). */
 #include "engine/model/graphs.h"
 
-#include "engine/model/moe.h"
 #include "engine/model/staging.h"
 
 #include "base/log.h"
@@ -20,12 +19,11 @@
 static const int32_t sizes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
 enum { MOST_ROWS = 64, SPLITS = 4 };
 
-/* The most rows of a step in whose layers the host takes no part: no sum over ranks by its memory, no choice of experts. */
+/* The most rows of a step in whose layers the host takes no part: there is no sum over ranks by its memory. */
 static int32_t most_rows(const struct eng_model *m)
 {
     bool sums = m->shard.tp_width == 1 || (m->tp_dev && trn_coll_records(m->tp_dev));
-    if (m->be->on_host || !sums) return 0;
-    return m->moe && !m->moe->there.tables ? 0 : MIN(MOST_ROWS, m->max_tok);
+    return m->be->on_host || !sums ? 0 : MIN(MOST_ROWS, m->max_tok);
 }
 
 int32_t eng_graphs_rows(const struct eng_model *m, int32_t n_tok)

@@ -1,8 +1,7 @@
 /* moe.c: see moe.h. The order of work: norm -> router -> choice -> for a group of tokens: lists (moe_slots.c) -> inputs by expert -> gate, up ->
- * their product (moe_inner.c) -> down, added into leaves (moe_down.c). Buffers are moe_open.c's. */
+ * their product (moe_inner.c) -> down, added into leaves (moe_down.c). Buffers are moe_open.c's. On a device all behind the router is moe_there.c's. */
 #include "engine/model/moe_impl.h"
 #include "engine/model/route.h"
-
 
 /* Router's and shared gate's values to choices, for tokens [t0,t1). */
 static void choose(const struct eng_model *m, const float *shift, int64_t t0, int64_t t1)
@@ -16,30 +15,10 @@ static void choose(const struct eng_model *m, const float *shift, int64_t t0, in
     }
 }
 
-/* Off the host: the router's values of T tokens come over; *shift: what layer k adds to choose by. */
-static enum err fetch(const struct eng_model *m, const struct eng_layer *l, int32_t k, int32_t T, const float **shift)
-{
-    enum err rc;
-    struct eng_moe *o = m->moe;
-    int32_t n = m->spec.experts.n;
-    *shift = NULL;
-    TRY(eng_backend_download(m->be, o->logits, o->there.logits, eng_moe_floats((int64_t)T * n)));
-    if (m->spec.experts.shared_gated) TRY(eng_backend_download(m->be, o->shared, o->there.shared, eng_moe_floats(T)));
-    if (l->router_shift && !o->shift[k]) {
-        o->shift[k] = xmalloc((size_t)n * sizeof **o->shift); /* once, with the layer's first step */
-        TRY(eng_backend_download(m->be, o->shift[k], l->router_shift, eng_moe_floats(n)));
-    }
-    *shift = o->shift[k];
-out:
-    return rc;
-}
-
 /* ---- the sublayer ---- */
 
-static void route(struct eng_pass *p, const struct eng_layer *l, int32_t k, int32_t T, int32_t i, int32_t n)
+static void route(const struct eng_model *m, const struct eng_layer *l, int32_t k, int32_t T, int32_t i, int32_t n)
 {
-    const struct eng_model *m = p->m;
-    const float *shift = l->router_shift;
     bool here = m->be->on_host;
     float *logits = here ? m->moe->logits : m->moe->there.logits;
     int64_t t0, t1;
@@ -54,9 +33,8 @@ static void route(struct eng_pass *p, const struct eng_layer *l, int32_t k, int3
     eng_pass_lap(m, i, ENG_OP_MATMUL);
     eng_pass_barrier(m, i);
     eng_pass_bias(m, logits, l->router_bias, m->spec.experts.n, t0, t1);
-    if (m->moe->there.tables) return;
-    if (!here) p->failed = fetch(m, l, k / 2, T, &shift);
-    if (!p->failed) choose(m, shift, t0, t1);
+    if (!here) return;
+    choose(m, l->router_shift, t0, t1);
     eng_pass_barrier(m, i);
 }
 
@@ -65,14 +43,15 @@ void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
     const struct eng_model *m = p->m;
     const struct eng_layer *l = &m->weights->layers[k / 2];
     int32_t T = p->b->n_tok;
-    route(p, l, k, T, i, n);
-    if (m->moe->there.tables) eng_moe_there_run(m, l, T, eng_pass_parts(m, k));
-    if (p->failed || m->moe->there.tables) return;
+    route(m, l, k, T, i, n);
+    if (!m->be->on_host) {
+        eng_moe_there_run(m, l, T, eng_pass_parts(m, k));
+        return;
+    }
     for (int32_t t = 0; t < T; t += m->moe->tokens) {
         struct moe_group g = {.m = m, .o = m->moe, .l = l, .t0 = t, .n_tok = MIN(m->moe->tokens, T - t)};
         if (t) eng_pass_barrier(m, i);
         if (i == 0) eng_moe_list(&g);
-        if (!m->be->on_host && (p->failed = eng_moe_send_lists(&g))) return;
         eng_pass_barrier(m, i);
         eng_moe_gather(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_NORM);
@@ -83,8 +62,7 @@ void eng_moe_run(struct eng_pass *p, int32_t k, int32_t i, int32_t n)
         eng_moe_products(&g, i, n);
         eng_pass_lap(m, i, ENG_OP_GATE);
         eng_pass_barrier(m, i);
-        enum err e = eng_moe_down(&g, eng_pass_parts(m, k), (int64_t)T * m->spec.d_model, i, n);
-        if (e && (p->failed = e)) return; /* a device's, where one thread runs this */
+        eng_moe_down(&g, eng_pass_parts(m, k), (int64_t)T * m->spec.d_model, i, n);
         eng_pass_lap(m, i, ENG_OP_MATMUL);
     }
 }

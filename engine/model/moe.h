@@ -11,26 +11,28 @@
 
 #include "engine/model/forward.h"
 
-/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair; slots lie expert after expert. Off the host the choice is made where
- * the router's values are (moe_there.c), but for whole experts and those that are not all of one type: then the values come over and the lists go
- * back; inputs, products and leaves stay on the device. */
+/* Buffers of the sublayer; lifetime: load. A slot is a (token, expert) pair. Off the host the choice is made where the router's values are, and
+ * nothing of it comes over (moe_there.c): the lists are `there`, and what says so below is in the backend's memory. On the host slots lie expert
+ * after expert. */
 struct eng_moe {
     int32_t tokens;               /* grouped at once */
-    struct eng_moe_there {        /* off the host: logits, shared, token, weight and scale as the kernels see them */
-        float *logits, *shared, *weight, *scale;
-        int32_t *token;
-        const void *const *tables;/* addresses of experts; NULL: the host chooses. Else token and weight are each slot's expert and weight in the chain,
-                                   * scale what its input is multiplied by */
-        int32_t slots_most;       /* of a group of tokens */
+    bool on_host;
+    struct eng_moe_there {        /* off the host */
+        float *logits, *shared;   /* [max_tok][n], [max_tok] of the router and the shared expert's gate; then what they became */
+        int32_t *ids;             /* [max_tok][used] ascending: a token's slots */
+        float *weight, *scale;    /* [max_tok][used] of each slot: its weight in the chain; what its input is multiplied by, or NULL: 1 */
+        const void *const *tables;/* addresses of experts, which layers' `at` count from (moe_impl.h) */
+        struct moe_layer *layers; /* [n_layers]; the host's, as kinds are */
+        struct moe_kind *kinds;
+        int32_t n_layers, n_kinds;
+        int32_t *leaf;            /* [n] of a whole expert: its leaf, counted from this rank's first; NULL: experts are cut inside */
         int32_t rows;             /* up to so many tokens products go slot by slot */
-        int32_t *token_of;        /* [slots_most] of each slot */
+        int32_t *token_of;        /* [a group's slots] of each slot */
         int32_t *at, *row_token, *row_expert; /* slots by expert (krn_grouping) */
         float *row_scale;
         struct krn_part *parts;
     } there;
-    bool on_host;
-    float **shift;                /* [layer] off the host: what is added to choose by, once it has been fetched */
-    int32_t n_layers;
+    /* on the host */
     float *logits;                /* [max_tok][n] of the router; then what they became */
     float *shared;                /* [max_tok] weight of the shared expert */
     int32_t *ids;                 /* [max_tok][used] ascending */
@@ -40,10 +42,11 @@ struct eng_moe {
     int32_t *token;               /* [slots] counted from the first of the group */
     float *weight;                /* [slots] of what the expert gives */
     float *scale;                 /* [slots] of what it reads; NULL: 1 */
+    /* in the backend's memory */
     float *x;                     /* [slots][d_model]: each slot's copy of its token's input */
     float *gate, *up;             /* [slots][columns of its expert] */
-    uint8_t *act_q; float *act_xt;/* in the backend's memory, as x, gate and up are: panels of every expert, one after the other */
-    float *scratch; int64_t scratch_each; /* the backend's, per thread: leaves of some rows of all tokens */
+    uint8_t *act_q; float *act_xt;/* panels of every expert, one after the other */
+    float *scratch; int64_t scratch_each; /* per thread: leaves of some rows of all tokens */
 };
 
 MUST_USE enum err eng_moe_open(struct eng_moe **out, const struct eng_model *m);
@@ -51,8 +54,8 @@ void eng_moe_close(struct eng_moe *o); /* what is the backend's goes with it */
 /* sum of token t += the weighted biases of its experts' outputs. */
 void eng_moe_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int64_t t);
 
-/* On a device: all of it there, where tables are. open: once weights are where they will be used. run: the router's values are there; the sums go to
- * parts. bias: as eng_moe_bias, of all tokens. */
+/* On a device all of it is there. open: once weights are where they will be used. run: the router's values are there; the sums go to parts. bias: as
+ * eng_moe_bias, of all tokens. */
 MUST_USE enum err eng_moe_there_open(struct eng_model *m);
 void eng_moe_there_run(const struct eng_model *m, const struct eng_layer *l, int32_t n_tok, float *parts);
 void eng_moe_there_bias(const struct eng_model *m, const struct eng_layer *l, float *sum, int32_t n_tok);

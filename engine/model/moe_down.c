@@ -43,11 +43,6 @@ static void add_expert(const struct block *b, int32_t e)
         int64_t node = (int64_t)n * b->rows;
         g->m->krn->matmul(&(struct krn_matmul){.w = &w, .x = &in, .leaves = &l, .y = b->y, .y_stride = b->rows, .node_stride = node,
                                                .row0 = 0, .row1 = b->rows});
-        if (!g->m->be->on_host) {
-            eng_backend_axpy_batches(g->m->be, acc + (int64_t)(i - l.lo) * g->n_tok * b->rows, (int64_t)g->n_tok * b->rows, b->rows,
-                                    g->o->there.token + first, g->o->there.weight + first, b->y, node, b->rows, l.n_nodes, n, b->rows);
-            continue;
-        }
         for (int32_t k = 0; k < l.n_nodes; k++)
             g->m->krn->axpy_rows(acc + (int64_t)(i + k - l.lo) * g->n_tok * b->rows, b->rows, g->o->token + first, g->o->weight + first,
                                  b->y + k * node, b->rows, n, b->rows);
@@ -67,18 +62,6 @@ static float *add_leaves(const struct block *b, struct tree_node node)
     return left;
 }
 
-int64_t eng_moe_per_row(const struct eng_shard *h)
-{
-    int32_t held = eng_moe_leaves(h);
-    return held + MIN(held, TREE_MAX_NODES);
-}
-
-/* A device has many rows at once: each block is a launch for every expert. */
-int64_t eng_moe_room(const struct eng_model *m)
-{
-    return m->be->on_host ? LEAF_EXPERT_SCRATCH : LEAF_EXPERT_ROOM;
-}
-
 static void show_products(const struct moe_group *g, int32_t i)
 {
     const struct eng_model *m = g->m;
@@ -88,31 +71,28 @@ static void show_products(const struct moe_group *g, int32_t i)
     }
 }
 
-enum err eng_moe_down(const struct moe_group *g, float *parts, int64_t node_stride, int32_t i, int32_t n)
+void eng_moe_down(const struct moe_group *g, float *parts, int64_t node_stride, int32_t i, int32_t n)
 {
-    enum err rc = OK;
     const struct krn_leaves *l = &g->m->shard.ffn;
-    int64_t r0, r1, d = g->m->spec.d_model, each = eng_moe_per_row(&g->m->shard) * g->n_tok;
-    int32_t most = (int32_t)MAX(eng_moe_room(g->m) / (each * KRN_TILE), 1) * KRN_TILE;
+    int32_t leaves = eng_moe_leaves(&g->m->shard);
+    int64_t r0, r1, d = g->m->spec.d_model, each = (int64_t)(leaves + MIN(leaves, TREE_MAX_NODES)) * g->n_tok; /* leaves, and one expert's not yet added */
+    int32_t most = (int32_t)MAX(LEAF_EXPERT_SCRATCH / (each * KRN_TILE), 1) * KRN_TILE;
     show_products(g, i);
     eng_team_range(d, KRN_TILE, i, n, &r0, &r1);
     struct block b = {.g = g, .acc = g->m->moe->scratch + i * g->m->moe->scratch_each};
     for (int64_t r = r0; r < r1; r += b.rows) {
         b.row0 = (int32_t)r;
         b.rows = (int32_t)MIN(most, r1 - r);
-        int64_t held = (int64_t)eng_moe_leaves(&g->m->shard) * g->n_tok * b.rows;
+        int64_t held = (int64_t)leaves * g->n_tok * b.rows;
         b.y = b.acc + held;
-        TRY(eng_backend_clear(g->m->be, b.acc, eng_moe_floats(held)));
+        memset(b.acc, 0, (size_t)held * sizeof(float));
         for (int32_t e = 0; e < eng_moe_n(g->m); e++)
             if (eng_moe_slots(g, e)) add_expert(&b, e);
         for (int32_t k = 0; k < l->n_nodes; k++) {
             const float *sum = add_leaves(&b, l->nodes[k]);
             float *to = parts + k * node_stride + g->t0 * d + r;
-            if (!g->m->be->on_host) eng_backend_copy_rows(g->m->be, to, d, sum, b.rows, NULL, NULL, g->n_tok, b.rows);
-            else for (int32_t t = 0; t < g->n_tok; t++)
+            for (int32_t t = 0; t < g->n_tok; t++)
                 memcpy(to + t * d, sum + (int64_t)t * b.rows, (size_t)b.rows * sizeof(float));
         }
     }
-out:
-    return rc;
 }

@@ -16,8 +16,6 @@ struct moe_group {
     int32_t t0, n_tok;
 };
 
-static inline int64_t eng_moe_floats(int64_t n) { return n * (int64_t)sizeof(float); }
-
 /* Routed experts that this rank has, and with the shared one. */
 static inline int32_t eng_moe_routed(const struct eng_model *m) { return m->shard.e1 - m->shard.e0; }
 static inline int32_t eng_moe_n(const struct eng_model *m) { return eng_moe_routed(m) + (m->spec.experts.d_shared > 0); }
@@ -29,21 +27,30 @@ static inline const struct eng_ffn *eng_moe_ffn(const struct moe_group *g, int32
 
 static inline int32_t eng_moe_slots(const struct moe_group *g, int32_t e) { return g->o->first[e + 1] - g->o->first[e]; }
 
-/* Leaves of the sublayer that this rank has; floats per row and token of one thread's scratch: these leaves, and those of one expert that are
- * not added yet; floats of scratch that a block's rows are chosen for. */
+/* Leaves of the sublayer that this rank has; how many of them an expert has a part of. */
 static inline int32_t eng_moe_leaves(const struct eng_shard *h) { return h->ffn.hi - h->ffn.lo; }
-int64_t eng_moe_per_row(const struct eng_shard *h);
-int64_t eng_moe_room(const struct eng_model *m);
+static inline int32_t eng_moe_leaves_each(const struct eng_shard *h) { return h->expert.hi - h->expert.lo; }
 
-/* The addresses of a layer's experts on a device (moe_there.tables): gate, up, down, and their biases. */
-enum { MOE_GATE, MOE_UP, MOE_DOWN, MOE_BIAS_GATE, MOE_BIAS_UP, MOE_BIAS_DOWN, MOE_TABLES };
+/* ---- on a device ---- */
 
-/* ---- moe_slots.c ---- */
+enum { MOE_GATE, MOE_UP, MOE_DOWN, MOE_MATRICES };
+/* Those of a layer's experts whose matrix is of one type, which one kernel computes. `at`: where their [n] addresses begin in there.tables, NULL
+ * for experts of other kinds and of other ranks. */
+struct moe_kind {
+    struct krn_mat w; /* of the first of them */
+    int64_t at;
+};
+/* Kinds [first[i], first[i + 1]) are those of matrix i: one, where a file has the experts of a layer in one tensor. bias: where the [n] addresses
+ * of that begin; -1: there is none. */
+struct moe_layer {
+    int32_t first[MOE_MATRICES + 1];
+    int64_t bias[MOE_MATRICES];
+};
+
+/* ---- on the host: moe_slots.c ---- */
 
 /* Thread 0: which slots a group has. Tokens of an expert stand in order. */
 void eng_moe_list(const struct moe_group *g);
-/* Off the host: those lists go over. */
-MUST_USE enum err eng_moe_send_lists(const struct moe_group *g);
 /* Where the columns of expert e's slots begin in gate and up. */
 int64_t eng_moe_columns_at(const struct moe_group *g, int32_t e);
 /* The input of expert e's gate and up, and of its down. */
@@ -58,7 +65,7 @@ void eng_moe_products(const struct moe_group *g, int32_t i, int32_t n);
 
 /* ---- moe_down.c ---- */
 
-/* Subtrees of the group's tokens to parts. Err: a device's, where one thread runs this. */
-MUST_USE enum err eng_moe_down(const struct moe_group *g, float *parts, int64_t node_stride, int32_t i, int32_t n);
+/* Subtrees of the group's tokens to parts. */
+void eng_moe_down(const struct moe_group *g, float *parts, int64_t node_stride, int32_t i, int32_t n);
 
 #endif

@@ -8,15 +8,6 @@ void eng_moe_gather(const struct moe_group *g, int32_t i, int32_t n)
 {
     int64_t d = g->m->spec.d_model, s0, s1;
     int32_t e = 0;
-    if (!g->m->be->on_host) {
-        eng_backend_copy_rows(g->m->be, g->o->x, d, g->m->h + g->t0 * d, d, g->o->there.token, g->o->there.scale, g->o->first[eng_moe_n(g->m)],
-                              (int32_t)d);
-        for (; e < eng_moe_n(g->m); e++) {
-            struct krn_act a = eng_moe_input(g, e);
-            eng_pass_prepare(g->m, &a, 0, a.n_tok, 0, d);
-        }
-        return;
-    }
     eng_team_range(g->o->first[eng_moe_n(g->m)], 1, i, n, &s0, &s1);
     for (int64_t s = s0; s < s1; s++) {
         while (g->o->first[e + 1] <= s) e++;
@@ -79,32 +70,10 @@ void eng_moe_gate_and_up(const struct moe_group *g, int32_t i, int32_t n)
     }
 }
 
-/* Off the host: all slots at once, but for biases. */
-static void products_there(const struct moe_group *g)
-{
-    int64_t all = 0;
-    for (int32_t e = 0; e < eng_moe_n(g->m); e++) {
-        const struct eng_ffn *f = eng_moe_ffn(g, e);
-        int64_t at = eng_moe_columns_at(g, e);
-        eng_pass_bias(g->m, g->o->gate + at, f->bgate, f->down.cols, 0, eng_moe_slots(g, e));
-        eng_pass_bias(g->m, g->o->up + at, f->bup, f->down.cols, 0, eng_moe_slots(g, e));
-        all = at + (int64_t)eng_moe_slots(g, e) * f->down.cols;
-    }
-    if (all) eng_pass_gate(g->m, g->o->gate, g->o->up, 0, all);
-    for (int32_t e = 0; e < eng_moe_n(g->m); e++) {
-        struct krn_act a = eng_moe_product(g, e);
-        eng_pass_prepare(g->m, &a, 0, a.n_tok, 0, a.cols);
-    }
-}
-
 void eng_moe_products(const struct moe_group *g, int32_t i, int32_t n)
 {
     int64_t s0, s1;
     int32_t e = 0;
-    if (!g->m->be->on_host) {
-        products_there(g);
-        return;
-    }
     eng_team_range(g->o->first[eng_moe_n(g->m)], 1, i, n, &s0, &s1);
     for (int64_t s = s0; s < s1; s++) {
         while (g->o->first[e + 1] <= s) e++;

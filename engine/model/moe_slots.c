@@ -48,15 +48,6 @@ void eng_moe_list(const struct moe_group *g)
     }
 }
 
-enum err eng_moe_send_lists(const struct moe_group *g)
-{
-    const struct eng_moe *o = g->o;
-    int64_t slots = o->first[eng_moe_n(g->m)];
-    enum err e = eng_backend_upload(g->m->be, o->there.token, o->token, slots * (int64_t)sizeof *o->token);
-    if (!e) e = eng_backend_upload(g->m->be, o->there.weight, o->weight, eng_moe_floats(slots));
-    return e || !o->scale ? e : eng_backend_upload(g->m->be, o->there.scale, o->scale, eng_moe_floats(slots));
-}
-
 int64_t eng_moe_columns_at(const struct moe_group *g, int32_t e)
 {
     const struct eng_shard *h = &g->m->shard;

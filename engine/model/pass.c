@@ -132,7 +132,7 @@ static void finish(const struct eng_model *m, int32_t k, float *sum, int64_t t0,
     bool ffn = k % 2, moe = ffn && s->moe[m->shard.layer0 + k / 2];
     const float *bias = !ffn ? l->bo : moe ? NULL : l->ffn.bdown, *post = ffn ? l->ffn_post : l->attn_post;
     int64_t d = s->d_model;
-    bool there = moe && m->moe->there.tables;
+    bool there = moe && !m->be->on_host;
     if (there) eng_moe_there_bias(m, l, sum + t0 * d, (int32_t)(t1 - t0));
     for (int64_t t = t0; t < t1 && moe && !there; t++) eng_moe_bias(m, l, sum + t * d, t);
     eng_pass_bias(m, sum, bias, s->d_model, t0, t1);

@@ -218,10 +218,11 @@ static void products_of_many_tokens_are_the_librarys(void **state)
     dlclose(stub);
 }
 
-/* Slots of three experts over the leaves of a slice, each leaf by itself: rows [row0, rows) of every slot are its expert's product with its token. */
+/* Slots of three experts over the leaves of a slice, each leaf by itself: rows [row0, rows) of every slot are its expert's product with its token;
+ * of a fourth, which is another kind's or another rank's, nothing is written. */
 static void check_slots(struct rnd *r, enum dtype type, int32_t n_tok, int32_t per, int32_t n_leaf)
 {
-    enum { E = 3, ROWS = 40 };
+    enum { E = 4, ROWS = 40 };
     bool quant = krn_pack_is_quant(type);
     int32_t cols = quant ? 40 * KRN_UNIT : 333, slots = n_tok * per, ids[64], bound[TREE_MAX_LEAF + 1];
     struct krn_act x = case_act(r, n_tok, cols, quant, CASE_NORMAL), dx = act_there(&x);
@@ -239,8 +240,8 @@ static void check_slots(struct rnd *r, enum dtype type, int32_t n_tok, int32_t p
         struct case_file f = case_file_make(r, type, ROWS, ROUND_UP(cols, dtype_block(type)));
         w[e] = case_pack(&f, 0, cols);
         dw[e] = mat_there(&w[e]);
-        data[e] = dw[e].data;
-        for (int32_t i = 0; i < n_leaf; i += l.n_nodes) {
+        data[e] = e == E - 1 ? NULL : dw[e].data;
+        for (int32_t i = 0; i < n_leaf && data[e]; i += l.n_nodes) {
             l.n_nodes = MIN(n_leaf - i, TREE_MAX_NODES);
             for (int32_t k = 0; k < l.n_nodes; k++) l.nodes[k] = (struct tree_node){i + k, i + k + 1};
             krn_ref.matmul(&(struct krn_matmul){.w = &w[e], .x = &x, .leaves = &l, .y = y, .y_stride = ROWS, .node_stride = n_tok * ROWS, .row1 = ROWS});
@@ -261,12 +262,13 @@ static void check_slots(struct rnd *r, enum dtype type, int32_t n_tok, int32_t p
     next_device();
 }
 
-/* The same of many slots, sorted by expert: which rows they got is the device's to say. Of some experts there are none. */
+/* The same of many slots, sorted by expert: which rows they got is the device's to say. Of some experts there are none, the last ones are another
+ * rank's and get no row, one has a row and is another kind's. */
 static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t per, int32_t n_leaf, bool codes)
 {
-    enum { E = 7, ROWS = 152, MOST = 512 };
+    enum { E = 9, E0 = 1, E1 = 8, OTHER = 3, ROWS = 152, MOST = 512 };
     bool quant = krn_pack_is_quant(type);
-    int32_t cols = quant ? 40 * KRN_UNIT : 133, slots = n_tok * per, rows = krn_grouping_rows(slots, E), n_parts = krn_grouping_parts(slots, E);
+    int32_t cols = quant ? 40 * KRN_UNIT : 133, slots = n_tok * per, rows = krn_grouping_rows(slots, E1 - E0), n_parts = krn_grouping_parts(slots, E1 - E0);
     int32_t ids[MOST], at[MOST], *token = xcalloc((size_t)rows, 4), *expert = xcalloc((size_t)rows, 4), bound[TREE_MAX_LEAF + 1], n_row = 0;
     float weights[MOST], *scale = xcalloc((size_t)rows, 4);
     struct krn_part parts[MOST];
@@ -275,8 +277,8 @@ static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t
     struct krn_mat w, dw[E];
     const uint8_t *data[E];
     assert_true(rows <= MOST && n_parts <= MOST);
-    for (int32_t i = 0; i < slots; i++) ids[i] = (int32_t[]){0, 2, 2, 5, 6}[rnd_below(r, 5)], weights[i] = rnd_normal(r);
-    struct krn_grouping g = {.ids = there(ids, slots * 4), .weights = there(weights, slots * 4), .n_slots = slots, .per = per, .n = E, .at = there(ids, slots * 4),
+    for (int32_t i = 0; i < slots; i++) ids[i] = (int32_t[]){1, 3, 5, 5, 6, 7, 0, 8}[rnd_below(r, i ? 8 : 6)], weights[i] = rnd_normal(r);
+    struct krn_grouping g = {.ids = there(ids, slots * 4), .weights = there(weights, slots * 4), .n_slots = slots, .per = per, .n = E, .e0 = E0, .e1 = E1, .at = there(ids, slots * 4),
                              .token = there(scale, rows * 4), .expert = there(scale, rows * 4), .scale = there(scale, rows * 4),
                              .parts = there(parts, n_parts * (int64_t)sizeof *parts)};
     eng_backend_experts(be)->group(&g);
@@ -293,6 +295,10 @@ static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t
     bool taken[MOST] = {false};
     for (int32_t i = 0; i < slots; i++) {
         bool found = false;
+        if (ids[i] < E0 || ids[i] >= E1) {
+            assert_int_equal(at[i], -1);
+            continue;
+        }
         for (int32_t k = 0; k < n_parts; k++) found |= parts[k].expert == ids[i] && at[i] >= parts[k].row0 && at[i] < parts[k].row0 + parts[k].n_rows;
         assert_true(found && !taken[at[i]]);
         taken[at[i]] = true;
@@ -301,7 +307,7 @@ static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t
         assert_true(scale[at[i]] == weights[i]);
         memcpy(copies + (int64_t)at[i] * cols, x.x + (int64_t)(i / per) * cols, (size_t)cols * 4);
     }
-    for (int32_t i = 0; i < rows; i++) assert_true(taken[i] || (!token[i] && !expert[i] && scale[i] == 0));
+    for (int32_t i = 0; i < rows; i++) assert_true(taken[i] || (token[i] == -1 && expert[i] == -1 && scale[i] == 0));
 
     struct krn_act dx = {.n_tok = rows, .cols = cols, .x = there(copies, (int64_t)rows * cols * 4)};
     if (codes) {
@@ -317,8 +323,8 @@ static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t
         struct case_file f = case_file_make(r, type, ROWS, ROUND_UP(cols, dtype_block(type)));
         w = case_pack(&f, 0, cols);
         dw[e] = mat_there(&w);
-        data[e] = dw[e].data;
-        for (int32_t i = 0; i < n_leaf; i += l.n_nodes) {
+        data[e] = e == OTHER || e < E0 || e >= E1 ? NULL : dw[e].data;
+        for (int32_t i = 0; i < n_leaf && data[e]; i += l.n_nodes) {
             l.n_nodes = MIN(n_leaf - i, TREE_MAX_NODES);
             for (int32_t k = 0; k < l.n_nodes; k++) l.nodes[k] = (struct tree_node){i + k, i + k + 1};
             krn_ref.matmul(&(struct krn_matmul){.w = &w, .x = &x, .leaves = &l, .y = y, .y_stride = ROWS, .node_stride = n_tok * ROWS, .row1 = ROWS});
@@ -335,7 +341,7 @@ static void check_grouped(struct rnd *r, enum dtype type, int32_t n_tok, int32_t
     here(got, d, there_each * n_leaf * 4);
     for (int32_t i = 0; i < n_leaf; i++)
         for (int32_t s = 0; s < slots; s++)
-            if (memcmp(want + i * each + s * ROWS, got + i * there_each + (int64_t)at[s] * ROWS, ROWS * 4))
+            if (at[s] >= 0 && memcmp(want + i * each + s * ROWS, got + i * there_each + (int64_t)at[s] * ROWS, ROWS * 4))
                 fail_msg("%s %s, %d slots, leaf %d of %d: slot %d has other values", dtype_name(type), codes ? "int8" : "f32", slots, i, n_leaf, s);
     free(want), free(got), free(y), free(copies), free(token), free(expert), free(scale);
     case_act_free(&x);

@@ -30,6 +30,37 @@ static void codes_equal_ref(void **state)
     }
 }
 
+/* Codes of rows that are copied are those of copied rows, whatever the rows of a group are and however wide the last one of the source is; a row
+ * that takes none stays as it was. */
+static void codes_that_are_copied_are_those_of_copied_rows(void **state)
+{
+    (void)state;
+    struct rnd r = {.key = 85};
+    for (int32_t k = 0; k < 12; k++) {
+        enum { MOST = 4 * KRN_GROUP };
+        int32_t cols = KRN_UNIT * rnd_between(&r, 1, 20), n_tok = rnd_between(&r, 1, 40), n = KRN_GROUP * rnd_between(&r, 1, 4), at[MOST];
+        struct krn_act x = case_act(&r, n_tok, cols, true, CASE_NORMAL), want = {.n_tok = n, .cols = cols}, old = {.n_tok = n, .cols = cols};
+        float *rows = case_alloc((size_t)(n * cols) * 4);
+        int64_t bytes = krn_act_q_bytes(n, cols);
+        want.x = old.x = rows, want.q = case_alloc((size_t)bytes), old.q = case_alloc((size_t)bytes);
+        for (int32_t i = 0; i < n * cols; i++) rows[i] = rnd_normal(&r);
+        krn_ref.quantize(&old, 0, n, 0, cols / KRN_UNIT);
+        for (int32_t i = 0; i < n; i++) {
+            at[i] = rnd_below(&r, n_tok + 1) - 1;
+            if (at[i] >= 0) memcpy(rows + i * cols, x.x + at[i] * cols, (size_t)cols * 4);
+        }
+        krn_ref.quantize(&x, 0, n_tok, 0, cols / KRN_UNIT);
+        krn_ref.quantize(&want, 0, n, 0, cols / KRN_UNIT);
+        uint8_t *d = there(old.q, bytes);
+        eng_backend_copy_codes(be, d, act_there(&x).q, n_tok, cols, there(at, n * 4), n);
+        here(old.q, d, bytes);
+        assert_memory_equal(want.q, old.q, (size_t)bytes);
+        free(rows), free(want.q), free(old.q);
+        case_act_free(&x);
+        next_device();
+    }
+}
+
 static void norms_equal_ref(void **state)
 {
     (void)state;
@@ -268,6 +299,7 @@ static void the_best_of_rows_equal_a_sort(void **state)
 
 const struct CMUnitTest device_rows[] = {
     cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(codes_that_are_copied_are_those_of_copied_rows, start, finish),
     cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(norms_over_heads_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(ropes_equal_ref, start, finish),

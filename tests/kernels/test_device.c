@@ -15,22 +15,19 @@ static void rows_of_lists_equal_ref(void **state)
     struct rnd r = {.key = 78};
     for (int32_t k = 0; k < 12; k++) {
         enum { ROWS = 40, STRIDE = 311 };
-        int32_t n = rnd_between(&r, 1, 300), n_rows = rnd_between(&r, 1, ROWS), batches = rnd_between(&r, 1, 3), at[ROWS];
-        float *x = case_alloc(4 * 3 * ROWS * STRIDE), *y = case_alloc(4 * 3 * ROWS * STRIDE), a[ROWS];
-        for (int32_t i = 0; i < 3 * ROWS * STRIDE; i++) x[i] = rnd_normal(&r), y[i] = rnd_normal(&r);
-        for (int32_t i = 0; i < ROWS; i++) at[i] = rnd_below(&r, k % 2 ? 5 : ROWS), a[i] = rnd_normal(&r); /* some rows more than once */
-        float *dy = there(y, 4 * 3 * ROWS * STRIDE), *dx = there(x, 4 * 3 * ROWS * STRIDE), *da = there(a, sizeof a);
+        int32_t n = rnd_between(&r, 1, 300), n_rows = rnd_between(&r, 1, ROWS), at[ROWS];
+        float *x = case_alloc(4 * ROWS * STRIDE), *y = case_alloc(4 * ROWS * STRIDE), a[ROWS];
+        for (int32_t i = 0; i < ROWS * STRIDE; i++) x[i] = rnd_normal(&r), y[i] = rnd_normal(&r);
+        for (int32_t i = 0; i < ROWS; i++) at[i] = rnd_below(&r, k % 2 ? 6 : ROWS) - k % 2, a[i] = rnd_normal(&r); /* some rows more than once, some not at all */
+        float *dy = there(y, 4 * ROWS * STRIDE), *dx = there(x, 4 * ROWS * STRIDE), *da = there(a, sizeof a);
         int32_t *dat = there(at, sizeof at);
-        eng_backend_axpy_batches(be, dy, ROWS * STRIDE, STRIDE, dat, da, dx, ROWS * STRIDE, STRIDE - 1, batches, n_rows, n);
-        for (int32_t b = 0; b < batches; b++)
-            krn_ref.axpy_rows(y + b * ROWS * STRIDE, STRIDE, at, a, x + b * ROWS * STRIDE, STRIDE - 1, n_rows, n);
-        assert_floats(y, dy, 3 * ROWS * STRIDE, "rows added", n);
         eng_backend_copy_rows(be, dy, STRIDE, dx, STRIDE - 3, k % 3 ? dat : NULL, k % 4 ? NULL : da, n_rows, n);
         for (int32_t i = 0; i < n_rows; i++) {
+            if (k % 3 && at[i] < 0) continue;
             memcpy(y + i * STRIDE, x + (k % 3 ? at[i] : i) * (STRIDE - 3), (size_t)n * 4);
             if (k % 4 == 0) krn_ref.scale(y + i * STRIDE, a[i], n);
         }
-        assert_floats(y, dy, 3 * ROWS * STRIDE, "rows copied", n);
+        assert_floats(y, dy, ROWS * STRIDE, "rows copied", n);
         ok(eng_backend_clear(be, dy + 3, 4 * 100));
         memset(y + 3, 0, 4 * 100);
         assert_floats(y, dy, 300, "memory cleared", n);

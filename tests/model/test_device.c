@@ -366,6 +366,7 @@ static void choices_of_experts_equal_the_hosts(void **state)
         {.n = 300, .used = 300, .gating = ENG_GATING_SOFTMAX_CHOSEN, .scale = 1.5f, .d_shared = 1},
         {.n = 256, .used = 8, .gating = ENG_GATING_SIGMOID, .renorm = true, .scale = 2.5f, .n_groups = 8, .groups_used = 4},
         {.n = 64, .used = 6, .gating = ENG_GATING_SOFTMAX, .scale = 16, .n_groups = 8, .groups_used = 3},
+        {.n = 256, .used = 4, .gating = ENG_GATING_SIGMOID, .renorm = true, .scale = 1, .n_groups = 128, .groups_used = 3},
         {.n = 16, .used = 1, .gating = ENG_GATING_SIGMOID_CHOSEN, .scale = 1, .d_shared = 1},
     };
     struct eng_backend *be;
@@ -399,45 +400,59 @@ static void choices_of_experts_equal_the_hosts(void **state)
     eng_backend_close(be);
 }
 
+/* The host takes no part in a layer's experts: steps of one sequence, a token each, are graphs, in which nothing comes over. */
+static void check_graphs(const char *path)
+{
+    struct local_replica *r;
+    struct eng_engine_info info;
+    struct sequence s = {.prompt = (int32_t[]){5, 6, 7}, .n_prompt = 3, .n_gen = 4, .chunk = 1, .sampling = sampling_default()};
+    s.sampling.max_tokens = 4;
+    if (local_replica_open(&r, &(struct local_replica_conf){.path = path, .context = 64, .n_blocks = 12, .whole_experts = whole_experts, .max_step_tokens = 48,
+                                                            .on_device = 1}) ||
+        sequence_run(r, &s, 1, false))
+        fail_msg("%s", err_text());
+    local_replica_info(r, 0, &info);
+    assert_int_equal(info.n_replayed, 6);
+    local_replica_close(r);
+    sequence_free(&s);
+}
+
 /* Experts: the choice is made on the device, products of few tokens go slot by slot, of more by experts; shared experts, biases, sinks; weights
- * that multiply inputs; more leaves than a product has nodes. Steps are graphs. Whole experts are chosen by the host. */
+ * that multiply inputs; more leaves than a product has nodes; matrices of two types among a layer's experts, by codes and by values; whole experts,
+ * more of them than leaves and fewer. Steps are graphs. */
 static void experts_have_the_cpus_bits(void **state)
 {
-    static const struct random_model models[] = {
-        {.arch = "llama", .type = DTYPE_Q8_0},
-        {.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_F16},
-        {.arch = "qwen3moe", .type = DTYPE_Q4_0},
-        {.arch = "olmoe", .type = DTYPE_Q8_0},
-        {.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0},
-        {.arch = "llama", .type = DTYPE_Q8_0, .d_expert = 24 * 256 + 32},
-        {.arch = "llama4", .window = 9, .d_shared = 96, .moe_step = 2, .type = DTYPE_Q8_0},
-        {.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_Q8_0},
+    static const struct { struct random_model m; bool whole; size_t n_variants; } models[] = {
+        {{.arch = "llama", .type = DTYPE_Q8_0}, .n_variants = 4},
+        {{.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_F16}, .n_variants = 1},
+        {{.arch = "qwen3moe", .type = DTYPE_Q4_0}, .n_variants = 1},
+        {{.arch = "olmoe", .type = DTYPE_Q8_0}, .n_variants = 1},
+        {{.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0}, .n_variants = 1},
+        {{.arch = "llama", .type = DTYPE_Q8_0, .d_expert = 24 * 256 + 32}, .n_variants = 1},
+        {{.arch = "llama4", .window = 9, .d_shared = 96, .moe_step = 2, .type = DTYPE_Q8_0}, .n_variants = 1},
+        {{.arch = "llama", .type = DTYPE_Q4_0, .other_type = DTYPE_Q8_0}, .n_variants = 3},
+        {{.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_Q8_0, .other_type = DTYPE_F16}, .n_variants = 1},
+        {{.arch = "llama4", .window = 9, .moe_step = 2, .type = DTYPE_Q8_0, .other_type = DTYPE_BF16}, .n_variants = 1},
+        {{.arch = "qwen2moe", .d_shared = 96, .type = DTYPE_Q8_0}, .whole = true, .n_variants = 4},
+        {{.arch = "gpt-oss", .window = 9, .type = DTYPE_Q8_0}, .whole = true, .n_variants = 3},
+        {{.arch = "llama", .type = DTYPE_Q8_0, .other_type = DTYPE_F16, .d_expert = 32 * 12}, .whole = true, .n_variants = 3},
+        {{.arch = "llama4", .window = 9, .d_shared = 96, .moe_step = 2, .type = DTYPE_Q8_0}, .whole = true, .n_variants = 1},
     };
-    enum { WHOLE = COUNT_OF(models) - 1 };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(models); i++) {
-        struct random_model m = models[i];
+        struct random_model m = models[i].m;
+        char name[64];
         if (!m.d_expert) m.d_expert = 96;
-        whole_experts = i == WHOLE;
+        whole_experts = models[i].whole;
+        snprintf(name, sizeof name, "%s%s%s", m.arch, whole_experts ? ", whole experts" : "", m.other_type ? ", of two types" : "");
         m.n_expert = 6, m.n_used = 2, m.n_layer = strcmp(m.arch, "llama4") ? 2 : 4, m.d_model = 96, m.n_head = 4, m.head_dim = 32, m.n_kv_head = 2, m.d_ffn = 96;
         m.vocab = 300, m.embd_type = DTYPE_Q8_0, m.seed = 400 + i;
         const char *path = scratch_path("device.gguf");
         if (random_model_write(&m, path)) fail_msg("%s", err_text());
-        check(m.arch, path, KV_F16, false, i == 0 ? 4 : i == WHOLE ? 3 : 1);
+        check(name, path, KV_F16, false, models[i].n_variants);
+        if (!i || m.other_type) check("the same, f32 activations", path, KV_F16, true, 1);
+        check_graphs(path);
         whole_experts = false;
-        if (i) continue;
-        check("the same, f32 activations", path, KV_F16, true, 1);
-        struct local_replica *r; /* one sequence: a token a step, whose choice is a graph's */
-        struct eng_engine_info info;
-        struct sequence s = {.prompt = (int32_t[]){5, 6, 7}, .n_prompt = 3, .n_gen = 4, .chunk = 1, .sampling = sampling_default()};
-        s.sampling.max_tokens = 4;
-        if (local_replica_open(&r, &(struct local_replica_conf){.path = path, .context = 64, .n_blocks = 12, .max_step_tokens = 48, .on_device = 1}) ||
-            sequence_run(r, &s, 1, false))
-            fail_msg("%s", err_text());
-        local_replica_info(r, 0, &info);
-        assert_int_equal(info.n_replayed, 6);
-        local_replica_close(r);
-        sequence_free(&s);
     }
 }
 

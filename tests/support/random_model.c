@@ -448,14 +448,26 @@ static void put_attention(struct build *b, const struct random_model *m, const s
     if (f->sinks) put_bias(b, NAME("attn_sinks.weight"), m->n_head);
 }
 
+/* One kind of matrix of all experts: in one tensor, or each in its own, some of them of the other type. */
+static void put_each(struct build *b, const struct random_model *m, int32_t layer, const char *what, int32_t nth, int64_t cols, int64_t rows)
+{
+    char n[64];
+    snprintf(n, sizeof n, "blk.%d.ffn_%s_exps.weight", layer, what);
+    if (m->other_type == DTYPE_F32) put_stack(b, n, m->type, cols, rows, m->n_expert);
+    for (int32_t e = 0; e < m->n_expert && m->other_type != DTYPE_F32; e++) {
+        snprintf(n, sizeof n, "blk.%d.ffn_%s.%d.weight", layer, what, e);
+        put_matrix(b, n, (e + nth + layer) % 3 ? m->type : m->other_type, cols, rows);
+    }
+}
+
 static void put_experts(struct build *b, const struct random_model *m, const struct features *f, int32_t layer)
 {
     char n[64];
     int64_t d = m->d_model, w = m->d_expert, e = m->n_expert;
     put(b, NAME("ffn_gate_inp.weight"), DTYPE_F32, d, e, 0, 0.3f);
-    put_stack(b, NAME("ffn_gate_exps.weight"), m->type, d, w, e);
-    put_stack(b, NAME("ffn_up_exps.weight"), m->type, d, w, e);
-    put_stack(b, NAME("ffn_down_exps.weight"), m->type, w, d, e);
+    put_each(b, m, layer, "gate", 0, d, w);
+    put_each(b, m, layer, "up", 1, d, w);
+    put_each(b, m, layer, "down", 2, w, d);
     if (f->expert_bias) {
         put_bias(b, NAME("ffn_gate_inp.bias"), e);
         put(b, NAME("ffn_gate_exps.bias"), DTYPE_F32, w, e, 0, 0.1f);

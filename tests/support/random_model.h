@@ -29,6 +29,7 @@ struct random_model {
     int32_t n_expert, n_used, d_expert, d_shared; /* n_expert 0: a dense model; d_shared 0: no shared expert */
     int32_t n_dense;   /* layers without experts, the first ones */
     int32_t moe_step;  /* of the others one in so many has experts (0: each) */
+    enum dtype other_type; /* each expert's matrices are tensors of their own, as in older files and checkpoints, and some of this type (F32, 0: none) */
     int32_t latent, q_latent, rope_part; /* attention over a latent: its size, that of what queries are made from (0: the residual), and a key's
                           rotated values behind its head_dim others; latent 0: none */
     bool latent_whole; /* keys and values of heads in one matrix, as older files have them */

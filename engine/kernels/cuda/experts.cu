@@ -24,6 +24,8 @@ __device__ bool before(scored b, scored a) { return b.id >= 0 && (a.id < 0 || b.
 struct shared {
     float x[LIMIT_EXPERTS], score[LIMIT_EXPERTS];
     bool taken[LIMIT_EXPERTS];
+    float of[LIMIT_EXPERTS]; // groups of experts: what they are worth
+    bool open[LIMIT_EXPERTS];
     scored best[THREADS];
     float max, sum;
 };
@@ -60,24 +62,22 @@ __device__ int32_t best_of(const float *v, int32_t i0, int32_t i1, const bool *t
 // By one thread, as route.c: experts of groups that do not stay are taken.
 __device__ void close_groups(const krn_route &a, shared &s)
 {
-    float of[KRN_ROUTE_GROUPS];
-    bool open[KRN_ROUTE_GROUPS];
     int32_t each = a.n / a.n_groups;
     for (int32_t g = 0; g < a.n_groups; g++) {
-        open[g] = false;
+        s.open[g] = false;
         int32_t first = best_of(s.score, g * each, (g + 1) * each, s.taken), second = -1;
         if (first < 0) first = g * each;
-        of[g] = s.score[first];
+        s.of[g] = s.score[first];
         s.taken[first] = true;
         if (a.gating == KRN_GATING_SIGMOID) second = best_of(s.score, g * each, (g + 1) * each, s.taken);
-        if (second >= 0) of[g] = of[g] + s.score[second];
+        if (second >= 0) s.of[g] = s.of[g] + s.score[second];
         s.taken[first] = false;
     }
     for (int32_t k = 0; k < a.groups_used; k++) {
-        int32_t g = best_of(of, 0, a.n_groups, open);
-        if (g >= 0) open[g] = true;
+        int32_t g = best_of(s.of, 0, a.n_groups, s.open);
+        if (g >= 0) s.open[g] = true;
     }
-    for (int32_t e = 0; e < a.n; e++) s.taken[e] = !open[e / each];
+    for (int32_t e = 0; e < a.n; e++) s.taken[e] = !s.open[e / each];
 }
 
 // By all threads: the best that is not taken, which then is.
@@ -157,14 +157,14 @@ struct sorted {
     int32_t rows[THREADS], parts[THREADS]; // of a thread's experts; then of all before them and these
 };
 
-// By one block: thread j has the experts from j * each on.
+// By one block: thread j has the experts from e0 + j * each on.
 __global__ void __launch_bounds__(THREADS) group_kernel(krn_grouping a, int32_t n_rows, int32_t n_parts)
 {
     __shared__ sorted s;
-    int32_t j = (int32_t)threadIdx.x, each = DIV_UP(a.n, (int32_t)THREADS), e0 = min(j * each, a.n), e1 = min(e0 + each, a.n), rows = 0, parts = 0;
+    int32_t j = (int32_t)threadIdx.x, each = DIV_UP(a.e1 - a.e0, (int32_t)THREADS), e0 = min(a.e0 + j * each, a.e1), e1 = min(e0 + each, a.e1), rows = 0, parts = 0;
     for (int32_t e = j; e < a.n; e += THREADS) s.count[e] = 0;
     for (int32_t i = j; i < n_rows; i += THREADS) {
-        a.token[i] = 0, a.expert[i] = 0;
+        a.token[i] = -1, a.expert[i] = -1;
         if (a.scale) a.scale[i] = 0.0f;
     }
     __syncthreads();
@@ -186,7 +186,12 @@ __global__ void __launch_bounds__(THREADS) group_kernel(krn_grouping a, int32_t 
     __syncthreads();
     for (int32_t i = s.parts[THREADS - 1] + j; i < n_parts; i += THREADS) a.parts[i] = {-1, 0, 0};
     for (int32_t i = j; i < a.n_slots; i += THREADS) {
-        int32_t e = a.ids[i], at = atomicAdd(&s.next[e], 1);
+        int32_t e = a.ids[i];
+        if (e < a.e0 || e >= a.e1) {
+            a.at[i] = -1;
+            continue;
+        }
+        int32_t at = atomicAdd(&s.next[e], 1);
         a.at[i] = at, a.token[at] = i / a.per, a.expert[at] = e;
         if (a.scale) a.scale[at] = a.weights[i];
     }
@@ -200,7 +205,7 @@ struct program {
 // Grid: (columns, tokens).
 __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program p)
 {
-    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y, h = 0;
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y, h = 0, next = 0; // next: slot of a whole expert
     float stack[KRN_TREE_DEPTH];
     if (c >= a.rows) return;
     const float *w = a.weights + t * a.used;
@@ -210,9 +215,15 @@ __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program
             h--, stack[h - 1] = stack[h - 1] + stack[h];
             continue;
         }
-        const float *y = a.y + leaf * a.y_rows * a.rows + c;
+        const float *y = a.y + (a.leaf ? 0 : leaf * a.y_rows * a.rows) + c;
         float v = 0.0f;
-        for (int32_t i = 0; i < a.used; i++) {
+        int32_t end = a.used;
+        if (a.leaf) { // ids and leaves ascend
+            const int32_t *ids = a.ids + (int64_t)t * a.used;
+            while (next < a.used && a.leaf[ids[next]] < leaf) next++;
+            for (end = next; end < a.used && a.leaf[ids[end]] == leaf;) end++;
+        }
+        for (int32_t i = next; i < end; i++) {
             int64_t slot = (int64_t)t * a.used + i, row = a.at ? a.at[slot] : slot;
             v = fmaf(w[i], y[row * a.rows], v);
         }
@@ -227,8 +238,9 @@ __global__ void __launch_bounds__(THREADS) slot_bias_kernel(krn_slot_bias a)
 {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), slot = (int32_t)blockIdx.y;
     if (c >= a.n) return;
+    const float *bias = a.ids[slot] < 0 ? nullptr : a.bias[a.ids[slot]];
     float *y = a.y + (int64_t)slot * a.n + c;
-    *y = *y + a.bias[a.ids[slot]][c];
+    if (bias) *y = *y + bias[c];
 }
 
 // Grid: (columns, tokens).
@@ -256,7 +268,7 @@ extern "C" void krn_cuda_route(const struct krn_route *a)
 extern "C" void krn_cuda_group(const struct krn_grouping *a)
 {
     if (a->n_slots < 1) return;
-    KRN_LAUNCH(group_kernel, dim3(1), dim3(THREADS), 0, *a, krn_grouping_rows(a->n_slots, a->n), krn_grouping_parts(a->n_slots, a->n));
+    KRN_LAUNCH(group_kernel, dim3(1), dim3(THREADS), 0, *a, krn_grouping_rows(a->n_slots, a->e1 - a->e0), krn_grouping_parts(a->n_slots, a->e1 - a->e0));
     krn_cuda_launched("group");
 }
 

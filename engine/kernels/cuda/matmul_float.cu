@@ -55,9 +55,11 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         if (part.expert < 0 || piece >= part.n_rows) return;
         to = t0 = part.row0 + piece, lanes = NT;
         w.data = slots.data[part.expert];
+        if (!w.data) return;
     } else if (slots.data) {
         to = (int32_t)blockIdx.y, t0 = to / slots.per, lanes = 1;
         w.data = slots.data[slots.ids[to]];
+        if (!w.data) return;
     }
     cu_tile tile(w, row0, row1, to, lanes, out);
 
@@ -114,6 +116,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         krn_part part = slots.parts[blockIdx.y];
         if (part.expert < 0) return;
         w.data = slots.data[part.expert], t0 = part.row0, n_tok = t0 + part.n_rows;
+        if (!w.data) return;
     }
     int32_t a = (int32_t)threadIdx.x % (WIDE / EACH), b = (int32_t)threadIdx.x / (WIDE / EACH); // rows 4a.., tokens 4b..
 

@@ -81,6 +81,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         int32_t t = (int32_t)blockIdx.y / slots.per;
         t0 = t / KRN_GROUP * KRN_GROUP, lane0 = t - t0, to = (int32_t)blockIdx.y;
         w.data = slots.data[slots.ids[to]];
+        if (!w.data) return;
     }
     int32_t width = krn_group_width(n_tok, t0), lanes = slots.data ? 1 : min(width, n_tok - t0);
     const uint8_t *panel = panels + (int64_t)t0 * units * KRN_UNIT_BYTES;

@@ -164,6 +164,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         krn_part part = slots.parts[blockIdx.y];
         if (part.expert < 0) return;
         w.data = slots.data[part.expert], g0 = part.row0 / KRN_GROUP, n_groups = DIV_UP(part.n_rows, KRN_GROUP);
+        if (!w.data) return;
     }
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     int32_t first = row0 + (int32_t)blockIdx.x * BLOCK_ROWS + warp % WARPS_DOWN * TILES * KRN_TILE;

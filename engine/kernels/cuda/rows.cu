@@ -7,28 +7,39 @@ extern "C" {
 
 namespace {
 
-enum { LANES = 32, MOST = 65535 }; // LANES: targets that one column of blocks shares out among its rows of blocks
+enum {
+    MOST = 65535,
+    UNITS = 8, // of a group of rows, by one block
+    WORDS = KRN_UNIT_BYTES / 4, CODES = KRN_UNIT / 4, // of a row's unit: all, and those of its codes
+};
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     copy_kernel(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by, int32_t row0, int32_t n)
 {
     int32_t c = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), i = row0 + (int32_t)blockIdx.y;
     if (c >= n) return;
-    float v = src[(at ? at[i] : i) * src_stride + c];
+    int32_t from = at ? at[i] : i;
+    if (from < 0) return;
+    float v = src[from * src_stride + c];
     dst[i * dst_stride + c] = by ? v * by[i] : v;
 }
 
-// Grid: (columns, targets modulo LANES, batches). A target row meets its additions in the order of the list.
-__global__ void __launch_bounds__(KRN_CUDA_THREADS)
-    axpy_kernel(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x, int64_t x_batch,
-                int64_t x_stride, int32_t n_rows, int32_t n)
+// Grid: (UNITS units, groups of dst). A group's unit is written from end to end; of each row of src its codes lie together.
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) codes_kernel(int32_t *dst, const int32_t *src, int32_t n_tok, int32_t units, const int32_t *at, int32_t group0)
 {
-    int32_t c = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (c >= n) return;
-    y += blockIdx.z * y_batch + c, x += blockIdx.z * x_batch + c;
-    for (int32_t i = 0; i < n_rows; i++) {
-        int32_t to = at[i];
-        if (to % LANES == (int32_t)blockIdx.y) y[to * y_stride] = fmaf(a[i], x[i * x_stride], y[to * y_stride]);
+    constexpr int32_t ALL = KRN_GROUP * WORDS;
+    __shared__ int32_t from[KRN_GROUP];
+    int32_t j = (int32_t)threadIdx.x, u0 = (int32_t)blockIdx.x * UNITS, n = min((int32_t)UNITS, units - u0) * ALL;
+    int64_t group = group0 + (int64_t)blockIdx.y;
+    if (j < KRN_GROUP) from[j] = at[group * KRN_GROUP + j];
+    __syncthreads();
+    dst += (group * units + u0) * ALL;
+    for (int32_t i = j; i < n; i += KRN_CUDA_THREADS) {
+        int32_t word = i % ALL, row = word < KRN_GROUP * CODES ? word / CODES : word % KRN_GROUP, t = from[row];
+        if (t < 0) continue;
+        int32_t t0 = t / KRN_GROUP * KRN_GROUP, width = krn_group_width(n_tok, t0);
+        const int32_t *unit = src + ((int64_t)t0 * units + (int64_t)(u0 + i / ALL) * width) * WORDS;
+        dst[i] = unit[word < KRN_GROUP * CODES ? (t - t0) * CODES + word % CODES : word / KRN_GROUP * width + t - t0];
     }
 }
 
@@ -46,13 +57,15 @@ extern "C" void krn_cuda_copy_rows(float *dst, int64_t dst_stride, const float *
     krn_cuda_launched("copy_rows");
 }
 
-extern "C" void krn_cuda_axpy_batches(float *y, int64_t y_batch, int64_t y_stride, const int32_t *at, const float *a, const float *x,
-                                      int64_t x_batch, int64_t x_stride, int32_t n_batches, int32_t n_rows, int32_t n)
+extern "C" void krn_cuda_copy_codes(uint8_t *dst, const uint8_t *src, int32_t n_tok, int32_t cols, const int32_t *at, int32_t n_rows)
 {
-    if (n_batches < 1 || n_rows < 1 || n < 1) return;
-    KRN_LAUNCH(axpy_kernel, dim3(columns(n), LANES, (unsigned)n_batches), dim3(KRN_CUDA_THREADS), 0, y, y_batch, y_stride, at, a, x,
-               x_batch, x_stride, n_rows, n);
-    krn_cuda_launched("axpy_batches");
+    int32_t units = cols / KRN_UNIT;
+    for (int32_t g = 0; g < n_rows / KRN_GROUP && units > 0; g += MOST) {
+        int32_t groups = min(n_rows / KRN_GROUP - g, (int32_t)MOST);
+        KRN_LAUNCH(codes_kernel, dim3((unsigned)DIV_UP(units, (int32_t)UNITS), (unsigned)groups), dim3(KRN_CUDA_THREADS), 0, (int32_t *)dst, (const int32_t *)src,
+                   n_tok, units, at, g);
+    }
+    krn_cuda_launched("copy_codes");
 }
 
 extern "C" int krn_cuda_reads(enum dtype t) { return cu_for_type(t, [](auto) {}); }
