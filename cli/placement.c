@@ -273,7 +273,7 @@ static enum err fit_blocks(struct placement *p, const struct clu_work *w, const 
         int32_t others = p->n_blocks ? 1 : p->sharing;
         int64_t share = free_bytes(p, &hellos[r]) / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
         int32_t stage = grid_stage_of(g, r);
-        need.buffer_bytes += clu_cost_card(w, &t->devices[r], g->layers[stage + 1] - g->layers[stage]);
+        need.buffer_bytes += clu_cost_card(w, t, r, g->layers[stage + 1] - g->layers[stage], g->width[stage]);
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
                 least = need.block_bytes * clu_cost_hold(w, p->context);
         if (left < least)

@@ -1,8 +1,18 @@
 /* cost.c: see cost.h: stages and pipelines, of what cost_rank.c, cost_wire.c and cost_memory.c say of their ranks. */
 #include "cluster/cost_impl.h"
 
-/* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits; docs/performance.md). Not so graph_bytes, which no card has been
- * asked for yet (docs/gpu-log.md): some forty graphs of twenty kernels a layer, 10 KiB each. */
+/* NCCL's buffers, by what its documentation and headers say of version 2.2x: they go with channels and connections. A ring has two of each channel,
+ * sends and receives as many; a connection has a buffer of each protocol: Simple's 4 MiB (NCCL_BUFFSIZE), LL's 8 lines of 16 bytes for 512 threads in 8
+ * steps, LL128's 120 words of 8 for 640 in 8. Between cards of one host both sides of a connection share one. 16 channels lie between what is used over
+ * PCIe (2 to 4) and over NVLink's switches (24 or more). And what we add up in. */
+enum {
+    NCCL_CHANNELS = 16, NCCL_CONNECTIONS = 2,
+    NCCL_CONNECTION = (4 << 20) + 8 * 16 * 512 * 8 + 120 * 8 * 640 * 8,
+    NCCL_SCRATCH = 32 << 20 /* transport/coll_nccl.c */
+};
+
+/* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits; docs/performance.md). Not so what cards keep, which none has been
+ * asked for yet (docs/gpu-log.md): graph_bytes, some forty graphs of twenty kernels a layer, 10 KiB each; nccl_bytes. */
 const struct clu_rates clu_rates_default = {
     .read_share = 0.90,
     .ops_share = 0.50,
@@ -17,6 +27,7 @@ const struct clu_rates clu_rates_default = {
     .process_bytes = INT64_C(32) << 20,
     .graph_bytes = INT64_C(8) << 20,
     .rounded_bytes = INT64_C(64) << 20,
+    .nccl_bytes = NCCL_CHANNELS * NCCL_CONNECTIONS * NCCL_CONNECTION + NCCL_SCRATCH,
 };
 
 const char *const clu_wire_name[CLU_WIRE_TYPES] = {"f32", "f16", "q8"};
@@ -161,7 +172,7 @@ double clu_cost_load(const struct clu_work *w, const struct clu_topo *t, const s
     }
     for (int32_t r = 0; r < grid_ranks(&l->grid); r++) {
         struct clu_memory m;
-        clu_cost_memory(w, &l->grid, r, &t->devices[l->device[r]], &m);
+        clu_cost_memory(w, &l->grid, r, t, l->device[r], &m);
         bytes[t->devices[l->device[r]].host] += (double)m.weights * file / MAX(mem, 1);
     }
     for (int32_t h = 0; h < t->n_hosts; h++)

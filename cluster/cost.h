@@ -42,6 +42,7 @@ struct clu_rates {
     int64_t process_bytes;  /* a worker before it has a model: program, MPI, gRPC */
     int64_t graph_bytes;    /* on a card, for each layer: the graphs of steps (engine/model/graphs.h), an allowance */
     int64_t rounded_bytes;  /* on a card, where products may round: cuBLASLt's (engine/kernels/cuda/lt.h) */
+    int64_t nccl_bytes;     /* on a card of a host with several, in a stage of several ranks: NCCL's communicator (transport/coll_nccl.c), an allowance */
 };
 extern const struct clu_rates clu_rates_default;
 
@@ -78,12 +79,13 @@ struct clu_memory {
     int64_t weights, kv_block, buffers, process;
     int64_t card; /* what a card keeps for itself, 0 on a processor */
 };
-/* Of rank `rank` on device d. */
-void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_device *d, struct clu_memory *out);
+/* Of rank `rank` on t->devices[device]. */
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_topo *t, int32_t device, struct clu_memory *out);
 /* All but the KV cache. */
 static inline int64_t clu_memory_fixed(const struct clu_memory *m) { return m->weights + m->buffers + m->process + m->card; }
-/* What device d keeps for itself of a stage of n_layers. */
-int64_t clu_cost_card(const struct clu_work *w, const struct clu_device *d, int32_t n_layers);
+/* What t->devices[device] keeps for itself of a stage of n_layers and `width` ranks; of that, what is NCCL's. */
+int64_t clu_cost_card(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t n_layers, int32_t width);
+int64_t clu_cost_nccl(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t width);
 /* KV blocks that every rank has room for; negative when some rank lacks room for its weights.
  * *tightest: the rank that decides. */
 int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,

@@ -60,15 +60,25 @@ struct clu_cost_experts clu_cost_experts(const struct model_info *m, bool whole,
     return x;
 }
 
-int64_t clu_cost_card(const struct clu_work *w, const struct clu_device *d, int32_t n_layers)
+/* Which ranks are on which cards shows only later: cards of a host are taken to be in one stage where they may be. */
+int64_t clu_cost_nccl(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t width)
+{
+    if (width < 2 || t->devices[device].kind == CLU_CPU) return 0;
+    for (int32_t i = 0; i < t->n_devices; i++)
+        if (i != device && t->devices[i].kind != CLU_CPU && clu_cost_same_host(t, i, device)) return w->rates->nccl_bytes;
+    return 0;
+}
+
+int64_t clu_cost_card(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t n_layers, int32_t width)
 {
     const struct model_info *m = w->info;
     const struct leaf_experts x = {.n = m->n_experts, .used = m->n_used, .cols = m->d_expert};
-    if (d->kind == CLU_CPU) return 0;
-    return n_layers * w->rates->graph_bytes + (w->rounded ? w->rates->rounded_bytes : 0) + leaf_expert_card_bytes(&x, m->d_model, w->max_step_tokens);
+    if (t->devices[device].kind == CLU_CPU) return 0;
+    return n_layers * w->rates->graph_bytes + (w->rounded ? w->rates->rounded_bytes : 0) + leaf_expert_card_bytes(&x, m->d_model, w->max_step_tokens) +
+           clu_cost_nccl(w, t, device, width);
 }
 
-void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_device *d, struct clu_memory *out)
+void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_topo *t, int32_t device, struct clu_memory *out)
 {
     const struct model_info *m = w->info;
     const struct model_weights *y = w->weights;
@@ -80,7 +90,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
             tiles = leaf_vocab_tiles(m->n_vocab);
     const struct clu_cost_experts x = clu_cost_experts(m, g->whole_experts, leaf0, h.ffn);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
-    *out = (struct clu_memory){.process = w->rates->process_bytes, .card = clu_cost_card(w, d, g->layers[stage + 1] - g->layers[stage])};
+    *out = (struct clu_memory){.process = w->rates->process_bytes, .card = clu_cost_card(w, t, device, g->layers[stage + 1] - g->layers[stage], g->width[stage])};
     for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
         const struct model_layer *l = &y->layers[i];
         out->weights += part_of(l->q.mem, h.heads, m->n_heads) +
@@ -122,9 +132,8 @@ int64_t clu_cost_blocks(const struct clu_work *w, const struct clu_topo *t,
     int64_t least = INT64_MAX;
     for (int32_t r = 0; r < grid_ranks(&l->grid); r++) {
         struct clu_memory m;
-        const struct clu_device *d = &t->devices[l->device[r]];
-        clu_cost_memory(w, &l->grid, r, d, &m);
-        int64_t left = d->mem_bytes - clu_memory_fixed(&m);
+        clu_cost_memory(w, &l->grid, r, t, l->device[r], &m);
+        int64_t left = t->devices[l->device[r]].mem_bytes - clu_memory_fixed(&m);
         int64_t blocks = left < 0 ? -1 : left / MAX(m.kv_block, 1);
         if (blocks < least) {
             least = blocks;

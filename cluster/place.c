@@ -69,7 +69,7 @@ static int64_t lack(const struct search *s, const struct row *r, int32_t n)
                    leaf_kv_block_bytes(&m->kv, kv_groups_planes(&k, m->windowed, 0, m->n_layers), m->n_kv_heads, s->w->kv_type) *
                        clu_cost_hold(s->w, tokens);
     for (int32_t i = 0; i < n; i++)
-        need += s->w->rates->process_bytes + clu_cost_card(s->w, &s->t->devices[r->device[i]], m->n_layers / MAX(r->n_stages, 1)) -
+        need += s->w->rates->process_bytes + clu_cost_card(s->w, s->t, r->device[i], m->n_layers / MAX(r->n_stages, 1), DIV_UP(n, MAX(r->n_stages, 1))) -
                 s->t->devices[r->device[i]].mem_bytes;
     return need;
 }
@@ -273,7 +273,7 @@ enum err clu_place_of(struct clu_place *out, const struct clu_work *w, const str
     if (p.n_blocks < need) {
         struct clu_memory m;
         const struct clu_device *d = &t->devices[l->device[p.tightest]];
-        clu_cost_memory(w, &l->grid, p.tightest, d, &m);
+        clu_cost_memory(w, &l->grid, p.tightest, t, l->device[p.tightest], &m);
         return err_raise(ERR_NO_FIT,
                          "rank %d (%s) needs %.2f GB: weights %.2f, step buffers %.2f, KV for %lld "
                          "tokens %.2f, the process %.2f; %.2f GB are free for it: use "

@@ -36,7 +36,7 @@ static void context_bytes(const struct clu_place *p, const struct clu_work *w, c
     for (int32_t r = 0; r < p->n_ranks; r++) {
         struct clu_memory m;
         int32_t s = grid_stage_of(&p->layout.grid, r), l0 = p->layout.grid.layers[s], l1 = p->layout.grid.layers[s + 1];
-        clu_cost_memory(w, &p->layout.grid, r, &t->devices[p->layout.device[r]], &m);
+        clu_cost_memory(w, &p->layout.grid, r, t, p->layout.device[r], &m);
         *bytes += m.kv_block * kv_groups_need(&k, w->context);
         *whole += m.kv_block / kv_groups_planes(&k, w->info->windowed, l0, l1) * (l1 - l0) * DIV_UP(w->context, LIMIT_BLOCK_TOKENS);
     }
@@ -118,13 +118,13 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
     const double unit = small ? 1e6 : 1e9;
     buf_printf(b, "  %4s %-14s %-14s %7s %5s %6s %6s %8s %8s %8s %8s\n", "rank", "host", "device",
                "layers", "heads", "FFN", "vocab", "weights", "KV", "buffers", small ? "of MB" : "of GB");
-    int64_t card = 0;
+    int64_t card = 0, nccl = 0;
     for (int32_t r = 0; r < p->n_ranks; r++) {
         struct clu_memory m;
         const struct clu_device *d = &t->devices[p->layout.device[r]];
         int32_t s = grid_stage_of(g, r);
-        clu_cost_memory(w, g, r, d, &m);
-        card = MAX(card, m.card);
+        clu_cost_memory(w, g, r, t, p->layout.device[r], &m);
+        card = MAX(card, m.card), nccl = MAX(nccl, clu_cost_nccl(w, t, p->layout.device[r], g->width[s]));
         buf_printf(b, "  %4d %-14.14s %-14.14s %3d-%-3d %5d %6d %6d %8.2f %8.2f %8.2f %8.2f%s\n", r,
                    t->hosts[d->host].name, d->name, g->layers[s], g->layers[s + 1] - 1,
                    g->share[r].heads, g->share[r].ffn, g->share[r].vocab, (double)m.weights / unit,
@@ -134,8 +134,8 @@ static void table(const struct clu_place *p, const struct clu_work *w, const str
     }
     buf_printf(b, "  (FFN in leaves, vocabulary in tiles of 16 ids; memory in %s)\n", small ? "MB" : "GB");
     if (card)
-        buf_printf(b, "  (buffers of a card: up to %.2f beside, for the graphs of its steps, an allowance%s%s)\n", (double)card / unit,
-                   w->info->n_experts ? "; rows of experts" : "", w->rounded ? "; cuBLASLt" : "");
+        buf_printf(b, "  (buffers of a card: up to %.2f beside, for the graphs of its steps, an allowance%s%s%s)\n", (double)card / unit,
+                   w->info->n_experts ? "; rows of experts" : "", w->rounded ? "; cuBLASLt" : "", nccl ? "; NCCL, another" : "");
     buf_putc(b, '\n');
 }
 
@@ -257,7 +257,7 @@ static void json_rank(const struct clu_place *p, const struct clu_work *w, const
     const struct clu_device *d = &t->devices[p->layout.device[r]];
     struct clu_memory m;
     int32_t s = grid_stage_of(g, r);
-    clu_cost_memory(w, g, r, d, &m);
+    clu_cost_memory(w, g, r, t, p->layout.device[r], &m);
     buf_printf(b, "%s{\"rank\":%d,\"host\":", r ? "," : "", r);
     string(b, t->hosts[d->host].name);
     buf_puts(b, ",\"device\":");

@@ -100,7 +100,7 @@ static void weigh(struct stage *s)
                    (double)leaf_buffer_bytes(&b) + (double)y->w->rates->process_bytes;
     for (int32_t r = 0; r < s->n; r++) {
         const struct clu_device *d = &y->t->devices[y->device[r]];
-        s->room[r] = (double)d->mem_bytes - fixed - (double)clu_cost_card(y->w, d, y->layers);
+        s->room[r] = (double)d->mem_bytes - fixed - (double)clu_cost_card(y->w, y->t, y->device[r], y->layers, s->n);
     }
 }
 
@@ -187,7 +187,7 @@ static bool has_room(const struct stage *s)
     for (int32_t r = 0; r < s->n; r++) {
         struct clu_memory m;
         const struct clu_device *d = &y->t->devices[y->device[r]];
-        clu_cost_memory(y->w, &g, at + r, d, &m);
+        clu_cost_memory(y->w, &g, at + r, y->t, y->device[r], &m);
         if (clu_memory_fixed(&m) + y->n_blocks * m.kv_block > d->mem_bytes) return false;
     }
     return true;

@@ -159,17 +159,17 @@ static void a_card_keeps_room_for_its_graphs_and_cublaslt(void **state)
     one_machine(&c->topo, 2);
     struct clu_layout l = cut(c, 1, 2);
     assert_int_equal(clu_rates_default.rounded_bytes, KRN_LT_WORKSPACE + KRN_LT_ROOM);
-    clu_cost_memory(&c->work, &l.grid, 0, &c->topo.devices[0], &m);
+    clu_cost_memory(&c->work, &l.grid, 0, &c->topo, 0, &m);
     assert_int_equal(m.card, 0);
     without = clu_memory_fixed(&m);
     blocks[0] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
     for (int32_t r = 0; r < 2; r++) c->topo.devices[r].kind = CLU_GPU;
-    clu_cost_memory(&c->work, &l.grid, 0, &c->topo.devices[0], &m);
+    clu_cost_memory(&c->work, &l.grid, 0, &c->topo, 0, &m);
     exact = clu_memory_fixed(&m);
     assert_int_equal(exact, without + 16 * clu_rates_default.graph_bytes);
     blocks[1] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
     c->work.rounded = true;
-    clu_cost_memory(&c->work, &l.grid, 0, &c->topo.devices[0], &m);
+    clu_cost_memory(&c->work, &l.grid, 0, &c->topo, 0, &m);
     assert_int_equal(clu_memory_fixed(&m), exact + KRN_LT_WORKSPACE + KRN_LT_ROOM);
     blocks[2] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
     assert_in_range(blocks[0] - blocks[1], 16 * clu_rates_default.graph_bytes / m.kv_block, 16 * clu_rates_default.graph_bytes / m.kv_block + 1);
@@ -185,14 +185,40 @@ static void a_card_keeps_room_for_experts_of_prompts(void **state)
     one_machine(&c->topo, 2);
     struct clu_device *d = &c->topo.devices[0];
     d->kind = CLU_GPU;
-    int64_t dense = clu_cost_card(&c->work, d, 32);
+    int64_t dense = clu_cost_card(&c->work, &c->topo, 0, 32, 1);
     c->info.n_experts = 64, c->info.n_used = 8, c->info.d_expert = 512;
     c->work.max_step_tokens = 512;
-    assert_int_equal(clu_cost_card(&c->work, d, 32) - dense, 4 * (64 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
+    assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1) - dense, 4 * (64 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
     c->work.max_step_tokens = 1; /* eight slots, each with rows of its own */
-    assert_int_equal(clu_cost_card(&c->work, d, 32) - dense, 4 * (8 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
+    assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1) - dense, 4 * (8 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
     d->kind = CLU_CPU;
-    assert_int_equal(clu_cost_card(&c->work, d, 32), 0);
+    assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1), 0);
+    free(c);
+}
+
+/* NCCL's communicator is a card's only beside another card of its host, and in a stage of several ranks; a card on another host needs none, nor does
+ * one beside processors. Of the KV cache there is as much less. */
+static void cards_of_a_host_keep_room_for_nccl(void **state)
+{
+    (void)state;
+    struct plan_case *c = plan_case_open("Llama-3-8B", DTYPE_BF16, DTYPE_BF16, NULL, 1024);
+    const int64_t nccl = clu_rates_default.nccl_bytes;
+    struct clu_memory m;
+    one_machine(&c->topo, 3);
+    struct clu_layout flat = cut(c, 2, 1), piped = cut(c, 1, 2);
+    for (int32_t r = 0; r < 2; r++) c->topo.devices[r].kind = CLU_GPU;
+    assert_in_range(nccl, INT64_C(300) << 20, INT64_C(350) << 20);
+    clu_cost_memory(&c->work, &flat.grid, 0, &c->topo, 0, &m);
+    int64_t apart = m.card, blocks = clu_cost_blocks(&c->work, &c->topo, &flat, NULL);
+    c->topo.devices[1].host = 0;
+    clu_cost_memory(&c->work, &flat.grid, 0, &c->topo, 0, &m);
+    assert_int_equal(m.card, apart + nccl);
+    assert_in_range(blocks - clu_cost_blocks(&c->work, &c->topo, &flat, NULL), nccl / m.kv_block, nccl / m.kv_block + 1);
+    clu_cost_memory(&c->work, &piped.grid, 0, &c->topo, 0, &m);
+    assert_int_equal(m.card, 16 * clu_rates_default.graph_bytes);
+    c->topo.devices[1].kind = CLU_CPU;
+    assert_int_equal(clu_cost_nccl(&c->work, &c->topo, 0, 2), 0);
+    assert_int_equal(clu_cost_nccl(&c->work, &c->topo, 1, 2), 0);
     free(c);
 }
 
@@ -206,6 +232,7 @@ int main(void)
         cmocka_unit_test(all_hosts_at_once_take_what_was_measured_of_them),
         cmocka_unit_test(a_card_keeps_room_for_its_graphs_and_cublaslt),
         cmocka_unit_test(a_card_keeps_room_for_experts_of_prompts),
+        cmocka_unit_test(cards_of_a_host_keep_room_for_nccl),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

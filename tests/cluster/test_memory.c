@@ -161,7 +161,7 @@ static void predicted_is_measured(const char *name, const char *model, int32_t n
     assert_int_equal(crd_replica_ranks(j.replica, ranks), n);
     for (int32_t r = 0; r < n; r++) {
         struct clu_memory m;
-        clu_cost_memory(&j.c->work, &j.place.layout.grid, r, &j.c->topo.devices[j.place.layout.device[r]], &m);
+        clu_cost_memory(&j.c->work, &j.place.layout.grid, r, &j.c->topo, j.place.layout.device[r], &m);
         int64_t want = clu_memory_fixed(&m) +
                        m.kv_block * clu_cost_hold(&j.c->work, N_PROMPT + 2),
                 got = resident(ranks[r].pid);

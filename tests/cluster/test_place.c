@@ -104,7 +104,7 @@ static void half_the_machine_gets_half_the_work(void **state)
     c->want.fixed_order = true;
     if (clu_place_find(&place, &c->work, &c->topo, &c->want)) fail_msg("%s", err_text());
     struct clu_memory m;
-    clu_cost_memory(&c->work, &place.layout.grid, 1, &c->topo.devices[1], &m);
+    clu_cost_memory(&c->work, &place.layout.grid, 1, &c->topo, 1, &m);
     assert_true(clu_memory_fixed(&m) + m.kv_block * 256 <= INT64_C(2) << 30);
     free(c);
 }
@@ -407,7 +407,7 @@ static void experts_weigh_in_memory_and_not_in_a_token(void **state)
     double all = 0, per = 0;
     for (int32_t r = 0; r < place.n_ranks; r++) {
         struct clu_memory m;
-        clu_cost_memory(&c->work, &place.layout.grid, r, &c->topo.devices[place.layout.device[r]], &m);
+        clu_cost_memory(&c->work, &place.layout.grid, r, &c->topo, place.layout.device[r], &m);
         all += (double)m.weights;
         double layers = place.layout.grid.layers[grid_stage_of(&place.layout.grid, r) + 1] - place.layout.grid.layers[grid_stage_of(&place.layout.grid, r)];
         per = MAX(per, (double)m.weights / layers);
@@ -456,7 +456,7 @@ static void check_layout(const struct plan_case *c, const char *machine, const s
         if (eng_shard_of(&h, &s, g, r)) fail_msg("%s: %s", machine, err_text());
         assert_false(used[p->layout.device[r]]);
         used[p->layout.device[r]] = true;
-        clu_cost_memory(&c->work, g, r, &c->topo.devices[p->layout.device[r]], &m);
+        clu_cost_memory(&c->work, g, r, &c->topo, p->layout.device[r], &m);
         assert_true(clu_memory_fixed(&m) + m.kv_block * p->n_blocks <=
                     c->topo.devices[p->layout.device[r]].mem_bytes);
         assert_int_equal(m.kv_block, eng_shard_kv_block_bytes(&h, &s, KV_F16, c->work.context));
@@ -492,7 +492,7 @@ static void windows_weigh_what_they_keep(void **state)
         check_layout(c, "two-sockets", &place);
         for (int32_t r = 0; r < place.n_ranks; r++) {
             struct clu_memory y;
-            clu_cost_memory(&c->work, &place.layout.grid, r, &c->topo.devices[place.layout.device[r]], &y);
+            clu_cost_memory(&c->work, &place.layout.grid, r, &c->topo, place.layout.device[r], &y);
             kv += (double)y.kv_block * (double)place.n_held;
         }
         printf("%s, %d users of %d tokens: %.2f GB of KV, %.2f if nothing had a window\n", models[i].model, USERS, models[i].context, kv / 1e9,
@@ -566,7 +566,7 @@ static void a_latent_is_counted_once(void **state)
         struct grid g = {.n_stages = 2, .layers = {0, 30, 61}, .width = {tp, tp}};
         struct clu_memory mem;
         for (int32_t r = 0; r < 2 * tp; r++) {
-            clu_cost_memory(&c->work, &g, r, &c->topo.devices[0], &mem);
+            clu_cost_memory(&c->work, &g, r, &c->topo, 0, &mem);
             assert_int_equal(mem.kv_block, INT64_C(576) * 2 * 16 * (r < tp ? 30 : 31));
         }
     }
@@ -598,8 +598,8 @@ static void whole_experts_are_level_only_for_many(void **state)
     int64_t sum[2] = {0};
     for (int32_t r = 0; r < place.n_ranks; r++) {
         struct clu_memory a, b;
-        clu_cost_memory(&c->work, &cut.grid, r, &c->topo.devices[r], &a);
-        clu_cost_memory(&c->work, &whole.grid, r, &c->topo.devices[r], &b);
+        clu_cost_memory(&c->work, &cut.grid, r, &c->topo, r, &a);
+        clu_cost_memory(&c->work, &whole.grid, r, &c->topo, r, &b);
         sum[0] += a.weights, sum[1] += b.weights;
         assert_true((double)b.weights < 1.01 * (double)a.weights && (double)b.weights > 0.99 * (double)a.weights);
         assert_true(b.buffers >= a.buffers);
