@@ -4,10 +4,11 @@
 
 #include "base/err.h"
 
-/* argv[0] is "engine", "step" or "scaling"; result as main's. */
+/* argv[0] is "engine", "step", "scaling" or "serve"; result as main's. */
 int bench_engine(int argc, char **argv);
 int bench_step(int argc, char **argv);
 int bench_scaling(int argc, char **argv);
+int bench_serve(int argc, char **argv);
 
 /* "1,4,8" -> out[max]; returns how many. Err BAD_CONFIG naming the option. */
 MUST_USE enum err bench_list(const char *option, const char *text, int64_t min, int64_t top,

@@ -1,10 +1,8 @@
 /* cmd_drain.c: `tessera drain` and `tessera reload`: what one may ask of a running server on its host. */
 #include "cli/commands.h"
 
-#include "base/conf.h"
-#include "cli/ask_http.h"
+#include "cli/client.h"
 #include "coordinator/admin.h"
-#include "coordinator/api/json_out.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,15 +10,16 @@
 
 struct options {
     int64_t port;
-    const char *admin_socket, *url, *admin_key_env;
+    const char *admin_socket, *url, *admin_key_env, *ca;
 };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"port", CONF_INT, O(port), "8000", 1, 65535, "N", "of the server's gateway"},
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH", "its admin socket, if it was started with one of this name"},
-    {"url", CONF_STR, O(url), NULL, 0, 0, "URL", "ask over HTTP instead, http://HOST:PORT, with an admin key of that server (its --admin-keys)"},
+    {"url", CONF_STR, O(url), NULL, 0, 0, "URL", "ask over HTTP or HTTPS instead, http://HOST:PORT or https://HOST:PORT, with an admin key of that server (its --admin-keys)"},
     {"admin-key-env", CONF_STR, O(admin_key_env), "TESSERA_ADMIN_KEY", 0, 0, "VARIABLE", "with --url: the environment variable that holds the key"},
+    {"https-ca", CONF_STR, O(ca), NULL, 0, 0, "FILE", "with --url: certificates (PEM) to trust instead of the system's"},
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
@@ -37,22 +36,25 @@ static const struct conf_table reload = {
 /* From another host: a model is a path, or a pulled model's name, there. */
 static enum err ask_elsewhere(const struct options *o, const char *verb, const char *model)
 {
-    enum err rc = OK;
-    struct buf body = {0}, answer = {0};
-    char path[32];
+    enum err rc;
+    struct client_options server = {.url = o->url, .key_env = o->admin_key_env, .ca = o->ca};
+    struct client c = {0};
+    json_t *body = json_object(), *answer = NULL;
+    char path[32], *text = NULL;
     const char *key = getenv(o->admin_key_env);
-    if (!key || !*key) return err_raise(ERR_BAD_REQUEST, "--url needs an admin key: the environment variable %s is not set", o->admin_key_env);
+    if (!key || !*key) TRY(err_raise(ERR_BAD_REQUEST, "--url needs an admin key: the environment variable %s is not set", o->admin_key_env));
     snprintf(path, sizeof path, "/admin/%s", verb);
-    if (model) {
-        buf_puts(&body, "{\"model\":");
-        json_out_str(&body, model);
-        buf_puts(&body, "}");
-    }
-    TRY(ask_http(o->url, path, key, body.len ? buf_str(&body) : "", &answer));
-    printf("%s\n", answer.len ? buf_str(&answer) : "");
+    if (model && json_object_set_new(body, "model", json_string(model))) TRY(err_raise(ERR_BAD_REQUEST, "the model's name is not UTF-8"));
+    text = json_dumps(body, 0);
+    TRY(client_open(&c, &server, 0, NULL));
+    TRY(client_post(&c, path, model ? text : "", &answer));
+    json_dumpf(answer, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    putchar('\n');
 out:
-    buf_free(&body);
-    buf_free(&answer);
+    json_decref(body);
+    json_decref(answer);
+    client_close(&c);
+    free(text);
     return rc;
 }
 

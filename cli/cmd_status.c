@@ -2,85 +2,54 @@
 #include "cli/commands.h"
 
 #include "base/clock.h"
-#include "base/conf.h"
-#include "hub/http.h"
-
-#include <jansson.h>
+#include "cli/client.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 4 << 20, SAMPLE_US = 1000000, CONNECT_S = 5, STALL_S = 10 };
+enum { SAMPLE_US = 1000000, STALL_S = 10 };
 
 struct options {
-    int64_t port;
-    const char *url, *key_env, *ca;
+    struct client_options server; /* first: the shared table's offsets */
     bool json;
 };
 
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
-    {"port", CONF_INT, O(port), "8000", 1, 65535, "N", "of the server's gateway on this host"},
-    {"url", CONF_STR, O(url), NULL, 0, 0, "URL", "a server elsewhere, or one with HTTPS: http://HOST:PORT or https://HOST:PORT"},
-    {"key-env", CONF_STR, O(key_env), "TESSERA_API_KEY", 0, 0, "VARIABLE", "the environment variable that holds an API key, if the server has any: without one it says its state alone"},
-    {"https-ca", CONF_STR, O(ca), NULL, 0, 0, "FILE", "certificates (PEM) to trust instead of the system's"},
     {"json", CONF_FLAG, O(json), NULL, 0, 0, "on|off", "what the server says, as one JSON document, with tokens_per_second"},
     {0},
 };
-static const struct conf_opt *const groups[] = {table, NULL};
+static const struct conf_opt *const groups[] = {client_option_table, table, NULL};
 static const struct conf_table conf = {
     "status", "status [options]",
     "What a running server does: its model and ranks, requests, KV cache, and tokens per second (watched for a second where it works).\n"
+    "A server that has API keys says its state alone to who brings none (--key-env).\n"
     "The exit code is 0 where it serves (/health is 200), and 1 where it loads, has lost its ranks, ends or does not answer.", groups, 0, 0};
 
 /* ---- asking ---- */
 
 struct server {
-    struct hub_http *http;
-    const char *url;
+    struct client c;
     bool stranger; /* no key of ours opens more than /health */
 };
-
-static enum err get(const struct server *s, const char *path, json_t **out, long *status)
-{
-    enum err rc;
-    struct buf body = {0};
-    struct hub_answer a;
-    json_error_t e;
-    char *url = xasprintf("%s%s", s->url, path);
-    rc = hub_http_get(s->http, url, MOST, &body, &a);
-    if (rc) {
-        char *why = xstrdup(err_text());
-        rc = err_raise(ERR_UNAVAILABLE, "no server answers: %s (another port: --port; another host, or HTTPS: --url; a certificate of your own: --https-ca)", why);
-        free(why);
-    } else if (!(*out = json_loadb((const char *)body.data, body.len, 0, &e)) || !json_is_object(*out)) {
-        rc = err_raise(ERR_UNAVAILABLE, "%s answers %ld, but not as tessera does: is it another port (--port) or address (--url)?", url, a.status);
-        json_decref(*out);
-        *out = NULL;
-    }
-    *status = a.status;
-    buf_free(&body);
-    free(url);
-    return rc;
-}
 
 /* Own: json_decref. */
 static enum err ask(struct server *s, json_t **out)
 {
     enum err rc;
     long status;
-    TRY(get(s, "/v1/cluster", out, &status));
+    TRY(client_get(&s->c, "/v1/cluster", out, &status));
     s->stranger = status == 401;
     if (s->stranger) {
         json_decref(*out);
         *out = NULL;
-        TRY(get(s, "/health", out, &status));
+        TRY(client_get(&s->c, "/health", out, &status));
     }
     if (!json_is_string(json_object_get(*out, "status"))) {
         json_decref(*out);
         *out = NULL;
-        rc = err_raise(ERR_UNAVAILABLE, "%s answers, but is no server of tessera's", s->url);
+        rc = err_raise(ERR_UNAVAILABLE, "%s answers, but is no server of tessera's", s->c.url);
     }
 out:
     return rc;
@@ -171,7 +140,7 @@ static void print_aside(const json_t *j)
 
 static void print_all(const struct server *s, const json_t *j)
 {
-    printf("server    %s: %s", s->url, text(j, "status"));
+    printf("server    %s: %s", s->c.url, text(j, "status"));
     if (*text(j, "reason") && strcmp(text(j, "status"), "ok")) printf(" (%s)", text(j, "reason"));
     if (s->stranger) {
         printf("\nIt has API keys: more is said to who holds one (--key-env VARIABLE).\n");
@@ -196,7 +165,6 @@ int cmd_status(int argc, char **argv)
     struct options o = {0};
     struct server s = {0};
     json_t *j = NULL;
-    char *url = NULL;
     int n_args;
     bool help, serves = false;
     TRY(conf_parse(&conf, argc, argv, &o, NULL, &n_args, &help));
@@ -204,10 +172,7 @@ int cmd_status(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
-    url = o.url ? xstrdup(o.url) : xasprintf("http://127.0.0.1:%d", (int)o.port);
-    for (size_t n = strlen(url); n && url[n - 1] == '/';) url[--n] = 0;
-    s.url = url;
-    TRY(hub_http_open(&s.http, &(struct hub_http_conf){.token = getenv(o.key_env), .direct = true, .ca = o.ca, .connect_s = CONNECT_S, .stall_s = STALL_S}));
+    TRY(client_open(&s.c, &o.server, STALL_S, NULL));
     TRY(ask(&s, &j));
     if (!s.stranger) TRY(watch(&s, &j));
     serves = !strcmp(text(j, "status"), "ok");
@@ -219,7 +184,6 @@ int cmd_status(int argc, char **argv)
     }
 out:
     json_decref(j);
-    hub_http_close(s.http);
-    free(url);
+    client_close(&s.c);
     return rc ? cmd_fail(rc) : !serves;
 }

@@ -3,6 +3,7 @@
 #define CLI_COMMANDS_H
 
 int cmd_serve(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_worker(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct command {
     {"generate", "one-shot and offline batches, no HTTP", cmd_generate},
     {"perplexity", "how well a model foretells a text", cmd_perplexity},
     {"status", "what the running server does: ranks, requests, KV cache, speed", cmd_status},
+    {"chat", "talk with the model of a running server", cmd_chat},
     {"drain", "ask a running server to finish and end", cmd_drain},
     {"reload", "ask a running server to serve another model, without a pause if memory allows", cmd_reload},
     {"pull", "fetch a model from the Hugging Face hub or a mirror", cmd_pull},
@@ -30,7 +31,7 @@ static const struct command {
     {"inspect", "header, tensors and sizes of a model file", cmd_inspect},
     {"imatrix", "which columns matter, measured over a text, for quantize", cmd_imatrix},
     {"quantize", "a model as a GGUF file of a smaller type", cmd_quantize},
-    {"bench", "the engine's speed beside the machine's limits; the cost of a step; what more ranks bring", cmd_bench},
+    {"bench", "the engine's speed beside the machine's limits; the cost of a step; what more ranks bring; a server under load", cmd_bench},
 };
 
 int cmd_fail(enum err e)
@@ -58,8 +59,7 @@ static const struct command *named(const char *word)
 static const struct {
     const char *word, *here;
 } elsewhere[] = {
-    {"run", "tessera generate MODEL --chat --prompt TEXT, or tessera serve"},
-    {"chat", "tessera generate MODEL --chat --prompt TEXT"},
+    {"run", "tessera serve MODEL, then tessera chat; without a server tessera generate MODEL --chat --prompt TEXT"},
     {"start", "tessera serve"},
     {"stop", "tessera drain"},
     {"show", "tessera inspect"},

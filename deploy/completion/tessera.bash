@@ -16,7 +16,7 @@ _tessera() {
     fi
     if [[ $command == bench ]]; then
         if ((COMP_CWORD == 2)); then
-            COMPREPLY=($(compgen -W "engine step scaling" -- "$cur"))
+            COMPREPLY=($(compgen -W "engine step scaling serve" -- "$cur"))
             return
         fi
         page=$("$program" bench "${COMP_WORDS[2]}" --help 2>/dev/null)

@@ -125,9 +125,9 @@ class Draining(unittest.TestCase):
         self.assertIn("no server answers at " + self.socket, err)
         code, _, err = run("drain", "--port", 1)
         self.assertEqual(code, 1)
-        for url, words in (("http://127.0.0.1:1", "no server answers at"), ("https://127.0.0.1:1", "curl"), ("127.0.0.1:8000", "http://HOST:PORT"),
+        for url, words in (("http://127.0.0.1:1", "no server answers"), ("https://127.0.0.1:1", "no server answers"), ("127.0.0.1:8000", "http://HOST:PORT"),
                            ("http://:1", "http://HOST:PORT"), ("http://[::1", "http://HOST:PORT"), ("http://a:123456", "http://HOST:PORT"),
-                           ("http://127.0.0.1:1/v1", "http://HOST:PORT")):
+                           ("http://127.0.0.1:1/v1", "no server answers"), ("http://127.0.0.1:1/?a=b", "http://HOST:PORT")):
             code, _, err = run("drain", "--url", url, env=operator("key-of-the-operators"))
             self.assertEqual(code, 1)
             self.assertIn(words, err)
