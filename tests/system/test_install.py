@@ -63,7 +63,7 @@ class Completion(unittest.TestCase):
     def test_commands(self):
         self.assertEqual(self.complete("tessera pu"), ["pull"])
         self.assertLess({"serve", "doctor", "drain", "version"}, set(self.complete("tessera ")))
-        self.assertEqual(self.complete("tessera bench s"), ["step", "scaling"])
+        self.assertEqual(self.complete("tessera bench s"), ["step", "scaling", "serve"])
 
     def test_options_are_those_of_the_command(self):
         self.assertEqual(sorted(self.complete("tessera serve --kv")), ["--kv-tokens", "--kv-type"])
