@@ -1,7 +1,7 @@
 /* joining.c: a start whose ranks do not come says so: how many have, from which hosts none has, and where to look.
  *
  * A rank that cannot reach the worker plane (a firewall, another TLS) tries on for its --join-timeout without a word to us, and what TLS turns
- * away never becomes a session; only a wrong key is heard of, and named by transport/rpc_server.c. Not here: a rank that is lost later. */
+ * away never becomes a session: that and a wrong key are named by transport/rpc_tls.c and rpc_server.c. Not here: a rank that is lost later. */
 #include "coordinator/core_impl.h"
 
 #include "base/clock.h"

@@ -20,7 +20,7 @@ struct rpc_event {
     struct rpc_peer *peer;
     struct control_msg *msg;   /* RPC_MESSAGE; Own: receiver */
     enum err err;              /* RPC_CLOSED: why */
-    char text[256];            /* RPC_CLOSED: the sentence */
+    char text[400];            /* RPC_CLOSED: the sentence */
     bool orderly;              /* RPC_CLOSED: the other side meant it */
 };
 void rpc_event_free(struct rpc_event *e); /* the message too, unless taken (set e->msg = NULL); after RPC_CLOSED the peer is gone */

@@ -7,6 +7,7 @@
 #include "transport/rpc_core.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <grpc/slice.h>
 #include <grpc/support/alloc.h>
@@ -29,6 +30,8 @@ struct rpc_client {
     int64_t retry_us;                /* INT64_MAX: a call is under way */
     bool timed_out;
     char last[200];                  /* what the last failed call said */
+    const char *why;                 /* the same of TLS, in our words; NULL: it was not that */
+    bool tls;                        /* [init] */
 };
 
 /* ---- the role ---- */
@@ -50,6 +53,14 @@ static void name_end(struct rpc_peer *p, struct rpc_client *c)
         rpc_peer_reason(p, ERR_LINK_PROTOCOL, "%s is no tessera coordinator: %s", at, c->last);
 }
 
+/* It is tried again, since files may be replaced; but nobody has to wait for the end of that to learn of it. */
+static void tls_end(struct rpc_peer *p, struct rpc_client *c)
+{
+    const char *why = p->connected || p->status != GRPC_STATUS_UNAVAILABLE ? NULL : rpc_tls_client_why(c->last, c->tls);
+    if (why && why != c->why) log_warn("rpc", "no session with %s yet: %s", c->core.address, why);
+    c->why = why;
+}
+
 static void on_status(struct rpc_tag *t, bool ok)
 {
     struct rpc_peer *p = t->owner;
@@ -58,6 +69,7 @@ static void on_status(struct rpc_tag *t, bool ok)
     rpc_printable(c->last, sizeof c->last, (const char *)GRPC_SLICE_START_PTR(p->details),
                   GRPC_SLICE_LENGTH(p->details));
     grpc_slice_unref(p->details);
+    tls_end(p, c);
     name_end(p, c);
     pthread_mutex_lock(&p->lock);
     p->ended = true;
@@ -146,7 +158,7 @@ static void time_out(struct rpc_client *c)
     c->deadline_us = INT64_MAX;
     rpc_peer_reason(c->peer, ERR_LINK_CLOSED, "no session with %s within %.1f s: %s",
                     c->core.address, (double)c->timeout_us / 1e6,
-                    *c->last ? c->last : "it did not answer");
+                    c->why ? c->why : *c->last ? c->last : "it did not answer");
     rpc_peer_cancel(c->peer, GRPC_STATUS_CANCELLED, "too late");
 }
 
@@ -184,6 +196,7 @@ enum err rpc_client_open(struct rpc_client **out, const struct rpc_conf *conf, i
     rpc_core_open(&c->core, &client_role, conf, events);
     rpc_args_client(&args, conf);
     TRY(rpc_creds_client(conf, &creds));
+    c->tls = conf->tls_ca || conf->tls_cert;
     c->channel = grpc_channel_create(conf->address, creds, &args.all);
     c->timeout_us = (int64_t)timeout_ms * 1000;
     c->deadline_us = clock_us() + c->timeout_us;

@@ -148,8 +148,10 @@ static struct {
 
 static void to_our_log(gpr_log_func_args *a)
 {
+    static const char handshake[] = "Handshaking failed: "; /* only servers say this one */
     const char *end = strstr(a->message, ": Keepalive watchdog fired");
     log_debug(C, "gRPC: %s", a->message);
+    if (!strncmp(a->message, handshake, sizeof handshake - 1)) rpc_tls_server_failed(a->message);
     if (!end) return;
     pthread_mutex_lock(&unanswered.lock);
     rpc_printable(unanswered.at[unanswered.n++ % COUNT_OF(unanswered.at)], RPC_ADDRESS_BYTES, a->message, (size_t)(end - a->message));
@@ -169,11 +171,19 @@ bool rpc_keepalive_failed(const char *address)
     return found;
 }
 
-void rpc_quiet(void)
+static void quiet(void)
 {
     gpr_set_log_function(to_our_log);
     gpr_set_log_verbosity(GPR_LOG_SEVERITY_INFO); /* what is said of keepalives is of this severity */
 }
+
+void rpc_quiet(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, quiet);
+}
+
+void rpc_hear_tls(void) { gpr_set_log_verbosity(GPR_LOG_SEVERITY_DEBUG); }
 
 void rpc_printable(char *out, size_t cap, const char *text, size_t n)
 {

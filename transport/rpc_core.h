@@ -63,7 +63,7 @@ struct rpc_peer {
     bool orderly; /* it was ended by the other side, not lost */
     bool sending, connected, closing, finished, ended, cancelled_here;
     enum err err;                    /* why it ended; the first reason stays */
-    char text[256];
+    char text[400];
     /* [rpc] */
     grpc_byte_buffer *incoming;
     struct buf joined;               /* pieces of a long message */
@@ -163,7 +163,14 @@ bool rpc_reload_key(struct rpc_reload *r, struct auth_key *key);
 /* A grpc_ssl_server_certificate_config_callback. */
 grpc_ssl_certificate_config_reload_status rpc_reload_certificates(void *reload, grpc_ssl_server_certificate_config **out);
 
+/* ---- TLS that does not come about (rpc_tls.c) ---- */
+/* What a call's status says of it, as a sentence with its remedy; NULL: it is not TLS's doing. tls: this side speaks it. */
+const char *rpc_tls_client_why(const char *said, bool tls);
+/* A server's handshake failed: warn, once a minute of each cause. Thr: any. */
+void rpc_tls_server_failed(const char *said);
+
 void rpc_quiet(void);                                     /* gRPC's own chatter goes to log_debug */
+void rpc_hear_tls(void);                                  /* from now on failed handshakes of servers too, to rpc_tls_server_failed */
 /* The connection to this peer's address ended because a keepalive went unanswered; says so once. Thr: any. */
 bool rpc_keepalive_failed(const char *address);
 /* Printable ASCII only, and no longer than cap. */

@@ -255,6 +255,7 @@ static enum err listen_on(struct rpc_server *s, const struct rpc_conf *conf)
     grpc_server_credentials *creds = NULL;
     rpc_args_server(&args, conf);
     TRY(rpc_creds_server(conf, s->reload, &creds));
+    if (conf->tls_cert) rpc_hear_tls();
     s->grpc = grpc_server_create(&args.all, NULL);
     grpc_server_register_completion_queue(s->grpc, s->core.cq, NULL);
     s->port = grpc_server_add_http2_port(s->grpc, conf->address, creds);

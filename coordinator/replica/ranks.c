@@ -145,9 +145,13 @@ static uint32_t loaded_epoch(const struct crd_replica *r)
     return 0;
 }
 
-static const char *why_not_welcome(const struct crd_replica *r, const struct msg_hello *h, char *text, size_t n)
+/* before: the rank that this session has already said it is, or NULL. */
+static const char *why_not_welcome(const struct crd_replica *r, const struct rank *before, const struct msg_hello *h, char *text, size_t n)
 {
-    if (strcmp(h->version, TESSERA_VERSION))
+    if (before)
+        snprintf(text, n, "the session of rank %d on %s says a second hello, as rank %d on %s: a worker is one rank and says it once",
+                 (int)(before - r->ranks), before->info.host, h->rank, h->host);
+    else if (strcmp(h->version, TESSERA_VERSION))
         snprintf(text, n, "rank %d on %s runs tessera %s, the coordinator %s: install the same version on every host", h->rank, h->host,
                  h->version, TESSERA_VERSION);
     else if (r->conf.n_ranks && h->size != r->conf.n_ranks)
@@ -170,7 +174,7 @@ static void on_hello(struct crd_replica *r, struct rpc_event *e)
 {
     const struct msg_hello *h = &e->msg->hello;
     char text[512];
-    const char *no = why_not_welcome(r, h, text, sizeof text);
+    const char *no = why_not_welcome(r, rpc_peer_user(e->peer), h, text, sizeof text);
     if (!no && r->state != REPLICA_GATHERING && r->state != REPLICA_LOST) no = "the replica is already complete";
     if (no) {
         struct control_msg m = {.type = MSG_SHUTDOWN, .shutdown = {.reason = no}};

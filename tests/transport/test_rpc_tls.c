@@ -89,24 +89,83 @@ static void both_certificates_make_a_session(void **state)
     serve_end(&s);
 }
 
-static void refused_client(struct served *s, struct rpc_conf c)
+/* stderr into a file, to read what the log said of it. */
+static int divert(const char *path)
+{
+    int was = dup(STDERR_FILENO);
+    assert_non_null(freopen(path, "w", stderr));
+    return was;
+}
+
+static char *restore(int was, const char *path)
+{
+    static char said[8192];
+    fflush(stderr);
+    assert_int_equal(dup2(was, STDERR_FILENO), STDERR_FILENO);
+    close(was);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    said[fread(said, 1, sizeof said - 1, f)] = 0;
+    fclose(f);
+    return said;
+}
+
+/* why: in the client's own words; log: what a log line says, the server's where it is the server that refuses. */
+static void refused_client(struct served *s, struct rpc_conf c, const char *why, const char *log)
 {
     struct mailbox *events = mailbox_open();
     struct rpc_client *client;
+    char path[80];
+    snprintf(path, sizeof path, "%s/said", dir);
+    int was = divert(path);
     assert_int_equal(rpc_client_open(&client, &c, 1500, events), OK);
-    expect_closed(events, ERR_LINK_CLOSED, "no session with 127.0.0.1:");
+    struct rpc_event *e = mailbox_get(events, 10000000);
+    const char *said = restore(was, path);
+    assert_non_null(e);
+    assert_int_equal(e->kind, RPC_CLOSED);
+    assert_int_equal(e->err, ERR_LINK_CLOSED);
+    if (!strstr(e->text, why)) fail_msg("'%s' does not say '%s'", e->text, why);
+    if (!strstr(said, log)) fail_msg("the log does not say '%s': %s", log, said);
+    rpc_event_free(e);
     assert_null(mailbox_get(s->events, 0));
     rpc_client_close(client);
     drop_events(events);
 }
 
-static void no_certificate_another_authority_or_plaintext_is_refused(void **state)
+static void both_sides_are_told_why_tls_refuses(void **state)
 {
     (void)state;
     struct served s = serve_tls();
-    refused_client(&s, tls_conf(s.address, "rank 0@host", ca, false));
-    refused_client(&s, tls_conf(s.address, "rank 0@host", other_ca, true));
-    refused_client(&s, conf_of(s.address, "rank 0@host", &key));
+    refused_client(&s, tls_conf(s.address, "rank 0@host", ca, false), "give this side --tls-cert and --tls-key",
+                   "it showed no certificate, which --tls-ca here asks for: give the worker --tls-cert and --tls-key");
+    refused_client(&s, tls_conf(s.address, "rank 0@host", other_ca, true), "does not come from this side's --tls-ca",
+                   "a TLS handshake with somebody who dialled the worker plane failed: it left in the middle");
+    refused_client(&s, conf_of(s.address, "rank 0@host", &key), "if it has a --tls-cert, give this side its CA as --tls-ca",
+                   "it speaks no TLS: give the worker --tls-ca");
+    char other_cert[80], other_key[80];
+    snprintf(other_cert, sizeof other_cert, "%s/theirs.pem", dir);
+    snprintf(other_key, sizeof other_key, "%s/own2.key", dir);
+    struct rpc_conf c = tls_conf(s.address, "rank 0@host", ca, false);
+    c.tls_cert = other_cert;
+    c.tls_key = other_key;
+    refused_client(&s, c, "from the CA of the coordinator's --tls-ca", "its certificate does not come from --tls-ca here");
+    serve_end(&s);
+}
+
+static void a_name_that_the_certificate_has_not_and_a_plain_server_are_told_of(void **state)
+{
+    (void)state;
+    struct served s = {.events = mailbox_open()};
+    struct rpc_conf c = tls_conf("127.0.0.2:0", "coordinator", ca, true);
+    if (rpc_server_open(&s.server, &c, s.events)) fail_msg("%s", err_text());
+    snprintf(s.address, sizeof s.address, "127.0.0.2:%d", rpc_server_port(s.server));
+    refused_client(&s, tls_conf(s.address, "rank 0@host", ca, true), "does not name the address that it was dialled at", "no session with 127.0.0.2:");
+    serve_end(&s);
+    s = (struct served){.events = mailbox_open()};
+    c = conf_of("127.0.0.1:0", "coordinator", &key);
+    if (rpc_server_open(&s.server, &c, s.events)) fail_msg("%s", err_text());
+    snprintf(s.address, sizeof s.address, "127.0.0.1:%d", rpc_server_port(s.server));
+    refused_client(&s, tls_conf(s.address, "rank 0@host", ca, true), "the coordinator speaks no TLS", "yet: the coordinator speaks no TLS");
     serve_end(&s);
 }
 
@@ -194,7 +253,8 @@ int main(void)
     key = test_key("the cluster key of this test");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_certificates_make_a_session),
-        cmocka_unit_test(no_certificate_another_authority_or_plaintext_is_refused),
+        cmocka_unit_test(both_sides_are_told_why_tls_refuses),
+        cmocka_unit_test(a_name_that_the_certificate_has_not_and_a_plain_server_are_told_of),
         cmocka_unit_test(certificates_are_read_again),
         cmocka_unit_test(bad_files_are_named),
     };
