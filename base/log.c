@@ -1,5 +1,7 @@
-/* log.c: one write(2) per line, so lines of several processes on one terminal do not mix. */
+/* log.c: one write(2) per line, so lines of several processes on one terminal do not mix; and a line is one line, whoever its words are from. */
 #include "base/log.h"
+
+#include "base/plain.h"
 
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -27,7 +29,7 @@ void log_set_who(const char *w) { snprintf(who, sizeof who, "%s", w); }
 void log_line(enum log_level level, const char *component, const char *fmt, ...)
 {
     if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed)) return;
-    char line[2048];
+    char line[2048], text[2048];
     struct timespec ts;
     struct tm tm;
     clock_gettime(CLOCK_REALTIME, &ts);
@@ -37,9 +39,10 @@ void log_line(enum log_level level, const char *component, const char *fmt, ...)
                      who[0] ? " " : "", who);
     va_list ap;
     va_start(ap, fmt);
-    int m = vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+    int m = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    size_t len = MIN((size_t)n + (size_t)MAX(m, 0), sizeof line - 2);
+    plain(line + n, sizeof line - (size_t)n - 1, text, MIN((size_t)MAX(m, 0), sizeof text - 1));
+    size_t len = strlen(line);
     line[len++] = '\n';
     ssize_t ignored = write(STDERR_FILENO, line, len);
     (void)ignored;

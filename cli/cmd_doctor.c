@@ -6,6 +6,7 @@
 #include "cli/options.h"
 
 #include "base/clock.h"
+#include "base/plain.h"
 #include "cluster/launch.h"
 #include "cluster/helper.h"
 #include "cluster/survey.h"
@@ -70,8 +71,10 @@ static void show(void *user, const char *text)
 {
     (void)user;
     bool terminal = isatty(2); /* there the line is overwritten, and cleared at the end */
-    if (terminal) fprintf(stderr, "\r\033[K%s", text);
-    else fprintf(stderr, "doctor: %s\n", text);
+    char line[512];
+    plain(line, sizeof line, text, strlen(text));
+    if (terminal) fprintf(stderr, "\r\033[K%s", line);
+    else fprintf(stderr, "doctor: %s\n", line);
 }
 
 static enum err record(const struct clu_survey *s, const char *path)
@@ -113,7 +116,8 @@ static enum err examine(const struct options *o, const char *model, int *code)
     clu_doctor_judge(&s, &f);
     if (o->json) clu_doctor_json(&s, &f, &b);
     else clu_doctor_text(&s, &f, &b);
-    fputs(buf_str(&b), stdout);
+    if (o->json) fputs(buf_str(&b), stdout);
+    else plain_write(stdout, buf_str(&b), b.len);
     *code = clu_doctor_exit(&f);
     if (o->record) TRY(record(&s, o->record));
 out:

@@ -48,7 +48,9 @@ static enum err ask_elsewhere(const struct options *o, const char *verb, const c
     text = json_dumps(body, 0);
     TRY(client_open(&c, &server, 0, NULL));
     TRY(client_post(&c, path, model ? text : "", &answer));
-    json_dumpf(answer, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    free(text);
+    text = json_dumps(answer, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    cmd_text(text, strlen(text));
     putchar('\n');
 out:
     json_decref(body);

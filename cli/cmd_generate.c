@@ -98,7 +98,7 @@ static bool print_events(struct buf *out)
         json_t *choice = json_array_get(json_object_get(v, "choices"), 0), *error = json_object_get(v, "error");
         const char *text = json_string_value(json_object_get(choice, "text"));
         if (!text) text = json_string_value(json_object_get(json_object_get(choice, "delta"), "content"));
-        if (text) fputs(text, stdout);
+        if (text) cmd_text(text, strlen(text));
         if (error) {
             err_set_text("%s", json_string_value(json_object_get(error, "message")));
             good = false;
@@ -133,7 +133,8 @@ static enum err print_document(const struct options *o, struct buf *out, int32_t
         const char *text = json_string_value(json_object_get(choice, "text"));
         if (!text) text = json_string_value(json_object_get(json_object_get(choice, "message"), "content"));
         if (o->n > 1) printf("[%zu] ", i);
-        printf("%s\n", text ? text : "");
+        if (text) cmd_text(text, strlen(text));
+        putchar('\n');
         json_t *extra[] = {o->ids ? json_object_get(choice, "token_ids") : NULL, o->logprobs >= 0 ? json_object_get(choice, "logprobs") : NULL};
         for (size_t k = 0; k < COUNT_OF(extra); k++) {
             char *s = extra[k] ? json_dumps(extra[k], JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;

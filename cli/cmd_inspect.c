@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #include "base/conf.h"
+#include "base/plain.h"
 #include "engine/file/adapter.h"
 #include "engine/model/shard.h"
 #include "engine/model/spec.h"
@@ -27,6 +28,13 @@ static const struct conf_opt table[] = {
 };
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {"inspect", "inspect MODEL [options]", "Header, metadata and tensors of a model (GGUF file or checkpoint's directory); reads no weights.", groups, 1, 1};
+
+/* Of the file's own words. */
+static void say(const char *text, size_t n, int width)
+{
+    char line[1024];
+    printf("%-*s", width, plain(line, sizeof line, text, n));
+}
 
 static void print_text(struct model_str s)
 {
@@ -103,17 +111,24 @@ static void print_model(const struct eng_model_file *f)
     struct eng_spec s;
     struct model_info info;
     struct eng_tokenizer *t = NULL;
-    if (eng_spec_read(&s, f)) printf("model      not one this build runs: %s\n", err_text());
-    else {
+    if (eng_spec_read(&s, f)) {
+        printf("model      not one this build runs: ");
+        say(err_text(), strlen(err_text()), 0);
+        putchar('\n');
+    } else {
         eng_spec_info(&s, f, &info);
-        printf("model      %s (%s), %.2f M parameters in %.2f MB\n", info.name, info.arch, (double)info.n_params / 1e6, (double)info.weight_bytes / 1e6);
+        printf("model      ");
+        say(info.name, strlen(info.name), 0);
+        printf(" (%s), %.2f M parameters in %.2f MB\n", info.arch, (double)info.n_params / 1e6, (double)info.weight_bytes / 1e6);
         printf("shape      %d layers, d_model %d, FFN %d, %d query and %d KV heads of %d, vocabulary %d, context %d%s\n", s.n_layers, s.d_model, s.d_ffn,
                s.n_heads, s.n_kv_heads, s.head_dim, s.n_vocab, s.context, s.tied ? ", tied embedding" : "");
         print_kv(&s, &info);
         if (s.mla.kv_rank) printf("latent     %d values and %d rotated ones of a token, for all heads\n", s.mla.kv_rank, s.mla.rope);
     }
-    if (eng_model_tokenizer(&t, f)) printf("%s\n", err_text());
-    else printf("tokenizer  %s, %d tokens\n", eng_tokenizer_kind(t), eng_tokenizer_size(t));
+    if (eng_model_tokenizer(&t, f)) {
+        say(err_text(), strlen(err_text()), 0);
+        putchar('\n');
+    } else printf("tokenizer  %s, %d tokens\n", eng_tokenizer_kind(t), eng_tokenizer_size(t));
     eng_tokenizer_close(t);
 }
 
@@ -161,7 +176,9 @@ int cmd_inspect(int argc, char **argv)
     TRY(print_ranks(f, &o));
     for (int64_t i = 0; o.keys && i < eng_model_file_n_kv(f); i++) {
         const struct model_kv *kv = eng_model_file_kv(f, i);
-        printf("%s%-44.*s = ", i ? "" : "\nmetadata\n", (int)kv->key.n, kv->key.p);
+        if (!i) printf("\nmetadata\n");
+        say(kv->key.p, kv->key.n, 44);
+        printf(" = ");
         print_value(kv);
         putchar('\n');
     }
@@ -169,11 +186,15 @@ int cmd_inspect(int argc, char **argv)
         const struct model_tensor *t = eng_model_file_tensor(f, i);
         const char *made_of = eng_model_tensor_made_of(t);
         if (t->part_of) continue;
-        printf("%s%-40s %-5s [%lld, %lld, %lld, %lld]  %lld bytes ", i ? "" : "\ntensors\n", t->name,
-               dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
+        if (!i) printf("\ntensors\n");
+        say(t->name, strlen(t->name), 40);
+        printf(" %-5s [%lld, %lld, %lld, %lld]  %lld bytes ", dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
                (long long)t->dims[3], (long long)t->bytes);
-        if (made_of) printf("made of %s\n", made_of);
-        else printf("at %lld\n", (long long)t->offset);
+        if (made_of) {
+            printf("made of ");
+            say(made_of, strlen(made_of), 0);
+            putchar('\n');
+        } else printf("at %lld\n", (long long)t->offset);
     }
 out:
     eng_model_file_close(f);

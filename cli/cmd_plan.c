@@ -5,6 +5,7 @@
 #include "cli/options.h"
 
 #include "base/conf.h"
+#include "base/plain.h"
 #include "cluster/place.h"
 #include "engine/engine.h"
 
@@ -218,7 +219,8 @@ int cmd_plan(int argc, char **argv)
     }
     TRY(cmd_model(&args[0]));
     TRY(plan(&o, args[0], &out));
-    fputs(buf_str(&out), stdout);
+    if (o.json) fputs(buf_str(&out), stdout);
+    else plain_write(stdout, buf_str(&out), out.len);
 out:
     buf_free(&out);
     return rc ? cmd_fail(rc) : 0;

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/conf.h"
+#include "base/plain.h"
 #include "hub/pull.h"
 
 #include <errno.h>
@@ -74,7 +75,8 @@ static void draw(void *user, const struct hub_progress *p)
 static void say(void *user, const char *text, int32_t failed)
 {
     struct shown *s = user;
-    fprintf(stderr, "%stessera: %s; ", s->drawn ? "\n" : "", text);
+    char line[1024];
+    fprintf(stderr, "%stessera: %s; ", s->drawn ? "\n" : "", plain(line, sizeof line, text, strlen(text)));
     if (failed > 0) fprintf(stderr, "try %d of %d follows\n", failed + 1, s->tries);
     else fprintf(stderr, failed < 0 ? "it is fetched anew\n" : "trying again\n");
     s->drawn = false;

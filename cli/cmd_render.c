@@ -174,7 +174,7 @@ int cmd_render(int argc, char **argv)
         TRY(of_request(args[0], buf_str(&source), t, &text));
     else
         TRY(eng_template_render(t, context, time(NULL), &text));
-    fwrite(buf_str(&text), 1, text.len, stdout);
+    cmd_text(buf_str(&text), text.len);
 out:
     buf_free(&source);
     buf_free(&text);

@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 
 #include "base/clock.h"
+#include "base/plain.h"
 #include "cli/client.h"
 
 #include <stdio.h>
@@ -64,6 +65,18 @@ static const char *text(const json_t *j, const char *name)
 {
     const char *s = json_string_value(json_object_get(j, name));
     return s ? s : "";
+}
+
+/* What a server says, as a terminal may have it: a host that lies at --url is a stranger. */
+static void make_plain(json_t *j)
+{
+    const char *s = json_string_value(j), *key;
+    char line[1024];
+    json_t *v;
+    size_t i;
+    if (s && strcmp(s, plain(line, sizeof line, s, strlen(s)))) json_string_set(j, line);
+    json_array_foreach(j, i, v) make_plain(v);
+    json_object_foreach(j, key, v) make_plain(v);
 }
 
 /* Into `now`: tokens_per_second, between two answers. */
@@ -180,6 +193,7 @@ int cmd_status(int argc, char **argv)
         json_dumpf(j, stdout, JSON_PRESERVE_ORDER);
         putchar('\n');
     } else {
+        make_plain(j);
         print_all(&s, j);
     }
 out:

@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/conf.h"
+#include "base/plain.h"
 #include "coordinator/api/json_out.h"
 #include "hub/store.h"
 
@@ -61,16 +62,21 @@ static void print_table(const struct hub_store *s)
         fprintf(stderr, "tessera: no model in %s: tessera pull ORG/NAME[:QUANT] brings one\n", s->root);
         return;
     }
-    for (size_t i = 0; i < s->n; i++) width = MAX(width, (int)strlen(s->models[i].name));
+    char name[400], more[1200];
+    for (size_t i = 0; i < s->n; i++) width = MAX(width, (int)strlen(plain(name, sizeof name, s->models[i].name, strlen(s->models[i].name))));
     printf("%-*s  %-10s  %10s  %s\n", width, "NAME", "TYPE", "SIZE", "PULLED");
     for (size_t i = 0; i < s->n; i++) {
         const struct hub_stored *m = &s->models[i];
         char size[32], when[32] = "-";
         size_text(m->bytes, size);
         if (m->changed_s) time_text(m->changed_s, "%Y-%m-%d %H:%M", when);
-        printf("%-*s  %-10s  %10s  %s%s", width, m->name, m->type, size, when, m->unfinished ? "  not finished: tessera pull goes on with it" : "");
+        plain(name, sizeof name, m->name, strlen(m->name));
+        printf("%-*s  %-10s  %10s  %s%s", width, name, m->type, size, when, m->unfinished ? "  not finished: tessera pull goes on with it" : "");
         if (is_main(m)) putchar('\n');
-        else printf("  revision %s: %s\n", m->revision, m->path);
+        else {
+            printf("  revision %s: ", plain(name, sizeof name, m->revision, strlen(m->revision)));
+            printf("%s\n", plain(more, sizeof more, m->path, strlen(m->path)));
+        }
     }
 }
 

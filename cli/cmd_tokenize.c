@@ -67,7 +67,7 @@ static enum err decode(const struct eng_tokenizer *t, struct buf *in)
         eng_tokens_push(&list, (int32_t)v);
     }
     if (!rc) eng_tokenizer_decode(t, list.ids, list.n, true, &text);
-    fwrite(buf_str(&text), 1, text.len, stdout);
+    cmd_text(buf_str(&text), text.len);
     eng_tokens_free(&list);
     buf_free(&text);
     json_decref(ids);

@@ -27,6 +27,9 @@ int cmd_status(int argc, char **argv);
 #include "base/err.h"
 int cmd_fail(enum err e);
 
+/* What a model or a file says, to stdout: as it is, but to a terminal as base/plain.h has it. */
+void cmd_text(const char *text, size_t n);
+
 /* A MODEL argument: a path that is there stays as it is; ORG/NAME[:QUANT] becomes the path of what `tessera pull` brought, if it is here. Own: nobody
  * frees it. Err NOT_FOUND: it has that form, is no path, and was not pulled. */
 enum err cmd_model(const char **arg);

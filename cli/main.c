@@ -3,10 +3,12 @@
 
 #include "base/log.h"
 #include "base/near.h"
+#include "base/plain.h"
 #include "proto/version.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command {
     const char *name, *what;
@@ -36,8 +38,17 @@ static const struct command {
 
 int cmd_fail(enum err e)
 {
-    fprintf(stderr, "tessera: %s\n", err_text()[0] ? err_text() : err_short(e));
+    const char *text = err_text()[0] ? err_text() : err_short(e);
+    fputs("tessera: ", stderr);
+    plain_write(stderr, text, strlen(text));
+    fputc('\n', stderr);
     return e == ERR_BAD_CONFIG ? 2 : e == ERR_CANCELLED ? 130 : 1;
+}
+
+void cmd_text(const char *text, size_t n)
+{
+    if (isatty(STDOUT_FILENO)) plain_write(stdout, text, n);
+    else fwrite(text, 1, n, stdout);
 }
 
 static int usage(FILE *f)

@@ -2,6 +2,8 @@
  * columns; ASCII. */
 #include "cluster/place.h"
 
+#include "base/plain.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -235,17 +237,15 @@ void clu_place_explain(const struct clu_place *p, const struct clu_work *w,
 
 /* ---- JSON ---- */
 
+/* What a file calls itself need not be UTF-8, which JSON is. */
 static void string(struct buf *b, const char *s)
 {
+    char line[1024];
+    plain(line, sizeof line, s, strlen(s));
     buf_putc(b, '"');
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            buf_printf(b, "\\%c", c);
-        else if (c < ' ' || c == 127)
-            buf_printf(b, "\\u%04x", c);
-        else
-            buf_putc(b, (char)c);
+    for (s = line; *s; s++) {
+        if (*s == '"' || *s == '\\') buf_putc(b, '\\');
+        buf_putc(b, *s);
     }
     buf_putc(b, '"');
 }

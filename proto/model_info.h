@@ -17,7 +17,7 @@ struct kv_layer {
 };
 
 struct model_info {
-    char name[128];            /* what the API calls it */
+    char name[128];            /* as its file calls it, made plain (base/plain.h): for people */
     char arch[32];
     int32_t n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
     int32_t d_dense;           /* the widest dense feed-forward; d_ffn is the narrowest of all, where the model is cut. 0: as d_ffn */

@@ -2,6 +2,7 @@
 #include "engine/model/arch_keys.h"
 
 #include "base/buf.h"
+#include "base/plain.h"
 #include "engine/file/adapter.h"
 #include "engine/file/pooling.h"
 
@@ -319,7 +320,7 @@ void eng_spec_info(const struct eng_spec *s, const struct eng_model_file *f, str
         .d_shared = s->experts.d_shared,
         .latent = {.rank = s->mla.kv_rank, .q_rank = s->mla.q_rank, .key = s->mla.key, .rope = s->mla.rope},
     };
-    snprintf(out->name, sizeof out->name, "%s", s->name);
+    plain(out->name, sizeof out->name, s->name, strlen(s->name));
     snprintf(out->arch, sizeof out->arch, "%s", s->arch);
     out->pooling = eng_pooling_of(f, s->arch);
     out->window = s->window;

@@ -73,6 +73,14 @@ static void long_lines_are_cut_and_still_end(void **state)
     assert_ptr_equal(strchr(text, '\n'), text + n - 1);
 }
 
+static void what_others_said_makes_no_lines_and_steers_no_terminal(void **state)
+{
+    (void)state;
+    capture_begin();
+    log_warn("c", "model %s", "x\n12:00:00.000 error forged\x1b[2J");
+    assert_non_null(strstr(capture_end(), "c: model x\\n12:00:00.000 error forged\\x1b[2J\n"));
+}
+
 static void level_names_are_parsed(void **state)
 {
     (void)state;
@@ -88,6 +96,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(line_names_level_component_and_who),
         cmocka_unit_test(levels_above_the_maximum_are_silent),
         cmocka_unit_test(long_lines_are_cut_and_still_end),
+        cmocka_unit_test(what_others_said_makes_no_lines_and_steers_no_terminal),
         cmocka_unit_test(level_names_are_parsed),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);

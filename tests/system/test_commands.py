@@ -235,6 +235,32 @@ class Text(unittest.TestCase):
         for word in (b"16 query and 8 KV heads", b"Q8_0", b"token_embd.weight", b"general.architecture"):
             self.assertIn(word, out)
 
+    def test_what_a_file_calls_itself_steers_no_terminal(self):
+        with open(DEMO, "rb") as f:
+            data = f.read()
+        at = data.index(b"tessera-demo", data.index(b"general.name"))
+        data = data[:at] + b"te\x1b[2J\x9b\ndemo" + data[at + 12:]
+        data = data.replace(b"general.license", b"general.\x1b[32mse", 1)
+        with tempfile.TemporaryDirectory() as d:
+            path = os.path.join(d, "hostile.gguf")
+            with open(path, "wb") as f:
+                f.write(data)
+            for args in (("inspect", path, "--tensors"), ("plan", path, "--topo", "tests/machines/vm-2core.topo")):
+                code, out, err = run(*args)
+                self.assertEqual(code, 0, err)
+                self.assertIn(b"te\\x1b[2J\\x9b\\ndemo", out)
+                self.assertNotIn(b"\x1b", out)
+                self.assertNotIn(b"\ndemo", out)
+            code, out, err = run("plan", path, "--topo", "tests/machines/vm-2core.topo", "--json")
+            self.assertEqual(json.loads(out)["model"], "te\\x1b[2J\\x9b\\ndemo")
+            with open(path, "wb") as f: # a tensor that is missing is named in a sentence
+                f.write(data.replace(b"blk.0.attn_q.weight", b"blk.0.a\x1b[31m.weight", 1))
+            code, out, err = run("inspect", path, "--tensors")
+            self.assertIn(b"blk.0.a\\x1b[31m.weight", out)
+            self.assertNotIn(b"\x1b", out)
+            code, out, err = run("plan", path, "--context", 100000000, "--topo", "\x1b[31m")
+            self.assertNotIn("\x1b", err)
+
     def test_a_mistyped_word_is_told_what_was_meant(self):
         for args, says in ((("serv",), "is serve meant?"), (("serve", DEMO, "--prot", "1"), "is --port meant?"),
                            (("serve", DEMO, "--max-model-len", "99"), "here it is --context"), (("frobnicate",), "is no command (tessera --help"),
