@@ -5,6 +5,7 @@
 #include "cli/hosts_topo.h"
 #include "cli/options.h"
 
+#include "base/address.h"
 #include "base/clock.h"
 #include "base/plain.h"
 #include "cluster/launch.h"
@@ -95,17 +96,18 @@ out:
 static enum err examine(const struct options *o, const char *model, int *code)
 {
     enum err rc;
-    char program[4096], *path = NULL, *address = o->listen ? xstrdup(o->listen) : NULL;
+    char program[4096], *path = NULL;
+    struct address address;
     struct clu_survey s = {0};
     struct clu_findings f = {0};
     struct buf b = {0};
     TRY(clu_launch_check(o->mpirun_args));
     options_program(program);
     if (model && !(path = realpath(model, NULL))) path = xstrdup(model); /* a finding, later */
-    if (address && strrchr(address, ':')) *strrchr(address, ':') = 0;
+    if (o->listen) TRY(address_parse(&address, "--listen", o->listen));
     struct clu_survey_conf c = {.self = program, .program = o->program ? o->program : program,
                                 .model = path, .hostfile = o->hostfile,
-                                .mpirun_args = o->mpirun_args, .listen = address,
+                                .mpirun_args = o->mpirun_args, .listen = o->listen ? address.host : NULL,
                                 .timeout_us = (int64_t)(o->timeout * 1e6),
                                 .collective = o->reduce, .machines = o->record != NULL, .stop = options_stop,
                                 .progress = o->json && !isatty(2) ? NULL : show};
@@ -124,7 +126,6 @@ out:
     clu_findings_free(&f);
     clu_survey_free(&s);
     buf_free(&b);
-    free(address);
     free(path);
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "cli/serving.h"
 #include "cli/under_mpirun.h"
 
+#include "base/address.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/api/access.h"
@@ -109,7 +110,8 @@ static void say_ready(const struct options *o, struct crd_core *core, const char
         log_warn("serve", "no API key is set and the gateway listens on %s: whoever reaches it may use it; --api-keys FILE asks for keys", o->host);
     if (o->admin_keys && !o->https_cert && !is_loopback(o->host))
         log_warn("serve", "--admin-keys: admin keys cross the network in clear: give --https-cert and --https-key, or let a proxy do it");
-    log_info("serve", "ready: %s://%s:%d/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", o->host, port);
+    char address[ADDRESS_TEXT];
+    log_info("serve", "ready: %s://%s/v1 (stop with Ctrl-C)", o->https_cert ? "https" : "http", address_text(address, o->host, port));
 }
 
 /* By the socket or with an admin key. False: nothing was asked for, for a tenth of a second. */
@@ -288,10 +290,13 @@ int cmd_serve(int argc, char **argv)
     enum err rc;
     struct options o = {0};
     const char *args[1];
+    char host[ADDRESS_HOST];
     bool done;
     int32_t rank, size;
     TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
     if (done) return 0;
+    TRY(address_host(host, "--host", o.host));
+    o.host = host;
     if (under_mpirun(&rank, &size)) return under_mpirun_run(argc, argv, rank, size, &o.c);
     options_catch_signals();
     TRY(cmd_model(&args[0]));

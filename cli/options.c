@@ -3,6 +3,7 @@
 
 #include "cli/hosts_topo.h"
 
+#include "base/address.h"
 #include "base/log.h"
 #include "base/rng.h"
 #include "cluster/facing.h"
@@ -151,8 +152,13 @@ enum err options_listen(const struct common_options *o, bool local, char out[128
 {
     enum err rc;
     if (o->cluster.listen) {
-        snprintf(out, 128, "%s%s", o->cluster.listen, strrchr(o->cluster.listen, ':') ? "" : ":0");
-        return OK;
+        struct address a;
+        TRY(address_parse(&a, "--listen", o->cluster.listen));
+        address_text(out, a.host, MAX(a.port, 0));
+        if (a.port + o->cluster.replicas - 1 > 65535)
+            rc = err_raise(ERR_BAD_CONFIG, "--listen %s: %lld replicas need a port each, from that one up: 65535 is the last", o->cluster.listen,
+                           (long long)o->cluster.replicas);
+        return rc;
     }
     if (local) {
         snprintf(out, 128, "127.0.0.1:0");

@@ -4,6 +4,7 @@
  * pipe on which it announces its address. The others learn address and key from rank 0 over MPI. */
 #include "cli/under_mpirun.h"
 
+#include "base/address.h"
 #include "base/log.h"
 #include "transport/coll_open.h"
 #include "worker/worker.h"
@@ -97,11 +98,11 @@ static enum err start_coordinator(int argc, char **argv, int32_t size, const cha
 static bool answers(const char *listen)
 {
     struct addrinfo hint = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    char host[128];
-    const char *colon = listen ? strrchr(listen, ':') : NULL;
-    if (!colon || atoi(colon + 1) <= 0) return false;
-    snprintf(host, sizeof host, "%.*s", (int)(colon - listen), listen);
-    if (getaddrinfo(host, colon + 1, &hint, &found)) return false;
+    struct address a;
+    char port[12];
+    if (!listen || address_parse(&a, "--listen", listen) || a.port <= 0) return false;
+    snprintf(port, sizeof port, "%d", a.port);
+    if (getaddrinfo(a.host, port, &hint, &found)) return false;
     int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool yes = fd >= 0 && !connect(fd, found->ai_addr, found->ai_addrlen);
     if (fd >= 0) close(fd);

@@ -5,13 +5,23 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
 import time
 import unittest
 
-from cluster import BIN, DEMO, Server, mpi_env, run
+from cluster import BIN, DEMO, Server, free_port, mpi_env, run
+
+
+def have_ipv6():
+    try:
+        free_port(socket.AF_INET6, "::1")
+    except OSError:
+        return False
+    return True
+
 
 QUIET = ("--log-level", "warn", "--threads", 1)
 
@@ -461,6 +471,40 @@ class BadInput(unittest.TestCase):
     def test_a_port_in_use_is_named(self):
         with Server() as s:
             self.refuse("serve", DEMO, "--port", s.port, say=[str(s.port), "in use"])
+
+    def test_an_address_is_checked_before_anything_starts(self):
+        for listen, why in (("[::1", "bracket is not closed"), ("::1", "stands in brackets"), ("fd00::2:7000", "stands in brackets"),
+                            ("127.0.0.1:99999", "'99999' is no port"), ("127.0.0.1:abc", "'abc' is no port"), (":7000", "needed HOST:PORT")):
+            self.refuse("serve", DEMO, "--listen", listen, say=["--listen", why])
+            self.refuse("doctor", "--listen", listen, say=["--listen", why])
+        for host, why in (("box:8000", "without a port"), ("[::1]:8000", "without a port"), ("", "needed HOST:PORT")):
+            self.refuse("serve", DEMO, "--host", host, say=["--host", why])
+        for join in ("::1:7000", "127.0.0.1", "127.0.0.1:0", "[::1]"):
+            self.refuse("worker", "--join", join, say=["--join"])
+        self.refuse("serve", DEMO, "--listen", "127.0.0.1:65535", "--replicas", 2, say=["65535 is the last"])
+
+    @unittest.skipUnless(have_ipv6(), "this machine has no IPv6")
+    def test_ipv6_everywhere(self):
+        key = {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that both sides were given"}
+        listen = f"[::1]:{free_port(socket.AF_INET6, '::1')}"
+        with Server("--host", "[::1]", "--launch", "external", "--ranks", 1, "--listen", listen, "--threads", 1, env=key, wait=False) as s:
+            until = time.monotonic() + 20  # a job of its own finds it
+            while "waiting for workers" not in s.text() and listen not in s.text() and time.monotonic() < until:
+                time.sleep(0.05)
+            job = subprocess.Popen(["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "1", BIN, "serve", DEMO, "--listen", listen, "--threads", "1"],
+                                   env=key, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            try:
+                until = time.monotonic() + 30
+                while "ready:" not in s.text() and s.proc.poll() is None and time.monotonic() < until:
+                    time.sleep(0.05)
+                self.assertIn(f"ready: http://[::1]:{s.port}/v1", s.text())
+                code, out, err = run("status", "--url", f"http://[::1]:{s.port}")
+                self.assertEqual(code, 0, err)
+                self.assertIn(b"replica 0 ready, 1 rank(s)", out)
+            finally:
+                s.proc.send_signal(signal.SIGTERM)
+                said = job.communicate(timeout=30)[0].decode(errors="replace")
+            self.assertIn(f"a coordinator lives at {listen}: this job joins it", said)
 
     def test_nobody_to_join(self):
         env = {**os.environ, "TESSERA_CLUSTER_KEY": "a key that is long enough"}
