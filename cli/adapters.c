@@ -1,5 +1,5 @@
-/* adapters.c: --lora: LoRA adapters by their names, looked at before anything is loaded. See options.h. */
-#include "cli/options.h"
+/* adapters.c: --lora: LoRA adapters by their names, looked at before anything is loaded. See adapters.h. */
+#include "cli/adapters.h"
 
 #include "engine/engine.h"
 
@@ -25,7 +25,7 @@ static enum err add(struct adapters *a, char *said)
     if (!path || !path[1]) return err_raise(ERR_BAD_CONFIG, "--lora '%.200s' is not NAME=PATH, nor a list of such parted by commas", said);
     *path++ = 0;
     if (a->n == LIMIT_ADAPTERS) return err_raise(ERR_BAD_CONFIG, "--lora: at most %d adapters are served beside one model", LIMIT_ADAPTERS);
-    if (strlen(path) >= OPTIONS_PATH) return err_raise(ERR_BAD_CONFIG, "--lora %s: the path is longer than %d bytes", said, OPTIONS_PATH - 1);
+    if (strlen(path) >= ADAPTERS_PATH) return err_raise(ERR_BAD_CONFIG, "--lora %s: the path is longer than %d bytes", said, ADAPTERS_PATH - 1);
     enum err e = check_name(a, said);
     if (e) return e;
     a->names[a->n] = said;

@@ -1,6 +1,7 @@
 /* bench_engine.c: `tessera bench engine`: every combination of threads and test on one loaded model,
  * each figure beside the machine's own limit measured in the same run. */
 #include "cli/bench.h"
+#include "cli/choices.h"
 #include "cli/commands.h"
 
 #include "base/buf.h"
@@ -23,6 +24,10 @@ struct options {
     bool profile, json;
 };
 
+/* Without the planner nothing chooses: no "auto". */
+#define BENCH_EXPERTS_NAMES "cut|whole"
+enum { BENCH_EXPERTS_CUT, BENCH_EXPERTS_WHOLE };
+
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"threads", CONF_STR, O(threads), "0", 0, 0, "N,...",
@@ -39,10 +44,10 @@ static const struct conf_opt table[] = {
     {"steps", CONF_INT, O(steps), "16", 1, 1000, "N", "generated tokens per run"},
     {"runs", CONF_INT, O(runs), "3", 1, MAX_RUNS, "N", "of each test; the median counts"},
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
-    {"activations", CONF_ENUM, O(activations), "q8", 0, 0, "q8|f32",
+    {"activations", CONF_ENUM, O(activations), "q8", 0, 0, ACTIVATIONS_NAMES,
      "inputs of quantised matmuls; f32 is the oracle mode"},
-    {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off", "off: products of bf16 and f16 weights, and on cards the attention of prompts, may round more, where that is faster"},
-    {"experts", CONF_ENUM, O(experts), "cut", 0, 0, "cut|whole", "of --tp ranks: each expert cut inside, or whole on one of them"},
+    {"exact", CONF_ENUM, O(exact), "on", 0, 0, EXACT_NAMES, "off: products of bf16 and f16 weights, and on cards the attention of prompts, may round more, where that is faster"},
+    {"experts", CONF_ENUM, O(experts), "cut", 0, 0, BENCH_EXPERTS_NAMES, "of --tp ranks: each expert cut inside, or whole on one of them"},
     {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"profile", CONF_FLAG, O(profile), NULL, 0, 0, "on|off", "where the time goes, of thread 0"},
@@ -224,7 +229,7 @@ static enum err find_arithmetic(const struct options *o, const char *model, bool
         all += t->dims[0] * t->dims[1];
         if (dtype_block(t->type) > 1) quant += t->dims[0] * t->dims[1];
     }
-    *int8 = o->activations == 0 && quant > all / 2;
+    *int8 = o->activations == ACTIVATIONS_Q8 && quant > all / 2;
     eng_model_file_close(f);
     return e;
 }
@@ -242,7 +247,8 @@ static enum err one_thread_count(struct bench *b, const char *model, const struc
     struct bench_ranks_conf c = {.path = model, .isa = o->isa, .device = o->device, .made = o->shape ? MADE_SEED : 0, .tp = (int32_t)o->tp,
                                  .n_threads = n_threads, .n_seqs = seqs, .context = context,
                                  .max_step_tokens = MAX(step, seqs), .kv_type = (enum kv_type)o->kv_type,
-                                 .oracle = o->activations == 1, .rounded = o->exact == 1, .whole_experts = o->experts == 1};
+                                 .oracle = o->activations == ACTIVATIONS_F32, .rounded = o->exact == EXACT_OFF,
+                                 .whole_experts = o->experts == BENCH_EXPERTS_WHOLE};
     TRY(bench_ranks_open(&b->ranks, &c));
     bench_ranks_info(b->ranks, &b->info);
     if (strcmp(b->info.device, "cpu") != 0) TRY(bench_limits_device(&b->limits, o->device));

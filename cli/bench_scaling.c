@@ -6,7 +6,8 @@
  * other hosts taken as like these unless --topo says more. Making hosts and slow links is somebody else's: tests/bench/scaling.py. */
 #include "cli/bench.h"
 #include "cli/commands.h"
-#include "cli/options.h"
+#include "cli/own_cluster.h"
+#include "cli/process.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -158,7 +159,7 @@ static enum err generate(const struct options *o, struct crd_core *core, int32_t
         if (atomic_load(&r->phase) == 1) look(r, b);
     mailbox_close(r->done);
     if (r->err) TRY(err_raise(r->err, "%s", r->text));
-    if (options_stop()) TRY(err_raise(ERR_CANCELLED, "stopped"));
+    if (process_stop()) TRY(err_raise(ERR_CANCELLED, "stopped"));
     if (!r->close_us || r->close_us <= r->open_us) TRY(err_raise(ERR_BAD_CONFIG, "--tokens %lld are too few for %d sequences", (long long)o->tokens, users));
     s->seconds += (double)(r->close_us - r->open_us) / 1e6;
     s->n_tokens += r->n_tokens;
@@ -368,7 +369,7 @@ int bench_scaling(int argc, char **argv)
     bool done;
     TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
     if (done) return 0;
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(run(&o, args[0]));
     return 0;

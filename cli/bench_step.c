@@ -2,7 +2,8 @@
  * the real cluster: a managed start, one sequence that generates. */
 #include "cli/bench.h"
 #include "cli/commands.h"
-#include "cli/options.h"
+#include "cli/own_cluster.h"
+#include "cli/process.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -111,7 +112,7 @@ static enum err measure(const struct options *o, struct crd_core *core)
     q.sampling.ignore_eos = true;
     q.sampling.max_tokens = n + 1;
     api->service.ops->submit(api->service.self, &q, on_event, &r);
-    while (!mailbox_get(r.done, 200000) && !options_stop()) {}
+    while (!mailbox_get(r.done, 200000) && !process_stop()) {}
     if (r.err) rc = err_raise(r.err, "%s", r.text);
     else if (r.n_tokens > n) report(o, &r);
     else rc = err_raise(ERR_CANCELLED, "stopped after %d of %d steps", r.n_tokens, n);
@@ -162,7 +163,7 @@ static enum err measure_wakes(const struct options *o, struct crd_core *core)
     double *cold = xcalloc((size_t)n, sizeof *cold), *hot = xcalloc((size_t)n, sizeof *hot);
     uint64_t id = 1;
     TRY(ping(api, done, id++, &hot[0])); /* first touches are no part of it */
-    for (; k < n && !options_stop(); k++) {
+    for (; k < n && !process_stop(); k++) {
         clock_sleep_us((int64_t)(o->idle * 1e6));
         TRY(ping(api, done, id++, &cold[k]));
         TRY(ping(api, done, id++, &hot[k]));
@@ -205,7 +206,7 @@ int bench_step(int argc, char **argv)
     bool done;
     TRY(options_begin(&conf, argc, argv, &o.c, args, &done));
     if (done) return 0;
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(run(&o, args[0]));
     return 0;

@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/doctor_collective.h"
 #include "cli/hosts_topo.h"
-#include "cli/options.h"
+#include "cli/process.h"
 
 #include "base/address.h"
 #include "base/clock.h"
@@ -102,16 +102,16 @@ static enum err examine(const struct options *o, const char *model, int *code)
     struct clu_findings f = {0};
     struct buf b = {0};
     TRY(clu_launch_check(o->mpirun_args));
-    options_program(program);
+    process_program(program);
     if (model && !(path = realpath(model, NULL))) path = xstrdup(model); /* a finding, later */
     if (o->listen) TRY(address_parse(&address, "--listen", o->listen));
     struct clu_survey_conf c = {.self = program, .program = o->program ? o->program : program,
                                 .model = path, .hostfile = o->hostfile,
                                 .mpirun_args = o->mpirun_args, .listen = o->listen ? address.host : NULL,
                                 .timeout_us = (int64_t)(o->timeout * 1e6),
-                                .collective = o->reduce, .machines = o->record != NULL, .stop = options_stop,
+                                .collective = o->reduce, .machines = o->record != NULL, .stop = process_stop,
                                 .progress = o->json && !isatty(2) ? NULL : show};
-    options_catch_signals();
+    process_catch_signals();
     rc = clu_survey_run(&s, &c);
     if (c.progress && isatty(2)) fprintf(stderr, "\r\033[K");
     TRY(rc);

@@ -1,7 +1,8 @@
 /* cmd_generate.c: `tessera generate`: the same spines as serve, without HTTP: one prompt, a batch file, or raw logits. */
 #include "cli/commands.h"
 #include "cli/generate_batch.h"
-#include "cli/options.h"
+#include "cli/own_cluster.h"
+#include "cli/process.h"
 #include "cli/under_mpirun.h"
 
 #include "base/log.h"
@@ -32,7 +33,7 @@ static const struct conf_opt table[] = {
     {"logits", CONF_STR, O(logits_file), NULL, 0, 0, "FILE", "write the logits of every prompt position and of every generated token: f32 rows"},
     {"ids", CONF_FLAG, O(ids), NULL, 0, 0, "on|off", "print token ids after the text"},
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own"},
-    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none",
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, GENERATION_CONFIG_NAMES,
      "sampling of batch lines that do not say: as the model's files say, or temperature 1 and nothing else"},
     {"max-tokens", CONF_INT, O(max_tokens), "128", 1, LIMIT_CONTEXT, "N", "tokens to generate", "n-predict predict max-new-tokens num-predict"},
     {"temperature", CONF_FLOAT, O(temperature), "1", 0, 1000, "X", "0: greedy"},
@@ -154,7 +155,7 @@ static enum err generate_one(const struct options *o, struct crd_api *api)
     int32_t status = 0;
     char *body = make_body(o, api);
     struct crd_generation *g = crd_generation_open(api, o->chat ? ENDPOINT_CHAT : ENDPOINT_COMPLETIONS, body, strlen(body), 0, "generate", wake, &one);
-    for (bool done = false; !done && !options_stop();) {
+    for (bool done = false; !done && !process_stop();) {
         done = crd_generation_run(g, &out, &status);
         if (status == 200 && crd_generation_streaming(g)) {
             if (!print_events(&out)) rc = ERR_UNAVAILABLE;
@@ -164,7 +165,7 @@ static enum err generate_one(const struct options *o, struct crd_api *api)
         if (!done) mailbox_get(one.mail, 200000);
     }
     if (!rc && status == 200 && crd_generation_streaming(g)) printf("\n"), fflush(stdout);
-    if (!rc && options_stop()) rc = err_raise(ERR_CANCELLED, "stopped");
+    if (!rc && process_stop()) rc = err_raise(ERR_CANCELLED, "stopped");
     crd_generation_close(g);
     mailbox_close(one.mail);
     buf_free(&out);
@@ -209,7 +210,7 @@ static void await_end(struct logits *l, struct crd_api *api, uint64_t request)
 {
     bool cancelled = false;
     while (!mailbox_get(l->mail, 200000)) {
-        if (cancelled || !options_stop()) continue;
+        if (cancelled || !process_stop()) continue;
         api->service.ops->cancel(api->service.self, request);
         cancelled = true;
     }
@@ -250,7 +251,7 @@ static enum err run(const struct options *o, struct crd_api *api)
         log_info("generate", "this model has a chat template: with --chat the prompt is a user's message, without it a text to go on with");
     if (o->prompt) return generate_one(o, api);
     int64_t done, failed;
-    enum err e = generate_batch(api, o->prompts, o->output, (int32_t)o->concurrency, options_stop, &done, &failed);
+    enum err e = generate_batch(api, o->prompts, o->output, (int32_t)o->concurrency, process_stop, &done, &failed);
     if (!e) log_info("generate", "%lld line(s) answered, %lld of them with an error", (long long)done, (long long)failed);
     return e;
 }
@@ -261,7 +262,7 @@ static enum err generate(const struct options *o, const char *model)
     struct own_cluster c = {.core = NULL};
     TRY(own_cluster_open(&c, &o->c, model));
     c.core_conf.chat_template = o->chat_template;
-    c.core_conf.plain_sampling = o->generation_config == 1 || !o->prompts;
+    c.core_conf.plain_sampling = o->generation_config == GENERATION_CONFIG_NONE || !o->prompts;
     c.core_conf.max_waiting = 1 << 20;
     c.core_conf.max_n = 128;
     TRY(own_cluster_start(&c));
@@ -292,7 +293,7 @@ int cmd_generate(int argc, char **argv)
     int32_t rank, size;
     if (under_mpirun(&rank, &size))
         TRY(err_raise(ERR_BAD_CONFIG, "generate starts its own workers: run it without mpirun (--tp, --pp, --hostfile say how many)"));
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(generate(&o, args[0]));
     return 0;

@@ -1,10 +1,12 @@
 /* cmd_imatrix.c: `tessera imatrix`: which columns of a model's matrices matter, measured over a text. */
 #include "cli/commands.h"
-#include "cli/options.h"
+#include "cli/process.h"
 
 #include "base/clock.h"
+#include "base/conf.h"
 #include "engine/convert/measure.h"
 #include "engine/model_text.h"
+#include "proto/limits.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,7 +54,7 @@ static bool show(void *user, int64_t done, int64_t total)
         p->last_us = now;
         p->drawn = p->terminal;
     }
-    return !options_stop();
+    return !process_stop();
 }
 
 static enum err read_text(const char *path, struct buf *out)
@@ -122,7 +124,7 @@ static enum err imatrix(const struct options *o, const char *model)
     m->dataset = xstrdup(name ? name + 1 : o->file);
     TRY(eng_imatrix_write(m, o->output));
     report(o->output, m, (double)(clock_us() - p.begun_us) / 1e6);
-    if (options_stop()) printf("stopped early: what was measured until then was written\n");
+    if (process_stop()) printf("stopped early: what was measured until then was written\n");
 out:
     buf_free(&text);
     eng_tokens_free(&ids);
@@ -153,7 +155,7 @@ int cmd_imatrix(int argc, char **argv)
         conf_help(&conf);
         return 0;
     }
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(imatrix(&o, args[0]));
     return 0;

@@ -4,7 +4,8 @@
  * The text is cut into chunks of tokens; each is scored on its own, every token but its first given those before it. So two
  * runs over the same text and chunk compare token by token. Probabilities are f32 logits through a softmax in double. */
 #include "cli/commands.h"
-#include "cli/options.h"
+#include "cli/own_cluster.h"
+#include "cli/process.h"
 #include "cli/under_mpirun.h"
 
 #include "base/clock.h"
@@ -108,7 +109,7 @@ static void submit(struct crd_api *api, struct chunk *c, int64_t id)
 static void print_result(const struct options *o, const struct job *j, double seconds)
 {
     double mean = j->sum / (double)j->n, spread = sqrt(fmax(j->squares / (double)j->n - mean * mean, 0) / (double)j->n);
-    const char *exact = o->c.model.exact ? "off" : "on";
+    const char *exact = o->c.model.exact == EXACT_OFF ? "off" : "on";
     if (o->json)
         printf("{\"perplexity\":%.6f,\"standard_error\":%.6f,\"nll\":%.9f,\"tokens\":%lld,\"chunk\":%lld,\"exact\":\"%s\",\"tok_s\":%.1f}\n", exp(mean),
                exp(mean) * spread, mean, (long long)j->n, (long long)o->chunk, exact, (double)j->n / seconds);
@@ -132,7 +133,7 @@ static enum err score(const struct options *o, struct crd_api *api, struct buf *
     if (o->chunks) n = MIN(n, o->chunks);
     if (!n) TRY(err_raise(ERR_BAD_CONFIG, "%s is %zu token(s): at least 2 are needed", o->file, (size_t)ids.n));
     all = xcalloc((size_t)n, sizeof *all);
-    while (back < n && !options_stop()) {
+    while (back < n && !process_stop()) {
         while (sent < n && sent - back < 8 && !j->err) {
             all[sent] = (struct chunk){.job = j, .ids = ids.ids + sent * o->chunk, .n = (int32_t)MIN(o->chunk, (int64_t)ids.n - sent * o->chunk)};
             submit(api, &all[sent], sent);
@@ -143,7 +144,7 @@ static enum err score(const struct options *o, struct crd_api *api, struct buf *
         if (++back % 64 == 0 && !o->json) log_info("perplexity", "%lld of %lld chunks", (long long)back, (long long)n);
     }
     if (j->err) TRY(err_raise(j->err, "%s", j->text));
-    if (options_stop()) TRY(err_raise(ERR_CANCELLED, "stopped"));
+    if (process_stop()) TRY(err_raise(ERR_CANCELLED, "stopped"));
     print_result(o, j, (double)(clock_us() - t0) / 1e6);
 out:
     /* a request that was given out ends before its chunk goes: the core closes after us, so wait for it here */
@@ -188,7 +189,7 @@ int cmd_perplexity(int argc, char **argv)
     if (!o.file) TRY(err_raise(ERR_BAD_CONFIG, "--file FILE, the text, is needed"));
     if (under_mpirun(&rank, &size))
         TRY(err_raise(ERR_BAD_CONFIG, "perplexity starts its own workers: run it without mpirun (--tp, --pp, --hostfile say how many)"));
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(perplexity(&o, args[0]));
     return 0;

@@ -1,5 +1,6 @@
 /* cmd_plan.c: `tessera plan`: what would go where, whether it fits and how fast, before anything is
  * loaded. Reads headers only. */
+#include "cli/adapters.h"
 #include "cli/commands.h"
 #include "cli/hosts_topo.h"
 #include "cli/options.h"
@@ -39,9 +40,9 @@ static const struct conf_opt table[] = {
     {"pp", CONF_INT, O(pp), "0", 0, LIMIT_RANKS, "N", "do not choose: N stages"},
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"experts", CONF_ENUM, O(experts), "auto", 0, 0, EXPERTS_NAMES, EXPERTS_HELP},
-    {"exact", CONF_ENUM, O(exact), "on", 0, 0, "on|off",
+    {"exact", CONF_ENUM, O(exact), "on", 0, 0, EXACT_NAMES,
      "off: sums may travel between hosts as fewer bytes, as the links make fastest"},
-    {"wire-type", CONF_ENUM, O(wire_type), "auto", 0, 0, "auto|f32|f16|q8",
+    {"wire-type", CONF_ENUM, O(wire_type), "auto", 0, 0, WIRE_TYPE_NAMES,
      "with --exact off: as this"},
     {"max-batch-tokens", CONF_INT, O(max_batch_tokens), "512", 16, LIMIT_STEP_TOKENS, "N",
      "tokens computed in one step"},
@@ -171,18 +172,17 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
                          .max_step_tokens = (int32_t)o->max_batch_tokens,
                          .n_slots = (int32_t)o->max_seqs,
                          .kv_type = (enum kv_type)o->kv_type,
-                         .rounded = o->exact};
+                         .rounded = o->exact == EXACT_OFF};
     struct clu_want want = {.users = o->users ? (int32_t)o->users : 8,
                             .need_tokens = MAX(context * MAX(o->users, 1), o->kv_tokens),
                             .kv_tokens = o->kv_tokens ? o->kv_tokens : o->users > CLU_KV_CONTEXTS ? context * o->users : 0,
                             .experts = options_experts(o->exact, o->experts),
                             .fixed_order = o->hostfile != NULL};
-    if (o->wire_type > 1 && !o->exact)
-        TRY(err_raise(ERR_BAD_CONFIG, "--wire-type %s changes results: it needs --exact off",
-                      clu_wire_name[o->wire_type - 1]));
-    if (o->exact && o->wire_type) w.wire = (enum clu_wire_type)(o->wire_type - 1);
+    TRY(options_wire_check(o->exact, o->wire_type));
+    bool wire_chosen;
+    w.wire = options_wire(o->exact, o->wire_type, &wire_chosen);
     TRY(place(o, path, &w, t, &want, p));
-    if (o->exact && !o->wire_type && clu_place_wire(p)) { /* again: another cut may now be best */
+    if (!wire_chosen && clu_place_wire(p)) { /* again: another cut may now be best */
         w.wire = clu_place_wire(p);
         TRY(place(o, path, &w, t, &want, p));
     }

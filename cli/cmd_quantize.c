@@ -1,8 +1,9 @@
 /* cmd_quantize.c: `tessera quantize`: a model, GGUF file or checkpoint, as a GGUF file of a smaller type. */
 #include "cli/commands.h"
-#include "cli/options.h"
+#include "cli/process.h"
 
 #include "base/clock.h"
+#include "base/conf.h"
 #include "engine/convert/convert.h"
 
 #include <math.h>
@@ -46,7 +47,7 @@ static bool show(void *user, int64_t done, int64_t total, const char *tensor)
         p->last_us = now;
         p->drawn = p->terminal;
     }
-    return !options_stop();
+    return !process_stop();
 }
 
 /* OUT must be a new name: neither a part of IN, nor anything that is there. */
@@ -106,7 +107,7 @@ int cmd_quantize(int argc, char **argv)
     }
     const struct eng_qmix *r = eng_qmix_find(args[2]);
     if (!r) TRY(err_raise(ERR_BAD_CONFIG, "'%.40s' is no type to quantise to: known are %s", args[2], eng_qmix_names()));
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(quantize(&o, args[0], args[1], r));
     return 0;

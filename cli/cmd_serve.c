@@ -1,6 +1,6 @@
 /* cmd_serve.c: `tessera serve`: the coordinator with its gateway; managed, under mpirun, or with workers that join by themselves. */
 #include "cli/commands.h"
-#include "cli/options.h"
+#include "cli/process.h"
 #include "cli/serving.h"
 #include "cli/under_mpirun.h"
 
@@ -55,7 +55,7 @@ static const struct conf_opt table[] = {
     {"chat-template", CONF_STR, O(chat_template), NULL, 0, 0, "FILE|NAME", "instead of the model's own", "chat-template-file"},
     {"pooling", CONF_ENUM, O(pooling), "auto", 0, 0, "auto|last|mean",
      "what embeddings are: the last token's state or the mean; auto: as the model's files say, else last"},
-    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, "auto|none",
+    {"generation-config", CONF_ENUM, O(generation_config), "auto", 0, 0, GENERATION_CONFIG_NAMES,
      "sampling of requests that do not say: auto: as the model's generation_config.json (or GGUF) says; none: temperature 1 and nothing else"},
     {"", CONF_TITLE, 0, NULL, 0, 0, NULL, "who may ask, and how much"},
     {"api-keys", CONF_STR, O(api_keys), NULL, 0, 0, "FILE",
@@ -127,7 +127,7 @@ static void stand_by(const struct options *o, struct serving *v, struct crd_admi
     int64_t lost_us = 0;
     struct crd_admin_request ask;
     bool by_key;
-    while (!options_stop()) {
+    while (!process_stop()) {
         if (crd_core_serves(v->now->core)) lost_us = 0;
         else if (!lost_us) lost_us = clock_us();
         if (lost_us && getenv("TESSERA_ANNOUNCE_FD") && clock_us() - lost_us > (int64_t)(o->c.cluster.rejoin_timeout * 1e6)) {
@@ -175,7 +175,7 @@ static enum err open_gateway(const struct options *o, struct serving *v)
                                .tls_cert = o->https_cert, .tls_key = o->https_key, .cors_origins = o->cors_origins, .alarm = crd_api_alarm};
     for (int64_t until = clock_us() + (int64_t)(o->port_timeout * 1e6);;) {
         enum err e = gw_open(&v->gw, &gc, crd_api_routes, crd_api_n_routes, crd_api_fallback, crd_access_gate, crd_core_api(v->now->core));
-        if (e != ERR_SYSTEM || clock_us() >= until || options_stop()) return e;
+        if (e != ERR_SYSTEM || clock_us() >= until || process_stop()) return e;
         clock_sleep_us(50000);
     }
 }
@@ -231,7 +231,7 @@ static enum err open_lasting(const struct options *o, const char *program, struc
     enum err rc;
     *lasting = (struct serving_conf){.c = &o->c, .served_name = o->served_model_name, .chat_template = o->chat_template, .program = program,
                                      .pulse_us = (int64_t)(o->log_stats * 1e6), .max_waiting = (int32_t)o->max_waiting, .max_n = (int32_t)o->max_n,
-                                     .pooling = (enum step_pool)o->pooling, .plain_sampling = o->generation_config == 1,
+                                     .pooling = (enum step_pool)o->pooling, .plain_sampling = o->generation_config == GENERATION_CONFIG_NONE,
                                      .drain_timeout = o->drain_timeout, .journal = o->journal, .journal_bytes = o->journal_bytes,
                                      .journal_sync_us = (int64_t)(o->journal_sync * 1e6), .keep_us = (int64_t)(o->replay_seconds * 1e6)};
     TRY(check_state(o));
@@ -263,7 +263,7 @@ static enum err serve(const struct options *o, const char *model)
     struct serving v = {.gw = NULL};
     struct crd_admin *admin = NULL;
     char program[4096];
-    options_program(program);
+    process_program(program);
     TRY(open_lasting(o, program, &v.conf));
     TRY(serving_open(&v, model));
     /* the gateway opens before the model is loaded, so that /health can say what is going on */
@@ -272,7 +272,7 @@ static enum err serve(const struct options *o, const char *model)
     under_mpirun_announce(crd_core_join(v.now->core, 0));
     say_starting(v.now);
     TRY(crd_core_start(v.now->core));
-    TRY(crd_core_await_ready(v.now->core, options_stop));
+    TRY(crd_core_await_ready(v.now->core, process_stop));
     if (o->journal) crd_replay_go(crd_core_api(v.now->core), v.gw);
     say_ready(o, v.now->core, crd_core_api(v.now->core)->model_names[0], gw_port(v.gw));
     stand_by(o, &v, admin);
@@ -298,7 +298,7 @@ int cmd_serve(int argc, char **argv)
     TRY(address_host(host, "--host", o.host));
     o.host = host;
     if (under_mpirun(&rank, &size)) return under_mpirun_run(argc, argv, rank, size, &o.c);
-    options_catch_signals();
+    process_catch_signals();
     TRY(cmd_model(&args[0]));
     TRY(serve(&o, args[0]));
     log_info("serve", "stopped");

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "cluster/place.h"
 #include "cluster/same_host.h"
+#include "coordinator/core.h"
 #include "engine/backend/backend.h"
 #include "engine/bench/limits.h"
 #include "engine/engine.h"
@@ -194,7 +195,8 @@ static enum err plan_twice(const struct placement *p, struct two_plans *x)
                          .n_slots = (int32_t)m->max_seqs,
                          .kv_type = (enum kv_type)m->kv_type};
     struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts), .fixed_order = true};
-    if (m->exact && m->wire_type) w.wire = (enum clu_wire_type)(m->wire_type - 1);
+    bool chosen;
+    w.wire = options_wire(m->exact, m->wire_type, &chosen);
     if (clu_place_find(&x->as_written, &w, &x->topo, &want)) x->as_written.judged.tok_s = 0; /* as written it does not even fit */
     want.fixed_order = false;
     TRY(clu_place_find(&x->best, &w, &x->topo, &want));
@@ -206,7 +208,7 @@ void hosts_order(const struct placement *p, struct clu_hostfile *out, bool *bett
 {
     const struct cluster_options *c = &p->o->cluster;
     *better = false;
-    if (!c->topo || !c->hostfile || c->launch || c->replicas > 1 || c->ranks || p->o->model.tp || p->o->model.pp > 1) return;
+    if (!c->topo || !c->hostfile || c->launch != LAUNCH_MANAGED || c->replicas > 1 || c->ranks || p->o->model.tp || p->o->model.pp > 1) return;
     struct two_plans *x = xcalloc(1, sizeof *x);
     if (plan_twice(p, x)) {
         log_info("plan", "the hostfile's order is kept: %s", err_text());

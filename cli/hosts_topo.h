@@ -2,7 +2,7 @@
 #ifndef CLI_HOSTS_TOPO_H
 #define CLI_HOSTS_TOPO_H
 
-#include "cli/options.h"
+#include "cli/placement.h"
 #include "cluster/hostfile.h"
 #include "cluster/topo.h"
 

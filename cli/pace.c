@@ -1,5 +1,5 @@
 /* pace.c: prediction beside measurement, while a server runs. */
-#include "cli/options.h"
+#include "cli/placement.h"
 
 #include "base/clock.h"
 #include "base/log.h"

@@ -1,14 +1,14 @@
 /* placement.c: which rank holds what, from the options and from what the ranks said of themselves.
- * See options.h.
+ * See placement.h.
  *
  * --tp and --pp mean what they say: equal stages, dealt evenly. Without them the planner decides,
  * over the ranks in the order in which MPI numbers them; what it does not know of the machines
  * (--topo says it) it takes as equal for every processor. Bytes are counted by the engine itself.
  */
-#include "cli/options.h"
+#include "cli/placement.h"
 
 #include "base/log.h"
-#include "cluster/place.h"
+#include "coordinator/core.h"
 #include "engine/engine.h"
 
 #include <stdio.h>
@@ -36,10 +36,8 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
     int32_t n;
     struct grid g;
     *p = (struct placement){.o = o, .model_path = path, .sharing = 1};
-    if (!o->cluster.launch && !o->cluster.hostfile) p->sharing = (int32_t)MAX(o->cluster.replicas, 1);
-    if (o->model.wire_type > 1 && !o->model.exact)
-        return err_raise(ERR_BAD_CONFIG, "--wire-type %s changes results: it needs --exact off",
-                         clu_wire_name[o->model.wire_type - 1]);
+    if (o->cluster.launch == LAUNCH_MANAGED && !o->cluster.hostfile) p->sharing = (int32_t)MAX(o->cluster.replicas, 1);
+    TRY(options_wire_check(o->model.exact, o->model.wire_type));
     TRY(eng_engine_model_info(path, &p->info));
     TRY(eng_engine_fingerprint(path, &p->fingerprint));
     TRY(adapters_open(&p->adapters, o->model.lora, path));
@@ -56,12 +54,12 @@ enum err placement_open(struct placement *p, const struct common_options *o, con
                          "or lower --context",
                          (long long)o->model.kv_tokens, (long long)context);
     const struct krn_table *krn;
-    if (!o->cluster.launch && !o->cluster.hostfile) { /* all ranks are this machine's */
+    if (o->cluster.launch == LAUNCH_MANAGED && !o->cluster.hostfile) { /* all ranks are this machine's */
         char name[24];
         TRY(krn_table_pick(o->model.isa, &krn));
         TRY(eng_backend_choose(o->model.device, 0, name, &n, NULL));
     }
-    if (!o->cluster.launch || o->cluster.ranks) {
+    if (o->cluster.launch == LAUNCH_MANAGED || o->cluster.ranks) {
         TRY(options_ranks(o, &n));
         if (!planned(&o->model, n))
             TRY(eng_engine_grid(path, n / (int32_t)o->model.pp, (int32_t)o->model.pp, &g));
@@ -109,6 +107,7 @@ struct plan_inputs {
     struct clu_work work;
     struct clu_want want;
     struct clu_place place;
+    bool wire_chosen; /* by an option: options_wire */
     struct grid grid; /* out */
 };
 
@@ -132,8 +131,8 @@ static enum err gather_inputs(const struct placement *p, const struct msg_hello 
                                  .max_step_tokens = (int32_t)m->max_batch_tokens,
                                  .n_slots = (int32_t)m->max_seqs,
                                  .kv_type = (enum kv_type)m->kv_type,
-                                 .rounded = m->exact};
-    if (m->exact && m->wire_type) in->work.wire = (enum clu_wire_type)(m->wire_type - 1);
+                                 .rounded = m->exact == EXACT_OFF};
+    in->work.wire = options_wire(m->exact, m->wire_type, &in->wire_chosen);
     in->want = (struct clu_want){.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens,
                                  .experts = options_experts(m->exact, m->experts), .fixed_order = true};
 out:
@@ -142,10 +141,9 @@ out:
 
 static enum err find(const struct placement *p, struct plan_inputs *in, struct grid *out)
 {
-    const struct model_options *m = &p->o->model;
     enum err rc;
     TRY(clu_place_find(&in->place, &in->work, &in->topo, &in->want));
-    if (m->exact && !m->wire_type && clu_place_wire(&in->place)) {
+    if (!in->wire_chosen && clu_place_wire(&in->place)) {
         in->work.wire = clu_place_wire(&in->place);
         TRY(clu_place_find(&in->place, &in->work, &in->topo, &in->want));
     }
@@ -214,8 +212,9 @@ static enum clu_wire_type wire_of(const struct placement *p, struct plan_inputs 
 {
     const struct model_options *m = &p->o->model;
     struct clu_layout l = {.grid = *g};
-    if (!m->exact) return CLU_WIRE_F32;
-    if (m->wire_type) return (enum clu_wire_type)(m->wire_type - 1);
+    bool chosen;
+    const enum clu_wire_type asked = options_wire(m->exact, m->wire_type, &chosen);
+    if (chosen) return asked;
     for (int32_t r = 0; r < grid_ranks(g); r++) l.device[r] = r;
     in->work.wire = CLU_WIRE_F32;
     in->want.need_tokens = 0;
@@ -329,10 +328,10 @@ static void fill_plan(const struct placement *p, const struct msg_hello hellos[]
     plan->n_slots = (int32_t)m->max_seqs;
     plan->max_step_tokens = (int32_t)m->max_batch_tokens;
     plan->kv_type = (enum kv_type)m->kv_type;
-    plan->oracle = m->activations == 1;
-    plan->exact = m->exact == 0; /* the option's numbers: options.h */
+    plan->oracle = m->activations == ACTIVATIONS_F32;
+    plan->exact = m->exact == EXACT_ON;
     plan->isa = m->isa;
-    plan->wire = m->wire == 2 ? "mpi" : one_host ? "shm" : "auto";
+    plan->wire = m->wire == WIRE_MPI ? "mpi" : one_host ? "shm" : "auto";
     plan->shard_cache = m->shard_cache;
     plan->shard_cache_bytes = m->shard_cache_size;
     plan->comm_timeout_us = (int64_t)(m->comm_timeout * 1e6);
@@ -368,12 +367,12 @@ enum err placement_place(void *user, const struct msg_hello hellos[], int32_t n,
         TRY(given(p, in, n, &g));
         compare_given(p, in, &g);
     }
-    if (g.whole_experts && m->exact && !m->experts) log_info("plan", "--exact off: whole experts on each rank");
+    if (g.whole_experts && m->exact == EXACT_OFF && m->experts == EXPERTS_AUTO) log_info("plan", "--exact off: whole experts on each rank");
     plan->grid = in->grid = g;
     TRY(choose_blocks(p, in, &g, hellos, n, &plan->n_blocks));
     fill_plan(p, hellos, n, plan);
     plan->wire_type = clu_wire_name[wire_of(p, in, &g)];
-    if (m->exact) log_info("plan", "--exact off: sums travel between hosts as %s", plan->wire_type);
+    if (m->exact == EXACT_OFF) log_info("plan", "--exact off: sums travel between hosts as %s", plan->wire_type);
     promise(p, in, &g, plan->replica);
     if (p->guess.measured) {
         free(p->inputs);

@@ -1,5 +1,5 @@
 /* progress.c: what a person sees while the model loads: one line, redrawn on a terminal, else written every 5 s. */
-#include "cli/options.h"
+#include "cli/progress.h"
 
 #include "base/clock.h"
 #include "base/log.h"

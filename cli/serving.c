@@ -1,6 +1,10 @@
 /* serving.c: see serving.h. */
 #include "cli/serving.h"
 
+#include "cli/core_options.h"
+#include "cli/fit.h"
+#include "cli/process.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/api/replay.h"
@@ -51,8 +55,8 @@ static enum err served_open(struct served **out, struct serving *v, const char *
     s->model = xstrdup(model);
     s->number = number;
     TRY(placement_open(&s->place, conf->c, s->model));
-    TRY(options_core(conf->c, &s->place, conf->program, cc));
-    TRY(options_listen(conf->c, cc->launch == LAUNCH_MANAGED && !cc->hostfile, s->listen));
+    TRY(core_options_fill(conf->c, &s->place, conf->program, cc));
+    TRY(core_options_listen(conf->c, cc->launch == LAUNCH_MANAGED && !cc->hostfile, s->listen));
     if (before) strcpy(strrchr(s->listen, ':'), ":0");
     if (beside) leave_room(&s->place, before);
     cc->listen = s->listen;
@@ -66,7 +70,7 @@ static enum err served_open(struct served **out, struct serving *v, const char *
     cc->max_n = conf->max_n;
     cc->pooling = conf->pooling;
     cc->plain_sampling = conf->plain_sampling;
-    cc->fit = options_fit_load(conf->c, &s->place);
+    cc->fit = fit_load(conf->c, &s->place);
     cc->rejoin_us = (int64_t)(conf->c->cluster.rejoin_timeout * 1e6);
     if (conf->state) cc->state = crd_state_of(conf->state, number);
     TRY(crd_core_open(&s->core, cc));
@@ -100,7 +104,7 @@ static enum err open_journal(const struct serving *v, struct served *s)
     if (!conf->journal) return OK;
     struct crd_api *api = crd_core_api(s->core);
     char *path = crd_state_model_path(crd_core_state(s->core), "journal");
-    struct crd_journal_conf jc = {.path = path, .fit = options_fit_answers(conf->c, &s->place, conf->chat_template, api->defaults_text), .max_bytes = conf->journal_bytes,
+    struct crd_journal_conf jc = {.path = path, .fit = fit_answers(conf->c, &s->place, conf->chat_template, api->defaults_text), .max_bytes = conf->journal_bytes,
                                   .sync_us = conf->journal_sync_us, .keep_us = conf->keep_us};
     TRY(crd_journal_open(&api->journal, &jc)); /* the core closes it */
     crd_replay_recall(api);
@@ -176,7 +180,7 @@ static void retire(struct serving *v, struct served *old, struct crd_admin *a)
         log_info(LOG, "%d answer(s) of %s may finish within %.0f s", n_live(old), old->model, v->conf.drain_timeout);
         crd_admin_say(a, "%d answer(s) of %s may finish within %.0f s", n_live(old), old->model, v->conf.drain_timeout);
     }
-    while (n_live(old) && clock_us() < until && !options_stop()) clock_sleep_us(POLL_US);
+    while (n_live(old) && clock_us() < until && !process_stop()) clock_sleep_us(POLL_US);
     if (n_live(old)) crd_core_end(old->core);
     for (until = clock_us() + END_US; n_live(old) && clock_us() < until;) clock_sleep_us(POLL_US);
     if (n_live(old)) { /* a client that does not read: its answer is complete, but lies here; the model must stay with it */
@@ -192,7 +196,7 @@ static enum err load(struct served *s, struct crd_admin *a)
     enum err rc;
     crd_admin_say(a, "loading %s on %d worker(s)", s->model, s->core_conf.n_ranks * s->core_conf.n_replicas);
     TRY(crd_core_start(s->core));
-    TRY(crd_core_await_ready(s->core, options_stop));
+    TRY(crd_core_await_ready(s->core, process_stop));
 out:
     return rc;
 }

@@ -3,8 +3,9 @@
 #ifndef CLI_SERVING_H
 #define CLI_SERVING_H
 
-#include "cli/options.h"
+#include "cli/placement.h"
 #include "coordinator/admin.h"
+#include "coordinator/core.h"
 #include "coordinator/gateway/gateway.h"
 #include "hub/ref.h"
 

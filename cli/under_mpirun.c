@@ -4,6 +4,9 @@
  * pipe on which it announces its address. The others learn address and key from rank 0 over MPI. */
 #include "cli/under_mpirun.h"
 
+#include "cli/core_options.h"
+#include "cli/process.h"
+
 #include "base/address.h"
 #include "base/log.h"
 #include "transport/coll_open.h"
@@ -66,7 +69,7 @@ static enum err start_coordinator(int argc, char **argv, int32_t size, const cha
     char program[4096], ranks[16];
     const char **args = xcalloc((size_t)argc + 8, sizeof *args);
     int k = 0;
-    options_program(program);
+    process_program(program);
     snprintf(ranks, sizeof ranks, "%d", size);
     args[k++] = program;
     for (int i = 0; i < argc; i++) args[k++] = argv[i];
@@ -122,7 +125,7 @@ int under_mpirun_run(int argc, char **argv, int32_t rank, int32_t size, const st
                                       "one `mpirun … tessera worker --join` for each replica, at PORT, PORT + 1, …", (long long)o->cluster.replicas);
     else if (rank == 0) {
         if (!key) trn_auth_key_generate(fresh);
-        e = options_listen(o, local && atoi(local) == size, listen);
+        e = core_options_listen(o, local && atoi(local) == size, listen);
         if (!e && key && answers(o->cluster.listen)) { /* this job takes the place of one that was lost */
             log_info("serve", "a coordinator lives at %s: this job joins it", listen);
             snprintf(join, sizeof join, "%s", listen);
