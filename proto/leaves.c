@@ -2,6 +2,7 @@
 #include "proto/leaves.h"
 
 #include "base/tree.h"
+#include "proto/limits.h"
 
 struct leaf_shape leaf_shape_of(const struct model_info *m)
 {
@@ -17,7 +18,7 @@ int32_t leaf_heads(int32_t head_dim)
 int32_t leaf_ffn_count(int32_t d_ffn)
 {
     int32_t units = DIV_UP(d_ffn, LEAF_UNIT);
-    return MIN(CLAMP(d_ffn / 256, 16, 128), units);
+    return MIN(CLAMP(d_ffn / 256, 16, LIMIT_FFN_LEAVES), units);
 }
 
 int32_t leaf_col(int32_t width, int32_t n, int32_t leaf)

@@ -23,6 +23,7 @@ enum {
     LIMIT_ADAPTERS = 32,          /* LoRA adapters beside one model */
     LIMIT_LAYERS = 256,
     LIMIT_EXPERTS = 1024,         /* of a layer */
+    LIMIT_FFN_LEAVES = 128,       /* of FFN down (proto/leaves.h) */
     LIMIT_FRAME_BYTES = 32 << 20, /* one control frame */
     LIMIT_RESULT_TOKENS = 8,      /* tokens a slot may gain in one step */
 };

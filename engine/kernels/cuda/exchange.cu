@@ -40,19 +40,26 @@ __device__ bool wait_for(volatile uint32_t *flag, uint32_t turn, const uint32_t 
     return true;
 }
 
-// Part p of values at + i: from its rank's room, or from this rank's own.
-struct parts {
-    const volatile float *p[EXCHANGE_RANKS];
-    __device__ float operator()(int r, int64_t i) const { return p[r][i]; }
+// A turn of a block, whose values are those at `at`.
+struct where {
+    int32_t block;
+    uint32_t turn;
+    int64_t at;
 };
 
+// Where the parts of rank r begin: in its room, or what this rank has itself.
+__device__ const volatile float *parts_of(const job &a, const where &w, int32_t r)
+{
+    return r == a.x.rank ? a.x.mine + w.at : region_of(a.x.from[r], w.block, w.turn);
+}
+
 // A part of each rank, P of them, halved again and again; 0: any program, by a stack.
-template <int P> __device__ float sum_at(const job &a, const parts &from, int64_t mine_stride, int64_t i)
+template <int P> __device__ float sum_at(const job &a, const where &w, int64_t mine_stride, int64_t i)
 {
     if constexpr (P > 0) {
         float v[P];
 #pragma unroll
-        for (int p = 0; p < P; p++) v[p] = from(p, i);
+        for (int p = 0; p < P; p++) v[p] = parts_of(a, w, p)[i];
 #pragma unroll
         for (int step = 1; step < P; step *= 2)
 #pragma unroll
@@ -65,7 +72,7 @@ template <int P> __device__ float sum_at(const job &a, const parts &from, int64_
             int32_t op = a.ops[k];
             if (op >= 0) {
                 while (op >= a.x.first[r + 1]) r++; // parts come in order
-                stack[h++] = from(r, (op - a.x.first[r]) * (r == a.x.rank ? mine_stride : a.each) + i);
+                stack[h++] = parts_of(a, w, r)[(op - a.x.first[r]) * (r == a.x.rank ? mine_stride : a.each) + i];
             } else {
                 h--, stack[h - 1] = stack[h - 1] + stack[h];
             }
@@ -87,16 +94,7 @@ __device__ bool meet(const job &a, int32_t block, uint32_t turn, int32_t *lost)
     return !*lost;
 }
 
-// Where the parts of a turn begin whose values are those at `at`.
-__device__ parts parts_of(const job &a, int32_t block, uint32_t turn, int64_t at)
-{
-    parts from;
-    for (int32_t r = 0; r < EXCHANGE_RANKS; r++)
-        from.p[r] = r == a.x.rank ? a.x.mine + at : r < a.x.size ? region_of(a.x.from[r], block, turn) : nullptr;
-    return from;
-}
-
-template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) exchange_kernel(job a)
+template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS, 1) exchange_kernel(job a)
 {
     __shared__ int32_t lost;
     int32_t b = (int32_t)blockIdx.x, j = (int32_t)threadIdx.x, me = a.x.rank;
@@ -114,13 +112,15 @@ template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) exchange_ke
                 for (int64_t i = j; i < mine_end; i += KRN_CUDA_THREADS) to[p * a.each + i] = a.x.mine[p * mine_n + at + i];
         }
         if (!meet(a, b, turn, &lost)) return;
-        parts from = parts_of(a, b, turn, at);
+        where w = {b, turn, at};
         if (sum) {
-            for (int64_t i = j; i < end; i += KRN_CUDA_THREADS) a.x.out[at + i] = sum_at<P>(a, from, mine_n, i);
+            for (int64_t i = j; i < end; i += KRN_CUDA_THREADS) a.x.out[at + i] = sum_at<P>(a, w, mine_n, i);
         } else {
             float *out = a.x.out + at;
-            for (int32_t r = 0; r < a.x.size; out += a.x.len[r++])
-                for (int64_t i = j; i < a.each && at + i < a.x.len[r]; i += KRN_CUDA_THREADS) out[i] = from(r, i);
+            for (int32_t r = 0; r < a.x.size; out += a.x.len[r++]) {
+                const volatile float *part = parts_of(a, w, r);
+                for (int64_t i = j; i < a.each && at + i < a.x.len[r]; i += KRN_CUDA_THREADS) out[i] = part[i];
+            }
         }
     }
     __syncthreads();
@@ -128,7 +128,7 @@ template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) exchange_ke
 }
 
 // A sum in two shots, a turn each: the slice of each rank goes to it, and its sum comes back.
-template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) two_shots_kernel(job a)
+template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS, 1) two_shots_kernel(job a)
 {
     __shared__ int32_t lost;
     int32_t b = (int32_t)blockIdx.x, j = (int32_t)threadIdx.x, me = a.x.rank, own = a.x.first[me + 1] - a.x.first[me];
@@ -145,10 +145,10 @@ template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS) two_shots_k
                 for (int64_t i = i0 + j; i < i1; i += KRN_CUDA_THREADS) to[p * a.each + i] = a.x.mine[p * a.x.n + at + i];
         }
         if (!meet(a, b, turn, &lost)) return;
-        parts from = parts_of(a, b, turn, at);
+        where w = {b, turn, at};
         turn++;
         for (int64_t i = me * slice + j; i < (me + 1) * slice && i < end; i += KRN_CUDA_THREADS) {
-            float v = sum_at<P>(a, from, a.x.n, i);
+            float v = sum_at<P>(a, w, a.x.n, i);
             a.x.out[at + i] = v;
             for (int32_t k = 0; k < a.x.n_to; k++) region_of(a.x.to[k], b, turn)[i] = v;
         }

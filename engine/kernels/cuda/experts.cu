@@ -22,7 +22,8 @@ __device__ bool before(scored b, scored a) { return b.id >= 0 && (a.id < 0 || b.
 
 // What the threads of a token share.
 struct shared {
-    float x[LIMIT_EXPERTS], score[LIMIT_EXPERTS];
+    float x[LIMIT_EXPERTS], score[LIMIT_EXPERTS]; // score: in the end the weights of the chosen
+    int32_t chosen[LIMIT_EXPERTS];                // ascending
     bool taken[LIMIT_EXPERTS];
     float of[LIMIT_EXPERTS]; // groups of experts: what they are worth
     bool open[LIMIT_EXPERTS];
@@ -102,10 +103,10 @@ __device__ int32_t take(shared &s, int32_t n)
 }
 
 // By one thread: the weights of the chosen.
-__device__ void weigh(const krn_route &a, const shared &s, const int32_t *ids, float *w)
+__device__ void weigh(const krn_route &a, shared &s)
 {
-    float sum = 0.0f;
-    for (int32_t k = 0; k < a.used; k++) w[k] = s.x[ids[k]];
+    float sum = 0.0f, *w = s.score;
+    for (int32_t k = 0; k < a.used; k++) w[k] = s.x[s.chosen[k]];
     if (a.gating == KRN_GATING_SOFTMAX_CHOSEN) {
         float m = w[0], all = 0.0f;
         for (int32_t k = 1; k < a.used; k++) m = w[k] > m ? w[k] : m;
@@ -123,7 +124,6 @@ __global__ void __launch_bounds__(THREADS) route_kernel(krn_route a)
 {
     __shared__ shared s;
     int32_t j = (int32_t)threadIdx.x, t = (int32_t)blockIdx.x;
-    int32_t *ids = a.ids + t * a.used;
     for (int32_t i = j; i < a.n; i += THREADS) {
         s.x[i] = a.logits[(int64_t)t * a.n + i];
         s.taken[i] = false;
@@ -143,12 +143,13 @@ __global__ void __launch_bounds__(THREADS) route_kernel(krn_route a)
         int32_t e = take(s, a.n), i = k;
         __syncthreads();
         if (j > 0) continue;
-        for (; i > 0 && ids[i - 1] > e; i--) ids[i] = ids[i - 1];
-        ids[i] = e;
+        for (; i > 0 && s.chosen[i - 1] > e; i--) s.chosen[i] = s.chosen[i - 1];
+        s.chosen[i] = e;
     }
-    if (j > 0) return;
-    weigh(a, s, ids, a.weights + t * a.used);
-    if (a.shared) a.shared[t] = a.shared_gated ? 1.0f / (1.0f + krn_math_exp(-a.shared[t])) : 1.0f;
+    if (j == 0) weigh(a, s);
+    __syncthreads();
+    for (int32_t k = j; k < a.used; k += THREADS) a.ids[t * a.used + k] = s.chosen[k], a.weights[t * a.used + k] = s.score[k];
+    if (a.shared && j == 0) a.shared[t] = a.shared_gated ? 1.0f / (1.0f + krn_math_exp(-a.shared[t])) : 1.0f;
 }
 
 // What the threads share that sort slots by expert: how many each has, then where its next one goes.

@@ -15,7 +15,7 @@ extern "C" void krn_cuda_matmul(const struct krn_matmul *a)
         krn_cuda_matmul_float(a);
         return;
     }
-    int32_t many = a->x->n_tok >= MMA_TOKENS ? a->x->n_tok / KRN_GROUP * KRN_GROUP : 0;
+    int32_t many = a->x->n_tok >= MMA_TOKENS && cu_few_leaves(a->leaves) ? a->x->n_tok / KRN_GROUP * KRN_GROUP : 0;
     if (many) krn_cuda_matmul_mma(a);
     if (many < a->x->n_tok) krn_cuda_matmul_int8(a, many);
 }

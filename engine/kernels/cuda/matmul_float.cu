@@ -64,7 +64,8 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     cu_tile tile(w, row0, row1, to, lanes, out);
 
     cu_chains<N, 1> chain;
-    chain.begin();
+    cu_waiting<N, 1> waiting;
+    chain.begin(leaves);
     for (int32_t k0 = 0; k0 < w.cols; k0 += PIECE) {
         int32_t n = min(PIECE, w.cols - k0);
         load_weights<TYPE>(w, tile.data, k0, n, weights);
@@ -75,7 +76,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         if (tile.works)
             for (int32_t k = 0; k < n; k++) {
                 chain.acc[0] = fmaf(weights[k][tile.row], values[tile.slot][k], chain.acc[0]);
-                chain.reach(k0 + k + 1, leaves, n_leaf, tile);
+                chain.reach(k0 + k + 1, leaves, n_leaf, waiting, tile);
             }
         __syncthreads();
     }
@@ -121,10 +122,14 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t a = (int32_t)threadIdx.x % (WIDE / EACH), b = (int32_t)threadIdx.x / (WIDE / EACH); // rows 4a.., tokens 4b..
 
     cu_chains<N, EACH * EACH> chains;
-    chains.begin();
-    auto put = [&](int e, int32_t node, float v) {
-        int32_t row = first + a * EACH + e % EACH, token = t0 + b * EACH + e / EACH;
-        if (row < row1 && token < n_tok) out.y[token * out.y_stride + node * out.node_stride + row] = v;
+    cu_waiting<N, EACH * EACH> waiting;
+    chains.begin(leaves);
+    auto put = [&](int32_t node, const float *v) {
+        int64_t stride = cu_here(out.y_stride);
+        float *y = out.y + (t0 + b * EACH) * stride + node * out.node_stride + first + a * EACH;
+#pragma unroll
+        for (int e = 0; e < EACH * EACH; e++)
+            if (first + a * EACH + e % EACH < row1 && t0 + b * EACH + e / EACH < n_tok) y[e / EACH * stride + e % EACH] = v[e];
     };
     for (int32_t k0 = 0; k0 < w.cols; k0 += WIDE_PIECE) {
         int32_t n = min((int32_t)WIDE_PIECE, w.cols - k0);
@@ -135,7 +140,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
             float r[EACH] = {p.x, p.y, p.z, p.w}, t[EACH] = {q.x, q.y, q.z, q.w};
 #pragma unroll
             for (int e = 0; e < EACH * EACH; e++) chains.acc[e] = fmaf(r[e % EACH], t[e / EACH], chains.acc[e]);
-            chains.reach(k0 + k + 1, leaves, n_leaf, put);
+            chains.reach(k0 + k + 1, leaves, n_leaf, waiting, put);
         }
         __syncthreads();
     }
@@ -144,7 +149,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 
 template <int TYPE> void launch_wide(const struct krn_matmul *a)
 {
-    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+    cu_for_leaves<TYPE, CU_FEW_LEAVES>(a->leaves, [&](auto n) {
         constexpr int N = decltype(n)::value;
         cu_leaves<N> leaves = {};
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
@@ -182,7 +187,8 @@ template <int TYPE> void launch_slots(const struct krn_matmul *a, const struct k
 template <int TYPE> void launch_grouped(const struct krn_matmul *a, const struct krn_grouped *g)
 {
     static_assert((int)KRN_PART == (int)WIDE, "a part of an expert's rows is a wide block's");
-    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+    constexpr int MOST = cu_type<TYPE>::quant ? TREE_MAX_LEAF : CU_FEW_LEAVES;
+    cu_for_leaves<TYPE, MOST>(a->leaves, [&](auto n) {
         constexpr int N = decltype(n)::value;
         cu_leaves<N> leaves = {};
         cu_leaves_each(a->leaves, a->w->cols, &leaves);
@@ -216,7 +222,7 @@ extern "C" void krn_cuda_matmul_float(const struct krn_matmul *a)
     cu_for_type(a->w->type, [&](auto t) {
         constexpr int TYPE = decltype(t)::value;
         if constexpr (!cu_type<TYPE>::quant)
-            if (a->x->n_tok >= (int32_t)WIDE_TOKENS) {
+            if (a->x->n_tok >= (int32_t)WIDE_TOKENS && cu_few_leaves(a->leaves)) {
                 launch_wide<TYPE>(a);
                 return;
             }

@@ -88,7 +88,8 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     cu_tile tile(w, row0, row1, to, min(lanes, NT), out);
 
     cu_chains<N, 1> chain;
-    chain.begin();
+    cu_waiting<N, 1> waiting;
+    chain.begin(leaves);
     for (int32_t u0 = 0; u0 < units; u0 += UNITS) {
         int32_t n = min(UNITS, units - u0);
         // slots share the chunk's units, and where there are more slots than units, the tokens
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
                     float2 s = steps[i][k][tile.slot][tile.row];
                     chain.acc[0] = fmaf(s.x, s.y, chain.acc[0]);
                 }
-                chain.reach((u0 + i + 1) * KRN_UNIT, leaves, n_leaf, tile);
+                chain.reach((u0 + i + 1) * KRN_UNIT, leaves, n_leaf, waiting, tile);
             }
         __syncthreads();
     }

@@ -44,8 +44,7 @@ __device__ void tile_operand(const cu_mat &w, const uint8_t *tile, int32_t unit,
     using type = cu_type<TYPE>;
     constexpr int first = type::bits < 4 ? 0 : 4; // bits of the nibbles
     int32_t row = lane / 4, j = lane % 4;
-    const uint8_t *q = tile + w.pairs + (int64_t)(unit / type::group) * type::group_bytes + unit % type::group * type::quant_bytes +
-                       row * 4;
+    const uint8_t *q = tile + (w.pairs + unit / type::group * type::group_bytes + unit % type::group * type::quant_bytes + row * 4);
 #pragma unroll
     for (int half = 0; half < 2; half++) { // rows l/4 and l/4 + 8
         const uint8_t *at = q + half * 32;
@@ -141,22 +140,25 @@ __device__ void step(const int32_t a[4], const float d[2][2], const float m[2][2
     }
 }
 
-// Chunk u0 of the block's groups into shared memory.
+// Units [u0, u0 + n) of the block's groups into shared memory: those of a group follow each other.
 __device__ void load_panels(const uint8_t *panels, int32_t units, int32_t g0, int32_t n_groups, int32_t u0, int32_t n,
-                            int4 (*to)[BLOCK_GROUPS][PIECES])
+                            int4 (*to)[UNITS * PIECES])
 {
-    for (int32_t i = (int32_t)threadIdx.x; i < n * n_groups * PIECES; i += KRN_CUDA_THREADS) {
-        int32_t piece = i % PIECES, u = i / PIECES % n, g = i / PIECES / n;
-        to[u][g][piece] = ((const int4 *)(panels + ((int64_t)(g0 + g) * units + u0 + u) * GROUP_BYTES))[piece];
-    }
+    static_assert(UNITS * PIECES <= (int)KRN_CUDA_THREADS, "a piece a thread");
+    int64_t all = cu_here(units);
+    const int4 *from = (const int4 *)(panels + (g0 * all + u0) * GROUP_BYTES) + threadIdx.x;
+    if ((int32_t)threadIdx.x < n * PIECES)
+#pragma unroll
+        for (int g = 0; g < BLOCK_GROUPS; g++)
+            if (g < n_groups) to[g][threadIdx.x] = from[g * all * PIECES];
 }
 
 template <int TYPE, int N>
-__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+__global__ void __launch_bounds__(KRN_CUDA_THREADS, 2)
     mma_kernel(cu_mat w, const uint8_t *panels, int32_t all_groups, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf,
                cu_leaves<N> leaves, cu_slots slots)
 {
-    __shared__ int4 shared[UNITS][BLOCK_GROUPS][PIECES];
+    __shared__ int4 shared[BLOCK_GROUPS][UNITS * PIECES];
     constexpr int CHAINS = 4 * COLUMNS; // of a tile
 
     int32_t units = w.cols / KRN_UNIT, g0 = (int32_t)blockIdx.y * BLOCK_GROUPS, n_groups = min(all_groups - g0, BLOCK_GROUPS);
@@ -172,12 +174,17 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t tiles = columns > 0 ? min((row1 - first + KRN_TILE - 1) / KRN_TILE, TILES) : 0; // experts of prompts have few tokens
 
     cu_chains<N, TILES * CHAINS> chains;
-    chains.begin();
-    // where chain e of this thread goes
-    auto put = [&](int e, int32_t node, float v) {
-        int32_t row = first + e / CHAINS * KRN_TILE + lane / 4 + e % 4 / 2 * 8;
-        int32_t column = column0 + e % CHAINS / 4, token = g0 * KRN_GROUP + column * 8 + lane % 4 * 2 + e % 2;
-        if (e / CHAINS < tiles && e % CHAINS / 4 < columns && row < row1) out.y[token * out.y_stride + node * out.node_stride + row] = v;
+    cu_waiting<N, TILES * CHAINS> waiting;
+    chains.begin(leaves);
+    auto put = [&](int32_t node, const float *v) {
+        int64_t stride = cu_here(out.y_stride);
+        float *y = out.y + (g0 * KRN_GROUP + column0 * 8 + lane % 4 * 2) * stride + node * out.node_stride + first + lane / 4;
+        int32_t rows = row1 - first - lane / 4;
+#pragma unroll
+        for (int e = 0; e < TILES * CHAINS; e++) {
+            int row = e / CHAINS * KRN_TILE + e % 4 / 2 * 8, column = e % CHAINS / 4;
+            if (row < rows && column < columns) y[(column * 8 + e % 2) * stride + row] = v[e];
+        }
     };
     for (int32_t u0 = 0; u0 < units; u0 += UNITS) {
         int32_t n = min(UNITS, units - u0);
@@ -185,22 +192,22 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
         __syncthreads();
         for (int32_t u = 0; u < n; u++) {
 #pragma unroll
-            for (int i = 0; i < TILES; i++) {
-                if (i >= tiles) break;
-                const uint8_t *tile = w.data + (int64_t)(first / KRN_TILE + i) * w.tile_bytes;
-                int32_t a[4];
-                float d[2][2], m[2][2];
-                tile_operand<TYPE>(w, tile, u0 + u, lane, a);
-                cu_unit_scales<TYPE>(w, tile, u0 + u, lane / 4, d[0], m[0]);
-                cu_unit_scales<TYPE>(w, tile, u0 + u, lane / 4 + 8, d[1], m[1]);
+            for (int i = 0; i < TILES; i++)
+                if (i < tiles) {
+                    const uint8_t *tile = w.data + cu_here((first / KRN_TILE + i) * w.tile_bytes);
+                    int32_t a[4];
+                    float d[2][2], m[2][2];
+                    tile_operand<TYPE>(w, tile, u0 + u, lane, a);
+                    cu_unit_scales<TYPE>(w, tile, u0 + u, lane / 4, d[0], m[0]);
+                    cu_unit_scales<TYPE>(w, tile, u0 + u, lane / 4 + 8, d[1], m[1]);
 #pragma unroll
-                for (int k = 0; k < COLUMNS; k++) {
-                    if (k >= columns) break; // the same for the whole warp
-                    int32_t column = column0 + k;
-                    step<TYPE>(a, d, m, (const uint8_t *)shared[u][column / 2], column % 2 * 8, lane, chains.acc + i * CHAINS + k * 4);
+                    for (int k = 0; k < COLUMNS; k++)
+                        if (k < columns) { // the same for the whole warp
+                            int32_t column = column0 + k;
+                            step<TYPE>(a, d, m, (const uint8_t *)&shared[column / 2][u * PIECES], column % 2 * 8, lane, chains.acc + i * CHAINS + k * 4);
+                        }
                 }
-            }
-            chains.reach((u0 + u + 1) * KRN_UNIT, leaves, n_leaf, put);
+            chains.reach((u0 + u + 1) * KRN_UNIT, leaves, n_leaf, waiting, put);
         }
         __syncthreads();
     }
@@ -218,7 +225,7 @@ template <class L> void launch(const struct krn_matmul *a, int32_t groups, int32
     cu_for_type(a->w->type, [&](auto t) {
         constexpr int TYPE = decltype(t)::value;
         if constexpr (cu_type<TYPE>::quant)
-            cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+            cu_for_leaves<TYPE, CU_FEW_LEAVES>(a->leaves, [&](auto n) {
                 constexpr int N = decltype(n)::value;
                 cu_leaves<N> leaves = {};
                 leaves_of(&leaves);

@@ -73,11 +73,17 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     int32_t down = warp % 2 * DOWN * 16, across = warp / 2 * ACROSS * 8; // of this warp, in the block
 
     cu_chains<N, DOWN * ACROSS * 4> chains;
-    chains.begin();
-    auto put = [&](int e, int32_t node, float v) {
-        int32_t row = first + down + e / (ACROSS * 4) * 16 + lane / 4 + e % 4 / 2 * 8;
-        int32_t token = t0 + across + e / 4 % ACROSS * 8 + lane % 4 * 2 + e % 2;
-        if (row < row1 && token < n_tok) out.y[token * out.y_stride + node * out.node_stride + row] = v;
+    cu_waiting<N, DOWN * ACROSS * 4> waiting;
+    chains.begin(leaves);
+    auto put = [&](int32_t node, const float *v) {
+        int64_t stride = cu_here(out.y_stride);
+        int32_t row0_mine = first + down + lane / 4, token0 = t0 + across + lane % 4 * 2;
+        float *y = out.y + token0 * stride + node * out.node_stride + row0_mine;
+#pragma unroll
+        for (int e = 0; e < DOWN * ACROSS * 4; e++) {
+            int row = e / (ACROSS * 4) * 16 + e % 4 / 2 * 8, token = e / 4 % ACROSS * 8 + e % 2;
+            if (row0_mine + row < row1 && token0 + token < n_tok) y[token * stride + row] = v[e];
+        }
     };
     for (int32_t leaf = 0, k0 = 0; leaf < (N == 1 ? 1 : n_leaf); leaf++) {
         int32_t end = leaves.end[leaf];
@@ -104,14 +110,14 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
             __syncthreads();
         }
         k0 = end;
-        chains.reach(end, leaves, n_leaf, put);
+        chains.reach(end, leaves, n_leaf, waiting, put);
     }
     chains.end(put);
 }
 
 template <int TYPE> void launch(const struct krn_matmul *a)
 {
-    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
+    cu_for_leaves<TYPE, CU_FEW_LEAVES>(a->leaves, [&](auto n) {
         constexpr int N = decltype(n)::value;
         cu_leaves<N> leaves = {};
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
@@ -135,6 +141,10 @@ extern "C" void krn_cuda_rounded_matmul(const struct krn_matmul *a)
 {
     if (a->row0 >= a->row1 || a->x->n_tok < 1) return;
     if (krn_cuda_lt_matmul(a)) return;
+    if (!cu_few_leaves(a->leaves)) {
+        krn_cuda_matmul_float(a);
+        return;
+    }
     if (a->w->type == DTYPE_BF16) launch<DTYPE_BF16>(a);
     else launch<DTYPE_F16>(a);
     krn_cuda_launched("rounded_matmul");

@@ -14,13 +14,13 @@ extern "C" {
 struct cu_mat {
     const uint8_t *data;
     int64_t tile_bytes;
-    int64_t pairs; // from a tile's begin
+    int32_t pairs; // from a tile's begin
     int32_t rows, cols;
 };
 
 static inline cu_mat cu_mat_of(const struct krn_mat *w)
 {
-    int64_t pairs = krn_pack_is_quant(w->type) ? krn_pack_pairs_at(w->type, w->cols) : 0;
+    int32_t pairs = krn_pack_is_quant(w->type) ? (int32_t)krn_pack_pairs_at(w->type, w->cols) : 0;
     return {w->data, w->tile_bytes, pairs, w->rows, w->cols};
 }
 
@@ -90,8 +90,7 @@ __device__ static inline void cu_unit_codes(const cu_mat &w, const uint8_t *tile
 {
     using type = cu_type<TYPE>;
     constexpr int first = type::bits < 4 ? 0 : 4; // bits of the nibbles
-    const uint8_t *q = tile + w.pairs + (int64_t)(unit / type::group) * type::group_bytes +
-                       unit % type::group * type::quant_bytes + row * 4;
+    const uint8_t *q = tile + (w.pairs + unit / type::group * type::group_bytes + unit % type::group * type::quant_bytes + row * 4);
     if constexpr (type::bits == 8) {
 #pragma unroll
         for (int j = 0; j < 8; j++) code[j] = (int32_t)(cu_word(q + j * 64) ^ 0x80808080u);
@@ -133,8 +132,7 @@ __device__ static inline void cu_unit_scales(const cu_mat &w, const uint8_t *til
                                              int32_t row, float d[2], float m[2])
 {
     using type = cu_type<TYPE>;
-    const uint8_t *s = tile + w.pairs + (int64_t)(unit / type::group) * type::group_bytes +
-                       type::group * type::quant_bytes + unit % type::group * type::scale_bytes;
+    const uint8_t *s = tile + (w.pairs + unit / type::group * type::group_bytes + type::group * type::quant_bytes + unit % type::group * type::scale_bytes);
     m[0] = m[1] = 0.0f;
     if constexpr (TYPE == DTYPE_MXFP4) {
         uint32_t e = s[row];
@@ -144,7 +142,7 @@ __device__ static inline void cu_unit_scales(const cu_mat &w, const uint8_t *til
         if constexpr (type::has_min) m[0] = m[1] = cu_f16_at(s + 32 + 2 * row);
     } else {
         int32_t at = (*(const int32_t *)tile + unit) / KRN_SUPER_UNITS; // the phase comes first in a tile
-        const uint8_t *super = tile + 64 + (int64_t)at * type::super_bytes;
+        const uint8_t *super = tile + (64 + at * type::super_bytes);
         float scale = type::wide ? *(const float *)(super + 4 * row) : cu_f16_at(super + 2 * row);
         if constexpr (TYPE == DTYPE_TQ2_0) {
             d[0] = d[1] = scale;
