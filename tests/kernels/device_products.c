@@ -118,10 +118,27 @@ static void products_of_many_tokens_equal_ref(void **state)
     }
 }
 
+/* As many leaves as the kernels of many chains a thread take, a slice of more, and one too many: those of one chain compute it. */
+static void many_tokens_and_many_leaves_equal_ref(void **state)
+{
+    static const enum dtype some[] = {DTYPE_F32, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q6_K, DTYPE_Q2_K};
+    static const struct { int32_t n_leaf, lo, hi; } cuts[] = {{128, 0, 128}, {300, 101, 229}, {129, 0, 129}, {1000, 40, 240}};
+    (void)state;
+    struct rnd r = {.key = 85};
+    for (size_t i = 0; i < COUNT_OF(some); i++)
+        for (size_t k = 0; k < COUNT_OF(cuts); k++) {
+            bool quant = krn_pack_is_quant(some[i]);
+            int32_t cols = (cuts[k].hi - cuts[k].lo) * (quant ? KRN_UNIT : 3) + (quant ? 5 * KRN_UNIT : 7);
+            struct shape s = {.rows = 20, .cols = cols, .n_tok = k % 2 ? 32 : 49, .n_leaf = cuts[k].n_leaf, .lo = cuts[k].lo, .hi = cuts[k].hi, .quantise = quant};
+            check_product(&r, some[i], &s);
+        }
+}
+
 /* Products that round: within what rounding both factors to bf16 costs of the sum of the terms' sizes, the same again, and not the exact ones. */
 static void rounded_products_are_near(void **state)
 {
     static const struct { int32_t rows, cols, n_tok, n_leaf; } shapes[] = {{17, 2, 8, 1}, {70, 333, 9, 1}, {130, 64, 131, 1}, {40, 6 * 34 + 1, 33, 6}, {200, 512, 140, 16},
+                                                                          {30, 520, 33, 128}, {30, 520, 33, 130},
                                                                           {70, 333, KRN_LT_TOKENS, 1}, {100, 96, KRN_LT_TOKENS + 3, 5}};
     (void)state;
     struct rnd r = {.key = 77};
@@ -433,6 +450,7 @@ const struct CMUnitTest device_products[] = {
     cmocka_unit_test_setup_teardown(products_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(long_rows_and_many_leaves, start, finish),
     cmocka_unit_test_setup_teardown(products_of_many_tokens_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(many_tokens_and_many_leaves_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(rounded_products_are_near, start, finish),
     cmocka_unit_test_setup_teardown(products_of_many_tokens_are_the_librarys, start, finish),
     cmocka_unit_test_setup_teardown(products_of_experts_equal_ref, start, finish),
