@@ -54,9 +54,18 @@ static void set_waker(struct crd_kept *k, struct gw_waker *w)
 static void count(struct crd_kept *k)
 {
     size_t size = crd_frames_size(&k->frames);
+    int64_t more = (int64_t)size - (int64_t)k->counted;
     if (!k->store) return;
-    k->store->bytes += (int64_t)size - (int64_t)k->counted;
+    k->store->bytes += more;
+    if (k->stays) k->store->staying += more;
     k->counted = size;
+}
+
+/* It goes with its last reader, or as soon as its reader has had it: not what the bound is for. */
+static void leave(struct crd_kept *k)
+{
+    if (k->stays) k->store->staying -= (int64_t)k->counted;
+    k->stays = false;
 }
 
 /* The generation goes, ended or not. */
@@ -71,6 +80,7 @@ static void close_generation(struct crd_kept *k)
 static void kept_free(struct crd_kept *k)
 {
     list_remove(k);
+    leave(k);
     close_generation(k);
     crd_access_end(k->key);
     if (k->store) k->store->bytes -= (int64_t)k->counted;
@@ -81,23 +91,44 @@ static void kept_free(struct crd_kept *k)
     free(k);
 }
 
+static bool too_much(const struct crd_replay *r) { return r->staying > r->conf.max_bytes; }
+
 static void drop_oldest(struct crd_replay *r, bool delivered, const struct crd_kept *at_hand)
 {
-    for (struct crd_kept *k = r->over.head, *next; k && r->bytes > r->conf.max_bytes; k = next) {
+    for (struct crd_kept *k = r->over.head, *next; k && too_much(r); k = next) {
         next = k->next;
         if (delivered && !k->delivered) continue;
+        leave(k);
         if (k == at_hand || k->readers) list_remove(k); /* goes when its user does */
         else kept_free(k);
     }
 }
 
-/* Into the bound. */
+/* Of those under way: the largest that somebody reads now, then the largest of all; NULL: all are given up. */
+static struct crd_kept *largest(const struct crd_replay *r)
+{
+    struct crd_kept *best = NULL;
+    for (struct crd_kept *k = r->live.head; k; k = k->next) {
+        if (!k->stays || k->ended) continue;
+        if (!best || (!k->readers == !best->readers ? k->counted > best->counted : k->readers != NULL)) best = k;
+    }
+    return best;
+}
+
+static void give_up(struct crd_kept *k)
+{
+    k->whole = false;
+    leave(k);
+}
+
+/* Into the bound, and no more is given up than that takes: what passes it alone takes nothing along. */
 static void make_room(struct crd_replay *r, struct crd_kept *at_hand)
 {
+    for (struct crd_kept *k = r->live.head; k; k = k->next)
+        if (k->stays && !k->ended && (int64_t)k->counted > r->conf.max_bytes) give_up(k);
     drop_oldest(r, true, at_hand);
     drop_oldest(r, false, at_hand);
-    for (struct crd_kept *k = r->live.head; k && r->bytes > r->conf.max_bytes; k = k->next)
-        if (!k->ended) k->whole = false;
+    for (struct crd_kept *k; too_much(r) && (k = largest(r));) give_up(k);
 }
 
 /* ---- its end ---- */
@@ -124,6 +155,7 @@ void crd_replay_alarm(struct crd_replay *r)
         next = k->next;
         gw = k->gw;
         if (k->since_us > before) break;
+        leave(k);
         if (k->readers) list_remove(k); /* goes with them */
         else kept_free(k);
     }
@@ -145,7 +177,10 @@ static void over(struct crd_kept *k)
     set_waker(k, NULL);
     close_generation(k);
     list_remove(k);
-    if (!r || !r->conf.keep_us || k->status != 200 || !k->whole) return;
+    if (!r || !r->conf.keep_us || k->status != 200 || !k->whole || (int64_t)k->counted > r->conf.max_bytes) {
+        leave(k);
+        return;
+    }
     list_append(&r->over, k);
     set_alarm(r, k->gw);
 }
@@ -154,6 +189,7 @@ void crd_kept_cancel(struct crd_kept *k)
 {
     if (!k->over) over(k);
     list_remove(k);
+    leave(k);
     for (struct crd_reader *r = k->readers; r; r = r->next) gw_wake(r->waker);
     if (!k->readers) kept_free(k);
 }
@@ -194,7 +230,7 @@ static void advance(struct crd_kept *k, const struct crd_reader *by)
     if (ended) crd_frames_settle(&k->frames);
     count(k);
     if (ended) over(k);
-    if (k->store && k->store->bytes > k->store->conf.max_bytes) make_room(k->store, k);
+    if (k->store && too_much(k->store)) make_room(k->store, k);
 }
 
 static void run_unattended(void *user)
@@ -326,6 +362,7 @@ void crd_replay_begin(struct crd_api *api, struct gw_exchange *x, const struct g
     struct crd_kept *k = xcalloc(1, sizeof *k);
     *k = (struct crd_kept){.store = store, .gw = gw_of(x), .key = q->caller, .resumable = resumable,
                            .whole = store && store->conf.keep_us && (resumable || !is_vectors(ep))};
+    k->stays = k->whole;
     k->tenant = k->key ? k->key->tenant : 0;
     snprintf(k->id, sizeof k->id, "%s", q->request_id);
     pthread_mutex_init(&k->lock, NULL);
@@ -343,7 +380,7 @@ static void recall_one(struct crd_api *api, struct crd_journaled *q)
     struct crd_replay *store = api->replay;
     struct crd_recalled what;
     struct crd_kept *k = xcalloc(1, sizeof *k);
-    *k = (struct crd_kept){.store = store, .waits = true, .whole = true, .resumable = true, .recalled = true};
+    *k = (struct crd_kept){.store = store, .waits = true, .whole = true, .stays = true, .resumable = true, .recalled = true};
     pthread_mutex_init(&k->lock, NULL);
     k->g = crd_generation_recall(api, q, &what, kept_wake, k);
     if (!k->g) {

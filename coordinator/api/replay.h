@@ -3,8 +3,9 @@
  * An answer is kept here beside its connection, with its events numbered, so that whoever lost the
  * connection reads on where it stood: GET /v1/requests/{id}/events with Last-Event-ID. It is kept
  * keep_us after its end, to the key that asked, within max_bytes for all together. When that is not
- * enough those go whose end has been read, the oldest first, then the others that have ended; at
- * last an answer under way keeps only what its reader has not had yet.
+ * enough, no more goes than must: what passes it alone; then those whose end has been read, the
+ * oldest first, then the others that have ended; at last, the largest first, answers under way keep
+ * only what their reader has not had yet.
  *
  * A client that leaves cancels, unless it has said that it may come back (X-Resumable: true), or
  * the answer was begun under another coordinator: then it has keep_us to do so.

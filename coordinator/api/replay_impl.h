@@ -45,6 +45,7 @@ struct crd_kept {
     int64_t n_before;
     struct crd_frames frames;
     size_t counted; /* of it in the store's total */
+    bool stays;     /* and among what the store's bound is for */
     int32_t status, retry_after;
     const char *type;
     bool over, delivered; /* delivered: somebody has read its end */
@@ -60,6 +61,7 @@ struct crd_replay {
     struct crd_replay_conf conf;
     struct crd_kept_list live, over; /* over: in the order of their ends */
     _Atomic int64_t bytes; /* [any] */
+    int64_t staying;       /* of them, what nobody's reading will free: kept within conf.max_bytes */
     struct gw *gw;               /* of crd_replay_go */
     struct gw_waker *go, *tell;  /* Own */
 };

@@ -47,6 +47,7 @@ static void stop(void)
 
 #define CHAT "/v1/chat/completions"
 #define ASK  "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true}"
+#define SHORT(n) "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"stream\":true,\"max_tokens\":" n "}"
 
 /* Ask as request `id`; the whole body. */
 static char *ask(const char *id, const char *more, const char *body)
@@ -211,6 +212,8 @@ static void who_does_not_come_back_is_cancelled(void **state)
     stop();
 }
 
+static bool two_live(void) { return fake_live(t.fake) == 2; }
+static bool three_live(void) { return fake_live(t.fake) == 3; }
 static bool empty(void) { return crd_replay_bytes(t.api.replay) == 0; }
 
 static void it_is_kept_for_its_time_and_within_its_memory(void **state)
@@ -243,6 +246,63 @@ static void it_is_kept_for_its_time_and_within_its_memory(void **state)
     free(all);
     assert_int_equal(read_again("GET", "/v1/requests/big/events", NULL, NULL), 404);
     assert_true(soon(empty));
+    stop();
+}
+
+/* A long answer that passes the bound by itself takes no other along: not one that was read to its end, not one under way. */
+static void what_passes_the_bound_alone_goes_alone(void **state)
+{
+    struct client small, other, big;
+    char text[400];
+    (void)state;
+    start(60000000, 40000);
+    memset(text, 'x', sizeof text);
+    test_api_say(&t, text, sizeof text);
+    test_api_plan(&t, (struct fake_plan){.hold = true});
+    client_open(&small, gw_port(gw));
+    client_request(&small, "POST", CHAT, "X-Request-Id: small\r\n", SHORT("8"));
+    client_open(&big, gw_port(gw));
+    client_request(&big, "POST", CHAT, "X-Request-Id: big\r\n", ASK);
+    client_open(&other, gw_port(gw));
+    client_request(&other, "POST", CHAT, "X-Request-Id: other\r\n", SHORT("60"));
+    assert_true(soon(three_live));
+    fake_release(t.fake);
+    assert_true(client_until(&big, "[DONE]", 5000));
+    assert_true(client_until(&other, "[DONE]", 5000));
+    assert_true(client_until(&small, "[DONE]", 5000));
+    client_close(&small);
+    client_close(&big);
+    client_close(&other);
+    assert_true(soon(nothing_runs));
+    assert_int_equal(read_again("GET", "/v1/requests/small/events", NULL, NULL), 200);
+    assert_int_equal(read_again("GET", "/v1/requests/other/events", NULL, NULL), 200);
+    assert_int_equal(read_again("GET", "/v1/requests/big/events", NULL, NULL), 404);
+    stop();
+}
+
+/* Two that pass it only together: one of them is enough. */
+static void only_what_must_go_is_given_up(void **state)
+{
+    struct client c[2];
+    char text[200];
+    (void)state;
+    start(60000000, 100000);
+    memset(text, 'x', sizeof text);
+    test_api_say(&t, text, sizeof text);
+    test_api_plan(&t, (struct fake_plan){.hold = true});
+    for (int i = 0; i < 2; i++) {
+        client_open(&c[i], gw_port(gw));
+        client_request(&c[i], "POST", CHAT, i ? "X-Request-Id: b\r\n" : "X-Request-Id: a\r\n", ASK);
+    }
+    assert_true(soon(two_live));
+    fake_release(t.fake);
+    for (int i = 0; i < 2; i++) {
+        assert_true(client_until(&c[i], "[DONE]", 5000));
+        client_close(&c[i]);
+    }
+    assert_true(soon(nothing_runs));
+    int a = read_again("GET", "/v1/requests/a/events", NULL, NULL), b = read_again("GET", "/v1/requests/b/events", NULL, NULL);
+    assert_true((a == 200 && b == 404) || (a == 404 && b == 200));
     stop();
 }
 
@@ -329,6 +389,8 @@ int main(void)
         cmocka_unit_test(a_resumable_answer_goes_on_alone),
         cmocka_unit_test(who_does_not_come_back_is_cancelled),
         cmocka_unit_test(it_is_kept_for_its_time_and_within_its_memory),
+        cmocka_unit_test(what_passes_the_bound_alone_goes_alone),
+        cmocka_unit_test(only_what_must_go_is_given_up),
         cmocka_unit_test(vectors_are_not_kept_unless_asked_for),
         cmocka_unit_test(only_the_key_that_asked_reads_it),
     };
