@@ -4,6 +4,7 @@
 #include "cli/sse.h"
 
 #include "base/clock.h"
+#include "base/plain.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -63,16 +64,6 @@ struct answer {
     long tokens;
 };
 
-/* What a model says must not steer the terminal: control characters but newlines and tabs are left out. */
-static void show(const char *s)
-{
-    for (const unsigned char *p = (const unsigned char *)s; *p; p++) {
-        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
-        if (c1) p++;
-        else if (*p == '\n' || *p == '\t' || (*p >= ' ' && *p != 0x7f)) putchar(*p);
-    }
-}
-
 static void say(struct answer *a, const char *text, bool thought)
 {
     if (!text || !*text) return;
@@ -82,7 +73,7 @@ static void say(struct answer *a, const char *text, bool thought)
         if (a->terminal) fputs(thought ? "\033[2m" : "\033[0m", stdout);
         if (!thought) fputs("\n\n", stdout);
     }
-    show(text);
+    plain_write(stdout, text, strlen(text)); /* what a model says must not steer the terminal */
     fflush(stdout);
     if (!thought) buf_puts(&a->text, text);
 }

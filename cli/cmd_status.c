@@ -121,7 +121,7 @@ static void print_duration(double seconds)
 static void print_rank(const json_t *r)
 {
     const char *state = json_is_true(json_object_get(r, "ready")) ? "ready" : json_is_true(json_object_get(r, "joined")) ? "loading" : "missing";
-    char resident[32] = "-"; /* said while it works */
+    char resident[32] = "-"; /* said once it has loaded, then while it works */
     double rss = (double)json_integer_value(json_object_get(r, "rss_bytes"));
     if (rss > 0) snprintf(resident, sizeof resident, "%.3f", rss / 1e9);
     printf("  %4d  %-8s  %-20s  %-14s  %10.3f  %8.3f  %11s\n", whole(r, "rank"), state, text(r, "host"), text(r, "device"),

@@ -217,6 +217,7 @@ void wrk_say_ready(struct worker *w)
 {
     struct eng_engine_info info;
     eng_engine_info(w->loop.engine, &info);
+    telemetry(w); /* the next is said when it works */
     struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
                                                          .n_blocks = info.n_blocks, .seconds = info.load_seconds,
                                                          .read_bytes = info.loaded.read, .received_bytes = info.loaded.received,

@@ -164,7 +164,7 @@ class Chat(unittest.TestCase):
 class Misbehaviour(unittest.TestCase):
     def test_an_answer_does_not_steer_the_terminal(self):
         with fake(lambda h: h.events(delta(reasoning_content="hm"), delta(content="a\x1b[2Jb\x07\x9bc\u00e9\n\td"), b"[DONE]")) as url:
-            self.assertEqual(run("chat", "--url", url, "Hi"), (0, "hm\n\na[2Jbc\u00e9\n\td\n".encode(), ""))
+            self.assertEqual(run("chat", "--url", url, "Hi"), (0, "hm\n\na\\x1b[2Jb\\x07\\xc2\\x9bc\u00e9\n\td\n".encode(), ""))
 
     def test_a_server_that_leaves(self):
         with fake(lambda h: h.events(delta(content="Half an"))) as url:

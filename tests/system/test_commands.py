@@ -555,6 +555,8 @@ class Store(unittest.TestCase):
 class Status(unittest.TestCase):
     def test_a_server_says_what_it_does(self):
         with Server("--threads", 1, "--tp", 2, "--api-keys", self.keys()) as s:
+            code, out, err = run("status", "--port", s.port, env={**mpi_env(), "TESSERA_API_KEY": "key-of-anna"})
+            self.assertEqual(len(re.findall(r"\n +[01] +ready .* [0-9.]+$", out.decode(), re.M)), 2, "each says its memory before it has worked: " + out.decode())
             s.request("POST", "/v1/completions", {"prompt": "Once", "max_tokens": 4, "ignore_eos": True}, {"Authorization": "Bearer key-of-anna"})
             env = {**mpi_env(), "TESSERA_API_KEY": "key-of-anna", "http_proxy": "http://127.0.0.1:9"}  # which is not asked
             code, out, err = run("status", "--port", s.port, env=env)
