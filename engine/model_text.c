@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_EOS = 64 }; /* ids that end a generation */
+
 struct arrays {
     const struct model_kv *tokens, *scores, *types, *merges;
     struct text_span *token_spans, *merge_spans;
     float *score_values;
-    int32_t *type_values;
+    int32_t *type_values, *eog;
     char *model, *pre;
 };
 
@@ -71,6 +73,26 @@ static enum err read_id(const struct eng_model_file *f, const char *key, int64_t
     return e;
 }
 
+/* Ends beside eos and eot: eom, and those of a list that only files of ours have. */
+static enum err read_ends(struct arrays *a, struct eng_vocab_src *s, const struct eng_model_file *f)
+{
+    enum err rc;
+    int32_t eom;
+    const struct model_kv *list;
+    TRY(find_array(f, "tokenizer.ggml.eos_token_ids", KV_INT, 0, &list));
+    TRY(read_id(f, "tokenizer.ggml.eom_token_id", s->n_tokens, &eom));
+    uint64_t n = list ? list->a.n : 0;
+    if (n > MOST_EOS)
+        return err_raise(ERR_BAD_FILE, "%s: key tokenizer.ggml.eos_token_ids has %llu ids, at most %d are possible", eng_model_file_path(f),
+                         (unsigned long long)n, MOST_EOS);
+    a->eog = xcalloc(n + 1, sizeof *a->eog);
+    for (uint64_t i = 0; i < n; i++) a->eog[s->n_eog++] = (int32_t)eng_model_file_array_int(list, i);
+    if (eom >= 0) a->eog[s->n_eog++] = eom;
+    s->eog = a->eog;
+out:
+    return rc;
+}
+
 static enum err gguf_tokenizer(struct eng_tokenizer **out, const struct eng_model_file *f)
 {
     enum err rc;
@@ -91,6 +113,7 @@ static enum err gguf_tokenizer(struct eng_tokenizer **out, const struct eng_mode
     TRY(read_id(f, "tokenizer.ggml.eos_token_id", n, &s.eos));
     TRY(read_id(f, "tokenizer.ggml.eot_token_id", n, &s.eot));
     TRY(read_id(f, "tokenizer.ggml.unknown_token_id", n, &s.unk));
+    TRY(read_ends(&a, &s, f));
     /* what the file leaves out: SentencePiece's customary ids and habits */
     if (spm && s.bos < 0 && n > 2) s.bos = 1;
     if (spm && s.eos < 0 && n > 2) s.eos = 2;
@@ -104,6 +127,7 @@ out:
     free(a.merge_spans);
     free(a.score_values);
     free(a.type_values);
+    free(a.eog);
     free(a.model);
     free(a.pre);
     return rc;
@@ -111,7 +135,7 @@ out:
 
 /* ---- a checkpoint's directory: its tokenizer's files ---- */
 
-enum { LARGEST_FILE = 1 << 28, MOST_EOS = 64, N_FILES = 8 };
+enum { LARGEST_FILE = 1 << 28, N_FILES = 8 };
 
 struct beside {
     struct buf text[N_FILES];

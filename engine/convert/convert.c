@@ -29,6 +29,22 @@ struct conv_tensor *conv_add(struct conv_plan *p, const char *name, int32_t n_di
 
 /* ---- a GGUF file's keys and tensors ---- */
 
+/* Files of gpt-oss that an earlier tessera wrote have a name that no other program looks for, and lack a key. */
+static const char *mended_name(const struct conv_plan *p, const struct eng_model_file *in, const char *name, char out[96])
+{
+    int layer, n = 0;
+    if (strcmp(p->model.arch, "gpt-oss") || sscanf(name, "blk.%6d.ffn_norm.weight%n", &layer, &n) != 1 || !n || name[n]) return name;
+    snprintf(out, 96, "blk.%d.post_attention_norm.weight", layer);
+    return eng_model_file_tensor_find(in, out) ? name : out;
+}
+
+static void mend_keys(const struct conv_plan *p, const struct eng_model_file *in)
+{
+    const struct model_kv *width = eng_model_file_find(in, "gpt-oss.feed_forward_length");
+    if (!strcmp(p->model.arch, "gpt-oss") && width && width->kind == KV_INT && !eng_model_file_find(in, "gpt-oss.expert_feed_forward_length"))
+        eng_gguf_out_u32(p->out, "gpt-oss.expert_feed_forward_length", (uint32_t)width->i);
+}
+
 static bool is_key(const struct model_kv *kv, const char *key) { return kv->key.n == strlen(key) && !memcmp(kv->key.p, key, kv->key.n); }
 
 static enum err read_model(struct conv_plan *p, const struct eng_model_file *in)
@@ -79,13 +95,15 @@ enum err conv_plan_gguf(struct conv_plan *p, const struct eng_model_file *in)
         for (size_t k = 0; k < COUNT_OF(dropped); k++) drop |= is_key(kv, dropped[k]);
         if (!drop) eng_gguf_out_kv(p->out, kv);
     }
+    mend_keys(p, in);
     for (int64_t i = 0; i < eng_model_file_n_tensors(in); i++) {
         const struct model_tensor *t = eng_model_file_tensor(in, i);
         if (t->part_of) continue;
         if (t->type >= DTYPE_COUNT)
             return err_raise(ERR_UNSUPPORTED, "tensor %s is of type %s, number %u, which cannot be read: known are %s", t->name, dtype_ggml_name(t->ggml_type),
                              t->ggml_type, dtype_all_names());
-        struct conv_tensor *c = conv_add(p, t->name, t->n_dims, t->dims);
+        char name[96];
+        struct conv_tensor *c = conv_add(p, mended_name(p, in, t->name, name), t->n_dims, t->dims);
         c->parts = arena_alloc(&p->arena, sizeof *c->parts);
         c->parts[0] = t;
         c->n_parts = 1;
@@ -124,13 +142,20 @@ static int64_t row_of_group(const struct conv_tensor *t, int64_t r)
     return from * head + r % head;
 }
 
-/* Which row of its part is row r: rope turns pairs of rows that a checkpoint has in the two halves of a head. */
+/* Rope turns pairs of rows that a checkpoint has in the two halves of a head; n rows, or values of their bias. */
+static int64_t row_of_pair(const struct conv_tensor *t, int64_t r, int64_t n)
+{
+    int64_t head = n / t->pair_heads, in = r % head;
+    return r / head * head + in / 2 + in % 2 * (head / 2);
+}
+
+static bool is_turned_bias(const struct conv_tensor *t) { return t->pair_heads && t->n_dims == 1; }
+
+/* Which row of its part is row r. */
 static int64_t source_row(const struct conv_tensor *t, int64_t r)
 {
     if (t->n_groups) return row_of_group(t, r);
-    if (!t->pair_heads) return r;
-    int64_t head = t->dims[1] / t->pair_heads, in = r % head;
-    return r / head * head + in / 2 + in % 2 * (head / 2);
+    return t->pair_heads && !is_turned_bias(t) ? row_of_pair(t, r, t->dims[1]) : r;
 }
 
 static enum err read_row(const struct job *j, int64_t row, uint8_t *raw)
@@ -185,7 +210,8 @@ static enum err do_rows(struct job *j, int64_t lo, int64_t hi, int32_t thread)
             continue;
         } else {
             TRY(read_row(j, row, raw));
-            eng_dequant_row(from, raw, x, cols);
+            eng_dequant_row(from, raw, is_turned_bias(t) ? y : x, cols);
+            for (int64_t i = 0; i < cols && is_turned_bias(t); i++) x[i] = y[row_of_pair(t, i, cols)];
         }
         for (int64_t i = 0; i < cols && t->plus != 0; i++) x[i] += t->plus;
         TRY(check_finite(j, x, row));
@@ -237,7 +263,7 @@ static enum err do_tensor(struct job *j, struct conv_plan *p, struct eng_convert
     struct eng_imatrix_entry split; /* an old file's entry of all experts, seen matrix by matrix */
     int64_t rows = conv_rows(t), out_row = dtype_bytes(t->type, t->dims[0]);
     int32_t n_threads = eng_team_size(j->c->team);
-    j->as_it_is = !t->values && t->plus == 0 && t->parts[0]->type == t->type;
+    j->as_it_is = !t->values && t->plus == 0 && t->parts[0]->type == t->type && !is_turned_bias(t);
     j->measure = dtype_block(t->type) > 1 && !j->as_it_is;
     TRY(find_importance(j->c, t, &j->weights));
     float *counts = NULL;

@@ -1,11 +1,11 @@
 /* from_hf.c: a checkpoint's directory as a GGUF file: what llama.cpp's converter does to it, so that both programs run the
  * result. Names and most keys are GGUF's already (engine/file/hf_config.h); left to do are
- *   q and k     of families whose rope turns pairs that stand side by side: rows from halves to pairs
+ *   q and k     of families whose rope turns pairs that stand side by side: rows, and their biases, from halves to pairs
  *   q, k and v  of Falcon, in one tensor group by group: all of q, all of k, all of v
  *   norms       of families that add one to them: with the one
  *   experts     a tensor of each becomes a tensor of all
- *   rope        factors of llama3 and longrope scaling as tensors; dynamic scaling, which no key of GGUF says, as a key of our own: who does
- *               not know it is right up to the original context
+ *   rope        factors of llama3 and longrope scaling as tensors, with longrope's factor of cos and sin beside them; dynamic scaling, which no
+ *               key of GGUF says, as a key of our own: who does not know it is right up to the original context
  *   words       the tokenizer and the chat template as keys (words.c) */
 #include "engine/convert/plan.h"
 #include "engine/convert/words.h"
@@ -36,6 +36,7 @@ static bool of_arch(const struct from *f, const struct model_kv *kv, const char 
 }
 
 static bool is_dynamic(const struct from *f) { return f->scaling && !strcmp(f->scaling, "dynamic"); }
+static bool is_long(const struct from *f) { return f->scaling && (!strcmp(f->scaling, "longrope") || !strcmp(f->scaling, "su")); }
 
 /* What GGUF says otherwise, or what tensors and words.c say. */
 static bool is_dropped(const struct from *f, const struct model_kv *kv)
@@ -46,7 +47,8 @@ static bool is_dropped(const struct from *f, const struct model_kv *kv)
         if (is(kv, keys[i])) return true;
     if (f->scaling && !strcmp(f->scaling, "llama3") && of_arch(f, kv, "rope.scaling.")) return true;
     if (is_dynamic(f) && (of_arch(f, kv, "rope.scaling.type") || of_arch(f, kv, "rope.scaling.factor") || of_arch(f, kv, "context_length"))) return true;
-    return f->scaling && !strcmp(f->scaling, "longrope") && is(kv, "tessera.rope.attention_factor");
+    /* the tensors say it: others would divide by the factor too */
+    return is_long(f) && (is(kv, "tessera.rope.attention_factor") || of_arch(f, kv, "rope.scaling.type") || of_arch(f, kv, "rope.scaling.factor"));
 }
 
 static enum err check(struct from *f)
@@ -99,6 +101,30 @@ out:
     return rc;
 }
 
+/* Others have no rule of their own for what cos and sin are multiplied with. */
+static enum err put_long(const struct from *f)
+{
+    enum err rc;
+    char key[128];
+    double factor, original, by;
+    TRY(real(f, "rope.scaling.factor", 1, &factor));
+    TRY(real(f, "rope.scaling.original_context_length", 0, &original));
+    TRY(eng_model_file_float(f->in, "tessera.rope.attention_factor", 0, &by));
+    if (!(by > 0)) by = factor > 1 && original > 1 ? sqrt(1 + log(factor) / log(original)) : 1;
+    snprintf(key, sizeof key, "%.64s.rope.scaling.attn_factor", f->p->model.arch);
+    eng_gguf_out_f32(f->p->out, key, (float)by);
+out:
+    return rc;
+}
+
+static void put_vocab_size(const struct from *f)
+{
+    const struct model_tensor *embd = eng_model_file_tensor_find(f->in, "token_embd.weight");
+    char key[128];
+    snprintf(key, sizeof key, "%.64s.vocab_size", f->p->model.arch);
+    if (embd && embd->dims[1] > 0 && embd->dims[1] <= UINT32_MAX) eng_gguf_out_u32(f->p->out, key, (uint32_t)embd->dims[1]);
+}
+
 static enum err copy_keys(struct from *f)
 {
     enum err rc = OK;
@@ -106,11 +132,11 @@ static enum err copy_keys(struct from *f)
         const struct model_kv *kv = eng_model_file_kv(f->in, i);
         if (!is_dropped(f, kv)) eng_gguf_out_kv(f->p->out, kv);
     }
-    const struct model_kv *said = eng_model_file_find(f->in, "tessera.rope.attention_factor");
-    char key[128];
-    snprintf(key, sizeof key, "%.64s.rope.scaling.attn_factor", f->p->model.arch);
-    if (said && said->kind == KV_FLOAT && is_dropped(f, said)) eng_gguf_out_f32(f->p->out, key, (float)said->f);
-    if (is_dynamic(f)) rc = put_dynamic(f);
+    eng_gguf_out_str(f->p->out, "general.type", "model", 5);
+    if (is_long(f)) TRY(put_long(f));
+    if (is_dynamic(f)) TRY(put_dynamic(f));
+    put_vocab_size(f);
+out:
     return rc;
 }
 
@@ -219,11 +245,12 @@ static enum err add_tensor(struct from *f, const struct model_tensor *t)
     if (f->plus_one && ends_with(t->name, "norm.weight")) c->plus = 1;
     if (f->pairs && ends_with(t->name, ".attn_q.weight")) c->pair_heads = f->p->model.n_heads;
     if (f->pairs && ends_with(t->name, ".attn_k.weight")) c->pair_heads = f->p->model.n_kv_heads;
-    if (f->pairs && (ends_with(t->name, ".attn_q.bias") || ends_with(t->name, ".attn_k.bias")))
-        return err_raise(ERR_UNSUPPORTED, "tensor %s: biases of rotated rows are not turned into pairs: serve the checkpoint itself", t->name);
+    if (f->pairs && ends_with(t->name, ".attn_q.bias")) c->pair_heads = f->p->model.n_heads;
+    if (f->pairs && ends_with(t->name, ".attn_k.bias")) c->pair_heads = f->p->model.n_kv_heads;
+    int64_t rows = t->n_dims == 1 ? t->dims[0] : t->dims[1];
     if (f->grouped && ends_with(t->name, ".attn_qkv.weight")) TRY(group(f, c, t));
-    if (c->pair_heads && t->dims[1] % (2 * (int64_t)c->pair_heads))
-        return err_raise(ERR_BAD_FILE, "tensor %s has %lld rows, which are not those of %d heads", t->name, (long long)t->dims[1], c->pair_heads);
+    if (c->pair_heads && rows % (2 * (int64_t)c->pair_heads))
+        return err_raise(ERR_BAD_FILE, "tensor %s has %lld rows, which are not those of %d heads", t->name, (long long)rows, c->pair_heads);
     rc = add_part(f, c, t, 1);
 out:
     return rc;

@@ -111,12 +111,25 @@ static float *scores_of_merges(const struct eng_vocab_src *src, const struct mod
     return s;
 }
 
+/* Ends beside eos that no program finds by their text get the two further keys that GGUF has (GLM-4: <|user|>, <|observation|>), and all of them one
+ * of ours, as the checkpoint's own list is longer than that. */
+static void put_ends(struct eng_gguf_out *o, const struct eng_vocab_src *s)
+{
+    static const char *const keys[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    size_t used = s->eot >= 0;
+    for (int32_t i = 0; i < s->n_eog && used < COUNT_OF(keys); i++)
+        if (s->eog[i] != s->eos && s->eog[i] != s->eot && !eng_tokenizer_known_end(s->tokens[s->eog[i]]))
+            eng_gguf_out_u32(o, keys[used++], (uint32_t)s->eog[i]);
+    if (s->n_eog) eng_gguf_out_i32s(o, "tokenizer.ggml.eos_token_ids", s->eog, (uint64_t)s->n_eog);
+}
+
 static void put_ids(struct eng_gguf_out *o, const struct eng_vocab_src *s)
 {
     const struct { const char *key; int32_t id; } ids[] = {{"tokenizer.ggml.bos_token_id", s->bos}, {"tokenizer.ggml.eos_token_id", s->eos},
                                                           {"tokenizer.ggml.eot_token_id", s->eot}, {"tokenizer.ggml.unknown_token_id", s->unk}};
     for (size_t i = 0; i < COUNT_OF(ids); i++)
         if (ids[i].id >= 0) eng_gguf_out_u32(o, ids[i].key, (uint32_t)ids[i].id);
+    put_ends(o, s);
     eng_gguf_out_bool(o, "tokenizer.ggml.add_bos_token", s->add_bos);
     eng_gguf_out_bool(o, "tokenizer.ggml.add_eos_token", s->add_eos);
     eng_gguf_out_bool(o, "tokenizer.ggml.add_space_prefix", s->add_space_prefix);
@@ -213,7 +226,10 @@ enum err conv_words(struct eng_gguf_out *out, const struct eng_model_file *in, b
     char *template = NULL;
     *there = false;
     for (size_t i = 0; i < COUNT_OF(files) && !*there; i++) TRY(eng_model_file_beside(in, files[i], LARGEST_FILE, &text, there));
-    if (!*there) goto out;
+    if (!*there) { /* llama.cpp's word for it */
+        eng_gguf_out_str(out, "tokenizer.ggml.model", "no_vocab", 8);
+        goto out;
+    }
     TRY(eng_model_tokenizer(&own, in));
     struct words w = {.out = out, .in = in, .own = own};
     /* tokenizer.model has the scores that GGUF wants; tokenizer.json's rules decide whether they say the same */

@@ -271,6 +271,7 @@ static enum err read_window(const struct reading *r)
     bool used, listed, any = false, local[LIMIT_LAYERS];
     TRY(eng_hf_int(r->c, "sliding_window", 0, 0, 1 << 30, &window));
     TRY(eng_hf_bool(r->c, "use_sliding_window", r->fam->window_on, &used));
+    if (!window && is(r, "phi3")) eng_hf_key_int(r->k, r->arch, "attention.sliding_window", 0); /* older llama.cpp wants it said */
     if (!window || !used) goto out;
     TRY(list_layers(r, local, &n, &listed));
     for (int64_t i = 0; i < n && listed; i++) any |= local[i];
@@ -296,7 +297,10 @@ static enum err read_experts(const struct reading *r)
     TRY(maybe_int(r, "num_local_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts", "expert_count"));
     TRY(maybe_int(r, "num_experts_per_tok", "expert_used_count"));
-    TRY(maybe_int(r, is(r, "llama4") ? "intermediate_size" : "moe_intermediate_size", "expert_feed_forward_length"));
+    bool only = is(r, "llama4") || is(r, "gpt-oss") || is(r, "minimax-m2"); /* no other width: other programs want it said of experts too */
+    TRY(maybe_int(r, only ? "intermediate_size" : "moe_intermediate_size", "expert_feed_forward_length"));
+    if (is(r, "qwen2moe")) TRY(maybe_int(r, "shared_expert_intermediate_size", "expert_shared_feed_forward_length"));
+    if (is(r, "minimax-m2")) eng_hf_key_int(r->k, r->arch, "expert_gating_func", 2); /* sigmoids, which other programs want said */
     TRY(eng_hf_bool(r->c, "norm_topk_prob", is(r, "llama") || is(r, "minimax-m2"), &renorm));
     eng_hf_key_bool(r->k, r->arch, "expert_weights_norm", renorm);
 out:

@@ -24,7 +24,7 @@ static const struct name of_layer[] = {
     {"self_attn.k_norm.", "attn_k_norm.", " qwen3 qwen3moe gemma3 olmo2 olmoe command-r glm4moe dots1 minimax-m2 exaone4 ", ""},
     {"self_attn.qkv_proj.", "attn_qkv.", " phi3 ", ""},
     {"self_attn.dense.", "attn_output.", " phi2 ", " phi2 "},
-    {"post_attention_layernorm.", "post_attention_norm.", " gemma2 gemma3 olmo2 exaone4 glm4moe seed_oss ", ""},
+    {"post_attention_layernorm.", "post_attention_norm.", " gemma2 gemma3 olmo2 exaone4 glm4moe seed_oss gpt-oss ", ""},
     {"post_attention_layernorm.", "ffn_norm.", NULL, " stablelm "},
     {"pre_feedforward_layernorm.", "ffn_norm.", " gemma2 gemma3 ", ""},
     {"post_feedforward_layernorm.", "post_ffw_norm.", " gemma2 gemma3 olmo2 exaone4 ", ""},

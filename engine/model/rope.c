@@ -110,7 +110,8 @@ static double magnitude(const struct eng_spec *s)
 {
     if (s->rope_attn_said > 0) return s->rope_attn_said;
     if (s->rope_scaling == ROPE_YARN && s->rope_factor > 1) return s->rope_attn_factor * (0.1 * eng_dlog(s->rope_factor) + 1);
-    if (s->rope_scaling == ROPE_LONG && s->rope_factor > 1) return sqrt(1 + eng_dlog(s->rope_factor) / eng_dlog(s->rope_orig_context));
+    if (s->rope_scaling == ROPE_LONG && s->rope_factor > 1) /* as a float, like the key of converted files */
+        return (double)(float)sqrt(1 + eng_dlog(s->rope_factor) / eng_dlog(s->rope_orig_context));
     return s->rope_attn_factor;
 }
 

@@ -71,6 +71,8 @@ int32_t eng_tokenizer_size(const struct eng_tokenizer *t);
 enum token_type eng_tokenizer_type(const struct eng_tokenizer *t, int32_t id);
 /* Does generation end at this id (EOS, EOT and the customary end-of-turn control tokens)? */
 bool eng_tokenizer_is_eog(const struct eng_tokenizer *t, int32_t id);
+/* Is a token of this text one that ends a generation whatever its file says? */
+bool eng_tokenizer_known_end(struct text_span text);
 /* All end-of-generation ids; returns how many (<= max). */
 int32_t eng_tokenizer_eog(const struct eng_tokenizer *t, int32_t ids[], int32_t max);
 int32_t eng_tokenizer_bos(const struct eng_tokenizer *t); /* -1: none */

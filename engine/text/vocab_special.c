@@ -17,7 +17,15 @@ static const char *const ends[] = {
     "<EOT>",           "<|END_OF_TURN_TOKEN|>",
     "<|end_of_turn|>", "<|endofturn|>",
     "<|return|>",      "<\uFF5Cend\u2581of\u2581sentence\uFF5C>",
+    "<|call|>",
 };
+
+bool eng_tokenizer_known_end(struct text_span s)
+{
+    for (size_t i = 0; i < COUNT_OF(ends); i++)
+        if (s.n == strlen(ends[i]) && !memcmp(s.p, ends[i], s.n)) return true;
+    return false;
+}
 
 /* SentencePiece's user-defined tokens spell a space as U+2581, the text does not. */
 static size_t unescape(char out[TRIE_MAX_LEN], struct text_span s)
@@ -42,6 +50,12 @@ static void add_eog(struct vocab *v, int32_t id)
     v->n_eog++;
 }
 
+/* gpt-oss ends an answer by the two others, and by <|end|> each of its messages. */
+static bool ends_a_message(const struct vocab *v, const char *text)
+{
+    return !strcmp(text, "<|end|>") && vocab_find(v, "<|return|>", 10) >= 0 && vocab_find(v, "<|call|>", 8) >= 0;
+}
+
 static void find_ends(struct vocab *v, const struct eng_vocab_src *src)
 {
     v->eog = xmalloc(sizeof *v->eog * (COUNT_OF(ends) + 2 + (size_t)src->n_eog));
@@ -51,7 +65,7 @@ static void find_ends(struct vocab *v, const struct eng_vocab_src *src)
     for (size_t i = 0; i < COUNT_OF(ends); i++) {
         int32_t id = vocab_find(v, ends[i], strlen(ends[i]));
         if (id < 0) continue;
-        add_eog(v, id);
+        if (!ends_a_message(v, ends[i])) add_eog(v, id);
         v->type[id] = TOKEN_CONTROL;
     }
 }

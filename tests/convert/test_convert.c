@@ -288,7 +288,7 @@ static void a_checkpoint_and_its_gguf_say_the_same(void **state)
 {
     static const struct { const char *name; bool bits; } dirs[] = {
         {"mistral", false}, {"qwen2", true}, {"qwen3-bf16", true}, {"mixtral", false}, {"qwen2moe", true}, {"qwen3moe", true}, {"gemma", true}, {"gemma2", true}, {"gemma3", true},
-        {"phi2", true}, {"phi3", true}, {"stablelm", true}, {"olmo2", true}, {"granite", false}, {"olmo3", true}, {"exaone4", true}, {"smollm3", false},
+        {"phi2", true}, {"phi3", true}, {"stablelm", true}, {"olmo2", true}, {"granite", false}, {"olmo3", true}, {"exaone4", true}, {"smollm3", false}, {"smollm3-odd", false}, {"llama-biases", false}, {"gpt-oss", true}, {"phi3-short", true}, {"llama4-sees", true},
         {"seed-oss", true}, {"ernie4_5", true}, {"glm4moe", true}, {"dots1", true}, {"minimax-m2", true}, {"glm", true}, {"glm4", true}, {"deepseek2-lite", true}, {"deepseek2", true}, {"deepseek3", true}, {"cohere", true}, {"cohere2", true},
         {"falcon-7b", true}, {"falcon-40b", true}, {"llama-dynamic", false}, {"llama-llama3", false}, {"llama4", true}, {"llama4-dense", true}, {"llama4-mixed", true},
     };
@@ -307,6 +307,139 @@ static void a_checkpoint_and_its_gguf_say_the_same(void **state)
     assert_true(n >= 12);
 }
 
+/* What llama.cpp's converter calls the tensors of these checkpoints, and the keys it gives them (golden/make_names.py). */
+static const struct {
+    const char *dir, *arch, *tensors, *keys;
+} known_names[] = {
+#define NAMES(dir, arch, tensors, keys) {dir, arch, tensors, keys},
+#include "golden/names.inc"
+#undef NAMES
+};
+
+static int by_text(const void *a, const void *b) { return strcmp(a, b); }
+
+/* "*.attn_k.weight ...": every name once, layers without their numbers, in order. */
+static void list_names(const struct eng_model_file *f, struct buf *out)
+{
+    int64_t n = eng_model_file_n_tensors(f);
+    char(*all)[96] = xcalloc((size_t)n, sizeof *all);
+    for (int64_t i = 0; i < n; i++) {
+        int layer, at = 0;
+        const char *name = eng_model_file_tensor(f, i)->name;
+        bool of_layer = sscanf(name, "blk.%6d.%n", &layer, &at) == 1 && at;
+        snprintf(all[i], sizeof all[i], "%s%s", of_layer ? "*." : "", name + (of_layer ? at : 0));
+    }
+    qsort(all, (size_t)n, sizeof *all, by_text);
+    for (int64_t i = 0; i < n; i++)
+        if (!i || strcmp(all[i], all[i - 1])) buf_printf(out, "%s%s", i ? " " : "", all[i]);
+    free(all);
+}
+
+static bool is_value(const struct model_kv *kv, const char *want)
+{
+    if (kv->kind == KV_STRING) return kv->s.n == strlen(want) && !memcmp(kv->s.p, want, kv->s.n);
+    if (kv->kind == KV_FLOAT) return fabs(kv->f - strtod(want, NULL)) <= 1e-6 * fabs(kv->f);
+    if (kv->kind != KV_ARRAY) return (kv->kind == KV_BOOL ? kv->b : kv->i) == strtoll(want, NULL, 10);
+    const char *p = want + 1;
+    for (uint64_t i = 0; i < kv->a.n; i++, p += strcspn(p, ",]") + 1)
+        if (!*p || eng_model_file_array_int(kv, i) != strtoll(p, NULL, 10)) return false;
+    return !*p;
+}
+
+static void check_keys(const struct eng_model_file *f, const char *arch, const char *keys, const char *dir)
+{
+    char *list = xstrndup(keys, strlen(keys)), *rest = list;
+    for (char *pair; (pair = strtok_r(rest, " ", &rest));) {
+        char key[128], *value = strchr(pair, '=');
+        *value++ = 0;
+        snprintf(key, sizeof key, "%s.%s", arch, pair);
+        const struct model_kv *kv = eng_model_file_find(f, key);
+        if (!kv || !is_value(kv, value)) fail_msg("%s: key %s must be there and be %s", dir, key, value);
+    }
+    free(list);
+}
+
+static void names_and_keys_are_those_that_others_look_for(void **state)
+{
+    struct eng_convert_stats s;
+    (void)state;
+    assert_true(COUNT_OF(known_names) > 40);
+    for (size_t i = 0; i < COUNT_OF(known_names); i++) {
+        char path[128];
+        struct buf names = {0};
+        const char *out = scratch_path("names.gguf");
+        snprintf(path, sizeof path, "tests/model/golden/%s", known_names[i].dir);
+        convert(path, out, "F32", &s);
+        struct eng_model_file *f = open_file(out);
+        list_names(f, &names);
+        char *arch = NULL;
+        assert_int_equal(eng_model_file_string(f, "general.architecture", &arch), OK);
+        assert_string_equal(arch, known_names[i].arch);
+        if (strcmp(buf_str(&names), known_names[i].tensors)) fail_msg("%s: other names:\n%s\nnot\n%s", path, buf_str(&names), known_names[i].tensors);
+        check_keys(f, arch, known_names[i].keys, path);
+        free(arch);
+        buf_free(&names);
+        eng_model_file_close(f);
+        unlink(out);
+    }
+}
+
+/* As an earlier tessera wrote it: another name for the second norm, and no key of the experts' width. */
+static void write_old_gpt_oss(const char *now, const char *old)
+{
+    struct gguf_write *w = gguf_write_open();
+    struct eng_model_file *f = open_file(now);
+    float *kept[64];
+    int32_t n_kept = 0;
+    for (int64_t i = 0; i < eng_model_file_n_kv(f); i++) {
+        const struct model_kv *kv = eng_model_file_kv(f, i);
+        char *key = xstrndup(kv->key.p, kv->key.n);
+        uint32_t type;
+        memcpy(&type, kv->raw, sizeof type);
+        if (strcmp(key, "gpt-oss.expert_feed_forward_length")) gguf_write_raw(w, key, type, (const char *)kv->raw + sizeof type, kv->raw_n - sizeof type);
+        free(key);
+    }
+    for (int64_t i = 0; i < eng_model_file_n_tensors(f); i++) {
+        const struct model_tensor *t = eng_model_file_tensor(f, i);
+        int64_t n;
+        int layer, at = 0;
+        char name[96];
+        bool norm = sscanf(t->name, "blk.%6d.post_attention_norm.weight%n", &layer, &at) == 1 && at;
+        if (norm) snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", layer);
+        else snprintf(name, sizeof name, "%s", t->name);
+        assert_true(n_kept < 64);
+        kept[n_kept] = values_of(f, t, &n);
+        gguf_write_tensor(w, name, DTYPE_F32, t->n_dims, t->dims, kept[n_kept++]);
+    }
+    assert_int_equal(gguf_write_save(w, old), OK);
+    gguf_write_close(w);
+    eng_model_file_close(f);
+    while (n_kept) free(kept[--n_kept]);
+}
+
+static void an_older_file_of_gpt_oss_runs_and_is_mended(void **state)
+{
+    struct eng_convert_stats s;
+    size_t n[2];
+    int64_t width;
+    (void)state;
+    const char *now = scratch_path("oss.gguf"), *old = scratch_path("oss-old.gguf"), *again = scratch_path("oss-again.gguf");
+    convert("tests/model/golden/gpt-oss", now, "F32", &s);
+    write_old_gpt_oss(now, old);
+    convert(old, again, "F32", &s);
+    struct eng_model_file *f = open_file(again);
+    assert_non_null(eng_model_file_tensor_find(f, "blk.1.post_attention_norm.weight"));
+    assert_null(eng_model_file_tensor_find(f, "blk.1.ffn_norm.weight"));
+    assert_int_equal(eng_model_file_int(f, "gpt-oss.expert_feed_forward_length", 0, 0, 1 << 20, &width), OK);
+    assert_int_equal(width, 24);
+    eng_model_file_close(f);
+    float *x = logits_of(now, &n[0]), *y = logits_of(old, &n[1]);
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(x, y, n[0] * sizeof *x);
+    free(x);
+    free(y);
+}
+
 static void a_quantised_checkpoint_is_widened_first(void **state)
 {
     (void)state;
@@ -316,7 +449,7 @@ static void a_quantised_checkpoint_is_widened_first(void **state)
 
 static void what_gguf_cannot_say_is_refused(void **state)
 {
-    static const struct { const char *name, *says; } dirs[] = {{"deepseek3-halves", "rope_interleave"}, {"smollm3-odd", "biases"}};
+    static const struct { const char *name, *says; } dirs[] = {{"deepseek3-halves", "rope_interleave"}};
     struct eng_convert_stats s;
     (void)state;
     for (size_t i = 0; i < COUNT_OF(dirs); i++) {
@@ -336,12 +469,13 @@ static bool keeps_words(const char *json)
     static const char *const texts[] = {"Once upon a time, there was a little girl named Lily. She's 3 years old!\n\nThe end.  ",
                                         "  two  spaces\tand\ttabs\r\n 12345 67,890.12 don't WE'LL I'm", "Grüße, 你好，世界! Привет мир — 한국어 日本語 العربية 🚀🦙",
                                         "def f(x):\n    return x**2  # naïve\n", "", " ", "\n"};
+    static const char *const ends = "{\"eos_token_id\": [7, 3, 9, 11]}"; /* more than GGUF has keys for */
     struct buf text = {0};
     char path[128], file[64];
     snprintf(path, sizeof path, "tests/text/golden/%s.json", json);
     snprintf(file, sizeof file, "words-%s.gguf", json);
     if (!scratch_read(path, &text)) fail_msg("%s cannot be read", path);
-    const char *files[] = {"tokenizer.json", buf_str(&text), NULL}, *dir = hf_write_dir(files), *gguf = scratch_path("words-of.gguf"), *out = scratch_path(file);
+    const char *files[] = {"tokenizer.json", buf_str(&text), "generation_config.json", ends, NULL}, *dir = hf_write_dir(files), *gguf = scratch_path("words-of.gguf"), *out = scratch_path(file);
     struct eng_tokenizer *t[2] = {NULL, NULL};
     struct eng_model_file *f = open_file(dir);
     if (eng_model_tokenizer(&t[0], f)) fail_msg("%s: %s", json, err_text());
@@ -351,6 +485,10 @@ static bool keeps_words(const char *json)
     if (random_model_write(&m, gguf)) fail_msg("%s", err_text());
     hf_write_weights(dir, gguf);
     hf_write_config(dir, gguf);
+    eng_tokenizer_close(t[0]); /* now also with the ids of generation_config.json */
+    f = open_file(dir);
+    if (eng_model_tokenizer(&t[0], f)) fail_msg("%s: %s", json, err_text());
+    eng_model_file_close(f);
     struct eng_convert_stats s;
     enum err e = convert_with(dir, out, "Q8_0", NULL, &s);
     if (e && e != ERR_UNSUPPORTED) fail_msg("%s: %s", json, err_text());
@@ -359,6 +497,9 @@ static bool keeps_words(const char *json)
         if (eng_model_tokenizer(&t[1], f)) fail_msg("%s: %s", json, err_text());
         assert_int_equal(eng_tokenizer_size(t[1]), m.vocab);
         if (eng_tokenizer_eos(t[0]) >= 0) assert_int_equal(eng_tokenizer_eos(t[1]), eng_tokenizer_eos(t[0]));
+        int32_t last[2][64], n_ends = eng_tokenizer_eog(t[0], last[0], 64);
+        assert_int_equal(eng_tokenizer_eog(t[1], last[1], 64), n_ends);
+        assert_memory_equal(last[0], last[1], (size_t)n_ends * sizeof **last);
         eng_model_file_close(f);
     }
     for (size_t i = 0; i < COUNT_OF(texts) && !e; i++) {
@@ -485,6 +626,8 @@ int main(void)
         cmocka_unit_test(narrow_heads_leave_a_model_that_runs),
         cmocka_unit_test(quantised_weights_are_copied_or_made_again),
         cmocka_unit_test(a_checkpoint_and_its_gguf_say_the_same),
+        cmocka_unit_test(names_and_keys_are_those_that_others_look_for),
+        cmocka_unit_test(an_older_file_of_gpt_oss_runs_and_is_mended),
         cmocka_unit_test(a_quantised_checkpoint_is_widened_first),
         cmocka_unit_test(what_gguf_cannot_say_is_refused),
         cmocka_unit_test(a_checkpoint_keeps_its_words),

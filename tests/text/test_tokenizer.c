@@ -140,6 +140,23 @@ static void special_tokens_are_parsed_longest_first_and_only_when_asked(void **s
     close_all(t, &v);
 }
 
+/* gpt-oss: an answer ends by the others; elsewhere (Phi) <|end|> ends it. */
+static void a_message_that_ends_ends_no_answer_where_calls_and_returns_do(void **s)
+{
+    static const char *const phi[] = {"<|end|>", "<|return|>", NULL}, *const oss[] = {"<|end|>", "<|return|>", "<|call|>", NULL};
+    struct test_vocab v;
+    (void)s;
+    test_vocab_bytes(&v, phi, NULL);
+    struct eng_tokenizer *t = open_ok(&v);
+    assert_true(eng_tokenizer_is_eog(t, 256) && eng_tokenizer_is_eog(t, 257));
+    close_all(t, &v);
+    test_vocab_bytes(&v, oss, NULL);
+    t = open_ok(&v);
+    assert_true(!eng_tokenizer_is_eog(t, 256) && eng_tokenizer_is_eog(t, 257) && eng_tokenizer_is_eog(t, 258));
+    assert_int_equal(eng_tokenizer_type(t, 256), TOKEN_CONTROL);
+    close_all(t, &v);
+}
+
 static void bos_and_eos_stand_where_the_model_says(void **s)
 {
     static const char *const more[] = {"<s>", "</s>", NULL};
@@ -330,6 +347,7 @@ int main(void)
         cmocka_unit_test(byte_level_merges_go_by_rank_then_left),
         cmocka_unit_test(whole_words_skip_merges_only_where_the_rule_says),
         cmocka_unit_test(special_tokens_are_parsed_longest_first_and_only_when_asked),
+        cmocka_unit_test(a_message_that_ends_ends_no_answer_where_calls_and_returns_do),
         cmocka_unit_test(bos_and_eos_stand_where_the_model_says),
         cmocka_unit_test(sentencepiece_merges_by_score_and_falls_back_to_bytes),
         cmocka_unit_test(hostile_vocabularies_are_refused_or_survived),

@@ -445,7 +445,7 @@ GPT_OSS = {"hidden_size": 64, "intermediate_size": 32, "num_attention_heads": 4,
            "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None,
            "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
                                "original_max_position_embeddings": 32}}
-PARTS = {"input_layernorm.weight": "attn_norm.weight", "post_attention_layernorm.weight": "ffn_norm.weight", "self_attn.sinks": "attn_sinks.weight",
+PARTS = {"input_layernorm.weight": "attn_norm.weight", "post_attention_layernorm.weight": "post_attention_norm.weight", "self_attn.sinks": "attn_sinks.weight",
          "mlp.router.weight": "ffn_gate_inp.weight", "mlp.router.bias": "ffn_gate_inp.bias",
          **{f"self_attn.{a}_proj.{s}": f"attn_{b}.{s}" for a, b in (("q", "q"), ("k", "k"), ("v", "v"), ("o", "output")) for s in ("weight", "bias")}}
 
