@@ -13,7 +13,8 @@
 enum conf_type { CONF_FLAG, CONF_INT, CONF_SIZE, CONF_FLOAT, CONF_STR, CONF_ENUM, CONF_LIST, CONF_TITLE };
 
 /* CONF_FLAG bool, CONF_INT int64_t, CONF_SIZE int64_t bytes ("512M", "8G", KiB-based), CONF_FLOAT double,
- * CONF_STR const char*, CONF_LIST const char* (may be given again: values with commas between them), CONF_ENUM int32_t (index into the '|'-separated `arg`; '=' before a choice's other name).
+ * CONF_STR const char*, CONF_LIST const char* (may be given again: values with commas between them), CONF_ENUM int32_t (index into the '|'-separated
+ * `arg`; '=' before a choice's other name).
  * CONF_TITLE is no option but a line of --help above those that follow: its text is `help`, its name "". */
 struct conf_opt {
     const char *name;    /* without "--" */
