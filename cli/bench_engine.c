@@ -46,7 +46,8 @@ static const struct conf_opt table[] = {
     {"kv-type", CONF_ENUM, O(kv_type), "f16", 0, 0, KV_TYPE_NAMES, "type of the KV cache"},
     {"activations", CONF_ENUM, O(activations), "q8", 0, 0, ACTIVATIONS_NAMES,
      "inputs of quantised matmuls; f32 is the oracle mode"},
-    {"exact", CONF_ENUM, O(exact), "on", 0, 0, EXACT_NAMES, "off: products of bf16 and f16 weights, and on cards the attention of prompts, may round more, where that is faster"},
+    {"exact", CONF_ENUM, O(exact), "on", 0, 0, EXACT_NAMES,
+     "off: products of bf16 and f16 weights, and on cards the attention of prompts, may round more, where that is faster"},
     {"experts", CONF_ENUM, O(experts), "cut", 0, 0, BENCH_EXPERTS_NAMES, "of --tp ranks: each expert cut inside, or whole on one of them"},
     {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
@@ -168,9 +169,11 @@ static void show(struct bench *b, const struct row *r)
         fflush(stdout);
         return;
     }
-    buf_printf(&b->rows, "%s\n    {\"test\": \"%s\", \"sequences\": %d, \"tokens_each\": %d, \"depth\": %d, \"threads\": %d,\n", b->rows.len ? "," : "", r->t.name,
+    buf_printf(&b->rows, "%s\n    {\"test\": \"%s\", \"sequences\": %d, \"tokens_each\": %d, \"depth\": %d, \"threads\": %d,\n",
+               b->rows.len ? "," : "", r->t.name,
                r->t.n_seqs, r->t.n_in, r->t.pos, r->n_threads);
-    buf_printf(&b->rows, "     \"tokens_per_s\": %.6g, \"step_s\": %.6g, \"weight_bytes_per_s\": %.6g, \"share_of_read\": %.6g,\n", tokens_s(r), r->seconds, gbs,
+    buf_printf(&b->rows, "     \"tokens_per_s\": %.6g, \"step_s\": %.6g, \"weight_bytes_per_s\": %.6g, \"share_of_read\": %.6g,\n",
+               tokens_s(r), r->seconds, gbs,
                gbs / b->limits.read_bytes_s);
     buf_printf(&b->rows, "     \"ops_per_s\": %.6g, \"share_of_multiply_add\": %.6g,\n     \"seconds_by_op\": {", ops, ops / peak(b));
     for (int32_t i = 0; i < ENG_OP_COUNT; i++)

@@ -319,7 +319,8 @@ static enum err one_width(const struct options *all, const char *model, int32_t 
     if (!o.c.model.context) o.c.model.context = o.prompt + o.tokens + 8;
     TRY(own_cluster_open(&c, &o.c, model));
     if (o.prompt + o.tokens > p->context)
-        TRY(err_raise(ERR_BAD_CONFIG, "--prompt %lld and --tokens %lld do not fit the context of %d tokens", (long long)o.prompt, (long long)o.tokens, p->context));
+        TRY(err_raise(ERR_BAD_CONFIG, "--prompt %lld and --tokens %lld do not fit the context of %d tokens", (long long)o.prompt,
+                      (long long)o.tokens, p->context));
     p->guess = guess_of(before, o.one_machine);
     p->depth = (int32_t)(o.prompt + o.tokens / 2);
     p->telemetry_us = TELEMETRY_US;
@@ -350,7 +351,8 @@ static enum err run(const struct options *o, const char *model)
     for (int32_t i = 0; i < n_widths; i++) {
         int32_t ranks = widths[i] * (int32_t)o->c.model.pp;
         if (ranks > slots) {
-            fprintf(stderr, "%d ranks: skipped, %s %d\n", ranks, o->c.cluster.hostfile ? "the slots of the hostfile are" : "the most that a replica has are", slots);
+            fprintf(stderr, "%d ranks: skipped, %s %d\n", ranks,
+                    o->c.cluster.hostfile ? "the slots of the hostfile are" : "the most that a replica has are", slots);
             continue;
         }
         enum err e = one_width(o, model, widths[i], users, n_users, &machine);

@@ -34,8 +34,10 @@ struct options {
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"model", CONF_STR, O(model), NULL, 0, 0, "NAME", "of those that the server lists at /v1/models; default: the first"},
-    {"users", CONF_STR, O(users), "1,4,16", 0, 0, "N,...", "who each send the next request when the last is answered, one row for each number", "max-concurrency concurrency"},
-    {"rate", CONF_FLOAT, O(rate), "0", 0, 1e6, "X", "instead of --users: requests a second, at random times (Poisson), however long answers take; 0: off", "request-rate"},
+    {"users", CONF_STR, O(users), "1,4,16", 0, 0, "N,...", "who each send the next request when the last is answered, one row for each number",
+     "max-concurrency concurrency"},
+    {"rate", CONF_FLOAT, O(rate), "0", 0, 1e6, "X",
+     "instead of --users: requests a second, at random times (Poisson), however long answers take; 0: off", "request-rate"},
     {"requests", CONF_INT, O(requests), "0", 0, MAX_REQUESTS, "N", "of each row; 0: four times the users, at least 8; with --rate 64", "num-prompts"},
     {"prompt-tokens", CONF_INT, O(prompt_tokens), "128", 1, 1 << 20, "N", "of a prompt, about: the row says how many there were", "random-input-len input-len"},
     {"shared-tokens", CONF_INT, O(shared_tokens), "0", 0, 1 << 20, "N", "of them, at the beginning, the same in all prompts", "random-prefix-len"},
@@ -107,7 +109,8 @@ struct one {
 /* Words of a few syllables: common enough that no tokenizer takes a letter at a time, odd enough that no two prompts are alike. */
 static void put_words(struct buf *b, uint64_t seed, uint64_t which, int32_t n)
 {
-    static const char *const syllables[] = {"an", "be", "cor", "den", "el", "far", "gan", "hol", "in", "ker", "lan", "mor", "ne", "or", "pel", "ro", "sen", "tar", "un", "ver"};
+    static const char *const syllables[] = {"an", "be", "cor", "den", "el", "far", "gan", "hol", "in", "ker", "lan", "mor", "ne", "or",
+                                            "pel", "ro", "sen", "tar", "un", "ver"};
     for (int32_t i = 0; i < n; i++) {
         uint64_t bits = rng_at(seed, which, (uint64_t)i, 0);
         buf_putc(b, b->len ? ' ' : 'O');
@@ -273,14 +276,16 @@ out:
 /* ---- rows ---- */
 
 static const struct { const char *name; size_t at; } columns[] = {
-    {"ttft", offsetof(struct level, first)}, {"itl", offsetof(struct level, gap)}, {"tpot", offsetof(struct level, each)}, {"e2e", offsetof(struct level, whole)}};
+    {"ttft", offsetof(struct level, first)}, {"itl", offsetof(struct level, gap)}, {"tpot", offsetof(struct level, each)},
+    {"e2e", offsetof(struct level, whole)}};
 
 static void head(const struct options *o)
 {
     if (o->json) return;
     printf("%s  %9s  %6s  %9s  %9s  %9s   %21s   %19s   %19s\n", o->rate > 0 ? " rate" : "users", "answered", "failed", "prompt", "answers", "prompts",
            "first token, ms", "between pieces, ms", "whole answer, s");
-    printf("%5s  %9s  %6s  %9s  %9s  %9s   %6s %6s %7s   %6s %5s %6s   %6s %5s %6s\n", "", "", "", "tokens", "tokens/s", "tokens/s", "p50", "p90", "p99", "p50", "p90", "p99",
+    printf("%5s  %9s  %6s  %9s  %9s  %9s   %6s %6s %7s   %6s %5s %6s   %6s %5s %6s\n", "", "", "", "tokens", "tokens/s", "tokens/s", "p50",
+           "p90", "p99", "p50", "p90", "p99",
            "p50", "p90", "p99");
 }
 
@@ -292,8 +297,10 @@ static void print_quantiles(const struct series *s, double scale, int first, int
 static json_t *json_of(const struct level *l, double seconds)
 {
     static const struct { const char *name; double q; } quantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}};
-    json_t *j = json_pack("{s:i, s:f, s:i, s:i, s:f, s:I, s:I, s:f}", "users", l->users, "rate", l->o->rate, "answered", l->done, "failed", l->failed, "seconds", seconds,
-                          "prompt_tokens", (json_int_t)l->prompt_tokens, "completion_tokens", (json_int_t)l->tokens, "tokens_per_second", (double)l->tokens / seconds);
+    json_t *j = json_pack("{s:i, s:f, s:i, s:i, s:f, s:I, s:I, s:f}", "users", l->users, "rate", l->o->rate, "answered", l->done, "failed",
+                          l->failed, "seconds", seconds,
+                          "prompt_tokens", (json_int_t)l->prompt_tokens, "completion_tokens", (json_int_t)l->tokens, "tokens_per_second",
+                          (double)l->tokens / seconds);
     for (size_t i = 0; i < COUNT_OF(columns); i++) {
         const struct series *s = (const void *)((const char *)l + columns[i].at);
         json_t *o = json_object();
@@ -367,7 +374,8 @@ static enum err run_level(const struct level *like, int32_t users, json_t *rows,
     struct level l = *like;
     l.users = users;
     l.wanted = o->requests ? (int32_t)o->requests : users ? MAX(8, 4 * users) : 64;
-    TRY(hub_many_open(&l.many, &(struct hub_http_conf){.token = getenv(o->server.key_env), .direct = true, .ca = o->server.ca, .connect_s = CONNECT_S, .stall_s = o->stall}));
+    TRY(hub_many_open(&l.many, &(struct hub_http_conf){.token = getenv(o->server.key_env), .direct = true, .ca = o->server.ca,
+                                                       .connect_s = CONNECT_S, .stall_s = o->stall}));
     TRY(load(&l));
     row(&l, rows);
     *failed |= l.failed > 0;
@@ -393,7 +401,8 @@ int bench_serve(int argc, char **argv)
     }
     TRY(bench_list("users", o.users, 1, MAX_USERS, users, MAX_LEVELS, &n));
     if (o.shared_tokens >= o.prompt_tokens)
-        TRY(err_raise(ERR_BAD_CONFIG, "--shared-tokens %lld: fewer than --prompt-tokens %lld are needed", (long long)o.shared_tokens, (long long)o.prompt_tokens));
+        TRY(err_raise(ERR_BAD_CONFIG, "--shared-tokens %lld: fewer than --prompt-tokens %lld are needed", (long long)o.shared_tokens,
+                      (long long)o.prompt_tokens));
     if (o.seed < 0) o.seed = clock_us() >> 1;
     sigaction(SIGINT, &(struct sigaction){.sa_handler = on_sigint}, NULL);
     TRY(client_open(&c, &o.server, o.stall, stop));

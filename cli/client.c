@@ -23,7 +23,8 @@ enum err client_open(struct client *c, const struct client_options *o, int64_t s
     const char *key = getenv(o->key_env);
     *c = (struct client){0};
     for (const char *p = key; p && *p; p++)
-        if (!isgraph((unsigned char)*p)) return err_raise(ERR_BAD_CONFIG, "the key in %s has a character in it that no key has (a blank, a newline)", o->key_env);
+        if (!isgraph((unsigned char)*p))
+            return err_raise(ERR_BAD_CONFIG, "the key in %s has a character in it that no key has (a blank, a newline)", o->key_env);
     if (!o->url) c->url = xasprintf("http://127.0.0.1:%d", (int)o->port);
     else TRY(hub_http_base("url", o->url, &c->url));
     TRY(hub_http_open(&c->http, &(struct hub_http_conf){.token = key, .direct = true, .ca = o->ca, .connect_s = CONNECT_S, .stall_s = stall_s, .stop = stop}));

@@ -28,11 +28,13 @@ void client_close(struct client *c); /* a zeroed one, too */
 MUST_USE enum err client_get(const struct client *c, const char *path, json_t **out, long *status);
 /* The sentence in the body of an error: of OpenAI's form, or of a server's that says less. Own: free(). */
 char *client_sentence(const struct buf *body);
-/* The model that a request should name: `wanted`, or without it the first that the server lists. Own: free(). Err BAD_REQUEST (a key is needed), UNAVAILABLE. */
+/* The model that a request should name: `wanted`, or without it the first that the server lists. Own: free(). Err BAD_REQUEST (a key is needed),
+ * UNAVAILABLE. */
 MUST_USE enum err client_model(const struct client *c, const struct client_options *o, const char *wanted, char **out);
 /* POST; Err BAD_REQUEST: the server's own sentence, where its status is not 200. *out as above. */
 MUST_USE enum err client_post(const struct client *c, const char *path, const char *json, json_t **out);
 /* POST of a request for a stream: take() gets the body of an answer with status 200, as it comes. Err: of the sink's, and as client_post. */
-MUST_USE enum err client_stream(const struct client *c, const char *path, const char *json, enum err (*take)(void *user, const void *data, size_t n), void *user);
+MUST_USE enum err client_stream(const struct client *c, const char *path, const char *json,
+                                enum err (*take)(void *user, const void *data, size_t n), void *user);
 
 #endif

@@ -27,7 +27,8 @@ struct options {
 static const struct conf_opt table[] = {
     {"model", CONF_STR, O(model), NULL, 0, 0, "NAME", "of those that the server lists at /v1/models; default: the first"},
     {"system", CONF_STR, O(system), NULL, 0, 0, "TEXT", "a system message, before the conversation"},
-    {"max-tokens", CONF_INT, O(max_tokens), "-1", UNSAID, 1e9, "N", "tokens of an answer at most; -1: as many as there is room for", "n-predict predict max-new-tokens num-predict"},
+    {"max-tokens", CONF_INT, O(max_tokens), "-1", UNSAID, 1e9, "N", "tokens of an answer at most; -1: as many as there is room for",
+     "n-predict predict max-new-tokens num-predict"},
     {"temperature", CONF_FLOAT, O(temperature), "-1", UNSAID, 1000, "X", "0: greedy; -1: as the server has it"},
     {"top-p", CONF_FLOAT, O(top_p), "-1", UNSAID, 1, "X", "nucleus; -1: as the server has it"},
     {"seed", CONF_INT, O(seed), "-1", UNSAID, 9.2e18, "N", "-1: a random one"},

@@ -17,7 +17,8 @@ struct options {
 static const struct conf_opt table[] = {
     {"port", CONF_INT, O(port), "8000", 1, 65535, "N", "of the server's gateway"},
     {"admin-socket", CONF_STR, O(admin_socket), NULL, 0, 0, "PATH", "its admin socket, if it was started with one of this name"},
-    {"url", CONF_STR, O(url), NULL, 0, 0, "URL", "ask over HTTP or HTTPS instead, http://HOST:PORT or https://HOST:PORT, with an admin key of that server (its --admin-keys)"},
+    {"url", CONF_STR, O(url), NULL, 0, 0, "URL",
+     "ask over HTTP or HTTPS instead, http://HOST:PORT or https://HOST:PORT, with an admin key of that server (its --admin-keys)"},
     {"admin-key-env", CONF_STR, O(admin_key_env), "TESSERA_ADMIN_KEY", 0, 0, "VARIABLE", "with --url: the environment variable that holds the key"},
     {"https-ca", CONF_STR, O(ca), NULL, 0, 0, "FILE", "with --url: certificates (PEM) to trust instead of the system's"},
     {0},

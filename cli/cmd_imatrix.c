@@ -25,7 +25,8 @@ struct options {
 #define O(f) offsetof(struct options, f)
 static const struct conf_opt table[] = {
     {"file", CONF_STR, O(file), NULL, 0, 0, "FILE", "the text (needed; also -f)"},
-    {"output", CONF_STR, O(output), "imatrix.gguf", 0, 0, "FILE", "where it is written (also -o): GGUF, or llama.cpp's older format when the name ends in .dat"},
+    {"output", CONF_STR, O(output), "imatrix.gguf", 0, 0, "FILE",
+     "where it is written (also -o): GGUF, or llama.cpp's older format when the name ends in .dat"},
     {"chunk", CONF_INT, O(chunk), "512", 16, LIMIT_CONTEXT, "N", "tokens of a chunk, each a sequence of its own"},
     {"chunks", CONF_INT, O(chunks), "0", 0, 1e9, "N", "stop after so many; 0: the whole text"},
     {"threads", CONF_INT, O(threads), "0", 0, 1024, "N", "threads; 0: one for each processor"},

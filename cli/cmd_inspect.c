@@ -27,7 +27,8 @@ static const struct conf_opt table[] = {
     {0},
 };
 static const struct conf_opt *const groups[] = {table, NULL};
-static const struct conf_table conf = {"inspect", "inspect MODEL [options]", "Header, metadata and tensors of a model (GGUF file or checkpoint's directory); reads no weights.", groups, 1, 1};
+static const struct conf_table conf = {"inspect", "inspect MODEL [options]",
+                                       "Header, metadata and tensors of a model (GGUF file or checkpoint's directory); reads no weights.", groups, 1, 1};
 
 /* Of the file's own words. */
 static void say(const char *text, size_t n, int width)
@@ -188,7 +189,8 @@ int cmd_inspect(int argc, char **argv)
         if (t->part_of) continue;
         if (!i) printf("\ntensors\n");
         say(t->name, strlen(t->name), 40);
-        printf(" %-5s [%lld, %lld, %lld, %lld]  %lld bytes ", dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1], (long long)t->dims[2],
+        printf(" %-5s [%lld, %lld, %lld, %lld]  %lld bytes ", dtype_ggml_name(t->ggml_type), (long long)t->dims[0], (long long)t->dims[1],
+               (long long)t->dims[2],
                (long long)t->dims[3], (long long)t->bytes);
         if (made_of) {
             printf("made of ");

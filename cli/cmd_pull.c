@@ -38,8 +38,10 @@ static const struct conf_opt table[] = {
 static const struct conf_opt *const groups[] = {table, NULL};
 static const struct conf_table conf = {
     "pull", "pull ORG/NAME[:QUANT] [options]",
-    "Fetch a model: of a GGUF repository the quantisation that is named (Q4_K_M unless it is), of a checkpoint its config, tokenizer and safetensors. What broke off\n"
-    "goes on where it stood; sums are checked; what the hub has changed since is fetched anew. Files lie in $TESSERA_MODELS, else ~/.cache/tessera/models, and `tessera serve ORG/NAME[:QUANT]` finds them there.\n"
+    "Fetch a model: of a GGUF repository the quantisation that is named (Q4_K_M unless it is), of a checkpoint its config, tokenizer and "
+    "safetensors. What broke off\n"
+    "goes on where it stood; sums are checked; what the hub has changed since is fetched anew. Files lie in $TESSERA_MODELS, else "
+    "~/.cache/tessera/models, and `tessera serve ORG/NAME[:QUANT]` finds them there.\n"
     "Prints the path.", groups, 1, 1};
 
 /* ---- what a person sees ---- */

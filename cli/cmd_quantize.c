@@ -42,7 +42,8 @@ static bool show(void *user, int64_t done, int64_t total, const char *tensor)
     int64_t now = clock_us();
     if (now - p->last_us >= (p->terminal ? 100000 : 5000000)) {
         double part = total ? (double)done / (double)total : 0, s = (double)(now - p->begun_us) / 1e6;
-        fprintf(stderr, "%s%3.0f %%: %.1f of %.1f MB written, %.0f s left (%s)%s", p->terminal ? "\r\033[K" : "", part * 100, (double)done / 1e6, (double)total / 1e6,
+        fprintf(stderr, "%s%3.0f %%: %.1f of %.1f MB written, %.0f s left (%s)%s", p->terminal ? "\r\033[K" : "", part * 100,
+                (double)done / 1e6, (double)total / 1e6,
                 part > 0.01 ? s * (1 - part) / part : 0, tensor, p->terminal ? "" : "\n");
         p->last_us = now;
         p->drawn = p->terminal;

@@ -138,7 +138,8 @@ static void print_replicas(const json_t *j)
         const char *state = text(r, "state"), *why = text(r, "reason");
         printf("\nreplica %zu %s, %zu rank(s) in %d stage(s), %d open request(s), %d recoveries%s%s\n", i, state, json_array_size(ranks), whole(r, "stages"),
                whole(r, "open"), whole(r, "recoveries"), strcmp(why, state) ? ": " : "", strcmp(why, state) ? why : "");
-        if (json_array_size(ranks)) printf("  %4s  %-8s  %-20s  %-14s  %10s  %8s  %11s\n", "rank", "state", "host", "device", "weights GB", "KV GB", "resident GB");
+        if (json_array_size(ranks))
+            printf("  %4s  %-8s  %-20s  %-14s  %10s  %8s  %11s\n", "rank", "state", "host", "device", "weights GB", "KV GB", "resident GB");
         json_array_foreach(ranks, k, rank) print_rank(rank);
     }
 }

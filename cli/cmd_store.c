@@ -29,12 +29,14 @@ static const struct conf_opt rm_table[] = {
 static const struct conf_opt *const list_groups[] = {list_table, NULL}, *const rm_groups[] = {rm_table, NULL};
 static const struct conf_table list_conf = {
     "list", "list [options]",
-    "The models in $TESSERA_MODELS, else ~/.cache/tessera/models, where tessera pull puts them: the name that other commands take, what it is, its size and when it came.",
+    "The models in $TESSERA_MODELS, else ~/.cache/tessera/models, where tessera pull puts them: the name that other commands take, what it "
+    "is, its size and when it came.",
     list_groups, 0, 0};
 static const struct conf_table rm_conf = {
     "rm", "rm ORG/NAME[:QUANT] [options]",
     "Remove a model that was pulled, without asking, and say what that freed. Refused while a pull of it is at work.\n"
-    "A server that has loaded the model goes on answering, and the disk's room may come back only when it ends; a worker that it must start anew finds no file.",
+    "A server that has loaded the model goes on answering, and the disk's room may come back only when it ends; a worker that it must start "
+    "anew finds no file.",
     rm_groups, 1, 1};
 
 static void size_text(int64_t bytes, char out[32])
@@ -146,7 +148,8 @@ int cmd_rm(int argc, char **argv)
         return 0;
     }
     if (!hub_ref_parse(&r, args[0]))
-        TRY(err_raise(ERR_BAD_CONFIG, "'%s' is not ORG/NAME or ORG/NAME:QUANT, as tessera list names what was pulled; files elsewhere are yours to remove", args[0]));
+        TRY(err_raise(ERR_BAD_CONFIG, "'%s' is not ORG/NAME or ORG/NAME:QUANT, as tessera list names what was pulled; files elsewhere are "
+                      "yours to remove", args[0]));
     TRY(hub_ref_set_revision(&r, o.revision));
     TRY(hub_store_remove(&r, &gone));
     size_text(gone.bytes, size);

@@ -54,7 +54,8 @@ int cmd_worker(int argc, char **argv)
     struct address coordinator;
     TRY(address_parse(&coordinator, "--join", o.join));
     if (coordinator.port <= 0) TRY(err_raise(ERR_BAD_CONFIG, "--join %s: needed HOST:PORT, the address that the coordinator printed", o.join));
-    struct wrk_conf w = {.join = o.join, .join_timeout_ms = (int32_t)(o.join_timeout * 1000), .n_threads = (int32_t)o.threads, .bind = o.bind, .device = o.device,
+    struct wrk_conf w = {.join = o.join, .join_timeout_ms = (int32_t)(o.join_timeout * 1000), .n_threads = (int32_t)o.threads, .bind = o.bind,
+                         .device = o.device,
                          .tls_cert = o.tls_cert, .tls_key = o.tls_key, .tls_ca = o.tls_ca};
     TRY(trn_auth_key_load(&w.key, o.key_file));
     unsetenv("TESSERA_CLUSTER_KEY"); /* not for our children */

@@ -215,7 +215,8 @@ static enum err start_next(struct lines *l, struct crd_api *api, struct mailbox 
         if (!v) {
             rc = err_raise(ERR_BAD_REQUEST, "%s line %lld is no JSON: %s", l->path, (long long)l->number, why.text);
         } else if (before) {
-            rc = err_raise(ERR_BAD_REQUEST, "%s line %lld: custom_id '%.64s' is that of line %lld too, and answers are told apart by it: each line needs its own",
+            rc = err_raise(ERR_BAD_REQUEST, "%s line %lld: custom_id '%.64s' is that of line %lld too, and answers are told apart by it: "
+                           "each line needs its own",
                            l->path, (long long)l->number, id, (long long)json_integer_value(before));
         } else if (!id || !json_object_get(l->done, id)) {
             rc = start_line(api, mail, v, l->number);

@@ -41,7 +41,8 @@ static void add_cards(struct clu_topo *t)
     for (int32_t i = 0; (!i || i < n) && t->n_devices < LIMIT_RANKS; i++) {
         if (eng_backend_choose("auto", i, name, &n, &info) || i >= n) return;
         struct clu_device *d = &t->devices[t->n_devices++];
-        *d = (struct clu_device){.kind = CLU_GPU, .mem_bytes = info.free_bytes / 100 * 92, .read_bytes_s = info.read_bytes_s > 0 ? info.read_bytes_s : READ_PER_CARD,
+        *d = (struct clu_device){.kind = CLU_GPU, .mem_bytes = info.free_bytes / 100 * 92,
+                                 .read_bytes_s = info.read_bytes_s > 0 ? info.read_bytes_s : READ_PER_CARD,
                                  .ops_s = info.ops_s > 0 ? info.ops_s : OPS_PER_CARD};
         snprintf(d->name, sizeof d->name, "card%d", i);
     }
@@ -116,7 +117,8 @@ static enum err copy_link(struct clu_topo *to, const struct clu_link *l, const i
     for (int32_t a = 0; a < n_lines; a++)
         for (int32_t b = 0; b < n_lines; b++) {
             if (a == b || l->a != index[a] || l->b != index[b]) continue;
-            if (to->n_links == CLU_MAX_LINKS) return err_raise(ERR_BAD_CONFIG, "the hosts of the hostfile have more than %d links in the topology", CLU_MAX_LINKS);
+            if (to->n_links == CLU_MAX_LINKS)
+                return err_raise(ERR_BAD_CONFIG, "the hosts of the hostfile have more than %d links in the topology", CLU_MAX_LINKS);
             to->links[to->n_links++] = (struct clu_link){a, b, l->wire};
         }
     return OK;
@@ -194,7 +196,8 @@ static enum err plan_twice(const struct placement *p, struct two_plans *x)
                          .max_step_tokens = (int32_t)m->max_batch_tokens,
                          .n_slots = (int32_t)m->max_seqs,
                          .kv_type = (enum kv_type)m->kv_type};
-    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts), .fixed_order = true};
+    struct clu_want want = {.users = 8, .need_tokens = m->kv_tokens, .kv_tokens = m->kv_tokens, .experts = options_experts(m->exact, m->experts),
+                            .fixed_order = true};
     bool chosen;
     w.wire = options_wire(m->exact, m->wire_type, &chosen);
     if (clu_place_find(&x->as_written, &w, &x->topo, &want)) x->as_written.judged.tok_s = 0; /* as written it does not even fit */

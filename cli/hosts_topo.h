@@ -14,7 +14,8 @@ MUST_USE enum err hosts_this_machine_and_cards(struct clu_topo *t);
 MUST_USE enum err hosts_record(const struct clu_topo *t, const char *path);
 
 /* *t becomes the hosts of the file, in its order: each as the host of its name in *t (known), else like the first one there. Links
- * between hosts that *t knows are kept. Slots are ranks: as many of the host's cards, what is left over shares its processors. Err BAD_CONFIG naming the line, IO. */
+ * between hosts that *t knows are kept. Slots are ranks: as many of the host's cards, what is left over shares its processors. Err BAD_CONFIG naming
+ * the line, IO. */
 MUST_USE enum err hosts_topo(struct clu_topo *t, const char *hostfile, bool known);
 
 /* Hosts that mpirun starts ranks on are numbered by the hostfile. Where --topo says how the machines differ, and another order of

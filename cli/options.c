@@ -50,7 +50,8 @@ const struct conf_opt model_option_table[] = {
 
 const struct conf_opt adapter_option_table[] = {
     {"lora", CONF_LIST, M(lora), NULL, 0, 0, "NAME=PATH",
-     "a LoRA adapter beside the model (PEFT's directory or a GGUF file), asked for as model NAME; may be given again, for more", "lora-modules adapters lora-adapter lora-paths enable-lora"},
+     "a LoRA adapter beside the model (PEFT's directory or a GGUF file), asked for as model NAME; may be given again, for more",
+     "lora-modules adapters lora-adapter lora-paths enable-lora"},
     {0},
 };
 

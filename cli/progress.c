@@ -58,7 +58,8 @@ static void ready(int32_t replica, const struct replica_rank ranks[], int32_t n,
         int at = snprintf(how, sizeof how, "read %.2f MB", (double)k->read_bytes / 1e6);
         if (k->received_bytes) at += snprintf(how + at, sizeof how - (size_t)at, ", got %.2f from other ranks", (double)k->received_bytes / 1e6);
         if (k->cached_bytes) snprintf(how + at, sizeof how - (size_t)at, ", found %.2f in its cache", (double)k->cached_bytes / 1e6);
-        snprintf(text, sizeof text, "replica %d, rank %d (%.100s, %.120s) holds %.2f MB of weights (%s)", replica, i, k->host, k->device, (double)k->weight_bytes / 1e6, how);
+        snprintf(text, sizeof text, "replica %d, rank %d (%.100s, %.120s) holds %.2f MB of weights (%s)", replica, i, k->host, k->device,
+                 (double)k->weight_bytes / 1e6, how);
         if (brief) log_debug("load", "%s", text);
         else log_info("load", "%s", text);
     }

@@ -104,7 +104,8 @@ static enum err open_journal(const struct serving *v, struct served *s)
     if (!conf->journal) return OK;
     struct crd_api *api = crd_core_api(s->core);
     char *path = crd_state_model_path(crd_core_state(s->core), "journal");
-    struct crd_journal_conf jc = {.path = path, .fit = fit_answers(conf->c, &s->place, conf->chat_template, api->defaults_text), .max_bytes = conf->journal_bytes,
+    struct crd_journal_conf jc = {.path = path, .fit = fit_answers(conf->c, &s->place, conf->chat_template, api->defaults_text),
+                                  .max_bytes = conf->journal_bytes,
                                   .sync_us = conf->journal_sync_us, .keep_us = conf->keep_us};
     TRY(crd_journal_open(&api->journal, &jc)); /* the core closes it */
     crd_replay_recall(api);
@@ -145,8 +146,10 @@ enum err serving_open(struct serving *v, const char *model)
     bool gone = false;
     if (v->conf.state && crd_state_now(v->conf.state, &now)) {
         gone = access(now.model, R_OK);
-        if (gone) log_warn(LOG, "%s, which was served when the coordinator before was killed, cannot be read (%s): %s is served", now.model, strerror(errno), model);
-        else log_warn(LOG, "%s was served when the coordinator before was killed, since a reload: it is served again; `tessera reload` changes that", now.model);
+        if (gone)
+            log_warn(LOG, "%s, which was served when the coordinator before was killed, cannot be read (%s): %s is served", now.model, strerror(errno), model);
+        else
+            log_warn(LOG, "%s was served when the coordinator before was killed, since a reload: it is served again; `tessera reload` changes that", now.model);
         if (!gone) model = now.model;
     }
     v->last_number = now.number;

@@ -25,7 +25,8 @@ enum err sse_feed(struct sse *s, const void *data, size_t n, enum err (*on_event
 {
     for (const char *p = data, *end = p + n; p < end;) {
         const char *newline = memchr(p, '\n', (size_t)(end - p)), *stop = newline ? newline : end;
-        if (s->line.len + (size_t)(stop - p) > LONGEST_LINE) return err_raise(ERR_LINK_PROTOCOL, "the server streams a line of more than %d bytes", LONGEST_LINE);
+        if (s->line.len + (size_t)(stop - p) > LONGEST_LINE)
+            return err_raise(ERR_LINK_PROTOCOL, "the server streams a line of more than %d bytes", LONGEST_LINE);
         buf_put(&s->line, p, (size_t)(stop - p));
         if (!newline) return OK;
         p = newline + 1;

@@ -117,7 +117,8 @@ int under_mpirun_run(int argc, char **argv, int32_t rank, int32_t size, const st
 {
     char join[160] = "", listen[128], fresh[65];
     const char *key = getenv("TESSERA_CLUSTER_KEY"), *local = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    struct wrk_conf w = {.join = join, .join_timeout_ms = 30000, .n_threads = (int32_t)o->model.threads, .bind = true, .device = o->model.device, .share_join = true,
+    struct wrk_conf w = {.join = join, .join_timeout_ms = 30000, .n_threads = (int32_t)o->model.threads, .bind = true,
+                         .device = o->model.device, .share_join = true,
                          .tls_cert = o->cluster.tls_cert, .tls_key = o->cluster.tls_key, .tls_ca = o->cluster.tls_ca};
     enum err e = OK;
     if (o->cluster.replicas > 1)
