@@ -109,7 +109,8 @@ static double plan_s(const struct clu_topo *t, const struct clu_layout *l)
 {
     double s = 0;
     for (int32_t r = 1; r < grid_ranks(&l->grid); r++)
-        if (!clu_cost_same_host(t, l->device[0], l->device[r])) s = MAX(s, clu_topo_wire(t, t->devices[l->device[0]].host, t->devices[l->device[r]].host).latency_s);
+        if (!clu_cost_same_host(t, l->device[0], l->device[r]))
+            s = MAX(s, clu_topo_wire(t, t->devices[l->device[0]].host, t->devices[l->device[r]].host).latency_s);
     return s;
 }
 

@@ -90,7 +90,8 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
             tiles = leaf_vocab_tiles(m->n_vocab);
     const struct clu_cost_experts x = clu_cost_experts(m, g->whole_experts, leaf0, h.ffn);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
-    *out = (struct clu_memory){.process = w->rates->process_bytes, .card = clu_cost_card(w, t, device, g->layers[stage + 1] - g->layers[stage], g->width[stage])};
+    *out = (struct clu_memory){.process = w->rates->process_bytes,
+                               .card = clu_cost_card(w, t, device, g->layers[stage + 1] - g->layers[stage], g->width[stage])};
     for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
         const struct model_layer *l = &y->layers[i];
         out->weights += part_of(l->q.mem, h.heads, m->n_heads) +

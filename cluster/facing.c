@@ -50,7 +50,8 @@ enum err clu_facing(const struct clu_hostfile *f, char out[CLU_FACING])
             char a[INET_ADDRSTRLEN], b[INET_ADDRSTRLEN];
             inet_ntop(AF_INET, &best, a, sizeof a);
             inet_ntop(AF_INET, &from, b, sizeof b);
-            return err_raise(ERR_BAD_CONFIG, "this host reaches %s from its address %s, and %s from %s: name the one that every host reaches, with --listen %s:0 "
+            return err_raise(ERR_BAD_CONFIG,
+                             "this host reaches %s from its address %s, and %s from %s: name the one that every host reaches, with --listen %s:0 "
                              "or --listen %s:0", f->hosts[by].name, a, f->hosts[i].name, b, a, b);
         }
         if (w <= most) continue;

@@ -43,7 +43,8 @@ static enum err check_colon(const char *name, int32_t line)
 {
     const char *colon = strchr(name, ':');
     if (!colon || !colon[1] || colon[1 + strspn(colon + 1, "0123456789")]) return OK;
-    return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s': in a hostfile slots are written '%.*s slots=%.5s'", line, name, (int)MIN(colon - name, 40), name, colon + 1);
+    return err_raise(ERR_BAD_CONFIG, "line %d: '%.40s': in a hostfile slots are written '%.*s slots=%.5s'", line, name,
+                     (int)MIN(colon - name, 40), name, colon + 1);
 }
 
 static enum err read_line(struct clu_hostfile *f, char *text, int32_t line)

@@ -182,10 +182,12 @@ static void experts(const struct clu_place *p, const struct clu_work *w, struct 
     for (int32_t i = 0; i < p->layout.grid.n_stages; i++) wide |= p->layout.grid.width[i] > 1;
     if (!w->info->n_experts || !wide) return;
     if (whole)
-        buf_printf(b, "  experts   whole, each of the %d on one rank of its stage: %.1f tok/s for %d user%s; cut inside it would be %.1f\n", w->info->n_experts, s[1],
+        buf_printf(b, "  experts   whole, each of the %d on one rank of its stage: %.1f tok/s for %d user%s; cut inside it would be %.1f\n",
+                   w->info->n_experts, s[1],
                    MAX(p->users, 1), p->users > 1 ? "s" : "", s[0]);
     else
-        buf_printf(b, "  experts   cut inside, a part of all %d on each rank of a stage: %.1f tok/s for %d user%s; whole on ranks (--experts whole) it would be %.1f\n",
+        buf_printf(b, "  experts   cut inside, a part of all %d on each rank of a stage: %.1f tok/s for %d user%s; whole on ranks (--experts "
+                   "whole) it would be %.1f\n",
                    w->info->n_experts, s[0], MAX(p->users, 1), p->users > 1 ? "s" : "", s[1]);
 }
 
@@ -289,7 +291,8 @@ void clu_place_json(const struct clu_place *p, const struct clu_work *w, const s
     for (int32_t i = 0; i < CLU_WIRE_TYPES; i++) buf_printf(b, "%s\"%s\":%.2f", i ? "," : "", clu_wire_name[i], p->wire_tok_s[i]);
     buf_puts(b, "},");
     if (w->info->n_experts)
-        buf_printf(b, "\"experts\":\"%s\",\"experts_tok_s\":{\"cut\":%.2f,\"whole\":%.2f},", p->layout.grid.whole_experts ? "whole" : "cut", p->experts_tok_s[0],
+        buf_printf(b, "\"experts\":\"%s\",\"experts_tok_s\":{\"cut\":%.2f,\"whole\":%.2f},", p->layout.grid.whole_experts ? "whole" : "cut",
+                   p->experts_tok_s[0],
                    p->experts_tok_s[1]);
     buf_puts(b, "\"ranks\":[");
     for (int32_t r = 0; r < p->n_ranks; r++) json_rank(p, w, t, r, b);

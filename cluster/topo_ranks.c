@@ -56,7 +56,8 @@ static void guessed_speed(const struct msg_hello *y, int32_t n, int32_t n_thread
 {
     struct clu_crowd *c = &d->crowd;
     *c = (struct clu_crowd){.ranks = g->machine ? n : MAX(y->host_size, 1), .processors = g->machine ? g->machine : MAX(y->n_cpus, 1),
-                            .most = n_threads ? n_threads : MAX(y->n_cpus, 1), .moves = y->n_cpus >= g->machine, .read_bytes_s = g->read_bytes_s, .ops_s = g->ops_s,
+                            .most = n_threads ? n_threads : MAX(y->n_cpus, 1), .moves = y->n_cpus >= g->machine,
+                            .read_bytes_s = g->read_bytes_s, .ops_s = g->ops_s,
                             .all_read_bytes_s = g->host_read_bytes_s};
     clu_crowd_speed(c, c->ranks, false, &d->read_bytes_s, &d->ops_s);
 }
