@@ -265,7 +265,8 @@ enum err crd_admin_ask(const char *path, const char *line, FILE *to)
     int fd = -1;
     TRY(address(&a, path));
     fd = dial(&a);
-    if (fd < 0) return err_raise(ERR_UNAVAILABLE, "no server answers at %s (%s): is it another port (--port) or socket (--admin-socket)?", path, strerror(errno));
+    if (fd < 0)
+        return err_raise(ERR_UNAVAILABLE, "no server answers at %s (%s): is it another port (--port) or socket (--admin-socket)?", path, strerror(errno));
     if (!trusted(fd) && !is_owners(fd, path)) {
         rc = err_raise(ERR_UNAVAILABLE, "the server at %s is another user's", path);
         goto out;

@@ -16,7 +16,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { TEXT_THREADS = 2 /* so that one slow request does not hold up the others */, MOST_TEMPLATE = 4 << 20, IDLE_US = 20000 /* without work: then ranks are told to sleep */ };
+enum { TEXT_THREADS = 2 /* so that one slow request does not hold up the others */, MOST_TEMPLATE = 4 << 20,
+      IDLE_US = 20000 /* without work: then ranks are told to sleep */ };
 
 #define LOG "coordinator"
 

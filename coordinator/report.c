@@ -75,7 +75,8 @@ void crd_report_engine(void *self, int32_t i, struct sched_stats *out)
 
 static void rank_json(struct buf *out, int32_t i, const struct replica_rank *r)
 {
-    buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"rss_bytes\":%lld,\"read_bytes\":%lld,\"received_bytes\":%lld,"
+    buf_printf(out, "%s{\"rank\":%d,\"joined\":%s,\"ready\":%s,\"pid\":%d,\"weight_bytes\":%lld,\"kv_bytes\":%lld,\"rss_bytes\":%lld,"
+               "\"read_bytes\":%lld,\"received_bytes\":%lld,"
                "\"cached_bytes\":%lld,\"host\":", i ? "," : "", i,
                r->joined ? "true" : "false", r->ready ? "true" : "false", r->pid, (long long)r->weight_bytes, (long long)r->kv_bytes, (long long)r->rss_bytes,
                (long long)r->read_bytes, (long long)r->received_bytes, (long long)r->cached_bytes);

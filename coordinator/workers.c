@@ -183,7 +183,8 @@ static bool has_failed(struct crd_workers *w, const struct replica_status *s, ui
         fail(w, s->err == ERR_NO_FIT ? s->err : ERR_UNAVAILABLE, s->text);
     } else if (clu_launch_ended(&w->job, &status)) {
         if (!bad_lines(w, text))
-            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds what is wrong", s->text);
+            snprintf(text, sizeof text, "mpirun ended before the workers were ready (%.400s); `tessera doctor` with the same hosts finds "
+                     "what is wrong", s->text);
         fail(w, ERR_UNAVAILABLE, text);
     } else if (late) {
         snprintf(text, sizeof text, "no progress for %.0f s: %s (--load-timeout)", (double)w->conf.load_timeout_us / 1e6, s->text);

@@ -217,7 +217,8 @@ void crd_http_admin_reload(void *api, struct gw_exchange *x, const struct gw_req
     json_t *j = json_loadb(r->body, r->n_body, 0, NULL);
     const char *model = json_string_value(json_object_get(j, "model"));
     if (!model || !strchr(model, '/') || strlen(model) >= sizeof what.model)
-        crd_api_refuse(&e, 400, "model", "The body must be {\"model\": PATH}, an absolute path of the server's host, or ORG/NAME of a model that was pulled there.");
+        crd_api_refuse(&e, 400, "model", "The body must be {\"model\": PATH}, an absolute path of the server's host, or ORG/NAME of a model "
+                       "that was pulled there.");
     else snprintf(what.model, sizeof what.model, "%s", model);
     json_decref(j);
     if (e.status) crd_http_error(x, &e, NULL);

@@ -4,7 +4,8 @@
  *    "cached_tokens":0,"completion_tokens":40,"reasoning_tokens":0,"first_token_seconds":0.021,"seconds":0.531}
  *
  * "adapter":"name" follows the path where a LoRA adapter answered.
- * key: null without keys, and of who has none. first_token_seconds: null if no token came. status 499: the client left first; what it had by then is counted. A thread writes, so that a slow disk keeps nobody
+ * key: null without keys, and of who has none. first_token_seconds: null if no token came. status 499: the client left first; what it had by then is
+ * counted. A thread writes, so that a slow disk keeps nobody
  * waiting; a file that was moved away is opened anew under its name. The same is said at log level debug. Thr: open, close: one; add: any. */
 #ifndef COORDINATOR_API_LEDGER_H
 #define COORDINATOR_API_LEDGER_H

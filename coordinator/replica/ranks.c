@@ -260,7 +260,8 @@ static struct kv_groups groups_of(const struct crd_replica *r)
 
 static void become_ready(struct crd_replica *r)
 {
-    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .groups = groups_of(r), .n_slots = r->plan.n_slots, .n_stages = r->plan.grid.n_stages,
+    struct sched_conf c = {.epoch = r->epoch, .n_blocks = r->plan.n_blocks, .groups = groups_of(r), .n_slots = r->plan.n_slots,
+                           .n_stages = r->plan.grid.n_stages,
                            .depth = r->plan.grid.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
                            .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache,
                            .max_guesses = r->conf.max_guesses, .guess_rows = GUESS_ROWS,

@@ -66,7 +66,8 @@ void crd_reach_ask(struct crd_reach *r, const char *address, int32_t pid, int64_
 static void look_here(struct crd_reach *r)
 {
     char s = state_of(r->pid);
-    if (s == 'T' || s == 't') snprintf(r->said, sizeof r->said, "the process is stopped (%s): kill -CONT %d would have let it go on", s == 'T' ? "SIGSTOP" : "a debugger", r->pid);
+    if (s == 'T' || s == 't')
+        snprintf(r->said, sizeof r->said, "the process is stopped (%s): kill -CONT %d would have let it go on", s == 'T' ? "SIGSTOP" : "a debugger", r->pid);
     else if (s == 'D') snprintf(r->said, sizeof r->said, "the process waits for a disk or a device");
     else if (s == 'Z' || !s) snprintf(r->said, sizeof r->said, "the process has ended");
     else snprintf(r->said, sizeof r->said, "the process runs (state %c)", s);
