@@ -154,7 +154,8 @@ struct cursor {
 
 static enum err take(struct cursor *c, size_t n, const uint8_t **p)
 {
-    if (n > c->n - c->at) return err_raise(ERR_BAD_FILE, "%s: an importance matrix (.dat) that ends at byte %zu, where %zu more are needed", c->path, c->n, n - (c->n - c->at));
+    if (n > c->n - c->at)
+        return err_raise(ERR_BAD_FILE, "%s: an importance matrix (.dat) that ends at byte %zu, where %zu more are needed", c->path, c->n, n - (c->n - c->at));
     *p = c->p + c->at;
     c->at += n;
     return OK;
@@ -235,7 +236,8 @@ static enum err write_dat(const struct eng_imatrix *m, const char *path)
     char *tmp = xasprintf("%s.%ld.part", path, (long)getpid());
     FILE *f = fopen(tmp, "wbx");
     if (!f) rc = err_raise(ERR_IO, "cannot create %s: %s", tmp, strerror(errno));
-    else if ((fwrite(b.data, 1, b.len, f) != b.len) | fflush(f) | fsync(fileno(f)) | fclose(f)) rc = err_raise(ERR_IO, "%s: cannot write: %s", tmp, strerror(errno));
+    else if ((fwrite(b.data, 1, b.len, f) != b.len) | fflush(f) | fsync(fileno(f)) | fclose(f))
+        rc = err_raise(ERR_IO, "%s: cannot write: %s", tmp, strerror(errno));
     else if (rename(tmp, path)) rc = err_raise(ERR_IO, "cannot rename %s to %s: %s", tmp, path, strerror(errno));
     if (rc && f) (void)unlink(tmp);
     free(tmp);

@@ -15,7 +15,8 @@ struct conv_tensor {
     const struct model_tensor **parts; /* [n_parts], stacked row after row; NULL: values */
     int64_t n_parts;
     int32_t pair_heads;                /* > 0: rows of so many heads, halves to be interleaved (rope) */
-    int32_t group_heads, n_groups;     /* > 0: rows of so many groups, each of so many query heads, a key and a value: to be all queries, all keys, all values */
+    /* > 0: rows of so many groups, each of so many query heads, a key and a value: to be all queries, all keys, all values */
+    int32_t group_heads, n_groups;
     float plus;                        /* added to every value */
     const float *values;               /* F32 that no file has */
 };

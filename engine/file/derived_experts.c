@@ -1,5 +1,6 @@
 /* derived_experts.c: experts that lie all in one tensor, as gpt-oss has them: of each expert the rows of gate and up in turns (row 2i is gate's
- * row i, 2i + 1 is up's; Llama 4: first all of gate's, then all of up's), in MXFP4 (blocks of 32 codes and an exponent apart), or plain and turned round ([experts][columns][rows]).
+ * row i, 2i + 1 is up's; Llama 4: first all of gate's, then all of up's), in MXFP4 (blocks of 32 codes and an exponent apart), or plain and turned
+ * round ([experts][columns][rows]).
  *
  * MXFP4 stays what it is: codes and exponents are put together as GGUF's blocks have them, where code j shares a byte with j + 16; here it does
  * with its neighbour. Nothing is rounded. */

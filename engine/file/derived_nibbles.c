@@ -77,7 +77,8 @@ static enum err read_state(const struct eng_model_file *f, const struct model_te
         rc = err_raise(ERR_BAD_FILE, "%s says [%" PRId64 ", %" PRId64 "], config.json [%" PRId64 ", %" PRId64 "]", raw->name, s->shape[0], s->shape[1],
                        t->dims[1], t->dims[0]);
     else if (s->block != t->derived->scale_cols)
-        rc = err_raise(ERR_BAD_FILE, "%s says blocks of %" PRId64 ", and there is a scale for each %" PRId64 " weights", raw->name, s->block, t->derived->scale_cols);
+        rc = err_raise(ERR_BAD_FILE, "%s says blocks of %" PRId64 ", and there is a scale for each %" PRId64 " weights", raw->name, s->block,
+                       t->derived->scale_cols);
 out:
     json_decref(json);
     return rc;

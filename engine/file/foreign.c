@@ -46,7 +46,8 @@ static bool has_onnx(const struct eng_model_file *f, const char *sub)
 
 enum err eng_foreign_dir(const struct eng_model_file *f)
 {
-    if (has(f, "mlc-chat-config.json") || has(f, "ndarray-cache.json") || has(f, "tensor-cache.json")) return refuse(f, "an MLC model (mlc_llm convert_weight)");
+    if (has(f, "mlc-chat-config.json") || has(f, "ndarray-cache.json") || has(f, "tensor-cache.json"))
+        return refuse(f, "an MLC model (mlc_llm convert_weight)");
     bool weights = has(f, "model.safetensors") || has(f, "model.safetensors.index.json");
     if (has(f, "genai_config.json") || (!weights && (has_onnx(f, "") || has_onnx(f, "/onnx")))) return refuse(f, "an ONNX model");
     return OK;

@@ -53,7 +53,8 @@ static const char *split(const char *name, char module[256])
 /* A module's codes, or NULL: it is not quantised. */
 static const struct model_tensor *codes_of(const struct deriving *d, const char *module)
 {
-    static const struct { const char *name, *type; } kinds[] = {{"weight", "F8_E"}, {"weight", "I8"}, {"weight", "U8"}, {"qweight", "I32"}, {"weight_packed", "I32"},
+    static const struct { const char *name, *type; } kinds[] = {{"weight", "F8_E"}, {"weight", "I8"}, {"weight", "U8"}, {"qweight", "I32"},
+                                                                {"weight_packed", "I32"},
                                                                 {"weight_packed", "U8"}};
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         const struct model_tensor *t = find(d, module, kinds[i].name);
@@ -267,7 +268,8 @@ static enum err derive_bnb(struct deriving *d, struct module *m, struct eng_deri
     TRY(need(d, m, "weight.quant_map", "F32", 1, 16, &x->table));
     x->state = find(d, m->name, "weight.quant_state.bitsandbytes__nf4");
     if (!x->state) x->state = find(d, m->name, "weight.quant_state.bitsandbytes__fp4");
-    if (!x->state || !is_type(x->state, "U8")) TRY(err_raise(ERR_BAD_FILE, "%s: tensor '%s.weight.quant_state.bitsandbytes__nf4' is missing", d->f->path, eng_show(m->name, strlen(m->name)).s));
+    if (!x->state || !is_type(x->state, "U8"))
+        TRY(err_raise(ERR_BAD_FILE, "%s: tensor '%s.weight.quant_state.bitsandbytes__nf4' is missing", d->f->path, eng_show(m->name, strlen(m->name)).s));
     if (is_type(scales, "F32")) goto out;
     if (!is_type(scales, "U8")) TRY(bad_shape(d, m, scales, "scales of F32 or U8"));
     x->nested = find(d, m->name, "weight.nested_absmax");

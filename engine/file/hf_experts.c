@@ -63,7 +63,8 @@ static enum err shape_of(const struct eng_model_file *f, const struct kind *k, c
         if (!scales) return bad(f, t, "but there are no scales beside it");
         bool fits = !strcmp(dtype_ggml_name(t->ggml_type), "U8") && !strcmp(dtype_ggml_name(scales->ggml_type), "U8") && t->dims[0] == 16 &&
                     scales->dims[0] == t->dims[1] && scales->dims[1] == t->dims[2] && scales->dims[2] == t->dims[3] && scales->dims[3] == 1;
-        if (!fits || t->dims[2] % turns) return bad(f, t, "but blocks are U8 of [experts, rows, columns / 32, 16], scales beside them U8 of [experts, rows, columns / 32]");
+        if (!fits || t->dims[2] % turns)
+            return bad(f, t, "but blocks are U8 of [experts, rows, columns / 32, 16], scales beside them U8 of [experts, rows, columns / 32]");
         dims[0] = t->dims[1] * 32, dims[1] = t->dims[2] / turns, dims[2] = t->dims[3];
         return OK;
     }

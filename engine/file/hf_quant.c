@@ -190,7 +190,8 @@ static enum err read_compressed(const struct reading *r)
     enum err rc;
     const char *format, *name;
     json_t *group, *groups = json_object_get(r->o.json, "config_groups");
-    TRY(one_of(r, "format", NULL, " pack-quantized int-quantized float-quantized naive-quantized nvfp4-pack-quantized mxfp4-pack-quantized mixed-precision dense ", &format));
+    TRY(one_of(r, "format", NULL, " pack-quantized int-quantized float-quantized naive-quantized nvfp4-pack-quantized mxfp4-pack-quantized "
+               "mixed-precision dense ", &format));
     TRY(must_be_idle(r));
     TRY(names_of(r, "ignore", &r->q->ignore));
     if (groups && !json_is_object(groups)) TRY(err_raise(ERR_BAD_FILE, "%s: key 'config_groups' is not an object", r->q->what));
@@ -324,7 +325,8 @@ static enum err read_bnb(const struct reading *r)
     TRY(eng_hf_bool(r->o, "load_in_4bit", false, &four));
     TRY(eng_hf_bool(r->o, "load_in_8bit", false, &eight));
     TRY(one_of(r, "bnb_4bit_quant_type", "fp4", " nf4 fp4 ", &type));
-    if (!four || eight) refuse(r, "load_in_8bit", "true", "load_in_4bit; its 8 bits are made for its own kernels: give the checkpoint it was made of, or a GGUF file");
+    if (!four || eight)
+        refuse(r, "load_in_8bit", "true", "load_in_4bit; its 8 bits are made for its own kernels: give the checkpoint it was made of, or a GGUF file");
 out:
     return rc;
 }

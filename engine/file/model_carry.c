@@ -18,7 +18,8 @@
 enum { MOST_FILES = 2048, MOST_BESIDE = 64 << 20 };
 
 static const char *const beside[] = {
-    "config.json", "generation_config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+    "config.json", "generation_config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json", "tokenizer.json",
+    "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja", "model.safetensors.index.json", "adapter_config.json"};
 
 static const char *base_name(const char *path)

@@ -1,5 +1,6 @@
 /* rounded.h: products that round more than the contract of table.h allows, for `--exact off`: activations, and weights of F16, become bf16
- * first; on cards those of prompts' attention too. They are as repeatable as the others, whatever the number of threads; but only processors with a dot product of bf16 have them, so
+ * first; on cards those of prompts' attention too. They are as repeatable as the others, whatever the number of threads; but only processors with a
+ * dot product of bf16 have them, so
  * another machine gives other bits. A card's tensor cores have them too (engine/kernels/cuda/rounded.cu), a leaf's sum in an order of their own.
  *
  * y of a matrix of BF16 or F16 as table.h has it, but for the chain of a leaf: columns in pairs (2i, 2i+1),

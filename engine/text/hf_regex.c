@@ -2,7 +2,8 @@
  *
  * The two agree on nearly all that tokenizers use. What differs is rewritten: \s (PCRE2's takes
  * U+180E too, Oniguruma's does not), \h (a hexadecimal digit there, a blank here), ^ and $ (always
- * about lines there), \w and the classes in [:name:], which Oniguruma has by Unicode's properties. A class within a class is refused, for PCRE2 would read it as text. */
+ * about lines there), \w and the classes in [:name:], which Oniguruma has by Unicode's properties. A class within a class is refused, for PCRE2 would
+ * read it as text. */
 #include "engine/text/hf_build.h"
 #include "base/buf.h"
 

@@ -101,7 +101,8 @@ static enum err read_metaspace(struct hf_build *b, const json_t *o)
     const json_t *text = json_object_get(o, "replacement");
     const char *scheme = json_string_value(json_object_get(o, "prepend_scheme"));
     if (b->rules.meta || b->rules.prefix_space || !json_is_string(text) || !json_string_length(text))
-        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Metaspace' with another or with 'ByteLevel', or without 'replacement', is not supported", b->files->where);
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: 'Metaspace' with another or with 'ByteLevel', or without 'replacement', is not "
+                         "supported", b->files->where);
     b->rules.n_before = b->rules.n_splits;
     if (!scheme) scheme = hf_flag(o, "add_prefix_space", true) ? "always" : "never";
     b->rules.meta = !strcmp(scheme, "first")   ? META_FIRST
@@ -209,7 +210,8 @@ static enum err read_bpe(struct hf_build *b, const json_t *m)
     r->inner = text_of(m, "continuing_subword_prefix", "");
     r->final = text_of(m, "end_of_word_suffix", "");
     if (json_number_value(json_object_get(m, "dropout")) != 0)
-        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: BPE with 'dropout' is not supported: it would write a text another way each time", b->files->where);
+        return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: BPE with 'dropout' is not supported: it would write a text another way each time",
+                         b->files->where);
     if (r->byte_fallback && (r->inner.n || r->final.n))
         return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: BPE with byte_fallback and a prefix or suffix of pieces is not supported", b->files->where);
     return OK;

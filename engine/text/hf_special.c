@@ -57,7 +57,8 @@ static enum err put_special(struct hf_build *b, const json_t *o, const json_t *n
         int64_t id = json_is_integer(e) ? json_integer_value(e) : -1;
         if (id < 0 || id >= b->n) break;
         if (to->n == MOST_AT_AN_END)
-            return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: a post-processor that adds more than %d tokens before or after a text is not supported", b->files->where,
+            return err_raise(ERR_UNSUPPORTED, "%s/tokenizer.json: a post-processor that adds more than %d tokens before or after a text is "
+                             "not supported", b->files->where,
                              MOST_AT_AN_END);
         to->ids[to->n++] = (int32_t)id;
     }

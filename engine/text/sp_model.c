@@ -124,7 +124,8 @@ static enum err read_normalizer(struct hf_build *b, struct text_span s, struct t
         if (f.no == ESCAPE_SPACES) escape = f.value != 0;
     }
     if (r.bad || (step->from.n && !step->from.p)) return broken(b, "the normalizer's settings");
-    return escape ? OK : err_raise(ERR_UNSUPPORTED, "%s/tokenizer.model: spaces that stay spaces (escape_whitespaces false) are not supported", b->files->where);
+    return escape ? OK : err_raise(ERR_UNSUPPORTED, "%s/tokenizer.model: spaces that stay spaces (escape_whitespaces false) are not supported",
+                                   b->files->where);
 }
 
 /* How many pieces, if the file is whole. */

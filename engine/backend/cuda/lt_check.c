@@ -4,8 +4,10 @@
 #include <cublasLt.h>
 
 _Static_assert(KRN_LT_COMPUTE_32F == (int)CUBLAS_COMPUTE_32F && KRN_LT_R_32F == (int)CUDA_R_32F && KRN_LT_R_16BF == (int)CUDA_R_16BF, "types");
-_Static_assert(KRN_LT_PREF_WORKSPACE == (int)CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && KRN_LT_PREF_ALIGN_A == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES &&
-                   KRN_LT_PREF_ALIGN_B == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES && KRN_LT_PREF_ALIGN_C == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES &&
+_Static_assert(KRN_LT_PREF_WORKSPACE == (int)CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES &&
+                   KRN_LT_PREF_ALIGN_A == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES &&
+                   KRN_LT_PREF_ALIGN_B == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES &&
+                   KRN_LT_PREF_ALIGN_C == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES &&
                    KRN_LT_PREF_ALIGN_D == (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
                "preferences");
 _Static_assert(sizeof(cublasStatus_t) == sizeof(int) && sizeof(cudaDataType) == sizeof(int) && sizeof(cublasComputeType_t) == sizeof(int), "enums");
@@ -21,7 +23,8 @@ int krn_lt_check(cublasLtHandle_t h, cublasLtMatmulDesc_t p, cublasLtMatrixLayou
                  const cublasLtMatmulAlgo_t *algo, void *d, size_t n, cudaStream_t s)
 {
     int k = 0, sum = 0;
-    sum += (int)cublasLtCreate(&h) + (int)cublasLtDestroy(h) + (int)cublasLtMatmulDescCreate(&p, CUBLAS_COMPUTE_32F, CUDA_R_32F) + (int)cublasLtMatmulDescDestroy(p);
+    sum += (int)cublasLtCreate(&h) + (int)cublasLtDestroy(h);
+    sum += (int)cublasLtMatmulDescCreate(&p, CUBLAS_COMPUTE_32F, CUDA_R_32F) + (int)cublasLtMatmulDescDestroy(p);
     sum += (int)cublasLtMatrixLayoutCreate(&l, CUDA_R_16BF, (uint64_t)n, (uint64_t)n, (int64_t)n) + (int)cublasLtMatrixLayoutDestroy(l);
     sum += (int)cublasLtMatmulPreferenceCreate(&f) + (int)cublasLtMatmulPreferenceDestroy(f);
     sum += (int)cublasLtMatmulPreferenceSetAttribute(f, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, d, n);

@@ -21,6 +21,7 @@ enum err cmd_model(const char **arg)
 int main(int argc, char **argv)
 {
     if (argc > 2 && !strcmp(argv[1], "bench") && !strcmp(argv[2], "engine")) return bench_engine(argc - 2, argv + 2);
-    fprintf(stderr, "usage: %s bench engine MODEL|--shape NAME [options]\nThis build measures the engine and does nothing else (--help lists the options).\n", argv[0]);
+    fprintf(stderr, "usage: %s bench engine MODEL|--shape NAME [options]\nThis build measures the engine and does nothing else (--help lists "
+            "the options).\n", argv[0]);
     return 2;
 }
