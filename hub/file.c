@@ -86,7 +86,8 @@ int64_t hub_part_bytes(const struct hub_part *p) { return p->n; }
 
 enum err hub_part_put(struct hub_part *p, const void *data, size_t n)
 {
-    if ((int64_t)n > p->size - p->n) return err_raise(ERR_LINK_PROTOCOL, "%s: the server sends more than the %" PRId64 " bytes that the file has", p->name, p->size);
+    if ((int64_t)n > p->size - p->n)
+        return err_raise(ERR_LINK_PROTOCOL, "%s: the server sends more than the %" PRId64 " bytes that the file has", p->name, p->size);
     for (const uint8_t *at = data; n;) {
         ssize_t k = pwrite(p->fd, at, n, p->n);
         if (k < 0 && errno == EINTR) continue;

@@ -69,7 +69,8 @@ static bool is_base(CURLU *u, const char *url)
 {
     static const CURLUPart none[] = {CURLUPART_USER, CURLUPART_QUERY, CURLUPART_FRAGMENT};
     char *scheme = NULL, *part = NULL;
-    bool ok = !curl_url_set(u, CURLUPART_URL, url, 0) && !curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) && (!strcmp(scheme, "http") || !strcmp(scheme, "https"));
+    bool ok = !curl_url_set(u, CURLUPART_URL, url, 0) && !curl_url_get(u, CURLUPART_SCHEME, &scheme, 0)
+        && (!strcmp(scheme, "http") || !strcmp(scheme, "https"));
     for (size_t i = 0; ok && i < COUNT_OF(none); i++)
         if (!curl_url_get(u, none[i], &part, 0)) {
             curl_free(part);

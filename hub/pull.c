@@ -59,7 +59,8 @@ static enum err judge(const struct pull *p, const char *what, long status, bool 
     *again = status == 429 || status >= 500;
     if (status == 200 || status == 206) return OK;
     if (status == 401 || status == 403)
-        return err_raise(ERR_LINK_AUTH, "%s answers %ld for %s: %s (HF_TOKEN or --token-file); a gated model's terms are accepted at %s/%s/%s", p->c->endpoint, status,
+        return err_raise(ERR_LINK_AUTH, "%s answers %ld for %s: %s (HF_TOKEN or --token-file); a gated model's terms are accepted at %s/%s/%s",
+                         p->c->endpoint, status,
                          what, p->c->token ? "the token was refused" : "it needs a token", p->c->endpoint, p->r->org, p->r->name);
     if (status == 404) return err_raise(ERR_NOT_FOUND, "%s has no %s (revision %s)", p->c->endpoint, what, p->r->revision);
     return err_raise(ERR_LINK_CLOSED, "%s answers %ld for %s", p->c->endpoint, status, what);
@@ -153,7 +154,8 @@ static enum err check_room(struct pull *p)
     if (needed <= room) return OK;
     const double unit = needed < 1000000000 ? 1e6 : 1e9;
     const char *name = needed < 1000000000 ? "MB" : "GB";
-    return err_raise(ERR_NO_FIT, "%s/%s needs %.1f %s more in %s, where %.1f %s are free: make room, or say another place in TESSERA_MODELS", p->r->org, p->r->name,
+    return err_raise(ERR_NO_FIT, "%s/%s needs %.1f %s more in %s, where %.1f %s are free: make room, or say another place in TESSERA_MODELS",
+                     p->r->org, p->r->name,
                      (double)needed / unit, name, p->dir, (double)room / unit, name);
 }
 
