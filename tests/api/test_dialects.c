@@ -185,7 +185,8 @@ static void a_messages_format_is_kept_to(void **state)
     static const char *const ways[] = {"\"output_config\":{\"effort\":\"low\",\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}}",
                                        "\"output_format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\"}}"};
     for (size_t i = 0; i < COUNT_OF(ways); i++) {
-        char *body = xasprintf("{\"max_tokens\":9,\"metadata\":{\"user_id\":\"u\"},\"mcp_servers\":[],\"messages\":[{\"role\":\"user\",\"content\":\"q\"}],%s}", ways[i]);
+        char *body = xasprintf("{\"max_tokens\":9,\"metadata\":{\"user_id\":\"u\"},\"mcp_servers\":[],\"messages\":[{\"role\":\"user\","
+                               "\"content\":\"q\"}],%s}", ways[i]);
         json_decref(ask(ENDPOINT_MESSAGES, "{}", body, 200));
         assert_int_not_equal(fake_last(t.fake).grammar.kind, GRAMMAR_NONE);
         free(body);

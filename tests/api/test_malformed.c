@@ -250,7 +250,8 @@ static const struct field responses[] = {
     {"structured_outputs", OBJECT, "a bad regex={\"regex\":\"(\"}", NULL},
     {"cache_salt", STRING, "empty=\"\"", NULL},
     {"text", OBJECT,
-     "verbosity a number={\"verbosity\":7}~verbosity unknown={\"verbosity\":\"much\"}~format a number={\"format\":7}~no type={\"format\":{}}~type a number={\"format\":{\"type\":7}}~"
+     "verbosity a number={\"verbosity\":7}~verbosity unknown={\"verbosity\":\"much\"}~format a number={\"format\":7}~no "
+     "type={\"format\":{}}~type a number={\"format\":{\"type\":7}}~"
      "unknown={\"format\":{\"type\":\"x\"}}~no schema={\"format\":{\"type\":\"json_schema\"}}~a bad "
      "schema={\"format\":{\"type\":\"json_schema\",\"schema\":{\"type\":\"x\"}}}", NULL},
     {"tools", LIST,

@@ -111,7 +111,8 @@ static const struct row {
      "||f({\"a\":1})g({})"},
     {FUNCTIONARY, "<function=f>{\"a\":1}</function><function=g>{}</function>",
      "||f({\"a\":1})g({})"},
-    {GLM, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>s</arg_key>\n<arg_value>x \"y\"</arg_value>\n</tool_call>\n<tool_call>g\n</tool_call>",
+    {GLM, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>s</arg_key>\n<arg_value>x "
+     "\"y\"</arg_value>\n</tool_call>\n<tool_call>g\n</tool_call>",
      "||f({\"a\": 1, \"s\": \"x \\\"y\\\"\"})g({})"},
     {GLM, "So: <tool_call>f</tool_call> well", "|So: well|f({})"},
     {GLM, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>", "||f({\"a\": 1})"},

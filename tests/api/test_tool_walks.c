@@ -155,9 +155,12 @@ static void walk(struct test_api *t, const struct eng_grammar_vocab *v, json_t *
 
 /* Tools with all that the syntaxes may get wrong, when the data set is not there. */
 static const char odd[] =
-    "{\"function\":[{\"name\":\"w\",\"parameters\":{\"type\":\"dict\",\"properties\":{\"s\":{\"type\":\"string\"},\"n\":{\"type\":\"float\"},\"i\":{\"type\":\"integer\"},"
-    "\"u\":{\"type\":[\"string\",\"null\",\"number\"]},\"e\":{\"type\":\"string\",\"enum\":[\"1\",\"a b\",\"true\"]},\"m\":{\"enum\":[\"1\",2,null]},\"l\":{\"type\":\"array\",\"items\":{"
-    "\"type\":\"string\"}},\"o\":{\"type\":\"dict\",\"properties\":{\"type\":{\"type\":\"boolean\"}}},\"any\":{\"type\":\"any\"}},\"required\":[\"s\",\"n\",\"u\",\"m\",\"l\",\"any\"]}},"
+    "{\"function\":[{\"name\":\"w\",\"parameters\":{\"type\":\"dict\",\"properties\":{\"s\":{\"type\":\"string\"},\"n\":{\"type\":\"float\"},"
+    "\"i\":{\"type\":\"integer\"},"
+    "\"u\":{\"type\":[\"string\",\"null\",\"number\"]},\"e\":{\"type\":\"string\",\"enum\":[\"1\",\"a "
+    "b\",\"true\"]},\"m\":{\"enum\":[\"1\",2,null]},\"l\":{\"type\":\"array\",\"items\":{"
+    "\"type\":\"string\"}},\"o\":{\"type\":\"dict\",\"properties\":{\"type\":{\"type\":\"boolean\"}}},\"any\":{\"type\":\"any\"}},"
+    "\"required\":[\"s\",\"n\",\"u\",\"m\",\"l\",\"any\"]}},"
     "{\"name\":\"a.b-c\",\"parameters\":{\"type\":\"dict\",\"properties\":{}}}]}";
 
 static int walks;

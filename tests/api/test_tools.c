@@ -392,9 +392,11 @@ static void arguments_in_tags_are_of_the_schema_and_read_back(void **state)
         const char *source, *says;
     } not[] = {
         {"tools<tool_call><arg_key>", "<tool_call>w\n<arg_key>c</arg_key>\n<arg_value>1</arg_value>\n</tool_call>"},
-        {"tools<tool_call><arg_key>", "<tool_call>w\n<arg_key>s</arg_key>\n<arg_value>x</arg_value>\n<arg_key>c</arg_key>\n<arg_value>2</arg_value>\n</tool_call>"},
+        {"tools<tool_call><arg_key>",
+         "<tool_call>w\n<arg_key>s</arg_key>\n<arg_value>x</arg_value>\n<arg_key>c</arg_key>\n<arg_value>2</arg_value>\n</tool_call>"},
         {"tools<tool_call><parameter=",
-         "<tool_call>\n<function=w>\n<parameter=s>\nx\n</parameter>\n<parameter=c>\n1\n</parameter>\n<parameter=b>\nyes\n</parameter>\n</function>\n</tool_call>"},
+         "<tool_call>\n<function=w>\n<parameter=s>\nx\n</parameter>\n<parameter=c>\n1\n</parameter>\n"
+         "<parameter=b>\nyes\n</parameter>\n</function>\n</tool_call>"},
         {"tools<|tool_list_start|>", "<|tool_call_start|>[w(s=a, c=\"1\")]<|tool_call_end|>"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
@@ -434,7 +436,8 @@ static void strict_tools_bind_what_is_called_and_nothing_else(void **state)
         {"tools<tool_call><parameter=",
          {"Words", "x <tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>",
           "<tool_call>\n<function=g.h>\n<parameter=b>\n{}\n</parameter>\n</function>\n</tool_call>"},
-         {"<tool_call>\n<function=f>\n<parameter=a>\none\n</parameter>\n</function>\n</tool_call>", "<tool_call>\n<function=f>\n</function>\n</tool_call>", "<tool_call> "}},
+         {"<tool_call>\n<function=f>\n<parameter=a>\none\n</parameter>\n</function>\n</tool_call>",
+          "<tool_call>\n<function=f>\n</function>\n</tool_call>", "<tool_call> "}},
         {"tools[TOOL_CALLS]",
          {"Words", "a [TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g.h\", \"arguments\": {}}]", "[1, [TOOL"},
          {"[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": true}}]", "[TOOL_CALLS][]", "[TOOL_CALLS]f"}},
@@ -447,9 +450,11 @@ static void strict_tools_bind_what_is_called_and_nothing_else(void **state)
         {"tools<function=",
          {"if a < b", "x <function=f>{\"a\": 1}</function>", "<function=g.h>{}</function> y"},
          {"<function=f>{}</function>", "<function=x>{}</function>", "<function="}},
-        {"tools<｜tool▁calls▁begin｜>", {"Words", "x" DS2("{\"a\": 1}"), DS2("{\"a\": -1}") "y"}, {DS2("{}"), "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁begin｜>x"}},
+        {"tools<｜tool▁calls▁begin｜>", {"Words", "x" DS2("{\"a\": 1}"), DS2("{\"a\": -1}") "y"},
+         {DS2("{}"), "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁begin｜>x"}},
         {"tools<|tool_calls_section_begin|>",
-         {"Words", "x<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"a\": 1}<|tool_call_end|><|tool_calls_section_end|>", "<|tool"},
+         {"Words", "x<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{\"a\": "
+          "1}<|tool_call_end|><|tool_calls_section_end|>", "<|tool"},
          {"<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
           "<|tool_calls_section_begin|>", "<|tool_calls_section_begin|>x"}},
         {"tools<|tool_list_start|>",
@@ -478,7 +483,8 @@ static void strict_tools_bind_what_is_called_and_nothing_else(void **state)
     /* what a schema cannot have is refused, as it is when a call must be made */
     test_api_say(&t, "x", 1);
     json_t *a = test_api_ask(&t, ENDPOINT_CHAT, test_chat,
-                             ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,\"parameters\":{\"type\":\"object\",\"properties\":{"
+                             ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"strict\":true,"
+                             "\"parameters\":{\"type\":\"object\",\"properties\":{"
                              "\"a\":{\"type\":\"array\",\"uniqueItems\":true}}}}}]", 400);
     assert_string_equal(json_str(json_object_get(a, "error"), "param"), "tools");
     assert_non_null(strstr(json_str(json_object_get(a, "error"), "message"), "tools.0.function.parameters: JSON Schema, #/properties/a/uniqueItems"));

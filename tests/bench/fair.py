@@ -3,8 +3,8 @@
 
     tests/bench/fair.py [--seconds 20] [--rounds 3] [--model FILE] [-- options of tessera serve]
 
-Heavy keys keep 3 to 5 requests of unlike lengths open, no two with a common prefix; the light one asks for 8 tokens four times a second. Twice the same load: each key its own
-(token-fair shares), and all as one key (first come, first served). In turn, so that what else the machine does meets both. Standard library only."""
+Heavy keys keep 3 to 5 requests of unlike lengths open, no two with a common prefix; the light one asks for 8 tokens four times a second.
+Twice the same load: each key its own (token-fair shares), and all as one key (first come, first served). In turn, so that what else the machine does meets both. Standard library only."""
 import argparse
 import collections
 import json

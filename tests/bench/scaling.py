@@ -6,8 +6,8 @@ them shared memory, plain veth, or a 10 or 1 Gbit/s wire; beside distributed-lla
                          [--dllama PROGRAM --dllama-model M --dllama-tokenizer T]     (tests/bench/dllama_model.py makes the two)
 
 The "hosts" share this machine's processors: with more ranks than processors a row says what the links cost, not what more machines would bring.
-The planner is told so (--one-machine): each rank has its part of what the machine can do. Links: 10g and 1g are tools/lan_switch (20 and 200 us one way, and the
-rate) where there are TAP devices, else a token bucket (tc tbf) that has the rate but not the delay. Needs root, ip, sshd; what cannot be
+The planner is told so (--one-machine): each rank has its part of what the machine can do. Links: 10g and 1g are tools/lan_switch (20 and 200 us one way, and
+the rate) where there are TAP devices, else a token bucket (tc tbf) that has the rate but not the delay. Needs root, ip, sshd; what cannot be
 made here is skipped with a word. One line of JSON per cell on stdout, a table on stderr."""
 import argparse
 import json
@@ -45,13 +45,15 @@ def make_hosts(link, n):
         raise OSError("neither TAP devices nor tc here")
     h = Hosts(n, before=own_core)
     for i in range(n):
-        sh("ip", "netns", "exec", h.name(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{rate[0]}mbit", "burst", "128kb", "latency", "50ms")
+        sh("ip", "netns", "exec", h.name(i), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", f"{rate[0]}mbit", "burst",
+           "128kb", "latency", "50ms")
     return h, f"tc tbf {rate[0]} Mbit/s, no delay"
 
 
 def tessera(hosts, width, stages):
     """Cells of one link and cut."""
-    cmd = [os.path.abspath(BIN), "bench", "scaling", os.path.abspath(args.model), "--widths", str(width), "--pp", str(stages), "--users", args.users, "--tokens", str(args.tokens),
+    cmd = [os.path.abspath(BIN), "bench", "scaling", os.path.abspath(args.model), "--widths", str(width), "--pp", str(stages), "--users",
+           args.users, "--tokens", str(args.tokens),
            "--prompt", str(args.prompt), "--seconds", str(args.seconds), "--threads", str(args.threads), "--log-level", "warn", "--json", *args.more.split()]
     if hosts:
         cmd = hosts.inside(0, *cmd, "--hostfile", f"{hosts.dir}/hosts", "--mpirun-args", hosts.mpirun_args(), "--one-machine")
@@ -110,7 +112,8 @@ def cell(link, width, stages):
 
 
 def main():
-    print(f"{'link':5} {'width':>5} {'stages':>6} {'users':>5} {'tok/s':>8} {'planned':>8} {'apart':>7} {'between':>8} {'planned':>8} {'dllama':>8}  wrong term",
+    print(f"{'link':5} {'width':>5} {'stages':>6} {'users':>5} {'tok/s':>8} {'planned':>8} {'apart':>7} {'between':>8} {'planned':>8} "
+          f"{'dllama':>8}  wrong term",
           file=sys.stderr)
     for link in args.links.split(","):
         for stages in map(int, args.pp.split(",")):

@@ -65,7 +65,8 @@ def start(keep_until_written):
         env["OMPI_ALLOW_RUN_AS_ROOT"] = env["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1"
     log = tempfile.TemporaryFile()
     t0 = time.monotonic()
-    p = subprocess.Popen([BIN, "serve", args.model, "--port", str(port), "--shard-cache", args.cache, "--context", "2048", "--log-level", "debug", *args.args.split()],
+    p = subprocess.Popen([BIN, "serve", args.model, "--port", str(port), "--shard-cache", args.cache, "--context", "2048", "--log-level",
+                          "debug", *args.args.split()],
                          stdout=log, stderr=log, env=env)
     try:
         serves = None
@@ -94,7 +95,8 @@ def start(keep_until_written):
         p.wait(60)
     log.seek(0)
     text = log.read().decode(errors="replace")
-    found = re.findall(r"weights are there after ([\d.]+) s: ([\d.]+) MB read, ([\d.]+) from other ranks, ([\d.]+) from the cache, of which ([\d.]+) mapped", text)
+    found = re.findall(r"weights are there after ([\d.]+) s: ([\d.]+) MB read, ([\d.]+) from other ranks, ([\d.]+) from the cache, of which "
+                       r"([\d.]+) mapped", text)
     weights = [float(x[0]) for x in found]
     return {"weights_s": max(weights), "serves_s": round(serves, 3), "first_token_s": round(token, 3), "read_mb": sum(float(x[1]) for x in found),
             "cached_mb": sum(float(x[3]) for x in found), "mapped_mb": sum(float(x[4]) for x in found)}
@@ -102,7 +104,8 @@ def start(keep_until_written):
 
 def say(kind, where, r):
     print(json.dumps({"start": kind, "file": where, **r}), flush=True)
-    print(f"{kind:7} {where:9} weights {r['weights_s']:7.3f} s  serves {r['serves_s']:7.3f} s  first token {r['first_token_s']:7.3f} s", file=sys.stderr, flush=True)
+    print(f"{kind:7} {where:9} weights {r['weights_s']:7.3f} s  serves {r['serves_s']:7.3f} s  first token {r['first_token_s']:7.3f} s",
+          file=sys.stderr, flush=True)
 
 
 def main():

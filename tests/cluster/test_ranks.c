@@ -84,7 +84,8 @@ static void links_are_as_measured_where_no_file_says_them(void **state)
     struct clu_ranks_known what;
     struct msg_hello h[3] = {rank(0, "one", "10.0.0.1"), rank(1, "two", "10.0.0.2"), rank(2, "three", "10.0.0.3")};
     /* the slower direction counts; what a rank says of one that is not there is passed over */
-    struct msg_link l0[] = {{1, 16e-6, 3e9}, {2, 240e-6, 100e6}}, l1[] = {{0, 18e-6, 2.5e9}, {2, 250e-6, 110e6}}, l2[] = {{0, 230e-6, 120e6}, {1, 250e-6, 115e6}};
+    struct msg_link l0[] = {{1, 16e-6, 3e9}, {2, 240e-6, 100e6}}, l1[] = {{0, 18e-6, 2.5e9}, {2, 250e-6, 110e6}},
+        l2[] = {{0, 230e-6, 120e6}, {1, 250e-6, 115e6}};
     h[0].links = l0, h[1].links = l1, h[2].links = l2;
     h[0].n_links = h[1].n_links = h[2].n_links = 2;
     clu_topo_ranks(&topo, h, 3, NULL, 2, &guess, &what);
@@ -143,7 +144,8 @@ static void the_wrong_term_is_named(void **state)
 {
     (void)state;
     char text[320];
-    struct clu_forecast f = {.n = 2, .n_stages = 1, .rows = {1, 9}, .compute_s = {10e-3, 18e-3}, .comm_s = {2e-3, 6e-3}, .speed_known = true, .links_known = true};
+    struct clu_forecast f = {.n = 2, .n_stages = 1, .rows = {1, 9}, .compute_s = {10e-3, 18e-3}, .comm_s = {2e-3, 6e-3}, .speed_known = true,
+                             .links_known = true};
     double compute, comm;
     clu_forecast_at(&f, 5, &compute, &comm);
     assert_float_equal(compute, 14e-3, 1e-9);

@@ -155,7 +155,8 @@ static void experts_count_the_tokens_that_come_to_them(void **state)
 {
     (void)state;
     enum { N = 96 };
-    struct random_model model = {.arch = "qwen2moe", .n_layer = 1, .d_model = 64, .n_head = 4, .n_kv_head = 2, .head_dim = 32, .d_ffn = 96, .n_expert = 6, .n_used = 2,
+    struct random_model model = {.arch = "qwen2moe", .n_layer = 1, .d_model = 64, .n_head = 4, .n_kv_head = 2, .head_dim = 32, .d_ffn = 96,
+                                 .n_expert = 6, .n_used = 2,
                                  .d_expert = 64, .d_shared = 96, .vocab = 300, .type = DTYPE_F32, .embd_type = DTYPE_F32, .seed = 33};
     const char *path = scratch_path("moe.gguf");
     if (random_model_write(&model, path)) fail_msg("%s", err_text());

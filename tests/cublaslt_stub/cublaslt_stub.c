@@ -105,7 +105,8 @@ EXPORT int cublasLtMatmul(void *handle, void *product, const void *alpha, const 
     const struct layout *la = a_layout, *lb = b_layout, *ld = d_layout;
     const struct nccl_stub_stream *s = stream;
     const void *at[] = {a, b, c, d};
-    if (!handle || !product || !fit(la, lb, c_layout, ld) || *(const float *)alpha != 1 || *(const float *)beta != 0 || !workspace || !workspace_bytes) return INVALID_VALUE;
+    if (!handle || !product || !fit(la, lb, c_layout, ld) || *(const float *)alpha != 1 || *(const float *)beta != 0 || !workspace || !workspace_bytes)
+        return INVALID_VALUE;
     for (int i = 0; i < 4; i++)
         if (!algo->data[i] || (uintptr_t)at[i] % algo->data[i]) return INVALID_VALUE;
     uint16_t *w = fetch(s, a, la), *x = fetch(s, b, lb);

@@ -141,7 +141,8 @@ static void heads_of_fp8_are_taken_apart(void **state)
     (void)state;
     static const char config[] =
         "{\"architectures\":[\"DeepseekV3ForCausalLM\"],\"hidden_size\":40,\"num_attention_heads\":3,\"num_hidden_layers\":1,\"intermediate_size\":8,"
-        "\"torch_dtype\":\"bfloat16\",\"max_position_embeddings\":64,\"vocab_size\":3,\"kv_lora_rank\":40,\"q_lora_rank\":40,\"qk_nope_head_dim\":20,\"qk_rope_head_dim\":16,"
+        "\"torch_dtype\":\"bfloat16\",\"max_position_embeddings\":64,\"vocab_size\":3,\"kv_lora_rank\":40,\"q_lora_rank\":40,"
+        "\"qk_nope_head_dim\":20,\"qk_rope_head_dim\":16,"
         "\"v_head_dim\":16,\"n_routed_experts\":null,\"num_nextn_predict_layers\":1,\"quantization_config\":{\"quant_method\":\"fp8\","
         "\"activation_scheme\":\"dynamic\",\"weight_block_size\":[32,16]}}";
     uint8_t codes[HF_ROWS * HF_RANK];

@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         ASSERT(*err_text());
     } else {
         size_t before = l.n;
-        for (size_t i = 0; i < l.n; i++) ASSERT(*l.files[i].path != '/' && !strstr(l.files[i].path, "/../") && strncmp(l.files[i].path, "../", 3) && l.files[i].size >= 0);
+        for (size_t i = 0; i < l.n; i++)
+            ASSERT(*l.files[i].path != '/' && !strstr(l.files[i].path, "/../") && strncmp(l.files[i].path, "../", 3) && l.files[i].size >= 0);
         if (!hub_listing_choose(&l, &r, &first)) {
             bool found = !*first;
             for (size_t i = 0; i < l.n; i++) found |= l.files[i].path == first;

@@ -27,10 +27,12 @@ static const char *const quantised[] = {
     ("{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"a\":{\"targets\":[\"re:.*q_proj\"],\"weights\":{\"num_bits\":4,\"strategy\":\"group\","
     "\"group_size\":32,\"symmetric\":false}},\"b\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":8,\"strategy\":\"channel\"}}}}"),
     "{\"quant_method\":\"fp8\",\"weight_block_size\":[16,8]}",
-    ("{\"quant_method\":\"compressed-tensors\",\"format\":\"nvfp4-pack-quantized\",\"config_groups\":{\"a\":{\"targets\":[\"Linear\"],\"weights\":{\"num_bits\":4,"
+    ("{\"quant_method\":\"compressed-tensors\",\"format\":\"nvfp4-pack-quantized\",\"config_groups\":{\"a\":{\"targets\":[\"Linear\"],"
+     "\"weights\":{\"num_bits\":4,"
      "\"type\":\"float\",\"strategy\":\"tensor_group\",\"group_size\":16,\"symmetric\":true}}}}"),
     "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"bnb_4bit_quant_type\":\"nf4\",\"bnb_4bit_use_double_quant\":true}",
-    "{\"quant_method\":\"quark\",\"global_quant_config\":{\"weight\":{\"dtype\":\"fp4\",\"qscheme\":\"per_group\",\"group_size\":32,\"scale_format\":\"e8m0\"}}}",
+    "{\"quant_method\":\"quark\",\"global_quant_config\":{\"weight\":{\"dtype\":\"fp4\",\"qscheme\":\"per_group\",\"group_size\":32,"
+    "\"scale_format\":\"e8m0\"}}}",
     "{\"quant_method\":\"modelopt\",\"quant_algo\":\"NVFP4\"}",
 };
 

@@ -1,4 +1,5 @@
-/* fuzz_state_dir.c: any bytes as what a coordinator left of a replica, and of the model it served. What is understood is written again as something that means the same. */
+/* fuzz_state_dir.c: any bytes as what a coordinator left of a replica, and of the model it served. What is understood is written again as something
+ * that means the same. */
 #include "coordinator/state_dir.h"
 
 #include <stdlib.h>

@@ -267,7 +267,8 @@ static const struct {
      "t\",\"$defs\":{\"t\":{\"type\":\"array\",\"items\":{\"anyOf\":[{\"$ref\":\"#/$defs/"
      "t\"},{\"type\":\"null\"},{\"type\":\"string\",\"pattern\":\"^[a-z0-9]*$\"}]}}}}"},
     {GRAMMAR_PARTS, "{\"free\":{\"on\":[[\"<a>\",{\"seq\":[{\"regex\":\"[0-9]+\"},\"</a>\"]}],[\"the\",\" \"]],\"not\":[\"  \"]}}"},
-    {GRAMMAR_PARTS, "{\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"}},\"required\":[\"a\"]},\"args\":{\"open\":"
+    {GRAMMAR_PARTS, "{\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"}},"
+     "\"required\":[\"a\"]},\"args\":{\"open\":"
                     "\"<p=\",\"mid\":\">\\n\",\"close\":\"\\n</p>\\n\",\"raw\":\"</p>\"}}"},
     {GRAMMAR_PARTS, "{\"seq\":[{\"any\":[\"\",{\"seq\":[\"<t>\",{\"until\":\"</t>\"}]}]},{\"some\":{"
                     "\"any\":[{\"seq\":[\"{f:\",{\"schema\":{\"type\":\"object\",\"properties\":{"
@@ -311,11 +312,13 @@ static void parts_are_put_together(void **state)
          "\"required\":[\"a\"],\"additionalProperties\":false},\"args\":{\"open\":\"<p=\",\"mid\":\">\",\"close\":\"</p>\",\"raw\":\"</p>\"}}",
          {"<p=a></p>", "<p=a>it's \"raw\" </b> </p </p>", "<p=a>1</p><p=n>-7</p><p=e>\"x\"</p>", "<p=a>[1</p><p=e>null</p>"},
          {"", "<p=n>1</p>", "<p=a>x</p>y</p>", "<p=a>1</p><p=n>one</p>", "<p=a>x</p><p=e>x</p>", "<p=a>x</p><p=b>1</p>"}},
-        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"string\",\"enum\":[\"x y\",\"z\"]},\"l\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}},"
+        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"c\":{\"type\":\"string\",\"enum\":[\"x "
+         "y\",\"z\"]},\"l\":{\"type\":\"array\",\"items\":{\"type\":\"string\"}}},"
          "\"additionalProperties\":{\"type\":\"boolean\"}},\"args\":{\"open\":\"<\",\"mid\":\":\",\"close\":\">\",\"raw\":\">\"}}",
          {"", "<c:x y>", "<c:z><l:[\"a\", \"<b\"]>", "<l:[]><o:true>", "<p:false><q:true>"},
          {"<c:\"z\">", "<l:[\">\"]>", "<o:1>", "<c:z><c:z>"}},
-        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"s\":{\"type\":\"string\"},\"b\":{\"type\":[\"boolean\",\"null\"]},\"l\":{\"type\":\"array\",\"items\":{\"type\":"
+        {"{\"schema\":{\"type\":\"object\",\"properties\":{\"s\":{\"type\":\"string\"},\"b\":{\"type\":[\"boolean\",\"null\"]},"
+         "\"l\":{\"type\":\"array\",\"items\":{\"type\":"
          "\"boolean\"}}},\"additionalProperties\":false},\"args\":{\"mid\":\"=\",\"sep\":\", \",\"python\":true}}",
          {"", "s=\"a\\\"b\"", "s=\"\", b=True, l=[False, True]", "b=None"},
          {"s=a", "b=true", "b=True,l=[]", "s=\"a\" b=True"}},

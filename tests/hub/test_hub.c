@@ -20,7 +20,8 @@ static void names_are_one_slash_and_no_more(void **state)
 {
     static const char *const good[] = {"org/name", "Qwen/Qwen3-0.6B", "a/b:Q4_K_M", "TheBloke/Llama-2-7B-GGUF:q8_0", "hf.co/org/name"};
     static const char *const bad[] = {"name", "/name", "org/", "org/na/me", "../name", "org/..", "./x", "org/.hidden", "org/name:", "org/name:a/b", "o rg/name",
-                                      "org/name:..", "org/na\nme", "-o/name", "models/m.gguf/x", "", "https://huggingface.co/org", "https://huggingface.co/org/name/tree/main",
+                                      "org/name:..", "org/na\nme", "-o/name", "models/m.gguf/x", "", "https://huggingface.co/org",
+                                      "https://huggingface.co/org/name/tree/main",
                                       "https://example.org/org/name"};
     (void)state;
     struct hub_ref r;

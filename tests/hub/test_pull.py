@@ -216,7 +216,8 @@ def what_is_unfinished():
     expect("are none", inspect(root))
     run("until all are new", serve(new), keep=root)
     expect("then they are one", not inspect(root))
-    _, _, _, root = run("a split file of which a part is missing", serve(GGUF, wrong={"BF16/m-BF16-00002-of-00002.gguf": bytes(200000)}), model="org/model:BF16",
+    _, _, _, root = run("a split file of which a part is missing", serve(GGUF, wrong={"BF16/m-BF16-00002-of-00002.gguf": bytes(200000)}),
+                        model="org/model:BF16",
                         ok=False)
     expect("is none", inspect(root, "org/model:BF16"))
     run("another quantisation beside it", serve(GGUF), model="org/model:Q8_0", keep=root)
@@ -271,7 +272,8 @@ def main():
         f.flush()
         run("the right token in a file", serve(CHECKPOINT, token="hf_secret"), "--token-file", f.name)
     run("a token with a line in it", serve(CHECKPOINT), ok=False, says=["characters that no token has"], env={"HF_TOKEN": "a\r\nX: y"})
-    run("a token is not sent without https", serve(CHECKPOINT), "--endpoint", "http://hub.example", ok=False, says=["without https"], env={"HF_TOKEN": "hf_secret"})
+    run("a token is not sent without https", serve(CHECKPOINT), "--endpoint", "http://hub.example", ok=False, says=["without https"],
+        env={"HF_TOKEN": "hf_secret"})
     other = serve(CHECKPOINT)
     hub = serve(CHECKPOINT, token="hf_secret", redirect=other.url.replace("127.0.0.1", "localhost"))
     run("redirects to another host are followed", hub, env={"HF_TOKEN": "hf_secret"})
@@ -286,12 +288,14 @@ def main():
     run("Retry-After that is neither", serve(CHECKPOINT, busy=2, retry="soon"), "--pause-ms", "400", says=["try 3 of 3"])
     expect("leaves the pauses that double", time.monotonic() - begun > 1.1)
     run("a list in pages", serve(CHECKPOINT, pages=True))
-    _, _, there, _ = run("a mirror's list that goes on at the hub itself", serve(CHECKPOINT, pages=True, link='<https://hub.example{path}&cursor=2>; rel="next"'))
+    _, _, there, _ = run("a mirror's list that goes on at the hub itself",
+                         serve(CHECKPOINT, pages=True, link='<https://hub.example{path}&cursor=2>; rel="next"'))
     expect("is read from the mirror", there == WANTED)
     run("the same as a path, behind another link", serve(CHECKPOINT, pages=True, link='<{url}/x>; rel="prev", <{path}&cursor=2>; rel="next"'))
     run("a list that goes on elsewhere is not a whole one", serve(CHECKPOINT, pages=True, link='<https://hub.example/x?cursor=2>; rel="next"'), ok=False,
         says=["goes on at 'https://hub.example/x?cursor=2'"])
-    run("nor one whose next page has no end", serve(CHECKPOINT, pages=True, link=f'<{{url}}{{path}}&cursor={"2" * 3000}>; rel="next"'), ok=False, says=["too long"])
+    run("nor one whose next page has no end", serve(CHECKPOINT, pages=True, link=f'<{{url}}{{path}}&cursor={"2" * 3000}>; rel="next"'),
+        ok=False, says=["too long"])
     for what, text in {"no list": b"<html>", "a file that leads elsewhere": b'[{"type":"file","path":"../x.gguf","size":1}]',
                        "an absolute one": b'[{"type":"file","path":"/etc/x.gguf","size":1}]', "no size": b'[{"type":"file","path":"x.gguf"}]',
                        "a sum that is none": b'[{"type":"file","path":"x.gguf","size":9,"lfs":{"oid":"zz","size":9}}]',

@@ -31,7 +31,9 @@ static double check_rounded(const struct krn_attention *a, const float *want, co
     assert_memory_equal(got[0], got[1], (size_t)n * 4);
     for (int64_t i = 0; i < n; i++) {
         double off = fabs((double)got[0][i] - (double)want[i]) / place;
-        if (!(off < 8)) fail_msg("%s, %d values: value %lld is %g, not %g", kv_type_name(a->kv->type), krn_kv_values(a->kv), (long long)i, (double)got[0][i], (double)want[i]);
+        if (!(off < 8))
+            fail_msg("%s, %d values: value %lld is %g, not %g", kv_type_name(a->kv->type), krn_kv_values(a->kv), (long long)i,
+                     (double)got[0][i], (double)want[i]);
         worst = MAX(worst, off);
         other += got[0][i] != want[i];
     }
@@ -93,7 +95,8 @@ static void check_attention(struct rnd *r, const struct attention_case *c, const
     krn_ref.attention(&a);
     free(a.scratch);
     a = (struct krn_attention){.kv = &dkv, .q = there(q, n_q * 4), .out = out, .pos = there(at, T * 4), .table = there(dtables, sizeof dtables),
-                               .n_tok = T, .n_head = n_head, .scale = 0.125f, .i1 = T * c->n_kv / 2, .window = c->window, .chunked = c->chunked, .softcap = c->softcap,
+                               .n_tok = T, .n_head = n_head, .scale = 0.125f, .i1 = T * c->n_kv / 2, .window = c->window,
+                               .chunked = c->chunked, .softcap = c->softcap,
                                .sinks = c->sinks ? there(sinks, sizeof sinks) : NULL};
     if (asked->rounded) {
         printf("%-5s %3d values: off by %.2f of the last place\n", kv_type_name(c->type), values, check_rounded(&a, want, asked));
@@ -135,7 +138,8 @@ static void attention_equals_ref(void **state)
                                                {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true, .type = KV_F32},
                                                {.n_kv = 2, .group = 4, .dim = 64, .type = KV_Q8_0}, {.n_kv = 1, .group = 3, .dim = 80, .type = KV_Q8_0},
                                                {.n_kv = 2, .group = 2, .dim = 48, .type = KV_BF16},
-                                               {.n_kv = 2, .group = 4, .dim = 64, .type = KV_FP8}, {.n_kv = 1, .group = 3, .dim = 80, .v_dim = 64, .type = KV_FP8, .window = 100},
+                                               {.n_kv = 2, .group = 4, .dim = 64, .type = KV_FP8},
+                                               {.n_kv = 1, .group = 3, .dim = 80, .v_dim = 64, .type = KV_FP8, .window = 100},
                                                {.n_kv = 1, .group = 5, .dim = 40, .v_dim = 24, .type = KV_F16},
                                                {.n_kv = 1, .group = 3, .dim = 576, .v_dim = 512, .type = KV_F16},
                                                {.n_kv = 1, .group = 9, .dim = 320, .v_dim = 256, .type = KV_Q8_0, .window = 200}};
@@ -162,9 +166,11 @@ static void attention_of_prompts_equals_ref(void **state)
                                                {.n_kv = 2, .group = 7, .dim = 16, .type = KV_F16, .softcap = 20.0f},
                                                {.n_kv = 1, .group = 12, .dim = 80, .type = KV_F16, .window = 255, .sinks = true},
                                                {.n_kv = 1, .group = 3, .dim = 256, .window = 257, .softcap = 5.0f, .sinks = true, .type = KV_F32},
-                                               {.n_kv = 2, .group = 4, .dim = 64, .type = KV_Q8_0}, {.n_kv = 1, .group = 3, .dim = 80, .type = KV_Q8_0, .window = 16},
+                                               {.n_kv = 2, .group = 4, .dim = 64, .type = KV_Q8_0},
+                                               {.n_kv = 1, .group = 3, .dim = 80, .type = KV_Q8_0, .window = 16},
                                                {.n_kv = 1, .group = 2, .dim = 144, .type = KV_Q8_0},
-                                               {.n_kv = 1, .group = 8, .dim = 128, .type = KV_FP8}, {.n_kv = 1, .group = 3, .dim = 40, .type = KV_FP8, .window = 300},
+                                               {.n_kv = 1, .group = 8, .dim = 128, .type = KV_FP8},
+                                               {.n_kv = 1, .group = 3, .dim = 40, .type = KV_FP8, .window = 300},
                                                {.n_kv = 1, .group = 5, .dim = 20, .type = KV_BF16}, {.n_kv = 1, .group = 2, .dim = 10, .type = KV_F32},
                                                {.n_kv = 1, .group = 3, .dim = 80, .v_dim = 64, .type = KV_FP8, .window = 100},
                                                {.n_kv = 1, .group = 35, .dim = 40, .v_dim = 24, .type = KV_F16},
@@ -185,7 +191,8 @@ static void attention_that_rounds_is_near(void **state)
                                                {.n_kv = 1, .group = 7, .dim = 24, .type = KV_F16, .softcap = 20.0f},
                                                {.n_kv = 1, .group = 3, .dim = 144, .window = 257, .softcap = 5.0f, .sinks = true, .type = KV_BF16},
                                                {.n_kv = 1, .group = 4, .dim = 80, .type = KV_Q8_0, .window = 16},
-                                               {.n_kv = 1, .group = 8, .dim = 128, .type = KV_FP8}, {.n_kv = 1, .group = 3, .dim = 40, .type = KV_FP8, .window = 300},
+                                               {.n_kv = 1, .group = 8, .dim = 128, .type = KV_FP8},
+                                               {.n_kv = 1, .group = 3, .dim = 40, .type = KV_FP8, .window = 300},
                                                {.n_kv = 1, .group = 5, .dim = 20, .type = KV_BF16},
                                                {.n_kv = 1, .group = 3, .dim = 80, .v_dim = 64, .type = KV_FP8, .window = 100},
                                                {.n_kv = 1, .group = 35, .dim = 40, .v_dim = 24, .type = KV_F16},

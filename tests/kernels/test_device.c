@@ -18,7 +18,8 @@ static void rows_of_lists_equal_ref(void **state)
         int32_t n = rnd_between(&r, 1, 300), n_rows = rnd_between(&r, 1, ROWS), at[ROWS];
         float *x = case_alloc(4 * ROWS * STRIDE), *y = case_alloc(4 * ROWS * STRIDE), a[ROWS];
         for (int32_t i = 0; i < ROWS * STRIDE; i++) x[i] = rnd_normal(&r), y[i] = rnd_normal(&r);
-        for (int32_t i = 0; i < ROWS; i++) at[i] = rnd_below(&r, k % 2 ? 6 : ROWS) - k % 2, a[i] = rnd_normal(&r); /* some rows more than once, some not at all */
+        /* some rows more than once, some not at all */
+        for (int32_t i = 0; i < ROWS; i++) at[i] = rnd_below(&r, k % 2 ? 6 : ROWS) - k % 2, a[i] = rnd_normal(&r);
         float *dy = there(y, 4 * ROWS * STRIDE), *dx = there(x, 4 * ROWS * STRIDE), *da = there(a, sizeof a);
         int32_t *dat = there(at, sizeof at);
         eng_backend_copy_rows(be, dy, STRIDE, dx, STRIDE - 3, k % 3 ? dat : NULL, k % 4 ? NULL : da, n_rows, n);

@@ -500,7 +500,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_byte_is_read_once_whatever_the_cut), cmocka_unit_test(a_rank_without_the_file_is_served),
         cmocka_unit_test(a_checkpoint_directory_travels_too),      cmocka_unit_test(every_need_is_met_and_nothing_is_read_twice),
-        cmocka_unit_test(the_same_cut_maps_what_was_packed),       cmocka_unit_test(what_was_packed_is_found_again),          cmocka_unit_test(damage_is_found_and_repaired),
+        cmocka_unit_test(the_same_cut_maps_what_was_packed),       cmocka_unit_test(what_was_packed_is_found_again),
+        cmocka_unit_test(damage_is_found_and_repaired),
         cmocka_unit_test(a_name_that_lies_about_its_size_is_passed_over), cmocka_unit_test(a_full_disk_costs_nothing_but_the_saving),
         cmocka_unit_test(a_writer_that_is_killed_leaves_nothing_that_is_believed),
         cmocka_unit_test(a_bound_is_kept),                         cmocka_unit_test(a_cache_that_cannot_be_used_is_done_without),

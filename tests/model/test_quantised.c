@@ -91,7 +91,8 @@ struct row { const char *name; enum dtype type; };
 static void fp8_means_what_its_publishers_say(void **state)
 {
     static const struct row rows[] = {
-        {"fp8-block", DTYPE_BF16}, {"fp8-block-bf16-scales", DTYPE_BF16}, {"fp8-block-e8m0-scales", DTYPE_BF16}, {"fp8-tensor", DTYPE_F16}, {"fp8-rows", DTYPE_BF16},
+        {"fp8-block", DTYPE_BF16}, {"fp8-block-bf16-scales", DTYPE_BF16}, {"fp8-block-e8m0-scales", DTYPE_BF16}, {"fp8-tensor", DTYPE_F16},
+        {"fp8-rows", DTYPE_BF16},
         {"fp8-e4m3", DTYPE_BF16}, {"fp8-e5m2", DTYPE_BF16},
     };
     (void)state;
@@ -153,7 +154,8 @@ static void modelopt_and_quark_mean_what_they_say(void **state)
 
 /* ---- reading ---- */
 
-static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym", "gpt-oss-mxfp4", "bnb-nf4", "ct-nvfp4", "../golden/gpt-oss"};
+static const char *const every[] = {"fp8-block", "ct-fp8-block", "gptq-4", "gptq-3", "gptq-4-order", "awq-4", "ct-w4-asym", "ct-int8-asym",
+                                    "gpt-oss-mxfp4", "bnb-nf4", "ct-nvfp4", "../golden/gpt-oss"};
 
 struct reader {
     const struct eng_model_file *f;
@@ -232,7 +234,8 @@ static const struct lie {
     {"fp8-tensor", "\"quant_method\": \"fp8\"", QUARK("fp4", "per_tensor"), false, ERR_UNSUPPORTED, "qscheme 'per_tensor'"},
     {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq"), false, OK, NULL},
     {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round"), false, ERR_UNSUPPORTED, "packing_format 'auto_round'"},
-    {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq") ", \"extra_config\": {\"x\": {\"bits\": 8}}", false, ERR_UNSUPPORTED, "extra_config"},
+    {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq") ", \"extra_config\": {\"x\": {\"bits\": 8}}", false,
+     ERR_UNSUPPORTED, "extra_config"},
     {"gptq-4", "\"quant_method\": \"gptq\"", AUTOROUND("auto_round:auto_gptq") ", \"extra_config\": {\"x\": {\"bits\": 16}}", false, OK, NULL},
     {"awq-4", "\"quant_method\": \"awq\"", AUTOROUND("auto_round:auto_awq"), false, OK, NULL},
     {"bnb-nf4", "\"load_in_4bit\": true", "\"load_in_4bit\": false, \"x\": true", false, ERR_UNSUPPORTED, "load_in_8bit"},
@@ -241,11 +244,13 @@ static const struct lie {
     {"bnb-nf4", "q_proj.weight.absmax", "q_proj.weight.absma_", true, ERR_BAD_FILE, "q_proj.weight.absmax' is missing"},
     {"bnb-nf4", "q_proj.weight.nested_absmax", "q_proj.weight.nested_absma_", true, ERR_BAD_FILE, "nested_absmax' is missing"},
     {"bnb-nf4", "q_proj.weight.nested_quant_map", "q_proj.weight.nested_quant_ma_", true, ERR_BAD_FILE, "nested_quant_map' is missing"},
-    {"bnb-nf4", "q_proj.weight.quant_state.bitsandbytes__nf4", "q_proj.weight.quant_state.bitsandbytes__nf5", true, ERR_BAD_FILE, "bitsandbytes__nf4' is missing"},
+    {"bnb-nf4", "q_proj.weight.quant_state.bitsandbytes__nf4", "q_proj.weight.quant_state.bitsandbytes__nf5", true, ERR_BAD_FILE,
+     "bitsandbytes__nf4' is missing"},
     {"ct-nvfp4", "q_proj.weight_global_scale", "q_proj.weight_global_scal_", true, ERR_BAD_FILE, "weight_global_scale' is missing"},
     {"ct-nvfp4", "\"group_size\": 16", "\"group_size\": 8", false, ERR_UNSUPPORTED, "num_bits '4'"},
     {"ct-nvfp4", "\"group_size\": 16", "\"group_size\": 32", false, ERR_BAD_FILE, "3] of U8"},
-    {"modelopt-nvfp4", "q_proj.weight_scale_2", "q_proj.weight_scale_3", true, ERR_BAD_FILE, "a word on what its codes mean"}, /* hf_quant_config.json is not there */
+    /* hf_quant_config.json is not there */
+    {"modelopt-nvfp4", "q_proj.weight_scale_2", "q_proj.weight_scale_3", true, ERR_BAD_FILE, "a word on what its codes mean"},
     {"fp8-block", "\"quant_method\": \"fp8\"", "\"quant_method\": \"exl3\"", false, ERR_UNSUPPORTED, "exllama"},
     {"fp8-block", "\"e4m3\"", "\"e3m4\"", false, ERR_UNSUPPORTED, "fmt 'e3m4'"},
     {"fp8-block", "   128,", "   -128,", false, ERR_BAD_FILE, "'weight_block_size'"},

@@ -17,7 +17,8 @@ static void say_hello(struct rpc_peer *p, int32_t rank)
 {
     struct control_msg m = {.type = MSG_HELLO,
                             .hello = {.version = TESSERA_VERSION, .job = "j", .host = "box", .rank = rank, .size = 2, .host_rank = rank, .host_size = 2,
-                                      .pid = 77, .n_cpus = 1, .mem_total = 1 << 30, .mem_available = 1 << 30, .addresses = "", .device = "cpu", .mem_ranks = 1}};
+                                      .pid = 77, .n_cpus = 1, .mem_total = 1 << 30, .mem_available = 1 << 30, .addresses = "",
+                                      .device = "cpu", .mem_ranks = 1}};
     rpc_peer_send(p, &m);
 }
 

@@ -74,7 +74,9 @@ enum err sequence_run(struct local_replica *r, struct sequence s[], int32_t n, b
             who[p.n_items] = i;
             p.items[p.n_items++] = (struct step_item){.slot = i, .pos = done[i], .n_in = n_in + n_draft, .n_draft = n_draft, .in = in,
                                                       .next = done[i] + n_in < s[i].n_prompt ? s[i].tokens[done[i] + n_in] : -1,
-                                                      .out = (n_draft ? OUT_DRAFT : 0) | (scored ? OUT_PROMPT : 0) | (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) | (pools ? OUT_POOL : 0)};
+                                                      .out = (n_draft ? OUT_DRAFT : 0) | (scored ? OUT_PROMPT : 0) |
+                                                             (sample ? OUT_SAMPLE : 0) | (want_logits ? OUT_LOGITS : 0) |
+                                                             (pools ? OUT_POOL : 0)};
         }
         rc = local_replica_step(r, &p, &a, &res);
         for (int32_t k = 0; k < p.n_items && !rc; k++) {

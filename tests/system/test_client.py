@@ -98,7 +98,8 @@ class Chat(unittest.TestCase):
         cls.server.__exit__(None, None, None)
 
     def test_one_answer(self):
-        want = self.server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0})[1]["choices"][0]["message"]["content"]
+        want = self.server.post("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}],
+                                                         "temperature": 0})[1]["choices"][0]["message"]["content"]
         ask = ("chat", "--port", self.server.port, "--temperature", 0)
         code, out, err = run(*ask, QUESTION, "--timings")
         self.assertEqual((code, out.decode()), (0, want + "\n"), err)
@@ -113,7 +114,8 @@ class Chat(unittest.TestCase):
     def test_refusals(self):
         port = ("--port", self.server.port)
         for args, stdin, words in (((*port, "--model", "another", "Hi"), b"", "404 The model `another` does not exist"), (port, b"", "standard input is empty"),
-                                   (port, b"\xff\xfe", "not UTF-8"), (("--port", 1, "Hi"), b"", "no server answers"), (("--url", "localhost", "Hi"), b"", "http://HOST:PORT")):
+                                   (port, b"\xff\xfe", "not UTF-8"), (("--port", 1, "Hi"), b"", "no server answers"),
+                                   (("--url", "localhost", "Hi"), b"", "http://HOST:PORT")):
             code, out, err = run("chat", *args, stdin=stdin)
             self.assertEqual((code, out, err.count("\n")), (1, b"", 1), err)
             self.assertIn(words, err)

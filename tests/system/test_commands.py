@@ -69,7 +69,8 @@ class Generate(unittest.TestCase):
             hosts = os.path.join(d, "hosts")
             with open(hosts, "w") as f:
                 f.write("localhost slots=3\n")
-            for cut in (("--hostfile", hosts), ("--tp", 3), ("--tp", 16), ("--tp", 1), ("--tp", 2), ("--tp", 4), ("--pp", 2), ("--tp", 2, "--pp", 2), ("--tp", 2, "--wire", "mpi"),
+            for cut in (("--hostfile", hosts), ("--tp", 3), ("--tp", 16), ("--tp", 1), ("--tp", 2), ("--tp", 4), ("--pp", 2),
+                        ("--tp", 2, "--pp", 2), ("--tp", 2, "--wire", "mpi"),
                         ("--tp", 1, "--max-batch-tokens", 16), ("--tp", 1, "--isa", "ref")):
                 path = os.path.join(d, "logits")
                 code, _, err = run("generate", DEMO, "--prompt", "Tell me the story of the lighthouse, please, once more.", "--max-tokens", 12,
@@ -274,7 +275,8 @@ class Text(unittest.TestCase):
     def test_a_mistyped_word_is_told_what_was_meant(self):
         for args, says in ((("serv",), "is serve meant?"), (("serve", DEMO, "--prot", "1"), "is --port meant?"),
                            (("serve", DEMO, "--max-model-len", "99"), "here it is --context"), (("frobnicate",), "is no command (tessera --help"),
-                           (("ps",), "here it is: tessera status"), (("ls",), "here it is: tessera list"), (("help", "serv"), "is serve meant?"), (("pull", "name"), "such as Qwen/")):
+                           (("ps",), "here it is: tessera status"), (("ls",), "here it is: tessera list"),
+                           (("help", "serv"), "is serve meant?"), (("pull", "name"), "such as Qwen/")):
             code, _, err = run(*args)
             self.assertEqual((code, err.count("\n")), (2, 1), err)
             self.assertIn(says, err)
@@ -491,7 +493,8 @@ class BadInput(unittest.TestCase):
             until = time.monotonic() + 20  # a job of its own finds it
             while "waiting for workers" not in s.text() and listen not in s.text() and time.monotonic() < until:
                 time.sleep(0.05)
-            job = subprocess.Popen(["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "1", BIN, "serve", DEMO, "--listen", listen, "--threads", "1"],
+            job = subprocess.Popen(["mpirun", "-q", "--oversubscribe", "--bind-to", "none", "-n", "1", BIN, "serve", DEMO, "--listen", listen,
+                                    "--threads", "1"],
                                    env=key, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             try:
                 until = time.monotonic() + 30
@@ -526,7 +529,8 @@ class Store(unittest.TestCase):
                     f.write(bytes(size))
             self.assertRegex(run("list", env=env)[1].decode(), r"\norg/name:Q4_0 +Q4_0 +20 B +\d{4}-.*\norg/name:Q8_0 +Q8_0 +3.0 kB +\d{4}-.*\n$")
             known = json.loads(run("list", "--json", env=env)[1])
-            self.assertEqual([(m["name"], m["bytes"], m["unfinished"]) for m in known["models"]], [("org/name:Q4_0", 20, False), ("org/name:Q8_0", 3000, False)])
+            self.assertEqual([(m["name"], m["bytes"], m["unfinished"]) for m in known["models"]],
+                             [("org/name:Q4_0", 20, False), ("org/name:Q8_0", 3000, False)])
             self.assertEqual(run("list", "--names", env=env)[1], b"org/name:Q4_0\norg/name:Q8_0\n")
             self.assertEqual(run("rm", "org/name", env=env)[0], 2)  # which?
             code, out, err = run("rm", "org/name:Q8_0", env=env)
@@ -556,7 +560,8 @@ class Status(unittest.TestCase):
     def test_a_server_says_what_it_does(self):
         with Server("--threads", 1, "--tp", 2, "--api-keys", self.keys()) as s:
             code, out, err = run("status", "--port", s.port, env={**mpi_env(), "TESSERA_API_KEY": "key-of-anna"})
-            self.assertEqual(len(re.findall(r"\n +[01] +ready .* [0-9.]+$", out.decode(), re.M)), 2, "each says its memory before it has worked: " + out.decode())
+            self.assertEqual(len(re.findall(r"\n +[01] +ready .* [0-9.]+$", out.decode(), re.M)), 2,
+                             "each says its memory before it has worked: " + out.decode())
             s.request("POST", "/v1/completions", {"prompt": "Once", "max_tokens": 4, "ignore_eos": True}, {"Authorization": "Bearer key-of-anna"})
             env = {**mpi_env(), "TESSERA_API_KEY": "key-of-anna", "http_proxy": "http://127.0.0.1:9"}  # which is not asked
             code, out, err = run("status", "--port", s.port, env=env)

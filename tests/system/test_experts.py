@@ -26,7 +26,8 @@ class Experts(unittest.TestCase):
 
     def logits(self, *args):
         path = os.path.join(self.dir.name, "logits")
-        code, _, err = run("generate", self.model, "--prompt", "Tell me about experts", "--max-tokens", 8, "--seed", 3, "--ignore-eos", "--logits", path, *args, *QUIET)
+        code, _, err = run("generate", self.model, "--prompt", "Tell me about experts", "--max-tokens", 8, "--seed", 3, "--ignore-eos",
+                           "--logits", path, *args, *QUIET)
         self.assertEqual(code, 0, err)
         with open(path, "rb") as f:
             return f.read()

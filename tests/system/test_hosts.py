@@ -97,7 +97,8 @@ class Hosts:
         return f"{self.pre}h{i}"
 
     def inside(self, i, *args):
-        return ["ip", "netns", "exec", self.name(i), "unshare", "-u", "sh", "-c", f'hostname {self.name(i)}; {self.before(self, i)} exec "$@"', "x", *map(str, args)]
+        return ["ip", "netns", "exec", self.name(i), "unshare", "-u", "sh", "-c",
+                f'hostname {self.name(i)}; {self.before(self, i)} exec "$@"', "x", *map(str, args)]
 
     def mpirun_args(self):
         return (f"--mca plm_rsh_agent {self.dir}/rsh --mca oob_tcp_if_include {self.net}.0/24 --mca btl tcp,self "
@@ -272,7 +273,8 @@ class GivenCuts(Serving):
         topo, hosts = f"{self.h.dir}/topo", f"{self.h.dir}/hosts"
         for fast in (20, 2):
             with open(topo, "w") as f:
-                f.write("tessera topology 1\n" + "".join(f"host {h} cores=2\ncpu c cores=2 memory=1GiB read={g}GB/s ops={50 * g}G\n" for h, g in ((a, 2), (b, fast)))
+                f.write("tessera topology 1\n" + "".join(f"host {h} cores=2\ncpu c cores=2 memory=1GiB read={g}GB/s ops={50 * g}G\n"
+                                                         for h, g in ((a, 2), (b, fast)))
                         + "wire latency=20us rate=10Gbit/s\n")
             p, log = self.serve("--tp", 2, "--topo", topo)
             log.seek(0)
@@ -384,7 +386,8 @@ class LongPrompt(Serving):
                 "--max-batch-tokens", "2048"]
         code, want, err = run(*args)
         self.assertEqual(code, 0, err)
-        p = subprocess.run(self.h.inside(0, os.path.abspath(BIN), *args, "--pp", 2, "--log-level", "debug", "--hostfile", f"{self.h.dir}/hosts", "--mpirun-args", self.h.mpirun_args()),
+        p = subprocess.run(self.h.inside(0, os.path.abspath(BIN), *args, "--pp", 2, "--log-level", "debug", "--hostfile",
+                                         f"{self.h.dir}/hosts", "--mpirun-args", self.h.mpirun_args()),
                            capture_output=True, env=mpi_env(), timeout=120)
         self.assertEqual(p.returncode, 0, p.stderr)
         self.assertIn(b"rank 1", p.stderr)
@@ -499,7 +502,8 @@ class Hanging(Serving):
 
     def test_a_stopped_process_on_a_host_that_answers(self):
         said = self.hang(lambda ranks: os.kill([r["pid"] for r in ranks if r["host"] == self.h.name(2)][0], signal.SIGSTOP))
-        self.assertRegex(said, rf"rank \d \({self.h.name(2)}, cpu \w+, pid \d+\) stalls: no progress past step \d+, (layer \d+|outside the layers), for [\d.]+ s")
+        self.assertRegex(said, rf"rank \d \({self.h.name(2)}, cpu \w+, pid \d+\) stalls: no progress past step \d+, (layer \d+|outside the "
+                         rf"layers), for [\d.]+ s")
         self.assertIn("its host answers, so the process is stopped", said)
         self.assertRegex(said, r"rank \d waits for it in \S+ #\d+ \((layer \d+|outside the layers)\)")
 

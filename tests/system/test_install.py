@@ -46,7 +46,8 @@ class Install(unittest.TestCase):
                 self.assertRegex(needs, rf"(^|, ){re.escape(name)}", needs)
             call("dpkg-deb", "-R", str(package), f"{d}/out")
             self.assertEqual({f"usr/{name}" for name in INSTALLED} - under(f"{d}/out"), set())
-            for name in (n for n in under(f"{d}/out/DEBIAN") if n.endswith(("inst", "rm"))):  # they start nothing; cpack has them run ldconfig where there is a plug-in
+            # they start nothing; cpack has them run ldconfig where there is a plug-in
+            for name in (n for n in under(f"{d}/out/DEBIAN") if n.endswith(("inst", "rm"))):
                 with open(f"{d}/out/DEBIAN/{name}") as f:
                     self.assertEqual([line for line in map(str.strip, f) if line and not line.startswith(("#", "set ", "if ", "fi"))], ["ldconfig"], name)
             self.assertEqual(call(f"{d}/out/usr/bin/tessera", "version"), call(BIN, "version"))

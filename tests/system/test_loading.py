@@ -95,7 +95,8 @@ class Loading(unittest.TestCase):
                 for _ in s.stream("/v1/completions", {"prompt": [5, 6, 7], "max_tokens": 8000, "temperature": 0, "ignore_eos": True}):
                     if time.monotonic() > end or "wrong is" in s.text():
                         break
-            self.assertRegex(s.text(), r"warn .*replica 0: a step of 1 sequence\(s\) takes [\d.]+ ms, predicted [\d.]+: computing .*; wrong is the processors' speed")
+            self.assertRegex(s.text(), r"warn .*replica 0: a step of 1 sequence\(s\) takes [\d.]+ ms, predicted [\d.]+: computing .*; wrong "
+                             r"is the processors' speed")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ class Memory(unittest.TestCase):
             self.assertLess(r["rss_bytes"], most + (1 << 20))
             for what, bytes_ in (("at most", most), ("now", now)):
                 over = bytes_ - r["weight_bytes"] - r["kv_bytes"]
-                print(f"rank {r['rank']} of {width}, {what}: {bytes_ / 1e6:.0f} MB, of which weights {r['weight_bytes'] / 1e6:.0f}, KV {r['kv_bytes'] / 1e6:.0f}, else {over / 1e6:.0f}")
+                print(f"rank {r['rank']} of {width}, {what}: {bytes_ / 1e6:.0f} MB, of which weights {r['weight_bytes'] / 1e6:.0f}, KV "
+                      f"{r['kv_bytes'] / 1e6:.0f}, else {over / 1e6:.0f}")
                 self.assertLess(over, MORE)
 
     def test_weights_and_kv_and_little_else(self):

@@ -44,7 +44,8 @@ class Overload(unittest.TestCase):
             raw = r.read()
             kind = r.status
             if r.status == 200:
-                whole = raw.rstrip().endswith(b"data: [DONE]") and b'"error"' not in raw if stream else json.loads(raw)["usage"]["completion_tokens"] == body["max_tokens"]
+                whole = (raw.rstrip().endswith(b"data: [DONE]") and b'"error"' not in raw if stream
+                         else json.loads(raw)["usage"]["completion_tokens"] == body["max_tokens"])
                 kind = 200 if whole else "broken"
             elif not (r.status in (429, 503) and r.getheader("Retry-After")):
                 kind = f"odd {r.status} {raw[:200]}"
@@ -66,7 +67,8 @@ class Overload(unittest.TestCase):
         threads.append(threading.Thread(target=client, args=(999, "secret-of-the-light-one", light)))
         for t in threads:
             t.start()
-        pids = [s.proc.pid, *(r["pid"] for r in json.loads(s.request("GET", "/health", None, {"Authorization": "Bearer secret-of-the-light-one"})[1])["cluster"]["replicas"][0]["ranks"])]
+        health = json.loads(s.request("GET", "/health", None, {"Authorization": "Bearer secret-of-the-light-one"})[1])
+        pids = [s.proc.pid, *(r["pid"] for r in health["cluster"]["replicas"][0]["ranks"])]
         time.sleep(min(SECONDS / 2, 30))
         before = [rss(p) for p in pids]
         time.sleep(SECONDS - min(SECONDS / 2, 30))
@@ -74,7 +76,8 @@ class Overload(unittest.TestCase):
         stop.set()
         for t in threads:
             t.join()
-        print(f"{SECONDS} s, {CLIENTS} clients: {tally}, the light key {light}; RSS {[b // 10**5 / 10 for b in before]} -> {[a // 10**5 / 10 for a in after]} MB")
+        print(f"{SECONDS} s, {CLIENTS} clients: {tally}, the light key {light}; RSS {[b // 10**5 / 10 for b in before]} -> "
+              f"{[a // 10**5 / 10 for a in after]} MB")
         self.assertFalse([k for k in [*tally, *light] if k not in (200, 429, 503, "left")], (tally, light))
         self.assertGreater(tally[200], 0)
         self.assertGreater(tally.get(429, 0) + tally.get(503, 0), tally[200] / 10, "this was no overload")

@@ -171,7 +171,8 @@ class Draining(unittest.TestCase):
             self.assertEqual(p.returncode, 1)
             self.assertIn(b"the port is in use", p.stderr)
             log = tempfile.TemporaryFile()
-            second = subprocess.Popen([BIN, "serve", DEMO, "--port", str(s.port), "--threads", "1", "--port-timeout", "30", "--admin-socket", self.socket + "2"],
+            second = subprocess.Popen([BIN, "serve", DEMO, "--port", str(s.port), "--threads", "1", "--port-timeout", "30", "--admin-socket",
+                                       self.socket + "2"],
                                       stderr=log, env=mpi_env())
             time.sleep(0.3)
             events = s.stream("/v1/completions", STORY)
@@ -267,7 +268,8 @@ class Reloading(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d:
             port, env = free_port(), {**mpi_env(), "TESSERA_CLUSTER_KEY": "a key that both sides were given"}
             with Server("--launch", "external", "--ranks", 1, "--listen", f"127.0.0.1:{port}", "--admin-socket", d + "/b", env=env, wait=False) as s:
-                job = subprocess.Popen(["mpirun", "-q", "--bind-to", "none", "-n", "1", BIN, "worker", "--join", f"127.0.0.1:{port}", "--threads", "1"], env=env,
+                job = subprocess.Popen(["mpirun", "-q", "--bind-to", "none", "-n", "1", BIN, "worker", "--join", f"127.0.0.1:{port}",
+                                        "--threads", "1"], env=env,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 s.wait_ready()
                 code, _, err = run("reload", OTHER, "--admin-socket", d + "/b")
@@ -309,7 +311,8 @@ class Reloading(unittest.TestCase):
                 self.assertFalse(any(alive(p) for p in old))
                 with open(d + "/state/now") as f:  # the first attempt, beside the old one, had number 1
                     self.assertEqual(f.read(), f"2\n{os.path.abspath(OTHER)}\n")
-                self.assertEqual(set(os.listdir(d + "/state")) - {"lock", "now", "workers-0.log"}, {n + ".2" for n in ("key", "plan-0", "replica-0", "journal")})
+                self.assertEqual(set(os.listdir(d + "/state")) - {"lock", "now", "workers-0.log"},
+                                 {n + ".2" for n in ("key", "plan-0", "replica-0", "journal")})
             self.assertEqual(set(os.listdir(d + "/state")), {"lock", "journal", "workers-0.log"})
 
 

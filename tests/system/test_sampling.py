@@ -10,7 +10,8 @@ ASK = [{"role": "user", "content": "What is the capital of Spain?"}]
 SAMPLERS = (
     {"typical_p": 0.7}, {"xtc_probability": 0.8, "xtc_threshold": 0.05}, {"dry_multiplier": 0.8, "dry_allowed_length": 1, "repetition_penalty": 0.8},
     {"bad_words": ["was", "the", "a"]}, {"repeat_penalty": 1.3, "repeat_last_n": 8}, {"frequency_penalty": 1.2, "presence_penalty": 0.4},
-    {"min_tokens": 12, "ignore_eos": False}, {"top_k": 20, "top_p": 0.9, "min_p": 0.02}, {"logit_bias": {"30": 5, "31": -100}}, {"allowed_token_ids": list(range(20, 400))},
+    {"min_tokens": 12, "ignore_eos": False}, {"top_k": 20, "top_p": 0.9, "min_p": 0.02}, {"logit_bias": {"30": 5, "31": -100}},
+    {"allowed_token_ids": list(range(20, 400))},
 )
 
 

@@ -146,7 +146,8 @@ class Job(unittest.TestCase):
         self.assertEqual(len(ranks), 2)
         body = json.dumps({"prompt": "Tell me the story of the fox.", "max_tokens": 30, "seed": 8, "ignore_eos": True})
         said = json.loads(self.curl("/v1/completions", "-d", body))["choices"][0]["text"]
-        code, alone, err = run("generate", DEMO, "--prompt", "Tell me the story of the fox.", "--max-tokens", 30, "--seed", 8, "--ignore-eos", "--log-level", "warn")
+        code, alone, err = run("generate", DEMO, "--prompt", "Tell me the story of the fox.", "--max-tokens", 30, "--seed", 8, "--ignore-eos",
+                               "--log-level", "warn")
         self.assertEqual((code, alone.decode().rsplit("\n", 1)[0]), (0, said), err)
         os.kill(ranks[1]["pid"], signal.SIGKILL)  # the step ends, and is started again
         s.wait(lambda: b'"status":"ok"' not in self.curl("/health"), "the loss being seen")

@@ -16,7 +16,8 @@ EVERY = int(os.environ.get("TESSERA_BFCL", "12"))
 # The data set names Python's types.
 TYPES = {"dict": "object", "float": "number", "tuple": "array", "list": "array"}
 WEATHER = {"type": "function", "function": {"name": "get_weather", "description": "The weather", "parameters": {
-    "type": "object", "properties": {"city": {"type": "string", "maxLength": 12}, "unit": {"enum": ["C", "F"]}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 12}, "unit": {"enum": ["C", "F"]},
+                                     "days": {"type": "integer", "minimum": 1, "maximum": 7}},
     "required": ["city", "unit"], "additionalProperties": False}}}
 ADD = {"type": "function", "function": {"name": "add", "parameters": {
     "type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}, "required": ["a", "b"], "additionalProperties": False}}}
@@ -104,7 +105,8 @@ class Tools(unittest.TestCase):
             body = {"messages": ASK, "tools": [WEATHER, ADD], "temperature": 1.3}
             for seed in range(4):
                 for choice in ("add", "get_weather"):
-                    status, r = s.post("/v1/chat/completions", {**body, "seed": seed, "max_tokens": 100, "tool_choice": {"type": "function", "function": {"name": choice}}})
+                    status, r = s.post("/v1/chat/completions",
+                                       {**body, "seed": seed, "max_tokens": 100, "tool_choice": {"type": "function", "function": {"name": choice}}})
                     self.assertEqual(status, 200, r)
                     self.assertEqual([n for n, _ in self.check(r["choices"][0]["message"], body["tools"], Draft202012Validator)], [choice])
                 status, r = s.post("/v1/chat/completions", {**body, "seed": seed, "max_tokens": 150, "tool_choice": "required", "parallel_tool_calls": False})

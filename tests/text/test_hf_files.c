@@ -38,14 +38,18 @@ static const struct lie {
     {"word pieces without a vocabulary", "{\"model\":{\"type\":\"WordPiece\"}}", ERR_BAD_FILE, "not an object of ids"},
     {"word pieces, nothing unknown", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"unk_token\":\"[UNK]\"}}", ERR_BAD_FILE, "unk_token"},
     {"words, nothing unknown", "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0}}}", ERR_BAD_FILE, "unk_token"},
-    {"word pieces over bytes", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"unk_token\":\"a\"}," BYTES "}", ERR_UNSUPPORTED, "'WordPiece' with 'ByteLevel'"},
-    {"a long piece", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0,\"" LONG LONG LONG LONG LONG "\":1},\"unk_token\":\"a\"}}", ERR_BAD_FILE, "piece 1 has 260 bytes"},
+    {"word pieces over bytes", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0},\"unk_token\":\"a\"}," BYTES "}", ERR_UNSUPPORTED,
+     "'WordPiece' with 'ByteLevel'"},
+    {"a long piece", "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0,\"" LONG LONG LONG LONG LONG "\":1},\"unk_token\":\"a\"}}",
+     ERR_BAD_FILE, "piece 1 has 260 bytes"},
     {"another model", "{\"model\":{\"type\":\"Char\"}}", ERR_UNSUPPORTED, "'Char'"},
     {"dropout", "{\"model\":{" VOCAB ",\"dropout\":0.1}}", ERR_UNSUPPORTED, "'dropout'"},
-    {"a suffix with bytes for what is lacking", "{\"model\":{" VOCAB ",\"byte_fallback\":true,\"end_of_word_suffix\":\"</w>\"}}", ERR_UNSUPPORTED, "byte_fallback"},
+    {"a suffix with bytes for what is lacking", "{\"model\":{" VOCAB ",\"byte_fallback\":true,\"end_of_word_suffix\":\"</w>\"}}",
+     ERR_UNSUPPORTED, "byte_fallback"},
     {"another decoder", "{\"model\":{" VOCAB "},\"decoder\":{\"type\":\"CTC\"}}", ERR_UNSUPPORTED, "decoder 'CTC'"},
     {"a decoder of words beside another",
-     "{\"model\":{" VOCAB "},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"WordPiece\"},{\"type\":\"Metaspace\"}]}}", ERR_UNSUPPORTED, "a decoder of 2 steps"},
+     "{\"model\":{" VOCAB "},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"WordPiece\"},{\"type\":\"Metaspace\"}]}}",
+     ERR_UNSUPPORTED, "a decoder of 2 steps"},
     {"delimiter of nothing", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"CharDelimiterSplit\"}}", ERR_BAD_FILE, "'CharDelimiterSplit'"},
     {"pieces of no length", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}}", ERR_UNSUPPORTED, "'FixedLength' of 0"},
     {"vocabulary a list", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":[]}}", ERR_BAD_FILE,
@@ -94,12 +98,15 @@ static const struct lie {
      "{\"model\":{" VOCAB
      "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a[bc]]\"}}}",
      ERR_UNSUPPORTED, "within another"},
-    {"what is no word within a class", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[^\\\\W_]\"}}}", ERR_UNSUPPORTED, "within another"},
+    {"what is no word within a class", "{\"model\":{" VOCAB "},\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[^\\\\W_]\"}}}",
+     ERR_UNSUPPORTED, "within another"},
     {"seventeen tokens before a text",
-     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" A4 A4 A4 A4 A1 "{\"Sequence\":{}}],\"special_tokens\":{\"a\":{\"ids\":[0]}}}}",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" A4 A4 A4 A4 A1 "{\"Sequence\":{}}],"
+     "\"special_tokens\":{\"a\":{\"ids\":[0]}}}}",
      ERR_UNSUPPORTED, "more than 16 tokens before"},
     {"post-processor's token without ids",
-     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" A1 "{\"Sequence\":{}}],\"special_tokens\":{\"a\":{\"ids\":[]}}}}",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" A1 "{\"Sequence\":{}}],"
+     "\"special_tokens\":{\"a\":{\"ids\":[]}}}}",
      ERR_BAD_FILE, "no id of the vocabulary"},
     {"post-processor's id outside",
      "{\"model\":{" VOCAB
@@ -108,7 +115,8 @@ static const struct lie {
      ERR_BAD_FILE, "no id of the vocabulary"},
     {"another post-processor", "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"OddProcessing\"}}", ERR_UNSUPPORTED, "'OddProcessing'"},
     {"BERT's without ids", "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"a\",0]}}", ERR_BAD_FILE, "'sep' has no id"},
-    {"RoBERTa's with an id outside", "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",3],\"sep\":[\"a\",0]}}", ERR_BAD_FILE,
+    {"RoBERTa's with an id outside",
+     "{\"model\":{" VOCAB "},\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",3],\"sep\":[\"a\",0]}}", ERR_BAD_FILE,
      "'cls' has no id"},
 };
 
@@ -217,7 +225,8 @@ static const struct decoding {
     {"{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":false}",
      {{{1, 2}, 2, "helloing"}, {{1, 3, 1, 4}, 4, "hello ! hello n't"}, {{3, 3}, 2, "! !"}, {{1, 9, 2}, 3, "helloing"}, {{1}, 1, "hello"}}},
     {"{\"type\":\"BPEDecoder\",\"suffix\":\"</w>\"}",
-     {{{7, 8, 7}, 3, "a ba"}, {{7, 7}, 2, "a a"}, {{10, 10, 10}, 3, "  "}, {{7, 9}, 2, "a"}, {{9, 7, 9, 8}, 4, "a b"}, {{1, 2}, 2, "hello##ing"}, {{10}, 1, ""}}},
+     {{{7, 8, 7}, 3, "a ba"}, {{7, 7}, 2, "a a"}, {{10, 10, 10}, 3, "  "}, {{7, 9}, 2, "a"}, {{9, 7, 9, 8}, 4, "a b"},
+      {{1, 2}, 2, "hello##ing"}, {{10}, 1, ""}}},
     {"null", {{{1, 2, 3}, 3, "hello ##ing !"}, {{9, 1, 9, 1}, 4, "hello hello"}, {{7, 10}, 2, "a</w> </w>"}}},
 };
 
@@ -226,7 +235,8 @@ static void words_are_put_together_as_the_package_does(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT_OF(decodings); i++) {
         struct buf json = {0};
-        buf_printf(&json, "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"hello\":1,\"##ing\":2,\"!\":3,\"n't\":4,\"do not\":5,\"##\":6,"
+        buf_printf(&json, "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"hello\":1,\"##ing\":2,\"!\":3,\"n't\":4,\"do "
+                   "not\":5,\"##\":6,"
                           "\"a</w>\":7,\"b\":8,\"[SEP]\":9,\"</w>\":10}},\"added_tokens\":[{\"id\":9,\"content\":\"[SEP]\",\"special\":true}],\"decoder\":%s}",
                    decodings[i].decoder);
         struct eng_tokenizer *t = hf_open((struct eng_hf_files){.tokenizer_json = hf_text(buf_str(&json))});

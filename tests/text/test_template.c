@@ -225,12 +225,14 @@ static void from_json_opens_texts(void **s)
     json_t *context = json_pack("{s:s}", "a", "{\"city\": \"Z\\u00fcrich\", \"n\": [1, 2.5, null, true]}");
     struct buf out = {0};
     (void)s;
-    assert_int_equal(render("{% set d = a | from_json %}{% for k, v in d.items() %}{{ k }}={{ v | tojson }};{% endfor %}{{ '7' | from_json + 1 }}", context, &out), OK);
+    assert_int_equal(render("{% set d = a | from_json %}{% for k, v in d.items() %}{{ k }}={{ v | tojson }};{% endfor %}{{ '7' | from_json + 1 }}",
+                            context, &out), OK);
     assert_string_equal(buf_str(&out), "city=\"Z\xC3\xBCrich\";n=[1, 2.5, null, true];8");
     buf_clear(&out);
     assert_int_equal(render("{{ '{' | from_json }}", context, &out), ERR_BAD_REQUEST);
     assert_non_null(strstr(err_text(), "from_json: no JSON: '{'"));
-    assert_int_equal(render("{% set t = '[' ~ '1,' * 100000 ~ '1]' %}{% for i in range(1000) %}{% set x = t | from_json %}{% endfor %}", context, &out), ERR_TOO_LONG);
+    assert_int_equal(render("{% set t = '[' ~ '1,' * 100000 ~ '1]' %}{% for i in range(1000) %}{% set x = t | from_json %}{% endfor %}",
+                            context, &out), ERR_TOO_LONG);
     buf_free(&out);
     json_decref(context);
 }

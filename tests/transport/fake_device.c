@@ -221,7 +221,8 @@ struct fake_device *fake_device_open(const char *where)
     d->stream.push = push;
     d->stream.record = record;
     d->ops = (struct trn_device){.user = d, .stream = d, .alloc = dev_alloc, .free = dev_free, .copy = dev_copy, .upload = dev_upload,
-                                 .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked, .forget = dev_forget, .pack = dev_pack, .unpack = dev_unpack};
+                                 .download = dev_download, .reduce = dev_reduce, .mark = dev_mark, .marked = dev_marked, .forget = dev_forget,
+                                 .pack = dev_pack, .unpack = dev_unpack};
     snprintf(d->ops.where, sizeof d->ops.where, "%s", where);
     d->tasks = mailbox_open();
     ASSERT(!pthread_create(&d->thread, NULL, stream_main, d));

@@ -179,7 +179,8 @@ static void packed_sum(int64_t n, enum trn_wire_type type, bool cards, float out
     assert_false(trn_coll_local_open(flat, MOST) || trn_coll_local_open(near, 2) || trn_coll_local_open(across, N_HOSTS));
     for (int32_t h = 0; h < N_HOSTS; h++) assert_int_equal(trn_coll_packed_open(&across[h], across[h], type), OK);
     for (int32_t r = 0; r < MOST; r++) {
-        m[r] = (struct packer){.near = r < 2 ? near[r] : NULL, .dev = fake_device_open(r ? "0000:02:00.0" : "0000:01:00.0"), .cards = cards, .n = n, .out = out[r]};
+        m[r] = (struct packer){.near = r < 2 ? near[r] : NULL, .dev = fake_device_open(r ? "0000:02:00.0" : "0000:01:00.0"), .cards = cards,
+                               .n = n, .out = out[r]};
         assert_int_equal(trn_coll_hier_open(&m[r].hier, r, MOST, hosts, m[r].near, r == 1 ? NULL : across[hosts[r]], flat[r]), OK);
     }
     for (int32_t r = 0; r < MOST; r++) pthread_create(&t[r], NULL, packer_main, &m[r]);

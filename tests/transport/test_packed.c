@@ -164,7 +164,8 @@ static void devices_that_pack_change_no_bit(void **state)
         for (int t = TRN_WIRE_F16; t < TRN_WIRE_TYPES; t++)
             for (size_t i = 0; i < COUNT_OF(lengths); i++)
                 for (uint32_t devices = 0; devices < 4; devices++)
-                    all_ranks_agree(size, lengths[i], (uint64_t)(lengths[i] + size), (enum trn_wire_type)t, devices ? devices * 5 : 0, devices ? sum : NULL, devices ? NULL : sum);
+                    all_ranks_agree(size, lengths[i], (uint64_t)(lengths[i] + size), (enum trn_wire_type)t, devices ? devices * 5 : 0,
+                                    devices ? sum : NULL, devices ? NULL : sum);
     free(sum);
 }
 

@@ -150,7 +150,8 @@ def fill(model, name, kind):
         elif "embed" in key:
             x = 0.4 * x
         else:
-            gain = 3 if "lm_head" in key else 1.4 if re.search("[qk]_proj|qkv|query_key|_a_proj|_b_proj", key) else 4 if re.search("gate.weight|router", key) else 1
+            gain = (3 if "lm_head" in key else 1.4 if re.search("[qk]_proj|qkv|query_key|_a_proj|_b_proj", key)
+                    else 4 if re.search("gate.weight|router", key) else 1)
             x = gain / math.sqrt(p.shape[-1]) * x
         x = torch.from_numpy(x.astype(np.float32))
         p.data.copy_(x.bfloat16().float() if kind == "BF16" else x)

@@ -66,7 +66,8 @@ def train(name, rule_file, **switches):
     model = io.BytesIO()
     normal = {"normalization_rule_tsv": rule_file} if switches.pop("map") else {"normalization_rule_name": "identity"}
     sentences = [t.replace("\0", "").replace("\n", " ") for i, t in enumerate(TEXTS) if i % 3] * 3   # the scripts of the others are unknown
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(sentences), model_writer=model, character_coverage=0.98, hard_vocab_limit=False, self_test_sample_size=0,
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(sentences), model_writer=model, character_coverage=0.98,
+                                             hard_vocab_limit=False, self_test_sample_size=0,
                                              num_threads=1, minloglevel=2, **normal, **switches)
     with open(os.path.join(HERE, name + ".model"), "wb") as f:
         f.write(model.getvalue())

@@ -78,7 +78,8 @@ BYTES = {
     "neox": ([byte_level(regex=True)], normalizers.NFC(), {}, False),
     "glm4": ([split(GPT4 % "{1,3}"), byte_level()], None, {"ignore_merges": True}, False),
     "deepseek-v3": ([split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"),
-                     split(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+                     split(r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"
+                           r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
                      byte_level()], None, {}, True),
     "gpt2-inner": ([pre_tokenizers.Digits(True), byte_level(prefix=True, regex=True)], None, {}, False),
     "falcon": ([pre_tokenizers.Punctuation("contiguous"), byte_level(regex=True), split("[0-9][0-9][0-9]")],
