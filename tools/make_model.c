@@ -72,7 +72,8 @@ struct opts {
 #define O(f) offsetof(struct opts, f)
 static const struct conf_opt table[] = {
     {"out", CONF_STR, O(out), NULL, 0, 0, "FILE", "where to write the model (needed)"},
-    {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME", "tiny, 0.5b, 0.6b, 1b, 8b, 70b, gemma3-4b, or of experts 8x7b, 30b-a3b, v2-lite, gpt-oss-20b, scout-ish"},
+    {"shape", CONF_STR, O(shape), "tiny", 0, 0, "NAME",
+     "tiny, 0.5b, 0.6b, 1b, 8b, 70b, gemma3-4b, or of experts 8x7b, 30b-a3b, v2-lite, gpt-oss-20b, scout-ish"},
     {"type", CONF_STR, O(type), "f32", 0, 0, "T",
      "f32, f16, bf16, q8_0, q4_0, q4_k, q5_k, q6_k or mxfp4, of the layers"},
     {"embd-type", CONF_STR, O(embd_type), NULL, 0, 0, "T",
