@@ -244,7 +244,10 @@ static enum err why_not(const struct rpc_conf *conf)
     close(fd);
     freeaddrinfo(at);
     return err_raise(
-        ERR_SYSTEM, "cannot listen on %s: %s%s", address, e ? strerror(e) : conf->tls_cert ? "TLS refused it: are --tls-cert, --tls-key and --tls-ca PEM, and do certificate and key belong together?" : "gRPC refused it",
+        ERR_SYSTEM, "cannot listen on %s: %s%s", address,
+        e ? strerror(e)
+        : conf->tls_cert ? "TLS refused it: are --tls-cert, --tls-key and --tls-ca PEM, and do certificate and key belong together?"
+                         : "gRPC refused it",
         e == EADDRINUSE ? "; choose another port, or end the process that holds it" : "");
 }
 

@@ -25,13 +25,16 @@ static const char *find(const struct words w[], size_t n, const char *said)
 const char *rpc_tls_client_why(const char *said, bool tls)
 {
     static const struct words by_tls[] = {
-        {"certificate verify failed", "the coordinator's certificate does not come from this side's --tls-ca, or is out of date: give the CA that signed its --tls-cert"},
+        {"certificate verify failed", "the coordinator's certificate does not come from this side's --tls-ca, or is out of date: give the CA "
+         "that signed its --tls-cert"},
         {"is not in peer certificate", "the coordinator's certificate does not name the address that it was dialled at: add that to the subjectAltName of its "
                                        "--tls-cert, or dial a name that stands there"},
         {"wrong version number", "the coordinator speaks no TLS: give it --tls-cert and --tls-key, or leave the --tls options away here"},
         {"packet length too long", "the coordinator speaks no TLS: give it --tls-cert and --tls-key, or leave the --tls options away here"},
-        {"Socket closed", "the coordinator ended the TLS handshake: give this side --tls-cert and --tls-key from the CA of the coordinator's --tls-ca (its log says more)"},
-        {"onnection reset", "the coordinator ended the TLS handshake: give this side --tls-cert and --tls-key from the CA of the coordinator's --tls-ca (its log says more)"},
+        {"Socket closed", "the coordinator ended the TLS handshake: give this side --tls-cert and --tls-key from the CA of the coordinator's "
+         "--tls-ca (its log says more)"},
+        {"onnection reset", "the coordinator ended the TLS handshake: give this side --tls-cert and --tls-key from the CA of the "
+         "coordinator's --tls-ca (its log says more)"},
     };
     static const struct words by_plain[] = {
         {"Socket closed", "the coordinator ended the connection: if it has a --tls-cert, give this side its CA as --tls-ca"},
@@ -48,7 +51,8 @@ static const struct words by_client[] = {
     {"wrong version number", "it speaks no TLS: give the worker --tls-ca (and --tls-cert, --tls-key where --tls-ca is given here)"},
     {"http request", "it speaks no TLS: give the worker --tls-ca (and --tls-cert, --tls-key where --tls-ca is given here)"},
     {"unknown ca", "it does not trust the certificate here: give the worker the CA that signed --tls-cert as its --tls-ca"},
-    {"Handshake read failed", "it left in the middle: a worker that does not trust --tls-cert here says so in its own log; give it the CA that signed that as --tls-ca"},
+    {"Handshake read failed", "it left in the middle: a worker that does not trust --tls-cert here says so in its own log; give it the CA "
+     "that signed that as --tls-ca"},
 };
 
 void rpc_tls_server_failed(const char *said)
