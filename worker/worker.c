@@ -88,7 +88,8 @@ static void telemetry(struct worker *w)
     struct control_msg m = {.type = MSG_TELEMETRY};
     m.telemetry = (struct msg_telemetry){
         .step = atomic_load(&w->loop.step), .layer = eng_engine_layer(w->loop.engine), .op = now.op ? now.op : "", .op_seq = now.seq,
-        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = MAX(now.waiting_for, -1), .rss_bytes = resident_bytes(), .comm_bytes = atomic_load(&w->loop.comm_bytes),
+        .op_waited_us = now.op ? clock_us() - now.since_us : 0, .op_rank = MAX(now.waiting_for, -1), .rss_bytes = resident_bytes(),
+        .comm_bytes = atomic_load(&w->loop.comm_bytes),
         .comm_us = atomic_load(&w->loop.comm_us), .comm_ops = atomic_load(&w->loop.comm_ops)};
     rpc_peer_send(w->loop.coordinator, &m);
 }
