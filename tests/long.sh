@@ -1,8 +1,9 @@
 #!/bin/sh
 # The long runs that continuous integration does not have the time for; the log of the last ones is docs/long-runs.md.
-#   tests/long.sh [random|isa|chaos|links|soak|overload|fuzz] ; logs to stdout
+#   tests/long.sh [random|isa|races|chaos|links|soak|overload|fuzz] ; logs to stdout
 # random    every program that knows TEST_SEED, by new seeds (RUNS, default 50)
 # isa       the exactness matrix with each instruction set of this processor forced
+# races     whole models on emulated cards, every access of every kernel's thread watched (tests/cuda_emu/emu_race.cpp)
 # chaos     ROUNDS (25) for each of 8 seeds: 200; PATIENCE (1) times longer than usual may anything take, for a machine that others use too
 # links     LINKS (10) rounds over two network namespaces whose link goes down; needs root, ip and sshd
 # soak      MINUTES (30) of mixed load and chaos under the address sanitizer, then the thread sanitizer (build/asan, build/tsan)
@@ -20,6 +21,9 @@ if is random; then
 fi
 if is isa; then
     ctest --test-dir build/release -C Long --output-on-failure -R model_exact_
+fi
+if is races; then
+    ctest --test-dir build/release -C Long --output-on-failure -R model_cuda_emu_race
 fi
 if is chaos; then
     for seed in 1 2 3 4 5 6 7 8; do

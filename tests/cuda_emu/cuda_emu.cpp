@@ -2,6 +2,7 @@
 #include "cuda_runtime.h"
 
 #include "emu_impl.h"
+#include "emu_race.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -40,6 +41,7 @@ struct memory {
         void *p = mmap(nullptr, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) abort();
         base = (char *)p;
+        cuda_emu::race_region(base, REGION);
     }
     void protect(int how)
     {
@@ -171,6 +173,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     memset(at, 0xa5, n); // not zero: nobody may count on it
     if (!mem.n_open && mprotect(at, n, PROT_NONE)) abort();
     mem.all.push_back({at, n});
+    race_allocated(at, bytes);
     *p = at;
     return cudaSuccess;
 }
@@ -181,6 +184,7 @@ cudaError_t cudaFree(void *p)
     for (size_t i = 0; i < mem.all.size(); i++)
         if (mem.all[i].first == p) {
             mem.live -= mem.all[i].second;
+            race_freed((char *)p, mem.all[i].second);
             if (mprotect(p, mem.all[i].second, PROT_NONE) || madvise(p, mem.all[i].second, MADV_DONTNEED)) abort();
             mem.all.erase(mem.all.begin() + (long)i);
             return cudaSuccess;
@@ -315,6 +319,7 @@ struct fiber {
 struct warp {
     uint64_t slot[2][32];
     unsigned arrived[2], turn;
+    unsigned met; // __syncwarps
 };
 struct block {
     std::vector<fiber> fibers;
@@ -336,6 +341,12 @@ thread_local fiber *me;
     abort();
 }
 
+void go_on(fiber &f)
+{
+    me = &f;
+    race_thread(f.index, now->warps[f.index / 32].met);
+}
+
 // The next fiber that can go on; the caller's when nobody else can.
 void next()
 {
@@ -346,7 +357,7 @@ void next()
         if (f.st == IN_WARP && now->warps[f.index / 32].turn != f.turn) f.st = RUNNING;
         if (f.st != RUNNING) continue;
         if (&f == mine) return;
-        me = &f;
+        go_on(f);
         cuda_emu_switch(&mine->sp, f.sp);
         return;
     }
@@ -362,6 +373,9 @@ void open_barrier()
     for (auto &f : now->fibers)
         if (f.st == AT_BARRIER) f.st = RUNNING;
     now->n_waiting = 0;
+    for (auto &w : now->warps) w.met = 0;
+    race_barrier();
+    if (me) go_on(*me);
 }
 
 void begin()
@@ -377,7 +391,7 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
 {
     b.n_live = b.n;
     b.n_waiting = 0;
-    for (auto &w : b.warps) w.turn = w.arrived[0] = w.arrived[1] = 0;
+    for (auto &w : b.warps) w.turn = w.arrived[0] = w.arrived[1] = w.met = 0;
     for (unsigned i = 0; i < b.n; i++) {
         fiber &f = b.fibers[i];
         f.index = i;
@@ -389,7 +403,8 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
         for (int k = 0; k < 6; k++) *--sp = nullptr;
         f.sp = sp;
     }
-    me = &b.fibers[b.reverse ? b.n - 1 : 0];
+    race_block(index.x, index.y, index.z);
+    go_on(b.fibers[b.reverse ? b.n - 1 : 0]);
     cuda_emu_switch(&b.main_sp, me->sp);
 }
 
@@ -398,6 +413,7 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
 const place &here() { return me->at; }
 
 void pause() { sched_yield(); }
+void fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 void sync_threads()
 {
@@ -426,6 +442,15 @@ uint64_t exchange(unsigned mask, uint64_t mine, unsigned from)
     return w.slot[side][from & 31];
 }
 
+void sync_warp(unsigned mask)
+{
+    warp &w = now->warps[me->index / 32];
+    unsigned met = w.met;
+    (void)exchange(mask, 0, me->at.lane);
+    if (mask == 0xffffffffu && w.met == met) w.met++; // the first that comes out; none is in the next one before all have left this
+    race_thread(me->index, w.met);
+}
+
 void run(dim3 grid, dim3 dim, body_fn body, void *arg)
 {
     if (ordered_to_fail("launch")) {
@@ -447,9 +472,11 @@ void run(dim3 grid, dim3 dim, body_fn body, void *arg)
     if (b.stacks == MAP_FAILED) abort();
     opened o;
     now = &b;
+    race_grid(true, b.stacks, STACK * b.n);
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) run_block(b, grid, dim, dim3(x, y, z));
+    race_grid(false, nullptr, 0);
     now = nullptr;
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(b.stacks, STACK * b.n); // a fiber's last frame never ends: whoever gets these addresses next would see its marks

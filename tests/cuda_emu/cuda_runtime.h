@@ -47,6 +47,18 @@ void pause();
 // The value of lane `from` of the warp, once all lanes of the mask have brought theirs.
 uint64_t exchange(unsigned mask, uint64_t mine, unsigned from);
 
+void fence();
+// Brings the lanes of the mask together; unlike a shuffle it orders what they have written.
+void sync_warp(unsigned mask);
+// Of an atomic operation (emu_race.cpp).
+#ifdef CUDA_EMU_RACES
+void touched_atomically(const void *p, size_t n);
+#define CUDA_EMU_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+#else
+static inline void touched_atomically(const void *, size_t) {}
+#define CUDA_EMU_UNSEEN
+#endif
+
 // Runs body once per thread of every block.
 typedef void (*body_fn)(void *arg);
 void run(dim3 grid, dim3 block, body_fn body, void *arg);
@@ -108,9 +120,9 @@ template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
     cuda_emu::kernel(kernel_)(krn_cuda_stream(), (grid), (block), __VA_ARGS__)
 
 #define KRN_PAUSE() cuda_emu::pause()
-static inline void __threadfence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+static inline void __threadfence_system() { cuda_emu::fence(); }
 static inline void __syncthreads() { cuda_emu::sync_threads(); }
-static inline void __syncwarp(unsigned mask = 0xffffffffu) { (void)cuda_emu::exchange(mask, 0, cuda_emu::here().lane); }
+static inline void __syncwarp(unsigned mask = 0xffffffffu) { cuda_emu::sync_warp(mask); }
 template <class T> static inline T __shfl_xor_sync(unsigned mask, T v, int x)
 {
     return cuda_emu::shuffle(mask, v, cuda_emu::here().lane ^ (unsigned)x);
@@ -124,8 +136,9 @@ template <class T> static inline T __shfl_down_sync(unsigned mask, T v, unsigned
     unsigned lane = cuda_emu::here().lane;
     return cuda_emu::shuffle(mask, v, lane + by < 32 ? lane + by : lane);
 }
-template <class T> static inline T atomicAdd(T *p, T v)
+template <class T> CUDA_EMU_UNSEEN static inline T atomicAdd(T *p, T v)
 {
+    cuda_emu::touched_atomically(p, sizeof *p);
     T old = *p;
     *p = old + v;
     return old;

@@ -214,7 +214,8 @@ static void products_of_many_tokens_are_the_librarys(void **state)
     l.n_nodes = tree_maximal(8, 1, 4, l.nodes);
     assert_int_equal(l.n_nodes, NODES);
     float *y = xcalloc(NODES * T * ROWS, 4), *again = xcalloc(NODES * T * ROWS, 4);
-    dx.xb = there(y, krn_act_xb_words(T, COLS) * 4);
+    uint32_t *pairs = xcalloc((size_t)krn_act_xb_words(T, COLS), 4);
+    dx.xb = there(pairs, krn_act_xb_words(T, COLS) * 4);
     k->interleave(&dx, 0, T, 0, COLS);
     struct krn_matmul a = {.w = &dw, .x = &dx, .leaves = &l, .y = there(y, NODES * T * ROWS * 4), .y_stride = ROWS, .node_stride = T * ROWS, .row1 = ROWS};
     int before = *n;
@@ -228,7 +229,7 @@ static void products_of_many_tokens_are_the_librarys(void **state)
     assert_int_equal(*n - before, PIECES * NODES); /* none since */
     here(again, a.y, NODES * T * ROWS * 4);
     for (int32_t i = 0; i < NODES * T * ROWS; i++) assert_true(fabsf(y[i] - again[i]) <= 1e-4f * (1 + fabsf(y[i]))); /* ours, in another order */
-    free(y), free(again);
+    free(y), free(again), free(pairs);
     free((void *)w.data);
     case_act_free(&x);
     case_file_free(&f);

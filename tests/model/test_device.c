@@ -159,6 +159,7 @@ static void a_sum_that_does_not_come_ends_the_step_in_time(void **state)
         local_replica_info(r, 0, &have);
         assert_int_equal(have.n_replayed > 0, k == 1);
         local_replica_close(r); /* the cards are free */
+        for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&s[i]);
         unsetenv("NCCL_STUB");
     }
 }
@@ -595,6 +596,7 @@ static void a_device_that_fails_ends_the_step_with_its_reason(void **state)
     unsetenv("CUDA_EMU_FAIL");
     assert_non_null(strstr(err_text(), "unspecified launch failure"));
     local_replica_close(r);
+    for (int32_t i = 0; i < N_SEQ; i++) sequence_free(&s[i]);
 
     setenv("CUDA_EMU_FAIL", "malloc:4", 1);
     assert_int_equal(local_replica_open(&r, &c), ERR_NO_MEMORY);

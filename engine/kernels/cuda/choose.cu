@@ -35,7 +35,7 @@ __device__ krn_pick best_of_block(krn_pick mine)
         __syncthreads();
         if (j < half && largest::beats(all[j + half], all[j])) all[j] = all[j + half];
     }
-    return all[0];
+    return j == 0 ? all[0] : mine; // what others would read, thread 0 may still be writing
 }
 
 __device__ krn_pick nothing() { return krn_pick{-INFINITY, -1}; }
