@@ -2,6 +2,7 @@
 #include "cli/process.h"
 
 #include "base/base.h"
+#include "cluster/launch.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +19,9 @@ static volatile sig_atomic_t signals;
 static void on_signal(int sig)
 {
     (void)sig;
-    if (++signals > 1) _exit(130);
+    if (++signals == 1) return;
+    clu_launch_abandon();
+    _exit(130);
 }
 
 /* Kernel and shell both send one when a terminal closes: however many come, nobody meant "at once". */

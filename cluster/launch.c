@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,27 @@ static void redirect(int output)
     dup2(output, 2);
 }
 
+/* ---- the jobs that are there, for a process that ends without looking back ---- */
+
+static _Atomic pid_t jobs[CLU_LAUNCH_NOTED]; /* their mpirun; 0: none */
+
+static void note(pid_t was, pid_t is)
+{
+    for (int32_t i = 0; i < CLU_LAUNCH_NOTED; i++) {
+        pid_t expected = was;
+        if (atomic_compare_exchange_strong(&jobs[i], &expected, is)) return;
+    }
+}
+
+/* Async-signal-safe. */
+void clu_launch_abandon(void)
+{
+    for (int32_t i = 0; i < CLU_LAUNCH_NOTED; i++) {
+        pid_t pid = atomic_load(&jobs[i]);
+        if (pid > 0) kill(pid, SIGTERM); /* not KILL: it has ranks to end, of which those that have not joined know nothing of our end */
+    }
+}
+
 /* Of the environment while the key is in it: keepers of several replicas start workers at the same time, and one would take away another's. */
 static pthread_mutex_t key_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -157,6 +179,7 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
         _exit(127);
     }
     int not_forked = pid < 0 ? errno : 0;
+    if (pid > 0) note(0, pid);
     unsetenv("TESSERA_CLUSTER_KEY");
     pthread_mutex_unlock(&key_lock);
     if (output >= 0) close(output);
@@ -168,6 +191,7 @@ enum err clu_launch_start(struct clu_launch *out, const struct clu_launch_conf *
     if (not_forked) return err_raise(ERR_SYSTEM, "cannot start mpirun: %s", strerror(not_forked));
     if (failed) {
         waitpid(pid, NULL, 0);
+        note(pid, 0);
         return err_raise(ERR_SYSTEM, "cannot run mpirun: %s (on Debian: apt-get install openmpi-bin)", strerror(e));
     }
     *out = (struct clu_launch){.pid = pid};
@@ -195,6 +219,7 @@ bool clu_launch_adopt(struct clu_launch *out, pid_t pid, uint64_t start)
 {
     if (pid <= 1 || !start || clu_launch_start_time(pid) != start) return false;
     *out = (struct clu_launch){.pid = pid, .start = start};
+    note(0, pid);
     return true;
 }
 
@@ -204,10 +229,12 @@ bool clu_launch_ended(struct clu_launch *l, int *status)
     if (l->start) {
         if (clu_launch_start_time(l->pid) == l->start) return false;
         *status = 0;
+        note(l->pid, 0);
         *l = (struct clu_launch){.pid = 0};
         return true;
     }
     if (waitpid(l->pid, status, WNOHANG) != l->pid) return false;
+    note(l->pid, 0);
     l->pid = 0;
     return true;
 }

@@ -53,6 +53,11 @@ bool clu_launch_ended(struct clu_launch *l, int *status);
 /* Wait at most grace_us for it to end by itself, then KILL. */
 void clu_launch_stop(struct clu_launch *l, int64_t grace_us);
 
+/* This process ends at once: every job that it has (of the first CLU_LAUNCH_NOTED at a time) is told to end, and nothing is waited for.
+ * Async-signal-safe. */
+enum { CLU_LAUNCH_NOTED = 64 };
+void clu_launch_abandon(void);
+
 /* End worker processes of this host that outlived their mpirun (a stopped one cannot leave by itself). Only processes whose command line is a
  * tessera worker's are touched, so a number that was given to somebody else meanwhile is safe. */
 void clu_launch_reap_local(const pid_t pids[], int32_t n);

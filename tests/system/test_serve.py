@@ -11,7 +11,7 @@ import threading
 import time
 import unittest
 
-from cluster import BIN, DEMO, Server, alive, children, cpu_ticks, free_port, mpi_env, run
+from cluster import BIN, DEMO, Server, alive, children, cpu_ticks, free_port, mpi_env, run, started
 
 ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 40}
 STORY = {"prompt": "<|im_start|>user\nTell me the story of the lighthouse.<|im_end|>\n<|im_start|>assistant\n", "temperature": 0,
@@ -520,6 +520,24 @@ class Losing(unittest.TestCase):
             s = Server("--tp", 2, "--threads", 1, wait=False)
             time.sleep(delay)
             s.stop(signal.SIGINT)
+            s.log.close()
+
+    def test_a_second_ctrl_c_ends_the_workers_that_have_not_joined(self):
+        for delay in (0.1, 0.2, 0.3, 0.5):
+            s = Server("--tp", 2, "--threads", 1, wait=False)
+            until = time.time() + 30
+            while not children(s.proc.pid) and time.time() < until:
+                time.sleep(0.01)
+            time.sleep(delay)
+            job = [(p, started(p)) for p in children(s.proc.pid)]
+            s.proc.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+            s.proc.send_signal(signal.SIGINT)
+            self.assertIn(s.proc.wait(timeout=30), (0, 130))
+            until = time.time() + 15  # they would look for their coordinator twice as long
+            while any(started(p) == at and alive(p) for p, at in job) and time.time() < until:
+                time.sleep(0.05)
+            self.assertEqual([p for p, at in job if started(p) == at and alive(p)], [])
             s.log.close()
 
 
