@@ -225,9 +225,9 @@ bool eng_constraint_fits(const struct eng_constraint *s, int32_t token, int32_t 
     const struct eng_grammar_vocab *v = s->c->vocab;
     struct eng_grammar_state *t = eng_grammar_state_copy(s->state);
     bool fits = !eng_grammar_advance_token(t, token) || eng_grammar_ended(t) ||
-                eng_grammar_need(t) < n_left || eng_grammar_need_tokens(t, v) < n_left;
+                eng_grammar_need(t) < n_left || eng_grammar_need_tokens(t, v, n_left) < n_left;
     eng_grammar_state_close(t);
-    return fits || eng_grammar_need_tokens(s->state, v) > n_left;
+    return fits || eng_grammar_need_tokens(s->state, v, n_left) > n_left;
 }
 
 const uint64_t *eng_constraint_mask_within(struct eng_constraint *s, const struct sampling *p,

@@ -334,7 +334,7 @@ int32_t crd_calls_need(const struct crd_request *r, const struct crd_api *api)
     if (!r->grammar.kind || !api->grammar_vocab) return 0;
     if (eng_grammar_compile(&g, &r->grammar, NULL)) return 0;
     struct eng_grammar_state *s = eng_grammar_state_open(g);
-    int32_t n = eng_grammar_need_tokens(s, made(api->grammar_vocab));
+    int32_t n = eng_grammar_need_tokens(s, made(api->grammar_vocab), INT32_MAX);
     eng_grammar_state_close(s);
     eng_grammar_close(g);
     return n == INT32_MAX ? 0 : n + 1;

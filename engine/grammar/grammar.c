@@ -265,10 +265,10 @@ const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_t
     return s->ended ? nothing(s->g) : eng_masker_mask_within(&s->g->k, s->set, n_tokens);
 }
 
-int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v)
+int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v, int32_t most)
 {
     tidy(s->g);
-    return s->ended ? 0 : eng_shortest_tokens(&s->g->m, v, s->set);
+    return s->ended ? 0 : eng_shortest_tokens(&s->g->m, v, s->set, most);
 }
 
 static void put_byte(struct buf *out, int b)

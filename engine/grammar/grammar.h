@@ -79,8 +79,10 @@ const uint64_t *eng_grammar_mask(struct eng_grammar_state *s);
 /* Is it among the last ones computed? */
 bool eng_grammar_mask_known(const struct eng_grammar_state *s);
 /* Tokens of vocabulary v that suffice from here to an end: whoever has that many left, and keeps to
- * eng_grammar_mask_within, ends in time. INT32_MAX: the vocabulary lacks a byte. */
-int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v);
+ * eng_grammar_mask_within, ends in time. INT32_MAX: more than `most`, or the vocabulary lacks a
+ * byte, or it would take long to find out. */
+int32_t eng_grammar_need_tokens(struct eng_grammar_state *s, const struct eng_grammar_vocab *v,
+                                int32_t most);
 /* The mask without tokens after which more than n_tokens more would be needed. May be empty.
  * Slower. */
 const uint64_t *eng_grammar_mask_within(struct eng_grammar_state *s, int32_t n_tokens);

@@ -300,7 +300,7 @@ static bool within(struct masker *k, struct map64 *known, int32_t set, int32_t n
 {
     if (k->m->sets[set].need <= n_tokens) return true;
     int32_t n = map64_get(known, (uint64_t)set);
-    if (n < 0) map64_put(known, (uint64_t)set, n = eng_shortest_tokens(k->m, k->v, set));
+    if (n < 0) map64_put(known, (uint64_t)set, n = eng_shortest_tokens(k->m, k->v, set, n_tokens));
     return n <= n_tokens;
 }
 

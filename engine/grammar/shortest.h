@@ -9,7 +9,11 @@
 #include "engine/grammar/machine.h"
 #include "engine/grammar/vocab.h"
 
-/* INT32_MAX: the vocabulary lacks a byte. */
-int32_t eng_shortest_tokens(struct machine *m, const struct eng_grammar_vocab *v, int32_t set);
+/* Stacks that a way may look at, those of a byte once for each class of bytes tried: a tenth of a second. */
+enum { SHORTEST_WORK = 4 << 20 };
+
+/* INT32_MAX: more than `most`, or the vocabulary lacks a byte, or it takes more than SHORTEST_WORK to find out. A function of the grammar, the
+ * vocabulary, where it stands and `most`, never of what was asked before. */
+int32_t eng_shortest_tokens(struct machine *m, const struct eng_grammar_vocab *v, int32_t set, int32_t most);
 
 #endif

@@ -444,13 +444,13 @@ static void the_shortest_way_gets_shorter_by_one(void **state)
         struct eng_grammar *g = compile(many[i].kind, 0, many[i].text, v);
         struct eng_grammar_state *s = eng_grammar_state_open(g);
         for (int step = 0; step < 20; step++) {
-            int32_t n = eng_grammar_need_tokens(s, v), found = 0;
+            int32_t n = eng_grammar_need_tokens(s, v, INT32_MAX), found = 0;
             assert_true(n <= eng_grammar_need(s));
             assert_int_equal(n == 0, eng_grammar_need(s) == 0);
             for (int32_t id = 0; n && id < 299 && !found; id++) {
                 struct eng_grammar_state *t = eng_grammar_state_copy(s);
                 if (eng_grammar_advance_token(t, id))
-                    found = eng_grammar_need_tokens(t, v) == n - 1;
+                    found = eng_grammar_need_tokens(t, v, INT32_MAX) == n - 1;
                 eng_grammar_state_close(t);
             }
             assert_true(!n || found);
@@ -459,6 +459,34 @@ static void the_shortest_way_gets_shorter_by_one(void **state)
         }
         eng_grammar_state_close(s);
         eng_grammar_close(g);
+    }
+    eng_grammar_vocab_close(v);
+}
+
+/* Whoever asks for a way of few tokens does not pay for a text of a million bytes, nor for one that may be read in thousands of ways. */
+static void a_long_way_is_not_walked_to_its_end(void **state)
+{
+    (void)state;
+    struct eng_grammar_vocab *v = small_vocab();
+    struct grammar_size size;
+    for (int ambiguous = 0; ambiguous < 2; ambiguous++) {
+        struct buf text = {0};
+        buf_puts(&text, "root ::= \"");
+        for (int i = 0; i < 100000 && !ambiguous; i++) buf_putc(&text, 'x');
+        buf_puts(&text, "\"");
+        for (int i = 0; i < 3000 && ambiguous; i++) buf_puts(&text, " [a-z]* \"x\"");
+        struct eng_grammar *g = compile(GRAMMAR_GBNF, 0, buf_str(&text), v);
+        struct eng_grammar_state *s = eng_grammar_state_open(g);
+        assert_int_equal(eng_grammar_need(s), ambiguous ? 3000 : 100000);
+        assert_int_equal(eng_grammar_need_tokens(s, v, 10), INT32_MAX);
+        eng_grammar_size(g, &size);
+        assert_true(size.n_sets < 100);
+        assert_int_equal(eng_grammar_need_tokens(s, v, INT32_MAX), ambiguous ? INT32_MAX : 100000);
+        eng_grammar_size(g, &size);
+        assert_true(size.n_sets < (ambiguous ? 2900 : 100010));
+        eng_grammar_state_close(s);
+        eng_grammar_close(g);
+        buf_free(&text);
     }
     eng_grammar_vocab_close(v);
 }
@@ -473,7 +501,7 @@ static void walk(size_t i, struct eng_grammar_vocab *v, uint64_t seed)
     struct buf text = {0};
     json_error_t je;
     int32_t left = 20 + (int32_t)(seed % 100);
-    if (seed % 3 == 0 || eng_grammar_need_tokens(s, v) > left) left = eng_grammar_need_tokens(s, v);
+    if (seed % 3 == 0 || eng_grammar_need_tokens(s, v, INT32_MAX) > left) left = eng_grammar_need_tokens(s, v, INT32_MAX);
     for (; !eng_grammar_ended(s); left--) {
         assert_true(left >= 0);
         int32_t id =
@@ -568,6 +596,7 @@ int main(void)
         cmocka_unit_test(a_state_tells_where_a_text_leaves_the_grammar),
         cmocka_unit_test(parts_are_put_together),
         cmocka_unit_test(the_shortest_way_gets_shorter_by_one),
+        cmocka_unit_test(a_long_way_is_not_walked_to_its_end),
         cmocka_unit_test(a_mask_is_what_every_token_alone_would_say),
         cmocka_unit_test(a_mask_of_many_tokens_is_what_each_alone_would_say),
         cmocka_unit_test(random_walks_end_in_time_with_texts_of_the_grammar),
