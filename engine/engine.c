@@ -147,6 +147,13 @@ static enum err open_kv(struct eng_model *m, const struct eng_engine_conf *conf)
     return eng_kv_pool_open(&m->kv, m->be, kv_groups_planes(&m->groups, windowed, h->layer0, h->layer1), conf->n_blocks, &kv);
 }
 
+/* TESSERA_FUSED=off: operation by operation, for comparison. */
+static const struct krn_fused *fused(const struct eng_backend *be)
+{
+    const char *said = getenv("TESSERA_FUSED");
+    return said && !strcmp(said, "off") ? NULL : eng_backend_fused(be);
+}
+
 enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *conf)
 {
     enum err rc;
@@ -166,6 +173,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(eng_shard_of(&m->shard, &m->spec, &e->grid, conf->rank));
     TRY(eng_backend_open(&m->be, conf->device, conf->isa));
     m->krn = m->be->krn;
+    m->fused = fused(m->be);
     if (m->shard.last) e->masks = eng_mask_ahead_open(conf->n_slots);
     /* columns go in pairs, and inputs fall apart by heads and by rows of the feed-forward */
     if (conf->rounded && m->spec.head_dim % 2 == 0 && m->spec.d_ffn % 2 == 0) m->rounded = eng_backend_rounded(m->be);
@@ -253,6 +261,7 @@ void eng_engine_info(const struct eng_engine *e, struct eng_engine_info *out)
 {
     *out = e->info;
     out->n_replayed = e->m.graphs.n_replayed;
+    out->n_launches = e->m.graphs.one_row;
     out->n_ahead = e->n_ahead;
 }
 void eng_engine_comm(const struct eng_engine *e, struct coll_stats *out)

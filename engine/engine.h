@@ -51,6 +51,7 @@ struct eng_engine_info {
     int64_t layer_weights, head_weights; /* multiplied once per token; once per row of logits */
     int32_t n_blocks;
     int64_t n_replayed;                  /* steps whose layers were told to the device as one graph */
+    int32_t n_launches;                  /* in such a one of one token: kernels and copies, at most */
     int64_t n_ahead;                     /* steps begun before the one before had ended */
     struct eng_load_stats loaded;        /* how the weights came */
     char device[24];

@@ -164,10 +164,10 @@ bool eng_backend_record(struct eng_backend *b)
     return !b->plugin->record(b->device, text);
 }
 
-bool eng_backend_keep(struct eng_backend *b, uint64_t key)
+bool eng_backend_keep(struct eng_backend *b, uint64_t key, int32_t *n)
 {
     char text[PLUGIN_TEXT];
-    return !b->plugin->keep(b->device, key, text);
+    return !b->plugin->keep(b->device, key, n, text);
 }
 
 void eng_backend_forget(struct eng_backend *b) { b->plugin->forget(b->device); }
@@ -194,6 +194,8 @@ const struct krn_rounded *eng_backend_rounded(struct eng_backend *b)
 }
 
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b) { return &b->plugin->experts; }
+
+const struct krn_fused *eng_backend_fused(const struct eng_backend *b) { return b->on_host ? NULL : b->plugin->fused; }
 
 const struct plugin_heads *eng_backend_heads(const struct eng_backend *b) { return &b->plugin->heads; }
 

@@ -61,10 +61,10 @@ MUST_USE enum err eng_backend_reach(struct eng_backend *b, int32_t i);
 MUST_USE enum err eng_backend_map(struct eng_backend *b, void *host, int64_t bytes, void **out);
 void eng_backend_unmap(struct eng_backend *b, void *host);
 /* Of a device only: work that comes again and again with the same arguments, told as one (plugin.h). Between record and keep nothing is done;
- * false where the device cannot. replay: it was known, and is told. Err of replay: the device's. */
+ * false where the device cannot. keep: *n launches. replay: it was known, and is told. Err of replay: the device's. */
 MUST_USE enum err eng_backend_replay(struct eng_backend *b, uint64_t key, bool *done);
 bool eng_backend_record(struct eng_backend *b);
-bool eng_backend_keep(struct eng_backend *b, uint64_t key);
+bool eng_backend_keep(struct eng_backend *b, uint64_t key, int32_t *n);
 void eng_backend_forget(struct eng_backend *b); /* all of it, and what is being recorded */
 /* Of a device only, ordered with the kernels: rows by a list, of floats and of codes (engine/kernels/cuda/rows.h). */
 void eng_backend_copy_rows(struct eng_backend *b, float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by,
@@ -74,6 +74,8 @@ void eng_backend_copy_codes(struct eng_backend *b, uint8_t *dst, const uint8_t *
 const struct krn_rounded *eng_backend_rounded(struct eng_backend *b);
 /* Kernels of experts (engine/kernels/experts.h). */
 const struct plugin_experts *eng_backend_experts(const struct eng_backend *b);
+/* Several operations in one call (engine/kernels/fused.h); NULL on the host. */
+const struct krn_fused *eng_backend_fused(const struct eng_backend *b);
 /* Kernels of a norm over all heads (engine/kernels/heads.h). */
 const struct plugin_heads *eng_backend_heads(const struct eng_backend *b);
 /* Each row's largest logit, what noise draws of it, and its few best; tokens that stay on the device, and inputs from them (engine/kernels/cuda/choose.h). */

@@ -12,6 +12,7 @@
 #include "base/exchange.h"
 #include "base/wire.h"
 #include "engine/kernels/experts.h"
+#include "engine/kernels/fused.h"
 #include "engine/kernels/heads.h"
 #include "engine/kernels/rounded.h"
 #include "engine/kernels/table.h"
@@ -24,7 +25,7 @@ enum {
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 14 };
+enum { PLUGIN_VERSION = 16 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -85,10 +86,10 @@ struct plugin {
     int (*mark)(struct plugin_device *d, int32_t i, char text[PLUGIN_TEXT]);
     int (*marked)(struct plugin_device *d, int32_t i, int32_t *done, char text[PLUGIN_TEXT]);
     /* Work that comes again and again with the same arguments, told as one. `record`: what follows is kept, not done; only kernels and copies
-     * within the device may follow. `keep`: until here; it is known as `key` from now on, and all the memory that it takes is taken. `replay`:
+     * within the device may follow. `keep`: until here, *n things to do; it is known as `key` from now on, and all the memory that it takes is taken. `replay`:
      * *known, and then done. Failure of record and keep: the device is well, and a graph of this kind cannot be had here. */
     int (*record)(struct plugin_device *d, char text[PLUGIN_TEXT]);
-    int (*keep)(struct plugin_device *d, uint64_t key, char text[PLUGIN_TEXT]);
+    int (*keep)(struct plugin_device *d, uint64_t key, int32_t *n, char text[PLUGIN_TEXT]);
     int (*replay)(struct plugin_device *d, uint64_t key, int32_t *known, char text[PLUGIN_TEXT]);
     /* Nothing is known any more, nor recorded. What is under way comes to its end. */
     void (*forget)(struct plugin_device *d);
@@ -123,6 +124,7 @@ struct plugin {
         void (*squares)(const struct krn_head_squares *a);
         void (*norm)(const struct krn_head_norm *a);
     } heads;
+    const struct krn_fused *fused; /* engine/kernels/fused.h */
     int (*tree_sum)(struct plugin_device *d, const struct krn_tree_sum *a, char text[PLUGIN_TEXT]);
 
     /* Memory that ranks of one host reach. share: what another rank needs to reach an allocation of d's; reach: that, as d's kernels see it

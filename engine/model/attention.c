@@ -19,6 +19,25 @@ static void norm_heads(const struct eng_model *m, float *x, const float *w, int3
 
 /* ---- q, k, v ---- */
 
+/* The same by one call on a device, of families whose heads have norms of their own or none. */
+static bool heads_at_once(struct eng_pass *p, int32_t layer)
+{
+    struct eng_model *m = p->m;
+    const struct eng_spec *s = &m->spec;
+    const struct eng_layer *l = &m->weights->layers[layer];
+    int32_t hd = s->head_dim, global = m->shard.layer0 + layer;
+    bool rope = !s->no_rope[global], bare = s->qk_norm == ENG_QK_BARE, norm = s->qk_norm && (rope || !bare);
+    if (!m->fused || s->qk_norm == ENG_QK_ALL || (norm && s->norm == ENG_NORM_LAYER) || (!rope && s->temper_length)) return false;
+    m->fused->heads(&(struct krn_heads){
+        .q = m->q,
+        .to = {.kv = &m->kv->planes[m->kv_at[layer].plane], .k = m->k, .v = m->v, .pos = m->in.pos, .table = m->in.table[m->kv_at[layer].group]},
+        .bq = l->bq, .bk = l->bk, .bv = l->bv,
+        .q_norm = norm ? l->q_norm : NULL, .k_norm = !norm ? NULL : bare ? l->q_norm : l->k_norm, .norm_stride = s->qk_norm == ENG_QK_HEADS ? hd : 0,
+        .eps = s->norm_eps, .norm_last = bare, .n_tok = p->b->n_tok, .n_q = m->shard.q1 - m->shard.q0, .rot = rope ? s->rope_dim : 0,
+        .interleaved = s->rope_interleaved, .cs = s->local[global] ? m->in.cs_local : m->in.cs});
+    return true;
+}
+
 /* q and k of tokens [t0,t1) from raw products to what attention reads; k and v into the cache. */
 static void rope_append(struct eng_pass *p, int32_t layer, int32_t t0, int32_t t1, int32_t i)
 {
@@ -28,6 +47,7 @@ static void rope_append(struct eng_pass *p, int32_t layer, int32_t t0, int32_t t
     const struct krn_table *krn = m->krn;
     int32_t nq = m->shard.q1 - m->shard.q0, nkv = m->shard.kv1 - m->shard.kv0, hd = s->head_dim, global = m->shard.layer0 + layer;
     const float *const *cs = s->local[global] ? m->in.cs_local : m->in.cs;
+    if (heads_at_once(p, layer)) return;
     eng_pass_bias(m, m->q, l->bq, nq * hd, t0, t1);
     eng_pass_bias(m, m->k, l->bk, nkv * hd, t0, t1);
     eng_pass_bias(m, m->v, l->bv, nkv * hd, t0, t1);
@@ -118,6 +138,7 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
         .sinks = m->weights->layers[layer].sinks,
         .scratch = m->scratch + i * m->scratch_each,
         .n_split = eng_attention_splits(m, b, nkv, n), .partial = m->partial};
+    struct krn_act out = eng_pass_act(m, m->att, T, nq * hd, eng_pass_reads(m, &m->weights->layers[layer].o));
     if (a.n_split) {
         eng_team_range((int64_t)T * nkv * a.n_split, 1, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
@@ -125,13 +146,16 @@ static void attend(const struct eng_model *m, const struct eng_batch *b, int32_t
         eng_team_barrier(m->team, i);
         eng_team_range((int64_t)T * nkv, 1, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
+        if (m->fused && out.q && hd % KRN_UNIT == 0) {
+            m->fused->merge(&a, out.q);
+            return;
+        }
         m->krn->attention_merge(&a);
     } else {
         eng_attention_share(b, seen.window, seen.chunked, nkv, i, n, &i0, &i1);
         a.i0 = (int32_t)i0, a.i1 = (int32_t)i1;
         eng_pass_attention(m)(&a);
     }
-    struct krn_act out = eng_pass_act(m, m->att, T, nq * hd, eng_pass_reads(m, &m->weights->layers[layer].o));
     prepare_attention(m, &out, nkv, i0, i1, i, n);
 }
 

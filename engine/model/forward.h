@@ -31,7 +31,7 @@ enum { ENG_HEAD_ROWS = 32 }; /* logits rows computed at once */
 
 /* On a device the layers of a small step are one graph (engine/model/graphs.h). */
 struct eng_graphs {
-    int32_t n_made;
+    int32_t n_made, one_row; /* one_row: launches in those of one token, at most */
     int32_t split_rows; /* attention of so many rows or more is not split, on no rank of the stage */
     struct coll_stats sums; /* between cards in each: operations; bytes for a row */
     bool off; /* they cannot be had here */
@@ -58,6 +58,7 @@ struct eng_model {
     struct eng_kv_pool *kv;
     struct eng_backend *be;       /* where it computes: weights, cache and step buffers are in its memory */
     const struct krn_table *krn;  /* be's */
+    const struct krn_fused *fused; /* on a device: several of those in one call; NULL: one by one */
     struct eng_team *team;
     struct trn_coll *tp;          /* this stage's ranks */
     struct trn_coll *tp_dev;      /* the same over their devices' memory; NULL: sums go by the host */

@@ -85,7 +85,9 @@ static enum err make(struct eng_model *m, int32_t rows, int32_t splits, eng_laye
     eng_team_run(m->team, layers, &p);
     if (m->tp_dev) trn_coll_record_end(m->tp_dev, &m->graphs.sums);
     m->graphs.sums.bytes_sent /= (uint64_t)rows; /* of a row; as many operations in every graph */
-    bool kept = eng_backend_keep(m->be, key_of(m, &b));
+    int32_t n = 0;
+    bool kept = eng_backend_keep(m->be, key_of(m, &b), &n);
+    if (rows == 1) m->graphs.one_row = MAX(m->graphs.one_row, n);
     TRY(p.failed);
     TRY(all_can(m, kept));
     m->graphs.n_made += !m->graphs.off;
@@ -112,7 +114,7 @@ enum err eng_graphs_make(struct eng_model *m, eng_layers_fn layers)
         }
     }
     if (m->graphs.off) log_warn("engine", "%s makes no graphs of steps: each kernel is told by itself", m->be->name);
-    else log_debug("engine", "%s: %d graphs of steps", m->be->name, m->graphs.n_made);
+    else log_debug("engine", "%s: %d graphs of steps, of one token %d launches", m->be->name, m->graphs.n_made, m->graphs.one_row);
     atomic_store_explicit(&m->layer, -1, memory_order_relaxed);
 out:
     return rc;

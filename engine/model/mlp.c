@@ -12,10 +12,13 @@ static void gate_up(const struct eng_model *m, int32_t T, const struct krn_mat *
 {
     int64_t e0, e1;
     struct krn_act a = eng_pass_act(m, m->spec.gated ? m->gate : m->up, T, down->cols, eng_pass_reads(m, down));
+    if (!m->be->on_host) {
+        eng_pass_gated(m, m->gate, m->up, &a);
+        return;
+    }
     eng_team_range((int64_t)T * down->cols, KRN_UNIT, i, n, &e0, &e1);
-    int64_t chunk = m->be->on_host ? GATE_CHUNK : e1 - e0;
-    for (int64_t e = e0; e < e1; e += chunk) {
-        int64_t end = MIN(e + chunk, e1);
+    for (int64_t e = e0; e < e1; e += GATE_CHUNK) {
+        int64_t end = MIN(e + GATE_CHUNK, e1);
         eng_pass_gate(m, m->gate, m->up, e, end);
         eng_pass_prepare_flat(m, &a, e, end);
     }

@@ -127,12 +127,11 @@ static struct krn_act inner(const struct job *j, struct krn_act *shared)
         eng_pass_bias(m, gate + n, s->bgate, s->down.cols, 0, j->n_tok);
         eng_pass_bias(m, up + n, s->bup, s->down.cols, 0, j->n_tok);
     }
-    eng_pass_gate(m, gate, up, 0, n + more);
     struct krn_act a = {.n_tok = j->n_rows, .cols = cols, .x = gate, .q = reads(j, MOE_DOWN) & READS_CODES ? j->o->act_q : NULL};
-    eng_pass_prepare(m, &a, 0, a.n_tok, 0, cols);
+    eng_pass_gated(m, gate, up, &a);
     *shared = (struct krn_act){.n_tok = j->n_tok, .cols = s->down.cols, .x = gate + n};
     if (more && eng_pass_reads(m, &s->down) & READS_CODES) shared->q = j->o->act_q + krn_act_q_bytes(ROUND_UP(j->n_rows, LEAF_EXPERT_PAD), ROUND_UP(cols, KRN_UNIT));
-    if (more) eng_pass_prepare(m, shared, 0, j->n_tok, 0, shared->cols);
+    if (more) eng_pass_gated(m, gate + n, up + n, shared);
     return a;
 }
 

@@ -115,6 +115,10 @@ float *eng_pass_pending(const struct eng_model *m, int32_t k)
 
 void eng_pass_bias(const struct eng_model *m, float *y, const float *bias, int32_t cols, int64_t t0, int64_t t1)
 {
+    if (bias && m->fused && t0 < t1) {
+        m->fused->bias(&(struct krn_bias){.y = y + t0 * cols, .bias = bias, .n_tok = (int32_t)(t1 - t0), .cols = cols});
+        return;
+    }
     for (int64_t t = t0; bias && t < t1; t++) m->krn->add(y + t * cols, bias, cols);
 }
 
@@ -124,18 +128,32 @@ void eng_pass_norm(const struct eng_model *m, float *y, const float *x, const fl
     else m->krn->rmsnorm(y, x, w, d, m->spec.norm_eps, (int32_t)t0, (int32_t)t1);
 }
 
+/* What the products of sublayer k owe to their sums. */
+static void owed(const struct eng_model *m, int32_t k, float *sum, int64_t t0, int64_t t1)
+{
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    bool ffn = k % 2, moe = ffn && m->spec.moe[m->shard.layer0 + k / 2];
+    const float *bias = !ffn ? l->bo : moe ? NULL : l->ffn.bdown;
+    int64_t d = m->spec.d_model;
+    bool there = moe && !m->be->on_host;
+    if (there) eng_moe_there_bias(m, l, sum + t0 * d, (int32_t)(t1 - t0));
+    for (int64_t t = t0; t < t1 && moe && !there; t++) eng_moe_bias(m, l, sum + t * d, t);
+    eng_pass_bias(m, sum, bias, m->spec.d_model, t0, t1);
+}
+
+static const float *post_norm(const struct eng_model *m, int32_t k)
+{
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    return k % 2 ? l->ffn_post : l->attn_post;
+}
+
 /* The sums of sublayer k become what the residual receives: bias, norm, scale. */
 static void finish(const struct eng_model *m, int32_t k, float *sum, int64_t t0, int64_t t1)
 {
     const struct eng_spec *s = &m->spec;
-    const struct eng_layer *l = &m->weights->layers[k / 2];
-    bool ffn = k % 2, moe = ffn && s->moe[m->shard.layer0 + k / 2];
-    const float *bias = !ffn ? l->bo : moe ? NULL : l->ffn.bdown, *post = ffn ? l->ffn_post : l->attn_post;
+    const float *post = post_norm(m, k);
     int64_t d = s->d_model;
-    bool there = moe && !m->be->on_host;
-    if (there) eng_moe_there_bias(m, l, sum + t0 * d, (int32_t)(t1 - t0));
-    for (int64_t t = t0; t < t1 && moe && !there; t++) eng_moe_bias(m, l, sum + t * d, t);
-    eng_pass_bias(m, sum, bias, s->d_model, t0, t1);
+    owed(m, k, sum, t0, t1);
     if (post) eng_pass_norm(m, sum, sum, post, NULL, s->d_model, t0, t1);
     if (s->residual_scale != 1.0f) m->krn->scale(sum + t0 * d, s->residual_scale, (t1 - t0) * d);
 }
@@ -149,22 +167,45 @@ void eng_pass_leave(const struct eng_model *m, int32_t k, int64_t t0, int64_t t1
     m->krn->add(m->x + t0 * d, pending + t0 * d, (t1 - t0) * d);
 }
 
+/* The norm before sublayer k; NULL: there is none. */
+static const float *pre_norm(const struct eng_model *m, int32_t k, const float **bias)
+{
+    const struct eng_layer *l = &m->weights->layers[k / 2];
+    bool own = k % 2 && l->ffn_norm;
+    *bias = own ? l->ffn_norm_bias : l->attn_norm_bias;
+    return own ? l->ffn_norm : l->attn_norm;
+}
+
 /* What sublayer k reads of the residual. */
 static void read_in(const struct eng_model *m, int32_t k, int64_t t0, int64_t t1)
 {
     int32_t d = m->spec.d_model;
-    const struct eng_layer *l = &m->weights->layers[k / 2];
-    bool own = k % 2 && l->ffn_norm;
-    const float *w = own ? l->ffn_norm : l->attn_norm, *bias = own ? l->ffn_norm_bias : l->attn_norm_bias;
+    const float *bias, *w = pre_norm(m, k, &bias);
     if (w) eng_pass_norm(m, m->h, m->x, w, bias, d, t0, t1);
     else if (!m->be->on_host) eng_backend_copy_rows(m->be, m->h + t0 * d, d, m->x + t0 * d, d, NULL, NULL, (int32_t)(t1 - t0), d);
     else memcpy(m->h + t0 * d, m->x + t0 * d, (size_t)(t1 - t0) * (size_t)d * sizeof(float));
+}
+
+/* On a device, of a family whose norms are RMS: one call. */
+static bool enter_at_once(const struct eng_model *m, const struct krn_act *in, int32_t k)
+{
+    if (!m->fused || m->spec.norm == ENG_NORM_LAYER || (k % 2 && m->spec.parallel)) return false;
+    float *sum = eng_pass_pending(m, k - 1);
+    const float *bias, *w = pre_norm(m, k, &bias);
+    if (sum) owed(m, k - 1, sum, 0, in->n_tok);
+    m->fused->enter(&(struct krn_enter){.x = m->x, .sum = sum, .post = sum ? post_norm(m, k - 1) : NULL, .scale = m->spec.residual_scale, .w = w,
+                                        .eps = m->spec.norm_eps, .h = m->h, .q = in->q, .n_tok = in->n_tok, .d = m->spec.d_model});
+    struct krn_act rest = *in;
+    rest.q = NULL;
+    eng_pass_prepare(m, &rest, 0, in->n_tok, 0, in->cols);
+    return true;
 }
 
 /* Token by token, so that a row stays in the first-level cache from the sum to the codes; on a device all at once. The feed-forward of a
  * parallel layer reads the residual as attention did: before it receives attention's sum. */
 void eng_pass_enter(const struct eng_model *m, const struct krn_act *in, int32_t k, int64_t t0, int64_t t1)
 {
+    if (enter_at_once(m, in, k)) return;
     bool before = k % 2 && m->spec.parallel;
     int64_t step = m->be->on_host ? 1 : MAX(t1 - t0, 1);
     for (int64_t t = t0; t < t1; t += step) {
@@ -175,12 +216,26 @@ void eng_pass_enter(const struct eng_model *m, const struct krn_act *in, int32_t
     }
 }
 
+static const enum krn_gate gates[] = {[ENG_GELU_TANH] = KRN_GELU_TANH, [ENG_GELU_ERF] = KRN_GELU_ERF, [ENG_SWIGLU_CLAMPED] = KRN_SWIGLU_CLAMPED};
+
 float *eng_pass_gate(const struct eng_model *m, float *gate, float *up, int64_t e0, int64_t e1)
 {
-    static const enum krn_gate kinds[] = {[ENG_GELU_TANH] = KRN_GELU_TANH, [ENG_GELU_ERF] = KRN_GELU_ERF, [ENG_SWIGLU_CLAMPED] = KRN_SWIGLU_CLAMPED};
     bool gated = m->spec.gated;
     float *y = gated ? gate : up;
     if (m->spec.act == ENG_SILU) m->krn->silu_mul(y + e0, y + e0, up + e0, e1 - e0);
-    else m->krn->gate(kinds[m->spec.act], y + e0, y + e0, gated ? up + e0 : NULL, e1 - e0);
+    else m->krn->gate(gates[m->spec.act], y + e0, y + e0, gated ? up + e0 : NULL, e1 - e0);
     return y;
+}
+
+void eng_pass_gated(const struct eng_model *m, float *gate, float *up, const struct krn_act *a)
+{
+    bool gated = m->spec.gated, silu = m->spec.act == ENG_SILU;
+    float *y = gated ? gate : up;
+    if (m->fused && a->q) {
+        m->fused->gated(&(struct krn_gated){.silu = silu, .kind = silu ? 0 : gates[m->spec.act], .g = y, .u = gated || silu ? up : NULL, .y = y, .q = a->q,
+                                            .n_tok = a->n_tok, .cols = a->cols});
+        return;
+    }
+    eng_pass_gate(m, gate, up, 0, (int64_t)a->n_tok * a->cols);
+    eng_pass_prepare(m, a, 0, a->n_tok, 0, a->cols);
 }

@@ -77,6 +77,8 @@ void eng_pass_bias(const struct eng_model *m, float *y, const float *bias, int32
 void eng_pass_norm(const struct eng_model *m, float *y, const float *x, const float *w, const float *bias, int32_t d, int64_t t0, int64_t t1);
 /* This thread's share of act(gate) * up, row after row in gate (up where there is no gate), e values at a time into L1. */
 float *eng_pass_gate(const struct eng_model *m, float *gate, float *up, int64_t e0, int64_t e1);
+/* All of it on a device, and the forms of a; a's x is gate, or up where there is no gate. */
+void eng_pass_gated(const struct eng_model *m, float *gate, float *up, const struct krn_act *a);
 
 /* Where sublayer k leaves its subtrees, and where their sum then is (k < 0: NULL). */
 float *eng_pass_parts(const struct eng_model *m, int32_t k);

@@ -105,6 +105,22 @@ static bool take(const struct line *l, struct eng_share *s, int32_t begin, int32
     }
 }
 
+/* On a device, products of the same rows with K whole: one call. */
+static bool products_at_once(const struct eng_model *m, const struct eng_product p[], int32_t n, int32_t n_tok)
+{
+    struct krn_act a[ENG_PRODUCTS];
+    struct krn_matmul jobs[ENG_PRODUCTS];
+    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, p->w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
+    if (!m->fused || n < 2) return false;
+    for (int32_t k = 0; k < n; k++) {
+        a[k] = eng_pass_act(m, p[k].x, n_tok, p[k].w->cols, eng_pass_reads(m, p[k].w));
+        if (a[k].xb || p[k].leaves || p[k].x != p->x || p[k].w->cols != p->w->cols) return false;
+        jobs[k] = (struct krn_matmul){.w = p[k].w, .x = &a[k], .leaves = &one, .y = p[k].y, .y_stride = p[k].y_stride, .row1 = p[k].w->rows};
+    }
+    m->fused->matmuls(jobs, n);
+    return true;
+}
+
 static void compute(const struct eng_model *m, const struct line *l, int32_t n_tok, int32_t tile, int32_t n_tiles)
 {
     int32_t k = product_at(l, tile), row0 = (tile - l->first[k]) * KRN_TILE;
@@ -122,6 +138,7 @@ void eng_pass_products(const struct eng_model *m, const struct eng_product p[], 
     for (int32_t k = 0; k < n_products && i == 0 && m->watch; k++) m->watch(m->watch_user, p[k].w, p[k].x, n_tok);
     struct line l = line_of(p, n_products, n_tok, ++m->shares[i].call);
     if (n == 1 && !m->be->on_host) {
+        if (products_at_once(m, p, n_products, n_tok)) return;
         for (int32_t k = 0; k < n_products; k++) compute(m, &l, n_tok, l.first[k], l.first[k + 1] - l.first[k]);
         return;
     }

@@ -314,6 +314,7 @@ struct fiber {
     place at;
     unsigned index;
     state st;
+    bool begun;
     unsigned turn; // of the warp, when it began to wait
 };
 struct warp {
@@ -378,9 +379,18 @@ void open_barrier()
     if (me) go_on(*me);
 }
 
-void begin()
+void must_have_begun()
+{
+#ifdef CUDA_EMU_BEGINS
+    if (!me->begun)
+        die("a thread has passed its kernel's cu_begin by: on newer cards it would not wait for the kernel before");
+#endif
+}
+
+void start()
 {
     now->body(now->arg);
+    must_have_begun();
     me->st = ENDED;
     now->n_live--;
     if (now->n_live && now->n_waiting) open_barrier();
@@ -396,10 +406,10 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
         fiber &f = b.fibers[i];
         f.index = i;
         f.at = {dim3(i % dim.x, i / dim.x % dim.y, i / (dim.x * dim.y)), index, dim, grid, i % 32};
-        f.st = RUNNING;
+        f.st = RUNNING, f.begun = false;
         void **sp = (void **)(b.stacks + STACK * (i + 1) - 16);
-        *--sp = nullptr; // where begin() would return to
-        *--sp = (void *)begin;
+        *--sp = nullptr; // where start() would return to
+        *--sp = (void *)start;
         for (int k = 0; k < 6; k++) *--sp = nullptr;
         f.sp = sp;
     }
@@ -412,11 +422,19 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
 
 const place &here() { return me->at; }
 
+void begin() { me->begun = true; }
+#ifdef CUDA_EMU_BEGINS
+bool has_begun() { return me->begun; }
+#else
+bool has_begun() { return true; }
+#endif
+
 void pause() { sched_yield(); }
 void fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 void sync_threads()
 {
+    must_have_begun();
     me->st = AT_BARRIER;
     now->n_waiting++;
     open_barrier();
@@ -425,6 +443,7 @@ void sync_threads()
 
 uint64_t exchange(unsigned mask, uint64_t mine, unsigned from)
 {
+    must_have_begun();
     warp &w = now->warps[me->index / 32];
     unsigned lane = me->at.lane, turn = w.turn, side = turn & 1;
     if (!(mask >> lane & 1)) die("a lane shuffles with a mask that leaves it out");

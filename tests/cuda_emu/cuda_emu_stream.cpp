@@ -211,6 +211,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
     capture = nullptr;
     return spoiled ? fail(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
+cudaError_t cudaGraphGetNodes(cudaGraph_t g, void *, size_t *n)
+{
+    *n = g->all.size();
+    return cudaSuccess;
+}
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
 {
     if (ordered_to_fail("graph")) return fail(cudaErrorMemoryAllocation);

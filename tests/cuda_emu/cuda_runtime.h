@@ -42,6 +42,7 @@ struct place {
 };
 const place &here();
 void sync_threads();
+void begin(); // cu_begin: where CUDA_EMU_BEGINS is defined a thread that has not come here neither meets others nor ends
 // The thread waits for another card; fibers of its block have nothing to do meanwhile.
 void pause();
 // The value of lane `from` of the warp, once all lanes of the mask have brought theirs.
@@ -119,6 +120,7 @@ template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
 #define KRN_LAUNCH(kernel_, grid, block, shared, ...)                                              \
     cuda_emu::kernel(kernel_)(krn_cuda_stream(), (grid), (block), __VA_ARGS__)
 
+#define KRN_BEGIN() cuda_emu::begin()
 #define KRN_PAUSE() cuda_emu::pause()
 static inline void __threadfence_system() { cuda_emu::fence(); }
 static inline void __syncthreads() { cuda_emu::sync_threads(); }

@@ -82,6 +82,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e);
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out);
+cudaError_t cudaGraphGetNodes(cudaGraph_t g, void *nodes, size_t *n); /* how many, no more */
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long flags);
 cudaError_t cudaGraphUpload(cudaGraphExec_t g, cudaStream_t s);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s);

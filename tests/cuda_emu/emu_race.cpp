@@ -8,7 +8,7 @@
 //
 // The process ends with the place in the source at
 //   a race in device or shared memory,
-//   an access outside of what cudaMalloc gave, to the byte.
+//   an access outside of what cudaMalloc gave, to the byte; one before the kernel's cu_begin.
 // Not what is read before it is written: kernels of tiles compute tails from what lies there and use nothing of it.
 //
 // A word of four bytes has a cell (what wrote it last, who has read it), its bytes have one each once they are accessed singly. Kernels on different
@@ -173,6 +173,7 @@ template <class F> inline void look(const void *at, size_t n, void *pc, F f)
     auto p = (const char *)at;
     if (!s.open || !n || (p >= s.stacks && p < s.stacks_end)) return;
     if (p >= device.base && p < device.base + device.bytes) {
+        if (!has_begun()) tell(s, p, n, "an access before cu_begin, while the kernel before may still be at work", nullptr, "", pc);
         const char *end = ends[(size_t)(p - device.base) / PAGE];
         if (!end || p + n > end) tell(s, p, n, "an access outside of what is allocated", nullptr, "", pc);
         each(device, p, n, [&](cell &c) { f(s, c, false); });

@@ -6,6 +6,8 @@
 
 namespace cuda_emu {
 
+bool has_begun(); // has the running thread passed its kernel's cu_begin?
+
 #ifdef CUDA_EMU_RACES
 // Device memory lies in base[bytes], what is allocated of it is [p, p + n).
 void race_region(char *base, size_t bytes);

@@ -17,9 +17,9 @@
 
 extern struct eng_backend *be;
 
-/* By subject: device_products.c, device_rows.c, device_attention.c. */
-extern const struct CMUnitTest device_products[], device_rows[], device_attention[];
-extern const size_t n_device_products, n_device_rows, n_device_attention;
+/* By subject: device_products.c, device_rows.c, device_attention.c, device_fused.c. */
+extern const struct CMUnitTest device_products[], device_rows[], device_attention[], device_fused[];
+extern const size_t n_device_products, n_device_rows, n_device_attention, n_device_fused;
 
 static inline int finish(void **state)
 {

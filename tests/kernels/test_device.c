@@ -253,7 +253,7 @@ int main(void)
     char why[PLUGIN_TEXT];
     int32_t n_devices;
     const struct { const struct CMUnitTest *t; size_t n; } parts[] = {{device_products, n_device_products}, {device_rows, n_device_rows},
-                                                                      {device_attention, n_device_attention}, {device_itself, COUNT_OF(device_itself)}};
+                                                                      {device_attention, n_device_attention}, {device_fused, n_device_fused}, {device_itself, COUNT_OF(device_itself)}};
     struct CMUnitTest tests[64];
     size_t n = 0;
     for (size_t k = 0; k < COUNT_OF(parts); k++)

@@ -200,7 +200,7 @@ static void other_families_have_the_cpus_bits(void **state)
 }
 
 /* The layers of a small step are a graph, across splits of attention; the same bits, nothing is allocated after opening, and where no graph can
- * be made the steps are computed without. */
+ * be made the steps are computed without. What stands between products is few launches, or, for comparison, an operation each. */
 static void steps_of_the_same_shape_are_told_as_one(void **state)
 {
     (void)state;
@@ -208,19 +208,21 @@ static void steps_of_the_same_shape_are_told_as_one(void **state)
     struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 64, .n_head = 2, .n_kv_head = 1, .d_ffn = 64, .vocab = 320, .context = 512,
                              .type = DTYPE_Q8_0, .embd_type = DTYPE_F16, .seed = 19};
     const char *path = scratch_path("device.gguf");
-    enum { PROMPT = 250, GEN = 14 };
+    enum { CPU, DEVICE, ONE_BY_ONE, NO_GRAPHS, CANNOT, WAYS, PROMPT = 250, GEN = 14 };
+    int32_t ways = emulated ? WAYS : CANNOT, launches[WAYS];
     if (random_model_write(&m, path)) fail_msg("%s", err_text());
     int32_t prompt[PROMPT];
     for (int32_t k = 0; k < PROMPT; k++) prompt[k] = (k * 31 + 7) % 250;
-    struct sequence s[4];
-    for (int32_t d = 0; d < (emulated ? 4 : 3); d++) { /* the CPU, a device, one that shall make no graphs, one that cannot */
+    struct sequence s[WAYS];
+    for (int32_t d = 0; d < ways; d++) {
         struct local_replica *r;
         struct eng_engine_info info;
         struct local_replica_conf c = {.path = path, .context = 384, .n_blocks = 24, .on_device = d > 0};
-        if (d == 2) setenv("TESSERA_GRAPHS", "off", 1);
-        if (d == 3) setenv("CUDA_EMU_FAIL", "capture:1", 1);
+        if (d == NO_GRAPHS) setenv("TESSERA_GRAPHS", "off", 1);
+        if (d == ONE_BY_ONE) setenv("TESSERA_FUSED", "off", 1);
+        if (d == CANNOT) setenv("CUDA_EMU_FAIL", "capture:1", 1);
         if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
-        unsetenv("TESSERA_GRAPHS");
+        unsetenv("TESSERA_GRAPHS"), unsetenv("TESSERA_FUSED");
         s[d] = (struct sequence){.prompt = prompt, .n_prompt = PROMPT, .n_gen = GEN, .chunk = 100, .sampling = sampling_default()};
         s[d].sampling.max_tokens = GEN;
         if (d && emulated) setenv("CUDA_EMU_FAIL", "malloc:1", 1);
@@ -228,12 +230,16 @@ static void steps_of_the_same_shape_are_told_as_one(void **state)
         unsetenv("CUDA_EMU_FAIL");
         if (e) fail_msg("%s", err_text());
         local_replica_info(r, 0, &info);
-        assert_int_equal(info.n_replayed, d == 1 ? GEN : 0); /* all but the prompt's two chunks of 100 */
+        assert_int_equal(info.n_replayed, d == DEVICE || d == ONE_BY_ONE ? GEN : 0); /* all but the prompt's two chunks of 100 */
+        launches[d] = info.n_launches;
         local_replica_close(r);
         if (d) assert_memory_equal(s[0].logits, s[d].logits, (PROMPT + GEN - 1) * 320 * sizeof(float));
         if (d) assert_memory_equal(s[0].tokens, s[d].tokens, GEN * sizeof(int32_t));
     }
-    for (int32_t d = 0; d < (emulated ? 4 : 3); d++) sequence_free(&s[d]);
+    for (int32_t d = 0; d < ways; d++) sequence_free(&s[d]);
+    printf("launches of a token: %d, one by one %d\n", launches[DEVICE], launches[ONE_BY_ONE]);
+    assert_int_equal(launches[DEVICE], 2 * 10 + 1); /* fused.h, and the last sum */
+    assert_true(launches[ONE_BY_ONE] > 2 * 20);
 }
 
 /* Steps of every number of rows up to 9 and some beyond: rows of padding change nothing, in the cache least of all. */

@@ -7,6 +7,7 @@
 // Values of latent heads are read from the keys, where those of a block lie side by side.
 // In calls of many tokens those of a prompt are attention_tile.cu's: items of them end at once.
 #include "engine/kernels/cuda/attention.cuh"
+#include "engine/kernels/cuda/codes.cuh"
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
@@ -134,6 +135,7 @@ __device__ void values(const cu_job &a, const shared<HEADS, PER> &s, const mine<
 // Grid: (items or splits, slices of HEADS heads of the group).
 template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREADS) attention_kernel(cu_job a)
 {
+    cu_begin();
     __shared__ shared<HEADS, PER> s;
     int32_t item = a.i0 + (int32_t)blockIdx.x, per = a.n_split ? a.n_split : 1;
     int32_t kv_head = item / per / a.n_tok, t = item / per % a.n_tok, pos = a.pos[t];
@@ -191,9 +193,10 @@ template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREAD
     }
 }
 
-// Grid: (items, heads of the group, values by THREADS); a thread is a value.
-__global__ void __launch_bounds__(THREADS) merge_kernel(cu_job a)
+// Grid: (items, heads of the group, values by THREADS); a thread is a value, and a warp one of the units of codes, where they are wanted.
+__global__ void __launch_bounds__(THREADS) merge_kernel(cu_job a, uint8_t *q)
 {
+    cu_begin();
     int32_t item = a.i0 + (int32_t)blockIdx.x, kv_head = item / a.n_tok, t = item % a.n_tok;
     int32_t group = a.n_head / a.kv.n_kv, dim = a.values, g = (int32_t)blockIdx.y, d = (int32_t)(blockIdx.z * blockDim.x + threadIdx.x);
     if (d >= dim) return;
@@ -210,7 +213,9 @@ __global__ void __launch_bounds__(THREADS) merge_kernel(cu_job a)
         out = fmaf(out, f, part[d] * b);
     }
     int32_t head = kv_head * group + g;
-    a.out[t * a.out_stride + (int64_t)head * dim + d] = cu_finished(a, head, out, m, l);
+    float y = cu_finished(a, head, out, m, l);
+    a.out[t * a.out_stride + (int64_t)head * dim + d] = y;
+    if (q) cu_put_code(q, a.n_tok, a.n_head * dim, t, (head * dim + d) / KRN_UNIT, d % KRN_UNIT, y);
 }
 
 template <int TYPE, int HEADS> void launch(const struct krn_attention *a)
@@ -263,11 +268,13 @@ extern "C" void krn_cuda_rounded_attention(const struct krn_attention *a)
     launch_items(a);
 }
 
-extern "C" void krn_cuda_attention_merge(const struct krn_attention *a)
+extern "C" void krn_cuda_merge(const struct krn_attention *a, uint8_t *q)
 {
     if (a->i0 >= a->i1) return;
     int32_t values = krn_kv_values(a->kv), threads = MIN(ROUND_UP(values, 32), (int32_t)THREADS);
     dim3 grid((unsigned)(a->i1 - a->i0), (unsigned)(a->n_head / a->kv->n_kv), (unsigned)DIV_UP(values, threads));
-    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)threads), 0, cu_job_of(a));
+    KRN_LAUNCH(merge_kernel, grid, dim3((unsigned)threads), 0, cu_job_of(a), q);
     krn_cuda_launched("attention_merge");
 }
+
+extern "C" void krn_cuda_attention_merge(const struct krn_attention *a) { krn_cuda_merge(a, nullptr); }

@@ -151,6 +151,7 @@ template <class OPS> __device__ void run(const cu_job &a, typename OPS::shared &
 // Grid: (kv heads of tiles, slices of the group's heads). The last tokens, which see most, begin first.
 template <class OPS> __global__ void __launch_bounds__(THREADS, OPS::blocks) tile_kernel(cu_job a)
 {
+    cu_begin();
     __shared__ typename OPS::shared s;
     __shared__ typename OPS::work w;
     int32_t x = (int32_t)(gridDim.x - 1 - blockIdx.x), kv_head = x % a.kv.n_kv, first = x / a.kv.n_kv * a.tile, end = min(first + a.tile, a.n_tok);

@@ -43,6 +43,7 @@ __device__ krn_pick nothing() { return krn_pick{-INFINITY, -1}; }
 // Grid of both: (pieces of `piece` values, rows).
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) best_kernel(const float *x, int32_t n, int32_t piece, krn_pick *out)
 {
+    cu_begin();
     int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
     x += (int64_t)blockIdx.y * n;
     krn_pick mine = nothing();
@@ -57,6 +58,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS) best_kernel(const float *x, 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     draw_kernel(const float *x, int32_t n, int32_t piece, int32_t id0, const krn_noise *how, const krn_pick *best, krn_pick *out)
 {
+    cu_begin();
     int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
     krn_noise h = how[blockIdx.y];
     float max = best[blockIdx.y].z;
@@ -76,6 +78,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 // A block per row. how NULL: every row.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) rows_kernel(const krn_pick *of_pieces, int32_t pieces, const krn_noise *how, krn_pick *out)
 {
+    cu_begin();
     if (how && (!(how[blockIdx.x].t > 0.0f) || how[blockIdx.x].top)) return;
     krn_pick mine = nothing();
     for (int32_t i = (int32_t)threadIdx.x; i < pieces; i += KRN_CUDA_THREADS) {
@@ -140,6 +143,7 @@ template <class FROM> __device__ void best_first(const FROM &from, int32_t i0, i
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     top_kernel(const float *x, int32_t n, int32_t piece, int32_t id0, const krn_noise *how, const krn_pick *best, krn_pick *out)
 {
+    cu_begin();
     int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
     krn_noise h = how[blockIdx.y];
     if (!(h.t > 0.0f) || !h.top) return;
@@ -150,6 +154,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 // A block per row.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) top_rows_kernel(const krn_pick *of_pieces, int32_t pieces, const krn_noise *how, krn_pick *out)
 {
+    cu_begin();
     krn_noise h = how[blockIdx.x];
     if (!(h.t > 0.0f) || !h.top) return;
     listed from = {of_pieces + (int64_t)blockIdx.x * KRN_CHOOSE_PIECES * KRN_TOP, h.top};
@@ -160,6 +165,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS) top_rows_kernel(const krn_pi
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     chosen_kernel(int32_t n, const krn_noise *how, const krn_pick *best, const krn_pick *drawn, int32_t *there, int32_t *host)
 {
+    cu_begin();
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= n) return;
     krn_pick b = best[i];
@@ -170,6 +176,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) inputs_kernel(int32_t n, int32_t *ids, const int32_t *chosen)
 {
+    cu_begin();
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
     if (i < n && ids[i] < 0) ids[i] = chosen[-1 - ids[i]];
 }

@@ -29,6 +29,7 @@ extern "C" {
 // Of the calling thread's device (engine/backend/cuda/plugin.c).
 cudaStream_t krn_cuda_stream(void);
 void krn_cuda_launched(const char *what); // remembers the first failed launch
+int krn_cuda_early(void);                 // kernels may begin early, see cu_begin
 void *krn_cuda_scratch(void);             // KRN_CUDA_SCRATCH bytes on the device, for reductions
 void krn_cuda_fetch(void *dst, const void *src, int64_t bytes); // to the host, waits
 }
@@ -36,9 +37,44 @@ void krn_cuda_fetch(void *dst, const void *src, int64_t bytes); // to the host, 
 enum { KRN_CUDA_THREADS = 256, KRN_CUDA_SCRATCH = 64 << 10 };
 
 #ifndef KRN_LAUNCH
-#define KRN_LAUNCH(kernel, grid, block, shared, ...)                                               \
-    kernel<<<(grid), (block), (shared), krn_cuda_stream()>>>(__VA_ARGS__)
+// Programmatic dependent launch: the kernel may be given its place while the one before it still works, see cu_begin.
+template <class... P, class... A> static inline void cu_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, const A &...a)
+{
+    cudaLaunchAttribute early;
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t c = {};
+    c.gridDim = grid, c.blockDim = block, c.dynamicSmemBytes = shared, c.stream = krn_cuda_stream();
+    c.attrs = &early, c.numAttrs = krn_cuda_early() ? 1 : 0;
+    (void)cudaLaunchKernelEx(&c, kernel, P(a)...); // krn_cuda_launched tells
+}
+#define KRN_LAUNCH(kernel, grid, block, shared, ...) cu_launch(kernel, (grid), (block), (shared), __VA_ARGS__)
+#define KRN_BEGIN() ((void)0)
 #endif
+
+// The first thing that every kernel does. Cards of compute capability 9.0 and newer let it begin while the kernel before it works: here it waits
+// until that one has ended and its writes can be read, and lets the next one begin. Before it nothing may be read but weights (cu_ahead), and
+// nothing written; and all threads come here, since a kernel that ended without would let the next one pass those before.
+__device__ static inline void cu_begin()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
+#else
+    KRN_BEGIN();
+#endif
+}
+
+// A block's first weights on their way to the second-level cache, while the kernel before it works: a line a thread.
+__device__ static inline void cu_ahead(const uint8_t *p, int64_t bytes)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    enum { LINE = 128, MOST = 16 << 10 }; // all blocks that have a place together stay well below the cache's size
+    int64_t at = (int64_t)threadIdx.x * LINE;
+    if (at < (bytes < MOST ? bytes : (int64_t)MOST)) asm volatile("prefetch.global.L2 [%0];" ::"l"(p + at));
+#else
+    (void)p, (void)bytes;
+#endif
+}
 
 #ifdef __CUDA_ARCH__
 __device__ static inline float cu_f16(uint16_t h)

@@ -5,12 +5,22 @@
 
 #include "base/exchange.h"
 #include "base/wire.h"
+#include "engine/kernels/fused.h"
 #include "engine/kernels/table.h"
 #include "engine/kernels/tree_sum.h"
 
 void krn_cuda_matmul(const struct krn_matmul *a);
-/* Tokens from first_tok on, which is a multiple of KRN_GROUP. */
-void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t first_tok);
+/* Do the kernels that the entered device has wait for those before them by themselves (cu_begin)? */
+int krn_cuda_begins(void);
+/* engine/kernels/fused.h */
+void krn_cuda_matmuls(const struct krn_matmul a[], int32_t n);
+void krn_cuda_merge(const struct krn_attention *a, uint8_t *q);
+void krn_cuda_bias(const struct krn_bias *a);
+void krn_cuda_enter(const struct krn_enter *a);
+void krn_cuda_heads(const struct krn_heads *a);
+void krn_cuda_gated(const struct krn_gated *a);
+/* n products of the same rows and leaves; tokens from first_tok on, which is a multiple of KRN_GROUP. */
+void krn_cuda_matmul_int8(const struct krn_matmul a[], int32_t n, int32_t first_tok);
 /* The whole groups of tokens. */
 void krn_cuda_matmul_mma(const struct krn_matmul *a);
 void krn_cuda_matmul_float(const struct krn_matmul *a);
@@ -49,5 +59,6 @@ void krn_cuda_wire_pack(const struct wire_pack *a);
 void krn_cuda_wire_unpack(const struct wire_unpack *a);
 
 extern const struct krn_table krn_cuda;
+extern const struct krn_fused krn_cuda_fused;
 
 #endif

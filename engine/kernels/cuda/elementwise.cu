@@ -1,5 +1,5 @@
 // elementwise.cu: operations of one element with one element.
-#include "engine/kernels/cuda/cuda.cuh"
+#include "engine/kernels/cuda/gate.cuh"
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
@@ -11,30 +11,35 @@ __device__ int64_t index_here() { return (int64_t)blockIdx.x * blockDim.x + thre
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) add_kernel(float *x, const float *y, int64_t n)
 {
+    cu_begin();
     int64_t i = index_here();
     if (i < n) x[i] = x[i] + y[i];
 }
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) mul_kernel(float *x, const float *y, int64_t n)
 {
+    cu_begin();
     int64_t i = index_here();
     if (i < n) x[i] = x[i] * y[i];
 }
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) scale_kernel(float *x, float a, int64_t n)
 {
+    cu_begin();
     int64_t i = index_here();
     if (i < n) x[i] = x[i] * a;
 }
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) axpy_kernel(float *y, float a, const float *x, int64_t n)
 {
+    cu_begin();
     int64_t i = index_here();
     if (i < n) y[i] = fmaf(a, x[i], y[i]);
 }
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) softcap_kernel(float *x, float cap, int64_t n)
 {
+    cu_begin();
     int64_t i = index_here();
     if (i >= n) return;
     float t = krn_math_exp(x[i] * (2.0f / cap));
@@ -44,10 +49,10 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS) softcap_kernel(float *x, flo
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     silu_mul_kernel(float *y, const float *g, const float *u, int64_t n)
 {
+    cu_begin();
     int64_t i = index_here();
     if (i >= n) return;
-    float e = krn_math_exp(-g[i]);
-    y[i] = (g[i] / (1.0f + e)) * u[i];
+    y[i] = cu_silu_mul(g[i], u[i]);
 }
 
 dim3 grid_of(int64_t n) { return dim3((unsigned)DIV_UP(n, KRN_CUDA_THREADS)); }

@@ -122,6 +122,7 @@ __device__ void weigh(const krn_route &a, shared &s)
 // Block: a token.
 __global__ void __launch_bounds__(THREADS) route_kernel(krn_route a)
 {
+    cu_begin();
     __shared__ shared s;
     int32_t j = (int32_t)threadIdx.x, t = (int32_t)blockIdx.x;
     for (int32_t i = j; i < a.n; i += THREADS) {
@@ -161,6 +162,7 @@ struct sorted {
 // By one block: thread j has the experts from e0 + j * each on.
 __global__ void __launch_bounds__(THREADS) group_kernel(krn_grouping a, int32_t n_rows, int32_t n_parts)
 {
+    cu_begin();
     __shared__ sorted s;
     int32_t j = (int32_t)threadIdx.x, each = DIV_UP(a.e1 - a.e0, (int32_t)THREADS), e0 = min(a.e0 + j * each, a.e1), e1 = min(e0 + each, a.e1), rows = 0, parts = 0;
     for (int32_t e = j; e < a.n; e += THREADS) s.count[e] = 0;
@@ -206,6 +208,7 @@ struct program {
 // Grid: (columns, tokens).
 __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program p)
 {
+    cu_begin();
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y, h = 0, next = 0; // next: slot of a whole expert
     float stack[KRN_TREE_DEPTH];
     if (c >= a.rows) return;
@@ -237,6 +240,7 @@ __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program
 // Grid: (columns, slots).
 __global__ void __launch_bounds__(THREADS) slot_bias_kernel(krn_slot_bias a)
 {
+    cu_begin();
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), slot = (int32_t)blockIdx.y;
     if (c >= a.n) return;
     const float *bias = a.ids[slot] < 0 ? nullptr : a.bias[a.ids[slot]];
@@ -247,6 +251,7 @@ __global__ void __launch_bounds__(THREADS) slot_bias_kernel(krn_slot_bias a)
 // Grid: (columns, tokens).
 __global__ void __launch_bounds__(THREADS) token_bias_kernel(krn_token_bias a)
 {
+    cu_begin();
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y;
     if (c >= a.n) return;
     float v = a.sum[(int64_t)t * a.n + c];

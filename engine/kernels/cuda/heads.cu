@@ -9,6 +9,7 @@ namespace {
 
 __global__ void __launch_bounds__(CU_LANES) squares_kernel(krn_head_squares a)
 {
+    cu_begin();
     __shared__ float lane[CU_LANES];
     int32_t n = a.nq + a.nkv, h = (int32_t)(blockIdx.x % (unsigned)n);
     int64_t t = blockIdx.x / (unsigned)n;
@@ -19,6 +20,7 @@ __global__ void __launch_bounds__(CU_LANES) squares_kernel(krn_head_squares a)
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) norm_kernel(krn_head_norm a)
 {
+    cu_begin();
     __shared__ float some[KRN_CUDA_THREADS], sum;
     bool is_k = blockIdx.y;
     int64_t t = blockIdx.x;

@@ -1,7 +1,5 @@
 // kv_append.cu: new keys and values into their paged blocks; a thread takes one value of each, or, in q8_0, one unit of one of them.
-#include "engine/kernels/cuda/kv.cuh"
-
-#include <float.h>
+#include "engine/kernels/cuda/kv_put.cuh"
 
 extern "C" {
 #include "engine/kernels/cuda/cuda.h"
@@ -9,43 +7,20 @@ extern "C" {
 
 namespace {
 
-template <int TYPE> __device__ void put(uint8_t *block, int64_t i, float x)
-{
-    if (TYPE == KV_F32)
-        ((float *)block)[i] = x;
-    else if (TYPE == KV_FP8)
-        block[i] = half_f32_to_e4m3(x);
-    else
-        ((uint16_t *)block)[i] = TYPE == KV_F16 ? cu_to_f16(x) : cu_to_bf16(x);
-}
-
 // Grid: (values of a token, tokens).
 template <int TYPE>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     append_kernel(struct krn_kv kv, const float *k, const float *v, const int32_t *pos,
                   const int32_t *const *table, int32_t t0)
 {
+    cu_begin();
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
     int32_t dim = kv.head_dim, head = i / dim, d = i % dim;
     if (head >= kv.n_kv || pos[t] < 0) return; // padding
     int32_t slot = pos[t] % KRN_KV_BLOCK;
     int64_t block = table[t][pos[t] / KRN_KV_BLOCK], from = (int64_t)t * kv.n_kv * dim + i;
-    put<TYPE>(cu_kv_block<TYPE>(kv.k, kv, block, head), (int64_t)d * KRN_KV_BLOCK + slot, k[from]);
-    if (!kv.v_dim) put<TYPE>(cu_kv_block<TYPE>(kv.v, kv, block, head), (int64_t)slot * dim + d, v[from]);
-}
-
-// x[n], one unit, to codes that stand `step` apart; returns the scale.
-__device__ uint16_t put_codes(int8_t *codes, int64_t step, const float *x, int32_t n)
-{
-    float amax = 0.0f;
-    for (int32_t i = 0; i < n; i++) amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
-    float d = amax / 127.0f, inv = amax > 0.0f ? 127.0f / amax : 0.0f;
-    inv = inv > FLT_MAX ? FLT_MAX : inv;
-    for (int32_t i = 0; i < n; i++) {
-        float big = x[i] * inv + KRN_ROUND; // adding 1.5 * 2^23 rounds to the nearest integer, ties to even
-        codes[i * step] = (int8_t)(__float_as_int(big) - __float_as_int(KRN_ROUND));
-    }
-    return cu_to_f16(d > 65504.0f ? 65504.0f : d);
+    cu_kv_put<TYPE>(cu_kv_block<TYPE>(kv.k, kv, block, head), (int64_t)d * KRN_KV_BLOCK + slot, k[from]);
+    if (!kv.v_dim) cu_kv_put<TYPE>(cu_kv_block<TYPE>(kv.v, kv, block, head), (int64_t)slot * dim + d, v[from]);
 }
 
 // Grid: (units of a token's keys and values, tokens).
@@ -53,6 +28,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     append_codes_kernel(struct krn_kv kv, const float *k, const float *v, const int32_t *pos,
                         const int32_t *const *table, int32_t t0)
 {
+    cu_begin();
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
     int32_t dim = kv.head_dim, units = DIV_UP(dim, KV_UNIT), head = i / 2 / units, u = i / 2 % units;
     if (head >= kv.n_kv || pos[t] < 0 || (kv.v_dim && i % 2)) return;
@@ -61,10 +37,10 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     uint8_t *to = cu_kv_block<KV_Q8_0>(i % 2 ? kv.v : kv.k, kv, block, head);
     int8_t *codes = (int8_t *)to + cu_kv_codes<KV_Q8_0>(dim);
     if (i % 2)
-        ((uint16_t *)to)[slot * units + u] = put_codes(codes + (int64_t)slot * dim + d, 1, v + from, n);
+        ((uint16_t *)to)[slot * units + u] = cu_kv_put_codes(codes + (int64_t)slot * dim + d, 1, v + from, n);
     else
         ((uint16_t *)to)[u * KRN_KV_BLOCK + slot] =
-            put_codes(codes + (int64_t)d * KRN_KV_BLOCK + slot, KRN_KV_BLOCK, k + from, n);
+            cu_kv_put_codes(codes + (int64_t)d * KRN_KV_BLOCK + slot, KRN_KV_BLOCK, k + from, n);
 }
 
 template <int TYPE> void launch(const struct krn_kv_append *a)

@@ -10,6 +10,7 @@ namespace {
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     layernorm_kernel(float *y, const float *x, const float *w, const float *b, int32_t d, float eps, int32_t t0)
 {
+    cu_begin();
     __shared__ float lane[2][CU_LANES];
     int64_t at = (int64_t)(t0 + (int32_t)blockIdx.x) * d;
     int32_t j = (int32_t)threadIdx.x;

@@ -16,6 +16,7 @@ __device__ uint32_t bf16_of_f16(uint32_t w) { return cu_to_bf16(cu_f16((uint16_t
 // Grid: (columns, tiles); a thread takes eight rows of a column.
 template <int TYPE> __global__ void __launch_bounds__(KRN_CUDA_THREADS) rows_kernel(cu_mat w, int32_t tile0, int32_t ld, uint16_t *out)
 {
+    cu_begin();
     int32_t i = (int32_t)(blockIdx.x * KRN_CUDA_THREADS + threadIdx.x), k = i / 2, half = i % 2, tile = (int32_t)blockIdx.y;
     if (k >= w.cols) return;
     int4 v = *(const int4 *)(w.data + (int64_t)(tile0 + tile) * w.tile_bytes + ((int64_t)k * KRN_TILE + half * 8) * 2);

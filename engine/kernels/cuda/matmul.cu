@@ -17,7 +17,18 @@ extern "C" void krn_cuda_matmul(const struct krn_matmul *a)
     }
     int32_t many = a->x->n_tok >= MMA_TOKENS && cu_few_leaves(a->leaves) ? a->x->n_tok / KRN_GROUP * KRN_GROUP : 0;
     if (many) krn_cuda_matmul_mma(a);
-    if (many < a->x->n_tok) krn_cuda_matmul_int8(a, many);
+    if (many < a->x->n_tok) krn_cuda_matmul_int8(a, 1, many);
+}
+
+// Those of one type, few tokens and K whole go together; each of the others alone.
+extern "C" void krn_cuda_matmuls(const struct krn_matmul a[], int32_t n)
+{
+    for (int32_t i = 0, end; i < n; i = end) {
+        bool int8 = a[i].x->q && krn_pack_is_quant(a[i].w->type) && a[i].x->n_tok < MMA_TOKENS;
+        for (end = i + 1; int8 && end < n && a[end].w->type == a[i].w->type;) end++;
+        if (int8) krn_cuda_matmul_int8(a + i, end - i, 0);
+        else krn_cuda_matmul(a + i);
+    }
 }
 
 namespace {
@@ -27,6 +38,7 @@ template <int TYPE>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     unpack_kernel(cu_mat w, const int32_t *rows, float *out)
 {
+    cu_begin();
     int32_t r = rows[blockIdx.y], row = r % KRN_TILE;
     const uint8_t *tile = w.data + r / KRN_TILE * w.tile_bytes;
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);

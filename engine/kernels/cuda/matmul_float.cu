@@ -44,6 +44,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     float_kernel(cu_mat w, const float *x, int32_t n_tok, int32_t row0, int32_t row1, cu_out out,
                  int32_t n_leaf, cu_leaves<N> leaves, cu_slots slots)
 {
+    cu_begin();
     __shared__ float weights[PIECE][KRN_TILE];
     __shared__ float values[NT][PIECE];
 
@@ -111,6 +112,7 @@ template <int TYPE, int N>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     wide_kernel(cu_mat w, const float *x, int32_t n_tok, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf, cu_leaves<N> leaves, cu_slots slots)
 {
+    cu_begin();
     __shared__ float4 weights[WIDE_PIECE][WIDE / EACH], values[WIDE_PIECE][WIDE / EACH];
     int32_t first = row0 + (int32_t)blockIdx.x * WIDE, t0 = (int32_t)blockIdx.y * WIDE;
     if (slots.parts) {

@@ -68,11 +68,41 @@ __device__ void unit_steps(const uint8_t *unit, int32_t width, int32_t lane, con
     }
 }
 
+// Matrices that are multiplied with the same rows in one launch, each with its share of the grid's x.
+struct cu_part {
+    const uint8_t *data;
+    float *y;
+    int64_t y_stride;
+    int32_t row0, row1;
+    uint32_t block0; // its first
+};
+template <int N> struct cu_parts {
+    cu_mat w; // what all have in common: not data, nor rows
+    int64_t node_stride;
+    cu_part part[N];
+
+    __device__ cu_part here() const
+    {
+        cu_part p = part[0];
+        for (int i = 1; i < N; i++)
+            if (blockIdx.x >= part[i].block0) p = part[i];
+        return p;
+    }
+};
+// With K whole, as of q, k and v; else one.
+template <int N> constexpr int cu_most_parts = N == 1 ? 3 : 1;
+
+// Of one leaf, four blocks have a place on a multiprocessor: while some wait for memory, others compute.
 template <int TYPE, int NT, int N>
-__global__ void __launch_bounds__(KRN_CUDA_THREADS)
-    int8_kernel(cu_mat w, const uint8_t *panels, int32_t n_tok, int32_t first_tok, int32_t row0, int32_t row1, cu_out out,
-                int32_t n_leaf, cu_leaves<N> leaves, cu_slots slots)
+__global__ void __launch_bounds__(KRN_CUDA_THREADS, N == 1 ? 4 : 2)
+    int8_kernel(cu_parts<cu_most_parts<N>> parts, const uint8_t *panels, int32_t n_tok, int32_t first_tok, int32_t n_leaf, cu_leaves<N> leaves,
+                cu_slots slots)
 {
+    cu_part p = parts.here();
+    cu_mat w = parts.w;
+    w.data = p.data;
+    if (!slots.data) cu_ahead(w.data + (int64_t)(blockIdx.x - p.block0 + (uint32_t)(p.row0 / KRN_TILE)) * w.tile_bytes, w.tile_bytes);
+    cu_begin();
     constexpr int STEPS = cu_type<TYPE>::steps, UNITS = chunk_units<NT, STEPS>;
     __shared__ float2 steps[UNITS][STEPS][NT][KRN_TILE];
 
@@ -85,7 +115,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     }
     int32_t width = krn_group_width(n_tok, t0), lanes = slots.data ? 1 : min(width, n_tok - t0);
     const uint8_t *panel = panels + (int64_t)t0 * units * KRN_UNIT_BYTES;
-    cu_tile tile(w, row0, row1, to, min(lanes, NT), out);
+    cu_tile tile(w, p.row0 - (int32_t)p.block0 * KRN_TILE, p.row1, to, min(lanes, NT), cu_out{p.y, p.y_stride, parts.node_stride});
 
     cu_chains<N, 1> chain;
     cu_waiting<N, 1> waiting;
@@ -121,28 +151,47 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     chain.end(tile);
 }
 
-// Tokens from first_tok on, a multiple of KRN_GROUP.
-template <int TYPE, int NT> void launch_tokens(const struct krn_matmul *a, int32_t first_tok)
+template <int N> cu_parts<N> parts_of(const struct krn_matmul a[], int32_t n, unsigned *blocks)
 {
-    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
-        constexpr int N = decltype(n)::value;
+    cu_parts<N> p = {cu_mat_of(a->w), a->node_stride, {}};
+    *blocks = 0;
+    for (int i = 0; i < N; i++) {
+        p.part[i].block0 = UINT32_MAX;
+        if (i >= n) continue;
+        p.part[i] = {a[i].w->data, a[i].y, a[i].y_stride, a[i].row0, a[i].row1, *blocks};
+        *blocks += (unsigned)DIV_UP(a[i].row1 - a[i].row0, KRN_TILE);
+    }
+    return p;
+}
+
+// Tokens from first_tok on, a multiple of KRN_GROUP, of n products of the same rows.
+template <int TYPE, int NT> void launch_tokens(const struct krn_matmul a[], int32_t n, int32_t first_tok)
+{
+    cu_for_leaves<TYPE>(a->leaves, [&](auto leaf) {
+        constexpr int N = decltype(leaf)::value, MOST = cu_most_parts<N>;
         cu_leaves<N> leaves = {};
         cu_leaves_of(a->leaves, a->w->cols, &leaves);
-        dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)DIV_UP(a->x->n_tok - first_tok, KRN_GROUP));
-        KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, first_tok,
-                   a->row0, a->row1, cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{});
+        for (int32_t i = 0; i < n; i += MOST) {
+            unsigned blocks;
+            cu_parts<MOST> parts = parts_of<MOST>(a + i, MIN(n - i, MOST), &blocks);
+            dim3 grid(blocks, (unsigned)DIV_UP(a->x->n_tok - first_tok, KRN_GROUP));
+            KRN_LAUNCH((int8_kernel<TYPE, NT, N>), grid, dim3(KRN_CUDA_THREADS), 0, parts, a->x->q, a->x->n_tok, first_tok,
+                       a->leaves->hi - a->leaves->lo, leaves, cu_slots{});
+        }
     });
 }
 
 template <int TYPE> void launch_slots(const struct krn_matmul *a, const struct krn_slots *s)
 {
-    cu_for_leaves<TYPE>(a->leaves, [&](auto n) {
-        constexpr int N = decltype(n)::value;
+    cu_for_leaves<TYPE>(a->leaves, [&](auto leaf) {
+        constexpr int N = decltype(leaf)::value, MOST = cu_most_parts<N>;
         cu_leaves<N> leaves = {};
         cu_leaves_each(a->leaves, a->w->cols, &leaves);
-        dim3 grid((unsigned)DIV_UP(a->row1 - a->row0, KRN_TILE), (unsigned)s->n_slots);
-        KRN_LAUNCH((int8_kernel<TYPE, 1, N>), grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(a->w), a->x->q, a->x->n_tok, 0, a->row0, a->row1,
-                   cu_out_of(a), a->leaves->hi - a->leaves->lo, leaves, cu_slots{s->data, s->ids, s->per, nullptr});
+        unsigned blocks;
+        cu_parts<MOST> parts = parts_of<MOST>(a, 1, &blocks);
+        dim3 grid(blocks, (unsigned)s->n_slots);
+        KRN_LAUNCH((int8_kernel<TYPE, 1, N>), grid, dim3(KRN_CUDA_THREADS), 0, parts, a->x->q, a->x->n_tok, 0, a->leaves->hi - a->leaves->lo, leaves,
+                   cu_slots{s->data, s->ids, s->per, nullptr});
     });
 }
 
@@ -171,22 +220,22 @@ extern "C" void krn_cuda_matmul_grouped(const struct krn_matmul *a, const struct
         krn_cuda_matmul_mma_grouped(a, g);
 }
 
-extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t first_tok)
+extern "C" void krn_cuda_matmul_int8(const struct krn_matmul *a, int32_t n, int32_t first_tok)
 {
-    int32_t n = a->x->n_tok - first_tok;
+    int32_t n_tok = a->x->n_tok - first_tok;
     cu_for_type(a->w->type, [&](auto t) {
         constexpr int TYPE = decltype(t)::value;
         if constexpr (cu_type<TYPE>::quant) {
-            if (n == 1) {
-                launch_tokens<TYPE, 1>(a, first_tok);
+            if (n_tok == 1) {
+                launch_tokens<TYPE, 1>(a, n, first_tok);
                 return;
             }
             if constexpr (!cu_is_rare(TYPE))
-                if (n <= 4) {
-                    launch_tokens<TYPE, 4>(a, first_tok);
+                if (n_tok <= 4) {
+                    launch_tokens<TYPE, 4>(a, n, first_tok);
                     return;
                 }
-            launch_tokens<TYPE, KRN_GROUP>(a, first_tok);
+            launch_tokens<TYPE, KRN_GROUP>(a, n, first_tok);
         }
     });
     krn_cuda_launched("matmul_int8");

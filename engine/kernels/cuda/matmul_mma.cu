@@ -158,6 +158,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS, 2)
     mma_kernel(cu_mat w, const uint8_t *panels, int32_t all_groups, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf,
                cu_leaves<N> leaves, cu_slots slots)
 {
+    cu_begin();
     __shared__ int4 shared[BLOCK_GROUPS][UNITS * PIECES];
     constexpr int CHAINS = 4 * COLUMNS; // of a tile
 

@@ -12,6 +12,7 @@ enum { LANES = 16 };
 // A block is a tile of KRN_LSE_TILE ids.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) sum_exp_kernel(const float *x, int32_t n, float m, float *out)
 {
+    cu_begin();
     __shared__ float p[KRN_LSE_TILE];
     __shared__ float lane[LANES];
     int32_t j = (int32_t)threadIdx.x, i0 = (int32_t)blockIdx.x * KRN_LSE_TILE, k = min(KRN_LSE_TILE, n - i0);

@@ -10,6 +10,7 @@ namespace {
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     rmsnorm_kernel(float *y, const float *x, const float *w, int32_t d, float eps, int32_t t0)
 {
+    cu_begin();
     __shared__ float lane[CU_LANES];
     int64_t at = (int64_t)(t0 + (int32_t)blockIdx.x) * d;
     const float *row = x + at;
@@ -20,6 +21,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) sum_squares_kernel(const float *x, int32_t d, float *out)
 {
+    cu_begin();
     __shared__ float lane[CU_LANES];
     cu_lane_sum(lane, cu_squares(x, d));
     if (threadIdx.x == 0) *out = lane[0];

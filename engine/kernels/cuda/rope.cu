@@ -12,6 +12,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     rope_kernel(float *x, int32_t n_head, int32_t head_dim, int32_t rot, bool interleaved,
                 const float *const *cs, int32_t t0)
 {
+    cu_begin();
     int32_t n = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
     int32_t half = rot / 2, head = n / half, i = n % half, step = interleaved ? 1 : half;
     if (head >= n_head) return;

@@ -24,6 +24,7 @@ enum {
 // Grid: (pairs of columns, tokens): a row of xb has the pairs of its token.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) pairs_kernel(const float *x, uint32_t *xb, int32_t cols, int32_t pair0, int32_t pair1, int32_t t0)
 {
+    cu_begin();
     int32_t p = pair0 + (int32_t)(blockIdx.x * KRN_CUDA_THREADS + threadIdx.x), pairs = (cols + 1) / 2;
     int64_t t = t0 + (int32_t)blockIdx.y;
     if (p >= pair1) return;
@@ -65,6 +66,7 @@ template <int TYPE, int N>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     rounded_kernel(cu_mat w, const uint32_t *xb, int32_t n_tok, int32_t row0, int32_t row1, cu_out out, int32_t n_leaf, cu_leaves<N> leaves)
 {
+    cu_begin();
     __shared__ int4 rows_shared[DEPTH * ROW_STRIDE / 8];
     __shared__ uint32_t tokens[TOKENS * PAIR_STRIDE];
     uint16_t *rows = (uint16_t *)rows_shared;

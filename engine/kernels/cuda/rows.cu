@@ -16,6 +16,7 @@ enum {
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     copy_kernel(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by, int32_t row0, int32_t n)
 {
+    cu_begin();
     int32_t c = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), i = row0 + (int32_t)blockIdx.y;
     if (c >= n) return;
     int32_t from = at ? at[i] : i;
@@ -27,6 +28,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 // Grid: (UNITS units, groups of dst). A group's unit is written from end to end; of each row of src its codes lie together.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) codes_kernel(int32_t *dst, const int32_t *src, int32_t n_tok, int32_t units, const int32_t *at, int32_t group0)
 {
+    cu_begin();
     constexpr int32_t ALL = KRN_GROUP * WORDS;
     __shared__ int32_t from[KRN_GROUP];
     int32_t j = (int32_t)threadIdx.x, u0 = (int32_t)blockIdx.x * UNITS, n = min((int32_t)UNITS, units - u0) * ALL;

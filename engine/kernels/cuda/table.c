@@ -29,3 +29,12 @@ const struct krn_table krn_cuda = {
     .at_least = NULL,
     .draw = NULL,
 };
+
+const struct krn_fused krn_cuda_fused = {
+    .bias = krn_cuda_bias,
+    .enter = krn_cuda_enter,
+    .heads = krn_cuda_heads,
+    .gated = krn_cuda_gated,
+    .merge = krn_cuda_merge,
+    .matmuls = krn_cuda_matmuls,
+};

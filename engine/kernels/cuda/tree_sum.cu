@@ -21,6 +21,7 @@ enum { MAX_BLOCKS = 1024 };
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     program_kernel(program p, const float *parts, int64_t stride, float *out, int64_t n)
 {
+    cu_begin();
     float stack[KRN_TREE_DEPTH];
     for (int64_t i = (int64_t)blockIdx.x * KRN_CUDA_THREADS + threadIdx.x; i < n; i += (int64_t)gridDim.x * KRN_CUDA_THREADS) {
         int32_t h = 0;
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 template <int P>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) halves_kernel(const float *parts, int64_t stride, float *out, int64_t n)
 {
+    cu_begin();
     for (int64_t i = (int64_t)blockIdx.x * KRN_CUDA_THREADS + threadIdx.x; i < n; i += (int64_t)gridDim.x * KRN_CUDA_THREADS) {
         float v[P];
 #pragma unroll

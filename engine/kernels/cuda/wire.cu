@@ -28,12 +28,14 @@ __device__ uint16_t saturated(float x)
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) pack_f16_kernel(wire_pack a)
 {
+    cu_begin();
     for (int64_t i = (int64_t)blockIdx.x * KRN_CUDA_THREADS + threadIdx.x; i < a.n; i += (int64_t)gridDim.x * KRN_CUDA_THREADS)
         ((uint16_t *)a.out)[i] = saturated(sum_of(a, i));
 }
 
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) pack_q8_kernel(wire_pack a)
 {
+    cu_begin();
     int32_t lane = (int32_t)threadIdx.x % 32;
     int64_t blocks = (a.n + WIRE_BLOCK - 1) / WIRE_BLOCK, step = (int64_t)gridDim.x * (KRN_CUDA_THREADS / 32);
     for (int64_t b = (int64_t)blockIdx.x * (KRN_CUDA_THREADS / 32) + threadIdx.x / 32; b < blocks; b += step) {
@@ -59,6 +61,7 @@ template <bool Q8> __device__ float value(const uint8_t *packed, int64_t i)
 
 template <bool Q8> __global__ void __launch_bounds__(KRN_CUDA_THREADS) unpack_kernel(wire_unpack a)
 {
+    cu_begin();
     for (int64_t i = (int64_t)blockIdx.x * KRN_CUDA_THREADS + threadIdx.x; i < a.n; i += (int64_t)gridDim.x * KRN_CUDA_THREADS) {
         const uint8_t *in = (const uint8_t *)a.in;
         float x = a.n_parts ? 0.0f : value<Q8>(in, i);
