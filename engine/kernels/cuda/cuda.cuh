@@ -64,6 +64,17 @@ __device__ static inline void cu_begin()
 #endif
 }
 
+// The same of a kernel that waits for another rank: the next one comes when it has ended. Its blocks would have a place meanwhile and do nothing,
+// and where ranks share a card they could be those that the other rank's kernels need.
+__device__ static inline void cu_begin_alone()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#else
+    KRN_BEGIN();
+#endif
+}
+
 // A block's first weights on their way to the second-level cache, while the kernel before it works: a line a thread.
 __device__ static inline void cu_ahead(const uint8_t *p, int64_t bytes)
 {

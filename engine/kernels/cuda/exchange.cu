@@ -96,7 +96,7 @@ __device__ bool meet(const job &a, int32_t block, uint32_t turn, int32_t *lost)
 
 template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS, 1) exchange_kernel(job a)
 {
-    cu_begin();
+    cu_begin_alone();
     __shared__ int32_t lost;
     int32_t b = (int32_t)blockIdx.x, j = (int32_t)threadIdx.x, me = a.x.rank;
     bool sum = a.x.n_ops > 0;
@@ -131,7 +131,7 @@ template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS, 1) exchange
 // A sum in two shots, a turn each: the slice of each rank goes to it, and its sum comes back.
 template <int P> __global__ void __launch_bounds__(KRN_CUDA_THREADS, 1) two_shots_kernel(job a)
 {
-    cu_begin();
+    cu_begin_alone();
     __shared__ int32_t lost;
     int32_t b = (int32_t)blockIdx.x, j = (int32_t)threadIdx.x, me = a.x.rank, own = a.x.first[me + 1] - a.x.first[me];
     uint32_t turn = a.x.turns[b];
