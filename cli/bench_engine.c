@@ -1,5 +1,6 @@
 /* bench_engine.c: `tessera bench engine`: every combination of threads and test on one loaded model,
  * each figure beside the machine's own limit measured in the same run. */
+#include "cli/adapters.h"
 #include "cli/bench.h"
 #include "cli/choices.h"
 #include "cli/commands.h"
@@ -18,7 +19,7 @@
 enum { MAX_LIST = 16, MAX_RUNS = 64, MADE_SEED = 1, SHORT_DEPTH = 128, LONG_DEPTH = 2048, LARGEST_CACHE = 1 << 30 /* of a processor, bytes */ };
 
 struct options {
-    const char *threads, *batch, *prompt, *depth, *isa, *device, *shape, *type;
+    const char *threads, *batch, *prompt, *depth, *isa, *device, *shape, *type, *lora;
     int64_t tp, steps, runs;
     int32_t kv_type, activations, exact, experts;
     bool profile, json;
@@ -49,6 +50,7 @@ static const struct conf_opt table[] = {
     {"exact", CONF_ENUM, O(exact), "on", 0, 0, EXACT_NAMES,
      "off: products of bf16 and f16 weights, and on cards the attention of prompts, may round more, where that is faster"},
     {"experts", CONF_ENUM, O(experts), "cut", 0, 0, BENCH_EXPERTS_NAMES, "of --tp ranks: each expert cut inside, or whole on one of them"},
+    {"lora", CONF_LIST, O(lora), NULL, 0, 0, "NAME=PATH", "LoRA adapters beside the model, as of serve, taken by the sequences in turn; may be given again"},
     {"device", CONF_STR, O(device), "cpu", 0, 0, "NAME", "where ranks compute: cpu, cuda (dealt round), cuda:N, auto"},
     {"isa", CONF_STR, O(isa), "auto", 0, 0, "NAME", "kernels: auto, ref, or those of an instruction set: avx2, avxvnni, avx512, amx; neon, dotprod, i8mm"},
     {"profile", CONF_FLAG, O(profile), NULL, 0, 0, "on|off", "where the time goes, of thread 0"},
@@ -85,6 +87,7 @@ struct row {
 struct bench {
     const struct options *o;
     struct bench_ranks *ranks;
+    struct adapters adapters;
     struct bench_limits limits;
     struct eng_engine_info info;
     int32_t short_depth;             /* of the tests of many sequences */
@@ -251,7 +254,7 @@ static enum err one_thread_count(struct bench *b, const char *model, const struc
                                  .n_threads = n_threads, .n_seqs = seqs, .context = context,
                                  .max_step_tokens = MAX(step, seqs), .kv_type = (enum kv_type)o->kv_type,
                                  .oracle = o->activations == ACTIVATIONS_F32, .rounded = o->exact == EXACT_OFF,
-                                 .whole_experts = o->experts == BENCH_EXPERTS_WHOLE};
+                                 .whole_experts = o->experts == BENCH_EXPERTS_WHOLE, .adapters = adapters_of(&b->adapters)};
     TRY(bench_ranks_open(&b->ranks, &c));
     bench_ranks_info(b->ranks, &b->info);
     if (strcmp(b->info.device, "cpu") != 0) TRY(bench_limits_device(&b->limits, o->device));
@@ -343,6 +346,7 @@ int bench_engine(int argc, char **argv)
     TRY(read_lists(&o, &l, &n));
     TRY(find_model(&o, n_args, &args[0], path, &fd));
     TRY(within_context(&b, args[0], &l, &n));
+    TRY(adapters_open(&b.adapters, o.lora, args[0]));
     TRY(find_arithmetic(&o, args[0], &b.int8));
     for (int32_t i = 0; i < n.threads; i++) TRY(one_thread_count(&b, args[0], &l, &n, l.threads[i]));
     if (b.above_limit)
@@ -359,6 +363,7 @@ int bench_engine(int argc, char **argv)
     }
 out:
     if (fd >= 0) close(fd);
+    adapters_free(&b.adapters);
     buf_free(&b.rows);
     return rc ? cmd_fail(rc) : 0;
 }

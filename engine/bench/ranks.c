@@ -101,7 +101,8 @@ static enum err fill(struct bench_ranks *b)
     for (int32_t i = 0; i < n_tables * each; i++) ids[i] = i, copies[i] = (struct step_copy){.dst = i};
     for (int32_t i = 0; i < n; i++) {
         starts[i] = (struct step_start){.slot = i, .seq_id = (uint64_t)i + 1,
-                                        .sampling = sampling_default(), .n_prompt = 1};
+                                        .sampling = sampling_default(), .n_prompt = 1,
+                                        .adapter = b->conf.adapters.n ? i % b->conf.adapters.n + 1 : 0};
         starts[i].sampling.temperature = 0;
         starts[i].sampling.max_tokens = INT32_MAX;
     }
@@ -155,7 +156,7 @@ enum err bench_ranks_open(struct bench_ranks **out, const struct bench_ranks_con
             .cpus = b->cpus ? b->cpus + i * c->n_threads : NULL, .context = c->context,
             .n_blocks = c->n_seqs * blocks_each(b) * b->n_groups, .n_slots = c->n_seqs,
             .max_step_tokens = c->max_step_tokens, .kv_type = c->kv_type, .oracle = c->oracle, .rounded = c->rounded,
-            .isa = c->isa, .made = c->made, .timeout_us = TIMEOUT_US};
+            .isa = c->isa, .made = c->made, .adapters = c->adapters, .timeout_us = TIMEOUT_US};
     TRY(run(b, open_rank));
     eng_engine_measure(b->ranks[0].engine, &b->times);
     TRY(fill(b));

@@ -15,6 +15,7 @@ struct bench_ranks_conf {
     int32_t n_seqs, context, max_step_tokens;
     enum kv_type kv_type;
     bool oracle, rounded, whole_experts;
+    struct eng_adapters adapters; /* taken by the sequences in turn; arrays are borrowed during open */
 };
 
 struct bench_ranks;

@@ -13,7 +13,11 @@
 #include "engine/model/pass.h"
 #include "proto/model_weights.h"
 
-enum { ENG_LORA_RANK = 512, ENG_LORA_TOGETHER = 3 /* products with one input */ };
+enum {
+    ENG_LORA_RANK = 512,
+    ENG_LORA_TOGETHER = 3, /* products with one input */
+    ENG_LORA_THREADS = 16, /* of a rank, as buffers are counted */
+};
 
 /* The adapters of a model, in the order of their numbers, which begin at 1. */
 struct eng_adapters {
@@ -27,8 +31,8 @@ struct eng_lora_pair {
     float scale;
 };
 
-/* Rows [t0,t1) of the step use adapter `number`; they are rows at, at + 1, ... of those that use any. */
-struct eng_lora_run { int32_t t0, t1, number, at; };
+/* Those of a step that use adapter `number`: rows[first] ... rows[first + n - 1]. */
+struct eng_lora_group { int32_t number, first, n; };
 
 struct eng_lora {
     int32_t n, n_layers;         /* of this stage */
@@ -36,9 +40,13 @@ struct eng_lora {
     struct eng_lora_pair *pairs; /* [n][n_layers][ADAPTER_TARGETS] */
     bool *any;                   /* [n_layers][ADAPTER_TARGETS] has one of them a pair here? */
     struct eng_weights *mem;
-    float *u;                    /* [ENG_LORA_TOGETHER][max_tok][room] */
-    struct eng_lora_run *runs;   /* [max_tok] of the running step */
-    int32_t n_runs, n_rows;
+    int32_t wide;                /* columns of the widest A, in whole units */
+    float *u;                    /* [ENG_LORA_TOGETHER][max_tok][room]; row k is that of rows[k] */
+    float *together;             /* [threads][2][KRN_GROUP][wide] */
+    /* of the running step */
+    struct eng_lora_group *groups; /* [n] */
+    int32_t *rows;               /* [max_tok] rows that use an adapter, by adapter */
+    int32_t n_groups, n_rows;
 };
 
 /* What adapters need of a rank beside the model: bytes of matrices and of step buffers. parts: added to what the planner deals out, or NULL.

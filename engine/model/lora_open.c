@@ -4,6 +4,7 @@
  * base disagree about it B's rows are turned round in the packed tiles: the order changes inside a head, and a rank has whole heads. */
 #include "engine/model/lora.h"
 
+#include "engine/kernels/panel.h"
 #include "engine/model/loader.h"
 
 #include <stdio.h>
@@ -220,14 +221,23 @@ out:
     return rc;
 }
 
+/* A thread's room for rows that are brought together, as they are and interleaved. */
+static int64_t together_floats(int64_t wide) { return 2 * KRN_GROUP * MAX(wide, KRN_UNIT); }
+
 static enum err take_buffers(struct eng_model *m)
 {
     struct eng_lora *l = m->lora;
-    l->runs = xcalloc((size_t)m->max_tok, sizeof *l->runs);
     void *p;
-    enum err e = eng_backend_alloc(m->be, ENG_MEMORY_STEP, &p, (int64_t)ENG_LORA_TOGETHER * m->max_tok * l->room * (int64_t)sizeof(float));
-    if (!e) l->u = p;
-    return e;
+    enum err rc;
+    l->groups = xcalloc((size_t)l->n, sizeof *l->groups);
+    l->rows = xcalloc((size_t)m->max_tok, sizeof *l->rows);
+    for (int64_t i = 0; i < (int64_t)l->n * l->n_layers * ADAPTER_TARGETS; i++) l->wide = MAX(l->wide, ROUND_UP(l->pairs[i].a.cols, KRN_UNIT));
+    TRY(eng_backend_alloc(m->be, ENG_MEMORY_STEP, &p, (int64_t)ENG_LORA_TOGETHER * m->max_tok * l->room * (int64_t)sizeof(float)));
+    l->u = p;
+    TRY(eng_backend_alloc(m->be, ENG_MEMORY_STEP, &p, eng_team_size(m->team) * together_floats(l->wide) * (int64_t)sizeof(float)));
+    l->together = p;
+out:
+    return rc;
 }
 
 enum err eng_lora_open(struct eng_model *m, const struct eng_adapters *a, struct trn_coll *world)
@@ -255,13 +265,15 @@ void eng_lora_close(struct eng_lora *l)
     eng_weights_close(l->mem);
     free(l->pairs);
     free(l->any);
-    free(l->runs);
+    free(l->groups);
+    free(l->rows);
     free(l);
 }
 
 /* ---- what they need ---- */
 
-static enum err count_one(const char *path, struct list *t, int32_t *rank)
+/* *wide: columns of the widest A on this rank. */
+static enum err count_one(const char *path, struct list *t, int32_t *rank, int64_t *wide)
 {
     enum err rc;
     struct eng_model_file *f = NULL;
@@ -272,6 +284,10 @@ static enum err count_one(const char *path, struct list *t, int32_t *rank)
     t->l.file = f;
     TRY(take_all(t));
     *rank = MAX(*rank, largest_rank(&a));
+    for (int32_t i = 0; i < a.n; i++) {
+        const struct size is = size_of(t->l.spec, t->l.shard, a.pairs[i].target);
+        *wide = MAX(*wide, ROUND_UP(is.k1 - is.k0, KRN_UNIT));
+    }
 out:
     eng_adapter_free(&a);
     eng_model_file_close(f);
@@ -282,12 +298,13 @@ enum err eng_lora_count(const struct eng_adapters *a, const struct eng_spec *s, 
                         int64_t *mat_bytes, int64_t *step_bytes)
 {
     enum err rc = OK;
+    int64_t wide = 0;
     int32_t rank = 0, nodes = MAX(h->attn.n_nodes, h->ffn.n_nodes) + 1; /* and the sum */
     struct list *t = xcalloc(1, sizeof *t);
     t->l = (struct eng_loader){.spec = s, .shard = h, .only_count = true, .parts = parts};
-    for (int32_t i = 0; i < a->n; i++) TRY(count_one(a->paths[i], t, &rank));
+    for (int32_t i = 0; i < a->n; i++) TRY(count_one(a->paths[i], t, &rank, &wide));
     *mat_bytes = t->l.mem_bytes;
-    *step_bytes = (int64_t)(ENG_LORA_TOGETHER + nodes) * max_tok * eng_lora_room(rank) * (int64_t)sizeof(float);
+    *step_bytes = ((int64_t)(ENG_LORA_TOGETHER + nodes) * max_tok * eng_lora_room(rank) + ENG_LORA_THREADS * together_floats(wide)) * (int64_t)sizeof(float);
 out:
     free(t);
     return rc;

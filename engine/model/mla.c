@@ -89,8 +89,9 @@ static struct krn_act input_of(const struct eng_model *m, const struct by_head *
 static void head_rows(const struct eng_model *m, const struct by_head *a, int32_t h, int32_t r0, int32_t r1, int32_t T, int32_t i)
 {
     const struct krn_mat *w = &a->w[h];
-    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
+    struct krn_leaves one;
     int64_t stride = (int64_t)heads_of(m) * a->y_head;
+    eng_pass_whole(&one, w->cols);
     for (int32_t t = 0, n; t < T; t += n) {
         n = MIN(m->mla->chunk, T - t);
         struct krn_act in = input_of(m, a, h, t, n, i);

@@ -44,8 +44,9 @@ static int64_t dear(const struct moe_group *g, int32_t e) { return DIV_UP(eng_mo
 
 static void rows_of(const struct moe_group *g, const struct krn_mat *w, const struct krn_act *in, float *y, int32_t row0, int32_t row1)
 {
-    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
+    struct krn_leaves one;
     struct krn_act a = *in;
+    eng_pass_whole(&one, w->cols);
     if (eng_pass_reads(g->m, w) != READS_CODES) a.q = NULL;
     if (row0 < row1)
         g->m->krn->matmul(&(struct krn_matmul){.w = w, .x = &a, .leaves = &one, .y = y, .y_stride = w->rows, .row0 = row0, .row1 = row1});

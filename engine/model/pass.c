@@ -96,8 +96,8 @@ void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const f
 void eng_pass_matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x,
                            int32_t n_tok, float *y, int32_t i, int32_t n)
 {
-    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, w->cols}, .n_nodes = 1,
-                             .nodes = {{0, 1}}};
+    struct krn_leaves one;
+    eng_pass_whole(&one, w->cols);
     eng_pass_matmul(m, w, x, n_tok, &one, y, w->rows, 0, i, n);
 }
 

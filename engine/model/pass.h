@@ -51,6 +51,14 @@ void eng_pass_prepare_flat(const struct eng_model *m, const struct krn_act *a, i
 /* This thread's rows of y = W x; x is prepared. */
 void eng_pass_matmul(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, const struct krn_leaves *leaves, float *y,
                      int64_t y_stride, int64_t node_stride, int32_t i, int32_t n);
+/* An unsplit K of so many columns. What nobody looks at of it, some 4 KB, is not cleared. */
+static inline void eng_pass_whole(struct krn_leaves *l, int32_t cols)
+{
+    l->n_leaf = l->hi = l->n_nodes = 1;
+    l->lo = l->cols[0] = 0;
+    l->cols[1] = cols;
+    l->nodes[0] = (struct tree_node){0, 1};
+}
 /* The same with K whole. */
 void eng_pass_matmul_whole(const struct eng_model *m, const struct krn_mat *w, const float *x, int32_t n_tok, float *y, int32_t i, int32_t n);
 

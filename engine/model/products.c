@@ -126,7 +126,8 @@ static void compute(const struct eng_model *m, const struct line *l, int32_t n_t
     int32_t k = product_at(l, tile), row0 = (tile - l->first[k]) * KRN_TILE;
     const struct eng_product *p = &l->p[k];
     struct krn_act a = eng_pass_act(m, p->x, n_tok, p->w->cols, eng_pass_reads(m, p->w));
-    struct krn_leaves one = {.n_leaf = 1, .lo = 0, .hi = 1, .cols = {0, p->w->cols}, .n_nodes = 1, .nodes = {{0, 1}}};
+    struct krn_leaves one;
+    if (!p->leaves) eng_pass_whole(&one, p->w->cols);
     struct krn_matmul job = {.w = p->w, .x = &a, .leaves = p->leaves ? p->leaves : &one, .y = p->y, .y_stride = p->y_stride,
                              .node_stride = p->node_stride, .row0 = row0, .row1 = MIN(row0 + n_tiles * KRN_TILE, p->w->rows)};
     (a.xb ? m->rounded->matmul : m->krn->matmul)(&job);

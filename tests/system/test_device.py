@@ -55,6 +55,21 @@ class Refused(unittest.TestCase):
         self.assertIn("no CUDA-capable device", self.sentence("--device", "cuda", TESSERA_CUDA_PLUGIN=p, CUDA_EMU_DEVICES="0"))
         self.assertIn("this machine has 1 CUDA device(s)", self.sentence("--device", "cuda:1", TESSERA_CUDA_PLUGIN=p))
 
+    @unittest.skipUnless(EMULATED, "the CUDA kernels are not emulated in this build")
+    def test_adapters_are_refused_before_anything_is_loaded(self):
+        golden = "tests/model/golden/"
+        ask = ("generate", golden + "qwen3", "--prompt", "a", "--max-tokens", 2, *QUIET, "--lora", f"first={golden}lora/qwen3")
+        for more, rank in (("--device", "cuda"), 0), (("--device", "auto"), 0), (("--tp", 2), 0):
+            with self.subTest(more=more), with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="1"):
+                code, out, err = run(*ask, *more)
+                self.assertEqual((code, out), (1, b""), err)
+                self.assertIn(f"--lora: rank {rank} computes on cuda:0", err)
+                self.assertIn("adapters are computed on the CPU only: --device cpu", err)
+                self.assertNotIn("Traceback", err)
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="1"):
+            code, out, err = run(*ask, "--device", "cpu")
+            self.assertEqual(code, 0, err)
+
     def test_auto_falls_back_to_the_cpu(self):
         with with_env(TESSERA_CUDA_PLUGIN="/nowhere.so"):
             code, out, err = run(*ASK, *QUIET)

@@ -61,6 +61,15 @@ def random_adapters(folder):
 
 
 class Lora(unittest.TestCase):
+    def test_the_engine_is_measured_with_adapters(self):
+        few = ("--threads", 1, "--batch", "1,3", "--prompt", 8, "--depth", 16, "--steps", 2, "--runs", 1, "--json")
+        code, out, err = run("bench", "engine", GOLDEN + "qwen3.gguf", *few, *LORA)
+        self.assertEqual(code, 0, err)
+        self.assertEqual([(r["test"], r["sequences"]) for r in json.loads(out)["rows"]], [("prompt", 1), ("decode", 1), ("decode", 3), ("decode", 1)])
+        code, out, err = run("bench", "engine", GOLDEN + "qwen2.gguf", *few, *LORA)
+        self.assertEqual((code, out), (1, b""), err)
+        self.assertIn("another base", err)
+
     def together(self, s, base, n=24):
         """What base and adapters say at the same time, two requests of each."""
         names, got = [base, "first", "second"] * 2, {}
