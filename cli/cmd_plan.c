@@ -135,11 +135,70 @@ static void better_order(const struct clu_work *w, const struct clu_topo *t, str
     free(free_order);
 }
 
-static enum err place(const struct options *o, const char *path, const struct clu_work *w,
-                      const struct clu_topo *t, const struct clu_want *want, struct clu_place *p)
+static enum err place_once(const struct options *o, const char *path, const struct clu_work *w,
+                           const struct clu_topo *t, const struct clu_want *want, struct clu_place *p)
 {
     if (o->tp || o->pp) return given(o, path, w, t, want, p);
     return clu_place_find(p, w, t, want);
+}
+
+/* w->wire: out, how sums travel between hosts. */
+static enum err place(const struct options *o, const char *path, struct clu_work *w,
+                      const struct clu_topo *t, const struct clu_want *want, struct clu_place *p)
+{
+    enum err rc;
+    bool chosen;
+    TRY(options_wire_check(o->exact, o->wire_type));
+    w->wire = options_wire(o->exact, o->wire_type, &chosen);
+    TRY(place_once(o, path, w, t, want, p));
+    if (!chosen && clu_place_wire(p)) { /* again: another cut may now be best */
+        w->wire = clu_place_wire(p);
+        TRY(place_once(o, path, w, t, want, p));
+    }
+out:
+    return rc;
+}
+
+/* What each sequence may have, from the options and the model. Err BAD_CONFIG. */
+static enum err choose_context(const struct options *o, const struct model_info *info, int64_t *context)
+{
+    *context = o->context ? o->context : MIN(info->context, 8192);
+    if (*context > info->context)
+        return err_raise(ERR_BAD_CONFIG,
+                         "--context %lld is more than the %d tokens %s was trained for: give at most that",
+                         (long long)*context, info->context, info->name);
+    if (o->kv_tokens && o->kv_tokens < *context * MAX(o->users, 1))
+        return err_raise(ERR_BAD_CONFIG,
+                         "--kv-tokens %lld holds fewer than %lld context(s) of %lld tokens: raise it, or lower --context or --users",
+                         (long long)o->kv_tokens, (long long)MAX(o->users, 1), (long long)*context);
+    return OK;
+}
+
+/* The weights of the model and of its adapters. */
+static enum err weigh(const struct options *o, const char *path, struct model_weights *out)
+{
+    enum err rc;
+    struct adapters lora = {.n = 0};
+    TRY(eng_engine_weights(path, out));
+    TRY(adapters_open(&lora, o->lora, path));
+    const struct eng_adapters adapters = adapters_of(&lora);
+    TRY(eng_engine_adapters_weigh(path, &adapters, out));
+out:
+    adapters_free(&lora);
+    return rc;
+}
+
+static void explain(const struct options *o, const struct clu_work *w, const struct clu_topo *t,
+                    const struct clu_want *want, const struct clu_place *p, struct buf *out)
+{
+    const bool planned = !o->tp && !o->pp;
+    clu_place_explain(p, w, t, out);
+    if (o->topo && t->n_hosts > 2 && planned)
+        buf_puts(out, "\nlinks are taken as recorded, two hosts at a time; serve measures all of them at once, too, and may find another cut as good\n");
+    if (o->users > CLU_KV_CONTEXTS && !o->kv_tokens)
+        buf_printf(out, "\n%lld full contexts: serve holds them with --kv-tokens %lld, by itself %d\n", (long long)o->users,
+                   (long long)want->kv_tokens, CLU_KV_CONTEXTS);
+    if (want->fixed_order && planned) better_order(w, t, *want, p, o->topo != NULL, out);
 }
 
 static enum err plan(const struct options *o, const char *path, struct buf *out)
@@ -149,20 +208,10 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
     struct model_weights *weights = xmalloc(sizeof *weights);
     struct clu_topo *t = xmalloc(sizeof *t);
     struct clu_place *p = xmalloc(sizeof *p);
-    struct adapters lora = {.n = 0};
+    int64_t context;
     TRY(eng_engine_model_info(path, &info));
-    TRY(eng_engine_weights(path, weights));
-    TRY(adapters_open(&lora, o->lora, path));
-    const struct eng_adapters adapters = adapters_of(&lora);
-    TRY(eng_engine_adapters_weigh(path, &adapters, weights));
-    int64_t context = o->context ? o->context : MIN(info.context, 8192);
-    if (context > info.context)
-        TRY(err_raise(ERR_BAD_CONFIG,
-                      "--context %lld is more than the %d tokens %s was trained for: give at most that",
-                      (long long)context, info.context, info.name));
-    if (o->kv_tokens && o->kv_tokens < context * MAX(o->users, 1))
-        TRY(err_raise(ERR_BAD_CONFIG, "--kv-tokens %lld holds fewer than %lld context(s) of %lld tokens: raise it, or lower --context or --users",
-                      (long long)o->kv_tokens, (long long)MAX(o->users, 1), (long long)context));
+    TRY(weigh(o, path, weights));
+    TRY(choose_context(o, &info, &context));
     TRY(machines(o, t));
     struct clu_work w = {.info = &info,
                          .weights = weights,
@@ -178,26 +227,12 @@ static enum err plan(const struct options *o, const char *path, struct buf *out)
                             .kv_tokens = o->kv_tokens ? o->kv_tokens : o->users > CLU_KV_CONTEXTS ? context * o->users : 0,
                             .experts = options_experts(o->exact, o->experts),
                             .fixed_order = o->hostfile != NULL};
-    TRY(options_wire_check(o->exact, o->wire_type));
-    bool wire_chosen;
-    w.wire = options_wire(o->exact, o->wire_type, &wire_chosen);
     TRY(place(o, path, &w, t, &want, p));
-    if (!wire_chosen && clu_place_wire(p)) { /* again: another cut may now be best */
-        w.wire = clu_place_wire(p);
-        TRY(place(o, path, &w, t, &want, p));
-    }
     if (o->json)
         clu_place_json(p, &w, t, out);
     else
-        clu_place_explain(p, &w, t, out);
-    if (o->topo && t->n_hosts > 2 && !o->json && !o->tp && !o->pp)
-        buf_puts(out, "\nlinks are taken as recorded, two hosts at a time; serve measures all of them at once, too, and may find another cut as good\n");
-    if (o->users > CLU_KV_CONTEXTS && !o->kv_tokens && !o->json)
-        buf_printf(out, "\n%lld full contexts: serve holds them with --kv-tokens %lld, by itself %d\n", (long long)o->users, (long long)want.kv_tokens,
-                   CLU_KV_CONTEXTS);
-    if (want.fixed_order && !o->json && !o->tp && !o->pp) better_order(&w, t, want, p, o->topo != NULL, out);
+        explain(o, &w, t, &want, p, out);
 out:
-    adapters_free(&lora);
     free(weights);
     free(t);
     free(p);

@@ -100,7 +100,8 @@ static int64_t packages(void)
     return n;
 }
 
-void clu_facts_limits(struct clu_facts *f)
+/* Processors, memory, ulimits, /dev/shm, hugepages. */
+static void limits(struct clu_facts *f)
 {
     char a[256];
     cpu_set_t cpus;
@@ -139,7 +140,7 @@ void clu_facts_gather(struct clu_facts *out, const char *model)
     if (gethostname(out->host, sizeof out->host - 1)) snprintf(out->host, sizeof out->host, "?");
     snprintf(out->version, sizeof out->version, "%s", TESSERA_VERSION);
     if (!uname(&u)) snprintf(out->kernel, sizeof out->kernel, "%.63s", u.release);
-    clu_facts_limits(out);
+    limits(out);
     clu_facts_net(out);
     clu_facts_cards(out);
     mpi_version(out);

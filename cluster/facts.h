@@ -62,9 +62,7 @@ struct clu_facts {
  * as long as nvidia-smi does. */
 void clu_facts_gather(struct clu_facts *out, const char *model);
 
-/* The parts of it. limits: processors, memory, ulimits, /dev/shm, hugepages. */
-void clu_facts_limits(struct clu_facts *f);
-/* NVIDIA's cards, and NCCL. Runs nvidia-smi: at most 8 s where its driver hangs. */
+/* A part of it: NVIDIA's cards, and NCCL. Runs nvidia-smi: at most 8 s where its driver hangs. */
 void clu_facts_cards(struct clu_facts *f);
 /* Interfaces, and what our own name resolves to. */
 void clu_facts_net(struct clu_facts *f);

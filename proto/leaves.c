@@ -27,11 +27,6 @@ int32_t leaf_col(int32_t width, int32_t n, int32_t leaf)
     return MIN((int32_t)((int64_t)leaf * units / n) * LEAF_UNIT, width);
 }
 
-int32_t leaf_ffn_col(int32_t d_ffn, int32_t leaf)
-{
-    return leaf_col(d_ffn, leaf_ffn_count(d_ffn), leaf);
-}
-
 int32_t leaf_first_expert(int32_t n_experts, int32_t n_leaf, int32_t leaf)
 {
     return (int32_t)((int64_t)n_experts * leaf / n_leaf);
@@ -187,7 +182,7 @@ int64_t leaf_expert_scratch(const struct leaf_experts *x, int32_t tokens)
 }
 
 /* As engine/model/moe.c takes them. */
-int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens, int32_t n_threads)
+static int64_t expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens, int32_t n_threads)
 {
     if (!x->n) return 0;
     int64_t T = max_step_tokens, tokens = MIN(T, LEAF_EXPERT_TOKENS), routed = tokens * x->used,
@@ -225,7 +220,7 @@ int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
                       8 * DIV_UP(wide, LEAF_UNIT) + 16;
     int64_t bytes = per_tok * b->max_step_tokens + (int64_t)b->context * b->rope_dim * 4 +
                     (int64_t)b->n_slots * b->n_tables * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;
-    bytes += leaf_expert_bytes(&b->experts, b->d_model, b->max_step_tokens, 1);
+    bytes += expert_bytes(&b->experts, b->d_model, b->max_step_tokens, 1);
     if (b->last) bytes += HEAD_ROWS * 4LL * (b->vocab_rows + b->n_vocab) + 20LL * b->n_vocab;
     return bytes;
 }

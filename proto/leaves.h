@@ -31,8 +31,6 @@ int32_t leaf_heads(int32_t head_dim); /* query heads per leaf of attention outpu
 int32_t leaf_ffn_count(int32_t d_ffn);
 /* First column of leaf i of n over a width of at least n units; the width for the one past the last. */
 int32_t leaf_col(int32_t width, int32_t n, int32_t leaf);
-int32_t leaf_ffn_col(int32_t d_ffn,
-                     int32_t leaf); /* first column of a leaf; d_ffn for the one past the last */
 /* Whole experts lie with FFN leaves, as evenly as they go: the first expert of a leaf (n_experts for the one past the last), and the leaf of
  * an expert. */
 int32_t leaf_first_expert(int32_t n_experts, int32_t n_leaf, int32_t leaf);
@@ -67,8 +65,7 @@ enum {
     LEAF_EXPERT_ROOM = 1 << 22      /* and floats that hold the leaves of some rows */
 };
 int64_t leaf_expert_scratch(const struct leaf_experts *x, int32_t tokens); /* floats, per thread */
-int64_t leaf_expert_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens, int32_t n_threads);
-/* What a card takes beside that. */
+/* What a card takes beside the buffers of below. */
 int64_t leaf_expert_card_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens);
 
 /* What a rank needs beside weights and KV: buffers of a step, tables, the sampler. */

@@ -28,7 +28,6 @@ struct rpc_client {
     struct rpc_peer *peer;           /* NULL once retired */
     int64_t deadline_us;             /* INT64_MAX once connected */
     int64_t retry_us;                /* INT64_MAX: a call is under way */
-    bool timed_out;
     char last[200];                  /* what the last failed call said */
     const char *why;                 /* the same of TLS, in our words; NULL: it was not that */
     bool tls;                        /* [init] */

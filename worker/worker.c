@@ -22,7 +22,7 @@ static const int64_t LOAD_WAIT_US = INT64_C(7) * 24 * 3600 * 1000000; /* the coo
 
 /* ---- telling the coordinator ---- */
 
-void wrk_say_hello(struct worker *w, struct rpc_peer *to)
+static void say_hello(struct worker *w, struct rpc_peer *to)
 {
     char device[128];
     const struct krn_table *krn;
@@ -102,6 +102,18 @@ static void say_telemetry(struct worker *w)
     atomic_store(&w->telling, false);
 }
 
+static void say_ready(struct worker *w)
+{
+    struct eng_engine_info info;
+    eng_engine_info(w->loop.engine, &info);
+    telemetry(w); /* the next is said when it works */
+    struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
+                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds,
+                                                         .read_bytes = info.loaded.read, .received_bytes = info.loaded.received,
+                                                         .cached_bytes = info.loaded.cached}};
+    rpc_peer_send(w->loop.coordinator, &m);
+}
+
 /* ---- control thread ---- */
 
 /* A message of the coordinator's, to the step thread or done here. Does not return from Shutdown. */
@@ -109,7 +121,7 @@ static void on_message(struct worker *w, struct rpc_event *e)
 {
     if (e->msg->type == MSG_ADOPT) { /* parked and whole: nothing for the step thread */
         atomic_store(&w->loaded_epoch, e->msg->adopt.epoch);
-        wrk_say_ready(w);
+        say_ready(w);
         return;
     }
     bool last = e->msg->type == MSG_SHUTDOWN;
@@ -192,7 +204,7 @@ enum err wrk_join(struct worker *w, int32_t timeout_ms)
     while (!e) e = mailbox_get(w->events, -1);
     if (e->kind == RPC_CONNECTED) {
         w->loop.coordinator = e->peer;
-        wrk_say_hello(w, e->peer);
+        say_hello(w, e->peer);
     } else {
         rc = err_raise(e->err ? e->err : ERR_LINK_CLOSED, "cannot join the coordinator at %s: %s", w->join, e->text);
     }
@@ -212,18 +224,6 @@ static struct control_msg *await_plan(struct worker *w)
         control_msg_free(m);
         if (leave) return NULL;
     }
-}
-
-void wrk_say_ready(struct worker *w)
-{
-    struct eng_engine_info info;
-    eng_engine_info(w->loop.engine, &info);
-    telemetry(w); /* the next is said when it works */
-    struct control_msg m = {.type = MSG_READY, .ready = {.weight_bytes = info.weight_bytes, .kv_bytes = info.kv_bytes,
-                                                         .n_blocks = info.n_blocks, .seconds = info.load_seconds,
-                                                         .read_bytes = info.loaded.read, .received_bytes = info.loaded.received,
-                                                         .cached_bytes = info.loaded.cached}};
-    rpc_peer_send(w->loop.coordinator, &m);
 }
 
 /* Processors for the compute threads, n of a rank's own; where ranks of one thread have to share, one that it has with as few others of its stage
@@ -277,7 +277,7 @@ static enum err load(struct worker *w, const struct msg_load_plan *p)
     eng_engine_info(w->loop.engine, &info);
     w->loop.depth = g->n_stages + 1;
     atomic_store(&w->loaded_epoch, p->epoch);
-    wrk_say_ready(w);
+    say_ready(w);
     log_debug(C, "holding %.1f MB of weights on %s, kernels %s, %d thread(s)", (double)info.weight_bytes / 1e6, info.device, info.isa, n);
 out:
     return rc;

@@ -37,8 +37,6 @@ struct worker {
 };
 
 /* worker.c */
-void wrk_say_hello(struct worker *w, struct rpc_peer *to);
-void wrk_say_ready(struct worker *w);
 /* Dial the coordinator; it answered within timeout_ms and knows who we are, or Err: why not. */
 MUST_USE enum err wrk_join(struct worker *w, int32_t timeout_ms);
 

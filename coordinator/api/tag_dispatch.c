@@ -100,6 +100,27 @@ out:
     return rc;
 }
 
+/* A trigger's mark, and what may follow it: [mark, any of the tags it begins]. */
+static enum err one_trigger(struct crd_tag *x, const json_t *f, const json_t *trigger, bool tokens, const char *name, int32_t used[],
+                            json_t **out)
+{
+    enum err rc;
+    json_t *mark = NULL, *any = NULL;
+    if (!tokens && !json_string_length(trigger)) TRY(crd_tag_refuse(x, name, "a list of texts is needed, none of them empty"));
+    if (tokens)
+        TRY(crd_tag_token(x, name, trigger, &mark));
+    else
+        mark = crd_tag_mark(x, json_string_value(trigger));
+    TRY(tags_of(x, f, trigger, tokens, used, &any));
+    if (!json_array_size(any)) TRY(crd_tag_refuse(x, name, "one of them begins no tag"));
+    *out = json_pack("[o,o]", mark, crd_tag_part("any", any));
+    mark = any = NULL; /* given to *out */
+out:
+    json_decref(mark);
+    json_decref(any);
+    return rc;
+}
+
 enum err crd_tag_triggered(struct crd_tag *x, const json_t *f, bool tokens, const json_t *ends, json_t **out)
 {
     static const char *const keys[] = {"type", "triggers", "trigger_tokens", "tags", "at_least_one", "stop_after_first",
@@ -108,27 +129,14 @@ enum err crd_tag_triggered(struct crd_tag *x, const json_t *f, bool tokens, cons
     const json_t *triggers = json_object_get(f, name), *tags = json_object_get(f, "tags");
     const bool least = json_is_true(json_object_get(f, "at_least_one")), once = json_is_true(json_object_get(f, "stop_after_first"));
     enum err rc;
-    json_t *on = json_array(), *first = NULL, *any, *mark;
+    json_t *on = json_array(), *first = NULL, *any, *each = NULL;
     int32_t *used = xcalloc(json_array_size(tags) + 1, sizeof *used);
     TRY(crd_tag_refuse_others(x, f, keys));
     if (!json_array_size(triggers)) TRY(crd_tag_refuse(x, name, "a list is needed, not an empty one"));
     if (json_array_size(triggers) > STRUCTURAL_TAGS) TRY(crd_tag_refuse(x, name, "at most 1024 are supported"));
     for (size_t i = 0; i < json_array_size(triggers); i++) {
-        const json_t *trigger = json_array_get(triggers, i);
-        if (!tokens && !json_string_length(trigger)) TRY(crd_tag_refuse(x, name, "a list of texts is needed, none of them empty"));
-        if (tokens)
-            TRY(crd_tag_token(x, name, trigger, &mark));
-        else
-            mark = crd_tag_mark(x, json_string_value(trigger));
-        rc = tags_of(x, f, trigger, tokens, used, &any);
-        if (rc) json_decref(mark);
-        if (rc) goto out;
-        if (!json_array_size(any)) {
-            json_decref(mark);
-            json_decref(any);
-            TRY(crd_tag_refuse(x, name, "one of them begins no tag"));
-        }
-        json_array_append_new(on, json_pack("[o,o]", mark, crd_tag_part("any", any)));
+        TRY(one_trigger(x, f, json_array_get(triggers, i), tokens, name, used, &each));
+        json_array_append_new(on, each);
     }
     for (size_t i = 0; i < json_array_size(tags); i++) {
         size_t n = crd_tag_down(x, x->older ? ".structures.%zu" : ".tags.%zu", i);

@@ -31,7 +31,9 @@ static int begins_as(const char *expression, const char *name)
     return n;
 }
 
-int eng_hf_pattern(const char *pattern, const char *module)
+/* Does a name of compressed-tensors ("Linear", a module's name, "re:" and an expression) mean this module? 3: by its name, 2: by
+ * an expression, 1: as a Linear, 0: no, -1: not an expression, or one that takes too long. */
+static int match(const char *pattern, const char *module)
 {
     if (!strncmp(pattern, "re:", 3)) {
         int n = begins_as(pattern + 3, module);
@@ -41,14 +43,14 @@ int eng_hf_pattern(const char *pattern, const char *module)
     return !strcmp(pattern, "Linear");
 }
 
-/* How a module is meant by the best of the names: as eng_hf_pattern. */
+/* How a module is meant by the best of the names: as match. */
 static enum err best_of(struct eng_hf_quant *q, const struct eng_quant_names *names, const char *module, int *how)
 {
     *how = 0;
     q->asked += (int64_t)names->n;
     if (q->asked > MOST_ASKED) return err_raise(ERR_BAD_FILE, "%s has too many patterns for so many tensors", q->what);
     for (size_t i = 0; i < names->n; i++) {
-        int n = eng_hf_pattern(names->at[i], module);
+        int n = match(names->at[i], module);
         if (n < 0)
             return err_raise(ERR_BAD_FILE, "%s: '%s' is no expression, or takes too long", q->what, eng_show(names->at[i], strlen(names->at[i])).s);
         *how = MAX(*how, n);

@@ -52,10 +52,6 @@ MUST_USE enum err eng_hf_quant_read(struct eng_hf_quant *q, struct eng_hf_obj co
  * Err BAD_FILE: a pattern that is none, or more patterns times modules than we compare. */
 MUST_USE enum err eng_hf_quant_of(struct eng_hf_quant *q, const char *module, const struct eng_quant_scheme **out);
 
-/* Does a name of compressed-tensors ("Linear", a module's name, "re:" and an expression) mean this module? 3: by its name, 2: by
- * an expression, 1: as a Linear, 0: no, -1: not an expression, or one that takes too long. */
-int eng_hf_pattern(const char *pattern, const char *module);
-
 /* How many columns a module's matrix has, by its name and config.json; 0: not known. */
 int64_t eng_hf_quant_cols(const struct eng_hf_quant *q, const char *module);
 

@@ -38,8 +38,6 @@ const int8_t *eng_iq_book(enum dtype t)
     }
 }
 
-bool eng_iq_is(enum dtype t) { return eng_iq_book(t) != NULL; }
-
 /* ---- groups ---- */
 
 /* Seven signs are stored; the eighth makes their number even. */

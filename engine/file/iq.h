@@ -15,9 +15,7 @@ struct eng_iq_unit {
     float d;
 };
 
-/* IQ1_S, IQ1_M, IQ2_*, IQ3_*, IQ4_NL, IQ4_XS, MXFP4. */
-bool eng_iq_is(enum dtype t);
-/* 16 values, of which IQ1 and IQ2 use 8. */
+/* 16 values, of which IQ1 and IQ2 use 8. NULL: none of IQ1_S, IQ1_M, IQ2_*, IQ3_*, IQ4_NL, IQ4_XS, MXFP4. */
 const int8_t *eng_iq_book(enum dtype t);
 /* Unit `sub` of a block: 0..7, of types with blocks of 32 values 0. */
 void eng_iq_unit(enum dtype t, const uint8_t *block, int32_t sub, struct eng_iq_unit *out);

@@ -71,7 +71,7 @@ static void find_next(const struct program *p, const struct bytes *first, struct
     }
 }
 
-int32_t eng_alike_horizon(const struct program *p, const struct eng_grammar_vocab *v)
+static int32_t horizon_of(const struct program *p, const struct eng_grammar_vocab *v)
 {
     const struct token_node *t = v->nodes;
     if (p->n_states > MOST_STATES) return v->longest;
@@ -145,7 +145,7 @@ static const int32_t looked_at[] = {1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24,
 
 void eng_alike_open(struct alike *a, const struct program *p, const struct eng_grammar_vocab *v)
 {
-    int32_t n = p->n_states, horizon = eng_alike_horizon(p, v), known = 0, *like = NULL;
+    int32_t n = p->n_states, horizon = horizon_of(p, v), known = 0, *like = NULL;
     uint64_t *from = xcalloc(2 * (size_t)n, sizeof *from), *to = xmalloc(2 * (size_t)n * sizeof *to), *t;
     size_t at = 0;
     *a = (struct alike){0};

@@ -19,7 +19,5 @@ struct alike {
 };
 void eng_alike_open(struct alike *a, const struct program *p, const struct eng_grammar_vocab *v);
 void eng_alike_close(struct alike *a);
-/* No token goes on for more bytes than this in any text of the program. */
-int32_t eng_alike_horizon(const struct program *p, const struct eng_grammar_vocab *v);
 
 #endif

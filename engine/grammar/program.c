@@ -174,7 +174,7 @@ static void find_need(struct work *w)
 struct flat {
     struct program *p;
     int32_t *name, *old; /* draft state -> program state, and back */
-    int32_t *rule_name, *old_rule;
+    int32_t *rule_name;
     int32_t *stack;
     uint32_t *mark, stamp;
     int32_t cap_states, cap_edges, cap_calls, cap_rules;

@@ -94,8 +94,7 @@ struct schema {
     struct formula *formulas;
     int32_t n_formulas, cap_formulas;
     struct map64 formula_of;
-    int32_t n_ruled; /* formulas whose rules have bodies: todo is a queue */
-    int32_t *todo, n_todo, cap_todo;
+    int32_t *todo, n_todo, cap_todo; /* formulas whose rules have no bodies yet */
     int64_t n_shapes; /* made so far */
     int32_t depth;
     bool guessed; /* a set being evaluated was met again while probing for emptiness */
@@ -108,7 +107,6 @@ struct schema {
     const struct schema_args *args; /* NULL: JSON */
     bool in_args;                   /* the object being written is that of the arguments itself */
     const struct dfa *marked;       /* texts without args->raw; NULL: all */
-    int32_t number_rule;
 };
 
 /* Say what is wrong with a keyword of a schema. */

@@ -60,6 +60,8 @@ MUST_USE enum err hf_rules_step(struct hf_build *b, struct text_step step);
 const char *hf_type(const json_t *o);
 bool hf_flag(const json_t *o, const char *key, bool def);
 enum err hf_unknown(const struct hf_build *b, const char *what, const json_t *o);
+/* Its parts, in order (`list` of a Sequence), each by `read`. */
+MUST_USE enum err hf_each(struct hf_build *b, const json_t *list, int depth, enum err (*read)(struct hf_build *b, const json_t *o, int depth));
 
 /* ---- hf_normalizer.c, hf_decoder.c ---- */
 MUST_USE enum err hf_normalizer_read(struct hf_build *b, const json_t *o, int depth);

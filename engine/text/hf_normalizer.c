@@ -64,8 +64,6 @@ static enum err read_bert(struct hf_build *b, const json_t *o)
     return OK;
 }
 
-static enum err read_sequence(struct hf_build *b, const json_t *o, int depth);
-
 enum err hf_normalizer_read(struct hf_build *b, const json_t *o, int depth)
 {
     static const struct { const char *name; enum text_step_kind kind; } plain[] = {
@@ -73,7 +71,7 @@ enum err hf_normalizer_read(struct hf_build *b, const json_t *o, int depth)
         {"Lowercase", TEXT_LOWER}, {"Nmt", TEXT_NMT}, {"ByteLevel", TEXT_BYTES}};
     if (!o || json_is_null(o)) return OK;
     const char *t = hf_type(o);
-    if (!strcmp(t, "Sequence") && depth < 4) return read_sequence(b, o, depth);
+    if (!strcmp(t, "Sequence") && depth < 4) return hf_each(b, json_object_get(o, "normalizers"), depth + 1, hf_normalizer_read);
     for (size_t i = 0; i < COUNT_OF(plain); i++)
         if (!strcmp(t, plain[i].name)) return hf_rules_step(b, (struct text_step){.kind = plain[i].kind});
     if (!strcmp(t, "BertNormalizer")) return read_bert(b, o);
@@ -87,16 +85,4 @@ enum err hf_normalizer_read(struct hf_build *b, const json_t *o, int depth)
             b, (struct text_step){.kind = TEXT_PREPEND,
                                   .to = {json_string_value(text), json_string_length(text)}});
     return hf_unknown(b, "normalizer", o);
-}
-
-static enum err read_sequence(struct hf_build *b, const json_t *o, int depth)
-{
-    size_t i;
-    json_t *e;
-    json_array_foreach(json_object_get(o, "normalizers"), i, e)
-    {
-        enum err rc = hf_normalizer_read(b, e, depth + 1);
-        if (rc) return rc;
-    }
-    return OK;
 }

@@ -32,6 +32,13 @@ enum err hf_unknown(const struct hf_build *b, const char *what, const json_t *o)
                      b->files->where, what, hf_type(o));
 }
 
+enum err hf_each(struct hf_build *b, const json_t *list, int depth, enum err (*read)(struct hf_build *b, const json_t *o, int depth))
+{
+    enum err rc = OK;
+    for (size_t i = 0; i < json_array_size(list) && !rc; i++) rc = read(b, json_array_get(list, i), depth);
+    return rc;
+}
+
 enum err hf_rules_step(struct hf_build *b, struct text_step step)
 {
     if (b->rules.n_steps == MOST_STEPS)
@@ -159,15 +166,13 @@ static enum err read_words(struct hf_build *b, const json_t *o)
     return rc;
 }
 
-static enum err read_sequence(struct hf_build *b, const json_t *o, int depth);
-
 static enum err read_pre(struct hf_build *b, const json_t *o, int depth)
 {
     static const char *const words[] = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit", "CharDelimiterSplit"};
     enum text_split_how how;
     if (!o || json_is_null(o)) return OK;
     const char *t = hf_type(o);
-    if (!strcmp(t, "Sequence") && depth < 4) return read_sequence(b, o, depth);
+    if (!strcmp(t, "Sequence") && depth < 4) return hf_each(b, json_object_get(o, "pretokenizers"), depth + 1, read_pre);
     if (!strcmp(t, "ByteLevel")) return read_byte_level(b, o);
     if (!strcmp(t, "Split")) return read_split(b, o);
     if (!strcmp(t, "Metaspace")) return read_metaspace(b, o);
@@ -181,18 +186,6 @@ static enum err read_pre(struct hf_build *b, const json_t *o, int depth)
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (!strcmp(t, words[i])) return read_words(b, o);
     return hf_unknown(b, "pre_tokenizer", o);
-}
-
-static enum err read_sequence(struct hf_build *b, const json_t *o, int depth)
-{
-    size_t i;
-    json_t *e;
-    json_array_foreach(json_object_get(o, "pretokenizers"), i, e)
-    {
-        enum err rc = read_pre(b, e, depth + 1);
-        if (rc) return rc;
-    }
-    return OK;
 }
 
 /* ---- model ---- */

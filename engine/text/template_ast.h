@@ -115,12 +115,10 @@ struct node *parse_unary(struct parser *p,
                          bool suffixes);   /* suffixes: filters and tests may follow */
 struct node *parse_name(struct parser *p); /* a name or a named constant */
 struct node *parse_dot(struct parser *p, struct node *on); /* after the dot */
-struct node *parse_expr_no_cond(struct parser *p);
 struct node *parse_tuple(struct parser *p,
                          bool cond);         /* a, b, c without brackets; a single one is itself */
 struct node *parse_target(struct parser *p); /* what may be assigned */
 struct node *parse_filters(struct parser *p, struct node *on, bool first_without_bar);
-void parse_args(struct parser *p, struct node *call); /* after the opening bracket */
 
 /* Run statements (template_exec.c). */
 void exec_all(struct run *r, struct node *const *kids, int32_t n);

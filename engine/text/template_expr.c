@@ -169,7 +169,7 @@ static struct node *parse_and(struct parser *p)
     return n;
 }
 
-struct node *parse_expr_no_cond(struct parser *p)
+static struct node *parse_expr_no_cond(struct parser *p)
 {
     struct node *n = parse_and(p);
     while (!p->rc && parse_word(p, "or")) n = node_binary(p, E_OR, STR("or"), n, parse_and(p));

@@ -12,7 +12,7 @@ static struct node *constant(struct parser *p, struct value v)
 }
 
 /* The text after the opening bracket up to the closing one: named arguments must come last. */
-void parse_args(struct parser *p, struct node *call)
+static void parse_args(struct parser *p, struct node *call)
 {
     while (!p->rc && !parse_op(p, ")")) {
         if (call->n && !parse_expect_op(p, ",")) return;

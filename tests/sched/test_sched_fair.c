@@ -20,7 +20,7 @@ struct tenant {
     int64_t period_us, next_us;
     int32_t n_now;
     uint64_t served; /* prompt and generated tokens */
-    int64_t sent_us, worst_ttft_us;
+    int64_t worst_ttft_us;
     int32_t n_first;
 };
 
