@@ -251,7 +251,7 @@ void crd_ranks_refilled(struct crd_replica *r)
 }
 
 /* Positions that a step decodes for little more than one: what bounds them is reading the weights. Measured: docs/performance.md. */
-enum { GUESS_ROWS = 8 };
+enum { GUESS_ROWS = 8, MAX_LOSSES = 3 };
 
 static struct kv_groups groups_of(const struct crd_replica *r)
 {
@@ -264,7 +264,7 @@ static void become_ready(struct crd_replica *r)
                            .n_stages = r->plan.grid.n_stages,
                            .depth = r->plan.grid.n_stages + 1, .max_step_tokens = r->plan.max_step_tokens, .context = r->plan.context,
                            .max_waiting = r->conf.max_waiting, .prefix_cache = r->conf.prefix_cache,
-                           .max_guesses = r->conf.max_guesses, .guess_rows = GUESS_ROWS,
+                           .max_guesses = r->conf.max_guesses, .max_losses = MAX_LOSSES, .guess_rows = GUESS_ROWS,
                            /* half a frame of logits at most: they travel in one StepResult */
                            .max_logit_rows = MAX(1, LIMIT_FRAME_BYTES / 2 / (int32_t)sizeof(float) / MAX(r->conf.model ? r->conf.model->n_vocab : 0, 1))};
     if (getrandom(c.prefix_key, sizeof c.prefix_key, 0) != sizeof c.prefix_key)

@@ -238,9 +238,18 @@ bool crd_sched_step(struct crd_sched *s, int64_t now_us, struct arena *a, struct
 
 /* ---- a new replica ---- */
 
+/* A loss that finds it no further than the one before may be of its doing. */
+static void count_loss(struct crd_seq *q)
+{
+    int32_t n_prompt = q->group->n_prompt, at = q->n_gen ? n_prompt + q->n_gen : MIN(q->n_computed, n_prompt);
+    q->n_lost = at > q->reached ? 1 : q->n_lost + 1;
+    q->reached = MAX(q->reached, at);
+}
+
 /* It loses what the old replica held for it. Its group may be gone after. */
 static void lose_replica(struct crd_sched *s, struct crd_seq *q)
 {
+    if (crd_seq_running(q)) count_loss(q);
     q->n_blocks = 0;
     q->node = PREFIX_NONE;
     q->slot = -1;
@@ -259,6 +268,15 @@ static void end_if_too_long(struct crd_sched *s, struct crd_seq *q)
                            " tokens; after the loss of a worker the cluster has room for %" PRId32,
                            crd_seq_known(q), s->longest);
     crd_life_finish(s, q, FINISH_NONE, ERR_NO_BLOCKS, text);
+    free(text);
+}
+
+/* What brings its workers down would do so for ever, and take everybody's answers along. */
+static void end_if_hopeless(struct crd_sched *s, struct crd_seq *q)
+{
+    if (q->state == SEQ_DRAINING || !s->conf.max_losses || q->n_lost < s->conf.max_losses) return;
+    char *text = xasprintf("the workers were lost %" PRId32 " times, one after the other, while they worked on this request: it is not tried again", q->n_lost);
+    crd_life_finish(s, q, FINISH_NONE, ERR_UNAVAILABLE, text);
     free(text);
 }
 
@@ -285,6 +303,7 @@ void crd_sched_restart(struct crd_sched *s, const struct sched_conf *conf, int64
     open_replica(s, conf);
     for_each_seq(s, lose_replica);
     for_each_seq(s, end_if_too_long);
+    for_each_seq(s, end_if_hopeless);
 }
 
 void crd_sched_hand_over(struct crd_sched *s, int64_t now_us,

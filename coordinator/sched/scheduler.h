@@ -41,6 +41,7 @@ struct sched_conf {
     uint64_t prefix_key[2]; /* random per start */
     int32_t max_logit_rows; /* that one result may carry, as a frame is bounded; 0: any number */
     int32_t max_guesses;    /* tokens guessed ahead for a sequence in a step, <= LIMIT_RESULT_TOKENS - 1; 0: none */
+    int32_t max_losses;     /* of its replica, one after the other, without a token or a chunk more: then a request is ended; 0: any number */
     int32_t guess_rows;     /* only while no more positions than these are decoded in a step: more would cost time */
 };
 

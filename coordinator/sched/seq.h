@@ -68,6 +68,7 @@ struct crd_seq {
 
     struct crd_guess guess;
     int64_t submit_us, sched_us, first_us, last_us; /* 0: not yet */
+    int32_t n_lost, reached; /* losses of its replica while it ran, since it had come as far as this */
     int32_t n_preempted;
     int32_t n_right, n_wrong; /* guesses */
 };

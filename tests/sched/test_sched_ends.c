@@ -135,6 +135,40 @@ static void a_restart_goes_on_from_the_known_tokens(void **state)
     rig_teardown(b);
 }
 
+/* What no replica survives is given up, with a sentence; what gets further in between is not, nor what only waits. */
+static void a_request_that_no_replica_survives_is_ended(void **state)
+{
+    (void)state;
+    struct sched_conf c = rig_plain();
+    c.max_losses = 3;
+    struct rig *b = rig_setup(c);
+    rig_submit(b, rig_request(1, 20, 40));
+    for (int32_t i = 0; i < 6; i++) { /* a token more each time */
+        assert_true(rig_step(b));
+        rig_answer(b);
+        c.epoch++;
+        restart(b, c);
+        assert_int_equal(b->n_finished, 0);
+    }
+    for (int32_t i = 0; i < 2; i++) {
+        assert_true(rig_step(b));
+        c.epoch++;
+        restart(b, c);
+        assert_int_equal(b->n_finished, i == 1);
+    }
+    assert_int_equal(b->last.err, ERR_UNAVAILABLE);
+    assert_non_null(strstr(b->text, "lost 3 times"));
+    for (int32_t i = 0; i < 4; i++) { /* it had not begun */
+        rig_submit(b, rig_request(2 + (uint64_t)i, 20, 3));
+        c.epoch++;
+        restart(b, c);
+    }
+    rig_run_out(b);
+    assert_int_equal(b->n_finished, 5);
+    assert_int_equal(b->last.err, OK);
+    rig_teardown(b);
+}
+
 /* Five choices: one is over, two had begun (one of them in a second block), two had not. */
 static void a_request_that_began_elsewhere_goes_on_behind_what_is_known(void **state)
 {
@@ -264,6 +298,7 @@ int main(void)
         cmocka_unit_test(tokens_past_a_stop_are_discarded),
         cmocka_unit_test(the_first_by_priority_and_arrival_is_never_preempted),
         cmocka_unit_test(a_restart_goes_on_from_the_known_tokens),
+        cmocka_unit_test(a_request_that_no_replica_survives_is_ended),
         cmocka_unit_test(a_request_that_began_elsewhere_goes_on_behind_what_is_known),
         cmocka_unit_test(what_is_known_must_leave_something_to_do),
         cmocka_unit_test(a_smaller_replica_ends_what_no_longer_fits),

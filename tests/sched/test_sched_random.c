@@ -42,6 +42,7 @@ struct world {
     int64_t now;
     bool crowded;        /* short prompts, long answers, a small pool: constant preemption */
     int32_t most_blocks; /* requests are drawn to fit */
+    bool limited;        /* a request may be given up after so many losses of its replica */
     bool shrunk, failed; /* a smaller replica came: length and NO_BLOCKS are allowed; everything was
                             failed */
     uint64_t n_cancelled, n_done;
@@ -102,7 +103,7 @@ static void on_finish(struct world *w, const struct request *q, struct choice *c
     if (e->err == ERR_CANCELLED)
         assert_true(q->cancelled);
     else if (e->err == ERR_UNAVAILABLE)
-        assert_true(w->failed);
+        assert_true(w->failed || w->limited);
     else if (e->err == ERR_NO_BLOCKS)
         assert_true(w->shrunk);
     else if (w->shrunk && e->finish == FINISH_LENGTH)
@@ -239,8 +240,10 @@ static struct sched_conf draw_conf(struct world *w, int32_t max_waiting)
                            .n_blocks = w->groups.n * (chance(w, 70) ? draw(w, 3, 14) : draw(w, 12, 64)),
                            .max_logit_rows = chance(w, 30) ? draw(w, 1, 9) : 0,
                            .max_guesses = chance(w, 60) ? draw(w, 1, LIMIT_RESULT_TOKENS - 1) : 0,
-                           .guess_rows = draw(w, 1, 16)};
+                           .guess_rows = draw(w, 1, 16),
+                           .max_losses = chance(w, 10) ? draw(w, 1, 3) : 0};
     c.depth = draw(w, chance(w, 10) ? 1 : c.n_stages + 1, 6);
+    w->limited |= c.max_losses;
     return c;
 }
 
