@@ -187,15 +187,34 @@ enum err generate_batch_check(const char *in_path, const char *out_path)
 }
 
 /* The lines that are still to be asked. */
+enum { LINE_BYTES = 64 << 20 };
+
 struct lines {
     FILE *f;
     const char *path;
     json_t *done, *seen; /* custom_ids: answered in the file; of the lines so far, with their numbers */
-    char *text;          /* getline's */
+    char *text;
     size_t cap;
     int64_t number;
     bool more;
 };
+
+/* *n: bytes of the next line, 0: there is none. One without an end would take all memory. */
+static enum err next_line(struct lines *l, size_t *n)
+{
+    int c;
+    for (*n = 0; (c = getc_unlocked(l->f)) != EOF;) {
+        if (*n + 1 >= l->cap) l->text = xrealloc(l->text, l->cap = 2 * l->cap + 4096);
+        l->text[(*n)++] = (char)c;
+        if (c == '\n') break;
+        if (*n == LINE_BYTES)
+            return err_raise(ERR_BAD_REQUEST, "%s line %lld is longer than %d MB: each request of a batch is a line of JSON", l->path, (long long)l->number + 1,
+                             LINE_BYTES >> 20);
+    }
+    if (ferror(l->f)) return err_raise(ERR_IO, "cannot read %s: %s", l->path, strerror(errno));
+    if (*n) l->text[*n] = 0;
+    return OK;
+}
 
 /* Begin the next line that is not answered yet. *started: one was; else there are no more. */
 static enum err start_next(struct lines *l, struct crd_api *api, struct mailbox *mail, bool *started)
@@ -203,13 +222,14 @@ static enum err start_next(struct lines *l, struct crd_api *api, struct mailbox 
     enum err rc = OK;
     *started = false;
     while (l->more && !*started && !rc) {
-        ssize_t n = getline(&l->text, &l->cap, l->f);
-        l->more = n > 0;
+        size_t n;
+        rc = next_line(l, &n);
+        l->more = !rc && n;
         if (!l->more) break;
         l->number++;
         if (l->text[strspn(l->text, " \t\r\n")] == 0) continue;
         json_error_t why;
-        json_t *v = json_loadb(l->text, (size_t)n, JSON_REJECT_DUPLICATES, &why);
+        json_t *v = json_loadb(l->text, n, JSON_REJECT_DUPLICATES, &why);
         const char *id = json_string_value(json_object_get(v, "custom_id"));
         const json_t *before = id ? json_object_get(l->seen, id) : NULL;
         if (!v) {

@@ -6,6 +6,10 @@
 #include "base/plain.h"
 #include "proto/version.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,7 +100,24 @@ static int unknown(const char *word)
     return 2;
 }
 
-int main(int argc, char **argv)
+/* A standard stream that is closed would be the next file that is opened, and what we print would go into it. */
+static void open_standard_streams(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd ? O_WRONLY : O_RDONLY) < 0) return;
+}
+
+/* What could not be printed is no success, unless whoever read it has gone (`| head`). */
+static int end(int status)
+{
+    struct pollfd reader = {.fd = STDOUT_FILENO};
+    bool whole = !fflush(stdout) && !ferror(stdout);
+    if (whole || (poll(&reader, 1, 0) == 1 && reader.revents & POLLERR)) return status;
+    fputs("tessera: not all could be written to the standard output: is the disk full?\n", stderr);
+    return status ? status : 1;
+}
+
+static int run(int argc, char **argv)
 {
     if (argc < 2) return usage(stderr);
     const char *c = argv[1];
@@ -110,4 +131,10 @@ int main(int argc, char **argv)
         return 0;
     }
     return named(c) ? named(c)->run(argc - 1, argv + 1) : unknown(c);
+}
+
+int main(int argc, char **argv)
+{
+    open_standard_streams();
+    return end(run(argc, argv));
 }

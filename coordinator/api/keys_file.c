@@ -118,6 +118,7 @@ enum err crd_keys_file_read(const char *path, const struct crd_limits *defaults,
             else if (!memcmp(at[i].hash, at[n].hash, KEY_HASH)) TRY(wrong(&r, "the secret is that of a line before, whose limits and account would be used"));
         n++;
     }
+    if (ferror(f)) TRY(err_raise(ERR_IO, "cannot read the keys in %s: %s", path, strerror(errno)));
     TRY(check_mode(&r, f));
     *out = at;
     *n_out = n;

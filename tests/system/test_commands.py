@@ -556,6 +556,39 @@ class Store(unittest.TestCase):
                 self.assertEqual(s.post("/v1/completions", ask)[1]["choices"][0]["text"], before)
 
 
+class Streams(unittest.TestCase):
+    def test_what_could_not_be_printed_is_no_success(self):
+        for args in (("inspect", DEMO), ("tokenize", DEMO, "hi"), ("--help",), ("serve", "--help"), ("version",), ("plan", DEMO)):
+            with open("/dev/full", "w") as full:
+                p = subprocess.run([BIN, *args], stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=mpi_env(), timeout=60)
+            self.assertEqual(p.returncode, 1, args)
+            self.assertIn("standard output", p.stderr.decode())
+
+    def test_who_reads_no_further_is_no_failure(self):
+        p = subprocess.run(["bash", "-c", f"trap '' PIPE; {BIN} --help | true; exit ${{PIPESTATUS[0]}}"], stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual((p.returncode, p.stderr), (0, b""))
+
+    def test_a_closed_stream_is_not_the_next_file(self):
+        with tempfile.TemporaryDirectory() as d:
+            p = subprocess.run(["bash", "-c", f"{BIN} quantize deploy/models/tessera-demo-f16.gguf {d}/out.gguf Q8_0 <&- >&- 2>&-"], timeout=60)
+            self.assertEqual(p.returncode, 0)
+            with open(f"{d}/out.gguf", "rb") as f:
+                self.assertEqual(f.read(4), b"GGUF")
+            self.assertEqual(run("inspect", f"{d}/out.gguf")[0], 0)
+
+    def test_a_batch_without_line_ends_does_not_take_all_memory(self):
+        with tempfile.TemporaryDirectory() as d:
+            code, _, err = run("generate", DEMO, "--prompts", "/dev/zero", "--output", d + "/out.jsonl", "--threads", 1)
+        self.assertEqual(code, 1, err)
+        self.assertIn("/dev/zero line 1 is longer than 64 MB", err)
+
+    def test_keys_that_cannot_be_read_are_refused(self):
+        with tempfile.TemporaryDirectory() as d:
+            code, _, err = run("serve", DEMO, "--port", 0, "--api-keys", d)
+        self.assertEqual(code, 1, err)
+        self.assertIn(f"cannot read the keys in {d}: Is a directory", err)
+
+
 class Status(unittest.TestCase):
     def test_a_server_says_what_it_does(self):
         with Server("--threads", 1, "--tp", 2, "--api-keys", self.keys()) as s:
