@@ -74,7 +74,7 @@ static int32_t product_at(const struct line *l, int32_t tile)
 static int32_t share_begin(const struct line *l, int32_t i, int32_t n)
 {
     int64_t at = l->from[l->n] / n * i;
-    if (i == n) return l->first[l->n];
+    if (i == n || !l->from[l->n]) return l->first[l->n]; /* nothing at all: a head without rows */
     int32_t k = 0;
     while (at >= l->from[k + 1]) k++;
     int32_t tiles = (int32_t)((at - l->from[k]) / l->p[k].w->tile_bytes);
@@ -140,7 +140,8 @@ void eng_pass_products(const struct eng_model *m, const struct eng_product p[], 
     struct line l = line_of(p, n_products, n_tok, ++m->shares[i].call);
     if (n == 1 && !m->be->on_host) {
         if (products_at_once(m, p, n_products, n_tok)) return;
-        for (int32_t k = 0; k < n_products; k++) compute(m, &l, n_tok, l.first[k], l.first[k + 1] - l.first[k]);
+        for (int32_t k = 0; k < n_products; k++)
+            if (p[k].w->rows) compute(m, &l, n_tok, l.first[k], l.first[k + 1] - l.first[k]);
         return;
     }
     int32_t tile, n_tiles;

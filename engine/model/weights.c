@@ -58,7 +58,7 @@ static enum err keep(struct eng_weights *w, void **out, int64_t bytes)
     w->next += n;
     w->room -= n;
     w->bytes += bytes;
-    if (!w->be) w->used[w->n_blocks - 1] = w->next - (uint8_t *)w->blocks[w->n_blocks - 1];
+    if (!w->be && w->n_blocks) w->used[w->n_blocks - 1] = w->next - (uint8_t *)w->blocks[w->n_blocks - 1]; /* none: nothing so far was of any length */
 out:
     return rc;
 }

@@ -441,6 +441,32 @@ static void every_cut_of_quantised_checkpoints(void **state)
 }
 #endif
 
+/* Of a cut that proto/leaves.h admits: a rank has no rows of the vocabulary, the first or another. */
+static void a_rank_may_have_no_rows_of_the_vocabulary(void **state)
+{
+    static const struct grid grids[] = {
+        {.n_stages = 1, .layers = {0, 2}, .width = {2}, .shared = true, .share = {{2, 1, 0}, {2, 3, 20}}},
+        {.n_stages = 1, .layers = {0, 2}, .width = {3}, .shared = true, .share = {{2, 2, 7}, {1, 1, 0}, {1, 1, 13}}},
+    };
+    struct random_model m = {.arch = "llama", .n_layer = 2, .d_model = 64, .n_head = 4, .n_kv_head = 2, .head_dim = 32, .d_ffn = 128, .vocab = 320,
+                             .type = DTYPE_Q8_0, .embd_type = DTYPE_Q8_0, .seed = 31};
+    const char *path = scratch_path("no_rows.gguf");
+    struct sequence s[1 + COUNT_OF(grids)][N_SEQ];
+    int32_t prompts[N_SEQ][64];
+    (void)state;
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    for (size_t k = 0; k < COUNT_OF(s); k++) {
+        struct local_replica *r;
+        struct local_replica_conf c = {.path = path, .grid = k ? &grids[k - 1] : NULL, .n_threads = 2, .isa = forced, .context = 64, .n_blocks = 4 * N_SEQ, .max_step_tokens = 80};
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        make(s[k], prompts, m.vocab);
+        if (sequence_run(r, s[k], N_SEQ, true)) fail_msg("%s", err_text());
+        local_replica_close(r);
+        if (k) same("no rows of the vocabulary", k > 1 ? "rank 1 of 3" : "rank 0 of 2", s[0], s[k], m.vocab);
+    }
+    for (size_t k = 0; k < COUNT_OF(s) * N_SEQ; k++) sequence_free(&s[k / N_SEQ][k % N_SEQ]);
+}
+
 /* The whole list of cuts again with each table in turn, all held against ref. */
 static void every_cut_on_every_instruction_set(void **state)
 {
@@ -495,6 +521,7 @@ int main(void)
         cmocka_unit_test(every_cut_of_quantised_checkpoints),
 #endif
         cmocka_unit_test(every_cut_of_few_kv_heads),
+        cmocka_unit_test(a_rank_may_have_no_rows_of_the_vocabulary),
         cmocka_unit_test(every_cut_on_every_instruction_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
