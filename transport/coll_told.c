@@ -45,7 +45,10 @@ static enum err look(struct trn_told *t)
 {
     enum err rc = OK;
     bool done = true;
-    if (t->n_put - t->n_passed > TRN_DEVICE_MARKS) t->n_passed = t->n_put - TRN_DEVICE_MARKS; /* their marks are replaced */
+    if (t->n_put - t->n_passed > TRN_DEVICE_MARKS) { /* their marks are replaced: whether they were done before a rest cannot be told any more */
+        t->n_passed = t->n_put - TRN_DEVICE_MARKS;
+        t->moved_us = clock_us();
+    }
     while (!rc && done && t->n_passed < t->n_put) {
         int32_t next = (int32_t)((t->n_passed + 1) % TRN_DEVICE_MARKS);
         rc = t->dev->marked(t->dev->user, next, &done);

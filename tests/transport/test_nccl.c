@@ -349,6 +349,30 @@ static void a_rank_that_stays_away_is_given_up_in_time(void **state)
     assert_true(run(&(struct how){.n = 4, .async = true}, the_last_stays_away, NULL, ranks));
 }
 
+/* Nobody has looked since an operation was done, and its mark has been replaced: the time until now is nobody's to answer for. */
+static bool a_burst_after_a_rest(struct rank *r)
+{
+    struct coll_cut cut;
+    float x[2] = {1, 2}, y[2];
+    const struct trn_device *dev = r->conf.device;
+    if (!r->c) return false;
+    cut_of(r->c, &cut);
+    bool ok = !trn_coll_all_reduce(r->c, &cut, x, y, 2, 300000) && !dev->download(dev->user, y, y, sizeof y);
+    clock_sleep_us(400000);
+    ok = ok && !trn_coll_barrier(r->host, LONG_US);
+    for (int32_t k = 0; k < 2 * TRN_DEVICE_MARKS && r->c->rank == 0 && ok; k++) ok = !trn_coll_all_reduce(r->c, &cut, x, y, 2, 300000);
+    ok = ok && (r->c->rank || !trn_coll_poll(r->c)) && !trn_coll_barrier(r->host, LONG_US); /* the others come late, but in time */
+    for (int32_t k = 0; k < 2 * TRN_DEVICE_MARKS && r->c->rank && ok; k++) ok = !trn_coll_all_reduce(r->c, &cut, x, y, 2, 300000);
+    return ok && poll_until_idle(r) && trn_coll_barrier(r->host, LONG_US) == OK;
+}
+
+static void a_rest_is_no_wait(void **state)
+{
+    (void)state;
+    struct rank ranks[MOST];
+    assert_true(run(&(struct how){.n = 2, .async = true}, a_burst_after_a_rest, NULL, ranks));
+}
+
 /* ---- recorded ---- */
 
 /* A step's sums: short ones, and long ones that go in two shots; by gathering where all ranks have as many parts, else by messages. */
@@ -583,7 +607,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_beginning_that_fails_is_no_harm),
         cmocka_unit_test(cards_pack_what_leaves_their_host),
         cmocka_unit_test(what_is_told_is_done_later_in_order),
-        cmocka_unit_test(a_rank_that_stays_away_is_given_up_in_time),
+        cmocka_unit_test(a_rank_that_stays_away_is_given_up_in_time), cmocka_unit_test(a_rest_is_no_wait),
         cmocka_unit_test(sums_are_recorded_and_replayed),
         cmocka_unit_test(the_librarys_failures_end_the_group),
         cmocka_unit_test(not_exact_is_the_librarys_own_sum),
