@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <mutex>
 #include <sched.h>
 #include <sys/mman.h>
@@ -309,13 +310,20 @@ __asm__(".text\n"
 constexpr size_t STACK = 64 << 10;
 enum state { RUNNING, AT_BARRIER, IN_WARP, ENDED };
 
+struct brought {
+    void *to;
+    const void *from;
+    unsigned group;
+};
 struct fiber {
     void *sp;
     place at;
     unsigned index;
     state st;
     bool begun;
-    unsigned turn; // of the warp, when it began to wait
+    unsigned turn;            // of the warp, when it began to wait
+    unsigned n_groups;        // of what it brings
+    std::deque<brought> late; // what is on its way
 };
 struct warp {
     uint64_t slot[2][32];
@@ -407,6 +415,7 @@ void run_block(block &b, const dim3 &grid, const dim3 &dim, const dim3 &index)
         f.index = i;
         f.at = {dim3(i % dim.x, i / dim.x % dim.y, i / (dim.x * dim.y)), index, dim, grid, i % 32};
         f.st = RUNNING, f.begun = false;
+        f.n_groups = 0, f.late.clear();
         void **sp = (void **)(b.stacks + STACK * (i + 1) - 16);
         *--sp = nullptr; // where start() would return to
         *--sp = (void *)start;
@@ -431,6 +440,24 @@ bool has_begun() { return true; }
 
 void pause() { sched_yield(); }
 void fence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
+bool bring(void *to, const void *from)
+{
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16) die("16 bytes are brought from or to where they are not aligned");
+    if (now->reverse) return false;
+    me->late.push_back({to, from, me->n_groups});
+    return true;
+}
+
+void bring_group() { me->n_groups++; }
+
+bool arrives(unsigned n, void **to, const void **from)
+{
+    if (me->late.empty() || me->late.front().group + n >= me->n_groups) return false;
+    *to = me->late.front().to, *from = me->late.front().from;
+    me->late.pop_front();
+    return true;
+}
 
 void sync_threads()
 {

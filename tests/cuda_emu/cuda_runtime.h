@@ -45,6 +45,22 @@ void sync_threads();
 void begin(); // cu_begin: where CUDA_EMU_BEGINS is defined a thread that has not come here neither meets others nor ends
 // The thread waits for another card; fibers of its block have nothing to do meanwhile.
 void pause();
+// engine/kernels/cuda/bring.cuh. In one order of threads what is brought is there at once (bring: false), in the other as late as it may be. The
+// copies are made here, where they are accesses of the kernel.
+bool bring(void *to, const void *from);
+void bring_group();
+bool arrives(unsigned n, void **to, const void **from); // the next piece of this thread's groups but the last n
+inline void copy(void *to, const void *from) { *(int4 *)to = *(const int4 *)from; }
+inline void bring_or_copy(void *to, const void *from)
+{
+    if (!bring(to, from)) copy(to, from);
+}
+inline void wait_for(unsigned n)
+{
+    void *to;
+    const void *from;
+    while (arrives(n, &to, &from)) copy(to, from);
+}
 // The value of lane `from` of the warp, once all lanes of the mask have brought theirs.
 uint64_t exchange(unsigned mask, uint64_t mine, unsigned from);
 
@@ -122,6 +138,9 @@ template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
 
 #define KRN_BEGIN() cuda_emu::begin()
 #define KRN_PAUSE() cuda_emu::pause()
+#define KRN_BRING(to, from) cuda_emu::bring_or_copy((to), (from))
+#define KRN_BRING_GROUP() cuda_emu::bring_group()
+#define KRN_WAIT_FOR(n) cuda_emu::wait_for(n)
 static inline void __threadfence_system() { cuda_emu::fence(); }
 static inline void __syncthreads() { cuda_emu::sync_threads(); }
 static inline void __syncwarp(unsigned mask = 0xffffffffu) { cuda_emu::sync_warp(mask); }

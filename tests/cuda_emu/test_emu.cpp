@@ -32,6 +32,15 @@ __global__ void rotate_kernel(int *x, bool with_barrier)
     if (with_barrier) __syncthreads();
     x[i] = s[(i + 1) % 64];
 }
+__global__ void bring_kernel(const int *x, int *y, bool waits)
+{
+    __shared__ int4 s[1];
+    s[0] = {0, 0, 0, 0};
+    KRN_BRING(s, x);
+    KRN_BRING_GROUP();
+    if (waits) KRN_WAIT_FOR(0);
+    y[0] = s[0].y;
+}
 __global__ void sum_kernel(int *x)
 {
     int v = x[threadIdx.x];
@@ -84,6 +93,15 @@ void rotated(const char *order, bool with_barrier, int first, int out[64])
     KRN_LAUNCH(rotate_kernel, dim3(1), dim3(64), 0, x, with_barrier);
     if (cudaMemcpyAsync(out, x, 64 * sizeof *out, cudaMemcpyDeviceToHost, nullptr)) abort();
     for (int i = 0; i < 64; i++) out[i] -= first;
+    setenv("CUDA_EMU_ORDER", "forward", 1);
+}
+
+void brought(const char *order, bool waits, int out[1])
+{
+    setenv("CUDA_EMU_ORDER", order, 1);
+    int *x = device_ints(4), *y = device_ints(1);
+    KRN_LAUNCH(bring_kernel, dim3(1), dim3(1), 0, x, y, waits);
+    if (cudaMemcpyAsync(out, y, sizeof *out, cudaMemcpyDeviceToHost, nullptr)) abort();
     setenv("CUDA_EMU_ORDER", "forward", 1);
 }
 
@@ -150,6 +168,11 @@ int main()
     rotated("forward", false, 3000, a), rotated("reverse", false, 4000, b);
     check(memcmp(a, b, sizeof a) != 0, "without it the orders differ");
 #endif
+
+    brought("forward", true, a), brought("reverse", true, b);
+    check(a[0] == 1 && b[0] == 1, "what is brought is there after the wait");
+    brought("forward", false, a), brought("reverse", false, b);
+    check(a[0] == 0 && b[0] == 1, "without it the orders differ");
 
     int *x = device_ints(32);
     KRN_LAUNCH(sum_kernel, dim3(1), dim3(32), 0, x);

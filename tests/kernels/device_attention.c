@@ -142,7 +142,14 @@ static void attention_equals_ref(void **state)
                                                {.n_kv = 1, .group = 3, .dim = 80, .v_dim = 64, .type = KV_FP8, .window = 100},
                                                {.n_kv = 1, .group = 5, .dim = 40, .v_dim = 24, .type = KV_F16},
                                                {.n_kv = 1, .group = 3, .dim = 576, .v_dim = 512, .type = KV_F16},
-                                               {.n_kv = 1, .group = 9, .dim = 320, .v_dim = 256, .type = KV_Q8_0, .window = 200}};
+                                               {.n_kv = 1, .group = 9, .dim = 320, .v_dim = 256, .type = KV_Q8_0, .window = 200},
+                                               /* values that come in pieces of 16 bytes, and some that cannot; of many keys a stage, and of few */
+                                               {.n_kv = 2, .group = 8, .dim = 128, .type = KV_F16},
+                                               {.n_kv = 1, .group = 8, .dim = 128, .type = KV_Q8_0, .window = 70},
+                                               {.n_kv = 2, .group = 2, .dim = 96, .type = KV_BF16}, {.n_kv = 1, .group = 5, .dim = 256, .type = KV_Q8_0},
+                                               {.n_kv = 1, .group = 4, .dim = 20, .type = KV_BF16}, {.n_kv = 1, .group = 2, .dim = 10, .type = KV_F32},
+                                               {.n_kv = 1, .group = 1, .dim = 40, .type = KV_FP8, .window = 33}, {.n_kv = 1, .group = 8, .dim = 16, .type = KV_FP8},
+                                               {.n_kv = 1, .group = 2, .dim = 300, .type = KV_F16}, {.n_kv = 1, .group = 1, .dim = 144, .type = KV_F32, .window = 20}};
     static const int32_t at[] = {0, 1, 15, 16, 254, 255, 256, 257, 511, 512, 540}, of[] = {0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0}; /* around the ends of splits */
     for (size_t i = 0; i < COUNT_OF(all); i++) check_attention(&r, &all[i], &(struct queries){COUNT_OF(at), at, of});
 }

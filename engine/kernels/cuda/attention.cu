@@ -4,9 +4,14 @@
 // group, which share every load of K and V. In a split of 256 keys a thread first is a key (its
 // scores: chains over head_dim), then a lane of the sums, then a value of the output, or PER of them
 // (chains over the keys). Splits lie at absolute positions, so neither batch nor chunking moves one.
+//
+// Keys and values come to shared memory as they are stored, sixteen bytes at a time, some stages ahead of the chains that read them: a warp brings
+// the keys of its own lanes and waits for nobody else, values are brought by all. On its way are 12 KiB a block, and two blocks or more are on a
+// multiprocessor; an H100 has to have some 19 KiB of each on their way (3.35 TB/s by 0.75 us, by 132).
 // Values of latent heads are read from the keys, where those of a block lie side by side.
 // In calls of many tokens those of a prompt are attention_tile.cu's: items of them end at once.
 #include "engine/kernels/cuda/attention.cuh"
+#include "engine/kernels/cuda/bring.cuh"
 #include "engine/kernels/cuda/codes.cuh"
 
 extern "C" {
@@ -15,19 +20,28 @@ extern "C" {
 
 namespace {
 
-enum { THREADS = KRN_CUDA_THREADS, LANES = KRN_KV_BLOCK };
+enum { THREADS = KRN_CUDA_THREADS, LANES = KRN_KV_BLOCK, BLOCK = KRN_KV_BLOCK };
 // Of keys, when a thread has PER values of the output.
 template <int PER> struct most { enum { DIM = PER == 1 ? (int)THREADS : (int)KRN_CUDA_KEYS }; };
 static_assert(2 * (int)THREADS == (int)KRN_CUDA_VALUES, "two values a thread at most");
 static_assert((int)THREADS == (int)KRN_ATTN_SPLIT, "a thread per key of a split");
 
+// Stages on their way. Of keys: RUN bytes of both blocks of a warp's keys, the second one's in other banks. Of values: a piece a thread.
+template <int PER> struct ahead {
+    enum { STAGES = PER == 1 ? 4 : 3, RUN = 16 * BLOCK, HALF = RUN + 64, OF_WARP = STAGES * 2 * HALF, OF_VALUES = 16 * (int)THREADS };
+    static constexpr bool values = PER == 1; // more than THREADS values are read where they are: they are keys, mostly
+};
+
 // What the threads of a block share about a split.
-template <int HEADS, int PER> struct shared {
-    float qs[HEADS][most<PER>::DIM];   // queries times scale; zeros past the group
-    float p[HEADS][KRN_ATTN_SPLIT];    // scores, then weights
+template <int TYPE, int HEADS, int PER> struct shared {
+    alignas(16) float qs[HEADS][most<PER>::DIM]; // queries times scale; zeros past the group
+    float p[HEADS][KRN_ATTN_SPLIT];              // scores, then weights
+    alignas(16) uint8_t stages[THREADS / 32 * ahead<PER>::OF_WARP];
+    alignas(16) uint16_t scales[TYPE == KV_Q8_0 && ahead<PER>::values ? KRN_ATTN_SPLIT * (int)THREADS / KV_UNIT : 8]; // of values, [key][unit]
     float reduce[HEADS][THREADS / 32]; // of the maxima, a warp each
     float lane[HEADS][LANES];
     float m[HEADS];
+    float big_m[HEADS], big_l[HEADS], f[HEADS], g[HEADS]; // so far; what the outputs so far, and this split's, are multiplied by
 };
 
 // Keys [a, b) of the split at j0, those that the token sees; thread i is key j0 + i.
@@ -35,22 +49,81 @@ struct keys {
     int32_t j0, a, b;
 };
 
-// Their scores into s.p, the maxima into s.m.
-template <int TYPE, int HEADS, int PER>
-__device__ void scores(const cu_job &a, shared<HEADS, PER> &s, const int32_t *table, int32_t kv_head, const keys &in)
+template <int TYPE> constexpr int size_of = TYPE == KV_F32 ? 4 : TYPE == KV_Q8_0 || TYPE == KV_FP8 ? 1 : 2;
+
+// An element as it is before a scale.
+template <int TYPE> __device__ float widened(const uint8_t *at)
 {
-    int32_t dim = a.kv.head_dim, j = in.j0 + (int32_t)threadIdx.x;
-    bool there = j >= in.a && j < in.b;
-    float acc[HEADS];
-    for (int h = 0; h < HEADS; h++) acc[h] = 0.0f;
-    if (there) {
-        const uint8_t *block = cu_kv_block<TYPE>(a.kv.k, a.kv, table[j / KRN_KV_BLOCK], kv_head);
-        for (int32_t d = 0; d < dim; d++) {
-            float k = cu_kv_key<TYPE>(block, dim, d, j % KRN_KV_BLOCK);
+    if (TYPE == KV_F32) return *(const float *)at;
+    if (TYPE == KV_F16) return cu_f16(*(const uint16_t *)at);
+    if (TYPE == KV_BF16) return cu_bf16(*(const uint16_t *)at);
+    return TYPE == KV_FP8 ? cu_e4m3(*at) : (float)*(const int8_t *)at;
+}
+
+// acc[h] += the chain over head_dim of this thread's key, which is there. A stage: RUN bytes of a block, DEPTH dimensions of its positions.
+template <int TYPE, int HEADS, int PER>
+__device__ void chains_of_key(const cu_job &a, shared<TYPE, HEADS, PER> &s, const int32_t *table, int32_t kv_head, const keys &in, float acc[HEADS])
+{
+    typedef ahead<PER> ring;
+    constexpr int SIZE = size_of<TYPE>, DEPTH = 16 / SIZE;
+    int32_t dim = a.kv.head_dim, j = in.j0 + (int32_t)threadIdx.x, slot = j % BLOCK, n = DIV_UP(dim, DEPTH);
+    bool there = j >= in.a && j < in.b, any = j - slot < in.b && j - slot + BLOCK > in.a; // any: of the block
+    const uint8_t *block = any ? cu_kv_block<TYPE>(a.kv.k, a.kv, table[j / BLOCK], kv_head) : nullptr, *from = block + cu_kv_codes<TYPE>(dim) + slot * 16;
+    uint8_t *to = s.stages + threadIdx.x / 32 * ring::OF_WARP + threadIdx.x % 32 / BLOCK * ring::HALF;
+    auto fetch = [&](int32_t i) {
+        if (any && i * ring::RUN + slot * 16 < dim * BLOCK * SIZE) cu_bring(to + i % ring::STAGES * 2 * ring::HALF + slot * 16, from + i * ring::RUN);
+        cu_bring_group();
+    };
+    uint16_t next = 0; // the scale of the unit that comes
+    float scale = 1.0f;
+    if (TYPE == KV_Q8_0 && there) next = ((const uint16_t *)block)[slot];
+    for (int32_t i = 0; i < ring::STAGES - 1; i++) fetch(i);
+    for (int32_t i = 0; i < n; i++) {
+        cu_wait_for<ring::STAGES - 2>();
+        __syncwarp(); // the warp's pieces are there, and what they were brought over has been read
+        fetch(i + ring::STAGES - 1);
+        if (!there) continue;
+        int32_t d0 = i * DEPTH;
+        if (TYPE == KV_Q8_0 && d0 % KV_UNIT == 0) {
+            scale = cu_f16(next);
+            if (d0 + KV_UNIT < dim) next = ((const uint16_t *)block)[(d0 / KV_UNIT + 1) * BLOCK + slot];
+        }
+        const uint8_t *at = to + i % ring::STAGES * 2 * ring::HALF + slot * SIZE;
+        auto key = [&](int32_t d) {
+            float k = widened<TYPE>(at + d * BLOCK * SIZE);
+            return TYPE == KV_Q8_0 ? k * scale : k;
+        };
+        if (d0 + DEPTH <= dim) {
 #pragma unroll
-            for (int h = 0; h < HEADS; h++) acc[h] = fmaf(s.qs[h][d], k, acc[h]);
+            for (int32_t d = 0; d < DEPTH; d += 4) {
+                float k[4] = {key(d), key(d + 1), key(d + 2), key(d + 3)};
+#pragma unroll
+                for (int h = 0; h < HEADS; h++) {
+                    float4 q = *(const float4 *)&s.qs[h][d0 + d];
+                    acc[h] = fmaf(q.w, k[3], fmaf(q.z, k[2], fmaf(q.y, k[1], fmaf(q.x, k[0], acc[h]))));
+                }
+            }
+        } else {
+#pragma unroll 1
+            for (int32_t d = 0; d < dim - d0; d++) {
+                float k = key(d);
+#pragma unroll
+                for (int h = 0; h < HEADS; h++) acc[h] = fmaf(s.qs[h][d0 + d], k, acc[h]);
+            }
         }
     }
+}
+
+// Their scores into s.p, the maxima into s.m.
+template <int TYPE, int HEADS, int PER>
+__device__ void scores(const cu_job &a, shared<TYPE, HEADS, PER> &s, const int32_t *table, int32_t kv_head, const keys &in)
+{
+    int32_t j = in.j0 + (int32_t)threadIdx.x;
+    bool there = j >= in.a && j < in.b;
+    float acc[HEADS];
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) acc[h] = 0.0f;
+    if (j / 32 * 32 < in.b && j / 32 * 32 + 32 > in.a) chains_of_key(a, s, table, kv_head, in, acc); // the same for a warp
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
         float score = a.softcap > 0 ? cu_capped(acc[h], a.softcap) : acc[h];
@@ -71,8 +144,8 @@ __device__ void scores(const cu_job &a, shared<HEADS, PER> &s, const int32_t *ta
     __syncthreads();
 }
 
-// Scores to weights; their sums into s.lane[h][0].
-template <int HEADS, int PER> __device__ void weigh(shared<HEADS, PER> &s, const keys &in)
+// Scores to weights; their sums, and what they mean for those of the splits before. first_split: there are none.
+template <int TYPE, int HEADS, int PER> __device__ void weigh(shared<TYPE, HEADS, PER> &s, const keys &in, bool first_split)
 {
     int32_t j = (int32_t)threadIdx.x, first = in.a - in.j0, n = in.b - in.j0;
     if (j >= first && j < n)
@@ -91,6 +164,14 @@ template <int HEADS, int PER> __device__ void weigh(shared<HEADS, PER> &s, const
             lane[i % half] = lane[i % half] + lane[i % half + half];
         }
     }
+    if (j < HEADS) { // who added the last two
+        float m = s.m[j], l = s.lane[j][0], next = first_split || m > s.big_m[j] ? m : s.big_m[j];
+        if (!first_split) {
+            s.f[j] = krn_math_exp(s.big_m[j] - next), s.g[j] = krn_math_exp(m - next);
+            l = fmaf(s.big_l[j], s.f[j], l * s.g[j]);
+        }
+        s.big_m[j] = next, s.big_l[j] = l;
+    }
     __syncthreads();
 }
 
@@ -108,21 +189,58 @@ template <int HEADS> __device__ mine<HEADS> share(int32_t dim)
     return x;
 }
 
+// How a split's values come: `rows` keys a stage, from key j0 on; this thread brings 16 bytes of key j0 + row, `at` bytes behind its begin.
+struct stream {
+    int32_t j0, rows, row, at, bytes; // bytes: of a key
+    bool whole;                       // else values are read where they are
+};
+template <int TYPE, int PER> __device__ stream stream_of(const cu_job &a, const keys &in)
+{
+    stream v = {in.a / BLOCK * BLOCK, 0, 0, 0, a.values * size_of<TYPE>, false};
+    if (!ahead<PER>::values || a.kv.v_dim || v.bytes % 16) return v;
+    int32_t pieces = v.bytes / 16;
+    v.whole = true, v.rows = THREADS / pieces / 4 * 4, v.row = (int32_t)threadIdx.x / pieces, v.at = (int32_t)threadIdx.x % pieces * 16;
+    return v;
+}
+
+template <int TYPE, int HEADS, int PER>
+__device__ void bring_values(const cu_job &a, shared<TYPE, HEADS, PER> &s, const stream &v, const int32_t *table, int32_t kv_head, const keys &in, int32_t i)
+{
+    int32_t j = v.j0 + i * v.rows + v.row;
+    if (v.row < v.rows && j >= in.a && j < in.b) {
+        const uint8_t *block = cu_kv_block<TYPE>(a.kv.v, a.kv, table[j / BLOCK], kv_head) + cu_kv_codes<TYPE>(a.values);
+        cu_bring(s.stages + i % ahead<PER>::STAGES * ahead<PER>::OF_VALUES + threadIdx.x * 16, block + j % BLOCK * v.bytes + v.at);
+    }
+    cu_bring_group();
+}
+
+// The first stages, and all scales; whoever read the keys' stages has passed a barrier.
+template <int TYPE, int HEADS, int PER>
+__device__ void begin_values(const cu_job &a, shared<TYPE, HEADS, PER> &s, const stream &v, const int32_t *table, int32_t kv_head, const keys &in)
+{
+    if (!v.whole) return;
+    if (TYPE == KV_Q8_0) {
+        int32_t pieces = DIV_UP(a.values, KV_UNIT) * 2, b = (int32_t)threadIdx.x / pieces, j = in.j0 + b * BLOCK; // a block's scales: 32 bytes a unit
+        if (j < in.b && j + BLOCK > in.a && b < KRN_ATTN_SPLIT / BLOCK)
+            cu_bring((uint8_t *)s.scales + threadIdx.x * 16, cu_kv_block<TYPE>(a.kv.v, a.kv, table[j / BLOCK], kv_head) + threadIdx.x % pieces * 16);
+    }
+    for (int32_t i = 0; i < ahead<PER>::STAGES - 1; i++) bring_values(a, s, v, table, kv_head, in, i);
+}
+
 // o[k * PER + e] = sum over the split's keys of p V for this thread's e-th value of its k-th head.
 template <int TYPE, int HEADS, int PER>
-__device__ void values(const cu_job &a, const shared<HEADS, PER> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
-                       const keys &in, float o[HEADS * PER])
+__device__ void values_there(const cu_job &a, const shared<TYPE, HEADS, PER> &s, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
+                             const keys &in, float o[HEADS * PER])
 {
     int32_t dim = a.kv.head_dim;
-    for (int k = 0; k < HEADS * PER; k++) o[k] = 0.0f;
     if (!x.any) return;
     for (int32_t j = in.a; j < in.b; j++) {
-        const uint8_t *block = cu_kv_block<TYPE>(a.kv.v_dim ? a.kv.k : a.kv.v, a.kv, table[j / KRN_KV_BLOCK], kv_head);
+        const uint8_t *block = cu_kv_block<TYPE>(a.kv.v_dim ? a.kv.k : a.kv.v, a.kv, table[j / BLOCK], kv_head);
 #pragma unroll
         for (int e = 0; e < PER; e++) {
             int32_t d = x.d + e * THREADS;
             if (PER > 1 && d >= a.values) continue;
-            float v = a.kv.v_dim ? cu_kv_key<TYPE>(block, dim, d, j % KRN_KV_BLOCK) : cu_kv_value<TYPE>(block, dim, d, j % KRN_KV_BLOCK);
+            float v = a.kv.v_dim ? cu_kv_key<TYPE>(block, dim, d, j % BLOCK) : cu_kv_value<TYPE>(block, dim, d, j % BLOCK);
 #pragma unroll
             for (int k = 0; k < HEADS; k++) {
                 int32_t h = x.part + k * x.parts;
@@ -132,11 +250,64 @@ __device__ void values(const cu_job &a, const shared<HEADS, PER> &s, const mine<
     }
 }
 
+template <int TYPE, int HEADS, int PER>
+__device__ void values(const cu_job &a, shared<TYPE, HEADS, PER> &s, const stream &v, const mine<HEADS> &x, const int32_t *table, int32_t kv_head,
+                       const keys &in, float o[HEADS * PER])
+{
+#pragma unroll
+    for (int k = 0; k < HEADS * PER; k++) o[k] = 0.0f;
+    if (!v.whole) {
+        values_there(a, s, x, table, kv_head, in, o);
+        return;
+    }
+    if constexpr (ahead<PER>::values) {
+        constexpr int SIZE = size_of<TYPE>, STAGES = ahead<PER>::STAGES;
+        int32_t units = DIV_UP(a.values, KV_UNIT), unit = x.d / KV_UNIT;
+        for (int32_t i = 0, j0 = v.j0; j0 < in.b; i++, j0 += v.rows) {
+            cu_wait_for<STAGES - 2>();
+            __syncthreads(); // all pieces are there, and what they were brought over has been read
+            bring_values(a, s, v, table, kv_head, in, i + STAGES - 1);
+            if (!x.any) continue;
+            const uint8_t *at = s.stages + i % STAGES * ahead<PER>::OF_VALUES + x.d * SIZE;
+            auto value = [&](int32_t j) {
+                float f = widened<TYPE>(at + (j - j0) * v.bytes);
+                return TYPE == KV_Q8_0 ? f * cu_f16(s.scales[(j - in.j0) * units + unit]) : f;
+            };
+#pragma unroll 1
+            for (int32_t j = j0; j < min(j0 + v.rows, in.b); j += 4) {
+                if (j >= in.a && j + 4 <= in.b) {
+                    float f[4] = {value(j), value(j + 1), value(j + 2), value(j + 3)};
+#pragma unroll
+                    for (int k = 0; k < HEADS; k++) {
+                        int32_t h = x.part + k * x.parts;
+                        if (h >= HEADS) continue;
+                        float4 p = *(const float4 *)&s.p[h][j - in.j0];
+                        o[k] = fmaf(p.w, f[3], fmaf(p.z, f[2], fmaf(p.y, f[1], fmaf(p.x, f[0], o[k]))));
+                    }
+                } else {
+#pragma unroll 1
+                    for (int32_t e = max(j, in.a); e < min(j + 4, in.b); e++) {
+                        float f = value(e);
+#pragma unroll
+                        for (int k = 0; k < HEADS; k++) {
+                            int32_t h = x.part + k * x.parts;
+                            if (h < HEADS) o[k] = fmaf(s.p[h][e - in.j0], f, o[k]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Blocks of a multiprocessor, for which registers are kept.
+template <int HEADS, int PER> constexpr int blocks = HEADS == 8 || PER == 2 ? 2 : HEADS == 4 ? 3 : 4;
+
 // Grid: (items or splits, slices of HEADS heads of the group).
-template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREADS) attention_kernel(cu_job a)
+template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREADS, blocks<HEADS, PER>) attention_kernel(cu_job a)
 {
     cu_begin();
-    __shared__ shared<HEADS, PER> s;
+    __shared__ shared<TYPE, HEADS, PER> s;
     int32_t item = a.i0 + (int32_t)blockIdx.x, per = a.n_split ? a.n_split : 1;
     int32_t kv_head = item / per / a.n_tok, t = item / per % a.n_tok, pos = a.pos[t];
     int32_t group = a.n_head / a.kv.n_kv, dim = a.kv.head_dim, g0 = (int32_t)blockIdx.y * HEADS;
@@ -153,43 +324,44 @@ template <int TYPE, int HEADS, int PER> __global__ void __launch_bounds__(THREAD
     __syncthreads();
 
     mine<HEADS> x = share<HEADS>(a.values);
-    float big_m[HEADS] = {}, big_l[HEADS] = {}, out[HEADS * PER] = {}, o[HEADS * PER];
+    float out[HEADS * PER] = {}, o[HEADS * PER];
     int32_t last = a.n_split ? first : pos;
     for (int32_t j0 = first; j0 <= last; j0 += KRN_ATTN_SPLIT) {
         keys in = {j0, max(j0, lo), min(pos + 1, j0 + KRN_ATTN_SPLIT)};
-        scores<TYPE, HEADS, PER>(a, s, a.table[t], kv_head, in);
-        weigh<HEADS, PER>(s, in);
-        values<TYPE, HEADS, PER>(a, s, x, a.table[t], kv_head, in, o);
-        for (int k = 0; k < HEADS && x.any; k++) {
+        stream v = stream_of<TYPE, PER>(a, in);
+        scores(a, s, a.table[t], kv_head, in);
+        begin_values(a, s, v, a.table[t], kv_head, in);
+        weigh(s, in, j0 == first);
+        values(a, s, v, x, a.table[t], kv_head, in, o);
+#pragma unroll
+        for (int k = 0; k < HEADS; k++) {
             int32_t h = x.part + k * x.parts;
-            if (h >= heads) continue;
-            float m = s.m[h], l = s.lane[h][0];
-            if (j0 == first) {
-                big_m[k] = m, big_l[k] = l;
-                for (int e = 0; e < PER; e++) out[k * PER + e] = o[k * PER + e];
-                continue;
-            }
-            float next = m > big_m[k] ? m : big_m[k];
-            float f = krn_math_exp(big_m[k] - next), g = krn_math_exp(m - next);
-            big_m[k] = next;
-            big_l[k] = fmaf(big_l[k], f, l * g);
-            for (int e = 0; e < PER; e++) out[k * PER + e] = fmaf(out[k * PER + e], f, o[k * PER + e] * g);
+            if (!x.any || h >= heads) continue;
+#pragma unroll
+            for (int e = 0; e < PER; e++) out[k * PER + e] = j0 == first ? o[k * PER + e] : fmaf(out[k * PER + e], s.f[h], o[k * PER + e] * s.g[h]);
         }
         __syncthreads(); // before the next split's scores overwrite p
     }
-    for (int k = 0; k < HEADS && x.any; k++) {
+    if (!a.n_split && (int32_t)threadIdx.x < heads) {
+        cu_ending e = cu_ending_of(a, (int32_t)head0 + (int32_t)threadIdx.x, s.big_m[threadIdx.x], s.big_l[threadIdx.x]);
+        s.f[threadIdx.x] = e.by, s.g[threadIdx.x] = e.inv;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < HEADS; k++) {
         int32_t h = x.part + k * x.parts;
-        if (h >= heads) continue;
+        if (!x.any || h >= heads) continue;
         float *part = a.n_split ? a.partial + ((int64_t)item * group + g0 + h) * (a.values + 2) : nullptr;
+#pragma unroll
         for (int e = 0; e < PER; e++) {
             int32_t d = x.d + e * THREADS;
             if (PER > 1 && d >= a.values) continue;
             if (part)
                 part[d] = out[k * PER + e];
             else
-                to[h * a.values + d] = cu_finished(a, (int32_t)head0 + h, out[k * PER + e], big_m[k], big_l[k]);
+                to[h * a.values + d] = out[k * PER + e] * s.f[h] * s.g[h];
         }
-        if (part && x.d == 0) part[a.values] = big_m[k], part[a.values + 1] = big_l[k];
+        if (part && x.d == 0) part[a.values] = s.big_m[h], part[a.values + 1] = s.big_l[h];
     }
 }
 
