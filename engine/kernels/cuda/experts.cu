@@ -210,13 +210,14 @@ __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program
 {
     cu_begin();
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y, h = 0, next = 0; // next: slot of a whole expert
-    float stack[KRN_TREE_DEPTH];
+    int32_t j = (int32_t)threadIdx.x;
+    __shared__ float stack[KRN_TREE_DEPTH][THREADS]; // a thread's own column
     if (c >= a.rows) return;
     const float *w = a.weights + t * a.used;
     for (int32_t k = 0; k < p.n; k++) {
         int64_t leaf = p.ops[k];
         if (leaf < 0) {
-            h--, stack[h - 1] = stack[h - 1] + stack[h];
+            h--, stack[h - 1][j] = stack[h - 1][j] + stack[h][j];
             continue;
         }
         const float *y = a.y + (a.leaf ? 0 : leaf * a.y_rows * a.rows) + c;
@@ -232,9 +233,9 @@ __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program
             v = fmaf(w[i], y[row * a.rows], v);
         }
         if (a.shared) v = fmaf(a.shared_weights[t], a.shared[(leaf * a.n_tok + t) * a.rows + c], v);
-        stack[h++] = v;
+        stack[h++][j] = v;
     }
-    a.to[t * a.to_stride + c] = stack[0];
+    a.to[t * a.to_stride + c] = stack[0][j];
 }
 
 // Grid: (columns, slots).

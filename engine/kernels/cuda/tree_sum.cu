@@ -22,17 +22,18 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     program_kernel(program p, const float *parts, int64_t stride, float *out, int64_t n)
 {
     cu_begin();
-    float stack[KRN_TREE_DEPTH];
+    __shared__ float stack[KRN_TREE_DEPTH][KRN_CUDA_THREADS]; // a thread's own column
+    int32_t j = (int32_t)threadIdx.x;
     for (int64_t i = (int64_t)blockIdx.x * KRN_CUDA_THREADS + threadIdx.x; i < n; i += (int64_t)gridDim.x * KRN_CUDA_THREADS) {
         int32_t h = 0;
         for (int32_t k = 0; k < p.n; k++) {
             int32_t op = p.ops[k];
             if (op >= 0)
-                stack[h++] = parts[op * stride + i];
+                stack[h++][j] = parts[op * stride + i];
             else
-                h--, stack[h - 1] = stack[h - 1] + stack[h];
+                h--, stack[h - 1][j] = stack[h - 1][j] + stack[h][j];
         }
-        out[i] = stack[0];
+        out[i] = stack[0][j];
     }
 }
 
