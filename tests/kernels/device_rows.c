@@ -30,6 +30,38 @@ static void codes_equal_ref(void **state)
     }
 }
 
+/* Two dimensions of a grid end at 65535: rows are in none of these. */
+static void rows_may_be_more_than_a_grid_is_high(void **state)
+{
+    enum { ROWS = 65537, D = KRN_UNIT };
+    (void)state;
+    struct rnd r = {.key = 86};
+    struct krn_act x = case_act(&r, ROWS, D, true, CASE_NORMAL);
+    int64_t bytes = krn_act_q_bytes(ROWS, D);
+    uint8_t *codes = case_alloc((size_t)bytes);
+    float *y = case_alloc(ROWS * sizeof *y), bias[2] = {0.5f, 0.25f};
+    int32_t *ids = case_alloc(ROWS * sizeof *ids);
+    for (int32_t i = 0; i < ROWS; i++) y[i] = x.x[i], ids[i] = i % 3 - 1;
+    krn_ref.quantize(&x, 0, ROWS, 0, 1);
+    struct krn_act dx = act_there(&x);
+    be->krn->quantize(&dx, 0, ROWS, 0, 1);
+    here(codes, dx.q, bytes);
+    assert_memory_equal(x.q, codes, (size_t)bytes);
+
+    float *dy = there(y, ROWS * 4);
+    const float *each[] = {there(bias, 4), there(bias + 1, 4)};
+    struct krn_slot_bias b = {.y = dy, .bias = there(each, sizeof each), .ids = there(ids, ROWS * 4), .n_slots = ROWS, .n = 1};
+    eng_backend_experts(be)->slot_bias(&b);
+    for (int32_t i = 0; i < ROWS; i++)
+        if (ids[i] >= 0) y[i] = y[i] + bias[ids[i]];
+    assert_floats(y, dy, ROWS, "bias of slots", 1);
+    eng_backend_copy_rows(be, dy, 1, (float *)dx.x + 1, D, NULL, NULL, ROWS, 1);
+    for (int32_t i = 0; i < ROWS; i++) y[i] = x.x[i * D + 1];
+    assert_floats(y, dy, ROWS, "rows copied", 1);
+    free(codes), free(y), free(ids);
+    case_act_free(&x);
+}
+
 /* Codes of rows that are copied are those of copied rows, whatever the rows of a group are and however wide the last one of the source is; a row
  * that takes none stays as it was. */
 static void codes_that_are_copied_are_those_of_copied_rows(void **state)
@@ -299,6 +331,7 @@ static void the_best_of_rows_equal_a_sort(void **state)
 
 const struct CMUnitTest device_rows[] = {
     cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
+    cmocka_unit_test_setup_teardown(rows_may_be_more_than_a_grid_is_high, start, finish),
     cmocka_unit_test_setup_teardown(codes_that_are_copied_are_those_of_copied_rows, start, finish),
     cmocka_unit_test_setup_teardown(norms_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(norms_over_heads_equal_ref, start, finish),

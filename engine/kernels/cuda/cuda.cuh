@@ -52,6 +52,9 @@ template <class... P, class... A> static inline void cu_launch(void (*kernel)(P.
 #define KRN_BEGIN() ((void)0)
 #endif
 
+// A grid of rows, of tokens mostly, by their columns, a thread each: any number of rows go in x, columns in y, which ends at 65535.
+static inline dim3 cu_rows_by_columns(int32_t rows, int32_t cols) { return dim3((unsigned)rows, (unsigned)DIV_UP(cols, (int32_t)KRN_CUDA_THREADS)); }
+
 // The first thing that every kernel does. Cards of compute capability 9.0 and newer let it begin while the kernel before it works: here it waits
 // until that one has ended and its writes can be read, and lets the next one begin. Before it nothing may be read but weights (cu_ahead), and
 // nothing written; and all threads come here, since a kernel that ended without would let the next one pass those before.

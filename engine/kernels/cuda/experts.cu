@@ -205,11 +205,11 @@ struct program {
     int16_t ops[2 * KRN_TREE_PARTS];
 };
 
-// Grid: (columns, tokens).
+// Grid: (tokens, columns).
 __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program p)
 {
     cu_begin();
-    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y, h = 0, next = 0; // next: slot of a whole expert
+    int32_t c = (int32_t)(blockIdx.y * THREADS + threadIdx.x), t = (int32_t)blockIdx.x, h = 0, next = 0; // next: slot of a whole expert
     int32_t j = (int32_t)threadIdx.x;
     __shared__ float stack[KRN_TREE_DEPTH][THREADS]; // a thread's own column
     if (c >= a.rows) return;
@@ -238,30 +238,28 @@ __global__ void __launch_bounds__(THREADS) combine_kernel(krn_combine a, program
     a.to[t * a.to_stride + c] = stack[0][j];
 }
 
-// Grid: (columns, slots).
+// Grid: (slots, columns).
 __global__ void __launch_bounds__(THREADS) slot_bias_kernel(krn_slot_bias a)
 {
     cu_begin();
-    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), slot = (int32_t)blockIdx.y;
+    int32_t c = (int32_t)(blockIdx.y * THREADS + threadIdx.x), slot = (int32_t)blockIdx.x;
     if (c >= a.n) return;
     const float *bias = a.ids[slot] < 0 ? nullptr : a.bias[a.ids[slot]];
     float *y = a.y + (int64_t)slot * a.n + c;
     if (bias) *y = *y + bias[c];
 }
 
-// Grid: (columns, tokens).
+// Grid: (tokens, columns).
 __global__ void __launch_bounds__(THREADS) token_bias_kernel(krn_token_bias a)
 {
     cu_begin();
-    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), t = (int32_t)blockIdx.y;
+    int32_t c = (int32_t)(blockIdx.y * THREADS + threadIdx.x), t = (int32_t)blockIdx.x;
     if (c >= a.n) return;
     float v = a.sum[(int64_t)t * a.n + c];
     for (int32_t k = 0; k < a.used && a.bias; k++) v = fmaf(a.weights[t * a.used + k], a.bias[a.ids[t * a.used + k]][c], v);
     if (a.shared) v = fmaf(a.shared_weights[t], a.shared[c], v);
     a.sum[(int64_t)t * a.n + c] = v;
 }
-
-dim3 grid_of(int32_t n, int32_t rows) { return dim3((unsigned)DIV_UP(n, (int32_t)THREADS), (unsigned)rows); }
 
 } // namespace
 
@@ -287,20 +285,20 @@ extern "C" void krn_cuda_combine(const struct krn_combine *a)
     for (int32_t k = 0; k < a->n_ops; k++) p.ops[k] = a->ops[k];
     krn_combine x = *a;
     x.ops = nullptr; // the host's
-    KRN_LAUNCH(combine_kernel, grid_of(a->rows, a->n_tok), dim3(THREADS), 0, x, p);
+    KRN_LAUNCH(combine_kernel, cu_rows_by_columns(a->n_tok, a->rows), dim3(THREADS), 0, x, p);
     krn_cuda_launched("combine");
 }
 
 extern "C" void krn_cuda_slot_bias(const struct krn_slot_bias *a)
 {
     if (a->n_slots < 1 || a->n < 1) return;
-    KRN_LAUNCH(slot_bias_kernel, grid_of(a->n, a->n_slots), dim3(THREADS), 0, *a);
+    KRN_LAUNCH(slot_bias_kernel, cu_rows_by_columns(a->n_slots, a->n), dim3(THREADS), 0, *a);
     krn_cuda_launched("slot_bias");
 }
 
 extern "C" void krn_cuda_token_bias(const struct krn_token_bias *a)
 {
     if (a->n_tok < 1 || a->n < 1) return;
-    KRN_LAUNCH(token_bias_kernel, grid_of(a->n, a->n_tok), dim3(THREADS), 0, *a);
+    KRN_LAUNCH(token_bias_kernel, cu_rows_by_columns(a->n_tok, a->n), dim3(THREADS), 0, *a);
     krn_cuda_launched("token_bias");
 }

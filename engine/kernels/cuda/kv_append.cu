@@ -7,14 +7,14 @@ extern "C" {
 
 namespace {
 
-// Grid: (values of a token, tokens).
+// Grid: (tokens, values of a token).
 template <int TYPE>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     append_kernel(struct krn_kv kv, const float *k, const float *v, const int32_t *pos,
                   const int32_t *const *table, int32_t t0)
 {
     cu_begin();
-    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
+    int32_t i = (int32_t)(blockIdx.y * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.x;
     int32_t dim = kv.head_dim, head = i / dim, d = i % dim;
     if (head >= kv.n_kv || pos[t] < 0) return; // padding
     int32_t slot = pos[t] % KRN_KV_BLOCK;
@@ -23,13 +23,13 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     if (!kv.v_dim) cu_kv_put<TYPE>(cu_kv_block<TYPE>(kv.v, kv, block, head), (int64_t)slot * dim + d, v[from]);
 }
 
-// Grid: (units of a token's keys and values, tokens).
+// Grid: (tokens, units of a token's keys and values).
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     append_codes_kernel(struct krn_kv kv, const float *k, const float *v, const int32_t *pos,
                         const int32_t *const *table, int32_t t0)
 {
     cu_begin();
-    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.y;
+    int32_t i = (int32_t)(blockIdx.y * blockDim.x + threadIdx.x), t = t0 + (int32_t)blockIdx.x;
     int32_t dim = kv.head_dim, units = DIV_UP(dim, KV_UNIT), head = i / 2 / units, u = i / 2 % units;
     if (head >= kv.n_kv || pos[t] < 0 || (kv.v_dim && i % 2)) return;
     int32_t slot = pos[t] % KRN_KV_BLOCK, d = u * KV_UNIT, n = min((int32_t)KV_UNIT, dim - d);
@@ -45,14 +45,14 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 
 template <int TYPE> void launch(const struct krn_kv_append *a)
 {
-    dim3 grid((unsigned)DIV_UP(a->kv->n_kv * a->kv->head_dim, KRN_CUDA_THREADS), (unsigned)(a->t1 - a->t0));
+    dim3 grid = cu_rows_by_columns(a->t1 - a->t0, a->kv->n_kv * a->kv->head_dim);
     KRN_LAUNCH(append_kernel<TYPE>, grid, dim3(KRN_CUDA_THREADS), 0, *a->kv, a->k, a->v, a->pos, a->table, a->t0);
 }
 
 void launch_codes(const struct krn_kv_append *a)
 {
     int32_t n = 2 * a->kv->n_kv * DIV_UP(a->kv->head_dim, KV_UNIT);
-    dim3 grid((unsigned)DIV_UP(n, KRN_CUDA_THREADS), (unsigned)(a->t1 - a->t0));
+    dim3 grid = cu_rows_by_columns(a->t1 - a->t0, n);
     KRN_LAUNCH(append_codes_kernel, grid, dim3(KRN_CUDA_THREADS), 0, *a->kv, a->k, a->v, a->pos, a->table, a->t0);
 }
 

@@ -33,16 +33,16 @@ extern "C" void krn_cuda_matmuls(const struct krn_matmul a[], int32_t n)
 
 namespace {
 
-// Block y is row rows[y] of the matrix; a thread takes a unit, or an element of an unquantised type.
+// Block x is row rows[x] of the matrix; a thread takes a unit, or an element of an unquantised type.
 template <int TYPE>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     unpack_kernel(cu_mat w, const int32_t *rows, float *out)
 {
     cu_begin();
-    int32_t r = rows[blockIdx.y], row = r % KRN_TILE;
+    int32_t r = rows[blockIdx.x], row = r % KRN_TILE;
     const uint8_t *tile = w.data + r / KRN_TILE * w.tile_bytes;
-    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
-    out += (int64_t)blockIdx.y * w.cols;
+    int32_t i = (int32_t)(blockIdx.y * blockDim.x + threadIdx.x);
+    out += (int64_t)blockIdx.x * w.cols;
     if constexpr (!cu_type<TYPE>::quant) {
         if (i < w.cols) out[i] = cu_element<TYPE>(tile, (int64_t)i * KRN_TILE + row);
     } else if (i < w.cols / KRN_UNIT) {
@@ -57,8 +57,7 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
 template <int TYPE> void launch(const struct krn_mat *w, const int32_t *rows, int32_t n, float *out)
 {
     int32_t items = cu_type<TYPE>::quant ? w->cols / KRN_UNIT : w->cols;
-    dim3 grid((unsigned)DIV_UP(items, KRN_CUDA_THREADS), (unsigned)n);
-    KRN_LAUNCH(unpack_kernel<TYPE>, grid, dim3(KRN_CUDA_THREADS), 0, cu_mat_of(w), rows, out);
+    KRN_LAUNCH(unpack_kernel<TYPE>, cu_rows_by_columns(n, items), dim3(KRN_CUDA_THREADS), 0, cu_mat_of(w), rows, out);
 }
 
 } // namespace

@@ -189,7 +189,7 @@ template <int TYPE> void launch_slots(const struct krn_matmul *a, const struct k
 template <int TYPE> void launch_grouped(const struct krn_matmul *a, const struct krn_grouped *g)
 {
     static_assert((int)KRN_PART == (int)WIDE, "a part of an expert's rows is a wide block's");
-    constexpr int MOST = cu_type<TYPE>::quant ? TREE_MAX_LEAF : CU_FEW_LEAVES;
+    constexpr int MOST = cu_type<TYPE>::quant ? (int)TREE_MAX_LEAF : (int)CU_FEW_LEAVES;
     cu_for_leaves<TYPE, MOST>(a->leaves, [&](auto n) {
         constexpr int N = decltype(n)::value;
         cu_leaves<N> leaves = {};

@@ -21,12 +21,12 @@ enum {
     DOWN = 2, ACROSS = 4,         // products of 16 by 8 of a warp
 };
 
-// Grid: (pairs of columns, tokens): a row of xb has the pairs of its token.
+// Grid: (tokens, pairs of columns): a row of xb has the pairs of its token.
 __global__ void __launch_bounds__(KRN_CUDA_THREADS) pairs_kernel(const float *x, uint32_t *xb, int32_t cols, int32_t pair0, int32_t pair1, int32_t t0)
 {
     cu_begin();
-    int32_t p = pair0 + (int32_t)(blockIdx.x * KRN_CUDA_THREADS + threadIdx.x), pairs = (cols + 1) / 2;
-    int64_t t = t0 + (int32_t)blockIdx.y;
+    int32_t p = pair0 + (int32_t)(blockIdx.y * KRN_CUDA_THREADS + threadIdx.x), pairs = (cols + 1) / 2;
+    int64_t t = t0 + (int32_t)blockIdx.x;
     if (p >= pair1) return;
     const float *from = x + t * cols + 2 * p;
     uint32_t high = 2 * p + 1 < cols ? cu_to_bf16(from[1]) : 0;
@@ -135,7 +135,7 @@ extern "C" void krn_cuda_rounded_pairs(const struct krn_act *a, int32_t t0, int3
 {
     int32_t p0 = k0 / 2, p1 = (k1 + 1) / 2;
     if (t0 >= t1 || p0 >= p1) return;
-    KRN_LAUNCH(pairs_kernel, dim3((unsigned)DIV_UP(p1 - p0, KRN_CUDA_THREADS), (unsigned)(t1 - t0)), dim3(KRN_CUDA_THREADS), 0, a->x, a->xb, a->cols, p0, p1, t0);
+    KRN_LAUNCH(pairs_kernel, cu_rows_by_columns(t1 - t0, p1 - p0), dim3(KRN_CUDA_THREADS), 0, a->x, a->xb, a->cols, p0, p1, t0);
     krn_cuda_launched("rounded_pairs");
 }
 
