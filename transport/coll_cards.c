@@ -63,8 +63,10 @@ static int32_t sized_waits_for(const struct trn_coll *c)
 
 static void sized_record(struct trn_coll *c, bool on)
 {
+    struct coll_stats recorded;
     of(c)->recording = on;
-    of(c)->small->ops->record(of(c)->small, on);
+    if (on) trn_coll_record_begin(of(c)->small);
+    else trn_coll_record_end(of(c)->small, &recorded); /* so that its operations are counted when they are done */
 }
 
 static enum err sized_replayed(struct trn_coll *c, uint64_t n_ops, int64_t timeout_us)
@@ -84,7 +86,7 @@ static void sized_close(struct trn_coll *c)
     .barrier = sized_barrier, .close = sized_close, .all_reduce = sized_all_reduce, .waits_for = sized_waits_for, .poll = sized_poll
 static const struct trn_coll_ops sized_ops = {SIZED}, sized_ops_recorded = {SIZED, .record = sized_record, .replayed = sized_replayed};
 
-static struct trn_coll *by_size(struct trn_coll *small, struct trn_coll *large)
+struct trn_coll *trn_coll_by_size(struct trn_coll *small, struct trn_coll *large)
 {
     struct by_size *b = xcalloc(1, sizeof *b);
     b->pass.base = (struct trn_coll){.ops = trn_coll_records(small) ? &sized_ops_recorded : &sized_ops, .rank = small->rank, .size = small->size,
@@ -227,7 +229,7 @@ static struct trn_coll *take(struct choice *h, enum way small, enum way large)
     else if (direct(large)) trn_coll_direct_two_shots(b, twice(large) ? 0 : INT64_MAX);
     for (enum way w = 0; w < WAYS; w++)
         if (h->c[w] == a || h->c[w] == b) h->c[w] = NULL;
-    return a == b ? a : by_size(a, b);
+    return a == b ? a : trn_coll_by_size(a, b);
 }
 
 enum err trn_coll_cards_open(struct trn_coll **out, const struct trn_cards_conf *conf, char said[TRN_NCCL_WHY])

@@ -56,6 +56,9 @@ struct trn_direct_conf {
 MUST_USE enum err trn_coll_direct_open(struct trn_coll **out, const struct trn_direct_conf *conf, char why[TRN_NCCL_WHY]);
 /* Sums of `from` values or more go in two shots (base/exchange.h) from now on, on every rank; none do before. */
 void trn_coll_direct_two_shots(struct trn_coll *c, int64_t from);
+/* Of the same ranks: sums of less than 256 KiB and all of a recording go by `small`, everything else by `large`; it records where `small` does. Own: both
+ * are its from now on. */
+struct trn_coll *trn_coll_by_size(struct trn_coll *small, struct trn_coll *large);
 
 /* The fastest of these, by measurement: for short sums and for long ones. Collective. *out NULL and OK: no way, or none faster than downloads and
  * `host`. said: "by NCCL", how they sum, for the log. */

@@ -2,11 +2,13 @@
 #include "cuda_runtime.h"
 
 #include "emu_impl.h"
+#include "emu_order.h"
 #include "emu_race.h"
 
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <sched.h>
 #include <sys/mman.h>
@@ -20,6 +22,7 @@
 
 namespace {
 
+using cuda_emu::hidden_mutex;
 constexpr size_t REGION = (size_t)64 << 30, ALIGN = 4096;
 
 size_t total_bytes()
@@ -29,12 +32,13 @@ size_t total_bytes()
 }
 
 struct memory {
-    std::mutex lock;
+    cuda_emu::hidden_mutex lock;
     char *base = nullptr;
     size_t used = 0;   // addresses handed out; freed ones are not handed out again, so stale pointers show
     size_t live = 0;
     int n_open = 0;    // kernels and copies at work
     std::vector<std::pair<char *, size_t>> all, pinned; // pinned: the host's
+    std::map<char *, size_t> asked;
 
     void start()
     {
@@ -54,7 +58,7 @@ memory mem;
 
 bool on_device(const void *p, size_t n)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    std::lock_guard<hidden_mutex> g(mem.lock);
     for (auto &a : mem.all)
         if ((const char *)p >= a.first && (const char *)p + n <= a.first + a.second) return true;
     return false;
@@ -63,7 +67,7 @@ bool on_device(const void *p, size_t n)
 // May a copy that is not waited for use it?
 bool is_registered(const void *p, size_t n)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    std::lock_guard<hidden_mutex> g(mem.lock);
     for (auto &a : mem.pinned)
         if ((const char *)p >= a.first && (const char *)p + n <= a.first + a.second) return true;
     return false;
@@ -80,17 +84,18 @@ int n_devices()
 
 namespace cuda_emu {
 
+cuda_emu_counts counts;
 thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t fail(cudaError_t e) { return last_error = e; }
 
 opened::opened()
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    std::lock_guard<hidden_mutex> g(mem.lock);
     if (mem.n_open++ == 0) mem.protect(PROT_READ | PROT_WRITE);
 }
 opened::~opened()
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    std::lock_guard<hidden_mutex> g(mem.lock);
     if (--mem.n_open == 0) mem.protect(PROT_NONE);
 }
 
@@ -102,10 +107,10 @@ void touch(void *dst, const void *src, size_t n)
 
 bool ordered_to_fail(const char *what)
 {
-    static std::mutex lock;
+    static hidden_mutex lock;
     static int n_malloc, n_launch, n_capture, n_graph;
     const char *order = getenv("CUDA_EMU_FAIL");
-    std::lock_guard<std::mutex> g(lock);
+    std::lock_guard<hidden_mutex> g(lock);
     if (!order) return n_malloc = n_launch = n_capture = n_graph = 0, false;
     int n = ++(what[0] == 'm' ? n_malloc : what[0] == 'l' ? n_launch : what[0] == 'g' ? n_graph : n_capture);
     size_t len = strlen(what);
@@ -117,6 +122,8 @@ bool ordered_to_fail(const char *what)
 using namespace cuda_emu;
 
 extern "C" {
+
+__attribute__((visibility("default"))) void cuda_emu_counted(struct cuda_emu_counts *out) { *out = counts; }
 
 cudaError_t cudaGetDeviceCount(int *n)
 {
@@ -155,14 +162,15 @@ cudaError_t cudaSetDevice(int device)
 }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    std::lock_guard<hidden_mutex> g(mem.lock);
     *total = total_bytes();
     *free_bytes = *total > mem.live ? *total - mem.live : 0;
     return cudaSuccess;
 }
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    counts.allocations++;
+    std::lock_guard<hidden_mutex> g(mem.lock);
     mem.start();
     size_t n = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     if (ordered_to_fail("malloc") || mem.live + n > total_bytes() || mem.used + n + ALIGN > REGION)
@@ -175,16 +183,21 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     if (!mem.n_open && mprotect(at, n, PROT_NONE)) abort();
     mem.all.push_back({at, n});
     race_allocated(at, bytes);
+    counts.held += mem.asked[at] = bytes;
     *p = at;
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *p)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    counts.allocations++;
+    std::lock_guard<hidden_mutex> g(mem.lock);
     if (!p) return cudaSuccess;
     for (size_t i = 0; i < mem.all.size(); i++)
         if (mem.all[i].first == p) {
             mem.live -= mem.all[i].second;
+            counts.held -= mem.asked[(char *)p];
+            mem.asked.erase((char *)p);
+            gone(p, mem.all[i].second);
             race_freed((char *)p, mem.all[i].second);
             if (mprotect(p, mem.all[i].second, PROT_NONE) || madvise(p, mem.all[i].second, MADV_DONTNEED)) abort();
             mem.all.erase(mem.all.begin() + (long)i);
@@ -194,7 +207,8 @@ cudaError_t cudaFree(void *p)
 }
 cudaError_t cudaMallocHost(void **p, size_t bytes)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    counts.allocations++;
+    std::lock_guard<hidden_mutex> g(mem.lock);
     if (ordered_to_fail("malloc")) return fail(cudaErrorMemoryAllocation);
     *p = malloc(bytes);
     mem.pinned.push_back({(char *)*p, bytes});
@@ -202,9 +216,11 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 }
 cudaError_t cudaFreeHost(void *p)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    counts.allocations++;
+    std::lock_guard<hidden_mutex> g(mem.lock);
     for (size_t i = 0; i < mem.pinned.size(); i++)
         if (mem.pinned[i].first == p) {
+            gone(p, mem.pinned[i].second);
             mem.pinned.erase(mem.pinned.begin() + (long)i);
             free(p);
             return cudaSuccess;
@@ -213,14 +229,15 @@ cudaError_t cudaFreeHost(void *p)
 }
 cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    counts.allocations++;
+    std::lock_guard<hidden_mutex> g(mem.lock);
     if ((uintptr_t)p % 4096 || bytes % 4096) return fail(cudaErrorInvalidValue);
     mem.pinned.push_back({(char *)p, bytes});
     return cudaSuccess;
 }
 cudaError_t cudaHostUnregister(void *p)
 {
-    std::lock_guard<std::mutex> g(mem.lock);
+    std::lock_guard<hidden_mutex> g(mem.lock);
     for (size_t i = 0; i < mem.pinned.size(); i++)
         if (mem.pinned[i].first == p) {
             mem.pinned.erase(mem.pinned.begin() + (long)i);
@@ -254,7 +271,9 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpy
     if (on_device(dst, bytes) != dst_there || on_device(src, bytes) != src_there) return fail(cudaErrorInvalidValue);
     if ((!dst_there && !is_pinned(dst, bytes)) || (!src_there && !is_pinned(src, bytes))) return fail(cudaErrorInvalidValue);
     tell(s, [=] { touch(dst, src, bytes); });
-    if (!within && !is_registered(dst_there ? src : dst, bytes)) drain(s); // it may be reused at once
+    if (within || is_registered(dst_there ? src : dst, bytes)) return cudaSuccess;
+    counts.waits++;
+    drain(s); // it may be reused at once
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t s)
@@ -330,6 +349,28 @@ struct warp {
     unsigned arrived[2], turn;
     unsigned met; // __syncwarps
 };
+// Kept by the thread for its next grid.
+struct stacks {
+    char *at = nullptr;
+    unsigned n = 0;
+    char *of(unsigned want)
+    {
+        if (want > n) {
+            drop();
+            at = (char *)mmap(nullptr, STACK * want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (at == MAP_FAILED) abort();
+            n = want;
+        }
+        return at;
+    }
+    void drop()
+    {
+        if (n) munmap(at, STACK * n);
+        n = 0;
+    }
+    ~stacks() { drop(); }
+};
+thread_local stacks kept;
 struct block {
     std::vector<fiber> fibers;
     std::vector<warp> warps;
@@ -514,8 +555,7 @@ void run(dim3 grid, dim3 dim, body_fn body, void *arg)
     b.reverse = order && !strcmp(order, "reverse");
     b.fibers.resize(b.n);
     b.warps.resize((b.n + 31) / 32);
-    b.stacks = (char *)mmap(nullptr, STACK * b.n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (b.stacks == MAP_FAILED) abort();
+    b.stacks = kept.of(b.n);
     opened o;
     now = &b;
     race_grid(true, b.stacks, STACK * b.n);
@@ -527,7 +567,6 @@ void run(dim3 grid, dim3 dim, body_fn body, void *arg)
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(b.stacks, STACK * b.n); // a fiber's last frame never ends: whoever gets these addresses next would see its marks
 #endif
-    munmap(b.stacks, STACK * b.n);
 }
 
 // An aligned word that is the address of mapped memory outside the device's region is a pointer of the

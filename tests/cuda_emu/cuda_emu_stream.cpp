@@ -3,6 +3,7 @@
 // By default a stream does what it is told at once. Under CUDA_EMU_ASYNC it is a thread that does it in its turn, as a card would: then a graph that waits for
 // another card leaves the host free to notice, and host code that reads too early gets it wrong. A failure there shows in the next query or wait.
 #include "emu_impl.h"
+#include "emu_order.h"
 
 extern "C" {
 #include "tests/nccl_stub/nccl_stub.h"
@@ -37,13 +38,17 @@ int record(nccl_stub_stream *s, void (*fn)(void *), void *arg, void (*drop)(void
 
 } // namespace
 
+using cuda_emu::hidden_mutex;
+using cuda_emu::hidden_signal;
+
 struct cuda_emu_stream {
     nccl_stub_stream stub; // first
     bool async;
-    std::mutex lock;
-    std::condition_variable more;
-    std::deque<task> waiting;
+    hidden_mutex lock;
+    hidden_signal more;
+    std::deque<task *> waiting; // on the heap: what a queue's own memory is used for next is nobody's to order
     uint64_t told = 0;
+    uint64_t place = 0, known = 0; // what was told; of that, what the host has waited for
     std::atomic<uint64_t> done{0};
     std::atomic<int> failed{cudaSuccess};
     bool ends = false;
@@ -57,25 +62,27 @@ struct cuda_emu_stream {
     {
         if (!async) return;
         {
-            std::lock_guard<std::mutex> g(lock);
+            std::lock_guard<hidden_mutex> g(lock);
             ends = true;
         }
         more.notify_one();
         thread.join();
     }
-    // The next one, if it is there, else f is empty.
-    void take(task &f)
+    // The next one, if it is there.
+    task *take()
     {
-        std::lock_guard<std::mutex> g(lock);
-        if (waiting.empty()) return;
-        f = std::move(waiting.front());
+        std::lock_guard<hidden_mutex> g(lock);
+        if (waiting.empty()) return nullptr;
+        task *f = waiting.front();
         waiting.pop_front();
+        cuda_emu::after(&waiting); // all that was told before it was
+        return f;
     }
     void work()
     {
         for (;;) {
             {
-                std::unique_lock<std::mutex> g(lock);
+                std::unique_lock<hidden_mutex> g(lock);
                 more.wait(g, [this] { return ends || !waiting.empty(); });
                 if (waiting.empty()) return;
             }
@@ -86,26 +93,28 @@ struct cuda_emu_stream {
     void run_all()
     {
         cuda_emu::opened o;
-        task f;
-        for (take(f); f; take(f)) {
-            f();
+        while (task *f = take()) {
+            (*f)();
             if (cuda_emu::last_error) failed = cuda_emu::last_error;
             cuda_emu::last_error = cudaSuccess;
-            f = nullptr; // before it counts as done: it may hold what others wait for
+            delete f; // before it counts as done: it may hold what others wait for
+            cuda_emu::before(&done);
             done++;
         }
     }
     bool idle()
     {
-        std::lock_guard<std::mutex> g(lock);
-        return done == told;
+        std::lock_guard<hidden_mutex> g(lock);
+        if (done != told) return false;
+        cuda_emu::after(&done);
+        return true;
     }
     cudaError_t state() const { return failed ? cuda_emu::fail((cudaError_t)failed.load()) : cudaSuccess; }
 };
 
 struct cuda_emu_event {
     cudaStream_t stream = nullptr;
-    uint64_t put = 0;
+    uint64_t put = 0, place = 0; // place: of the stream, when it was put
     std::shared_ptr<std::atomic<uint64_t>> passed = std::make_shared<std::atomic<uint64_t>>(0);
 };
 
@@ -118,7 +127,10 @@ namespace {
 
 void drop(cudaGraph_t g)
 {
-    if (!--g->n_refs) delete g;
+    cuda_emu::before(g);
+    if (--g->n_refs) return;
+    cuda_emu::after(g);
+    delete g;
 }
 
 // For the stub: an operation of the library.
@@ -141,18 +153,28 @@ namespace cuda_emu {
 
 void tell(cudaStream_t s, task f)
 {
+    if (s && !capture) s->place++;
     if (capture) {
         capture->push_back(std::move(f));
     } else if (s && s->async) {
         {
-            std::lock_guard<std::mutex> g(s->lock);
-            s->waiting.push_back(std::move(f));
+            std::lock_guard<hidden_mutex> g(s->lock);
+            before(&s->waiting);
+            s->waiting.push_back(new task(std::move(f)));
             s->told++;
         }
         s->more.notify_one();
     } else {
         f();
     }
+}
+
+// The host waits for what was told up to there: a wait, unless it has waited for that before.
+static void waits(cudaStream_t s, uint64_t place)
+{
+    if (!s || place <= s->known) return;
+    s->known = place;
+    counts.waits++;
 }
 
 void drain(cudaStream_t s)
@@ -185,6 +207,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     if (spoil_capture()) return fail(cudaErrorStreamCaptureUnsupported);
+    waits(s, s ? s->place : 0);
     drain(s);
     return s ? s->state() : cudaSuccess;
 }
@@ -195,6 +218,7 @@ cudaError_t cudaStreamQuery(cudaStream_t s)
     if (spoil_capture()) return fail(cudaErrorStreamCaptureUnsupported);
     if (!busy) said = 0;
     if ((busy && said++ < atoi(busy)) || !s->idle()) return cudaErrorNotReady;
+    s->known = s->place;
     return s->state();
 }
 
@@ -206,6 +230,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
 {
+    counts.captures++;
     *out = spoiled ? nullptr : new cuda_emu_graph{std::move(*capture), {1}};
     delete capture;
     capture = nullptr;
@@ -218,6 +243,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t g, void *, size_t *n)
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned long long)
 {
+    counts.graphs++;
     if (ordered_to_fail("graph")) return fail(cudaErrorMemoryAllocation);
     *out = g;
     g->n_refs++;
@@ -227,6 +253,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess;
 // One that is destroyed while it is under way is gone when it is done.
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s)
 {
+    counts.replays++;
     g->n_refs++;
     tell(s, [=] {
         opened o;
@@ -258,18 +285,26 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
     e->stream = s;
     auto passed = e->passed;
     uint64_t n = ++e->put;
-    tell(s, [=] { *passed = n; });
+    tell(s, [=] {
+        before(passed.get());
+        *passed = n;
+    });
+    e->place = s ? s->place : 0;
     return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     if (*e->passed < e->put) return cudaErrorNotReady;
+    after(e->passed.get());
+    if (e->stream && e->place > e->stream->known) e->stream->known = e->place;
     return e->stream ? e->stream->state() : cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     if (spoil_capture()) return fail(cudaErrorStreamCaptureUnsupported);
+    waits(e->stream, e->place);
     while (*e->passed < e->put) nap();
+    after(e->passed.get());
     return e->stream ? e->stream->state() : cudaSuccess;
 }
 

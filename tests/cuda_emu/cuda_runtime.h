@@ -141,6 +141,9 @@ template <class... P> kernel_of<P...> kernel(void (*f)(P...)) { return {f}; }
 #define KRN_BRING(to, from) cuda_emu::bring_or_copy((to), (from))
 #define KRN_BRING_GROUP() cuda_emu::bring_group()
 #define KRN_WAIT_FOR(n) cuda_emu::wait_for(n)
+// A flag that another card raises.
+#define KRN_LOOK(flag)        __atomic_load_n((flag), __ATOMIC_ACQUIRE)
+#define KRN_RAISE(flag, turn) __atomic_store_n((flag), (turn), __ATOMIC_RELEASE)
 static inline void __threadfence_system() { cuda_emu::fence(); }
 static inline void __syncthreads() { cuda_emu::sync_threads(); }
 static inline void __syncwarp(unsigned mask = 0xffffffffu) { cuda_emu::sync_warp(mask); }

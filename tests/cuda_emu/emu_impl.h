@@ -3,11 +3,13 @@
 #define TESTS_CUDA_EMU_EMU_IMPL_H
 
 #include "cuda_runtime_api.h"
+#include "emu_counts.h"
 
 #include <functional>
 
 namespace cuda_emu {
 
+extern cuda_emu_counts counts;
 extern thread_local cudaError_t last_error;
 cudaError_t fail(cudaError_t e);
 // Is this the call that CUDA_EMU_FAIL names?

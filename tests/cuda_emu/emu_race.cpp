@@ -274,5 +274,7 @@ void __tsan_write_range(void *p, size_t n) { writes(p, n, PC); }
 void __tsan_vptr_update(void **, void *) {}
 void __tsan_vptr_read(void **) {}
 void __tsan_init() {}
-void __tsan_atomic_thread_fence(int) {}
+// Flags between cards.
+unsigned __tsan_atomic32_load(const volatile unsigned *p, int) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+void __tsan_atomic32_store(volatile unsigned *p, unsigned v, int) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 }

@@ -3,10 +3,12 @@
  * the real one (label gpu); without a device the test is skipped with the reason. */
 #include "base/clock.h"
 #include "engine/model/route.h"
+#include "tests/cuda_emu/emu_counts.h"
 #include "tests/support/random_model.h"
 #include "tests/support/scratch.h"
 #include "tests/support/sequence.h"
 
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -308,6 +310,27 @@ static void tokens_are_chosen_on_the_device(void **state)
 /* All plans are there before the first is done, each naming what the one before chooses; the second sequence ends on the way. What came of each, -1:
  * nothing. */
 enum { AHEAD_SEQS = 3, AHEAD_GEN = 20, AHEAD_PROMPT = 5 };
+/* The plan of a step: the prompts, then a token of each, as the step before chooses it. */
+static void send_step(struct local_replica *r, int32_t n)
+{
+    struct step_start starts[AHEAD_SEQS];
+    struct step_table tables[AHEAD_SEQS];
+    struct step_item items[AHEAD_SEQS];
+    struct step_in in[AHEAD_SEQS][AHEAD_PROMPT];
+    int32_t ids[AHEAD_SEQS][2], pos = n ? AHEAD_PROMPT + n - 1 : 0, more = n ? 0 : AHEAD_SEQS;
+    for (int32_t i = 0; i < AHEAD_SEQS; i++) {
+        starts[i] = (struct step_start){.slot = i, .seq_id = (uint64_t)i + 1, .n_prompt = AHEAD_PROMPT, .sampling = sampling_default()};
+        starts[i].sampling.temperature = 0.7f * (float)i, starts[i].sampling.seed = 9, starts[i].sampling.max_tokens = i == 1 ? 7 : AHEAD_GEN;
+        for (int32_t k = 0; k < 2; k++) ids[i][k] = 2 * i + k;
+        tables[i] = (struct step_table){.slot = i, .n = 2, .ids = ids[i]};
+        for (int32_t k = 0; k < AHEAD_PROMPT; k++)
+            in[i][k] = n ? (struct step_in){.id = -1, .ref_step = (uint64_t)n, .ref_slot = i} : (struct step_in){.id = 40 * i + k};
+        items[i] = (struct step_item){.slot = i, .pos = pos, .n_in = n ? 1 : AHEAD_PROMPT, .out = OUT_SAMPLE, .next = -1, .in = in[i]};
+    }
+    local_replica_send(r, &(struct step_plan){.epoch = 1, .step = (uint64_t)n + 1, .n_starts = more, .starts = starts, .n_tables = more, .tables = tables,
+                                              .n_items = AHEAD_SEQS, .items = items});
+}
+
 static int64_t plans_at_once(bool on_device, int32_t got[AHEAD_GEN][AHEAD_SEQS])
 {
     struct local_replica *r;
@@ -315,24 +338,7 @@ static int64_t plans_at_once(bool on_device, int32_t got[AHEAD_GEN][AHEAD_SEQS])
     struct local_replica_conf c = {.path = "deploy/models/tessera-demo-q8_0.gguf", .context = 64, .n_blocks = 4 * AHEAD_SEQS, .max_step_tokens = 48};
     c.on_device = on_device;
     if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
-    for (int32_t n = 0; n < AHEAD_GEN; n++) {
-        struct step_start starts[AHEAD_SEQS];
-        struct step_table tables[AHEAD_SEQS];
-        struct step_item items[AHEAD_SEQS];
-        struct step_in in[AHEAD_SEQS][AHEAD_PROMPT];
-        int32_t ids[AHEAD_SEQS][2], pos = n ? AHEAD_PROMPT + n - 1 : 0, more = n ? 0 : AHEAD_SEQS;
-        for (int32_t i = 0; i < AHEAD_SEQS; i++) {
-            starts[i] = (struct step_start){.slot = i, .seq_id = (uint64_t)i + 1, .n_prompt = AHEAD_PROMPT, .sampling = sampling_default()};
-            starts[i].sampling.temperature = 0.7f * (float)i, starts[i].sampling.seed = 9, starts[i].sampling.max_tokens = i == 1 ? 7 : AHEAD_GEN;
-            for (int32_t k = 0; k < 2; k++) ids[i][k] = 2 * i + k;
-            tables[i] = (struct step_table){.slot = i, .n = 2, .ids = ids[i]};
-            for (int32_t k = 0; k < AHEAD_PROMPT; k++)
-                in[i][k] = n ? (struct step_in){.id = -1, .ref_step = (uint64_t)n, .ref_slot = i} : (struct step_in){.id = 40 * i + k};
-            items[i] = (struct step_item){.slot = i, .pos = pos, .n_in = n ? 1 : AHEAD_PROMPT, .out = OUT_SAMPLE, .next = -1, .in = in[i]};
-        }
-        local_replica_send(r, &(struct step_plan){.epoch = 1, .step = (uint64_t)n + 1, .n_starts = more, .starts = starts, .n_tables = more, .tables = tables,
-                                                  .n_items = AHEAD_SEQS, .items = items});
-    }
+    for (int32_t n = 0; n < AHEAD_GEN; n++) send_step(r, n);
     for (int32_t n = 0; n < AHEAD_GEN; n++) {
         struct arena a = {0};
         struct step_result res;
@@ -360,6 +366,61 @@ static void steps_are_begun_before_the_tokens_have_come(void **state)
         unsetenv("TESSERA_AHEAD");
         assert_int_equal(n > 0, !waits);
         assert_memory_equal(want, got, sizeof want);
+    }
+}
+
+/* What the host asked of the emulated cards meanwhile. */
+static struct cuda_emu_counts counted(void)
+{
+    struct cuda_emu_counts n = {0};
+    void *lib = dlopen(getenv("TESSERA_CUDA_PLUGIN"), RTLD_NOW | RTLD_NOLOAD);
+    cuda_emu_counted_fn *f = lib ? (cuda_emu_counted_fn *)dlsym(lib, "cuda_emu_counted") : NULL;
+    if (f) f(&n);
+    if (lib) dlclose(lib);
+    return n;
+}
+
+/* Once it is ready a rank allocates nothing of its card and makes no graph. Alone it does not even wait, since the card writes the tokens to the host, which
+ * looks for them; a rank of a pipeline waits for what it hands on; ranks that share a model at most three times: for their best, for what is drawn with
+ * the best of all, and for what they gather. */
+static void steps_allocate_nothing_and_wait_for_little(void **state)
+{
+    static const struct { const char *what; int32_t tp, pp; uint64_t on_device; bool nccl, direct, experts; int32_t most; } cases[] = {
+        {"alone", 1, 1, 1}, {"experts", 1, 1, 1, .experts = true}, {"direct", 2, 1, 3, .direct = true, .most = 6},
+        {"nccl", 2, 1, 3, .nccl = true, .most = 6}, {"a pipeline", 1, 2, 3, .most = 2}};
+    enum { FIRST = 3 };
+    struct plugin_device_info info[4];
+    char why[PLUGIN_TEXT];
+    int32_t n_devices;
+    struct random_model m = {.arch = "qwen3moe", .n_layer = 2, .d_model = 96, .n_head = 4, .head_dim = 32, .n_kv_head = 2, .d_ffn = 96, .vocab = 300,
+                             .n_expert = 6, .n_used = 2, .d_expert = 96, .type = DTYPE_Q8_0, .embd_type = DTYPE_Q8_0, .seed = 12};
+    const char *path = scratch_path("device.gguf");
+    (void)state;
+    if (!strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu")) skip();
+    eng_backend_devices(info, 4, &n_devices, why);
+    if (random_model_write(&m, path)) fail_msg("%s", err_text());
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
+        struct local_replica *r;
+        struct local_replica_conf c = {.path = cases[k].experts ? path : "deploy/models/tessera-demo-q8_0.gguf", .tp = cases[k].tp, .pp = cases[k].pp,
+                                       .context = 64, .n_blocks = 4 * AHEAD_SEQS, .max_step_tokens = 48, .on_device = cases[k].on_device,
+                                       .nccl = cases[k].nccl, .direct = cases[k].direct};
+        struct cuda_emu_counts from = {0}, to;
+        if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
+        for (int32_t n = 0; n < AHEAD_GEN; n++) {
+            struct arena a = {0};
+            struct step_result res;
+            if (n == FIRST) from = counted();
+            send_step(r, n);
+            if (local_replica_recv(r, &a, &res)) fail_msg("%s", err_text());
+            arena_free(&a);
+        }
+        to = counted();
+        printf("%s: the host waited %.1f times a step for its cards\n", cases[k].what, (double)(to.waits - from.waits) / (AHEAD_GEN - FIRST));
+        assert_int_equal(to.allocations, from.allocations);
+        assert_int_equal(to.captures, from.captures);
+        assert_true(to.waits - from.waits <= (uint64_t)(AHEAD_GEN - FIRST) * (uint64_t)cases[k].most);
+        assert_true(to.replays - from.replays >= AHEAD_GEN - FIRST);
+        local_replica_close(r);
     }
 }
 
@@ -622,6 +683,7 @@ int main(void)
         cmocka_unit_test(steps_are_rounded_up_to_graphs),
         cmocka_unit_test(tokens_are_chosen_on_the_device),
         cmocka_unit_test(steps_are_begun_before_the_tokens_have_come),
+        cmocka_unit_test(steps_allocate_nothing_and_wait_for_little),
         cmocka_unit_test(choices_of_experts_equal_the_hosts),
         cmocka_unit_test(experts_have_the_cpus_bits),
         cmocka_unit_test(latents_have_the_cpus_bits),

@@ -143,7 +143,7 @@ static struct op *twin(const struct op *o)
     size_t bytes = sizeof *o + (size_t)o->n * sizeof *o->t;
     struct op *x = malloc(bytes);
     memcpy(x, o, bytes);
-    atomic_fetch_add(&o->c->n_refs, 1);
+    atomic_fetch_add_explicit(&o->c->n_refs, 1, memory_order_relaxed); /* orders nothing, as the real library's call does not */
     if (!o->sum) return x;
     x->sum_parts = malloc((size_t)o->c->size * o->sum_n * sizeof *o->sum + 1);
     for (int i = 0; i < x->n; i++)
@@ -192,7 +192,7 @@ static int launch(trn_nccl_comm c, void *stream, const struct transfer t[], int 
     for (int i = 0; i < n; i++) o->t[i] = t[i];
     atomic_store(&c->answered, false);
     if (o->stream && o->stream->record && o->stream->record(o->stream, replay, o, forget)) {
-        atomic_fetch_add(&c->n_refs, 1); /* o is the stream's now */
+        atomic_fetch_add_explicit(&c->n_refs, 1, memory_order_relaxed); /* o is the stream's now */
         atomic_fetch_add(&c->n_kept, 1);
         return (what & ~c->used) ? INVALID_USAGE : IN_PROGRESS;
     }

@@ -295,6 +295,54 @@ static void sums_are_recorded_and_told_again(void **state)
     run_by(4, true, true, -1, replays, ranks);
 }
 
+/* Two communicators in one, by size: a recording has only the small one's operations, gathers and long sums among them, and a replay counts as
+ * theirs; what is told by itself goes by the length, gathers by the large one. */
+static bool sized(struct rank *r)
+{
+    enum { N = 700, L = 70000, KEY = 6 };
+    struct trn_coll *small = r->c, *large = NULL;
+    struct trn_direct_conf conf = {.host = r->host, .device = &r->dev, .timeout_us = LONG_US};
+    struct coll_cut cut = {.n_leaf = r->size};
+    struct coll_stats part;
+    int64_t bytes[COLL_MAX_RANKS], all_bytes = 0, each[] = {20, 4 * N, 4};
+    int32_t n_kept;
+    float *x = xcalloc(L, 4), *y = xcalloc(L, 4);
+    void *a, *b, *all;
+    bool done, ok = small && !trn_coll_direct_open(&large, &conf, r->why) && large;
+    for (int32_t i = 0; i < r->size; i++) cut.bounds[i + 1] = i + 1, bytes[i] = each[i], all_bytes += each[i];
+    if (ok) r->c = trn_coll_by_size(small, large);
+    ok = ok && trn_coll_records(r->c) && !eng_backend_alloc(r->be, ENG_MEMORY_STEP, &a, 4 * L) && !eng_backend_alloc(r->be, ENG_MEMORY_STEP, &b, 4 * L) &&
+         !eng_backend_alloc(r->be, ENG_MEMORY_STEP, &all, all_bytes) && eng_backend_record(r->be);
+    if (ok) {
+        trn_coll_record_begin(r->c);
+        ok = !trn_coll_all_reduce(r->c, &cut, a, b, L, LONG_US) && !trn_coll_all_gather(r->c, b, bytes, all, LONG_US);
+        trn_coll_record_end(r->c, &part);
+        ok = ok && eng_backend_keep(r->be, KEY, &n_kept) && part.n_ops == 2 && !small->seq && !large->seq;
+    }
+    for (int32_t k = 0; k < 3 && ok; k++) {
+        for (int32_t i = 0; i < L; i++) x[i] = (float)(i % 1000 + k + r->rank);
+        ok = !eng_backend_upload(r->be, a, x, 4 * L) && !eng_backend_replay(r->be, KEY, &done) && done && !trn_coll_replayed(r->c, &part, LONG_US) &&
+             !eng_backend_download(r->be, y, b, 4 * L) && !trn_coll_poll(r->c) && !trn_coll_now(r->c).op;
+        for (int32_t i = 0; i < L; i++) x[i] = (float)(r->size * (i % 1000 + k) + r->size * (r->size - 1) / 2);
+        ok = ok && !memcmp(x, y, 4 * L) && !eng_backend_download(r->be, y, all, all_bytes);
+        for (int32_t i = 0, to = 0; i < r->size && ok; to += (int32_t)bytes[i++]) ok = !memcmp((char *)y + to, x, (size_t)bytes[i]);
+    }
+    ok = ok && small->seq == 6 && !large->seq && r->c->seq == 6;
+    ok = ok && !trn_coll_all_gather(r->c, b, bytes, all, LONG_US) && large->seq == 1 && !trn_coll_all_reduce(r->c, &cut, a, b, N, LONG_US) && small->seq == 7 &&
+         !trn_coll_all_reduce(r->c, &cut, a, b, L, LONG_US) && large->seq == 2 && !eng_backend_download(r->be, y, all, all_bytes);
+    for (int32_t i = 0, to = 0; i < r->size && ok; to += (int32_t)bytes[i++]) ok = !memcmp((char *)y + to, x, (size_t)bytes[i]);
+    free(x);
+    free(y);
+    return ok;
+}
+
+static void a_choice_by_size_records_the_small_one_alone(void **state)
+{
+    (void)state;
+    struct rank ranks[MOST];
+    run(3, true, -1, sized, ranks);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +353,7 @@ int main(void)
         cmocka_unit_test(ranks_that_cannot_are_named),
         cmocka_unit_test(a_rank_that_stays_away_is_given_up_in_time),
         cmocka_unit_test(sums_are_recorded_and_told_again),
+        cmocka_unit_test(a_choice_by_size_records_the_small_one_alone),
     };
     struct plugin_device_info info[MOST];
     char why[PLUGIN_TEXT];

@@ -12,6 +12,8 @@ extern "C" {
 
 #ifndef KRN_PAUSE
 #define KRN_PAUSE() ((void)0) // a read across the bus is pause enough
+#define KRN_LOOK(flag) (*(flag))
+#define KRN_RAISE(flag, turn) (*(flag) = (turn))
 #endif
 
 namespace {
@@ -32,8 +34,8 @@ __device__ volatile float *region_of(const uint8_t *room, int32_t block, uint32_
 __device__ bool wait_for(volatile uint32_t *flag, uint32_t turn, const uint32_t *stop)
 {
     enum { LOOK = 1024 };
-    for (uint32_t k = 1; (int32_t)(*flag - turn) < 0; k++) {
-        if (k % LOOK == 0 && *(const volatile uint32_t *)stop) return false;
+    for (uint32_t k = 1; (int32_t)(KRN_LOOK(flag) - turn) < 0; k++) {
+        if (k % LOOK == 0 && KRN_LOOK((const volatile uint32_t *)stop)) return false;
         KRN_PAUSE();
     }
     __threadfence_system();
@@ -87,7 +89,7 @@ __device__ bool meet(const job &a, int32_t block, uint32_t turn, int32_t *lost)
     int32_t j = (int32_t)threadIdx.x;
     __threadfence_system();
     __syncthreads();
-    if (j < a.x.n_to) *flag_of(a.x.to[j], block) = turn;
+    if (j < a.x.n_to) KRN_RAISE(flag_of(a.x.to[j], block), turn);
     __syncwarp(); // all are raised before the first wait
     if (j < a.x.size && j != a.x.rank && !wait_for(flag_of(a.x.from[j], block), turn, a.x.stop)) *lost = 1;
     __syncthreads();
