@@ -261,6 +261,7 @@ static enum err fit_blocks(struct placement *p, const struct clu_work *w, const 
     const struct model_options *m = &p->o->model;
     for (int32_t r = 0; r < n; r++) {
         struct eng_engine_need need, more;
+        struct clu_memory plan;
         const struct eng_adapters adapters = adapters_of(&p->adapters);
         enum err e = eng_engine_need(p->model_path, g, r, (enum kv_type)m->kv_type,
                                      (int32_t)m->max_batch_tokens, p->context, &need);
@@ -271,8 +272,8 @@ static enum err fit_blocks(struct placement *p, const struct clu_work *w, const 
         /* before the first load the others have taken nothing yet */
         int32_t others = p->n_blocks ? 1 : p->sharing;
         int64_t share = free_bytes(p, &hellos[r]) / MAX(hellos[r].mem_ranks, 1) / others / 100 * 92;
-        int32_t stage = grid_stage_of(g, r);
-        need.buffer_bytes += clu_cost_card(w, t, r, g->layers[stage + 1] - g->layers[stage], g->width[stage]);
+        clu_cost_memory(w, g, r, t, r, &plan);
+        need.buffer_bytes += plan.card;
         int64_t left = share - need.weight_bytes - need.buffer_bytes,
                 least = need.block_bytes * clu_cost_hold(w, p->context);
         if (left < least)

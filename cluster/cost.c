@@ -8,7 +8,8 @@
 enum {
     NCCL_CHANNELS = 16, NCCL_CONNECTIONS = 2,
     NCCL_CONNECTION = (4 << 20) + 8 * 16 * 512 * 8 + 120 * 8 * 640 * 8,
-    NCCL_SCRATCH = 32 << 20 /* transport/coll_nccl.c */
+    NCCL_SCRATCH = 32 << 20, /* transport/coll_nccl.c */
+    HIER_SCRATCH = 32 << 20  /* transport/coll_hier_cards.c */
 };
 
 /* Measured on 2 cores with AVX-512 VNNI (tessera bench engine against its own limits; docs/performance.md). Not so what cards keep, which none has been
@@ -28,6 +29,8 @@ const struct clu_rates clu_rates_default = {
     .graph_bytes = INT64_C(8) << 20,
     .rounded_bytes = INT64_C(64) << 20,
     .nccl_bytes = NCCL_CHANNELS * NCCL_CONNECTIONS * NCCL_CONNECTION + NCCL_SCRATCH,
+    .hier_bytes = HIER_SCRATCH,
+    .card_units = 192,
 };
 
 const char *const clu_wire_name[CLU_WIRE_TYPES] = {"f32", "f16", "q8"};

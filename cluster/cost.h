@@ -43,6 +43,8 @@ struct clu_rates {
     int64_t graph_bytes;    /* on a card, for each layer: the graphs of steps (engine/model/graphs.h), an allowance */
     int64_t rounded_bytes;  /* on a card, where products may round: cuBLASLt's (engine/kernels/cuda/lt.h) */
     int64_t nccl_bytes;     /* on a card of a host with several, in a stage of several ranks: NCCL's communicator (transport/coll_nccl.c), an allowance */
+    int32_t card_units;     /* multiprocessors that a card has at most: splits of attention take room for each */
+    int64_t hier_bytes;     /* there too, in a stage over several hosts: what the cards add up in (transport/coll_hier_cards.c); packed wires: thrice */
 };
 extern const struct clu_rates clu_rates_default;
 
@@ -83,7 +85,7 @@ struct clu_memory {
 void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_topo *t, int32_t device, struct clu_memory *out);
 /* All but the KV cache. */
 static inline int64_t clu_memory_fixed(const struct clu_memory *m) { return m->weights + m->buffers + m->process + m->card; }
-/* What t->devices[device] keeps for itself of a stage of n_layers and `width` ranks; of that, what is NCCL's. */
+/* What t->devices[device] keeps for itself of a stage of n_layers and `width` ranks that share evenly; of that, what is NCCL's. */
 int64_t clu_cost_card(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t n_layers, int32_t width);
 int64_t clu_cost_nccl(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t width);
 /* KV blocks that every rank has room for; negative when some rank lacks room for its weights.

@@ -1,6 +1,7 @@
 /* cost_memory.c: bytes of each rank, and the shares that they and its speed come from. */
 #include "cluster/cost_impl.h"
 
+#include "base/exchange.h"
 #include "base/tree.h"
 
 /* What rank r of the grid holds, also when the grid is dealt evenly. */
@@ -61,21 +62,59 @@ struct clu_cost_experts clu_cost_experts(const struct model_info *m, bool whole,
 }
 
 /* Which ranks are on which cards shows only later: cards of a host are taken to be in one stage where they may be. */
+static bool beside_another(const struct clu_topo *t, int32_t device, int32_t width)
+{
+    bool beside = false;
+    for (int32_t i = 0; i < t->n_devices; i++) beside |= i != device && t->devices[i].kind != CLU_CPU && clu_cost_same_host(t, i, device);
+    return beside && width > 1 && t->devices[device].kind != CLU_CPU;
+}
+
 int64_t clu_cost_nccl(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t width)
 {
-    if (width < 2 || t->devices[device].kind == CLU_CPU) return 0;
+    return beside_another(t, device, width) ? w->rates->nccl_bytes : 0;
+}
+
+/* Rooms that cards fill for each other, and what the ways to sum are timed with (transport/coll_direct.c, coll_cards.c). */
+static int64_t exchange_bytes(const struct clu_topo *t, int32_t device, int32_t width)
+{
+    enum { TIMED = 2 << 20 };
+    return beside_another(t, device, width) ? MIN(width, (int32_t)EXCHANGE_RANKS) * (int64_t)EXCHANGE_ROOM + TIMED : 0;
+}
+
+/* What splits of attention leave until they are merged: so many items at once, of all splits (engine/model/pass.c: eng_pass_split_items). */
+static int64_t split_bytes(const struct clu_work *w)
+{
+    const struct model_info *m = w->info;
+    int64_t splits = DIV_UP(w->context, LEAF_SPLIT), group = m->n_heads / MAX(m->n_kv_heads, 1);
+    if (m->latent.rank) return 4 * LEAF_CARD_LATENT_ITEMS * splits * m->n_heads * (m->latent.rank + 2);
+    return 4 * (int64_t)LEAF_CARD_ITEMS * w->rates->card_units * splits * group * (m->head_dim + 2);
+}
+
+/* Of ranks of several hosts, where this host's cards sum by themselves first: that its card lies beside another shows as above. */
+static int64_t hier_bytes(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t width)
+{
+    if (width < 3 || !beside_another(t, device, width)) return 0;
     for (int32_t i = 0; i < t->n_devices; i++)
-        if (i != device && t->devices[i].kind != CLU_CPU && clu_cost_same_host(t, i, device)) return w->rates->nccl_bytes;
+        if (!clu_cost_same_host(t, i, device)) return w->rates->hier_bytes * (w->wire == CLU_WIRE_F32 ? 1 : 3);
     return 0;
+}
+
+/* leaves: of the sublayer, this rank's. */
+static int64_t card_bytes(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t n_layers, int32_t width, int32_t leaves, bool whole)
+{
+    const struct model_info *m = w->info;
+    const struct leaf_experts x = {.n = m->n_experts, .used = m->n_used, .cols = m->d_expert, .shared_cols = m->d_shared, .leaves = leaves,
+                                   .leaves_each = whole ? 1 : leaves};
+    if (t->devices[device].kind == CLU_CPU) return 0;
+    enum { FIXED = 1 << 20 }; /* choices of tokens (engine/kernels/cuda/choose.h), scratch, small tables */
+    return FIXED + n_layers * w->rates->graph_bytes + split_bytes(w) + (w->rounded ? w->rates->rounded_bytes : 0) +
+           leaf_expert_card_bytes(&x, m->d_model, w->max_step_tokens) + exchange_bytes(t, device, width) + clu_cost_nccl(w, t, device, width) +
+           hier_bytes(w, t, device, width);
 }
 
 int64_t clu_cost_card(const struct clu_work *w, const struct clu_topo *t, int32_t device, int32_t n_layers, int32_t width)
 {
-    const struct model_info *m = w->info;
-    const struct leaf_experts x = {.n = m->n_experts, .used = m->n_used, .cols = m->d_expert};
-    if (t->devices[device].kind == CLU_CPU) return 0;
-    return n_layers * w->rates->graph_bytes + (w->rounded ? w->rates->rounded_bytes : 0) + leaf_expert_card_bytes(&x, m->d_model, w->max_step_tokens) +
-           clu_cost_nccl(w, t, device, width);
+    return card_bytes(w, t, device, n_layers, width, DIV_UP(leaf_ffn_count(w->info->d_ffn), MAX(width, 1)), false);
 }
 
 void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t rank, const struct clu_topo *t, int32_t device, struct clu_memory *out)
@@ -91,7 +130,7 @@ void clu_cost_memory(const struct clu_work *w, const struct grid *g, int32_t ran
     const struct clu_cost_experts x = clu_cost_experts(m, g->whole_experts, leaf0, h.ffn);
     leaf_kv_range(&s, q0, q0 + h.heads, &kv0, &kv1);
     *out = (struct clu_memory){.process = w->rates->process_bytes,
-                               .card = clu_cost_card(w, t, device, g->layers[stage + 1] - g->layers[stage], g->width[stage])};
+                               .card = card_bytes(w, t, device, g->layers[stage + 1] - g->layers[stage], g->width[stage], h.ffn, g->whole_experts)};
     for (int32_t i = g->layers[stage]; i < g->layers[stage + 1]; i++) {
         const struct model_layer *l = &y->layers[i];
         out->weights += part_of(l->q.mem, h.heads, m->n_heads) +

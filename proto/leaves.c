@@ -194,11 +194,23 @@ static int64_t expert_bytes(const struct leaf_experts *x, int32_t d_model, int32
            4 * n_threads * leaf_expert_scratch(x, (int32_t)tokens);
 }
 
+/* Rows of products by expert: each expert's are rounded up. */
+static int64_t card_rows(const struct leaf_experts *x, int64_t slots)
+{
+    return ROUND_UP(slots + MIN(x->n, slots) * (LEAF_EXPERT_GROUP - 1), LEAF_EXPERT_GROUP);
+}
+
+int64_t leaf_expert_card_scratch(const struct leaf_experts *x, int32_t tokens)
+{
+    int64_t leaves = x->leaves_each * card_rows(x, (int64_t)tokens * x->used) + (x->shared_cols ? (int64_t)x->leaves * tokens : 0);
+    return MAX((int64_t)LEAF_EXPERT_ROOM, leaves * LEAF_TILE);
+}
+
 int64_t leaf_expert_card_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens)
 {
     if (!x->n) return 0;
-    int64_t slots = MIN((int64_t)max_step_tokens, LEAF_EXPERT_TOKENS) * x->used, apart = MIN(x->n, slots) * (LEAF_EXPERT_GROUP - 1);
-    return 4 * (apart * (d_model + 2 * x->cols) + LEAF_EXPERT_ROOM);
+    int64_t tokens = MIN((int64_t)max_step_tokens, LEAF_EXPERT_TOKENS), slots = tokens * x->used, apart = card_rows(x, slots) - slots;
+    return 4 * (apart * (d_model + 2 * x->cols) + leaf_expert_card_scratch(x, (int32_t)tokens));
 }
 
 enum { HEAD_ROWS = 32 }; /* rows of logits computed at once (engine/engine.c) */
@@ -216,8 +228,8 @@ int64_t leaf_buffer_bytes(const struct leaf_buffers *b)
     int64_t q = (int64_t)b->heads * b->head_dim, kv = (int64_t)b->kv_heads * b->head_dim,
             d = b->d_model, wide = MAX(MAX(d, q), b->ffn_cols);
     int64_t attn = b->latent.rank ? q + latent_floats(b) : 2 * q + 2 * kv;
-    int64_t per_tok = 4 * (3 * d + attn + 2 * b->ffn_cols + d * b->nodes) + wide +
-                      8 * DIV_UP(wide, LEAF_UNIT) + 16;
+    int64_t per_tok = 4 * (3 * d + attn + 2 * b->ffn_cols + d * b->nodes) + ROUND_UP(wide, LEAF_UNIT) / LEAF_UNIT * 56 +
+                      16; /* 56: the codes of a unit (engine/kernels/panel.h) */
     int64_t bytes = per_tok * b->max_step_tokens + (int64_t)b->context * b->rope_dim * 4 +
                     (int64_t)b->n_slots * b->n_tables * DIV_UP(b->context, LIMIT_BLOCK_TOKENS) * 4;
     bytes += expert_bytes(&b->experts, b->d_model, b->max_step_tokens, 1);

@@ -53,9 +53,10 @@ MUST_USE enum err leaf_deal(const struct leaf_shape *s, int32_t width, struct gr
 MUST_USE enum err leaf_check(const struct leaf_shape *s, int32_t width,
                              const struct grid_share share[]);
 
-/* A rank's part of layers with experts: of `held` of them these columns, and so many leaves of the sublayer. n 0: there are none. */
+/* A rank's part of layers with experts: of `held` of them these columns, and so many leaves of the sublayer, of which an expert's products are
+ * computed in leaves_each. n 0: there are none. */
 struct leaf_experts {
-    int32_t n, used, held, cols, shared_cols, leaves;
+    int32_t n, used, held, cols, shared_cols, leaves, leaves_each;
 };
 enum {
     LEAF_EXPERT_TOKENS = 512,       /* of a step that are grouped by expert at once */
@@ -64,7 +65,14 @@ enum {
     LEAF_EXPERT_GROUP = 16,         /* on a card: to a multiple of so many slots each expert's are rounded up */
     LEAF_EXPERT_ROOM = 1 << 22      /* and floats that hold the leaves of some rows */
 };
+enum {
+    LEAF_SPLIT = 256,         /* positions of a split of attention */
+    LEAF_CARD_ITEMS = 2,      /* on a card: items that are split, for each of its multiprocessors */
+    LEAF_CARD_LATENT_ITEMS = 8 /* and over a latent, where an item is all heads */
+};
 int64_t leaf_expert_scratch(const struct leaf_experts *x, int32_t tokens); /* floats, per thread */
+/* On a card: floats that hold the leaves of some rows of weights for all rows of products of so many tokens. */
+int64_t leaf_expert_card_scratch(const struct leaf_experts *x, int32_t tokens);
 /* What a card takes beside the buffers of below. */
 int64_t leaf_expert_card_bytes(const struct leaf_experts *x, int32_t d_model, int32_t max_step_tokens);
 

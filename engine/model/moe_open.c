@@ -74,8 +74,7 @@ static void take_all(struct eng_moe *o, struct taker *t, const struct eng_model 
     o->act_q = take_there(t, lanes * krn_act_q_bytes(1, wide), 1);
     if (m->krn->interleave) o->act_xt = take_there(t, lanes * krn_act_xt_floats(1, wide), sizeof(float));
     struct leaf_experts part = eng_shard_experts(h, s);
-    int64_t leaves = eng_moe_leaves_each(h) * rows + eng_moe_leaves(h) * shared; /* there, of a row of weights */
-    o->scratch_each = here ? leaf_expert_scratch(&part, o->tokens) : MAX(LEAF_EXPERT_ROOM, leaves * KRN_TILE);
+    o->scratch_each = here ? leaf_expert_scratch(&part, o->tokens) : leaf_expert_card_scratch(&part, o->tokens);
     o->scratch = take_there(t, o->scratch_each * eng_team_size(m->team), sizeof(float));
 }
 

@@ -19,9 +19,9 @@ void eng_pass_barrier(const struct eng_model *m, int32_t i)
 /* On the host 8 per thread, since items are unequal; a device keeps few waiting and needs room for each. */
 int32_t eng_pass_split_items(const struct eng_model *m)
 {
-    enum { LATENT = 8 }; /* on a device, where an item is all heads: their unmerged outputs are large */
-    if (m->spec.mla.kv_rank) return m->be->on_host ? 2 * eng_team_size(m->team) : LATENT;
-    return m->be->on_host ? 8 * eng_team_size(m->team) : 2 * m->be->n_units;
+    _Static_assert((int)LEAF_SPLIT == (int)KRN_ATTN_SPLIT, "what a plan has room for");
+    if (m->spec.mla.kv_rank) return m->be->on_host ? 2 * eng_team_size(m->team) : LEAF_CARD_LATENT_ITEMS; /* their unmerged outputs are large */
+    return m->be->on_host ? 8 * eng_team_size(m->team) : LEAF_CARD_ITEMS * m->be->n_units;
 }
 
 void (*eng_pass_attention(const struct eng_model *m))(const struct krn_attention *a)

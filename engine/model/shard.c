@@ -120,5 +120,6 @@ int64_t eng_shard_kv_block_bytes(const struct eng_shard *h, const struct eng_spe
 
 struct leaf_experts eng_shard_experts(const struct eng_shard *h, const struct eng_spec *s)
 {
-    return (struct leaf_experts){s->experts.n, s->experts.used, h->e1 - h->e0, h->expert1 - h->expert0, h->shared1 - h->shared0, h->ffn.hi - h->ffn.lo};
+    return (struct leaf_experts){s->experts.n, s->experts.used, h->e1 - h->e0, h->expert1 - h->expert0, h->shared1 - h->shared0, h->ffn.hi - h->ffn.lo,
+                                 h->expert.hi - h->expert.lo};
 }

@@ -1,4 +1,5 @@
 /* The cost of ranks that share processors, of pipelines, and of exchanges of all hosts at once. */
+#include "base/exchange.h"
 #include "cluster/forecast.h"
 #include "engine/kernels/cuda/lt.h"
 #include "engine/model/shard.h"
@@ -10,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+
+/* Of Llama 3 8B over 1024 positions: choices and scratch, and 4 splits of 2 items for each of 192 multiprocessors, 4 heads of 128 values and two more. */
+enum { OF_A_CARD = (1 << 20) + 4 * 4 * 2 * 192 * 4 * (128 + 2) };
 
 /* Hosts that are namespaces of one machine of two processors, one rank on each. */
 static void one_machine(struct clu_topo *t, int32_t n)
@@ -166,13 +170,14 @@ static void a_card_keeps_room_for_its_graphs_and_cublaslt(void **state)
     for (int32_t r = 0; r < 2; r++) c->topo.devices[r].kind = CLU_GPU;
     clu_cost_memory(&c->work, &l.grid, 0, &c->topo, 0, &m);
     exact = clu_memory_fixed(&m);
-    assert_int_equal(exact, without + 16 * clu_rates_default.graph_bytes);
+    int64_t own = OF_A_CARD + 16 * clu_rates_default.graph_bytes;
+    assert_int_equal(exact, without + own);
     blocks[1] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
     c->work.rounded = true;
     clu_cost_memory(&c->work, &l.grid, 0, &c->topo, 0, &m);
     assert_int_equal(clu_memory_fixed(&m), exact + KRN_LT_WORKSPACE + KRN_LT_ROOM);
     blocks[2] = clu_cost_blocks(&c->work, &c->topo, &l, NULL);
-    assert_in_range(blocks[0] - blocks[1], 16 * clu_rates_default.graph_bytes / m.kv_block, 16 * clu_rates_default.graph_bytes / m.kv_block + 1);
+    assert_in_range(blocks[0] - blocks[1], own / m.kv_block, own / m.kv_block + 1);
     assert_in_range(blocks[1] - blocks[2], clu_rates_default.rounded_bytes / m.kv_block, clu_rates_default.rounded_bytes / m.kv_block + 1);
     free(c);
 }
@@ -185,12 +190,18 @@ static void a_card_keeps_room_for_experts_of_prompts(void **state)
     one_machine(&c->topo, 2);
     struct clu_device *d = &c->topo.devices[0];
     d->kind = CLU_GPU;
-    int64_t dense = clu_cost_card(&c->work, &c->topo, 0, 32, 1);
+    int64_t dense = clu_cost_card(&c->work, &c->topo, 0, 32, 1), leaves = leaf_ffn_count(c->info.d_ffn);
     c->info.n_experts = 64, c->info.n_used = 8, c->info.d_expert = 512;
     c->work.max_step_tokens = 512;
-    assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1) - dense, 4 * (64 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
+    assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1) - dense,
+                     4 * (64 * 15 * (c->info.d_model + 2 * 512) + MAX(LEAF_EXPERT_ROOM, leaves * (512 * 8 + 64 * 15) * LEAF_TILE)));
     c->work.max_step_tokens = 1; /* eight slots, each with rows of its own */
     assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1) - dense, 4 * (8 * 15 * (c->info.d_model + 2 * 512) + LEAF_EXPERT_ROOM));
+    c->work.max_step_tokens = 512; /* more leaves of more rows than there is always room for */
+    c->info.n_experts = 256;
+    int64_t rows = 512 * 8 + 256 * 15;
+    assert_true(leaves * rows * LEAF_TILE > LEAF_EXPERT_ROOM);
+    assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1) - dense, 4 * (256 * 15 * (c->info.d_model + 2 * 512) + leaves * rows * LEAF_TILE));
     d->kind = CLU_CPU;
     assert_int_equal(clu_cost_card(&c->work, &c->topo, 0, 32, 1), 0);
     free(c);
@@ -212,10 +223,22 @@ static void cards_of_a_host_keep_room_for_nccl(void **state)
     int64_t apart = m.card, blocks = clu_cost_blocks(&c->work, &c->topo, &flat, NULL);
     c->topo.devices[1].host = 0;
     clu_cost_memory(&c->work, &flat.grid, 0, &c->topo, 0, &m);
-    assert_int_equal(m.card, apart + nccl);
-    assert_in_range(blocks - clu_cost_blocks(&c->work, &c->topo, &flat, NULL), nccl / m.kv_block, nccl / m.kv_block + 1);
+    int64_t more = nccl + 2 * EXCHANGE_ROOM + (2 << 20); /* and rooms that both fill */
+    assert_int_equal(m.card, apart + more);
+    assert_in_range(blocks - clu_cost_blocks(&c->work, &c->topo, &flat, NULL), more / m.kv_block, more / m.kv_block + 1);
     clu_cost_memory(&c->work, &piped.grid, 0, &c->topo, 0, &m);
-    assert_int_equal(m.card, 16 * clu_rates_default.graph_bytes);
+    assert_int_equal(m.card, OF_A_CARD + 16 * clu_rates_default.graph_bytes);
+    /* cards that sum for their host keep room for what they add up, and pack it in */
+    struct clu_layout wide = cut(c, 3, 1);
+    c->topo.devices[2].host = 0;
+    clu_cost_memory(&c->work, &wide.grid, 0, &c->topo, 0, &m);
+    apart = m.card;
+    c->topo.devices[2].host = 1;
+    clu_cost_memory(&c->work, &wide.grid, 0, &c->topo, 0, &m);
+    assert_int_equal(m.card, apart + (32 << 20));
+    c->work.wire = CLU_WIRE_Q8;
+    clu_cost_memory(&c->work, &wide.grid, 0, &c->topo, 0, &m);
+    assert_int_equal(m.card, apart + (96 << 20));
     c->topo.devices[1].kind = CLU_CPU;
     assert_int_equal(clu_cost_nccl(&c->work, &c->topo, 0, 2), 0);
     assert_int_equal(clu_cost_nccl(&c->work, &c->topo, 1, 2), 0);
