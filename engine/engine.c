@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/model/left.h"
 #include "engine/model/shard_cache.h"
 
 #include <stdio.h>
@@ -188,6 +189,7 @@ enum err eng_engine_open(struct eng_engine **out, const struct eng_engine_conf *
     TRY(open_tp_device(e));
     if (e->grid.n_stages > 1) m->beside = conf->world;
     if (m->tp_dev || (m->beside && m->beside->ops->push)) eng_backend_watch(m->be, watch, m);
+    TRY(eng_left_open(m, conf->n_slots));
     TRY(eng_forward_warm(m));
     eng_slots_open(&e->slots, conf->n_slots, conf->context, &m->groups);
     e->batch.ids = xcalloc((size_t)m->max_tok, sizeof *e->batch.ids);
@@ -219,6 +221,7 @@ enum err eng_engine_reset(struct eng_engine *e)
     ASSERT(e->n_begun == e->n_ended);
     TRY(eng_stages_read_all(&e->stages));
     eng_slots_clear(&e->slots);
+    eng_head_forget(&e->head);
 out:
     return rc;
 }

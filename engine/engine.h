@@ -95,7 +95,7 @@ MUST_USE enum err eng_engine_end(struct eng_engine *e);
 /* Is the one step in hand left to a device, so that another may be begun? */
 bool eng_engine_overlaps(struct eng_engine *e);
 bool eng_engine_may_begin(struct eng_engine *e, const struct step_plan *p);
-/* *done: the end of the oldest step has nothing to wait for. Err: the device's. */
+/* *done: the end of the oldest step has nothing to wait for. Err: the device's, or of ranks that it waits for. */
 MUST_USE enum err eng_engine_came(struct eng_engine *e, bool *done);
 /* Does this rank send the results? */
 bool eng_engine_answers(const struct eng_engine *e);

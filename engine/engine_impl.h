@@ -13,7 +13,7 @@ struct eng_flight {
     struct arena *a;
     struct step_result *result;
     int64_t begun_us;
-    struct coll_stats before;
+    struct coll_stats comm;      /* in its halves */
     bool left;                   /* its tokens are on the device: eng_head_take is still to come */
 };
 

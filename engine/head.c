@@ -18,6 +18,7 @@ void eng_head_open(struct eng_head *hd)
     if (hd->m->shard.tp_width > 1) hd->tops = xcalloc((size_t)(1 + hd->m->shard.tp_width) * HEAD_ROWS * KRN_TOP, sizeof *hd->tops);
     hd->tokens = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->tokens);
     hd->left = xcalloc((size_t)hd->slots->n_slots, sizeof *hd->left);
+    eng_head_forget(hd);
 }
 
 void eng_head_close(struct eng_head *hd)
@@ -72,8 +73,12 @@ void eng_rows_run(struct eng_rows *r, void (*fn)(struct eng_rows *r, int32_t i, 
 
 enum eng_choice eng_rows_choice(const struct eng_head *hd, const struct eng_slot *s, int64_t position)
 {
+    return s->stopped ? CHOICE_NONE : eng_rows_way(hd, s, position);
+}
+
+enum eng_choice eng_rows_way(const struct eng_head *hd, const struct eng_slot *s, int64_t position)
+{
     struct eng_history h = eng_rows_history(s);
-    if (s->stopped) return CHOICE_NONE;
     if (s->constraint) return CHOICE_WHOLE;
     if (eng_sampler_plain_greedy(&s->sampling, &h)) return CHOICE_GREEDY;
     if (eng_sampler_plain_draw(&s->sampling, &h, position)) return CHOICE_DRAW;

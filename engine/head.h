@@ -28,18 +28,23 @@ struct eng_head {
     int32_t n_tokens;
     int32_t over;                /* the item whose guesses were right so far no longer, or -1; of the step in hand */
     bool texts_known;            /* the sampler has the tokens' texts */
-    int32_t *left;               /* [n_slots] which of the tokens that the last eng_head_leave left is a slot's; of slots that have one */
+    uint64_t left_of;            /* the last step that eng_head_leave left tokens of; UINT64_MAX: none */
+    struct eng_head_left { uint64_t step; int32_t at; } *left; /* [n_slots] the last step that left one for a slot, and which of that step's it is */
 };
 
 void eng_head_open(struct eng_head *h);
 void eng_head_close(struct eng_head *h);
 /* The model's pass has run: choose, remember, answer. *res is filled where eng_head_answers. Err: the collective's. */
 MUST_USE enum err eng_head_step(struct eng_head *h, const struct step_plan *p, struct arena *a, struct step_result *res);
-/* The same in two halves, where every token of the step can stay on the device (eng_forward_leave) until the second: nothing waits in the first, and one
- * more step may have its first half before this one's second, on the other of two sides. */
+/* The same in two halves, where every token of the step can stay on the device (engine/model/left.h) until the second: nothing waits in the first, and one
+ * more step may have its first half before this one's second, on the other of two sides. Both may be asked before that: a yes stays one. */
 bool eng_head_leaves(const struct eng_head *h, const struct step_plan *p);
 MUST_USE enum err eng_head_leave(struct eng_head *h, const struct step_plan *p, struct arena *a, int32_t side);
 MUST_USE enum err eng_head_take(struct eng_head *h, const struct step_plan *p, struct arena *a, int32_t side, struct step_result *res);
+/* Is the token that an input names among those that were left last? Then its id, below 0 as in eng_batch; else 0. */
+int32_t eng_head_left(const struct eng_head *h, const struct step_in *in);
+/* No input will name any of them. */
+void eng_head_forget(struct eng_head *h);
 /* Does this rank send the results? */
 static inline bool eng_head_answers(const struct eng_head *h) { return h->m->shard.tp_rank == 0; }
 

@@ -58,6 +58,8 @@ void eng_rows_run(struct eng_rows *r, void (*fn)(struct eng_rows *r, int32_t i, 
 int32_t eng_rows_wanted(const struct step_plan *p, struct arena *a, struct eng_wanted **w);
 /* How a sequence's token for `position` comes to be; CHOICE_NONE: it has stopped. */
 enum eng_choice eng_rows_choice(const struct eng_head *hd, const struct eng_slot *s, int64_t position);
+/* The same whether it has stopped or not. */
+enum eng_choice eng_rows_way(const struct eng_head *hd, const struct eng_slot *s, int64_t position);
 /* The step's result is empty: every item, and room for what is wanted of it. */
 void eng_rows_prepare(struct eng_head *hd, const struct step_plan *p, struct arena *a, struct step_result *res);
 /* Tokens take their places: ids[i] of row i; NULL: chosen of whole rows. */

@@ -11,7 +11,7 @@ static void slice_best(struct eng_rows *r, int32_t i, int32_t thread)
     const float *x = r->hd->slice + (int64_t)i * v;
     int32_t id = v ? m->be->host->argmax(x, v) : -1;
     (void)thread;
-    r->best[i] = (struct krn_pick){v ? x[id] : -INFINITY, v ? m->shard.embd0 + id : INT32_MAX};
+    r->best[i] = (struct krn_pick){v ? x[id] : -INFINITY, v ? m->shard.embd0 + id : -1};
 }
 
 static bool draws(const struct eng_rows *r, int32_t i) { return r->how[i] == CHOICE_DRAW && r->max[i] > -INFINITY; }
@@ -31,10 +31,7 @@ static enum err best_there(struct eng_rows *r)
 {
     struct eng_model *m = r->hd->m;
     enum err e = m->weights->head.rows ? eng_forward_best(m, r->n, r->best) : OK;
-    for (int32_t i = 0; i < r->n; i++) {
-        if (!m->weights->head.rows) r->best[i] = (struct krn_pick){-INFINITY, INT32_MAX};
-        else r->best[i].id += m->shard.embd0;
-    }
+    for (int32_t i = 0; i < r->n && !m->weights->head.rows; i++) r->best[i] = (struct krn_pick){-INFINITY, -1};
     return e;
 }
 
@@ -46,13 +43,12 @@ static enum err draw_there(struct eng_rows *r, const struct krn_pick over[], str
     struct krn_pick best[HEAD_ROWS], drawn[HEAD_ROWS];
     for (int32_t i = 0; i < r->n; i++) {
         if (r->how[i] == CHOICE_DRAW || r->how[i] == CHOICE_TOP) how[i] = eng_sampler_noise(eng_rows_sampling(r, i), eng_rows_position(r, i));
-        if (r->how[i] == CHOICE_TOP) how[i].top = eng_rows_sampling(r, i)->top_k;
         for (int32_t k = 0; k < how[i].top && !m->weights->head.rows; k++) r->top[i][k] = (struct krn_pick){-INFINITY, -1};
     }
     enum err e = m->weights->head.rows ? eng_forward_draw(m, r->n, how, over, best, drawn, r->top) : OK;
     for (int32_t i = 0; i < r->n && !e; i++) {
         if (r->how[i] == CHOICE_DRAW) into[i] = m->weights->head.rows ? drawn[i] : (struct krn_pick){-INFINITY, -1};
-        if (!over) r->best[i] = (struct krn_pick){best[i].z, best[i].id + m->shard.embd0};
+        if (!over) r->best[i] = best[i];
     }
     return e;
 }

@@ -220,6 +220,8 @@ enum err trn_coll_replayed(struct trn_coll *c, const struct coll_stats *r, int64
 
 bool trn_coll_push(struct trn_coll *c) { return c->ops->push && !c->broken && c->ops->push(c); }
 
+bool trn_coll_has(struct trn_coll *c, int32_t from) { return c->ops->has && !c->broken && c->ops->has(c, from); }
+
 _Atomic uint64_t *trn_coll_board(struct trn_coll *c) { return c->ops->board ? c->ops->board(c) : NULL; }
 
 void trn_coll_close(struct trn_coll *c)

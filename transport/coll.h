@@ -66,6 +66,8 @@ struct trn_coll_ops {
     enum err (*replayed)(struct trn_coll *c, uint64_t n_ops, int64_t timeout_us);
     /* optional, of those whose sends may still wait for their peer's room when they return: give out what there is room for; more? */
     bool (*push)(struct trn_coll *c);
+    /* optional: has some of a message from that rank arrived? Never waits */
+    bool (*has)(struct trn_coll *c, int32_t from);
     /* optional, of ranks that share memory: [size] numbers, each written by its rank and read by all; their meaning is the user's */
     _Atomic uint64_t *(*board)(struct trn_coll *c);
 };
@@ -114,6 +116,8 @@ void trn_coll_record_end(struct trn_coll *c, struct coll_stats *r);
 MUST_USE enum err trn_coll_replayed(struct trn_coll *c, const struct coll_stats *r, int64_t timeout_us);
 /* Go on with what send took. True: some of it is still here. A failure shows in the next operation. */
 bool trn_coll_push(struct trn_coll *c);
+/* Is a message from that rank on its way, so that recv would soon have it? Never waits. false too where c cannot tell. */
+bool trn_coll_has(struct trn_coll *c, int32_t from);
 /* The group's board, zeroed at open; NULL: it has none. */
 _Atomic uint64_t *trn_coll_board(struct trn_coll *c);
 void trn_coll_close(struct trn_coll *c); /* NULL-safe */

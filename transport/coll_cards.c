@@ -35,7 +35,9 @@ static enum err sized_all_reduce(struct trn_coll *c, const struct coll_cut *cut,
 
 static enum err sized_all_gather(struct trn_coll *c, const void *mine, const int64_t bytes[], void *all, int64_t timeout_us)
 {
-    return trn_coll_all_gather(of(c)->recording ? of(c)->small : of(c)->pass.inner, mine, bytes, all, timeout_us);
+    bool small = true;
+    for (int32_t r = 0; r < c->size; r++) small &= bytes[r] < LIMIT_BYTES;
+    return trn_coll_all_gather(small || of(c)->recording ? of(c)->small : of(c)->pass.inner, mine, bytes, all, timeout_us);
 }
 
 static enum err sized_barrier(struct trn_coll *c, int64_t timeout_us)

@@ -343,6 +343,13 @@ static enum err shm_recv(struct trn_coll *c, int32_t from, void *data, int64_t b
     return OK;
 }
 
+static bool shm_has(struct trn_coll *c, int32_t from)
+{
+    struct shm_coll *m = shm_of(c);
+    struct ring_end e = ring_of(m, from, c->rank, trn_shm_seg_read(m->seg, from, c->rank));
+    return trn_shm_flag_reached(trn_shm_seg_written(m->seg, from, c->rank), e.at + (uint32_t)sizeof(int64_t));
+}
+
 static void shm_close(struct trn_coll *c)
 {
     trn_shm_seg_close(shm_of(c)->seg);
@@ -363,6 +370,7 @@ static const struct trn_coll_ops shm_ops = {
     .barrier = shm_barrier,
     .close = shm_close,
     .all_reduce = shm_all_reduce,
+    .has = shm_has,
     .board = shm_board,
 };
 

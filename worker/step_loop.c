@@ -9,10 +9,13 @@
  * does what the lead says until PARK, awake or not. What is in a mailbox before the mark of a loss is from before it, and dropped. */
 #include "worker/step_loop.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 enum { PUSH_US = 100 }; /* between two looks at what is on its way to the next stage */
+enum { SPIN_US = 20000, SLEEP_US = 50 }; /* looks at a device's step: it is shorter than the first */
 enum { LEAD = 0, LOST = 0 /* no control_type: the mark of a loss in the mailbox */ };
 static const uint64_t PARK = UINT64_MAX; /* in place of a plan's length */
 
@@ -47,27 +50,39 @@ out:
     return rc;
 }
 
-/* *parked: the lead says so, and it is done. */
-static enum err take_over(struct wrk_step_loop *l, struct buf *plan, bool *parked)
+/* What the lead says next. */
+static enum err hear(struct wrk_step_loop *l)
 {
     enum err rc;
-    uint64_t len;
-    TRY(trn_coll_recv(l->world, LEAD, &len, sizeof len, l->timeout_us));
-    *parked = len == PARK;
-    if (*parked) return park(l);
+    struct wrk_heard *h = &l->heard;
+    TRY(trn_coll_recv(l->world, LEAD, &h->len, sizeof h->len, l->timeout_us));
+    h->there = true;
+    if (h->len == PARK) return OK;
     if (atomic_load(&l->n_lost) > atomic_load(&l->n_parked) && l->n_after++ > l->depth) {
         rc = err_raise(ERR_LINK_CLOSED, "the coordinator's stream was lost here, the lead rank goes on: no further step");
         goto out;
     }
-    if (len > LIMIT_STEP_BYTES) {
+    if (h->len > LIMIT_STEP_BYTES) {
         rc = err_raise(ERR_LINK_PROTOCOL, "the lead rank announces a step plan of %llu bytes; the limit is %d",
-                       (unsigned long long)len, LIMIT_STEP_BYTES);
+                       (unsigned long long)h->len, LIMIT_STEP_BYTES);
         goto out;
     }
-    buf_clear(plan);
-    buf_reserve(plan, len);
-    TRY(trn_coll_recv(l->world, LEAD, plan->data, (int64_t)len, l->timeout_us));
-    plan->len = len;
+    buf_clear(&h->plan);
+    buf_reserve(&h->plan, h->len);
+    TRY(trn_coll_recv(l->world, LEAD, h->plan.data, (int64_t)h->len, l->timeout_us));
+    h->plan.len = h->len;
+out:
+    return rc;
+}
+
+/* *parked: the lead says so, and it is done. Else l->heard.plan is to be done. */
+static enum err take_over(struct wrk_step_loop *l, bool *parked)
+{
+    enum err rc = OK;
+    if (!l->heard.there) TRY(hear(l));
+    l->heard.there = false;
+    *parked = l->heard.len == PARK;
+    if (*parked) rc = park(l);
 out:
     return rc;
 }
@@ -114,25 +129,60 @@ out:
     return rc;
 }
 
-/* While a rank alone waits for its device: the next plan, if it comes meanwhile and may be begun. One that may not is kept for next_plan, and is understood
+static void rest(int64_t since_us)
+{
+    if (clock_us() - since_us > SPIN_US) clock_sleep_us(SLEEP_US);
+}
+
+static bool may_begin(struct wrk_step_loop *l, const void *data, size_t n, struct step *s)
+{
+    return !read_plan(l, data, n, s) && eng_engine_may_begin(l->engine, &s->p);
+}
+
+/* While the lead waits for its device: the next plan, if it comes meanwhile and may be begun. One that may not is kept for next_plan, and is understood
  * again, or refused, when this step has been answered; so is whatever else has come. */
+static enum err lead_ahead(struct wrk_step_loop *l, struct step *s, bool *begun)
+{
+    enum err rc = OK;
+    const int64_t since = clock_us();
+    for (bool came = false; !l->kept && !came && !*begun;) {
+        l->kept = mailbox_get(l->in, 0);
+        if (l->kept && l->kept->type == MSG_STEP_PLAN && !is_stale(l)) *begun = may_begin(l, l->kept->bytes.data, l->kept->bytes.n, s);
+        if (*begun) TRY(hand_over(l, l->kept->bytes.data, l->kept->bytes.n));
+        else TRY(eng_engine_came(l->engine, &came));
+        if (!*begun && !came) rest(since);
+    }
+    if (!*begun) goto out;
+    control_msg_free(l->kept);
+    l->kept = NULL;
+    rc = begin(l, s);
+out:
+    return rc;
+}
+
+/* The others: what the lead says next, be it after the device is done; until then they look at both. */
+static enum err follow_ahead(struct wrk_step_loop *l, struct step *s, bool *begun)
+{
+    enum err rc = OK;
+    const int64_t since = clock_us();
+    for (bool came = false; !l->heard.there;) {
+        if (came || trn_coll_has(l->world, LEAD)) TRY(hear(l));
+        else TRY(eng_engine_came(l->engine, &came));
+        if (!l->heard.there && !came) rest(since);
+    }
+    *begun = l->heard.len != PARK && may_begin(l, l->heard.plan.data, l->heard.plan.len, s);
+    if (!*begun) goto out;
+    l->heard.there = false;
+    rc = begin(l, s);
+out:
+    return rc;
+}
+
 static enum err begin_ahead(struct wrk_step_loop *l, struct step *s, bool *begun)
 {
     enum err rc = OK;
     *begun = false;
-    for (bool came = false; eng_engine_overlaps(l->engine) && !l->kept && !came;) {
-        l->kept = mailbox_get(l->in, 0);
-        if (l->kept && l->kept->type == MSG_STEP_PLAN && !is_stale(l) && !read_plan(l, l->kept->bytes.data, l->kept->bytes.n, s))
-            *begun = eng_engine_may_begin(l->engine, &s->p);
-        if (*begun) {
-            control_msg_free(l->kept);
-            l->kept = NULL;
-            TRY(begin(l, s));
-            break;
-        }
-        TRY(eng_engine_came(l->engine, &came));
-    }
-out:
+    if (eng_engine_overlaps(l->engine)) rc = l->world->rank == LEAD ? lead_ahead(l, s, begun) : follow_ahead(l, s, begun);
     if (!*begun) arena_free(&s->a);
     return rc;
 }
@@ -178,7 +228,7 @@ static struct control_msg *next_plan(struct wrk_step_loop *l, bool *lost)
 static enum err rhythm(struct wrk_step_loop *l, bool *leave)
 {
     enum err rc = OK;
-    struct buf plan = {0}, scratch = {0};
+    struct buf scratch = {0};
     uint32_t flags = 0;
     bool parked = false;
     while (!(flags & (STEP_SLEEP | STEP_SHUTDOWN))) {
@@ -198,14 +248,13 @@ static enum err rhythm(struct wrk_step_loop *l, bool *leave)
             control_msg_free(m);
             if (rc) break;
         } else {
-            TRY(take_over(l, &plan, &parked));
+            TRY(take_over(l, &parked));
             if (parked) break;
-            TRY(one_step(l, plan.data, plan.len, &scratch, &flags));
+            TRY(one_step(l, l->heard.plan.data, l->heard.plan.len, &scratch, &flags));
         }
     }
     if (flags & STEP_SHUTDOWN) *leave = true;
 out:
-    buf_free(&plan);
     buf_free(&scratch);
     return rc;
 }
@@ -247,5 +296,6 @@ enum err wrk_step_loop_run(struct wrk_step_loop *l)
     }
     control_msg_free(l->kept);
     l->kept = NULL;
+    buf_free(&l->heard.plan);
     return rc;
 }

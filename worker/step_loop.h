@@ -1,7 +1,8 @@
 /* step_loop.h: spine 3: receive a plan, hand it to the group, step the engine, reply. Private to worker/.
  *
- * A rank alone on a device looks for the next plan while it waits for the device, and tells it that step before it has heard of this one: where the engine
- * allows it (eng_engine_may_begin). Answers go out in order, each as soon as its step has ended.
+ * A rank whose step was left to a device looks for the next plan while it waits for that, and tells it the next step before it has heard of this one: where
+ * the engine allows it (eng_engine_may_begin). Answers go out in order, each as soon as its step has ended. The lead, who answers, waits for no plan; the
+ * others, for whose ends nobody waits, end a step when they have heard of the next.
  *
  * When the coordinator is lost the group parks: no rank begins a step that was not handed out before, the lead ends the group's rhythm with a
  * message of its own, and every rank is left after the same step with no sequences, ready for the next coordinator. */
@@ -28,6 +29,11 @@ struct wrk_step_loop {
     _Atomic uint32_t n_lost, n_parked;
     uint32_t n_read;
     struct control_msg *kept;     /* [step] taken from `in` while a step was in hand, and not yet looked at; or NULL. Own */
+    struct wrk_heard {            /* [step] of other ranks: what the lead said, while a step was in hand and not yet done; or not there */
+        bool there;
+        uint64_t len;             /* as it comes: a plan's bytes, or that they shall park */
+        struct buf plan;
+    } heard;
     int32_t n_after;              /* steps taken part in since the stream was lost and before parking */
 };
 

@@ -108,14 +108,20 @@ static enum err ask(struct eng_backend *b, int32_t mark, int32_t *done)
 }
 
 /* By asking, since a device that waits for another rank for ever would hold us as well: somebody may be watching. */
+static enum err look(struct eng_backend *b, int32_t mark, int32_t *done)
+{
+    enum err rc = ask(b, mark, done);
+    if (!rc && !*done && b->watch) rc = b->watch(b->watch_user);
+    return rc;
+}
+
 static enum err wait(struct eng_backend *b, int32_t mark)
 {
     enum err rc = OK;
     int32_t done = 0;
     int64_t since = clock_us();
     while (!rc && !done) {
-        rc = ask(b, mark, &done);
-        if (!rc && !done && b->watch) rc = b->watch(b->watch_user);
+        rc = look(b, mark, &done);
         if (!rc && !done && clock_us() - since > WAIT_SPIN_US) clock_sleep_us(WAIT_SLEEP_US);
     }
     return rc;
@@ -199,9 +205,9 @@ const struct krn_fused *eng_backend_fused(const struct eng_backend *b) { return 
 
 const struct plugin_heads *eng_backend_heads(const struct eng_backend *b) { return &b->plugin->heads; }
 
-void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best)
+void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, struct krn_pick *best)
 {
-    b->plugin->best(x, n_rows, n, best);
+    b->plugin->best(x, n_rows, n, id0, best);
 }
 
 void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
@@ -222,7 +228,26 @@ void eng_backend_chosen(struct eng_backend *b, int32_t n, const struct krn_noise
     b->plugin->chosen(n, how, best, drawn, there, host);
 }
 
-void eng_backend_inputs(struct eng_backend *b, int32_t n, int32_t *ids, const int32_t *chosen) { b->plugin->inputs(n, ids, chosen); }
+void eng_backend_among(struct eng_backend *b, int32_t n_rows, const struct krn_noise *how, const struct krn_pick *top, struct krn_pick *drawn)
+{
+    b->plugin->among(n_rows, how, top, drawn);
+}
+
+void eng_backend_merge_best(struct eng_backend *b, int32_t n, int32_t size, int64_t each, const struct krn_pick *all, struct krn_pick *out)
+{
+    b->plugin->merge_best(n, size, each, all, out);
+}
+
+void eng_backend_merge_top(struct eng_backend *b, int32_t n, int32_t size, int64_t each, const struct krn_pick *all, const struct krn_noise *how,
+                           struct krn_pick *out)
+{
+    b->plugin->merge_top(n, size, each, all, how, out);
+}
+
+void eng_backend_inputs(struct eng_backend *b, int32_t n, int32_t *ids, const int32_t *chosen, int32_t id0, int32_t rows)
+{
+    b->plugin->inputs(n, ids, chosen, id0, rows);
+}
 
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type) { return b->on_host || b->plugin->reads(type); }
 
@@ -243,6 +268,14 @@ enum err eng_backend_marked(struct eng_backend *b, int32_t i, bool *done)
 {
     int32_t there = 0;
     enum err e = ask(b, i, &there);
+    *done = there;
+    return e;
+}
+
+enum err eng_backend_look(struct eng_backend *b, int32_t i, bool *done)
+{
+    int32_t there = 0;
+    enum err e = look(b, i, &there);
     *done = there;
     return e;
 }
@@ -349,7 +382,7 @@ static enum err dev_unpack(void *user, const struct wire_unpack *a)
     return told(b, b->plugin->unpack(b->device, a, text), text);
 }
 
-_Static_assert((int)TRN_DEVICE_MARKS == (int)PLUGIN_MARKS && (int)TRN_DEVICE_PARTS == (int)KRN_TREE_PARTS, "two sides of one thing");
+_Static_assert((int)TRN_DEVICE_MARKS + ENG_BACKEND_MARKS == (int)PLUGIN_MARKS && (int)TRN_DEVICE_PARTS == (int)KRN_TREE_PARTS, "two sides of one thing");
 
 enum err eng_backend_device(struct eng_backend *b, struct trn_device *out)
 {

@@ -52,10 +52,12 @@ MUST_USE enum err eng_backend_download(struct eng_backend *b, void *dst, const v
 MUST_USE enum err eng_backend_copy(struct eng_backend *b, void *dst, const void *src, int64_t bytes);
 MUST_USE enum err eng_backend_clear(struct eng_backend *b, void *p, int64_t bytes); /* to zero */
 MUST_USE enum err eng_backend_sync(struct eng_backend *b);
-/* Of a device only. Mark i < PLUGIN_MARKS behind everything told so far; has the device come to it (never waits), or wait until it has. With devices that
- * collectives work on marks are theirs (transport/device.h). */
+/* Of a device only. Mark i < PLUGIN_MARKS behind everything told so far; has the device come to it (never waits); has it, asked by who waits, so that
+ * whoever watches the wait has a look too; or wait until it has. All marks but the last ENG_BACKEND_MARKS are collectives' (transport/device.h). */
+enum { ENG_BACKEND_MARKS = 2 };
 MUST_USE enum err eng_backend_mark(struct eng_backend *b, int32_t i);
 MUST_USE enum err eng_backend_marked(struct eng_backend *b, int32_t i, bool *done);
+MUST_USE enum err eng_backend_look(struct eng_backend *b, int32_t i, bool *done);
 MUST_USE enum err eng_backend_reach(struct eng_backend *b, int32_t i);
 /* Of a device only: page-aligned memory of the host, and where its kernels find it. Err UNSUPPORTED: it cannot be had; the device is well. */
 MUST_USE enum err eng_backend_map(struct eng_backend *b, void *host, int64_t bytes, void **out);
@@ -79,14 +81,18 @@ const struct krn_fused *eng_backend_fused(const struct eng_backend *b);
 /* Kernels of a norm over all heads (engine/kernels/heads.h). */
 const struct plugin_heads *eng_backend_heads(const struct eng_backend *b);
 /* Each row's largest logit, what noise draws of it, and its few best; tokens that stay on the device, and inputs from them (engine/kernels/cuda/choose.h). */
-void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
+void eng_backend_best(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, struct krn_pick *best);
 void eng_backend_draw(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
                       const struct krn_pick *best, struct krn_pick *drawn);
 void eng_backend_top(struct eng_backend *b, const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how,
                      const struct krn_pick *best, struct krn_pick *scratch, struct krn_pick *top);
 void eng_backend_chosen(struct eng_backend *b, int32_t n, const struct krn_noise *how, const struct krn_pick *best, const struct krn_pick *drawn,
                         int32_t *there, int32_t *host);
-void eng_backend_inputs(struct eng_backend *b, int32_t n, int32_t *ids, const int32_t *chosen);
+void eng_backend_among(struct eng_backend *b, int32_t n_rows, const struct krn_noise *how, const struct krn_pick *top, struct krn_pick *drawn);
+void eng_backend_merge_best(struct eng_backend *b, int32_t n, int32_t size, int64_t each, const struct krn_pick *all, struct krn_pick *out);
+void eng_backend_merge_top(struct eng_backend *b, int32_t n, int32_t size, int64_t each, const struct krn_pick *all, const struct krn_noise *how,
+                           struct krn_pick *out);
+void eng_backend_inputs(struct eng_backend *b, int32_t n, int32_t *ids, const int32_t *chosen, int32_t id0, int32_t rows);
 /* Do its kernels read packed matrices of this type? */
 bool eng_backend_reads(const struct eng_backend *b, enum dtype type);
 

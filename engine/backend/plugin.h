@@ -20,12 +20,12 @@
 
 enum {
     PLUGIN_TEXT = 256, /* bytes of an error's sentence */
-    PLUGIN_MARKS = 64,
+    PLUGIN_MARKS = 66,
     PLUGIN_ROUNDED_MAJOR = 8,
 };
 
 /* Raise the version when this file changes; a change of table.h shows in the sizes. */
-enum { PLUGIN_VERSION = 16 };
+enum { PLUGIN_VERSION = 17 };
 #define PLUGIN_ABI                                                                                                    \
     ((int32_t)(PLUGIN_VERSION << 24 | (sizeof(struct krn_table) + 7 * sizeof(struct krn_attention) +                  \
                                        31 * sizeof(struct krn_matmul) + 127 * sizeof(struct krn_kv) +                 \
@@ -98,13 +98,16 @@ struct plugin {
     void (*copy_rows)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, const int32_t *at, const float *by, int32_t n_rows, int32_t n);
     void (*copy_codes)(uint8_t *dst, const uint8_t *src, int32_t n_tok, int32_t cols, const int32_t *at, int32_t n_rows);
     /* As engine/kernels/cuda/choose.h. */
-    void (*best)(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best);
+    void (*best)(const float *x, int32_t n_rows, int32_t n, int32_t id0, struct krn_pick *best);
     void (*draw)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
                  struct krn_pick *drawn);
     void (*top)(const float *x, int32_t n_rows, int32_t n, int32_t id0, const struct krn_noise *how, const struct krn_pick *best,
                 struct krn_pick *scratch, struct krn_pick *top);
     void (*chosen)(int32_t n, const struct krn_noise *how, const struct krn_pick *best, const struct krn_pick *drawn, int32_t *there, int32_t *host);
-    void (*inputs)(int32_t n, int32_t *ids, const int32_t *chosen);
+    void (*among)(int32_t n_rows, const struct krn_noise *how, const struct krn_pick *top, struct krn_pick *drawn);
+    void (*merge_best)(int32_t n, int32_t size, int64_t each, const struct krn_pick *all, struct krn_pick *out);
+    void (*merge_top)(int32_t n, int32_t size, int64_t each, const struct krn_pick *all, const struct krn_noise *how, struct krn_pick *out);
+    void (*inputs)(int32_t n, int32_t *ids, const int32_t *chosen, int32_t id0, int32_t rows);
     /* As engine/kernels/rounded.h, xb being a row of pairs for each token; from compute capability PLUGIN_ROUNDED_MAJOR on. */
     const struct krn_rounded *rounded;
     /* Before those are used: takes what memory they need, and what library there is. how: "by cuBLASLt", or why not. */

@@ -205,11 +205,14 @@ struct krn_pick {
 };
 
 enum { KRN_TOP = 64 };
-/* How noise chooses (`draw`): t: the temperature; 0: not at all. top > 0, KRN_TOP at most: it does not; so many of the best are wanted. */
+/* How noise chooses (`draw`): t: the temperature; 0: not at all. top > 0, KRN_TOP at most: among so many of the best, as far as what follows leaves
+ * them (engine/kernels/few.h): top_p and typical_p from 1 on nothing, xtc: whether it strikes. */
 struct krn_noise {
     float t, least;
     uint64_t key;
     int32_t top;
+    float top_p, typical_p, xtc_threshold;
+    bool xtc;
 };
 
 /* ---- the table ------------------------------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* buffers.c: what a pass writes into, sized once for the largest step. */
 #include "engine/kernels/cuda/choose.h"
 #include "engine/model/heads.h"
+#include "engine/model/left.h"
 #include "engine/model/lora.h"
 #include "engine/model/mla.h"
 #include "engine/model/moe.h"
@@ -76,38 +77,6 @@ out:
     return rc;
 }
 
-/* Is it alone with the model, and on a device, and not told to wait for each step's tokens? */
-static bool leaves_tokens(const struct eng_model *m)
-{
-    const char *said = getenv("TESSERA_AHEAD");
-    return !m->be->on_host && m->shard.first && m->shard.last && m->shard.tp_width == 1 && (!said || strcmp(said, "off") != 0);
-}
-
-/* Where that memory cannot be had, steps wait for their tokens. */
-static enum err take_left(struct eng_model *m, int32_t n_seqs)
-{
-    enum { PAGE = 4096 };
-    enum err rc;
-    void *mapped, *host;
-    float *there;
-    int64_t each = ROUND_UP(n_seqs * (int64_t)sizeof(int32_t), PAGE);
-    TRY(take(m, &there, n_seqs));
-    host = aligned_alloc(PAGE, (size_t)(2 * each));
-    if (!host) return err_raise(ERR_NO_MEMORY, "no memory for %.1f MB of chosen tokens", (double)(2 * each) / 1e6);
-    if (eng_backend_map(m->be, host, 2 * each, &mapped)) {
-        log_debug("engine", "steps wait for their tokens: %s", err_text());
-        free(host);
-        return OK;
-    }
-    m->left.there = (int32_t *)(void *)there;
-    for (int32_t s = 0; s < 2; s++) {
-        m->left.host[s] = (int32_t *)(void *)((uint8_t *)host + s * each);
-        m->left.mapped[s] = (int32_t *)(void *)((uint8_t *)mapped + s * each);
-    }
-out:
-    return rc;
-}
-
 struct krn_kv eng_forward_kv(const struct eng_model *m, enum kv_type type)
 {
     const struct eng_spec *s = &m->spec;
@@ -174,7 +143,6 @@ enum err eng_forward_open(struct eng_model *m, int32_t context, int32_t n_seqs)
     m->row_temper = xcalloc((size_t)T, sizeof *m->row_temper);
     m->own = xcalloc((size_t)T, sizeof *m->own);
     if (!m->be->on_host && h->last) TRY(take_picks(m));
-    if (leaves_tokens(m)) TRY(take_left(m, n_seqs));
     TRY(eng_staging_open(m, MIN(n_seqs, m->max_tok), context));
 out:
     return rc;
@@ -184,8 +152,7 @@ out:
 void eng_forward_close(struct eng_model *m)
 {
     eng_staging_close(m);
-    if (m->left.there) eng_backend_unmap(m->be, m->left.host[0]);
-    free(m->left.host[0]);
+    eng_left_close(m);
     free((void *)m->cs);
     free((void *)m->cs_local);
     free((void *)m->row_temper);

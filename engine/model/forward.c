@@ -4,6 +4,7 @@
  * barriers. Only the calling thread (thread 0) speaks to other ranks, while the others wait. The
  * sublayers are in attention.c and mlp.c, what they share in pass.c. */
 #include "engine/model/graphs.h"
+#include "engine/model/left.h"
 #include "engine/model/lora.h"
 #include "engine/model/mla.h"
 #include "engine/model/moe.h"
@@ -138,7 +139,7 @@ static enum err embed_alone(struct eng_model *m, const struct eng_batch *b)
 
 enum err eng_forward_embed(struct eng_model *m, const struct eng_batch *b)
 {
-    enum err e = m->shard.tp_width > 1 ? embed_together(m, b) : embed_alone(m, b);
+    enum err e = m->shard.tp_width == 1 ? embed_alone(m, b) : m->left.there ? eng_left_embed(m, b) : embed_together(m, b);
     if (!e && m->spec.embd_scale != 1.0f) m->krn->scale(m->x, m->spec.embd_scale, (int64_t)b->n_tok * m->spec.d_model);
     return e;
 }
@@ -221,7 +222,7 @@ enum err eng_forward_logits(struct eng_model *m, int32_t n, float *out)
 
 enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[])
 {
-    eng_backend_best(m->be, m->logits, n, m->weights->head.rows, m->picks.best);
+    eng_backend_best(m->be, m->logits, n, m->weights->head.rows, m->shard.embd0, m->picks.best);
     enum err e = eng_backend_download(m->be, best, m->picks.best, n * (int64_t)sizeof *best);
     eng_times_lap(m->times, ENG_OP_HEAD);
     return e;
@@ -238,7 +239,7 @@ enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise
     for (int32_t i = 0; i < n; i++)
         if (how[i].top) n_top = i + 1;
     if (over) TRY(eng_backend_upload(m->be, m->picks.best, over, n * (int64_t)sizeof *over));
-    else eng_backend_best(m->be, m->logits, n, rows, m->picks.best);
+    else eng_backend_best(m->be, m->logits, n, rows, m->shard.embd0, m->picks.best);
     TRY(eng_backend_upload(m->be, m->picks.how, how, n * (int64_t)sizeof *how));
     eng_backend_draw(m->be, m->logits, n, rows, m->shard.embd0, m->picks.how, m->picks.best, m->picks.drawn);
     if (n_top) eng_backend_top(m->be, m->logits, n_top, rows, m->shard.embd0, m->picks.how, m->picks.best, m->picks.pieces, m->picks.top);
@@ -249,34 +250,6 @@ enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise
     eng_times_lap(m->times, ENG_OP_HEAD);
 out:
     return rc;
-}
-
-enum err eng_forward_leave(struct eng_model *m, int32_t n, const struct krn_noise how[], int32_t first, int32_t side)
-{
-    enum err rc;
-    int32_t rows = m->weights->head.rows;
-    bool draws = false;
-    for (int32_t i = 0; i < n; i++) draws |= how[i].t > 0;
-    eng_backend_best(m->be, m->logits, n, rows, m->picks.best);
-    if (draws) {
-        TRY(eng_backend_upload(m->be, m->picks.how, how, n * (int64_t)sizeof *how));
-        eng_backend_draw(m->be, m->logits, n, rows, 0, m->picks.how, m->picks.best, m->picks.drawn);
-    }
-    eng_backend_chosen(m->be, n, draws ? m->picks.how : NULL, m->picks.best, m->picks.drawn, m->left.there + first, m->left.mapped[side] + first);
-    rc = eng_backend_mark(m->be, side);
-    eng_times_lap(m->times, ENG_OP_HEAD);
-out:
-    return rc;
-}
-
-enum err eng_forward_came(struct eng_model *m, int32_t side, bool *done) { return eng_backend_marked(m->be, side, done); }
-
-enum err eng_forward_left(struct eng_model *m, int32_t side, const int32_t **ids)
-{
-    *ids = m->left.host[side];
-    enum err e = eng_backend_reach(m->be, side);
-    eng_times_lap(m->times, ENG_OP_HEAD);
-    return e;
 }
 
 struct hidden { struct eng_model *m; int32_t row0, n; };

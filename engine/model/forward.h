@@ -21,7 +21,7 @@
  * lies behind n_tok is the pass's. */
 struct eng_batch {
     int32_t n_tok;
-    int32_t *ids;                 /* first stage; below 0: token -1 - id of the last eng_forward_leave */
+    int32_t *ids;                 /* first stage; below 0: token -1 - id of the last eng_left_choose */
     int32_t *pos;
     const int32_t **table[LIMIT_GROUPS]; /* block ids of the row's sequence, by group */
     int32_t *adapter;             /* number of the LoRA adapter that the row uses, 0: none */
@@ -89,9 +89,11 @@ struct eng_model {
         struct krn_pick *pieces;             /* scratch of top */
         struct krn_noise *how;
     } picks;
-    struct eng_left {             /* tokens that a rank alone on a device leaves there for the next step; NULLs: it does not */
+    struct eng_left {             /* tokens that stay on the device for the next step (engine/model/left.h); NULLs: they do not */
         int32_t *there;           /* [n_seqs] */
         int32_t *host[2], *mapped[2]; /* [n_seqs] the same for the host: a side for each of two steps on their way; as the device finds them */
+        struct eng_picks mine;    /* of several ranks: what this one finds in its slice */
+        struct krn_pick *all;     /* and what all find, rank after rank */
     } left;
     float *scratch; int64_t scratch_each; /* attention, per thread */
     float *partial;               /* attention whose items are split over threads */
@@ -128,17 +130,11 @@ MUST_USE enum err eng_forward_run(struct eng_model *m, const struct eng_batch *b
 MUST_USE enum err eng_forward_head(struct eng_model *m, const int32_t rows[], int32_t n, float *out);
 /* The logits of the last eng_forward_head, to the same n and out, for the host to read. */
 MUST_USE enum err eng_forward_logits(struct eng_model *m, int32_t n, float *out);
-/* On a device, of the same rows: best[n]: each one's largest logit and its index; and drawn[i], where how[i].t > 0, by the noise of how[i] and
- * the row's largest of `over` (NULL: best), ids as the vocabulary's; where how[i].top > 0 as many in top[i] instead. */
+/* On a device, of the same rows, ids being the vocabulary's: best[n]: each one's largest logit; and drawn[i], where how[i].t > 0, by the noise of how[i]
+ * and the row's largest of `over` (NULL: best); where how[i].top > 0 as many in top[i] instead. */
 MUST_USE enum err eng_forward_best(struct eng_model *m, int32_t n, struct krn_pick best[]);
 MUST_USE enum err eng_forward_draw(struct eng_model *m, int32_t n, const struct krn_noise how[], const struct krn_pick over[], struct krn_pick best[],
                                    struct krn_pick drawn[], struct krn_pick top[][KRN_TOP]);
-/* On a device that has m->left, of the same rows: tokens stay there as number first + i, and come to the host by themselves; drawn where how[i].t > 0,
- * else the largest logit. Nothing waits. */
-MUST_USE enum err eng_forward_leave(struct eng_model *m, int32_t n, const struct krn_noise how[], int32_t first, int32_t side);
-/* Have those of `side` come (never waits); wait for them: *ids, until that side is used again. */
-MUST_USE enum err eng_forward_came(struct eng_model *m, int32_t side, bool *done);
-MUST_USE enum err eng_forward_left(struct eng_model *m, int32_t side, const int32_t **ids);
 /* *out: the normed hidden states of rows [row0, row0 + n) of x (last stage): [n][d_model], for the host to read until the next call of
  * anything here. */
 MUST_USE enum err eng_forward_hidden(struct eng_model *m, int32_t row0, int32_t n, const float **out);

@@ -129,12 +129,12 @@ enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b)
 
 enum err eng_staging_ids(struct eng_model *m, const int32_t ids[], int32_t n, const int32_t **out)
 {
-    bool left = false;
+    bool left = m->left.there && m->shard.tp_width > 1;
     *out = m->be->on_host ? ids : m->staging->ids_there;
     if (m->be->on_host) return OK;
     enum err e = eng_backend_upload(m->be, m->staging->ids_there, ids, n * (int64_t)sizeof *ids);
     for (int32_t i = 0; i < n; i++) left |= ids[i] < 0;
-    if (!e && left) eng_backend_inputs(m->be, n, m->staging->ids_there, m->left.there);
+    if (!e && left) eng_backend_inputs(m->be, n, m->staging->ids_there, m->left.there, m->shard.embd0, m->weights->embd.rows);
     return e;
 }
 

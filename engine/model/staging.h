@@ -17,7 +17,8 @@ void eng_staging_close(struct eng_model *m);
 MUST_USE enum err eng_staging_batch(struct eng_model *m, const struct eng_batch *b);
 /* m->in = where a batch of so many rows will lie. On a device. */
 void eng_staging_rows(struct eng_model *m, int32_t n_tok);
-/* ids[n] as the kernels read them, until the next call; below 0 as in eng_batch. */
+/* Of ids[n], below 0 as in eng_batch, the rows of this rank's embedding as the kernels read them, until the next call; where ranks share the model, and on a
+ * device: -1 for those that are another's. */
 MUST_USE enum err eng_staging_ids(struct eng_model *m, const int32_t ids[], int32_t n, const int32_t **out);
 
 /* *host = x[n], to be read by the host until the next call. */

@@ -5,6 +5,7 @@
 #include "engine/sample/sampler_impl.h"
 
 #include "base/rng.h"
+#include "engine/kernels/few.h"
 #include "engine/kernels/math.h"
 
 #include <math.h>
@@ -187,10 +188,19 @@ static float least_of(const struct sampling *p)
     return p->min_p > 0 ? MAX(least, krn_log(p->min_p)) : least;
 }
 
-bool eng_cut_open(const struct sampling *p, int64_t position, float *least)
+bool eng_cut_open(const struct sampling *p, int64_t position)
 {
-    *least = least_of(p);
     return p->top_k <= 0 && p->top_p >= 1 && p->typical_p >= 1 && !xtc_happens(p, position);
+}
+
+void eng_cut_how(const struct sampling *p, int64_t position, struct krn_noise *how)
+{
+    how->least = least_of(p);
+    how->top = CLAMP(p->top_k, 0, KRN_TOP);
+    how->top_p = p->top_p;
+    how->typical_p = p->typical_p;
+    how->xtc_threshold = p->xtc_threshold;
+    how->xtc = xtc_happens(p, position);
 }
 
 /* After top_k, of s->cands[0..n), best first; or of the whole of z (n < 0). */
@@ -224,8 +234,12 @@ int32_t eng_cut(struct eng_sampler *s, const float *z, const struct sampling *p,
     return narrow(s, z, p->top_k > 0 ? eng_cut_best(s, z, s->n_vocab, 0, MIN(p->top_k, s->n_vocab)) : -1, p, position);
 }
 
-int32_t eng_cut_among(struct eng_sampler *s, int32_t n, const struct sampling *p, int64_t position)
+int32_t eng_cut_among(struct eng_sampler *s, int32_t n, const struct krn_noise *how)
 {
+    struct krn_few f = {.n = MIN(n, how->top)};
     sort(s->cands, n);
-    return narrow(s, NULL, MIN(n, p->top_k), p, position);
+    for (int32_t i = 0; i < f.n; i++) f.c[i] = s->cands[i], f.e[i] = krn_exp(f.c[i].z);
+    krn_few_narrow(&f, how);
+    for (int32_t i = 0; i < f.n; i++) s->cands[i] = f.c[i];
+    return f.n;
 }

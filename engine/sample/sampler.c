@@ -178,8 +178,7 @@ static int32_t draw(const struct krn_pick *c, int32_t n, const struct sampling *
 
 bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position)
 {
-    float least;
-    return p->temperature > 0 && plain(p, h) && eng_cut_open(p, position, &least);
+    return p->temperature > 0 && plain(p, h) && eng_cut_open(p, position);
 }
 
 bool eng_sampler_plain_top(const struct sampling *p, const struct eng_history *h)
@@ -190,7 +189,7 @@ bool eng_sampler_plain_top(const struct sampling *p, const struct eng_history *h
 struct krn_noise eng_sampler_noise(const struct sampling *p, int64_t position)
 {
     struct krn_noise h = {.t = p->temperature, .key = key_of(p, position)};
-    (void)eng_cut_open(p, position, &h.least);
+    eng_cut_how(p, position, &h);
     return h;
 }
 
@@ -211,9 +210,10 @@ void eng_sampler_top(struct eng_sampler *s, float *x, int32_t n, int32_t id0, fl
 int32_t eng_sampler_among(struct eng_sampler *s, const struct krn_pick c[], int32_t n, const struct sampling *p, int64_t position)
 {
     int32_t k = 0;
+    struct krn_noise how = eng_sampler_noise(p, position);
     for (int32_t i = 0; i < n; i++)
         if (c[i].id >= 0) s->cands[k++] = c[i];
-    k = eng_cut_among(s, k, p, position);
+    k = eng_cut_among(s, k, &how);
     return k ? draw(s->cands, k, p, position) : -1;
 }
 
@@ -239,8 +239,7 @@ void eng_sampler_pick(struct eng_sampler *s, float *x, const struct sampling *p,
     if (x[top] == -INFINITY) top = first_allowed(s, allowed);
     out->id = top;
     if (p->temperature > 0 && x[top] > -INFINITY) {
-        float least;
-        if (eng_cut_open(p, position, &least)) {
+        if (eng_cut_open(p, position)) {
             struct krn_pick best = eng_sampler_draw(s, x, s->n_vocab, 0, x[top], p, position);
             if (best.id >= 0) out->id = best.id; /* none: the logits are no numbers */
         } else {

@@ -44,7 +44,7 @@ bool eng_sampler_plain_greedy(const struct sampling *p, const struct eng_history
 /* Is it a draw over the raw logits at a temperature, with min_p at most? Then each rank draws over its slice, once the largest logit of all is
  * known, and they exchange what they drew: the largest sum wins, of equals the lowest id. */
 bool eng_sampler_plain_draw(const struct sampling *p, const struct eng_history *h, int64_t position);
-/* Its noise, for whoever draws elsewhere. */
+/* Its noise, and what narrows a draw among a few, for whoever draws elsewhere. */
 struct krn_noise eng_sampler_noise(const struct sampling *p, int64_t position);
 /* Is it a draw among the top_k of the raw logits, KRN_TOP at most, whatever narrows those further? Then each rank finds the best of its slice. */
 bool eng_sampler_plain_top(const struct sampling *p, const struct eng_history *h);

@@ -2,6 +2,7 @@
 #include "tests/kernels/device.h"
 
 #include "engine/kernels/cuda/choose.h"
+#include "engine/sample/sampler.h"
 
 static void codes_equal_ref(void **state)
 {
@@ -254,7 +255,8 @@ static void choices_equal_ref(void **state)
     for (size_t k = 0; k < COUNT_OF(sizes); k++) {
         int32_t n = sizes[k], id0 = 7 * (int32_t)k;
         float *x = case_floats(&r, ROWS * n, CASE_NORMAL), *z = malloc((size_t)n * sizeof *z);
-        struct krn_noise how[ROWS] = {{1.0f, -INFINITY, 1, 0}, {0.7f, -3.0f, 2, 0}, {0}, {2.0f, -INFINITY, 3, 0}, {0.01f, -INFINITY, 4, 0}};
+        struct krn_noise how[ROWS] = {{.t = 1.0f, .least = -INFINITY, .key = 1}, {.t = 0.7f, .least = -3.0f, .key = 2}, {0},
+                                      {.t = 2.0f, .least = -INFINITY, .key = 3}, {.t = 0.01f, .least = -INFINITY, .key = 4}};
         struct krn_pick best[ROWS], drawn[ROWS], mark = {42.0f, 42};
         for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
         for (int32_t i = 0; i < n; i++) x[3 * n + i] = -INFINITY;
@@ -262,13 +264,13 @@ static void choices_equal_ref(void **state)
         for (int32_t i = 0; i < ROWS; i++) drawn[i] = mark;
         float *dx = there(x, 4 * (int64_t)ROWS * n);
         struct krn_pick *dbest = there(best, sizeof best), *ddrawn = there(drawn, sizeof drawn);
-        eng_backend_best(be, dx, ROWS, n, dbest);
+        eng_backend_best(be, dx, ROWS, n, id0, dbest);
         eng_backend_draw(be, dx, ROWS, n, id0, there(how, sizeof how), dbest, ddrawn);
         here(best, dbest, sizeof best);
         here(drawn, ddrawn, sizeof drawn);
         for (int32_t i = 0; i < ROWS; i++) {
             int32_t at = krn_ref.argmax(x + i * n, n);
-            assert_int_equal(best[i].id, at);
+            assert_int_equal(best[i].id, id0 + at);
             assert_memory_equal(&best[i].z, &x[i * n + at], sizeof(float));
             memcpy(z, x + i * n, (size_t)n * sizeof *z);
             if (how[i].t > 0) krn_ref.temper(z, best[i].z, how[i].t, n);
@@ -297,7 +299,8 @@ static void the_best_of_rows_equal_a_sort(void **state)
     for (size_t k = 0; k < COUNT_OF(sizes); k++) {
         int32_t n = sizes[k], id0 = 9 * (int32_t)k;
         float *x = case_floats(&r, ROWS * n, CASE_NORMAL);
-        struct krn_noise how[ROWS] = {{1.0f, 0, 1, KRN_TOP}, {0.7f, 0, 2, 0}, {2.0f, 0, 3, 40}, {0.5f, 0, 4, 1}, {0.01f, 0, 5, 20}};
+        struct krn_noise how[ROWS] = {{.t = 1.0f, .key = 1, .top = KRN_TOP}, {.t = 0.7f, .key = 2}, {.t = 2.0f, .key = 3, .top = 40},
+                                      {.t = 0.5f, .key = 4, .top = 1}, {.t = 0.01f, .key = 5, .top = 20}};
         struct krn_pick best[ROWS], mark = {42.0f, 42};
         static struct krn_pick top[ROWS][KRN_TOP], scratch[ROWS][KRN_CHOOSE_PIECES][KRN_TOP];
         for (int32_t i = 0; i < ROWS * n; i++) x[i] = rnd_below(&r, 10) ? x[i] * 3.0f : -INFINITY;
@@ -307,7 +310,7 @@ static void the_best_of_rows_equal_a_sort(void **state)
             for (int32_t t = 0; t < KRN_TOP; t++) top[i][t] = mark;
         float *dx = there(x, 4 * (int64_t)ROWS * n);
         struct krn_pick *dbest = there(best, sizeof best), *dtop = there(top, sizeof top);
-        eng_backend_best(be, dx, ROWS, n, dbest);
+        eng_backend_best(be, dx, ROWS, n, id0, dbest);
         eng_backend_top(be, dx, ROWS, n, id0, there(how, sizeof how), dbest, there(scratch, sizeof scratch), dtop);
         here(best, dbest, sizeof best);
         here(top, dtop, sizeof top);
@@ -329,6 +332,99 @@ static void the_best_of_rows_equal_a_sort(void **state)
     }
 }
 
+/* A draw among the best of rows, narrowed in every way, is the host's; of none nothing is drawn. */
+static void draws_among_a_few_equal_the_hosts(void **state)
+{
+    (void)state;
+    enum { ROWS = KRN_CHOOSE_ROWS };
+    struct rnd r = {.key = 81};
+    struct eng_sampler *s = eng_sampler_open(&krn_ref, 1000);
+    for (int32_t round = 0; round < 40; round++) {
+        static struct krn_pick top[ROWS][KRN_TOP];
+        struct sampling p[ROWS];
+        struct krn_noise how[ROWS] = {{0}};
+        struct krn_pick drawn[ROWS], mark = {42.0f, 42};
+        for (int32_t i = 0; i < ROWS; i++) {
+            p[i] = sampling_default();
+            p[i].temperature = 1, p[i].seed = (uint64_t)(round * ROWS + i), p[i].top_k = rnd_between(&r, 1, KRN_TOP);
+            p[i].top_p = rnd_below(&r, 2) ? 1 : 0.05f + 0.01f * (float)rnd_below(&r, 95);
+            p[i].typical_p = rnd_below(&r, 2) ? 1 : 0.05f + 0.01f * (float)rnd_below(&r, 95);
+            p[i].min_p = rnd_below(&r, 2) ? 0 : 0.01f * (float)rnd_below(&r, 60);
+            p[i].xtc_probability = rnd_below(&r, 2) ? 0 : 0.8f, p[i].xtc_threshold = 0.01f * (float)rnd_below(&r, 30);
+            if (i % 5 < 4) how[i] = eng_sampler_noise(&p[i], 7); /* the others are no such draws */
+            int32_t n = i % 7 == 6 ? rnd_below(&r, 3) : KRN_TOP;
+            float step = 0.01f * (float)rnd_below(&r, 40); /* 0: all are equal */
+            for (int32_t k = 0; k < KRN_TOP; k++)
+                top[i][k] = k < n ? (struct krn_pick){k ? -step * (float)rnd_below(&r, 40) : 0, 13 * (KRN_TOP - k) + rnd_below(&r, 13)}
+                                  : (struct krn_pick){-INFINITY, -1};
+            qsort(top[i], (size_t)n, sizeof **top, by_value);
+            drawn[i] = mark;
+        }
+        struct krn_pick *d = there(drawn, sizeof drawn);
+        eng_backend_among(be, ROWS, there(how, sizeof how), there(top, sizeof top), d);
+        here(drawn, d, sizeof drawn);
+        for (int32_t i = 0; i < ROWS; i++)
+            if (how[i].t > 0) assert_int_equal(drawn[i].id, eng_sampler_among(s, top[i], p[i].top_k, &p[i], 7));
+            else assert_memory_equal(&drawn[i], &mark, sizeof mark);
+        next_device();
+    }
+    eng_sampler_close(s);
+}
+
+/* What ranks found in their slices: the largest, of equals the first rank's; lists of the best put together; ranks that found nothing. */
+static void what_ranks_found_is_put_together(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, SIZE = 3, EACH = ROWS + ROWS * KRN_TOP + 2 };
+    struct rnd r = {.key = 82};
+    for (int32_t round = 0; round < 20; round++) {
+        static struct krn_pick all[SIZE][EACH], top[ROWS][KRN_TOP], want[SIZE * KRN_TOP];
+        struct krn_pick best[ROWS] = {{0}};
+        struct krn_noise how[ROWS] = {{.t = 1, .top = KRN_TOP}, {.t = 1}, {.t = 1, .top = 33}, {.t = 1, .top = 1}, {.t = 1, .top = 9}};
+        const int32_t empty = round % (SIZE + 1);
+        for (int32_t k = 0; k < SIZE; k++)
+            for (int32_t i = 0; i < ROWS; i++) {
+                struct krn_pick *list = all[k] + ROWS + i * KRN_TOP;
+                int32_t n = k == empty ? 0 : rnd_between(&r, 1, KRN_TOP);
+                all[k][i] = n ? (struct krn_pick){(float)rnd_below(&r, 3), 1000 * k + i} : (struct krn_pick){-INFINITY, -1};
+                for (int32_t t = 0; t < KRN_TOP; t++)
+                    list[t] = t < n ? (struct krn_pick){-(float)rnd_below(&r, 9), 1000 * k + t} : (struct krn_pick){-INFINITY, -1};
+                qsort(list, (size_t)n, sizeof *list, by_value);
+            }
+        struct krn_pick *from = there(all, sizeof all), *dbest = there(best, sizeof best), *dtop = there(top, sizeof top);
+        eng_backend_merge_best(be, ROWS, SIZE, EACH, from, dbest);
+        eng_backend_merge_top(be, ROWS, SIZE, EACH, from + ROWS, there(how, sizeof how), dtop);
+        here(best, dbest, sizeof best);
+        here(top, dtop, sizeof top);
+        for (int32_t i = 0; i < ROWS; i++) {
+            struct krn_pick first = all[0][i];
+            int32_t n = 0;
+            for (int32_t k = 0; k < SIZE; k++) {
+                if (first.id < 0 || all[k][i].z > first.z) first = all[k][i];
+                for (int32_t t = 0; t < how[i].top; t++)
+                    if (all[k][ROWS + i * KRN_TOP + t].id >= 0) want[n++] = all[k][ROWS + i * KRN_TOP + t];
+            }
+            assert_memory_equal(&best[i], &first, sizeof first);
+            qsort(want, (size_t)n, sizeof *want, by_value);
+            assert_memory_equal(top[i], want, (size_t)MIN(n, how[i].top) * sizeof *want);
+            for (int32_t t = n; t < how[i].top; t++) assert_int_equal(top[i][t].id, -1);
+        }
+        next_device();
+    }
+}
+
+/* Inputs that only the device knows are put in, and those of other ranks' rows marked. */
+static void inputs_are_put_in_by_rank(void **state)
+{
+    (void)state;
+    static const int32_t chosen[] = {7, 12, 30}, want[] = {2, -1, -1, 7, 0, -1, -1};
+    int32_t ids[] = {7, 4, 100, -2, 5, -3, 13};
+    int32_t *d = there(ids, sizeof ids);
+    eng_backend_inputs(be, COUNT_OF(ids), d, there(chosen, sizeof chosen), 5, 8);
+    here(ids, d, sizeof ids);
+    assert_memory_equal(ids, want, sizeof want);
+}
+
 const struct CMUnitTest device_rows[] = {
     cmocka_unit_test_setup_teardown(codes_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(rows_may_be_more_than_a_grid_is_high, start, finish),
@@ -340,5 +436,8 @@ const struct CMUnitTest device_rows[] = {
     cmocka_unit_test_setup_teardown(reductions_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(choices_equal_ref, start, finish),
     cmocka_unit_test_setup_teardown(the_best_of_rows_equal_a_sort, start, finish),
+    cmocka_unit_test_setup_teardown(draws_among_a_few_equal_the_hosts, start, finish),
+    cmocka_unit_test_setup_teardown(what_ranks_found_is_put_together, start, finish),
+    cmocka_unit_test_setup_teardown(inputs_are_put_in_by_rank, start, finish),
 };
 const size_t n_device_rows = COUNT_OF(device_rows);

@@ -457,7 +457,8 @@ static void a_rank_may_have_no_rows_of_the_vocabulary(void **state)
     if (random_model_write(&m, path)) fail_msg("%s", err_text());
     for (size_t k = 0; k < COUNT_OF(s); k++) {
         struct local_replica *r;
-        struct local_replica_conf c = {.path = path, .grid = k ? &grids[k - 1] : NULL, .n_threads = 2, .isa = forced, .context = 64, .n_blocks = 4 * N_SEQ, .max_step_tokens = 80};
+        struct local_replica_conf c = {.path = path, .grid = k ? &grids[k - 1] : NULL, .n_threads = 2, .isa = forced, .context = 64, .n_blocks = 4 * N_SEQ,
+                                       .max_step_tokens = 80};
         if (local_replica_open(&r, &c)) fail_msg("%s", err_text());
         make(s[k], prompts, m.vocab);
         if (sequence_run(r, s[k], N_SEQ, true)) fail_msg("%s", err_text());

@@ -1,6 +1,6 @@
-/* The scheduler over an engine on a device, which is told the next step before this one's tokens have come: every result, in order, byte for byte, is the
- * CPU's and that of a device whose steps wait (TESSERA_AHEAD=off). Emulated (tests/cuda_emu), the device also works beside the host, and
- * is the slower of the two by far. */
+/* The scheduler over an engine on a device, or over two that share the model, which are told the next step before this one's tokens have come: every result,
+ * in order, byte for byte, is the CPU's and that of devices whose steps wait (TESSERA_AHEAD=off). Emulated (tests/cuda_emu), the device also works beside the
+ * host, and is the slower of the two by far. */
 #include "coordinator/sched/scheduler.h"
 #include "tests/support/local_replica.h"
 #include "tests/support/random_model.h"
@@ -35,7 +35,8 @@ static bool emulated(void) { return strstr(getenv("TESSERA_CUDA_PLUGIN"), "emu")
 
 static int32_t below(uint64_t key, uint64_t what, int32_t i, int32_t n) { return (int32_t)(rng_at(key, what, (uint64_t)i, 0) % (uint64_t)n); }
 
-/* Most are plain: the largest logit, draws, ends by length, by a stop id that comes, by one that is barred at first. The others need the host. */
+/* Most are plain: the largest logit, draws, among a few too, ends by length, by a stop id that comes, by one that is barred at first. The others need the
+ * host. */
 static struct gen_request make_request(uint64_t seed, int32_t i, int32_t prompt[MAX_PROMPT])
 {
     uint64_t key = seed * 100 + (uint64_t)i;
@@ -48,13 +49,14 @@ static struct gen_request make_request(uint64_t seed, int32_t i, int32_t prompt[
     p->seed = seed + (uint64_t)i;
     p->max_tokens = 2 + below(key, 3, 0, 50);
     if (i % 3 == 2) p->min_p = 0.01f;
+    if (i % 6 == 4) p->top_k = 20, p->top_p = 0.95f;
     if (i % 2)
         for (int32_t k = 0; k < 6; k++) p->stop_ids[p->n_stop_ids++] = below(key, 4, k, VOCAB);
     if (i % 4 == 1) p->min_tokens = 5;
     if (i < N_PLAIN) return r;
     if (i % 4 == 0) p->n_logprobs = 2;
     if (i % 4 == 1) p->frequency_penalty = 0.7f;
-    if (i % 4 == 2) p->top_k = 20;
+    if (i % 4 == 2) p->top_p = 0.9f;
     if (i % 4 == 3) p->n_prompt_logprobs = 1;
     return r;
 }
@@ -74,6 +76,8 @@ static void on_event(void *user, const struct token_event *e)
     *(int32_t *)user += e->kind == EVENT_FINISH;
 }
 
+enum { ON_CPU, ON_ONE, ON_TWO }; /* devices; of two each rank has one */
+
 struct how {
     int32_t depth, slots, budget, guesses, n_requests;
     uint64_t seed;
@@ -81,7 +85,7 @@ struct how {
 
 /* Requests come a few at a time, while others run. failing: what then fails of the device; or NULL. Err: the replica's; what came until then is in the
  * log. */
-static enum err run(const struct how *h, bool on_device, const char *failing, struct buf *log, struct eng_engine_info *info)
+static enum err run(const struct how *h, int32_t devices, const char *failing, struct buf *log, struct eng_engine_info info[])
 {
     enum err rc = OK;
     struct model_info model;
@@ -91,7 +95,7 @@ static enum err run(const struct how *h, bool on_device, const char *failing, st
                                  .depth = h->depth, .max_step_tokens = h->budget, .context = CONTEXT, .max_waiting = 100, .prefix_cache = true,
                                  .max_guesses = h->guesses, .guess_rows = 16};
     const struct local_replica_conf rc_of = {.path = model_path, .context = CONTEXT, .n_blocks = c.n_blocks, .exact_blocks = true, .n_slots = h->slots,
-                                             .max_step_tokens = h->budget, .on_device = on_device};
+                                             .max_step_tokens = h->budget, .tp = MAX(devices, 1), .direct = devices > 1, .on_device = (1u << devices) - 1};
     struct local_replica *r = NULL;
     int32_t n_done = 0, n_sent = 0;
     if (local_replica_open(&r, &rc_of)) fail_msg("%s", err_text());
@@ -114,7 +118,8 @@ static enum err run(const struct how *h, bool on_device, const char *failing, st
         arena_free(&a);
     }
     if (!rc) assert_true(n_done >= h->n_requests);
-    local_replica_info(r, 0, info);
+    local_replica_stop(r);
+    for (int32_t i = 0; i < MAX(devices, 1); i++) local_replica_info(r, i, &info[i]);
     crd_sched_close(s);
     local_replica_close(r);
     unsetenv("CUDA_EMU_FAIL");
@@ -123,40 +128,52 @@ static enum err run(const struct how *h, bool on_device, const char *failing, st
 
 enum way { AS_TOLD, WAITING, LATE }; /* LATE: emulated, and what is told is done beside the host */
 
-static void check(const struct how *h, enum way w, const struct buf *want, int32_t least)
+static void check(const struct how *h, int32_t devices, enum way w, const struct buf *want, int32_t least)
 {
     struct buf got = {0};
-    struct eng_engine_info info;
+    struct eng_engine_info info[2];
     if (w == WAITING) setenv("TESSERA_AHEAD", "off", 1);
     if (w == LATE && emulated()) setenv("CUDA_EMU_ASYNC", "1", 1);
-    enum err e = run(h, true, NULL, &got, &info);
+    enum err e = run(h, devices, NULL, &got, info);
     unsetenv("TESSERA_AHEAD");
     unsetenv("CUDA_EMU_ASYNC");
     if (e) fail_msg("%s", err_text());
-    printf("seed %llu, depth %d: %lld steps begun ahead\n", (unsigned long long)h->seed, h->depth, (long long)info.n_ahead);
     assert_int_equal(got.len, want->len);
     assert_memory_equal(got.data, want->data, want->len);
-    if (w == WAITING) assert_int_equal(info.n_ahead, 0);
-    else assert_true(info.n_ahead >= least);
+    for (int32_t i = 0; i < devices; i++) {
+        printf("seed %llu, depth %d: rank %d of %d began %lld steps ahead\n", (unsigned long long)h->seed, h->depth, i, devices, (long long)info[i].n_ahead);
+        if (w == WAITING) assert_int_equal(info[i].n_ahead, 0);
+        else assert_true(info[i].n_ahead >= least);
+    }
     buf_free(&got);
+}
+
+static int32_t n_devices(void)
+{
+    struct plugin_device_info info[2];
+    char why[PLUGIN_TEXT];
+    int32_t n;
+    eng_backend_devices(info, 2, &n, why);
+    return n;
 }
 
 static void results_are_those_of_steps_that_wait(void **state)
 {
-    static const struct { size_t model; struct how how; int32_t least; bool every_way; } cases[] = {
-        {0, {2, 8, 64, 0, N_REQUESTS, 1}, 1, true},
-        {0, {3, 40, 70, 0, N_PLAIN, 4}, 30, false},
-        {0, {5, 16, 40, 7, N_REQUESTS, 3}, 1, false},
-        {1, {3, 6, 23, 0, N_REQUESTS, 2}, 10, false},
+    static const struct { size_t model; struct how how; int32_t least; bool every_way, two; } cases[] = {
+        {0, {2, 8, 64, 0, N_REQUESTS, 1}, 1, true, true},
+        {0, {3, 40, 70, 0, N_PLAIN, 4}, 30, false, true},
+        {0, {5, 16, 40, 7, N_REQUESTS, 3}, 1, false, false},
+        {1, {3, 6, 23, 0, N_REQUESTS, 2}, 10, false, true},
     };
     (void)state;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct buf want = {0};
         struct eng_engine_info info;
         write_model(cases[i].model);
-        if (run(&cases[i].how, false, NULL, &want, &info)) fail_msg("%s", err_text());
+        if (run(&cases[i].how, ON_CPU, NULL, &want, &info)) fail_msg("%s", err_text());
         assert_int_equal(info.n_ahead, 0);
-        for (int w = cases[i].every_way ? AS_TOLD : LATE; w <= LATE; w++) check(&cases[i].how, (enum way)w, &want, cases[i].least);
+        for (int w = cases[i].every_way ? AS_TOLD : LATE; w <= LATE; w++) check(&cases[i].how, ON_ONE, (enum way)w, &want, cases[i].least);
+        if (cases[i].two && n_devices() > 1) check(&cases[i].how, ON_TWO, LATE, &want, cases[i].least);
         buf_free(&want);
     }
 }
@@ -170,13 +187,13 @@ static void a_failure_is_found_with_the_next_step_begun(void **state)
     (void)state;
     if (!emulated()) skip();
     write_model(0);
-    if (run(&h, true, NULL, &want, &info)) fail_msg("%s", err_text());
+    if (run(&h, ON_ONE, NULL, &want, &info)) fail_msg("%s", err_text());
     setenv("CUDA_EMU_ASYNC", "1", 1);
     for (int32_t n = 250; n < 800; n += 151) {
         struct buf got = {0};
         char order[32];
         snprintf(order, sizeof order, "launch:%d", n);
-        enum err e = run(&h, true, order, &got, &info);
+        enum err e = run(&h, ON_ONE, order, &got, &info);
         assert_int_equal(e, ERR_SYSTEM);
         assert_non_null(strstr(err_text(), "unspecified launch failure"));
         assert_true(info.n_ahead > 0 && got.len > 0 && got.len < want.len);

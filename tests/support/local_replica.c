@@ -1,6 +1,7 @@
 /* local_replica.c: see local_replica.h. */
 #include "tests/support/local_replica.h"
 
+#include "base/clock.h"
 #include "base/mailbox.h"
 #include "transport/coll_open.h"
 
@@ -26,7 +27,7 @@ struct local_replica {
     int32_t n;
     struct rank ranks[COLL_MAX_RANKS];
     struct mailbox *opened, *results; /* struct rank *; struct buf * */
-    bool broken;
+    bool stopped;
 };
 
 struct step {
@@ -56,20 +57,22 @@ static void free_plan(struct buf *plan)
     free(plan);
 }
 
-/* As worker/step_loop.c does it. */
+/* As worker/step_loop.c does it: the first rank, who answers, no longer than it must wait for the device, the others until there is a next plan. */
 static enum err begin_ahead(struct rank *k, struct step *s, bool *begun)
 {
     enum err rc = OK;
+    const bool lead = k == k->r->ranks;
     *begun = false;
-    for (bool came = false; eng_engine_overlaps(k->engine) && !k->kept && !came;) {
-        k->kept = mailbox_get(k->in, 0);
+    for (bool came = false; eng_engine_overlaps(k->engine) && !k->kept && !(came && lead);) {
+        k->kept = mailbox_get(k->in, came ? -1 : 0);
         if (k->kept && k->kept->len) TRY(begin(k, k->kept, true, begun, s));
         if (*begun) {
             free_plan(k->kept);
             k->kept = NULL;
             break;
         }
-        TRY(eng_engine_came(k->engine, &came));
+        if (!came) TRY(eng_engine_came(k->engine, &came));
+        if (!came) clock_sleep_us(20);
     }
 out:
     return rc;
@@ -189,13 +192,19 @@ out:
     return rc;
 }
 
+void local_replica_stop(struct local_replica *r)
+{
+    for (int32_t i = 0; i < r->n && !r->stopped; i++) mailbox_put(r->ranks[i].in, xcalloc(1, sizeof(struct buf)));
+    for (int32_t i = 0; i < r->n && !r->stopped; i++) pthread_join(r->ranks[i].thread, NULL);
+    r->stopped = true;
+}
+
 void local_replica_close(struct local_replica *r)
 {
     if (!r) return;
-    for (int32_t i = 0; i < r->n; i++) mailbox_put(r->ranks[i].in, xcalloc(1, sizeof(struct buf)));
+    local_replica_stop(r);
     for (int32_t i = 0; i < r->n; i++) {
         struct rank *k = &r->ranks[i];
-        pthread_join(k->thread, NULL);
         eng_engine_close(k->engine);
         free_plan(k->kept);
         for (struct buf *b; (b = mailbox_get(k->in, 0));) free_plan(b);

@@ -31,6 +31,8 @@ struct local_replica;
  * step tokens 512, isa "auto". */
 MUST_USE enum err local_replica_open(struct local_replica **out, const struct local_replica_conf *conf);
 void local_replica_close(struct local_replica *r);
+/* All steps have ended on every rank, none is begun any more: what local_replica_info says is the last word. */
+void local_replica_stop(struct local_replica *r);
 /* Send a plan to every rank; do not wait. */
 void local_replica_send(struct local_replica *r, const struct step_plan *p);
 /* The next result in order; arrays live in *a. */

@@ -2,16 +2,23 @@
 import json
 import os
 import re
+import signal
 import tempfile
 import time
 import unittest
 
 from cluster import DEMO, Server, run
+from test_restart import Durable, frames, read_out, read_some
 
 EMULATED = os.environ.get("TESSERA_TEST_PLUGIN", "")
 NCCL = os.environ.get("TESSERA_TEST_NCCL", "")
 ASK = ("generate", DEMO, "--prompt", "The lighthouse keeper", "--max-tokens", 4, "--temperature", 0, "--ignore-eos")
+STORY = {"prompt": "<|im_start|>user\nTell me the story of the lighthouse.<|im_end|>\n<|im_start|>assistant\n", "max_tokens": 16, "ignore_eos": True}
 QUIET = ("--log-level", "warn", "--threads", 1)
+
+
+def text_of(event):
+    return event["choices"][0]["text"] if event != "[DONE]" and event.get("choices") else ""
 
 
 class with_env:
@@ -102,18 +109,67 @@ class Computed(unittest.TestCase):
         for got in (one, shared, mixed, staged):
             self.assertEqual(got, want)
 
+    def begun_ahead(self, *how, **env):
+        """The text, and of each rank how many steps it began ahead."""
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, **env):
+            code, out, err = run(*ASK[:4], "--max-tokens", 16, "--ignore-eos", "--device", "cuda", "--log-level", "debug", "--threads", 1, *how, timeout=150)
+        self.assertEqual(code, 0, err)
+        return out, [int(n) for n in re.findall(r"([0-9]+) of [0-9]+ steps were begun before the tokens of the one before had come", err)]
+
     def test_the_next_step_is_begun_before_the_tokens_have_come(self):
-        texts = []
-        for ahead in ("on", "off"):
-            with with_env(TESSERA_CUDA_PLUGIN=EMULATED, CUDA_EMU_DEVICES="1", TESSERA_AHEAD=ahead):
-                code, out, err = run(*ASK[:4], "--temperature", 1, "--seed", 5, "--max-tokens", 16, "--ignore-eos", "--device", "cuda", "--log-level", "debug", "--threads", 1, timeout=150)
-            self.assertEqual(code, 0, err)
-            begun = re.findall(r"([0-9]+) of ([0-9]+) steps were begun before the tokens of the one before had come", err)
-            texts.append(out)
-            self.assertEqual(len(begun), ahead == "on", err)
-            if begun:
-                self.assertGreater(int(begun[0][0]), 0)
-        self.assertEqual(texts[0], texts[1])
+        draw = ("--temperature", 1, "--seed", 5)
+        for sampling in (draw, draw + ("--top-k", 20, "--top-p", 0.9)):
+            text, on = self.begun_ahead(*sampling, CUDA_EMU_DEVICES="1", TESSERA_AHEAD="on")
+            waited, off = self.begun_ahead(*sampling, CUDA_EMU_DEVICES="1", TESSERA_AHEAD="off")
+            self.assertEqual(len(on), 1)
+            self.assertGreater(on[0], 0)
+            self.assertEqual(off, [])
+            self.assertEqual(text, waited)
+
+    @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
+    def test_ranks_that_share_a_model_begin_the_next_step_too(self):
+        draw = ("--temperature", 1, "--seed", 5, "--tp", 2)
+        for way in ("nccl", "host"):
+            env = {"CUDA_EMU_DEVICES": "2", "CUDA_EMU_ASYNC": "1", "TESSERA_NCCL": NCCL, "TESSERA_SUMS": way}
+            text, on = self.begun_ahead(*draw, TESSERA_AHEAD="on", **env)
+            waited, off = self.begun_ahead(*draw, TESSERA_AHEAD="off", **env)
+            self.assertEqual(len(on), 2)
+            self.assertGreater(min(on), 0)
+            self.assertEqual(off, [])
+            self.assertEqual(text, waited)
+
+    @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
+    def test_streams_survive_a_rank_lost_with_the_next_step_begun(self):
+        kinds = [{**STORY, "temperature": 0}, {**STORY, "temperature": 0.9, "seed": 4, "top_k": 20, "top_p": 0.95}]
+        env = {"CUDA_EMU_DEVICES": "2", "CUDA_EMU_ASYNC": "1", "TESSERA_NCCL": NCCL, "TESSERA_SUMS": "host"}
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, **env):
+            with Server("--tp", 2, "--threads", 1, "--device", "cuda", "--speculate", 0, "--stall-timeout", 3) as s:
+                whole = [s.post("/v1/completions", k)[1]["choices"][0]["text"] for k in kinds]
+                for n, (rank, how) in enumerate(((1, signal.SIGKILL), (0, signal.SIGSTOP))):
+                    streams = [s.stream("/v1/completions", k, timeout=120) for k in kinds]
+                    texts = ["".join(text_of(next(e)) for _ in range(2)) for e in streams]
+                    os.kill(s.workers()[rank], how)
+                    for i, events in enumerate(streams):
+                        self.assertEqual(texts[i] + "".join(text_of(e) for e in events), whole[i], s.text())
+                    until = time.monotonic() + 40
+                    while s.text().count("recovered in") <= n and time.monotonic() < until:
+                        time.sleep(0.05)
+                self.assertEqual(s.text().count("recovered in"), 2, s.text())
+
+    @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
+    def test_ranks_with_the_next_step_begun_park_for_another_coordinator(self):
+        body = {**STORY, "temperature": 0.9, "seed": 4}
+        env = {"CUDA_EMU_DEVICES": "2", "CUDA_EMU_ASYNC": "1", "TESSERA_NCCL": NCCL, "TESSERA_SUMS": "host"}
+        with with_env(TESSERA_CUDA_PLUGIN=EMULATED, **env), tempfile.TemporaryDirectory() as d:
+            how = (os.path.join(d, "state"), "--tp", 2, "--device", "cuda", "--speculate", 0, "--journal", "on")
+            s = Durable(*how)
+            pids = s.workers()
+            want = read_out(s.open_stream("undisturbed", body))
+            read_some(s.open_stream("disturbed", body), 2)
+            s.kill()
+            with Durable(*how, port=s.port) as t:
+                self.assertEqual(t.workers(), pids)
+                self.assertEqual(frames(t.events("disturbed")[1]), frames(want), t.text())
 
     @unittest.skipUnless(NCCL, "there is no stand-in for NCCL in this build")
     def test_ranks_on_cards_of_their_own_sum_there(self):

@@ -296,7 +296,7 @@ static void sums_are_recorded_and_told_again(void **state)
 }
 
 /* Two communicators in one, by size: a recording has only the small one's operations, gathers and long sums among them, and a replay counts as
- * theirs; what is told by itself goes by the length, gathers by the large one. */
+ * theirs; what is told by itself goes by the length. */
 static bool sized(struct rank *r)
 {
     enum { N = 700, L = 70000, KEY = 6 };
@@ -328,8 +328,8 @@ static bool sized(struct rank *r)
         for (int32_t i = 0, to = 0; i < r->size && ok; to += (int32_t)bytes[i++]) ok = !memcmp((char *)y + to, x, (size_t)bytes[i]);
     }
     ok = ok && small->seq == 6 && !large->seq && r->c->seq == 6;
-    ok = ok && !trn_coll_all_gather(r->c, b, bytes, all, LONG_US) && large->seq == 1 && !trn_coll_all_reduce(r->c, &cut, a, b, N, LONG_US) && small->seq == 7 &&
-         !trn_coll_all_reduce(r->c, &cut, a, b, L, LONG_US) && large->seq == 2 && !eng_backend_download(r->be, y, all, all_bytes);
+    ok = ok && !trn_coll_all_gather(r->c, b, bytes, all, LONG_US) && small->seq == 7 && !trn_coll_all_reduce(r->c, &cut, a, b, N, LONG_US) && small->seq == 8 &&
+         !trn_coll_all_reduce(r->c, &cut, a, b, L, LONG_US) && large->seq == 1 && !eng_backend_download(r->be, y, all, all_bytes);
     for (int32_t i = 0, to = 0; i < r->size && ok; to += (int32_t)bytes[i++]) ok = !memcmp((char *)y + to, x, (size_t)bytes[i]);
     free(x);
     free(y);

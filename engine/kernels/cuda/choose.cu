@@ -8,6 +8,7 @@ extern "C" {
 #include "base/rng.h"
 #include "engine/kernels/cuda/choose.h"
 #include "engine/kernels/cuda/cuda.h"
+#include "engine/kernels/few.h"
 }
 
 namespace {
@@ -41,14 +42,14 @@ __device__ krn_pick best_of_block(krn_pick mine)
 __device__ krn_pick nothing() { return krn_pick{-INFINITY, -1}; }
 
 // Grid of both: (pieces of `piece` values, rows).
-__global__ void __launch_bounds__(KRN_CUDA_THREADS) best_kernel(const float *x, int32_t n, int32_t piece, krn_pick *out)
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) best_kernel(const float *x, int32_t n, int32_t piece, int32_t id0, krn_pick *out)
 {
     cu_begin();
     int32_t i0 = (int32_t)blockIdx.x * piece, i1 = min(n, i0 + piece);
     x += (int64_t)blockIdx.y * n;
     krn_pick mine = nothing();
     for (int32_t i = i0 + (int32_t)threadIdx.x; i < i1; i += KRN_CUDA_THREADS) {
-        krn_pick b = {x[i], i};
+        krn_pick b = {x[i], id0 + i};
         if (largest::beats(b, mine)) mine = b;
     }
     mine = best_of_block(mine);
@@ -102,8 +103,9 @@ struct tempered {
 };
 struct listed {
     const krn_pick *c;
-    int32_t k; // of each KRN_TOP
-    __device__ krn_pick operator()(int32_t i) const { return c[i / k * KRN_TOP + i % k]; }
+    int32_t k;    // of each list so many
+    int64_t each; // from one to the next
+    __device__ krn_pick operator()(int32_t i) const { return c[i / k * each + i % k]; }
 };
 
 // The best of this thread's candidates in [i0, i1) that `last` beats; last.id -1: of all.
@@ -157,8 +159,59 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS) top_rows_kernel(const krn_pi
     cu_begin();
     krn_noise h = how[blockIdx.x];
     if (!(h.t > 0.0f) || !h.top) return;
-    listed from = {of_pieces + (int64_t)blockIdx.x * KRN_CHOOSE_PIECES * KRN_TOP, h.top};
+    listed from = {of_pieces + (int64_t)blockIdx.x * KRN_CHOOSE_PIECES * KRN_TOP, h.top, KRN_TOP};
     best_first(from, 0, pieces * h.top, h.top, out + (int64_t)blockIdx.x * KRN_TOP);
+}
+
+// A block per row.
+__global__ void __launch_bounds__(KRN_CUDA_THREADS)
+    merge_top_kernel(int32_t size, int64_t each, const krn_pick *all, const krn_noise *how, krn_pick *out)
+{
+    cu_begin();
+    krn_noise h = how[blockIdx.x];
+    if (!(h.t > 0.0f) || !h.top) return;
+    listed from = {all + (int64_t)blockIdx.x * KRN_TOP, h.top, each};
+    best_first(from, 0, size * h.top, h.top, out + (int64_t)blockIdx.x * KRN_TOP);
+}
+
+// A block per row: one thread narrows, what is left is drawn by all.
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) among_kernel(const krn_noise *how, const krn_pick *top, krn_pick *drawn)
+{
+    __shared__ krn_few few;
+    cu_begin();
+    krn_noise h = how[blockIdx.x];
+    if (!(h.t > 0.0f) || !h.top) return;
+    int32_t j = (int32_t)threadIdx.x;
+    if (j < h.top) {
+        few.c[j] = top[(int64_t)blockIdx.x * KRN_TOP + j];
+        few.e[j] = krn_math_exp(few.c[j].z);
+    }
+    __syncthreads();
+    if (j == 0) {
+        int32_t n = 0;
+        while (n < h.top && few.c[n].id >= 0) n++;
+        few.n = n;
+        krn_few_narrow(&few, &h);
+    }
+    __syncthreads();
+    krn_pick mine = nothing();
+    if (j < few.n) mine = krn_pick{few.c[j].z + krn_math_gumbel(rng_mix(h.key ^ (uint64_t)few.c[j].id)), few.c[j].id};
+    mine = best_of_block(mine);
+    if (j == 0) drawn[blockIdx.x] = mine;
+}
+
+// A thread per row. Ranks in order, as the host goes through them (engine/head_slices.c).
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) merge_best_kernel(int32_t n, int32_t size, int64_t each, const krn_pick *all, krn_pick *out)
+{
+    cu_begin();
+    int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i >= n) return;
+    krn_pick best = all[i];
+    for (int32_t r = 1; r < size; r++) {
+        krn_pick b = all[r * each + i];
+        if (best.id < 0 || b.z > best.z) best = b;
+    }
+    out[i] = best;
 }
 
 // A thread per row.
@@ -174,11 +227,13 @@ __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     there[i] = host[i] = id;
 }
 
-__global__ void __launch_bounds__(KRN_CUDA_THREADS) inputs_kernel(int32_t n, int32_t *ids, const int32_t *chosen)
+__global__ void __launch_bounds__(KRN_CUDA_THREADS) inputs_kernel(int32_t n, int32_t *ids, const int32_t *chosen, int32_t id0, int32_t rows)
 {
     cu_begin();
     int32_t i = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
-    if (i < n && ids[i] < 0) ids[i] = chosen[-1 - ids[i]];
+    if (i >= n) return;
+    int32_t id = ids[i] < 0 ? chosen[-1 - ids[i]] : ids[i];
+    ids[i] = id >= id0 && id - id0 < rows ? id - id0 : -1;
 }
 
 unsigned blocks_of(int32_t n) { return (unsigned)DIV_UP(n, KRN_CUDA_THREADS); }
@@ -192,11 +247,11 @@ void of_rows(int32_t n_rows, int32_t pieces, const krn_noise *how, krn_pick *out
 
 } // namespace
 
-extern "C" void krn_cuda_best(const float *x, int32_t n_rows, int32_t n, struct krn_pick *best)
+extern "C" void krn_cuda_best(const float *x, int32_t n_rows, int32_t n, int32_t id0, struct krn_pick *best)
 {
     if (n_rows < 1 || n < 1) return;
     int32_t piece = piece_of(n), pieces = DIV_UP(n, piece);
-    KRN_LAUNCH(best_kernel, dim3((unsigned)pieces, (unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, x, n, piece, (krn_pick *)krn_cuda_scratch());
+    KRN_LAUNCH(best_kernel, dim3((unsigned)pieces, (unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, x, n, piece, id0, (krn_pick *)krn_cuda_scratch());
     of_rows(n_rows, pieces, nullptr, best);
     krn_cuda_launched("best");
 }
@@ -230,17 +285,38 @@ extern "C" void krn_cuda_chosen(int32_t n, const struct krn_noise *how, const st
     krn_cuda_launched("chosen");
 }
 
-extern "C" void krn_cuda_inputs(int32_t n, int32_t *ids, const int32_t *chosen)
+extern "C" void krn_cuda_among(int32_t n_rows, const struct krn_noise *how, const struct krn_pick *top, struct krn_pick *drawn)
+{
+    if (n_rows < 1) return;
+    KRN_LAUNCH(among_kernel, dim3((unsigned)n_rows), dim3(KRN_CUDA_THREADS), 0, how, top, drawn);
+    krn_cuda_launched("among");
+}
+
+extern "C" void krn_cuda_merge_best(int32_t n, int32_t size, int64_t each, const struct krn_pick *all, struct krn_pick *out)
 {
     if (n < 1) return;
-    KRN_LAUNCH(inputs_kernel, dim3(blocks_of(n)), dim3(KRN_CUDA_THREADS), 0, n, ids, chosen);
+    KRN_LAUNCH(merge_best_kernel, dim3(blocks_of(n)), dim3(KRN_CUDA_THREADS), 0, n, size, each, all, out);
+    krn_cuda_launched("merge_best");
+}
+
+extern "C" void krn_cuda_merge_top(int32_t n, int32_t size, int64_t each, const struct krn_pick *all, const struct krn_noise *how, struct krn_pick *out)
+{
+    if (n < 1) return;
+    KRN_LAUNCH(merge_top_kernel, dim3((unsigned)n), dim3(KRN_CUDA_THREADS), 0, size, each, all, how, out);
+    krn_cuda_launched("merge_top");
+}
+
+extern "C" void krn_cuda_inputs(int32_t n, int32_t *ids, const int32_t *chosen, int32_t id0, int32_t rows)
+{
+    if (n < 1) return;
+    KRN_LAUNCH(inputs_kernel, dim3(blocks_of(n)), dim3(KRN_CUDA_THREADS), 0, n, ids, chosen, id0, rows);
     krn_cuda_launched("inputs");
 }
 
 extern "C" int32_t krn_cuda_argmax(const float *x, int32_t n)
 {
     krn_pick best = {0.0f, 0}, *out = (krn_pick *)krn_cuda_scratch() + (int)MAX_PIECES;
-    krn_cuda_best(x, 1, n, out);
+    krn_cuda_best(x, 1, n, 0, out);
     krn_cuda_fetch(&best, out, (int64_t)sizeof best);
     return best.id;
 }

@@ -24,7 +24,7 @@ void krn_cuda_matmul_int8(const struct krn_matmul a[], int32_t n, int32_t first_
 /* The whole groups of tokens. */
 void krn_cuda_matmul_mma(const struct krn_matmul *a);
 void krn_cuda_matmul_float(const struct krn_matmul *a);
-/* n rows of a packed matrix as f32, rows: device ids; out [n][cols]. */
+/* n rows of a packed matrix as f32, rows: device ids; out [n][cols]. Below 0: a row of -0, which added to any other leaves that one's bits. */
 void krn_cuda_unpack_rows(const struct krn_mat *w, const int32_t *rows, int32_t n, float *out);
 void krn_cuda_quantize(const struct krn_act *a, int32_t t0, int32_t t1, int32_t u0, int32_t u1);
 void krn_cuda_kv_append(const struct krn_kv_append *a);

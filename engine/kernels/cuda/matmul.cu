@@ -38,11 +38,16 @@ template <int TYPE>
 __global__ void __launch_bounds__(KRN_CUDA_THREADS)
     unpack_kernel(cu_mat w, const int32_t *rows, float *out)
 {
+    enum { EACH = cu_type<TYPE>::quant ? (int)KRN_UNIT : 1 };
     cu_begin();
     int32_t r = rows[blockIdx.x], row = r % KRN_TILE;
     const uint8_t *tile = w.data + r / KRN_TILE * w.tile_bytes;
     int32_t i = (int32_t)(blockIdx.y * blockDim.x + threadIdx.x);
     out += (int64_t)blockIdx.x * w.cols;
+    if (r < 0) {
+        for (int32_t k = i * EACH; k < (i + 1) * EACH && k < w.cols; k++) out[k] = -0.0f;
+        return;
+    }
     if constexpr (!cu_type<TYPE>::quant) {
         if (i < w.cols) out[i] = cu_element<TYPE>(tile, (int64_t)i * KRN_TILE + row);
     } else if (i < w.cols / KRN_UNIT) {
