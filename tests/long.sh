@@ -3,7 +3,8 @@
 #   tests/long.sh [random|isa|races|chaos|links|soak|overload|fuzz] ; logs to stdout
 # random    every program that knows TEST_SEED, by new seeds (RUNS, default 50)
 # isa       the exactness matrix with each instruction set of this processor forced
-# races     whole models on emulated cards, every access of every kernel's thread watched (tests/cuda_emu/emu_race.cpp)
+# races     whole models on emulated cards, every access of every kernel's thread watched (tests/cuda_emu/emu_race.cpp); then, under the thread sanitizer,
+#           what hosts and streams do at once, ordered as a card orders them and no more (tests/cuda_emu/emu_order.h; build/tsan, without the plug-in)
 # chaos     ROUNDS (25) for each of 8 seeds: 200; PATIENCE (1) times longer than usual may anything take, for a machine that others use too
 # links     LINKS (10) rounds over two network namespaces whose link goes down; needs root, ip and sshd
 # soak      MINUTES (30) of mixed load and chaos under the address sanitizer, then the thread sanitizer (build/asan, build/tsan)
@@ -24,6 +25,10 @@ if is isa; then
 fi
 if is races; then
     ctest --test-dir build/release -C Long --output-on-failure -R model_cuda_emu_race
+    cmake --preset tsan -DTESSERA_CUDA=OFF >/dev/null
+    cmake --build --preset tsan --target tessera_cuda_emu nccl_stub cublaslt_stub test_model_cuda_emu test_sched_device_emu
+    TSAN_OPTIONS=suppressions=$PWD/tests/sanitizers/tsan.supp:ignore_noninstrumented_modules=1 \
+        setarch -R ctest --test-dir build/tsan --output-on-failure --timeout 1800 -R '^(model_cuda_emu|sched_device_emu)$'
 fi
 if is chaos; then
     for seed in 1 2 3 4 5 6 7 8; do

@@ -24,7 +24,7 @@ static void kind(struct eng_loader *l, struct model_part *part) { l->part = l->p
 
 static struct model_layer *layer_parts(struct list *t)
 {
-    static struct model_layer nowhere;
+    static _Thread_local struct model_layer nowhere;
     return t->l->parts ? &t->l->parts->layers[t->layer] : &nowhere;
 }
 

@@ -102,6 +102,7 @@ opened::~opened()
 void touch(void *dst, const void *src, size_t n)
 {
     opened o;
+    reads(src, n), writes(dst, n);
     memcpy(dst, src, n);
 }
 

@@ -116,6 +116,7 @@ static void cards_that_sum_have_the_cpus_bits(void **state)
         for (int32_t i = 0; i < cases[k].tp; i++) assert_string_equal(local_replica_sums_by(r, i), cases[k].by);
         make(s, ps, 5);
         if (sequence_run(r, s, N_SEQ, true)) fail_msg("%s", err_text());
+        local_replica_stop(r);
         for (int32_t i = 0; i < cases[k].tp; i++) {
             local_replica_info(r, i, &have);
             assert_int_equal(have.n_replayed > 0, strlen(cases[k].by) <= strlen("direct") && !cases[k].fail);

@@ -19,7 +19,7 @@ struct rank {
     char device[24], why[TRN_NCCL_WHY];
     struct mailbox *in;
     struct buf *kept; /* taken from it while a step was in hand */
-    enum err err;
+    _Atomic(enum err) err; /* read by who receives */
     char text[1024];
 };
 
@@ -85,28 +85,35 @@ static void answer(struct rank *k, const struct step *s)
     mailbox_put(k->r->results, out);
 }
 
+/* The text first: whoever sees the error reads it. */
+static void failed(struct rank *k, enum err e)
+{
+    strncpy(k->text, err_text(), sizeof k->text - 1);
+    k->err = e;
+}
+
 static void run_plan(struct rank *k, struct buf *plan)
 {
     struct step two[2] = {0};
     int32_t now = 0;
     bool more;
-    k->err = begin(k, plan, false, &more, &two[now]);
-    for (; more && !k->err; now = !now) {
-        k->err = begin_ahead(k, &two[!now], &more);
-        if (!k->err) k->err = eng_engine_end(k->engine);
-        if (!k->err && eng_engine_answers(k->engine)) answer(k, &two[now]);
+    enum err e = begin(k, plan, false, &more, &two[now]);
+    for (; more && !e; now = !now) {
+        e = begin_ahead(k, &two[!now], &more);
+        if (!e) e = eng_engine_end(k->engine);
+        if (!e && eng_engine_answers(k->engine)) answer(k, &two[now]);
         arena_free(&two[now].a);
     }
-    if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
-    if (k->err) answer(k, NULL);
+    if (e) failed(k, e);
+    if (e) answer(k, NULL);
     for (int32_t i = 0; i < 2; i++) arena_free(&two[i].a);
 }
 
 static void *rank_main(void *arg)
 {
     struct rank *k = arg;
-    k->err = eng_engine_open(&k->engine, &k->conf);
-    if (k->err) strncpy(k->text, err_text(), sizeof k->text - 1);
+    enum err e = eng_engine_open(&k->engine, &k->conf);
+    if (e) failed(k, e);
     mailbox_put(k->r->opened, k);
     for (bool live = true; live && !k->err;) {
         struct buf *plan = k->kept ? k->kept : mailbox_get(k->in, -1);
